@@ -1,0 +1,1 @@
+"""Backbones: vision transformers for features, ResNets for detector and segmenter."""

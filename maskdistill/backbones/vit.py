@@ -1,0 +1,155 @@
+"""Vision transformers: construction, weights, and the tensors of the last attention block.
+
+The network is timm's; positions are interpolated as DINO does (Caron et al. 2021), because timm's own
+resampling gives other numbers for the same weights.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from maskdistill.backbones.weights import read_state_dict, save_weights, strict_load
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ViTArch:
+    """Shape of a vision transformer; ``image_size`` is the one its positional table was made for."""
+
+    patch_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    image_size: int = 224
+
+
+ARCHITECTURES: dict[str, ViTArch] = {
+    "vit_small_patch16": ViTArch(16, 384, 12, 6),
+    "vit_small_patch8": ViTArch(8, 384, 12, 6),
+    "vit_base_patch16": ViTArch(16, 768, 12, 12),
+    "vit_base_patch8": ViTArch(8, 768, 12, 12),
+    "vit_micro_patch8": ViTArch(8, 128, 5, 4, image_size=64),
+}
+
+
+def build_vit(arch: str, drop_path: float = 0.0) -> VisionTransformer:
+    """Untrained ViT without a head; LayerNorm eps 1e-6, qkv bias, MLP ratio 4 (DINO's layout)."""
+    shape = ARCHITECTURES[arch]
+    return VisionTransformer(
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.embed_dim,
+        depth=shape.depth,
+        num_heads=shape.num_heads,
+        num_classes=0,
+        drop_path_rate=drop_path,
+        dynamic_img_size=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )
+
+
+def load_vit(arch: str, weights: str) -> VisionTransformer:
+    """ViT in eval mode with float32 weights.
+
+    Args:
+        arch: key of :data:`ARCHITECTURES`.
+        weights: a checkpoint with DINO's (= timm's) names, or ``"random"``: seeded noise, for comparison only.
+
+    Raises:
+        MaskDistillError: the file is missing, damaged, or not of this architecture.
+    """
+    torch.manual_seed(0)
+    model = build_vit(arch)
+    if weights != "random":
+        state = {name.removeprefix("backbone."): value for name, value in read_state_dict(weights).items()}
+        strict_load(model, state, weights, ignore=("head.",))
+    return model.eval().requires_grad_(False)
+
+
+def save_vit(model: VisionTransformer, path: str | Path, arch: str, provenance: dict[str, object]) -> None:
+    """Write weights as float16 safetensors with the architecture and provenance in the metadata."""
+    save_weights(model.state_dict(), path, {"arch": arch, "provenance": json.dumps(provenance, sort_keys=True)})
+
+
+def interpolate_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positional table for a grid of ``(rows, columns)`` patches, DINO's way.
+
+    Bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the output
+    size, sets the sampling coordinates (method 1.5).
+
+    Args:
+        pos_embed: float (1, 1 + R0*R0, D), CLS first.
+
+    Returns:
+        float (1, 1 + R*C, D).
+    """
+    cls_pos, patch_pos = pos_embed[:, :1], pos_embed[:, 1:]
+    side = round(patch_pos.shape[1] ** 0.5)
+    if grid == (side, side):
+        return pos_embed
+    table = patch_pos.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    factor = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
+    table = F.interpolate(table, scale_factor=factor, mode="bicubic", align_corners=False)
+    if table.shape[-2:] != torch.Size(grid):
+        raise ValueError(f"interpolated to {tuple(table.shape[-2:])}, wanted {grid}")
+    return torch.cat([cls_pos, table.flatten(2).transpose(1, 2)], dim=1)
+
+
+def embed(model: VisionTransformer, images: Tensor) -> Tensor:
+    """Tokens before the first block: float (B, 1 + R*C, D) of images (B, 3, R*patch, C*patch)."""
+    patches = model.patch_embed.proj(images)
+    grid = (patches.shape[-2], patches.shape[-1])
+    tokens = patches.flatten(2).transpose(1, 2)
+    tokens = torch.cat([model.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+    out: Tensor = tokens + interpolate_positions(model.pos_embed, grid)
+    return out
+
+
+def last_query_key(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
+    """CLS query and patch keys of the last block's attention, unscaled (method 1.6).
+
+    Stops at the last block's qkv projection.
+
+    Args:
+        images: float (B, 3, R*patch, C*patch), normalised.
+
+    Returns:
+        ``cls_query`` (B, heads, D/heads) and ``keys`` (B, R*C, D), heads concatenated.
+    """
+    tokens = embed(model, images)
+    for block in model.blocks[:-1]:
+        tokens = block(tokens)
+    last = model.blocks[-1]
+    qkv = last.attn.qkv(last.norm1(tokens))
+    query, key, _ = qkv.chunk(3, dim=-1)
+    return query[:, 0].unflatten(-1, (last.attn.num_heads, -1)), key[:, 1:]
+
+
+def cls_feature(model: VisionTransformer, images: Tensor) -> Tensor:
+    """CLS token after the final LayerNorm: float (B, D) of images (B, 3, R*patch, C*patch)."""
+    tokens = embed(model, images)
+    for block in model.blocks:
+        tokens = block(tokens)
+    out: Tensor = model.norm(tokens)[:, 0]
+    return out
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 (..., 3, H, W) to float32 with ImageNet's mean and standard deviation."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Zero-pad (..., H, W) at the bottom and right to multiples of ``multiple`` (0 = mean colour)."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple))

@@ -1,0 +1,92 @@
+"""Reading, checking and writing weight files. Nothing in a file is ever executed."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path
+
+_NESTED = ("state_dict", "model", "teacher", "student")
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` file or of a torch checkpoint (``weights_only``), on the CPU.
+
+    A checkpoint that keeps its weights under ``state_dict``, ``model``, ``teacher`` or ``student`` is unwrapped.
+
+    Raises:
+        MaskDistillError: the file is missing, truncated, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MaskDistillError(
+            f"weights file {path}: no such file. Give the path of a checkpoint, or 'pretrain' to train one on your images"
+        )
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise MaskDistillError(f"weights file {path}: cannot be read ({reason}); fetch it again") from None
+    for key in _NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise MaskDistillError(f"weights file {path}: holds no state dict of tensors")
+    return dict(content)
+
+
+def _torch_load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """String metadata of a safetensors file; empty for other formats."""
+    if Path(path).suffix != ".safetensors":
+        return {}
+    with safe_open(str(path), framework="pt") as handle:
+        return dict(handle.metadata() or {})
+
+
+def strict_load(model: nn.Module, state: Mapping[str, Tensor], source: str | Path, ignore: tuple[str, ...] = ()) -> None:
+    """Load ``state`` into ``model``: every key used or under an ignored prefix, shapes equal, values finite.
+
+    Floating-point values are converted to the model's dtype.
+
+    Raises:
+        MaskDistillError: naming ``source`` and the keys that are wrong.
+    """
+    given = {name: value for name, value in state.items() if not name.startswith(ignore or ("\0",))}
+    wanted = model.state_dict()
+    problems = []
+    if missing := sorted(wanted.keys() - given.keys()):
+        problems.append(f"{len(missing)} missing keys such as {missing[:3]}")
+    if unknown := sorted(given.keys() - wanted.keys()):
+        problems.append(f"{len(unknown)} unknown keys such as {unknown[:3]}")
+    for name in sorted(wanted.keys() & given.keys()):
+        if given[name].shape != wanted[name].shape:
+            problems.append(f"{name} is {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}")
+        elif given[name].is_floating_point() and not torch.isfinite(given[name]).all():
+            problems.append(f"{name} holds NaN or infinity")
+    if problems:
+        raise MaskDistillError(f"weights file {source} does not fit {type(model).__name__}: " + "; ".join(problems[:5]))
+    model.load_state_dict({name: value.to(wanted[name].dtype) for name, value in given.items()})
+
+
+def save_weights(
+    state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a state dict as safetensors, floating-point tensors as ``dtype``; equal input gives equal bytes."""
+    tensors = {
+        name: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in sorted(state.items())
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=dict(metadata))

@@ -1,0 +1,117 @@
+"""Score two label-free colour baselines on the evaluation images, by the protocol of the stage evaluation.
+
+color_kmeans  K-means with K + 1 clusters over the L*a*b* colours of all evaluation images (fitted on a sample of
+              their pixels), every pixel labelled. No label is background, so labels and classes are always matched
+              with the Hungarian over all classes; CorLoc and AP are null.
+otsu          each image's foreground by Otsu's threshold; K-means with K clusters over the foregrounds' mean colours;
+              CorLoc from the largest 4-connected region; AP is null.
+"""
+
+import argparse
+import logging
+
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.cli.common import add_common, start
+from maskdistill.cli.evaluation import load_ground_truth, read_semantic
+from maskdistill.config import EvaluationConfig, parse_section
+from maskdistill.data.images import load_rgb
+from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.evaluation.color_baseline import (
+    fit_colors,
+    nearest_color,
+    otsu_foreground,
+    rgb_to_lab,
+    sample_pixels,
+)
+from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
+from maskdistill.evaluation.localisation import largest_component_box
+from maskdistill.evaluation.semantic import Confusions
+from maskdistill.evaluation.summary import summarise
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import write_json
+from maskdistill.runtime.progress import progress
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+Colors = npt.NDArray[np.float32]
+FIT_PIXELS = 200_000
+FIT_PIXELS_IMAGE = (16, 2000)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``maskdistill baselines``."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
+    )
+    parser.add_argument("--num-clusters", required=True, type=int, metavar="K", help="clusters, without background")
+    parser.add_argument("--seed", type=int, default=0, help="of K-means, the pixel sample and the bootstrap")
+    parser.add_argument("--output", required=True, metavar="JSON")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fit, label, score and write the JSON."""
+    config = parse_section(EvaluationConfig, args.params)
+    start(args, "baselines")
+    truth = load_ground_truth(args.manifest, args.ground_truth)
+    table = ok_images(read_manifest(args.manifest), eval=True)
+    files = dict(zip(table["image_id"], table["file"], strict=True))
+
+    pixel_centers, means, mean_centers = _fit(truth, files, args.num_clusters, args.seed)
+    shape = (args.num_clusters + 1, len(truth.class_names))
+    by_color, by_otsu = Confusions(*shape), Confusions(*shape)
+    boxes: dict[int, npt.ArrayLike] = {}
+    for image in progress(truth.images, len(truth.images), "baselines"):
+        rgb = _pixels(files, image)
+        foreground = otsu_foreground(rgb)
+        if (box := largest_component_box(foreground.astype(np.uint8))) is not None:
+            boxes[image.id] = box
+        if image.has_semantic:
+            target = read_semantic(args.ground_truth, image, truth)
+            by_color.add(nearest_color(rgb_to_lab(rgb), pixel_centers), target)
+            cluster = int(nearest_color(means[image.id], mean_centers)) if image.id in means else 0
+            by_otsu.add(np.where(foreground, 1 + cluster, 0), target)
+
+    rest = (config.bootstrap, args.seed)
+    params = config.model_dump() | {"num_clusters": args.num_clusters, "seed": args.seed}
+    inputs = {"manifest": args.manifest, "ground_truth": args.ground_truth}
+    result = {
+        "provenance": make_provenance("baselines", params, inputs),
+        "color_kmeans": summarise(truth, by_color, None, None, "iou", *rest),
+        "otsu": summarise(truth, by_otsu, boxes, None, config.matching, *rest),
+    }
+    write_json(args.output, result)
+    log.info("mIoU: color_kmeans %s, otsu %s", result["color_kmeans"]["miou"], result["otsu"]["miou"])
+
+
+def _fit(
+    truth: GroundTruth, files: dict[int, str], num_clusters: int, seed: int
+) -> tuple[Colors, dict[int, Colors], Colors]:
+    """Centres of pixel colours, the foreground's mean colour by image id, and centres of those."""
+    low, high = FIT_PIXELS_IMAGE
+    count = min(max(FIT_PIXELS // len(truth.images), low), high)
+    samples, means = [], {}
+    for image in progress(truth.images, len(truth.images), "colours"):
+        rgb = _pixels(files, image)
+        lab = rgb_to_lab(rgb)
+        samples.append(sample_pixels(lab, count, (seed, image.id)))
+        foreground = otsu_foreground(rgb)
+        if foreground.any():
+            means[image.id] = lab[foreground].mean(axis=0)
+    centers = fit_colors(np.stack(list(means.values())), num_clusters, seed) if means else np.zeros((1, 3), np.float32)
+    return fit_colors(np.concatenate(samples), num_clusters + 1, seed), means, centers
+
+
+def _pixels(files: dict[int, str], image: TruthImage) -> npt.NDArray[np.uint8]:
+    """Picture as uint8 (H, W, 3), of the size that the ground truth says."""
+    picture = load_rgb(files[image.id])
+    if picture.size != (image.width, image.height):
+        raise MaskDistillError(
+            f"{files[image.id]}: {picture.width} x {picture.height} pixels where the ground truth has {image.width} x"
+            f" {image.height}; run the stages manifest and ground_truth again"
+        )
+    return np.asarray(picture, dtype=np.uint8)

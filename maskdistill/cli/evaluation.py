@@ -1,0 +1,245 @@
+"""Score one stage's output against the ground truth of the evaluation images.
+
+Clusters are matched with classes here, once, and for scoring only. What is compared:
+
+masks      semantic: each image's mask painted with the label of its cluster; AP: the masks; CorLoc: the box of the
+           top-scoring mask (the first on ties); also purity, accuracy, NMI and ARI of the clusters.
+detector   semantic: the pseudo-label PNGs; AP: all candidates; CorLoc: the box of the top-scoring candidate.
+segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-connected region of one label;
+           AP: null, for a semantic map has neither instances nor scores.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill import rle
+from maskdistill.cli.common import add_common, start
+from maskdistill.config import EvaluationConfig, parse_section
+from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.evaluation.clustering import pseudo_target
+from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
+from maskdistill.evaluation.localisation import largest_component_box
+from maskdistill.evaluation.semantic import IGNORE, Confusions
+from maskdistill.evaluation.summary import summarise, summarise_clusters
+from maskdistill.palette import read_label_png
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json, write_json
+from maskdistill.runtime.progress import progress
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+Labels = npt.NDArray[np.integer]
+Detection = dict[str, Any]
+NEEDS = {"masks": ("masks", "clusters"), "detector": ("candidates", "label_dirs"), "segmenter": ("label_dirs",)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``maskdistill evaluation``."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--stage", required=True, choices=NEEDS, help="whose output is scored")
+    parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
+    )
+    parser.add_argument("--masks", nargs="+", metavar="JSON", help="mask shards (stage masks)")
+    parser.add_argument("--clusters", metavar="JSON", help="clusters.json (stage masks)")
+    parser.add_argument("--candidates", nargs="+", metavar="JSON", help="candidate shards (stage detector)")
+    parser.add_argument(
+        "--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (stages detector and segmenter)"
+    )
+    parser.add_argument("--num-clusters", required=True, type=int, metavar="K", help="clusters, without background")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--output", required=True, metavar="JSON")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score and write the JSON."""
+    config = parse_section(EvaluationConfig, args.params)
+    start(args, "evaluation")
+    for name in NEEDS[args.stage]:
+        if not getattr(args, name):
+            raise MaskDistillError(f"--stage {args.stage} needs --{name.replace('_', '-')}")
+    inputs = _inputs(args)
+    truth = load_ground_truth(args.manifest, args.ground_truth)
+
+    extra: dict[str, float | None] = {}
+    detections: list[Detection] | None = None
+    predict: Callable[[TruthImage], Labels]
+    if args.stage == "masks":
+        painted = read_masks(args.masks, args.clusters, args.num_clusters, truth)
+        detections = [mask for masks in painted.values() for mask in masks]
+        extra = score_clusters(painted, truth)
+
+        def predict(image: TruthImage) -> Labels:
+            return paint(image, painted[image.id])
+    else:
+        if args.stage == "detector":
+            detections = read_candidates(args.candidates, truth)
+
+        def predict(image: TruthImage) -> Labels:
+            return read_labels(find_labels(args.label_dirs, image.key), image, args.num_clusters)
+
+    confusions = Confusions(args.num_clusters + 1, len(truth.class_names))
+    boxes: dict[int, npt.ArrayLike] = {} if detections is None else top_boxes(detections)
+    for image in progress(truth.images, len(truth.images), "evaluation"):
+        if not image.has_semantic and detections is not None:
+            continue
+        labels = predict(image)
+        if image.has_semantic:
+            confusions.add(labels, read_semantic(args.ground_truth, image, truth))
+        if detections is None and (box := largest_component_box(labels)) is not None:
+            boxes[image.id] = box
+
+    scores = summarise(truth, confusions, boxes, detections, config.matching, config.bootstrap, args.seed)
+    params = config.model_dump() | {"stage": args.stage, "num_clusters": args.num_clusters, "seed": args.seed}
+    provenance = make_provenance("evaluation", params, inputs)
+    write_json(args.output, {"provenance": provenance, "stage": args.stage, **scores, **extra})
+    log.info("%s: mIoU %s, AP50 %s, CorLoc %s", args.stage, *(_text(scores[n]) for n in ("miou", "ap50", "corloc")))
+
+
+def load_ground_truth(manifest: str, ground_truth: str) -> GroundTruth:
+    """Read ``instances.json``, restricted to the manifest's readable evaluation images."""
+    images = ok_images(read_manifest(manifest), eval=True)
+    values = read_json(ground_truth)
+    truth = parse_ground_truth(values, ground_truth, {int(number) for number in images["image_id"]})
+    left_out = len(values["images"]) - len(truth.images)
+    if left_out:
+        log.warning("%d images of %s are not scored: quarantined or not for evaluation", left_out, ground_truth)
+    return truth
+
+
+def read_semantic(ground_truth: str, image: TruthImage, truth: GroundTruth) -> npt.NDArray[np.uint8]:
+    """Ground-truth map uint8 (H, W) of an image, from ``semantic/`` beside ``instances.json``."""
+    path = Path(ground_truth).parent / "semantic" / f"{image.key}.png"
+    target = read_label_png(path)
+    _check_size(path, target.shape, image)
+    if target[target != IGNORE].max(initial=0) >= len(truth.class_names):
+        raise MaskDistillError(f"{path}: holds a class above {len(truth.class_names) - 1}; run ground_truth again")
+    return target
+
+
+def find_labels(folders: Iterable[str], key: str) -> Path:
+    """The one file ``<key>.png`` below any of the folders."""
+    places = [Path(folder) / f"{key}.png" for folder in folders]
+    for path in places:
+        if path.is_file():
+            return path
+    looked = ", ".join(str(path.parent) for path in places)
+    raise MaskDistillError(f"{key}.png: no label map of this evaluation image in {looked}; run its shard again")
+
+
+def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray[np.uint8]:
+    """Predicted label map uint8 (H, W), checked against the image's size and the number of clusters."""
+    labels = read_label_png(path)
+    _check_size(path, labels.shape, image)
+    if labels.max(initial=0) > num_clusters:
+        raise MaskDistillError(f"{path}: holds label {labels.max()}, above the {num_clusters} clusters; make it again")
+    return labels
+
+
+def read_masks(
+    shards: Iterable[str], clusters_file: str, num_clusters: int, truth: GroundTruth
+) -> dict[int, list[Detection]]:
+    """Masks of the evaluation images by image id, in file order, with ``category_id`` 1 + cluster."""
+    clusters = read_json(clusters_file)
+    if clusters["num_clusters"] != num_clusters:
+        raise MaskDistillError(
+            f"{clusters_file}: has {clusters['num_clusters']} clusters, --num-clusters says {num_clusters}"
+        )
+    cluster_of = {(row["image_id"], row["mask_index"]): row["cluster"] for row in clusters["assignments"]}
+    images = {image.id: image for image in truth.images}
+    found: dict[int, list[Detection]] = {number: [] for number in images}
+    for shard in shards:
+        for index, mask in enumerate(read_json(shard)["masks"]):
+            number = mask["image_id"]
+            if number not in images:
+                continue
+            _check_size(shard, mask["segmentation"]["size"], images[number])
+            if (number, index) not in cluster_of:
+                raise MaskDistillError(
+                    f"{clusters_file}: no cluster for mask {index} of {shard} (image {images[number].key});"
+                    " run the stages embeddings and clusters on all shards"
+                )
+            found[number].append(_detection(mask, 1 + cluster_of[number, index]))
+    return found
+
+
+def read_candidates(shards: Iterable[str], truth: GroundTruth) -> list[Detection]:
+    """All candidates of the evaluation images, in file order."""
+    images = {image.id: image for image in truth.images}
+    found = []
+    for shard in shards:
+        for candidate in read_json(shard)["candidates"]:
+            if candidate["image_id"] in images:
+                _check_size(shard, candidate["segmentation"]["size"], images[candidate["image_id"]])
+                found.append(_detection(candidate, candidate["category_id"]))
+    return found
+
+
+def paint(image: TruthImage, masks: Iterable[Mapping[str, Any]]) -> npt.NDArray[np.int32]:
+    """Label map int32 (H, W) of an image's masks; where they overlap the first one is on top."""
+    labels = np.zeros((image.height, image.width), dtype=np.int32)
+    for mask in masks:
+        labels[rle.decode(mask["segmentation"]) & (labels == 0)] = mask["category_id"]
+    return labels
+
+
+def top_boxes(detections: Iterable[Mapping[str, Any]]) -> dict[int, npt.ArrayLike]:
+    """Box xywh of each image's top-scoring detection, by image id; the first on ties."""
+    best: dict[int, Mapping[str, Any]] = {}
+    for detection in detections:
+        number = detection["image_id"]
+        if number not in best or detection["score"] > best[number]["score"]:
+            best[number] = detection
+    return {number: detection["bbox"] for number, detection in best.items()}
+
+
+def score_clusters(masks: Mapping[int, list[Detection]], truth: GroundTruth) -> dict[str, float | None]:
+    """Purity, accuracy, NMI and ARI of the masks' clusters; images without objects do not count."""
+    clusters, targets = [], []
+    for image in truth.images:
+        if image.annotations:
+            for mask in masks[image.id]:
+                clusters.append(int(mask["category_id"]))
+                targets.append(pseudo_target(mask["bbox"], image.boxes(crowd=True), image.classes()))
+    return summarise_clusters(clusters, targets)
+
+
+def _detection(source: Mapping[str, Any], category: int) -> Detection:
+    kept = {key: source[key] for key in ("image_id", "bbox", "segmentation", "score")}
+    return {**kept, "category_id": category}
+
+
+def _check_size(path: str | Path, size: Iterable[int], image: TruthImage) -> None:
+    height, width = size
+    if (height, width) != (image.height, image.width):
+        raise MaskDistillError(
+            f"{path}: {width} x {height} pixels where the ground truth of {image.key} has {image.width} x"
+            f" {image.height}; both must have the image's original size, make the wrong one again"
+        )
+
+
+def _inputs(args: argparse.Namespace) -> dict[str, str | Path]:
+    inputs: dict[str, str | Path] = {"manifest": args.manifest, "ground_truth": args.ground_truth}
+    if args.stage == "masks":
+        inputs["clusters"] = args.clusters
+        inputs |= {f"masks/{Path(path).name}": path for path in args.masks}
+    if args.stage == "detector":
+        inputs |= {f"candidates/{Path(path).name}": path for path in args.candidates}
+    if args.stage != "masks":
+        inputs |= {f"labels/{Path(path).name}": Path(path) / "summary.json" for path in args.label_dirs}
+    for path in inputs.values():
+        if not Path(path).is_file():
+            raise MaskDistillError(f"{path}: no such file; run the stage that makes it first")
+    return inputs
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

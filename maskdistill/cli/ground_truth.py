@@ -1,0 +1,76 @@
+"""Bring the ground truth of the images to score into one format. Evaluation alone reads the result."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from maskdistill.cli.common import add_common, start
+from maskdistill.config import CocoData
+from maskdistill.data.ground_truth import read_ground_truth
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.data.sources import parse_data
+from maskdistill.palette import write_label_png
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_directory, write_json
+from maskdistill.runtime.progress import progress
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+
+PATH_SETTINGS = {"root", "images", "annotations"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument("--output", required=True, metavar="DIR", help="gets instances.json and semantic/<key>.png")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write ``instances.json`` and one semantic map an image."""
+    start(args, "ground_truth")
+    data = parse_data(args.params)
+    rows = image_rows(ok_images(read_manifest(args.manifest), eval=True))
+    if not rows:
+        raise MaskDistillError(f"{args.manifest}: no usable image is to be scored; check the data section")
+    names, truths = read_ground_truth(data, rows)
+    by_id = {row.image_id: row for row in rows}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    with atomic_directory(args.output) as folder:
+        (folder / "semantic").mkdir()
+        for truth in progress(truths, len(rows), "ground truth"):
+            row = by_id[truth.image_id]
+            images.append(
+                {
+                    "id": truth.image_id,
+                    "file_name": row.key,
+                    "width": row.width,
+                    "height": row.height,
+                    "has_masks": truth.has_masks,
+                    "has_semantic": truth.semantic is not None,
+                }
+            )
+            if truth.semantic is not None:
+                write_label_png(folder / "semantic" / f"{row.key}.png", truth.semantic)
+            for item in truth.objects:
+                record = {"id": len(annotations) + 1, "image_id": truth.image_id, **item._asdict()}
+                if item.segmentation is None:
+                    del record["segmentation"]
+                annotations.append(record)
+        inputs = {"manifest": Path(args.manifest)}
+        if isinstance(data, CocoData) and data.annotations is not None:
+            inputs["annotations"] = Path(data.annotations).expanduser()
+        settings = data.model_dump(mode="json", exclude=PATH_SETTINGS)
+        write_json(
+            folder / "instances.json",
+            {
+                "provenance": make_provenance("ground_truth", settings, inputs),
+                "images": images,
+                "annotations": annotations,
+                "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+            },
+        )
+    log.info("%d images, %d objects, %d categories", len(images), len(annotations), len(names))

@@ -1,0 +1,74 @@
+"""Train a backbone (ViT or ResNet) on unlabelled images, by DINO or by SimCLR's contrastive loss.
+
+Writes the teacher's encoder as float16 safetensors. Killed, it continues from --state when run again.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from maskdistill.backbones.weights import save_weights
+from maskdistill.cli.common import add_common, start
+from maskdistill.config import PretrainConfig, parse_section
+from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.pretrain.train import pretrain
+from maskdistill.runtime.devices import make_deterministic, pick_device
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import canonical_json, sha256_text
+from maskdistill.runtime.provenance import make_provenance
+from maskdistill.training.distributed import launch, rank_and_world
+from maskdistill.training.loop import LoopSettings, finish, write_metrics
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--arch", required=True, help="vit_micro_patch8, vit_small_patch16, resnet_tiny, resnet50, ...")
+    parser.add_argument("--manifest", action="append", default=[], help="images to train on; may be repeated")
+    parser.add_argument("--output", required=True, help="weights (.safetensors)")
+    parser.add_argument("--metrics", required=True, help="CSV of losses and diagnostics")
+    parser.add_argument("--state", help="folder of the resumable state (default: beside the output)")
+    add_common(parser, device=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start one process a GPU."""
+    device = start(args, "pretrain")
+    processes = args.gpus if device.type == "cuda" and device.index is None else 1
+    launch(_train, processes, (args,))
+
+
+def _train(args: argparse.Namespace) -> None:
+    rank, world = rank_and_world()
+    device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
+    config = parse_section(PretrainConfig, args.params)
+    make_deterministic(config.seed)
+    frames = [ok_images(read_manifest(path), train=True) for path in args.manifest]
+    files = [file for frame in frames for file in frame["file"]]
+    if not files and config.exchange_share < 1:
+        raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
+    params = {"arch": args.arch, **config.model_dump()}
+    inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
+    provenance = make_provenance("pretrain", params, inputs)
+    output = Path(args.output)
+    settings = LoopSettings(
+        total_steps=config.steps,
+        state_dir=Path(args.state) if args.state else output.parent / f"{output.stem}.state",
+        fingerprint=sha256_text(canonical_json(provenance)),
+        seed=config.seed,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        rank=rank,
+        name="pretrain",
+    )
+    model, rows = pretrain(args.arch, files, config, settings, device)
+    if rank == 0:
+        metadata = {"arch": args.arch, "provenance": json.dumps(provenance, sort_keys=True)}
+        save_weights(model.teacher.encoder.backbone.state_dict(), output, metadata)
+        write_metrics(args.metrics, rows)
+        finish(settings)
+        log.info("wrote %s", output)

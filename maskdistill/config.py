@@ -1,0 +1,298 @@
+"""The one typed source of every parameter: default, range, unit, meaning and where the paper says so.
+
+``config/schema.json`` and ``config/defaults.yaml`` are generated from here (``maskdistill config``).
+Each stage receives exactly its own section as JSON and never opens the configuration file.
+Sections cite method items as [P §x], the paper's section (arXiv 2206.06363).
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from maskdistill.runtime.errors import MaskDistillError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused at every level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class ScenesData(Section):
+    """Generated scenes with exact ground truth (no download)."""
+
+    kind: Literal["scenes"] = "scenes"
+    num_train: Positive = Field(300, description="scenes that every unsupervised stage trains on")
+    num_eval: Positive = Field(100, description="further scenes that only evaluation scores")
+    size: int = Field(128, ge=64, le=512, description="shortest side in pixels")
+    difficulty: Fraction = Field(0.5, description="0: plain backgrounds, clean light; 1: camouflage, occlusion")
+    seed: int = Field(0, ge=0, description="seed of the generator")
+
+
+class FolderData(Section):
+    """Any tree of photographs, no ground truth."""
+
+    kind: Literal["folder"]
+    root: str = Field(description="folder that holds the pictures, searched recursively")
+
+
+class CocoData(Section):
+    """Images and, optionally, a COCO JSON as ground truth."""
+
+    kind: Literal["coco"]
+    images: str = Field(description="folder that holds the pictures")
+    annotations: str | None = Field(None, description="COCO instances JSON, read by evaluation rules only")
+    ignore_border: int = Field(0, ge=0, description="pixels around each object that semantic scores ignore")
+
+
+class VocData(Section):
+    """PASCAL VOC directory layout (JPEGImages, ImageSets, SegmentationClass, ...)."""
+
+    kind: Literal["voc"]
+    root: str = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
+    train_list: str = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
+    eval_list: str = Field("Segmentation/val", description="list below ImageSets: images that are scored")
+
+
+class BackboneConfig(Section):
+    """Vision transformer that gives features [P §3.2, §4.1]."""
+
+    arch: str = Field("vit_small_patch16", description="name in maskdistill.backbones.vit.ARCHITECTURES")
+    weights: str = Field(
+        description="path of a checkpoint; 'pretrain': train on the run's own images; 'random': for comparison only"
+    )
+
+
+class PretrainConfig(Section):
+    """Self-supervised training of a backbone on unlabelled images; used where weights: pretrain."""
+
+    objective: Literal["dino", "contrast"] = Field(
+        "dino",
+        description="dino: self-distillation (Caron et al. 2021); contrast: NT-Xent between two views (SimCLR, Chen et al. 2020)",
+    )
+    exchange_share: Fraction = Field(
+        0.0,
+        description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two backgrounds; the rest are two augmentations of one picture",
+    )
+    exchange_pairs: Positive = Field(30_000, description="different generated pairs; rendered once, then kept in memory")
+    scene_size: int = Field(96, ge=64, description="side in pixels at which generated pairs are rendered")
+    scene_difficulty: Fraction = Field(0.5, description="difficulty of the generated pairs")
+    scene_seed: int = Field(1_000_000, ge=0, description="seed of the generated pairs; apart from data.seed")
+    steps: Positive = Field(2000, description="optimiser steps")
+    batch_size: Positive = Field(64, description="images a step, over all GPUs")
+    size: int = Field(128, ge=32, description="side of a global view in pixels")
+    local_size: int = Field(64, ge=16, description="side of a local view in pixels (dino)")
+    local_views: int = Field(4, ge=0, description="local views an image (dino)")
+    min_crop: Fraction = Field(0.4, description="smallest share of the picture in a global view")
+    lr: float = Field(5e-4, gt=0, description="peak learning rate at batch 256, scaled linearly")
+    weight_decay: float = Field(0.04, ge=0)
+    warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
+    temperature: float = Field(0.2, gt=0, description="contrast only")
+    teacher_temperature: float = Field(0.04, gt=0, description="dino only")
+    momentum: Fraction = Field(0.996, description="teacher momentum at the start, cosine to 1")
+    out_dim: Positive = Field(4096, description="prototypes (dino)")
+    projection_dim: Positive = Field(256, description="projection size (contrast) or bottleneck (dino)")
+    hidden_dim: Positive = Field(1024, description="hidden size of the projection head")
+    drop_path: Fraction = Field(0.1, description="stochastic depth rate of the student ViT")
+    workers: int = Field(2, ge=0, description="data loading processes")
+    checkpoint_every: Positive = Field(200, description="steps between resumable checkpoints")
+    log_every: Positive = Field(20, description="steps between rows of the metrics CSV")
+    seed: int = Field(0, ge=0)
+
+
+class FeaturesConfig(Section):
+    """CLS query and patch keys of the last self-attention block [P §3.2, §4.1]."""
+
+    short_side: Positive = Field(640, description="shortest side in pixels after resizing")
+    batch_size: Positive = Field(8, description="images of equal size forwarded together")
+    dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the keys")
+    workers: int = Field(1, ge=0, description="image decoding processes")
+
+
+class AffinityConfig(Section):
+    """The affinity graph between patches [P §3.2 Eq. 1]."""
+
+    center: bool = Field(False, description="subtract the image's mean key first; on for 'self' weights")
+
+
+class MasksConfig(Section):
+    """One object mask an image from the affinity graph [P §3.2 Eq. 1-2]."""
+
+    topk: float = Field(0.4, gt=0, le=1, description="share of patches taken as candidates [P §4.1]")
+    cls_heads: Positive | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
+    cls_mass: Fraction | None = Field(None, description="keep this share of the CLS affinity's sum; null: off")
+    component: Literal["source_4conn", "all"] = Field("source_4conn", description="keep the source's component")
+    resize_mask: Literal["nearest", "bicubic_nonzero"] = Field("nearest", description="resampling to full size")
+    affinity: AffinityConfig = AffinityConfig()
+
+
+class ClustersConfig(Section):
+    """K-means over CLS features of the masked images [P §3.2, §4.1]."""
+
+    num_clusters: Positive = Field(20, description="K; background is not a cluster")
+    input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
+    short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
+    whiten: Literal["std", "none"] = Field("std", description="divide columns by their standard deviation")
+    l2: bool = Field(True, description="L2-normalise rows")
+    niter: Positive = Field(20, description="K-means iterations")
+    nredo: Positive = Field(5, description="K-means restarts, the best is kept")
+
+
+class DetectorConfig(Section):
+    """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
+
+    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
+    weights: str = Field(description="path of a ResNet checkpoint (MoCo v1-v3, DINO, torchvision names), or 'random'")
+    freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
+    iters: Positive = Field(24000, description="optimiser steps")
+    batch_size: Positive = Field(16, description="images a step, over all GPUs")
+    lr: float = Field(0.02, gt=0)
+    steps: list[int] = Field([20000, 22000], description="iterations at which the rate drops")
+    gamma: float = Field(0.1, gt=0)
+    warmup_iters: int = Field(100, ge=0)
+    warmup_factor: float = Field(0.001, gt=0, le=1)
+    momentum: Fraction = 0.9
+    weight_decay: float = Field(1e-4, ge=0, description="norm layers have none")
+    min_size_train: list[int] = Field([480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800])
+    min_size_test: Positive = 800
+    max_size: Positive = 1333
+    flip: Fraction = 0.5
+    anchor_sizes: list[int] = Field([32, 64, 128, 256, 512], description="side in pixels")
+    aspect_ratios: list[float] = Field([0.5, 1.0, 2.0], description="height / width")
+    rpn_pre_nms: tuple[int, int] = Field((12000, 6000), description="proposals before NMS: train, test")
+    rpn_post_nms: tuple[int, int] = Field((2000, 1000), description="proposals after NMS: train, test")
+    rpn_batch: Positive = 256
+    roi_batch: Positive = 512
+    roi_pool: Positive = Field(14, description="RoIAlign output; layer4 halves it")
+    score_thresh: Fraction = 0.05
+    nms: Fraction = 0.5
+    max_dets: Positive = 100
+    checkpoint_every: Positive = 1000
+    log_every: Positive = 20
+    workers: int = Field(2, ge=0, description="data loading processes")
+
+
+class PseudoLabelsConfig(Section):
+    """Confident candidates become one semantic map an image [P §3.3, §4.1]."""
+
+    tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
+    compare: Literal["gt", "ge"] = Field("gt", description="score > tau or score >= tau")
+    overlap: Literal["drop", "pixel"] = Field("drop", description="drop: skip a candidate that overlaps a better one")
+
+
+class SegmenterConfig(Section):
+    """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
+
+    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
+    weights: str = Field(description="path of a ResNet checkpoint (MoCo v1-v3, DINO, torchvision names), or 'random'")
+    atrous_rates: tuple[int, int, int] = (12, 24, 36)
+    head_channels: Positive = Field(256, description="channels of ASPP and head")
+    freeze_at: int = Field(3, ge=0, le=5, description="frozen stages: 3 = stem, layer1 and layer2")
+    epochs: Positive = 45
+    batch_size: Positive = 16
+    lr: float = Field(2e-3, gt=0)
+    drop_after: int = Field(40, ge=0, description="epochs after which the rate is multiplied by gamma")
+    gamma: float = Field(0.1, gt=0)
+    momentum: Fraction = 0.9
+    weight_decay: float = Field(1e-4, ge=0)
+    hard_pixels: float = Field(0.2, gt=0, le=1, description="share of the batch's pixels with the largest loss")
+    size: Positive = Field(512, description="images and labels are squashed to size x size")
+    rotation: float = Field(5.0, ge=0, description="degrees, uniform in [-rotation, rotation]")
+    scale: tuple[float, float] = Field((0.75, 1.25), description="uniform zoom about the centre")
+    flip: Fraction = 0.5
+    border_label: Literal[0, 255] = Field(0, description="label of pixels that the warp brings in")
+    checkpoint_every: Positive = 500
+    log_every: Positive = 20
+    workers: int = Field(2, ge=0, description="data loading processes")
+
+
+class EvaluationConfig(Section):
+    """Scores against ground truth; the only stages that read it [P §4, §A.3, §A.4]."""
+
+    matching: Literal["iou", "bg_fixed"] = Field("iou", description="Hungarian over all classes, or 0 fixed to 0")
+    bootstrap: int = Field(200, ge=0, description="resamples of the images for the intervals; 0: none")
+
+
+class ReportConfig(Section):
+    """The page that shows it all."""
+
+    examples: Positive = Field(12, description="images in the montage")
+    per_cluster: Positive = Field(8, description="examples a cluster")
+
+
+class SweepConfig(Section):
+    """Further values whose results are made beside the main ones."""
+
+    topk: list[float] = Field([], description="further values of masks.topk")
+    num_clusters: list[int] = Field([], description="further values of clusters.num_clusters")
+    tau: list[float] = Field([], description="further values of pseudo_labels.tau")
+
+
+class Config(Section):
+    """A run."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the folder below results/")
+    num_shards: Positive | None = Field(None, description="pieces that images are split into; null: by their number")
+    seeds: list[int] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
+    data: Annotated[ScenesData | FolderData | CocoData | VocData, Field(discriminator="kind")]
+    backbone: BackboneConfig
+    pretrain: PretrainConfig = PretrainConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    masks: MasksConfig = MasksConfig()
+    clusters: ClustersConfig = ClustersConfig()
+    detector: DetectorConfig
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+    segmenter: SegmenterConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+    sweep: SweepConfig = SweepConfig()
+
+    @model_validator(mode="after")
+    def _exchange_needs_scenes(self) -> "Config":
+        if self.backbone.weights == "pretrain" and self.pretrain.exchange_share and self.data.kind != "scenes":
+            raise ValueError("pretrain.exchange_share is for data.kind: scenes; set it to 0 for photographs")
+        return self
+
+
+def explain(error: ValidationError, source: str) -> MaskDistillError:
+    """Turn a validation error into one message that names every wrong key and the remedy."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key; remove it or correct its spelling (see config/defaults.yaml)")
+        elif item["type"] == "missing":
+            lines.append(f"  {where}: missing; add it (see config/defaults.yaml)")
+        else:
+            lines.append(f"  {where}: {item['msg']} (got {item['input']!r})")
+    return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
+
+
+def load_config(values: dict[str, Any], source: str = "config") -> Config:
+    """Validate a configuration read from YAML.
+
+    Args:
+        values: the mapping as read.
+        source: what to name in an error message.
+
+    Raises:
+        MaskDistillError: listing every unknown, missing or ill-typed key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, source) from None
+
+
+def parse_section(section: type[S], text: str) -> S:
+    """Validate one section from the JSON text given to an entry point's ``--params``."""
+    try:
+        return section.model_validate_json(text)
+    except ValidationError as error:
+        raise explain(error, "--params") from None

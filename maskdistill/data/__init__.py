@@ -1,0 +1,1 @@
+"""Sources of images: one manifest for all, ground truth apart."""

@@ -1,0 +1,1 @@
+"""Mask R-CNN with a C4 trunk: model, data, training, inference."""

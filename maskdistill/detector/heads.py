@@ -1,0 +1,119 @@
+"""The C4 RoI head: layer4 of the trunk runs on every region, for boxes and masks alike."""
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor  # type: ignore[import-untyped]
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor  # type: ignore[import-untyped]
+from torchvision.models.detection.roi_heads import (  # type: ignore[import-untyped]
+    RoIHeads,
+    fastrcnn_loss,
+    maskrcnn_inference,
+    maskrcnn_loss,
+)
+from torchvision.ops import RoIAlign  # type: ignore[import-untyped]
+
+from maskdistill.config import DetectorConfig
+
+STRIDE = 16
+MASK_CHANNELS = 256
+TensorDict: TypeAlias = dict[str, Tensor]
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 autocast on GPUs, nothing elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
+    """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
+
+    Sampling, losses and post-processing are torchvision's; its smooth L1 has beta 1/9. In training the
+    masks of the positive regions are read off the features that their boxes were read off; at test
+    time the final boxes are pooled anew.
+
+    Args:
+        config: the detector's section.
+        layer4: last stage of the ResNet, moved here from the trunk.
+        in_channels: channels of layer4's output.
+        num_clusters: K; box classes are 0 (background), 1..K, and there are K masks a region.
+    """
+
+    def __init__(self, config: DetectorConfig, layer4: nn.Module, in_channels: int, num_clusters: int) -> None:
+        super().__init__(
+            box_roi_pool=RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
+            box_head=nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
+            box_predictor=FastRCNNPredictor(in_channels, num_clusters + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=config.roi_batch,
+            positive_fraction=0.25,
+            bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
+            score_thresh=config.score_thresh,
+            nms_thresh=config.nms,
+            detections_per_img=config.max_dets,
+        )
+        self.mask_predictor = MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters)
+        for layer, std in ((self.box_predictor.cls_score, 0.01), (self.box_predictor.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def _region_features(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
+        regions = self.box_roi_pool(features, boxes)
+        with mixed_precision(features.device):
+            out: Tensor = self.box_head(regions)
+        return out.float()
+
+    def _mask_logits(self, regions: Tensor) -> Tensor:
+        with mixed_precision(regions.device):
+            out: Tensor = self.mask_predictor(regions)
+        return out.float()
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[TensorDict] | None = None,
+    ) -> tuple[list[TensorDict], TensorDict]:
+        """Losses in training, detections otherwise.
+
+        Args:
+            features: the trunk's map, float (B, C, H/16, W/16), as the only value.
+            proposals: an image's boxes, float (n, 4) xyxy in pixels of the resized image.
+            image_shapes: (height, width) of the resized images.
+            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K and ``masks`` uint8 (n, H, W) an image.
+
+        Returns:
+            ``(detections, losses)``; a detection holds ``boxes``, ``labels``, ``scores`` and ``masks``
+            (n, 1, 2P, 2P), probabilities inside the box, where P is layer4's output side.
+        """
+        maps = next(iter(features.values()))
+        if self.training:
+            return [], self._losses(maps, proposals, targets)
+        logits, deltas = self.box_predictor(self._region_features(maps, proposals).mean(dim=(2, 3)))
+        found = self.postprocess_detections(logits, deltas, proposals, image_shapes)
+        result = [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)]
+        classes = [one["labels"] - 1 for one in result]
+        if sum(len(labels) for labels in classes) == 0:
+            return [{**one, "masks": maps.new_zeros((0, 1, 1, 1))} for one in result], {}
+        masks = self._mask_logits(self._region_features(maps, [one["boxes"] for one in result]))
+        for one, probabilities in zip(result, maskrcnn_inference(masks, classes), strict=True):
+            one["masks"] = probabilities
+        return result, {}
+
+    def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict] | None) -> TensorDict:
+        boxes, matched, labels, deltas = self.select_training_samples(proposals, targets)
+        assert targets is not None
+        regions = self._region_features(maps, boxes)
+        class_loss, box_loss = fastrcnn_loss(*self.box_predictor(regions.mean(dim=(2, 3))), labels, deltas)
+        positive = [of_image > 0 for of_image in labels]
+        mask_loss = maskrcnn_loss(
+            self._mask_logits(regions[torch.cat(positive)]),
+            [box[keep] for box, keep in zip(boxes, positive, strict=True)],
+            [target["masks"] for target in targets],
+            [target["labels"] - 1 for target in targets],
+            [index[keep] for index, keep in zip(matched, positive, strict=True)],
+        )
+        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}

@@ -1,0 +1,98 @@
+"""Mask R-CNN with a C4 trunk, composed of torchvision's parts."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator  # type: ignore[import-untyped]
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN  # type: ignore[import-untyped]
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead  # type: ignore[import-untyped]
+from torchvision.models.detection.transform import GeneralizedRCNNTransform  # type: ignore[import-untyped]
+
+from maskdistill.backbones.resnet import ResNet, freeze_stages
+from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
+from maskdistill.config import DetectorConfig
+from maskdistill.detector.heads import STRIDE, Res5RoIHeads, mixed_precision
+
+class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """Normalise, resize, batch: in training to one of ``min_size_train``, else to ``min_size_test``.
+
+    The choice comes from torch's global generator, which the training loop seeds before every step.
+    """
+
+    def __init__(self, config: DetectorConfig) -> None:
+        sizes = [*config.min_size_train, config.min_size_test]
+        super().__init__(sizes, config.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD), size_divisible=STRIDE)
+
+    def torch_choice(self, k: list[int]) -> int:
+        """One of all sizes but the last, which is the test size."""
+        size: int = super().torch_choice(k[:-1])
+        return size
+
+
+class Trunk(nn.Sequential):
+    """Stem to layer3 of a ResNet, stride 16."""
+
+    def __init__(self, resnet: ResNet) -> None:
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+        super().__init__(OrderedDict((name, getattr(resnet, name)) for name in names))
+        self.out_channels = resnet.channels[2]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> float32 (B, out_channels, H/16, W/16)."""
+        with mixed_precision(images.device):
+            maps: Tensor = super().forward(images)
+        return maps.float()
+
+
+def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) -> nn.Module:
+    """Mask R-CNN R50-C4 in the arrangement of [P §A.1]; detectron2's defaults where the paper is silent.
+
+    Called in train mode with ``(images, targets)`` it returns a dict of losses; in eval mode, with
+    images, a list of detections whose masks are pasted at the size of the images as given.
+
+    Args:
+        config: the detector's section.
+        num_clusters: K.
+        resnet: from ``build_resnet(config.arch)``; its first ``config.freeze_at`` stages become fixed.
+    """
+    freeze_stages(resnet, config.freeze_at)
+    trunk = Trunk(resnet)
+    anchors = AnchorGenerator((tuple(config.anchor_sizes),), (tuple(config.aspect_ratios),))
+    rpn = RegionProposalNetwork(
+        anchors,
+        RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=config.rpn_batch,
+        positive_fraction=0.5,
+        pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
+        post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
+        nms_thresh=0.7,
+    )
+    heads = Res5RoIHeads(config, resnet.layer4, resnet.channels[3], num_clusters)
+    model: nn.Module = GeneralizedRCNN(trunk, rpn, heads, ResizeTransform(config))
+    return model
+
+
+def norm_parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Trainable parameters in two groups for an optimiser: norm layers without weight decay, the rest with."""
+    norms = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for parameter in module.parameters()
+    }
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trainable if id(p) not in norms], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if id(p) in norms], "weight_decay": 0.0},
+    ]
+
+
+def detector_lr(config: DetectorConfig, step: int) -> float:
+    """Learning rate of a step (from 0): linear warmup, then ``gamma`` at each of ``config.steps`` [P §A.1]."""
+    rate = config.lr * config.gamma ** sum(step >= drop for drop in config.steps)
+    if step < config.warmup_iters:
+        done = step / config.warmup_iters
+        rate *= config.warmup_factor * (1 - done) + done
+    return rate

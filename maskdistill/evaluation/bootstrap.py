@@ -1,0 +1,56 @@
+"""Percentile intervals over resampled images: how far a score would move with another sample of pictures.
+
+They say nothing about other seeds of the training.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.evaluation.semantic import Confusions, semantic_scores
+
+LEVELS = (2.5, 97.5)
+
+
+def image_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """How often each image is drawn, with replacement, in each resample.
+
+    Returns:
+        int64 (resamples, num_images); every row sums to ``num_images``.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples)
+
+
+def miou_interval(
+    confusions: Confusions, mode: Literal["iou", "bg_fixed"], resamples: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of the mean IoU, as fractions of 1. The matching is found anew in every resample.
+
+    The full data's classes that a resample happens to lack are left out of that resample's mean; scoring them 0 would
+    put the interval of a small set with rare classes below its own mean.
+
+    Args:
+        confusions: the images' confusion matrices, at least one image.
+        mode: see :func:`maskdistill.evaluation.matching.match_clusters`.
+        resamples: number of resamples, at least 1.
+        seed: of the resampling.
+    """
+    rows = confusions.per_image()
+    present = confusions.total.sum(axis=0) > 0
+    values = []
+    for weights in image_weights(len(confusions), resamples, seed):
+        confusion = (weights @ rows).reshape(confusions.shape)
+        drawn = confusion.sum(axis=0) > 0
+        class_iou = semantic_scores(confusion, mode).class_iou
+        values.append(class_iou.sum() / max(drawn.sum(), 1) * present.mean())
+    low, high = np.percentile(values, LEVELS)
+    return float(low), float(high)
+
+
+def share_interval(hits: npt.NDArray[np.bool_], resamples: int, seed: int) -> tuple[float, float]:
+    """95 % interval of the share of True in ``hits`` (n,), as fractions of 1."""
+    shares = image_weights(hits.size, resamples, seed) @ hits.astype(np.float64) / hits.size
+    low, high = np.percentile(shares, LEVELS)
+    return float(low), float(high)

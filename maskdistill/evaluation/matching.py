@@ -1,0 +1,55 @@
+"""Which ground-truth class a cluster stands for. Found once, after everything is trained, for scoring only
+[P §4.1, §A.3]; the rule is that of MaskContrast (arXiv 2102.06191): Hungarian matching that maximises the summed IoU,
+a majority-style assignment where there are more clusters than classes.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+UNMATCHED = -1
+
+
+def match_clusters(iou: npt.NDArray[np.float64], mode: Literal["iou", "bg_fixed"] = "iou") -> npt.NDArray[np.int64]:
+    """Match predicted labels with ground-truth classes.
+
+    With at most as many clusters as classes the matching is one-to-one and maximises the summed IoU; classes left over
+    score 0. With more clusters than classes each cluster takes the class it overlaps best, so several clusters can
+    share a class and are merged before scoring. A pair that does not overlap at all (IoU 0) is no match: that changes
+    no score.
+
+    Args:
+        iou: float (P, G) intersection over union of label p with class g, in [0, 1]; row 0 and column 0 are background.
+        mode: ``iou`` matches background like any class; ``bg_fixed`` ties label 0 to class 0 and matches the rest.
+
+    Returns:
+        int64 (P,): class of each label, -1 where it has none.
+
+    Raises:
+        ValueError: ``iou`` is not two-dimensional, is empty or not finite, or the mode is unknown.
+    """
+    if iou.ndim != 2 or iou.size == 0 or not np.isfinite(iou).all():
+        raise ValueError(f"iou must be a finite, non-empty (P, G) array, got shape {iou.shape}")
+    if mode == "iou":
+        return _match(iou)
+    if mode == "bg_fixed":
+        rest = _match(iou[1:, 1:])
+        background = np.zeros(1, dtype=np.int64)
+        return np.concatenate([background, np.where(rest == UNMATCHED, UNMATCHED, rest + 1)])
+    raise ValueError(f"unknown matching {mode!r}; use 'iou' or 'bg_fixed'")
+
+
+def _match(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    labels, classes = iou.shape
+    matched = np.full(labels, UNMATCHED, dtype=np.int64)
+    if iou.size == 0:
+        return matched
+    if labels > classes:
+        rows, columns = np.arange(labels), iou.argmax(axis=1)
+    else:
+        rows, columns = linear_sum_assignment(iou, maximize=True)
+    overlapping = iou[rows, columns] > 0
+    matched[rows[overlapping]] = columns[overlapping]
+    return matched

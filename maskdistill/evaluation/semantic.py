@@ -1,0 +1,129 @@
+"""Semantic scores from one confusion matrix over the whole evaluation set [P §4.1, §A.3]: clusters are matched with
+classes, then mean IoU over all classes, background included, and pixel accuracy.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from maskdistill.evaluation.matching import UNMATCHED, match_clusters
+
+IGNORE = 255
+FLOOR = 1e-8
+
+
+@dataclass(frozen=True)
+class SemanticScores:
+    """Scores of one confusion matrix, as fractions of 1.
+
+    Attributes:
+        matching: int64 (P,) class of each predicted label, -1 where it has none.
+        class_iou: float64 (G,) IoU of each class with the union of its labels.
+        miou: mean of ``class_iou`` over all G classes; a class that is absent, or has no label, counts as 0.
+        pixel_accuracy: share of the scored pixels whose label is matched with their class.
+    """
+
+    matching: npt.NDArray[np.int64]
+    class_iou: npt.NDArray[np.float64]
+    miou: float
+    pixel_accuracy: float
+
+
+def confusion_matrix(
+    predicted: npt.NDArray[np.integer], target: npt.NDArray[np.integer], num_labels: int, num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Count pixels by predicted label and class, leaving out those whose target is 255.
+
+    Args:
+        predicted: integers (H, W) in 0..num_labels-1, 0 is background.
+        target: integers (H, W) in 0..num_classes-1, or 255 where nothing is scored.
+        num_labels: P, clusters and background.
+        num_classes: G, classes and background.
+
+    Returns:
+        int64 (P, G).
+
+    Raises:
+        ValueError: the shapes differ or a value is out of range.
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(f"prediction {predicted.shape} and ground truth {target.shape} differ in size")
+    scored = target != IGNORE
+    rows = predicted[scored].astype(np.int64)
+    columns = target[scored].astype(np.int64)
+    for name, values, limit in (("prediction", rows, num_labels), ("ground truth", columns, num_classes)):
+        if values.size and (values.min() < 0 or values.max() >= limit):
+            raise ValueError(f"{name} holds values outside 0..{limit - 1}")
+    counts = np.bincount(rows * num_classes + columns, minlength=num_labels * num_classes)
+    return counts.reshape(num_labels, num_classes)
+
+
+def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
+    """IoU of every label with every class: ``M[p, g] / (row_p + column_g - M[p, g])``, denominator at least 1e-8.
+
+    Args:
+        confusion: (P, G) pixel counts.
+
+    Returns:
+        float64 (P, G).
+    """
+    counts = confusion.astype(np.float64)
+    union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True) - counts
+    return counts / np.maximum(union, FLOOR)
+
+
+def semantic_scores(confusion: npt.NDArray[np.number], mode: Literal["iou", "bg_fixed"] = "iou") -> SemanticScores:
+    """Match labels with classes, merge the labels of a class, score.
+
+    Args:
+        confusion: (P, G) pixel counts; row and column 0 are background.
+        mode: see :func:`maskdistill.evaluation.matching.match_clusters`.
+    """
+    matching = match_clusters(iou_matrix(confusion), mode)
+    counts = confusion.astype(np.float64)
+    merged = np.zeros((counts.shape[1], counts.shape[1]))
+    used = matching != UNMATCHED
+    np.add.at(merged, matching[used], counts[used])
+    intersection = merged.diagonal()
+    union = merged.sum(axis=1) + counts.sum(axis=0) - intersection
+    class_iou = intersection / np.maximum(union, FLOOR)
+    accuracy = intersection.sum() / max(counts.sum(), FLOOR)
+    return SemanticScores(matching, class_iou, float(class_iou.mean()), float(accuracy))
+
+
+class Confusions:
+    """Confusion matrix of a data set, filled image by image; each image's own (sparse) share is kept for the bootstrap.
+
+    Args:
+        num_labels: P, clusters and background.
+        num_classes: G, classes and background.
+    """
+
+    def __init__(self, num_labels: int, num_classes: int) -> None:
+        self.shape = (num_labels, num_classes)
+        self.total = np.zeros(self.shape, dtype=np.int64)
+        self._cells: list[npt.NDArray[np.int64]] = []
+        self._counts: list[npt.NDArray[np.int64]] = []
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._cells)
+
+    def add(self, predicted: npt.NDArray[np.integer], target: npt.NDArray[np.integer]) -> None:
+        """Count one image's (H, W) label maps; see :func:`confusion_matrix`."""
+        confusion = confusion_matrix(predicted, target, *self.shape)
+        self.total += confusion
+        cells = np.flatnonzero(confusion)
+        self._cells.append(cells)
+        self._counts.append(confusion.ravel()[cells])
+
+    def per_image(self) -> scipy.sparse.csr_array:
+        """Int64 (n, P * G) sparse array: row i is image i's confusion matrix, flattened."""
+        starts = np.cumsum([0, *(len(cells) for cells in self._cells)])
+        empty = np.zeros(0, dtype=np.int64)
+        data = np.concatenate([empty, *self._counts])
+        indices = np.concatenate([empty, *self._cells])
+        return scipy.sparse.csr_array((data, indices, starts), shape=(len(self), self.shape[0] * self.shape[1]))

@@ -1,0 +1,93 @@
+"""Scores of one stage as they stand in its JSON: all in percent, None where there is nothing to score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from maskdistill.evaluation.bootstrap import miou_interval, share_interval
+from maskdistill.evaluation.clustering import cluster_scores
+from maskdistill.evaluation.ground_truth import GroundTruth
+from maskdistill.evaluation.instances import class_agnostic_ap
+from maskdistill.evaluation.localisation import corloc_hits
+from maskdistill.evaluation.matching import UNMATCHED
+from maskdistill.evaluation.semantic import Confusions, semantic_scores
+
+
+def summarise(
+    truth: GroundTruth,
+    confusions: Confusions,
+    boxes: Mapping[int, npt.ArrayLike] | None,
+    detections: Sequence[Mapping[str, Any]] | None,
+    matching: Literal["iou", "bg_fixed"],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Semantic, instance and localisation scores by the one protocol [P §4.1, §A.4].
+
+    Args:
+        truth: evaluation images.
+        confusions: filled from the images that have a semantic map.
+        boxes: one predicted box (4,) xywh by image id, absent ids are misses; None: CorLoc is not scored.
+        detections: COCO results; None: AP is not scored.
+        matching: see :func:`maskdistill.evaluation.matching.match_clusters`.
+        resamples: bootstrap resamples of the images; 0: no intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        ``miou, pixel_accuracy, iou {class name: value}, matching {predicted label 0..K: class id 0..C or None},
+        ap, ap50, ap75, corloc, images, counts {semantic, instances, localisation}, intervals {miou, corloc}``.
+        AP counts images with masks; CorLoc counts images with at least one object that is not a crowd region.
+    """
+    result: dict[str, Any] = {"miou": None, "pixel_accuracy": None, "iou": {}, "matching": {}, "corloc": None}
+    intervals: dict[str, list[float]] = {}
+    if len(confusions):
+        scores = semantic_scores(confusions.total, matching)
+        result["miou"] = 100 * scores.miou
+        result["pixel_accuracy"] = 100 * scores.pixel_accuracy
+        result["iou"] = {
+            name: 100 * float(value) for name, value in zip(truth.class_names, scores.class_iou, strict=True)
+        }
+        result["matching"] = {
+            str(label): None if matched == UNMATCHED else int(matched) for label, matched in enumerate(scores.matching)
+        }
+        if resamples:
+            intervals["miou"] = [100 * bound for bound in miou_interval(confusions, matching, resamples, seed)]
+
+    with_masks = [image for image in truth.images if image.has_masks]
+    result |= {"ap": None, "ap50": None, "ap75": None}
+    if detections is not None:
+        result |= class_agnostic_ap(
+            [{"id": image.id, "height": image.height, "width": image.width} for image in with_masks],
+            [annotation for image in with_masks for annotation in image.annotations],
+            detections,
+        )
+
+    with_objects = [image for image in truth.images if len(image.boxes())]
+    if boxes is not None and with_objects:
+        hits = corloc_hits([boxes.get(image.id) for image in with_objects], [image.boxes() for image in with_objects])
+        result["corloc"] = 100 * float(hits.mean())
+        if resamples:
+            intervals["corloc"] = [100 * bound for bound in share_interval(hits, resamples, seed)]
+
+    result["images"] = len(truth.images)
+    result["counts"] = {
+        "semantic": len(confusions),
+        "instances": len(with_masks) if detections is not None else 0,
+        "localisation": len(with_objects) if boxes is not None else 0,
+    }
+    result["intervals"] = intervals
+    return result
+
+
+def summarise_clusters(clusters: Sequence[int], targets: Sequence[int]) -> dict[str, float | None]:
+    """``purity, cluster_accuracy, nmi, ari`` in percent (ARI may be negative); None without masks."""
+    if not clusters:
+        return {"purity": None, "cluster_accuracy": None, "nmi": None, "ari": None}
+    scores = cluster_scores(clusters, targets)
+    return {
+        "purity": 100 * scores.purity,
+        "cluster_accuracy": 100 * scores.accuracy,
+        "nmi": 100 * scores.nmi,
+        "ari": 100 * scores.ari,
+    }

@@ -1,0 +1,63 @@
+"""Label maps as indexed PNGs in the colours of the PASCAL VOC development kit."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path
+
+
+def color_map() -> npt.NDArray[np.uint8]:
+    """Colour of every label, uint8 (256, 3) in RGB.
+
+    Label 0 is black, 1 dark red (128, 0, 0), 255 cream (224, 224, 192). Bit 0, 1, 2 of the label goes to
+    the highest bit of R, G, B, the next three bits to the next lower one, and so on (VOC devkit, VOClabelcolormap).
+    """
+    labels = np.arange(256)
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    for step in range(8):
+        for channel in range(3):
+            bit = (labels >> (3 * step + channel)) & 1
+            colors[:, channel] |= (bit << (7 - step)).astype(np.uint8)
+    return colors
+
+
+def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
+    """Write a label map as an indexed 8-bit PNG, atomically; missing folders are made.
+
+    Args:
+        path: file to write.
+        labels: uint8 (H, W), one label a pixel.
+
+    Raises:
+        ValueError: if ``labels`` is not a two-dimensional uint8 array.
+    """
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError(f"a label map is uint8 (H, W), not {labels.dtype} {labels.shape}")
+    image = Image.fromarray(np.ascontiguousarray(labels))
+    image.putpalette(color_map().tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read a label map, uint8 (H, W), from an indexed or greyscale 8-bit PNG.
+
+    Raises:
+        MaskDistillError: if the file is missing, damaged, or a colour picture without an index a pixel.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.mode not in ("P", "L"):
+                raise MaskDistillError(
+                    f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
+                    " convert it to labels"
+                )
+            return np.array(image, dtype=np.uint8)
+    except FileNotFoundError:
+        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); make it again") from None

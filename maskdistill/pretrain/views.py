@@ -1,0 +1,101 @@
+"""Views that self-supervised training compares. No label and no mask enters here."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from maskdistill.config import PretrainConfig
+from maskdistill.data.images import load_rgb
+from maskdistill.data.scenes import view_pair
+
+Views = list[Tensor]
+
+
+def photometric(blur: float, solarize: float) -> v2.Transform:
+    """Colour augmentation of one view (Grill et al. 2020, table 6; DINO's too)."""
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
+            v2.RandomGrayscale(p=0.2),
+            v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=blur),
+            v2.RandomSolarize(threshold=128, p=solarize),
+        ]
+    )
+
+
+class ViewDataset(Dataset[Views]):
+    """Global and local views of one draw, uint8 (3, size, size) each.
+
+    With probability ``exchange_share`` a draw is a generated pair (the same objects over two
+    backgrounds); otherwise two random crops of one photograph. Addressed by ``(index, draw)`` of
+    :class:`~maskdistill.training.order.StepSampler`; equal draws give equal views.
+
+    Args:
+        files: photographs; may be empty when ``exchange_share`` is 1.
+        config: sizes and shares.
+    """
+
+    def __init__(self, files: Sequence[str | Path], config: PretrainConfig) -> None:
+        if not files and config.exchange_share < 1:
+            raise ValueError("no photographs given and exchange_share is below 1")
+        self.files, self.config = list(files), config
+        bicubic = InterpolationMode.BICUBIC
+        crop = (config.min_crop, 1.0)
+        self.crop = v2.RandomResizedCrop(config.size, scale=crop, interpolation=bicubic, antialias=True)
+        self.flip = v2.RandomHorizontalFlip()
+        self.first, self.second = photometric(blur=0.5, solarize=0.0), photometric(blur=0.1, solarize=0.2)
+        self.local = v2.Compose(
+            [
+                v2.RandomResizedCrop(config.local_size, (0.1, config.min_crop), interpolation=bicubic, antialias=True),
+                v2.RandomHorizontalFlip(),
+                photometric(blur=0.5, solarize=0.0),
+            ]
+        )
+
+        self.pair = lru_cache(config.exchange_pairs)(self._render)
+
+    def _render(self, number: int) -> tuple[Tensor, Tensor]:
+        config = self.config
+        first, second = view_pair(config.scene_seed, number, config.scene_size, config.scene_difficulty)
+        return torch.from_numpy(first).permute(2, 0, 1), torch.from_numpy(second).permute(2, 0, 1)
+
+    def __len__(self) -> int:
+        return max(1, len(self.files))
+
+    def sources(self, index: int, draw: int) -> tuple[Tensor, Tensor]:
+        """Two pictures to crop from, uint8 (3, H, W): a generated pair, or one photograph twice."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, draw, 7])
+        if rng.random() < config.exchange_share:
+            return self.pair(draw % config.exchange_pairs)
+        photo = load_rgb(self.files[index])
+        limit = 2 * config.size
+        if min(photo.size) > limit:
+            scale = limit / min(photo.size)
+            photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BILINEAR)
+        tensor = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+        return tensor, tensor
+
+    def __getitem__(self, item: tuple[int, int]) -> Views:
+        index, draw = item
+        first, second = self.sources(index, draw)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed * 1_000_003 + draw)
+            views = [self.first(self.flip(self.crop(first))), self.second(self.flip(self.crop(second)))]
+            if self.config.objective == "dino":
+                views += [self.local((first, second)[i % 2]) for i in range(self.config.local_views)]
+        return views
+
+
+def single_thread(worker: int) -> None:
+    """Start-up of a loading process: one thread each, the processes are the parallelism."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

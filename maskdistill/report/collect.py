@@ -1,0 +1,319 @@
+"""Read a run's artefacts and aggregate what the report shows; scores are averaged over seeds."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from maskdistill.config import Config
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json
+
+STAGES = ("masks", "detector", "segmenter")
+METRICS = ("miou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
+_SWEPT = re.compile(r"^(topk|k|seed|tau)-(\d+(?:\.\d+)?)$")
+_PLACE = re.compile(r"^(topk|k|seed|tau|shard)-")
+_WEIGHTS = re.compile(r"weights|checkpoint|backbone", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one stage for one seed, in percent, and the settings they were made with.
+
+    ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
+    """
+
+    stage: str
+    seed: int | None
+    topk: float | None
+    num_clusters: int | None
+    tau: float | None
+    scores: dict[str, float]
+    iou: dict[str, float]
+    matching: dict[int, int]
+    intervals: dict[str, tuple[float, float]]
+    images: int | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One row of the score table: the same stage and settings over all seeds.
+
+    ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
+    ``main`` marks the settings of the configuration itself, as opposed to swept ones.
+    """
+
+    stage: str
+    topk: float | None
+    num_clusters: int | None
+    tau: float | None
+    main: bool
+    mean: dict[str, float]
+    std: dict[str, float]
+    iou: dict[str, float]
+    runs: list[Evaluation]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs if run.seed is not None]
+
+
+@dataclass(frozen=True)
+class RuleTime:
+    """Compute time of one workflow rule, summed over its jobs."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    peak_mb: float | None
+
+
+def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
+    """The entries of ``values`` that are finite numbers, as floats, in the order of ``names`` if given."""
+    chosen = values if names is None else [name for name in names if name in values]
+    return {
+        name: float(values[name])
+        for name in chosen
+        if isinstance(values[name], int | float) and not isinstance(values[name], bool) and np.isfinite(values[name])
+    }
+
+
+def swept_values(path: str | Path) -> dict[str, str]:
+    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9`` -> ``{"topk": "0.4", ...}``."""
+    return {match[1]: match[2] for part in Path(path).parts if (match := _SWEPT.match(part))}
+
+
+def read_evaluation(path: str | Path) -> Evaluation:
+    """Read one evaluation JSON.
+
+    The seed and the swept values are taken from the file's own keys ``seed``, ``topk``, ``num_clusters`` and
+    ``tau``; where they lack from the path's components; where these lack from ``provenance.params``.
+
+    Raises:
+        MaskDistillError: no such file, not JSON, or no ``stage`` in it.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or "stage" not in record:
+        raise MaskDistillError(f"{path}: no 'stage' in it; give files made by 'maskdistill evaluation'")
+    places = swept_values(path)
+    provenance = record.get("provenance") or {}
+    params = provenance.get("params") or {}
+
+    def setting(key: str, part: str) -> float | None:
+        for source, name in ((record, key), (places, part), (params, key)):
+            if source.get(name) is not None:
+                try:
+                    return float(source[name])
+                except (TypeError, ValueError):
+                    raise MaskDistillError(f"{path}: {name} is {source[name]!r}, not a number") from None
+        return None
+
+    seed, clusters = setting("seed", "seed"), setting("num_clusters", "k")
+    return Evaluation(
+        stage=str(record["stage"]),
+        seed=None if seed is None else int(seed),
+        topk=setting("topk", "topk"),
+        num_clusters=None if clusters is None else int(clusters),
+        tau=setting("tau", "tau"),
+        scores=finite(record, METRICS),
+        iou=finite(record.get("iou") or {}),
+        matching={
+            int(label): -1 if category is None else int(category)
+            for label, category in (record.get("matching") or {}).items()
+        },
+        intervals={name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()},
+        images=record.get("images"),
+        provenance=provenance,
+    )
+
+
+def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreRow]:
+    """Average over seeds: one row per stage and settings, the configuration's own settings first.
+
+    Raises:
+        MaskDistillError: two evaluations of one stage have the same settings and seed.
+    """
+    groups: dict[tuple[str, float | None, int | None, float | None], list[Evaluation]] = {}
+    for item in evaluations:
+        group = groups.setdefault((item.stage, item.topk, item.num_clusters, item.tau), [])
+        if any(other.seed == item.seed for other in group):
+            raise MaskDistillError(
+                f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
+                f"K {item.num_clusters}, tau {item.tau}; give each file once"
+            )
+        group.append(item)
+    wanted = (config.masks.topk, config.clusters.num_clusters, config.pseudo_labels.tau)
+    rows = []
+    for (stage, *settings), runs in groups.items():
+        runs.sort(key=lambda run: -1 if run.seed is None else run.seed)
+        mean, std = _mean_std([run.scores for run in runs])
+        main = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
+        iou, _ = _mean_std([run.iou for run in runs])
+        rows.append(ScoreRow(stage, settings[0], runs[0].num_clusters, settings[2], main, mean, std, iou, runs))
+
+    def order(row: ScoreRow) -> tuple[Any, ...]:
+        place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
+        settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0)
+        return (not row.main, *(() if row.main else settings), place, row.stage, *settings)
+
+    return sorted(rows, key=order)
+
+
+def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance record."""
+    record = read_json(path)
+    provenance = record.get("provenance") or {}
+    params = finite(provenance.get("params") or {}, ("num_clusters", "seed"))
+    names = [name for name, value in record.items() if name != "provenance" and isinstance(value, dict)]
+    return {name: finite(record[name], METRICS) | params for name in names}, provenance
+
+
+def _mean_std(records: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns = {name: [record[name] for record in records if name in record] for name in names}
+    mean = {name: float(np.mean(column)) for name, column in columns.items()}
+    return mean, {name: float(np.std(column, ddof=1)) for name, column in columns.items() if len(column) > 1}
+
+
+def read_masks(paths: Sequence[str]) -> tuple[dict[tuple[int, int], dict[str, Any]], list[dict[str, Any]]]:
+    """All masks as ``(shard, index in the shard) -> record``, and the shards' provenance records."""
+    masks: dict[tuple[int, int], dict[str, Any]] = {}
+    chain = []
+    for path in paths:
+        content = read_json(path)
+        chain.append(content.get("provenance") or {})
+        shard = shard_number(path)
+        masks |= {(shard, index): record for index, record in enumerate(content["masks"])}
+    return masks, chain
+
+
+def shard_number(path: str | Path) -> int:
+    """7 for ``.../shard-0007.json`` or ``.../shard-0007/``."""
+    match = re.search(r"shard-(\d+)", Path(path).name)
+    if match is None:
+        raise MaskDistillError(f"{path}: its name has no shard number; expected shard-0000, shard-0001, ...")
+    return int(match[1])
+
+
+@dataclass
+class Candidates:
+    """What the report needs of the candidates: all scores, and the full records of a few images."""
+
+    scores: NDArray[np.float64]
+    images: int
+    images_above: int
+    by_image: dict[int, list[dict[str, Any]]]
+    provenance: list[dict[str, Any]]
+
+
+def is_confident(score: float, tau: float, compare: str) -> bool:
+    """Whether a candidate passes the threshold: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``."""
+    return score >= tau if compare == "ge" else score > tau
+
+
+def read_candidates(paths: Sequence[str], tau: float, compare: str, keep: set[int]) -> Candidates:
+    """Read candidate shards one at a time; full records are kept for the image ids in ``keep`` only."""
+    scores: list[NDArray[np.float64]] = []
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    chain, seen, above = [], set(), set()
+    for path in paths:
+        content = read_json(path)
+        chain.append(content.get("provenance") or {})
+        rows = content["candidates"]
+        scores.append(np.array([row["score"] for row in rows], dtype=np.float64))
+        seen.update(row["image_id"] for row in rows)
+        above.update(row["image_id"] for row in rows if is_confident(row["score"], tau, compare))
+        for row in rows:
+            if row["image_id"] in keep:
+                by_image.setdefault(row["image_id"], []).append(row)
+    for rows in by_image.values():
+        rows.sort(key=lambda row: -row["score"])
+    return Candidates(np.concatenate([np.zeros(0), *scores]), len(seen), len(above), by_image, chain)
+
+
+def read_metrics(path: str | Path) -> pd.DataFrame:
+    """Numeric columns of a metrics CSV; a column without a single finite value is left out.
+
+    Raises:
+        MaskDistillError: no such file or not a CSV.
+    """
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise MaskDistillError(f"{path}: no such file; run the training that makes it first") from None
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise MaskDistillError(f"{path}: not a CSV ({error}); delete it and run the training again") from None
+    numeric = frame.select_dtypes("number").replace([np.inf, -np.inf], np.nan)
+    return numeric.dropna(axis="columns", how="all")
+
+
+def read_benchmarks(folder: str | Path) -> list[RuleTime]:
+    """Sum Snakemake's benchmark TSVs (columns ``s`` and, optionally, ``max_rss``) by rule, slowest first.
+
+    A rule is the first component of a file's path below ``folder`` that is no wildcard such as ``topk-0.4`` or
+    ``shard-0000``: ``features/shard-0000.tsv`` and ``topk-0.4/masks/shard-0001.tsv`` are ``features`` and ``masks``.
+    The rule ``report`` itself is left out, for it has not ended yet.
+    """
+    folder = Path(folder)
+    found: dict[str, list[pd.DataFrame]] = {}
+    for file in sorted(folder.rglob("*.tsv")):
+        parts = file.relative_to(folder).with_suffix("").parts
+        rule = next((part for part in parts if not _PLACE.match(part)), parts[-1])
+        if rule == "report":
+            continue
+        try:
+            frame = pd.read_csv(file, sep="\t")
+            frame["s"] = pd.to_numeric(frame["s"])
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, KeyError, ValueError):
+            raise MaskDistillError(f"{file}: not a Snakemake benchmark (no numeric column 's'); delete it") from None
+        found.setdefault(rule, []).append(frame)
+    times = []
+    for rule, frames in found.items():
+        table = pd.concat(frames)
+        peak = pd.to_numeric(table["max_rss"], errors="coerce").max() if "max_rss" in table else np.nan
+        times.append(RuleTime(rule, len(table), float(table["s"].sum()), float(peak) if np.isfinite(peak) else None))
+    return sorted(times, key=lambda time: (-time.seconds, time.rule))
+
+
+def merge_provenance(
+    records: Iterable[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
+    """Chain of stages, library versions and hashes of weights found in artefacts' provenance records.
+
+    Returns:
+        One ``{"stage", "params", "inputs"}`` a stage (the first record of each), versions by library
+        (several, if artefacts disagree, joined by a comma) and SHA-256 by name of every input that holds weights.
+    """
+    chain: dict[str, dict[str, Any]] = {}
+    versions: dict[str, set[str]] = {}
+    weights: dict[str, str] = {}
+    for record in records:
+        if not record:
+            continue
+        stage = str(record.get("stage", "?"))
+        inputs = dict(record.get("inputs") or {})
+        params = dict(record.get("params") or {})
+        chain.setdefault(stage, {"stage": stage, "params": params, "inputs": inputs})
+        named = [("maskdistill", record.get("version")), *(record.get("libraries") or {}).items()]
+        for name, value in named:
+            if value:
+                versions.setdefault(name, set()).add(str(value))
+        for name, value in [*inputs.items(), *params.items()]:
+            if _WEIGHTS.search(name) and isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
+                weights.setdefault(f"{stage}: {name}", value)
+    return list(chain.values()), {name: ", ".join(sorted(found)) for name, found in versions.items()}, weights
+
+
+def pick_evenly(count: int, total: int) -> list[int]:
+    """``count`` positions spread evenly over ``range(total)``, first and last included; all if there are fewer."""
+    if total == 0 or count == 0:
+        return []
+    return sorted({int(place) for place in np.linspace(0, total - 1, min(count, total)).round()})

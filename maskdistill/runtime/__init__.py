@@ -1,0 +1,1 @@
+"""The edges every stage shares: files, devices, logging, provenance, errors."""

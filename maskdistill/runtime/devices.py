@@ -1,0 +1,37 @@
+"""Which device a stage computes on, and how many threads it may use."""
+
+import os
+
+import torch
+
+from maskdistill.runtime.errors import MaskDistillError
+
+
+def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
+    """Device for a stage.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda[:N]``. ``auto`` takes a GPU if one was granted and exists.
+        gpus: number of GPUs granted by the scheduler; 0 means CPU under ``auto``.
+    """
+    if device == "auto":
+        return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise MaskDistillError(f"--device {device}: no CUDA device is visible; use --device cpu or auto")
+    return chosen
+
+
+def set_threads(threads: int) -> None:
+    """Limit torch, OpenMP and OpenCV to the granted number of threads (at least 1)."""
+    threads = max(1, threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed torch's global generator and ask for deterministic kernels where they exist."""
+    torch.manual_seed(seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False

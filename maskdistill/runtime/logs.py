@@ -1,0 +1,30 @@
+"""Logging set-up of an entry point."""
+
+import logging
+import platform
+import sys
+from pathlib import Path
+
+import maskdistill
+
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def setup_logging(stage: str, log_file: str | None, **granted: object) -> None:
+    """Log to standard error and, if given, to ``log_file``; the first line says what runs where.
+
+    Args:
+        stage: name of the entry point.
+        log_file: path of a log file that is written anew, or None.
+        granted: resources granted to this process (threads, device, gpus).
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_file, mode="w"))
+    logging.basicConfig(level=logging.INFO, format=FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
+    resources = " ".join(f"{name}={value}" for name, value in granted.items())
+    logging.getLogger("maskdistill").info(
+        "maskdistill %s %s on Python %s, %s: %s",
+        maskdistill.__version__, stage, platform.python_version(), platform.machine(), resources,
+    )  # fmt: skip

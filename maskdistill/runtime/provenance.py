@@ -1,0 +1,64 @@
+"""What made an artefact: settings, inputs, code and library versions. No time stamps and no paths,
+so that equal work gives equal bytes wherever it ran."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import maskdistill
+from maskdistill.runtime.files import sha256_file, sha256_text
+
+LIBRARIES = (
+    "torch", "torchvision", "timm", "faiss-cpu", "h5py", "numpy", "scipy", "pandas", "pillow", "pycocotools"
+)  # fmt: skip
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that can change a result."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def code_hash(*modules: str) -> str:
+    """Hash of the sources of package-relative modules, e.g. ``code_hash("masks.py", "detector")``.
+
+    A folder stands for every ``.py`` file below it. With no argument: the whole package.
+    Follows content, not time stamps, so a touch does not change it.
+    """
+    root = Path(maskdistill.__file__).parent
+    files: set[Path] = set()
+    for name in modules or (".",):
+        place = root / name
+        if not place.exists():
+            raise FileNotFoundError(place)
+        files.update(place.rglob("*.py") if place.is_dir() else [place])
+    lines = [f"{file.relative_to(root).as_posix()} {sha256_file(file)}" for file in sorted(files)]
+    return sha256_text("\n".join(lines))
+
+
+def make_provenance(
+    stage: str, params: Mapping[str, Any], inputs: Mapping[str, str | Path]
+) -> dict[str, Any]:
+    """Provenance record of one artefact.
+
+    Args:
+        stage: the stage's name, e.g. ``"masks"``.
+        params: the settings that shaped the result (JSON values).
+        inputs: name -> file that was read; its SHA-256 is recorded, never its path.
+    """
+    return {
+        "stage": stage,
+        "params": dict(params),
+        "inputs": {name: sha256_file(path) for name, path in sorted(inputs.items())},
+        "version": maskdistill.__version__,
+        "libraries": library_versions(),
+    }

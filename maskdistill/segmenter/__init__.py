@@ -1,0 +1,1 @@
+"""DeepLab-v3: model, data, training, inference."""

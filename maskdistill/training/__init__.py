@@ -1,0 +1,1 @@
+"""What every training shares: the loop, data order, checkpoints, several processes."""

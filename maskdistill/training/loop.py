@@ -1,0 +1,136 @@
+"""The training loop of pretrain, detector and segmenter."""
+
+import csv
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.progress import progress
+from maskdistill.training.checkpoint import load_state, save_state
+
+log = logging.getLogger("maskdistill")
+MetricRow: TypeAlias = dict[str, float]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What the loop itself needs.
+
+    Attributes:
+        total_steps: optimiser steps.
+        state_dir: folder of the resumable state; removed by :func:`finish` after success.
+        fingerprint: hash of everything the result depends on; a state of another one is ignored.
+        seed: torch is seeded from ``(seed, step, rank)`` before each step, so that a resumed run
+            draws the same dropout masks and samples as an uninterrupted one.
+        checkpoint_every, log_every: steps between states, and between metric rows.
+        rank: only rank 0 writes.
+        name: shown by the progress bar.
+    """
+
+    total_steps: int
+    state_dir: Path
+    fingerprint: str
+    seed: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    rank: int = 0
+    name: str = "train"
+
+
+def train(
+    settings: LoopSettings,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    batches: Callable[[int], Iterable[Any]],
+    step_fn: Callable[[int, Any], Mapping[str, Tensor]],
+    lr_at: Callable[[int], float],
+    after_step: Callable[[int], None] | None = None,
+    diagnose: Callable[[], Mapping[str, float]] | None = None,
+) -> list[MetricRow]:
+    """Train, resuming from ``settings.state_dir`` where it holds a state of the same fingerprint.
+
+    Args:
+        modules: everything with weights or buffers that must survive an interruption.
+        optimizer: over the trainable parameters; a group's ``lr_scale`` multiplies the rate.
+        batches: start step -> iterable of the batches from that step on.
+        step_fn: ``(step, batch)`` -> named scalar losses, among them ``loss`` to differentiate.
+        lr_at: step -> learning rate.
+        after_step: called after each update (e.g. to move a teacher).
+        diagnose: further columns, asked for whenever a row is written.
+
+    Returns:
+        One row every ``log_every`` steps: ``step``, ``lr`` and the mean of each loss since the last row.
+
+    Raises:
+        MaskDistillError: the loss is NaN or infinite; the last good state is kept.
+    """
+    state_file = settings.state_dir / "state.pt"
+    rows: list[MetricRow] = []
+    sums: dict[str, Tensor] = {}
+    start = 0
+    if (resumed := load_state(state_file, settings.fingerprint)) is not None:
+        start, state = resumed
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+        optimizer.load_state_dict(state["optimizer"])
+        rows, sums = state["rows"], state["sums"]
+        log.info("%s: resumed after step %d of %d", settings.name, start, settings.total_steps)
+
+    steps = range(start, settings.total_steps)
+    walk = zip(steps, batches(start), strict=True)
+    for step, batch in progress(walk, settings.total_steps, settings.name, unit="step", initial=start):
+        torch.manual_seed((settings.seed * 1_000_003 + step) * 4096 + settings.rank)
+        rate = lr_at(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        losses = step_fn(step, batch)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        for key, value in losses.items():
+            sums[key] = value.detach() + sums[key].to(value.device) if key in sums else value.detach()
+        done = step + 1
+        log_now = done % settings.log_every == 0 or done == settings.total_steps
+        save_now = done % settings.checkpoint_every == 0
+        if (log_now or save_now) and not torch.isfinite(sums["loss"]):
+            raise MaskDistillError(
+                f"{settings.name}: the loss became {float(losses['loss'])} by step {done}; the last good state is "
+                f"kept in {settings.state_dir}. Lower the learning rate (lr) and run again."
+            )
+        optimizer.step()
+        if after_step is not None:
+            after_step(step)
+        if log_now:
+            count = (done - 1) % settings.log_every + 1
+            extras = dict(diagnose()) if diagnose is not None else {}
+            rows.append({"step": float(done), "lr": rate} | {k: float(v) / count for k, v in sums.items()} | extras)
+            sums = {}
+        if save_now and settings.rank == 0:
+            state = {
+                "modules": {name: module.state_dict() for name, module in modules.items()},
+                "optimizer": optimizer.state_dict(),
+                "rows": rows,
+                "sums": sums,
+            }
+            save_state(state_file, settings.fingerprint, done, state)
+    return rows
+
+
+def finish(settings: LoopSettings) -> None:
+    """Remove the resumable state once the final checkpoint is in place."""
+    shutil.rmtree(settings.state_dir, ignore_errors=True)
+
+
+def write_metrics(path: str | Path, rows: list[MetricRow]) -> None:
+    """Write the rows of :func:`train` as CSV, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["step"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,416 @@
+"""Listing, decoding, quarantine and the manifest CSV."""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from maskdistill.cli import main
+from maskdistill.data import images as images_module
+from maskdistill.data.images import PictureError, decode, load_rgb
+from maskdistill.data.manifest import build_manifest, image_rows, ok_images, read_manifest, write_manifest
+from maskdistill.data.sources import (
+    ListedImage,
+    count_images,
+    default_num_shards,
+    list_images,
+    listing_fingerprint,
+    parse_data,
+)
+from maskdistill.runtime.errors import MaskDistillError
+
+SHARED = Path(__file__).parents[2] / "shared/data"
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", seed: int = 0) -> Path:
+    """A noise picture of any 8-bit mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    Image.fromarray(noise).convert(mode).save(path)
+    return path
+
+
+def folder(root: Path) -> str:
+    return json.dumps({"kind": "folder", "root": str(root)})
+
+
+def keys(root: Path) -> list[str]:
+    return [image.key for image in list_images(parse_data(folder(root)))]
+
+
+# ---------------------------------------------------------------- decoding
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "YCbCr"])
+def test_stored_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    suffix = ".png" if mode in ("L", "P", "1") else ".jpg"
+    path = picture(tmp_path / f"a{suffix}", mode=mode)
+    image, stored = decode(path.read_bytes())
+    assert image.mode == "RGB" and image.size == (40, 30)
+    assert stored == (mode if mode != "YCbCr" else "RGB")
+
+
+def test_cmyk_colours(tmp_path: Path) -> None:
+    Image.new("CMYK", (32, 32), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=100)
+    red, green, blue = np.asarray(load_rgb(tmp_path / "red.jpg")).reshape(-1, 3).mean(axis=0)
+    assert red > 200 and green < 60 and blue < 60
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 32 * 20).reshape(20, 32).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    shown = np.asarray(load_rgb(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(shown, np.repeat((values // 256)[..., None], 3, axis=2))
+
+
+def test_transparent_parts_become_white(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 20, 4), dtype=np.uint8)
+    pixels[:10, :, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    shown = np.asarray(load_rgb(tmp_path / "half.png"))
+    assert (shown[:10] == 0).all() and (shown[10:] == 255).all()
+    indexed = Image.new("P", (20, 20), 1)
+    indexed.putpalette([0, 0, 0, 200, 10, 10])
+    indexed.save(tmp_path / "index.png", transparency=1)
+    assert (np.asarray(load_rgb(tmp_path / "index.png")) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    stored = np.zeros((24, 36, 3), dtype=np.uint8)
+    stored[:12, :18] = 255  # white quarter at the stored top left
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    # what the EXIF standard says the viewer shows: where the stored 0th row and 0th column lie
+    upright = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+        5: stored.transpose(1, 0, 2), 6: np.rot90(stored, -1), 7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored, 1),
+    }[orientation]  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(load_rgb(tmp_path / "a.png")), upright)
+    table = build_manifest([ListedImage("a", tmp_path / "a.png", True, False)], 1, tmp_path)
+    assert (table.height[0], table.width[0]) == upright.shape[:2]
+
+
+def test_damaged_exif_does_not_lose_the_picture() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 30)).save(buffer, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    assert decode(buffer.getvalue())[0].size == (20, 30)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has next to no data (a decompression bomb's header)."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [9_460, 14_000, 60_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bombs_are_refused_before_decoding(side: int) -> None:
+    with pytest.raises(PictureError, match="more than 89478485"):
+        decode(png_header(side, side))
+
+
+def test_size_limit_is_exclusive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = picture(tmp_path / "a.png", (40, 30)).read_bytes()
+    monkeypatch.setattr(images_module, "MAX_PIXELS", 1200)
+    assert decode(data)[0].size == (40, 30)
+    monkeypatch.setattr(images_module, "MAX_PIXELS", 1199)
+    with pytest.raises(PictureError, match="40x30"):
+        decode(data)
+
+
+def test_load_rgb_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match=r"gone\.jpg: cannot be read \(No such file"):
+        load_rgb(tmp_path / "gone.jpg")
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(MaskDistillError, match=r"text\.jpg: not a picture.*manifest stage"):
+        load_rgb(tmp_path / "text.jpg")
+
+
+# ---------------------------------------------------------------- listing
+
+
+def test_folder_listing_order_suffixes_and_keys(tmp_path: Path) -> None:
+    for name in ["b.JPG", "a.jpeg", "sub dir/ü.PNG", "sub dir/c.tif", "z.webp", ".hidden.jpg", ".cache/x.jpg"]:
+        picture(tmp_path / "pics" / name)
+    (tmp_path / "pics/notes.txt").write_text("no picture")
+    (tmp_path / "pics/folder.jpg").mkdir()
+    listed = list_images(parse_data(folder(tmp_path / "pics")))
+    assert [image.key for image in listed] == ["a", "b", "sub dir/c", "sub dir/ü", "z"]
+    assert all(image.train and not image.eval and image.path.is_absolute() for image in listed)
+    assert count_images(parse_data(folder(tmp_path / "pics"))) == 5
+
+
+def test_ambiguous_keys_keep_the_extension(tmp_path: Path) -> None:
+    for name in ["a.jpg", "a.png", "b.jpg", "c.jpg", "c.png", "c.jpg.png"]:
+        picture(tmp_path / name)
+    assert keys(tmp_path) == ["a.jpg", "a.png", "b", "c.jpg", "c.jpg.png", "c.png"]
+
+
+def test_symlink_loops_end(tmp_path: Path) -> None:
+    picture(tmp_path / "pics/in/a.jpg")
+    picture(tmp_path / "outside/b.jpg")
+    (tmp_path / "pics/in/up").symlink_to(tmp_path / "pics", target_is_directory=True)
+    (tmp_path / "pics/other").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (tmp_path / "pics/again").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (tmp_path / "pics/broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = keys(tmp_path / "pics")
+    assert found == ["again/b", "broken", "in/a"]
+
+
+def test_folder_errors(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match="data.root.*not a folder"):
+        keys(tmp_path / "none")
+    with pytest.raises(MaskDistillError, match=r"no picture below.*\.jpg"):
+        keys(tmp_path)
+    name = os.fsdecode(b"caf\xe9.jpg")
+    try:
+        picture(tmp_path / "ok.jpg").rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system refuses names that are not UTF-8")
+    with pytest.raises(MaskDistillError, match="not UTF-8; rename"):
+        keys(tmp_path)
+
+
+def test_coco_lists_the_folder_never_the_json(tmp_path: Path) -> None:
+    picture(tmp_path / "im/x/1.jpg")
+    picture(tmp_path / "im/2.jpg")
+    (tmp_path / "truth.json").write_text("this is not even JSON")
+    section = {"kind": "coco", "images": str(tmp_path / "im"), "annotations": str(tmp_path / "truth.json")}
+    listed = list_images(parse_data(json.dumps(section)))
+    assert [(image.key, image.train, image.eval) for image in listed] == [("2", True, True), ("x/1", True, True)]
+    del section["annotations"]
+    assert not any(image.eval for image in list_images(parse_data(json.dumps(section))))
+
+
+def voc(root: Path, **lists: str) -> str:
+    return json.dumps({"kind": "voc", "root": str(root), **lists})
+
+
+def test_voc_lists_are_united(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    for name, text in {"Main/t": "b\na\n\n", "Segmentation/v": "c  1\nb -1\n"}.items():
+        path = tmp_path / f"ImageSets/{name}.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    listed = list_images(parse_data(voc(tmp_path, train_list="Main/t", eval_list="Segmentation/v")))
+    assert [(i.key, i.train, i.eval) for i in listed] == [("a", True, False), ("b", True, True), ("c", False, True)]
+    assert listed[0].path == tmp_path / "JPEGImages/a.jpg"
+    with pytest.raises(MaskDistillError, match=r"data\.eval_list: Main/none: no list .*Main/none\.txt.*there: Main/t"):
+        list_images(parse_data(voc(tmp_path, train_list="Main/t", eval_list="Main/none")))
+    (tmp_path / "ImageSets/Main/empty.txt").write_text("\n")
+    with pytest.raises(MaskDistillError, match="lists no image"):
+        list_images(parse_data(voc(tmp_path, train_list="Main/empty", eval_list="Main/t")))
+    with pytest.raises(MaskDistillError, match="no folder JPEGImages"):
+        list_images(parse_data(voc(tmp_path / "ImageSets")))
+
+
+def test_real_voc_excerpt() -> None:
+    root = SHARED / "voc2007/VOC2007"
+    if not root.is_dir():
+        pytest.skip("../shared/data/voc2007 is absent")
+    listed = list_images(parse_data(voc(root, eval_list="Segmentation/train")))
+    assert (len(listed), sum(i.train for i in listed), sum(i.eval for i in listed)) == (473, 473, 20)
+    assert all(image.path.is_file() for image in listed)
+
+
+def test_scenes_are_listed_without_a_file(tmp_path: Path) -> None:
+    data = parse_data('{"kind": "scenes", "num_train": 2, "num_eval": 1}')
+    listed = list_images(data, tmp_path)
+    assert [(i.key, i.path.name, i.train, i.eval) for i in listed] == [
+        ("scene-00001", "scene-00001.jpg", True, False),
+        ("scene-00002", "scene-00002.jpg", True, False),
+        ("scene-00003", "scene-00003.jpg", False, True),
+    ]
+    assert count_images(data) == 3
+    with pytest.raises(MaskDistillError, match="--scenes-dir"):
+        list_images(data)
+
+
+def test_wrong_section_is_explained() -> None:
+    with pytest.raises(MaskDistillError, match="kind"):
+        parse_data('{"kind": "videos"}')
+    with pytest.raises(MaskDistillError, match="rooot: unknown key"):
+        parse_data('{"kind": "folder", "root": "x", "rooot": "y"}')
+
+
+def test_fingerprint_follows_the_pictures(tmp_path: Path) -> None:
+    root = tmp_path / "pics"
+    picture(root / "a.jpg")
+    data = parse_data(folder(root))
+    seen = [listing_fingerprint(data)]
+    assert listing_fingerprint(data) == seen[0]
+    (root / "notes.txt").write_text("x")
+    assert listing_fingerprint(data) == seen[0]
+    picture(root / "b.jpg")
+    seen.append(listing_fingerprint(data))
+    os.utime(root / "b.jpg", ns=(1, 1))
+    seen.append(listing_fingerprint(data))
+    (root / "b.jpg").rename(root / "c.jpg")
+    seen.append(listing_fingerprint(data))
+    root.rename(tmp_path / "moved")
+    assert listing_fingerprint(parse_data(folder(tmp_path / "moved"))) == seen[-1]
+    (tmp_path / "moved/c.jpg").unlink()
+    seen.append(listing_fingerprint(parse_data(folder(tmp_path / "moved"))))
+    assert len(set(seen[:4])) == 4 and seen[4] == seen[0]
+
+
+@pytest.mark.parametrize(("n", "shards"), [(0, 1), (1, 1), (500, 1), (501, 2), (1000, 2), (16551, 34)])
+def test_default_shards(n: int, shards: int) -> None:
+    assert default_num_shards(n) == shards
+
+
+# ---------------------------------------------------------------- manifest
+
+
+def bad_tree(root: Path, good: int) -> Path:
+    """``good`` pictures and one of each kind that must be quarantined."""
+    for i in range(good):
+        picture(root / f"good-{i:03d}.jpg", (40 + i, 30), seed=i)
+    whole = picture(root / "whole.jpg", (200, 200), seed=99).read_bytes()
+    (root / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "text.jpg").write_text("not a picture at all")
+    picture(root / "tiny.png", (15, 40))
+    Image.fromarray(np.zeros((20, 20), np.float32)).save(root / "float.tif")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    return root
+
+
+def test_quarantine_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "maskdistill")
+    listed = list_images(parse_data(folder(bad_tree(tmp_path / "pics", 3))))
+    table = build_manifest(listed, 2, tmp_path, threads=2, max_quarantined=0.9)
+    reasons = dict(zip(table.key, table.reason, strict=True))
+    assert {key: reason.split(" (")[0] for key, reason in reasons.items() if reason} == {
+        "bomb": "more than 89478485 pixels: scale it down",
+        "empty": "empty file",
+        "float": "pixel type F",
+        "gone": "cannot be read",
+        "text": "not a picture in a supported format",
+        "tiny": "15x40 pixels, smaller than 16 a side",
+        "truncated": "truncated or damaged",
+    }
+    assert (table.status == "ok").tolist() == [not reason for reason in table.reason]
+    assert len(caplog.records) == 7 and "truncated.jpg" in caplog.text
+    assert not table.reason.str.contains("0x|/").any()
+
+
+def test_columns_against_a_slow_reading(tmp_path: Path) -> None:
+    root = bad_tree(tmp_path / "pics", 10)
+    listed = list_images(parse_data(folder(root)))
+    table = build_manifest(listed, 4, tmp_path, threads=2, max_quarantined=0.5)
+    assert table.image_id.tolist() == list(range(1, len(listed) + 1))
+    for position, image in enumerate(listed):
+        row = table.iloc[position]
+        assert row["shard"] == position * 4 // len(listed)
+        if image.path.exists():
+            assert row["sha256"] == hashlib.sha256(image.path.read_bytes()).hexdigest()
+        if row["status"] == "ok":
+            with Image.open(image.path) as stored:
+                assert (row["width"], row["height"], row["mode"]) == (*stored.size, stored.mode)
+    again = build_manifest(listed, 4, tmp_path, threads=1, max_quarantined=0.5)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_too_many_unusable_pictures_stop_the_run(tmp_path: Path) -> None:
+    listed = list_images(parse_data(folder(bad_tree(tmp_path / "pics", 20))))
+    with pytest.raises(
+        MaskDistillError, match=r"7 of 28 images.*the 1 tolerated.*--max-quarantined 0\.05[\s\S]*0 bytes"
+    ):
+        build_manifest(listed, 1, tmp_path)
+    assert (build_manifest(listed, 1, tmp_path, max_quarantined=0.25).status == "quarantined").sum() == 7
+
+
+def test_one_unusable_picture_is_tolerated_unless_the_share_is_zero(tmp_path: Path) -> None:
+    listed = [ListedImage("a", picture(tmp_path / "a.jpg"), True, False)]
+    listed.append(ListedImage("b", tmp_path / "missing.jpg", True, False))
+    assert build_manifest(listed, 1, tmp_path).status.tolist() == ["ok", "quarantined"]
+    with pytest.raises(MaskDistillError, match="1 of 2"):
+        build_manifest(listed, 1, tmp_path, max_quarantined=0)
+    with pytest.raises(MaskDistillError, match=r"none of the 1 images[\s\S]*missing\.jpg: cannot be read"):
+        build_manifest(listed[1:], 1, tmp_path, max_quarantined=1)
+    for shards in (0, 3):
+        with pytest.raises(MaskDistillError, match="num_shards"):
+            build_manifest(listed, shards, tmp_path)
+
+
+def test_csv_round_trip_with_odd_names(tmp_path: Path) -> None:
+    names = ['NA.jpg', '007.jpg', 'with,comma "quote".jpg', "line\nbreak.jpg", "cr\rhere.jpg", "1e5.jpg", "True.jpg",
+             "日本 語.jpg", " leading.jpg", "#hash.jpg"]  # fmt: skip
+    for name in names:
+        picture(tmp_path / "run/pics" / name)
+    outside = picture(tmp_path / "elsewhere/x.jpg")
+    listed = [*list_images(parse_data(folder(tmp_path / "run/pics"))), ListedImage("x", outside, False, True)]
+    table = build_manifest(listed, 3, tmp_path / "run")
+    path = tmp_path / "run/manifest.csv"
+    write_manifest(path, table)
+    first = path.read_bytes()
+    write_manifest(path, table)
+    assert path.read_bytes() == first and not list(path.parent.glob(".*"))
+    back = read_manifest(path)
+    pd.testing.assert_frame_equal(back.drop(columns="file"), table)
+    assert sorted(back.key[:-1]) == sorted(name[:-4] for name in names)
+    assert not os.path.isabs(back.path[0]) and back.path.iloc[-1] == str(outside)
+    assert [Path(file) for file in back.file] == [image.path for image in listed]
+    assert image_rows(back)[-1] == (len(listed), "x", str(outside), 40, 30, 2)
+
+
+def test_ok_images_filters(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "image_id": range(1, 7),
+            "shard": [0, 0, 0, 1, 1, 1],
+            "train": [True, False, True, True, False, True],
+            "eval": [False, True, True, False, True, False],
+            "status": ["ok", "ok", "quarantined", "ok", "ok", "ok"],
+        }
+    )
+    assert ok_images(table).image_id.tolist() == [1, 2, 4, 5, 6]
+    assert ok_images(table, shard=1).image_id.tolist() == [4, 5, 6]
+    assert ok_images(table, shard=0, train=True).image_id.tolist() == [1]
+    assert ok_images(table, eval=True).image_id.tolist() == [2, 5]
+    assert ok_images(table, train=False).image_id.tolist() == [2, 5]
+    assert ok_images(table, shard=1, train=True).index.tolist() == [0, 1]
+
+
+def test_reading_something_else_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match="manifest stage first"):
+        read_manifest(tmp_path / "none.csv")
+    for text in ("", "a,b\n1,2\n"):
+        (tmp_path / "other.csv").write_text(text)
+        with pytest.raises(MaskDistillError, match=r"other\.csv: not a manifest"):
+            read_manifest(tmp_path / "other.csv")
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(5):
+        picture(tmp_path / f"pics/{i}.jpg", seed=i)
+    output = tmp_path / "run/data/manifest.csv"
+    common = ["manifest", "--params", folder(tmp_path / "pics"), "--output", str(output)]
+    assert main([*common, "--num-shards", "2", "--threads", "2"]) == 0
+    assert read_manifest(output)["shard"].tolist() == [0, 0, 0, 1, 1]
+    output.unlink()
+    assert main([*common, "--num-shards", "9"]) == 1
+    assert "num_shards 9 for 5 images" in capsys.readouterr().err and not output.exists()
+    assert main([*common, "--max-quarantined", "5"]) == 1
+    assert main(common) == 0
+    assert read_manifest(output)["shard"].tolist() == [0] * 5
