@@ -80,7 +80,9 @@ class PretrainConfig(Section):
         0.0,
         description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two backgrounds; the rest are two augmentations of one picture",
     )
-    exchange_pairs: Positive = Field(30_000, description="different generated pairs; rendered once, then kept in memory")
+    exchange_pairs: Positive = Field(
+        30_000, description="different generated pairs; rendered once, then kept in memory"
+    )
     scene_size: int = Field(96, ge=64, description="side in pixels at which generated pairs are rendered")
     scene_difficulty: Fraction = Field(0.5, description="difficulty of the generated pairs")
     scene_seed: int = Field(1_000_000, ge=0, description="seed of the generated pairs; apart from data.seed")

@@ -70,7 +70,7 @@ def area(rle: Mapping[str, Any]) -> int:
 def _native(rle: Mapping[str, Any]) -> RLE:
     """What pycocotools takes: the run lengths as bytes."""
     counts = rle["counts"]
-    return {"size": list(rle["size"]), "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+    return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
 def _total(counts: bytes) -> int:

@@ -53,13 +53,8 @@ class ResNet(nn.Module):
         self.layer2: nn.Module = source.layer2
         self.layer3: nn.Module = source.layer3
         self.layer4: nn.Module = source.layer4
-        convolutions = [
-            [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
-            for layer in self.layers()
-        ]
-        self.channels = tuple(
-            max(conv.out_channels for conv in layer) for layer in convolutions
-        )
+        convolutions = [[m for m in layer.modules() if isinstance(m, nn.Conv2d)] for layer in self.layers()]
+        self.channels = tuple(max(conv.out_channels for conv in layer) for layer in convolutions)
 
     def layers(self) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
         """The four residual stages."""
@@ -98,16 +93,7 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return F.batch_norm(
-            maps,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            False,
-            0.0,
-            self.eps,
-        )
+        return F.batch_norm(maps, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 def _resnet50(output_stride: int) -> ResNet:
@@ -120,19 +106,12 @@ def _resnet_tiny(output_stride: int) -> ResNet:
     block: Any = timm_resnet.BasicBlock
     return ResNet(
         timm_resnet.ResNet(
-            block,
-            (2, 2, 2, 1),
-            channels=(32, 64, 128, 256),
-            output_stride=output_stride,
-            zero_init_last=False,
+            block, (2, 2, 2, 1), channels=(32, 64, 128, 256), output_stride=output_stride, zero_init_last=False
         )
     )
 
 
-ARCHITECTURES: dict[str, Callable[[int], ResNet]] = {
-    "resnet50": _resnet50,
-    "resnet_tiny": _resnet_tiny,
-}
+ARCHITECTURES: dict[str, Callable[[int], ResNet]] = {"resnet50": _resnet50, "resnet_tiny": _resnet_tiny}
 
 
 def build_resnet(arch: str, output_stride: int = 32) -> ResNet:
@@ -147,9 +126,7 @@ def build_resnet(arch: str, output_stride: int = 32) -> ResNet:
         MaskDistillError: unknown architecture.
     """
     if arch not in ARCHITECTURES:
-        raise MaskDistillError(
-            f"arch: unknown ResNet {arch!r}; choose one of {', '.join(ARCHITECTURES)}"
-        )
+        raise MaskDistillError(f"arch: unknown ResNet {arch!r}; choose one of {', '.join(ARCHITECTURES)}")
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride {output_stride}: must be 8, 16 or 32")
     return ARCHITECTURES[arch](output_stride)
@@ -178,54 +155,36 @@ def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             not finite.
     """
     found = read_state_dict(path)
-    layout, prefix = next(
-        item for item in LAYOUTS if item[1] + "conv1.weight" in found or not item[1]
-    )
+    layout, prefix = next(item for item in LAYOUTS if item[1] + "conv1.weight" in found or not item[1])
     wanted = model.state_dict()
     tensors, ignored, unexpected = {}, [], []
     for key, tensor in found.items():
         name = key.removeprefix(prefix)
         if key.startswith(prefix) and name in wanted:
             tensors[name] = tensor
-        elif key.startswith(IGNORED) or (
-            key.startswith(prefix) and name.startswith("fc.")
-        ):
+        elif key.startswith(IGNORED) or (key.startswith(prefix) and name.startswith("fc.")):
             ignored.append(key)
         else:
             unexpected.append(key)
-    missing = [
-        name
-        for name in wanted
-        if name not in tensors and not name.endswith("num_batches_tracked")
-    ]
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     shapes = [
         f"{name} {tuple(tensor.shape)} for {tuple(wanted[name].shape)}"
         for name, tensor in tensors.items()
         if tensor.shape != wanted[name].shape
     ]
-    broken = [
-        name
-        for name, tensor in tensors.items()
-        if not bool(torch.isfinite(tensor).all())
-    ]
-    complaints = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "wrong shape": shapes,
-        "not finite": broken,
-    }
-    lines = [
-        f"  {what}: {_shortened(keys)}" for what, keys in complaints.items() if keys
-    ]
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    complaints = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes, "not finite": broken}
+    lines = [f"  {what}: {_shortened(keys)}" for what, keys in complaints.items() if keys]
     if lines:
         remedy = "; give a checkpoint of this architecture"
-        raise MaskDistillError(
-            "\n".join(
-                [f"{path}: does not fit the ResNet, read as {layout}{remedy}", *lines]
-            )
-        )
+        raise MaskDistillError("\n".join([f"{path}: does not fit the ResNet, read as {layout}{remedy}", *lines]))
     model.load_state_dict({**wanted, **tensors})
     return {"layout": layout, "loaded": len(tensors), "ignored": ignored}
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 autocast on GPUs, nothing elsewhere; what needs the full precision of its inputs stays outside."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _shortened(keys: list[str], limit: int = 8) -> str:

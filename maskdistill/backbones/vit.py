@@ -4,17 +4,17 @@ The network is timm's; positions are interpolated as DINO does (Caron et al. 202
 resampling gives other numbers for the same weights.
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from maskdistill.backbones.weights import read_state_dict, save_weights, strict_load
+from maskdistill.backbones.weights import read_state_dict, strict_load
+from maskdistill.runtime.errors import MaskDistillError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,6 +42,8 @@ ARCHITECTURES: dict[str, ViTArch] = {
 
 def build_vit(arch: str, drop_path: float = 0.0) -> VisionTransformer:
     """Untrained ViT without a head; LayerNorm eps 1e-6, qkv bias, MLP ratio 4 (DINO's layout)."""
+    if arch not in ARCHITECTURES:
+        raise MaskDistillError(f"backbone.arch {arch!r} is unknown; take one of {', '.join(ARCHITECTURES)}")
     shape = ARCHITECTURES[arch]
     return VisionTransformer(
         img_size=shape.image_size,
@@ -74,11 +76,6 @@ def load_vit(arch: str, weights: str) -> VisionTransformer:
     return model.eval().requires_grad_(False)
 
 
-def save_vit(model: VisionTransformer, path: str | Path, arch: str, provenance: dict[str, object]) -> None:
-    """Write weights as float16 safetensors with the architecture and provenance in the metadata."""
-    save_weights(model.state_dict(), path, {"arch": arch, "provenance": json.dumps(provenance, sort_keys=True)})
-
-
 def interpolate_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
     """Positional table for a grid of ``(rows, columns)`` patches, DINO's way.
 
@@ -108,8 +105,9 @@ def embed(model: VisionTransformer, images: Tensor) -> Tensor:
     patches = model.patch_embed.proj(images)
     grid = (patches.shape[-2], patches.shape[-1])
     tokens = patches.flatten(2).transpose(1, 2)
-    tokens = torch.cat([model.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-    out: Tensor = tokens + interpolate_positions(model.pos_embed, grid)
+    cls_token, pos_embed = cast(Tensor, model.cls_token), cast(Tensor, model.pos_embed)
+    tokens = torch.cat([cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+    out: Tensor = tokens + interpolate_positions(pos_embed, grid)
     return out
 
 
@@ -127,7 +125,7 @@ def last_query_key(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Te
     tokens = embed(model, images)
     for block in model.blocks[:-1]:
         tokens = block(tokens)
-    last = model.blocks[-1]
+    last = cast(Any, model.blocks[-1])
     qkv = last.attn.qkv(last.norm1(tokens))
     query, key, _ = qkv.chunk(3, dim=-1)
     return query[:, 0].unflatten(-1, (last.attn.num_heads, -1)), key[:, 1:]
@@ -140,6 +138,11 @@ def cls_feature(model: VisionTransformer, images: Tensor) -> Tensor:
         tokens = block(tokens)
     out: Tensor = model.norm(tokens)[:, 0]
     return out
+
+
+def num_heads(model: VisionTransformer) -> int:
+    """Heads of the last block's attention."""
+    return int(cast(Any, model.blocks[-1]).attn.num_heads)
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return dict(handle.metadata() or {})
 
 
-def strict_load(model: nn.Module, state: Mapping[str, Tensor], source: str | Path, ignore: tuple[str, ...] = ()) -> None:
+def strict_load(
+    model: nn.Module, state: Mapping[str, Tensor], source: str | Path, ignore: tuple[str, ...] = ()
+) -> None:
     """Load ``state`` into ``model``: every key used or under an ignored prefix, shapes equal, values finite.
 
     Floating-point values are converted to the model's dtype.

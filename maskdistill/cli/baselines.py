@@ -10,6 +10,7 @@ otsu          each image's foreground by Otsu's threshold; K-means with K cluste
 import argparse
 import logging
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
     """Fit, label, score and write the JSON."""
     config = parse_section(EvaluationConfig, args.params)
     start(args, "baselines")
+    faiss.omp_set_num_threads(max(1, args.threads))
     truth = load_ground_truth(args.manifest, args.ground_truth)
     table = ok_images(read_manifest(args.manifest), eval=True)
     files = dict(zip(table["image_id"], table["file"], strict=True))

@@ -1,11 +1,15 @@
 """Options that every entry point shares."""
 
-import argparse
+from __future__ import annotations
 
-import torch
+import argparse
+from typing import TYPE_CHECKING
 
 from maskdistill.runtime.devices import pick_device, set_threads
 from maskdistill.runtime.logs import setup_logging
+
+if TYPE_CHECKING:
+    import torch
 
 
 def add_common(parser: argparse.ArgumentParser, params: bool = True, device: bool = False) -> None:
@@ -19,10 +23,15 @@ def add_common(parser: argparse.ArgumentParser, params: bool = True, device: boo
     parser.add_argument("--log", metavar="FILE", help="also log to this file")
 
 
-def start(args: argparse.Namespace, stage: str) -> torch.device:
-    """Set up logging and threads as granted; return the device to compute on."""
-    gpus = getattr(args, "gpus", 0)
-    device = pick_device(getattr(args, "device", "cpu"), gpus)
+def start(args: argparse.Namespace, stage: str) -> None:
+    """Set up logging and threads as granted, for a stage that computes on the CPU alone."""
     set_threads(args.threads)
-    setup_logging(stage, args.log, device=device, threads=args.threads, gpus=gpus)
+    setup_logging(stage, args.log, device="cpu", threads=args.threads)
+
+
+def start_on_device(args: argparse.Namespace, stage: str) -> torch.device:
+    """Set up logging and threads as granted; return the device to compute on."""
+    device = pick_device(args.device, args.gpus)
+    set_threads(args.threads)
+    setup_logging(stage, args.log, device=device, threads=args.threads, gpus=args.gpus)
     return device

@@ -148,16 +148,15 @@ def read_masks(
     shards: Iterable[str], clusters_file: str, num_clusters: int, truth: GroundTruth
 ) -> dict[int, list[Detection]]:
     """Masks of the evaluation images by image id, in file order, with ``category_id`` 1 + cluster."""
-    clusters = read_json(clusters_file)
-    if clusters["num_clusters"] != num_clusters:
-        raise MaskDistillError(
-            f"{clusters_file}: has {clusters['num_clusters']} clusters, --num-clusters says {num_clusters}"
-        )
-    cluster_of = {(row["image_id"], row["mask_index"]): row["cluster"] for row in clusters["assignments"]}
+    number_there = _part(clusters_file, "num_clusters")
+    if number_there != num_clusters:
+        raise MaskDistillError(f"{clusters_file}: has {number_there} clusters, --num-clusters says {num_clusters}")
+    assignments = _part(clusters_file, "assignments")
+    cluster_of = {(row["image_id"], row["mask_index"]): row["cluster"] for row in assignments}
     images = {image.id: image for image in truth.images}
     found: dict[int, list[Detection]] = {number: [] for number in images}
     for shard in shards:
-        for index, mask in enumerate(read_json(shard)["masks"]):
+        for index, mask in enumerate(_part(shard, "masks")):
             number = mask["image_id"]
             if number not in images:
                 continue
@@ -176,7 +175,7 @@ def read_candidates(shards: Iterable[str], truth: GroundTruth) -> list[Detection
     images = {image.id: image for image in truth.images}
     found = []
     for shard in shards:
-        for candidate in read_json(shard)["candidates"]:
+        for candidate in _part(shard, "candidates"):
             if candidate["image_id"] in images:
                 _check_size(shard, candidate["segmentation"]["size"], images[candidate["image_id"]])
                 found.append(_detection(candidate, candidate["category_id"]))
@@ -210,6 +209,13 @@ def score_clusters(masks: Mapping[int, list[Detection]], truth: GroundTruth) -> 
                 clusters.append(int(mask["category_id"]))
                 targets.append(pseudo_target(mask["bbox"], image.boxes(crowd=True), image.classes()))
     return summarise_clusters(clusters, targets)
+
+
+def _part(path: str, key: str) -> Any:
+    values = read_json(path)
+    if not isinstance(values, dict) or key not in values:
+        raise MaskDistillError(f"{path}: has no {key!r}; give the file that the stage before has written")
+    return values[key]
 
 
 def _detection(source: Mapping[str, Any], category: int) -> Detection:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from maskdistill.backbones.weights import save_weights
-from maskdistill.cli.common import add_common, start
+from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import PretrainConfig, parse_section
 from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.pretrain.train import pretrain
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Start one process a GPU."""
-    device = start(args, "pretrain")
+    device = start_on_device(args, "pretrain")
     processes = args.gpus if device.type == "cuda" and device.index is None else 1
     launch(_train, processes, (args,))
 

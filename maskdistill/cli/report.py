@@ -3,29 +3,30 @@
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-import maskdistill
 from maskdistill import rle
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.palette import read_label_png
-from maskdistill.report import collect, figures, montage, page
-from maskdistill.report.montage import Color
+from maskdistill.report import collect, montage, page
+from maskdistill.report.montage import Color, Rgb
+from maskdistill.report.page import Picture, picture
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, read_json, write_json
 
 log = logging.getLogger("maskdistill")
+Labels: TypeAlias = NDArray[np.uint8]
 TILE, PAIR, THUMB, SHOWN = 288, 224, 120, 8
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--masks", required=True, nargs="+", metavar="SHARD", help="masks/shard-*.json")
     parser.add_argument(
-        "--clusters", required=True, nargs="+", metavar="JSON", help="clusters.json; of several seeds the first is shown"
+        "--clusters",
+        required=True,
+        nargs="+",
+        metavar="JSON",
+        help="clusters.json; of several seeds the first is shown",
     )
     parser.add_argument("--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json")
     parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
@@ -57,98 +62,283 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, compose, write the page and the summary."""
     start(args, "report")
-    config = _config(args.config)
-    table = read_manifest(args.manifest)
-    usable = ok_images(table)
-    evaluations = [collect.read_evaluation(path) for path in args.evaluations]
-    rows = collect.score_rows(evaluations, config)
-    baselines, baseline_record = collect.read_baselines(args.baselines) if args.baselines else ({}, {})
-    times = collect.read_benchmarks(args.benchmarks) if args.benchmarks else []
-    masks, mask_chain = collect.read_masks(args.masks)
-    clusters = read_json(_of_first_seed(args.clusters, config))
-    chosen = _examples(usable, config.report.examples)
-    tau, compare = config.pseudo_labels.tau, config.pseudo_labels.compare
-    candidates = collect.read_candidates(args.candidates, tau, compare, {int(row.image_id) for row in chosen})
-    pseudo = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
-    predicted = [_provenance(folder) for folder in args.predictions]
-
-    gallery = Gallery(config, usable, masks, clusters, _matchings(rows, config), args.ground_truth)
-    labels = {"pseudo-label": args.pseudo_labels, "prediction": args.predictions}
-    strips = [gallery.strip(row, candidates.by_image.get(int(row.image_id), []), labels) for row in chosen]
-    curves = [(name, figures.curves(name, collect.read_metrics(path))) for name, path in _named(args.metrics)]
-
-    records = [
-        *mask_chain, clusters.get("provenance") or {}, *candidates.provenance,
-        *(item.get("provenance") or {} for item in pseudo), *predicted,
-        *(item.provenance for item in evaluations), baseline_record,
-    ]  # fmt: skip
-    chain, versions, weights = collect.merge_provenance(records)
-    counts = {
-        "train": int(usable["train"].sum()),
-        "eval": int(usable["eval"].sum()),
-        "quarantined": len(table) - len(usable),
-    }
-    main = [row for row in rows if row.main]
-    names, series = page.class_table(main)
-    masked = {record["image_id"] for record in masks.values()}
-    stats = _pseudo_stats(pseudo)
-    context = {
-        "run": args.run_name,
-        "version": maskdistill.__version__,
-        "subtitle": _subtitle(config, counts, len(usable)),
-        "sections": _sections(curves, bool(names)),
-        "metrics": list(page.HEADLINE.values()),
-        "settings": list(page.PROTOCOL.values()),
-        "flow": page.flow(main),
-        "checks": page.checks(config, counts, len(usable) - len(masked), _coverage(masks), clusters["sizes"], stats),
-        "rows": [page.table_row(row, config) for row in main]
-        + [page.baseline_row(name, scores) for name, scores in baselines.items()],
-        "table_note": page.table_note(main),
-        "seed_rows": page.seed_rows(main) if any(len(row.runs) > 1 for row in main) else [],
-        "sweep_rows": [page.table_row(row, config) for row in rows if not row.main],
-        "data": {
-            "facts": [(len(usable), "usable images"), *((counts[name], name) for name in ("train", "eval"))]
-            + [(counts["quarantined"], "quarantined")],
-            "sizes": figures.histogram(
-                "sizes", {"width": usable["width"], "height": usable["height"]}, "pixels"
-            ),
-            "quarantined": [(row.path, row.reason) for row in table[table["status"] != "ok"].itertuples()],
-        },
-        "pretrain": next((plots for name, plots in curves if name == "pretrain"), []),
-        "masks": {
-            "facts": [(len(masks), "masks"), (len(usable) - len(masked), "images without one")]
-            + ([(f"{np.median(_coverage(masks)):.0f} %", "median coverage")] if masks else []),
-            "coverage": figures.histogram("coverage", {"masks": _coverage(masks)}, "% of the image", (0, 100)),
-            "pairs": gallery.pairs(config.report.examples),
-        },
-        "clusters": {
-            "matched": bool(gallery.matchings.get("masks")),
-            "sizes": figures.cluster_bars("clusters", clusters["sizes"], gallery.own_colors("masks")),
-            "strips": gallery.cluster_strips(config.report.per_cluster),
-        },
-        "training": [(name, plots) for name, plots in curves if name != "pretrain"],
-        "candidates": {
-            "facts": [
-                (f"{len(candidates.scores):,}", "candidates"),
-                (f"{candidates.images_above} of {len(usable)}", f"images with one above τ = {tau:g}"),
-                *((value, label) for label, value in stats.items()),
-            ],
-            "scores": figures.histogram(
-                "scores", {"candidates": candidates.scores}, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"
-            ),
-        },
-        "images": {"lead": gallery.lead(), "legend": gallery.legend(), "strips": strips},
-        "columns": max((len(strip["tiles"]) for strip in strips), default=1),
-        "classes": page.class_section(names, series),
-        "times": page.time_rows(times),
-        "total_time": page.duration(sum(time.seconds for time in times)),
-        "weights": sorted(weights.items()),
-        "chain": page.chain_rows(chain),
-        "config": json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False),
-        "versions": sorted(versions.items()),
-    }
-    html = page.render(context)
+    content = read_run(args, _config(args.config))
+    gallery = Gallery(content, args.ground_truth, args.pseudo_labels, args.predictions)
+    html = page.render(page.context(content, gallery.pictures()))
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
-    write_json(args.summary, page.summary(config, counts, rows, baselines, times, versions, weights))
-    log.info("%s: %.1f MB, %d stages scored", args.output, len(html) / 1e6, len(main))
+    write_json(args.summary, page.summary(content))
+    log.info("%s: %.1f MB", args.output, len(html) / 1e6)
+
+
+def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
+    """Everything but pictures. Of several ``--clusters`` the one of the configuration's first seed is taken."""
+    table = read_manifest(args.manifest)
+    usable = ok_images(table)
+    pool = usable[usable["eval"]] if usable["eval"].any() else usable
+    examples = pool.iloc[collect.pick_evenly(config.report.examples, len(pool))]
+    evaluations = [collect.read_evaluation(path) for path in args.evaluations]
+    baselines, baseline_record = collect.read_baselines(args.baselines) if args.baselines else ({}, {})
+    masks, mask_records = collect.read_masks(args.masks)
+    seeds = {collect.swept_values(path).get("seed"): path for path in args.clusters}
+    clusters = read_json(seeds.get(str(config.seeds[0]), args.clusters[0]))
+    shown = {int(number) for number in examples["image_id"]}
+    candidates, candidate_records = collect.read_candidates(args.candidates, config, shown)
+    pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
+    predictions = [read_json(Path(folder) / "summary.json") for folder in args.predictions]
+    records = [
+        *mask_records,
+        clusters.get("provenance"),
+        *candidate_records,
+        *(item.get("provenance") for item in [*pseudo_labels, *predictions]),
+        *(item.provenance for item in evaluations),
+        baseline_record,
+    ]
+    chain, versions, weights = collect.merge_provenance([record for record in records if record])
+    return collect.Run(
+        name=args.run_name,
+        config=config,
+        table=table,
+        usable=usable,
+        examples=examples,
+        rows=collect.score_rows(evaluations, config),
+        baselines=baselines,
+        masks=masks,
+        clusters=clusters,
+        candidates=candidates,
+        pseudo_labels={
+            key: sum(int(record.get(key, 0)) for record in pseudo_labels)
+            for key in ("images", "kept", "fallback", "empty")
+        },
+        metrics={name: collect.read_metrics(path) for name, path in _named(args.metrics).items()},
+        times=collect.read_benchmarks(args.benchmarks) if args.benchmarks else [],
+        chain=chain,
+        versions=versions,
+        weights=weights,
+    )
+
+
+def _config(text: str) -> Config:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise MaskDistillError(f"--config: not valid JSON ({error}); give the whole validated configuration") from None
+    return load_config(values, "--config")
+
+
+def _named(pairs: Sequence[str]) -> dict[str, str]:
+    """``["detector=a/metrics.csv"]`` as a mapping."""
+    named: dict[str, str] = {}
+    for pair in pairs:
+        name, _, path = pair.partition("=")
+        if not name or not path or name in named:
+            raise MaskDistillError(
+                f"--metrics {pair}: expected NAME=CSV with each name once, e.g. detector=a/metrics.csv"
+            )
+        named[name] = path
+    return named
+
+
+class Gallery:
+    """Composes the page's pictures from photos, masks and label maps.
+
+    Args:
+        run: everything but pictures.
+        ground_truth: folder with ``instances.json`` and ``semantic/``, or None.
+        pseudo_labels, predictions: folders of label PNGs, one a shard.
+    """
+
+    def __init__(
+        self, run: collect.Run, ground_truth: str | None, pseudo_labels: Sequence[str], predictions: Sequence[str]
+    ) -> None:
+        self.run = run
+        self.images = {int(record["image_id"]): record for record in run.usable.to_dict("records")}
+        self.mask_of = {int(record["image_id"]): place for place, record in reversed(run.masks.items())}
+        self.label_of = {
+            (int(item["shard"]), int(item["mask_index"])): 1 + int(item["cluster"])
+            for item in run.clusters["assignments"]
+        }
+        self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions}
+        self.truth = Path(ground_truth) if ground_truth else None
+        record = read_json(self.truth / "instances.json") if self.truth else {}
+        self.names = {int(item["id"]): str(item["name"]) for item in record.get("categories", [])}
+        self.objects: dict[int, list[dict[str, Any]]] = {}
+        for item in record.get("annotations", []):
+            self.objects.setdefault(int(item["image_id"]), []).append(item)
+        self.count = int(run.clusters["num_clusters"])
+        self.classes = dict(zip(self.names, montage.category_colors(len(self.names)), strict=True))
+        self.colors = {
+            stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in collect.STAGES
+        }
+        self.used: set[Color] = set()
+
+    def pictures(self) -> page.Pictures:
+        """All pictures of the page."""
+        strips = [self.strip(int(number)) for number in self.run.examples["image_id"]]
+        colors = [self.colors["masks"][label] for label in range(1, self.count + 1)]
+        return page.Pictures(self.pairs(), self.clusters(), colors, strips, self.legend())
+
+    def photo(self, image_id: int) -> Image.Image:
+        return load_rgb(self.images[image_id]["file"])
+
+    def key(self, image_id: int) -> str:
+        return str(self.images[image_id]["key"])
+
+    def pairs(self) -> list[tuple[Picture, Picture]]:
+        """Photo and mask of images at even steps through all masks sorted by coverage."""
+        order = sorted(self.run.masks.items(), key=lambda item: (item[1]["coverage"], item[0]))
+        pairs = []
+        for place in collect.pick_evenly(self.run.config.report.examples, len(order)):
+            where, record = order[place]
+            photo = montage.fit(self.photo(record["image_id"]), PAIR)
+            mask = montage.fit_mask(rle.decode(record["segmentation"]), photo.shape[:2])
+            color = self.colors["masks"].get(self.label_of.get(where, 0), montage.NEUTRAL)
+            key, share = self.key(record["image_id"]), f"{100 * record['coverage']:.1f} %"
+            left = picture(photo, f"Photo {key}", note=key)
+            right = picture(montage.mask_tile(photo, mask, color), f"Mask of {key}, {share} of the image", note=share)
+            pairs.append((left, right))
+        return pairs
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """For each cluster its name, size, colour, matched class and the objects nearest to its centroid."""
+        matching = self.run.matching("masks")
+        members: dict[int, list[dict[str, Any]]] = {}
+        for item in self.run.clusters["assignments"]:
+            members.setdefault(int(item["cluster"]), []).append(item)
+        strips = []
+        for cluster in range(self.count):
+            nearest = sorted(members.get(cluster, []), key=lambda item: (item["distance"], item["image_id"]))
+            color = self.colors["masks"][1 + cluster]
+            strips.append(
+                {
+                    "name": f"cluster {cluster:02d}",
+                    "size": f"{self.run.clusters['sizes'][cluster]} masks",
+                    "color": css(color),
+                    "matched": self.class_name(matching.get(1 + cluster, -1)) if matching else "",
+                    "thumbs": [self.thumb(item, color) for item in nearest[: self.run.config.report.per_cluster]],
+                }
+            )
+        return strips
+
+    def thumb(self, item: dict[str, Any], color: Color) -> Picture:
+        """The masked object of one cluster assignment."""
+        record = self.run.masks.get((int(item["shard"]), int(item["mask_index"])))
+        if record is None:
+            raise MaskDistillError(
+                f"--clusters: no mask {item['mask_index']} in shard {item['shard']} of --masks; give the masks of all"
+                " shards that the clusters were made from"
+            )
+        photo = np.asarray(self.photo(record["image_id"]))
+        tile = montage.object_tile(photo, rle.decode(record["segmentation"]), color, THUMB)
+        return picture(tile, f"Object of {self.key(record['image_id'])}, distance {item['distance']:.3g}")
+
+    def class_name(self, category: int) -> str:
+        return "background" if category == 0 else self.names.get(category, "no class")
+
+    def strip(self, image_id: int) -> dict[str, Any]:
+        """What every stage made of one image."""
+        original = self.photo(image_id)
+        photo = montage.fit(original, TILE)
+        key = self.key(image_id)
+        tiles = [
+            picture(photo, f"Photo {key}", "photo", f"{original.width} {TIMES} {original.height}"),
+            self.mask_tile(image_id, photo),
+            self.candidate_tile(image_id, photo, photo.shape[1] / original.width),
+            self.label_tile("pseudo-label", "detector", image_id, photo),
+            self.label_tile("prediction", "segmenter", image_id, photo),
+        ]
+        if self.truth is not None:
+            tiles.append(self.truth_tile(self.truth, image_id, photo))
+        return {"key": key, "tiles": tiles}
+
+    def paint(self, photo: Rgb, labels: Labels, colors: dict[int, Color]) -> Rgb:
+        """Label map over the photo; remembers the colours for the legend."""
+        labels = montage.fit_labels(labels, photo.shape[:2])
+        self.used.update(colors[value] for value in np.unique(labels).tolist() if value in colors)
+        return montage.label_tile(photo, labels, colors)
+
+    def mask_tile(self, image_id: int, photo: Rgb) -> Picture:
+        title, where = "initial mask", self.mask_of.get(image_id)
+        if where is None:
+            return missing(photo, title, "no mask")
+        record, label = self.run.masks[where], self.label_of.get(where, 0)
+        color = self.colors["masks"].get(label, montage.NEUTRAL)
+        mask = rle.decode(record["segmentation"]).astype(np.uint8)
+        note = f"{f'cluster {label - 1:02d}' if label else 'no cluster'}, {100 * record['coverage']:.0f} %"
+        return picture(self.paint(photo, mask, {1: color}), f"Mask of {self.key(image_id)}, {note}", title, note)
+
+    def candidate_tile(self, image_id: int, photo: Rgb, scale: float) -> Picture:
+        found = self.run.candidates.by_image.get(image_id, [])
+        if not found:
+            return missing(photo, "candidates", "no candidate")
+        settings = self.run.config.pseudo_labels
+        shown = found[:SHOWN]
+        colors = [self.colors["detector"].get(int(item["category_id"]), montage.NEUTRAL) for item in shown]
+        self.used.update(colors)
+        tile = montage.candidate_tile(
+            photo,
+            [[scale * side for side in item["bbox"]] for item in shown],
+            [montage.fit_mask(rle.decode(item["segmentation"]), photo.shape[:2]) for item in shown],
+            [item["score"] for item in shown],
+            colors,
+            [collect.is_confident(item["score"], settings) for item in shown],
+        )
+        above = sum(collect.is_confident(item["score"], settings) for item in found)
+        note = f"{above} of {len(found)} above τ" + (f", best {SHOWN} drawn" if len(found) > SHOWN else "")
+        return picture(tile, f"Candidates of {self.key(image_id)}: {note}", "candidates", note)
+
+    def label_tile(self, title: str, stage: str, image_id: int, photo: Rgb) -> Picture:
+        name = f"{self.key(image_id)}.png"
+        path = next((place for folder in self.folders[title] if (place := Path(folder) / name).is_file()), None)
+        if path is None:
+            return missing(photo, title, f"no {title}")
+        labels = read_label_png(path)
+        present = set(np.unique(labels).tolist()) - {0, montage.IGNORE}
+        note = "" if present else "background only"
+        alt = f"{title.capitalize()} of {self.key(image_id)}, {len(present)} clusters"
+        return picture(self.paint(photo, labels, self.colors[stage]), alt, title, note)
+
+    def truth_tile(self, truth: Path, image_id: int, photo: Rgb) -> Picture:
+        """Semantic map if there is one, else the objects' masks, and boxes of objects without a mask."""
+        title, key, size = "ground truth", self.key(image_id), self.images[image_id]
+        objects = [item for item in self.objects.get(image_id, []) if int(item["category_id"]) in self.classes]
+        labels = np.zeros((int(size["height"]), int(size["width"])), dtype=np.uint8)
+        boxes = []
+        if (path := truth / "semantic" / f"{key}.png").is_file():
+            labels = read_label_png(path)
+        else:
+            for item in sorted(objects, key=lambda item: -float(item["area"])):
+                if "segmentation" in item:
+                    labels[rle.decode(item["segmentation"])] = item["category_id"]
+                else:
+                    boxes.append(item)
+        if not labels.any() and not boxes:
+            return missing(photo, title, "no ground truth")
+        scale = photo.shape[1] / int(size["width"])
+        colors = [self.classes[int(item["category_id"])] for item in boxes]
+        self.used.update(colors)
+        canvas = self.paint(photo, labels, self.classes) if labels.any() else photo
+        canvas = montage.box_tile(canvas, [[scale * side for side in item["bbox"]] for item in boxes], colors)
+        present = set(np.unique(labels).tolist()) | {int(item["category_id"]) for item in boxes}
+        names = ", ".join(name for category, name in self.names.items() if category in present)
+        return picture(canvas, f"Ground truth of {key}: {names}", title, names)
+
+    def legend(self) -> list[tuple[str, str]]:
+        """Colours that the strips used, with the class or cluster they stand for."""
+        matched = any(self.run.matching(stage) for stage in collect.STAGES)
+        named = [(color, self.names[category]) for category, color in self.classes.items()]
+        if matched:
+            named.append((montage.NEUTRAL, "matched with background or with no class"))
+        else:
+            named = [(color, f"cluster {label - 1:02d}") for label, color in self.colors["masks"].items()] + named
+        return [(css(color), name) for color, name in named if color in self.used]
+
+
+def css(color: Color) -> str:
+    """``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def missing(photo: Rgb, title: str, note: str) -> Picture:
+    """A placeholder of the photo's shape."""
+    return Picture("", photo.shape[1], photo.shape[0], "", title, note)

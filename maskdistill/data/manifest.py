@@ -1,5 +1,6 @@
 """The manifest: every picture of a run decoded once, with its size, hash, shard and whether it is usable."""
 
+import csv
 import hashlib
 import logging
 import os
@@ -139,7 +140,7 @@ def _stored_path(path: Path, base: Path) -> str:
 def write_manifest(path: str | Path, table: pd.DataFrame) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes."""
     with atomic_path(path) as temporary:
-        table[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        table[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:

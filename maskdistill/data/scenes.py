@@ -52,7 +52,7 @@ class Scene:
     def semantic(self) -> npt.NDArray[np.uint8]:
         """uint8 (H, W): 0 background, else the category id."""
         layers = self.masks * self.labels.astype(np.uint8)[:, None, None]
-        return layers.max(axis=0, initial=0)
+        return np.asarray(layers.max(axis=0, initial=0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ def make_objects(rng: np.random.Generator, difficulty: float) -> list[ObjectSpec
     return [make_object(rng, difficulty) for _ in range(count)]
 
 
-def _background(
-    rng: np.random.Generator, height: int, width: int, difficulty: float
-) -> FloatImage:
+def _background(rng: np.random.Generator, height: int, width: int, difficulty: float) -> FloatImage:
     contrast = 0.25 + 0.6 * difficulty
 
     def fill() -> FloatImage:
@@ -130,35 +128,25 @@ def _outline(
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     cover, tone = np.zeros(hw, np.uint8), np.ones(hw, np.float32)
     for part in spec.parts:
-        points = (
-            part.polygon * ((-1, 1) if mirror else (1, 1)) @ turn.T * radius + center
-        )
+        points = part.polygon * ((-1, 1) if mirror else (1, 1)) @ turn.T * radius + center
         drawn = np.zeros(hw, np.uint8)
-        cv2.fillPoly(
-            drawn, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4
-        )
+        cv2.fillPoly(drawn, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         if part.hole:
             cover = np.minimum(cover, 255 - drawn)
         else:
             cover = np.maximum(cover, drawn)
-            tone = np.where(drawn > 127, np.float32(part.tone), tone)
+            tone[drawn > 127] = part.tone
     return cover.astype(np.float32) / 255, tone
 
 
-def _shade(
-    cover: FloatImage, radius: float, light: npt.NDArray[np.float64]
-) -> FloatImage:
+def _shade(cover: FloatImage, radius: float, light: npt.NDArray[np.float64]) -> FloatImage:
     """Diffuse shading of a rounded body whose height follows the distance to its outline."""
     distance = cv2.distanceTransform((cover > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
     bevel = 0.35 * radius
-    height = (
-        np.sqrt(np.clip(1 - (1 - np.minimum(distance / bevel, 1)) ** 2, 0, 1)) * bevel
-    )
+    height = np.sqrt(np.clip(1 - (1 - np.minimum(distance / bevel, 1)) ** 2, 0, 1)) * bevel
     height = cv2.GaussianBlur(height, (0, 0), max(radius * 0.06, 0.6))
     slope_y, slope_x = np.gradient(height)
-    shading = (light[2] - slope_x * light[0] - slope_y * light[1]) / np.sqrt(
-        1 + slope_x**2 + slope_y**2
-    )
+    shading = (light[2] - slope_x * light[0] - slope_y * light[1]) / np.sqrt(1 + slope_x**2 + slope_y**2)
     return np.asarray(0.45 + 0.75 * np.clip(shading, 0, 1.2), np.float32)
 
 
@@ -172,13 +160,9 @@ class _Placed:
     radius: float
 
 
-def _place(
-    rng: np.random.Generator, spec: ObjectSpec, height: int, width: int, crowd: float
-) -> _Placed:
+def _place(rng: np.random.Generator, spec: ObjectSpec, height: int, width: int, crowd: float) -> _Placed:
     radius = rng.uniform(0.17, 0.29) * min(height, width) * crowd
-    center = rng.uniform(
-        [0.9 * radius] * 2, [width - 0.9 * radius, height - 0.9 * radius]
-    )
+    center = rng.uniform([0.9 * radius] * 2, [width - 0.9 * radius, height - 0.9 * radius])
     tilt = rng.uniform(-0.6, 0.6) if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
     mirror = bool(rng.random() < 0.5)
     reach = 1.6 * radius
@@ -187,15 +171,11 @@ def _place(
         min(width, int(center[0] + reach) + 1),
         min(height, int(center[1] + reach) + 1),
     )
-    cover, tone = _outline(
-        spec, center - (left, top), radius, tilt, mirror, (bottom - top, right - left)
-    )
+    cover, tone = _outline(spec, center - (left, top), radius, tilt, mirror, (bottom - top, right - left))
     return _Placed((slice(top, bottom), slice(left, right)), cover, tone, radius)
 
 
-def _free(
-    placed: _Placed, taken: npt.NDArray[np.uint8], gap: int, overlap: float
-) -> bool:
+def _free(placed: _Placed, taken: npt.NDArray[np.uint8], gap: int, overlap: float) -> bool:
     """Whether the object keeps ``gap`` pixels from ``taken``, or hides at most the share ``overlap`` of itself."""
     solid = (placed.cover > 0.5).astype(np.uint8)
     if not solid.any():
@@ -203,7 +183,8 @@ def _free(
     there = taken[placed.window]
     if overlap:
         return float((solid & there).sum()) <= overlap * float(solid.sum())
-    return not (cv2.dilate(solid, np.ones((2 * gap + 1,) * 2, np.uint8)) & there).any()
+    grown = cv2.dilate(solid, np.ones((2 * gap + 1,) * 2, np.uint8))
+    return not np.logical_and(grown, there).any()
 
 
 def render(
@@ -243,16 +224,8 @@ def render(
         labels.append(spec.category)
         _paint(rng, image[placed.window], placed, spec, palette, light, difficulty)
         owner[placed.window][placed.cover > 0.5] = len(labels)
-    ids = [
-        i
-        for i in range(1, len(labels) + 1)
-        if (owner == i).sum() >= _MIN_AREA * owner.size
-    ]
-    masks = (
-        np.stack([owner == i for i in ids])
-        if ids
-        else np.zeros((0, height, width), bool)
-    )
+    ids = [i for i in range(1, len(labels) + 1) if (owner == i).sum() >= _MIN_AREA * owner.size]
+    masks = np.stack([owner == i for i in ids]) if ids else np.zeros((0, height, width), bool)
     return Scene(
         _photograph(rng, image, difficulty),
         masks,
@@ -278,9 +251,7 @@ def _paint(
         spec.period * 2 * radius,
     )
     nearby = palette[rng.integers(len(palette), size=2)]
-    colors = spec.colors + (nearby - spec.colors) * np.float32(
-        rng.uniform(0, 0.7 * difficulty)
-    )
+    colors = spec.colors + (nearby - spec.colors) * np.float32(rng.uniform(0, 0.7 * difficulty))
     surface = colors[0] + (colors[1] - colors[0]) * pattern[..., None]
     surface = surface * (placed.tone * _shade(cover, radius, light))[..., None]
     shift = np.array(
@@ -293,32 +264,22 @@ def _paint(
     canvas += (surface - canvas) * cover[..., None]
 
 
-def _photograph(
-    rng: np.random.Generator, image: FloatImage, difficulty: float
-) -> npt.NDArray[np.uint8]:
+def _photograph(rng: np.random.Generator, image: FloatImage, difficulty: float) -> npt.NDArray[np.uint8]:
     """Light fall-off, colour cast, exposure, blur and sensor noise; float RGB to uint8."""
     height, width = image.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     strength = 0.1 + 0.35 * difficulty
     angle = rng.uniform(0, 2 * np.pi)
-    falloff = (
-        1
-        + strength * rng.uniform(0, 1) * (x * np.cos(angle) + y * np.sin(angle))
-        - 0.12 * (x**2 + y**2)
-    )
+    falloff = 1 + strength * rng.uniform(0, 1) * (x * np.cos(angle) + y * np.sin(angle)) - 0.12 * (x**2 + y**2)
     cast = 1 + rng.uniform(-0.5, 0.5, 3) * strength
     exposure = rng.uniform(1 - 0.8 * strength, 1 + 0.8 * strength)
     image = image * (falloff[..., None] * (cast * exposure)).astype(np.float32)
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.7))
-    image = image + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(
-        0.005, 0.01 + 0.025 * difficulty
-    )
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.7))
+    noisy = blurred + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0.005, 0.01 + 0.025 * difficulty)
+    return np.asarray(np.clip(noisy, 0, 1) * 255 + 0.5, np.uint8)
 
 
-def generate_scene(
-    seed: int, index: int, size: int = 128, difficulty: float = 0.5
-) -> Scene:
+def generate_scene(seed: int, index: int, size: int = 128, difficulty: float = 0.5) -> Scene:
     """Scene number ``index`` of the collection ``seed``.
 
     Args:
@@ -334,9 +295,7 @@ def generate_scene(
             return scene
 
 
-def view_pair(
-    seed: int, index: int, size: int, difficulty: float
-) -> tuple[npt.NDArray[np.uint8], ...]:
+def view_pair(seed: int, index: int, size: int, difficulty: float) -> tuple[npt.NDArray[np.uint8], ...]:
     """Two square views, uint8 (size, size, 3), of the same individuals over different backgrounds.
 
     No category and no mask leaves this function.

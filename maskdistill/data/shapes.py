@@ -46,9 +46,7 @@ def _fish(rng: np.random.Generator) -> list[Part]:
     return [
         Part(np.array([[-0.5, 0], [-1, -tail], [-0.95 + fork, 0], [-1, tail]]), 0.8),
         Part(
-            np.array(
-                [[-0.2, -height * 0.8], [0.15, -height - 0.28], [0.35, -height * 0.8]]
-            ),
+            np.array([[-0.2, -height * 0.8], [0.15, -height - 0.28], [0.35, -height * 0.8]]),
             0.75,
         ),
         Part(_ellipse(0.15, 0, 0.82, height)),
@@ -59,9 +57,7 @@ def _fish(rng: np.random.Generator) -> list[Part]:
 
 def _mushroom(rng: np.random.Generator) -> list[Part]:
     cap, width = rng.uniform(0.75, 1.0), rng.uniform(0.2, 0.32)
-    stem = np.array(
-        [[-width, -0.1], [width, -0.1], [width * 1.25, 0.95], [-width * 1.25, 0.95]]
-    )
+    stem = np.array([[-width, -0.1], [width, -0.1], [width * 1.25, 0.95], [-width * 1.25, 0.95]])
     return [
         Part(stem, 1.35),
         Part(np.array([[-0.42, 0.12], [0.42, 0.12], [0.3, 0.24], [-0.3, 0.24]]), 0.6),
@@ -92,9 +88,7 @@ def _bottle(rng: np.random.Generator) -> list[Part]:
     )  # fmt: skip
     return [
         Part(body),
-        Part(
-            np.array([[-width, 0.2], [width, 0.2], [width, 0.62], [-width, 0.62]]), 1.5
-        ),
+        Part(np.array([[-width, 0.2], [width, 0.2], [width, 0.62], [-width, 0.62]]), 1.5),
         Part(
             np.array(
                 [
@@ -125,11 +119,7 @@ def _mug(rng: np.random.Generator) -> list[Part]:
     return [
         Part(_ellipse(0.42, 0.08, handle + 0.14, handle + 0.12), 0.9),
         Part(_ellipse(0.42, 0.08, handle - 0.06, handle - 0.06), hole=True),
-        Part(
-            np.array(
-                [[-0.92, -height], [0.45, -height], [0.38, height], [-0.85, height]]
-            )
-        ),
+        Part(np.array([[-0.92, -height], [0.45, -height], [0.38, height], [-0.85, height]])),
         Part(_ellipse(-0.235, -height, 0.685, 0.14), 0.55),
     ]
 
@@ -144,9 +134,7 @@ SHAPES: dict[str, Callable[[np.random.Generator], list[Part]]] = {
 }
 
 
-def smooth_noise(
-    rng: np.random.Generator, height: int, width: int, cells: int, octaves: int = 3
-) -> FloatImage:
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int, octaves: int = 3) -> FloatImage:
     """Fractal noise in [0, 1], float32 (height, width); ``cells`` blobs along the shorter side."""
     total = np.zeros((height, width), np.float32)
     short = min(height, width)
@@ -156,17 +144,12 @@ def smooth_noise(
             (max(2, count * height // short), max(2, count * width // short)),
             dtype=np.float32,
         )
-        total += (
-            cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-            * 0.5**octave
-        )
+        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 0.5**octave
     low, high = float(total.min()), float(total.max())
     return (total - low) / max(high - low, 1e-6)
 
 
-def texture(
-    rng: np.random.Generator, kind: str, height: int, width: int, period: float
-) -> FloatImage:
+def texture(rng: np.random.Generator, kind: str, height: int, width: int, period: float) -> FloatImage:
     """Pattern in [0, 1], float32 (height, width).
 
     Args:
@@ -176,17 +159,13 @@ def texture(
     if kind == "plain":
         return 0.5 + 0.2 * (smooth_noise(rng, height, width, 2, 1) - 0.5)
     if kind == "noise":
-        return smooth_noise(
-            rng, height, width, max(2, round(min(height, width) / (2 * period)))
-        )
+        return smooth_noise(rng, height, width, max(2, round(min(height, width) / (2 * period))))
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi, 2)
     u = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period) + phase[0]
     v = (y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period) + phase[1]
     if kind == "rings":
-        u = np.hypot(
-            x - width * rng.uniform(0.2, 0.8), y - height * rng.uniform(0.2, 0.8)
-        ) * (2 * np.pi / period)
+        u = np.hypot(x - width * rng.uniform(0.2, 0.8), y - height * rng.uniform(0.2, 0.8)) * (2 * np.pi / period)
     sharp = 2.5
     if kind in ("stripes", "rings"):
         wave = np.sin(u)

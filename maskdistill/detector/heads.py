@@ -14,16 +14,12 @@ from torchvision.models.detection.roi_heads import (  # type: ignore[import-unty
 )
 from torchvision.ops import RoIAlign  # type: ignore[import-untyped]
 
+from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
 
 STRIDE = 16
 MASK_CHANNELS = 256
 TensorDict: TypeAlias = dict[str, Tensor]
-
-
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast on GPUs, nothing elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 class Res5RoIHeads(RoIHeads):  # type: ignore[misc]

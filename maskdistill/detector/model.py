@@ -8,10 +8,11 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN  # typ
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead  # type: ignore[import-untyped]
 from torchvision.models.detection.transform import GeneralizedRCNNTransform  # type: ignore[import-untyped]
 
-from maskdistill.backbones.resnet import ResNet, freeze_stages
+from maskdistill.backbones.resnet import ResNet, freeze_stages, mixed_precision
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
 from maskdistill.config import DetectorConfig
-from maskdistill.detector.heads import STRIDE, Res5RoIHeads, mixed_precision
+from maskdistill.detector.heads import STRIDE, Res5RoIHeads
+
 
 class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Normalise, resize, batch: in training to one of ``min_size_train``, else to ``min_size_test``.
@@ -40,7 +41,7 @@ class Trunk(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> float32 (B, out_channels, H/16, W/16)."""
         with mixed_precision(images.device):
-            maps: Tensor = super().forward(images)
+            maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
         return maps.float()
 
 

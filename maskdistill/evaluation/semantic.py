@@ -72,7 +72,8 @@ def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
     """
     counts = confusion.astype(np.float64)
     union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True) - counts
-    return counts / np.maximum(union, FLOOR)
+    iou: npt.NDArray[np.float64] = counts / np.maximum(union, FLOOR)
+    return iou
 
 
 def semantic_scores(confusion: npt.NDArray[np.number], mode: Literal["iou", "bg_fixed"] = "iou") -> SemanticScores:

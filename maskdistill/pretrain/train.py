@@ -14,7 +14,8 @@ from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
 from maskdistill.pretrain.schedule import cosine, warmup_cosine
-from maskdistill.pretrain.views import ViewDataset, Views, single_thread
+from maskdistill.pretrain.views import ViewDataset, Views
+from maskdistill.runtime.devices import single_thread
 from maskdistill.training.distributed import data_parallel, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, train
 from maskdistill.training.order import StepSampler
@@ -72,8 +73,8 @@ class Pretraining(nn.Module):
         for name, value in self.teacher.named_parameters():
             value.lerp_(source[name], 1 - momentum)
         buffers = dict(self.student.named_buffers())
-        for name, value in self.teacher.named_buffers():
-            value.copy_(buffers[name])
+        for name, buffer in self.teacher.named_buffers():
+            buffer.copy_(buffers[name])
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

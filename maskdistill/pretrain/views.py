@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -93,9 +92,3 @@ class ViewDataset(Dataset[Views]):
             if self.config.objective == "dino":
                 views += [self.local((first, second)[i % 2]) for i in range(self.config.local_views)]
         return views
-
-
-def single_thread(worker: int) -> None:
-    """Start-up of a loading process: one thread each, the processes are the parallelism."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

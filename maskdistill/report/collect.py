@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maskdistill.config import Config
+from maskdistill.config import Config, PseudoLabelsConfig
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -72,6 +72,73 @@ class RuleTime:
     jobs: int
     seconds: float
     peak_mb: float | None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the report needs of the candidates: all scores, and the full records of a few images, best first."""
+
+    scores: NDArray[np.float64]
+    images_above: int
+    by_image: dict[int, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that the page and the summary are made from.
+
+    Attributes:
+        table, usable, examples: manifest rows; all, those with status ok, and those whose stages are pictured.
+        rows: scores, averaged over seeds; empty without ground truth.
+        masks: (shard, index in the shard) -> mask record.
+        clusters: content of ``clusters.json`` of the first seed.
+        pseudo_labels: images, kept, fallback and empty, summed over shards.
+        metrics: name -> training table.
+        chain, versions, weights: see :func:`merge_provenance`.
+    """
+
+    name: str
+    config: Config
+    table: pd.DataFrame
+    usable: pd.DataFrame
+    examples: pd.DataFrame
+    rows: list[ScoreRow]
+    baselines: dict[str, dict[str, float]]
+    masks: dict[tuple[int, int], dict[str, Any]]
+    clusters: dict[str, Any]
+    candidates: Candidates
+    pseudo_labels: dict[str, int]
+    metrics: dict[str, pd.DataFrame]
+    times: list[RuleTime]
+    chain: list[dict[str, Any]]
+    versions: dict[str, str]
+    weights: dict[str, str]
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Usable images for training and for evaluation, and the quarantined ones."""
+        train, scored = int(self.usable["train"].sum()), int(self.usable["eval"].sum())
+        return {"train": train, "eval": scored, "quarantined": len(self.table) - len(self.usable)}
+
+    @property
+    def main_rows(self) -> list[ScoreRow]:
+        return [row for row in self.rows if row.main]
+
+    @property
+    def coverage(self) -> NDArray[np.float64]:
+        """Share of the image that each mask covers, in percent."""
+        return np.array([100 * record["coverage"] for record in self.masks.values()], dtype=np.float64)
+
+    @property
+    def unmasked(self) -> int:
+        """Usable images without a mask."""
+        return len(self.usable) - len({record["image_id"] for record in self.masks.values()})
+
+    def matching(self, stage: str) -> dict[int, int]:
+        """Label value -> class id of a stage for the first seed; empty without ground truth."""
+        runs = [run for row in self.main_rows if row.stage == stage for run in row.runs]
+        runs.sort(key=lambda run: run.seed != self.config.seeds[0])
+        return runs[0].matching if runs else {}
 
 
 def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
@@ -201,40 +268,33 @@ def shard_number(path: str | Path) -> int:
     return int(match[1])
 
 
-@dataclass
-class Candidates:
-    """What the report needs of the candidates: all scores, and the full records of a few images."""
-
-    scores: NDArray[np.float64]
-    images: int
-    images_above: int
-    by_image: dict[int, list[dict[str, Any]]]
-    provenance: list[dict[str, Any]]
-
-
-def is_confident(score: float, tau: float, compare: str) -> bool:
+def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
     """Whether a candidate passes the threshold: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``."""
-    return score >= tau if compare == "ge" else score > tau
+    return score >= settings.tau if settings.compare == "ge" else score > settings.tau
 
 
-def read_candidates(paths: Sequence[str], tau: float, compare: str, keep: set[int]) -> Candidates:
-    """Read candidate shards one at a time; full records are kept for the image ids in ``keep`` only."""
+def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tuple[Candidates, list[dict[str, Any]]]:
+    """Read candidate shards one at a time; full records are kept for the image ids in ``keep`` only.
+
+    Returns:
+        The candidates and the shards' provenance records.
+    """
     scores: list[NDArray[np.float64]] = []
     by_image: dict[int, list[dict[str, Any]]] = {}
-    chain, seen, above = [], set(), set()
+    chain: list[dict[str, Any]] = []
+    above: set[int] = set()
     for path in paths:
         content = read_json(path)
         chain.append(content.get("provenance") or {})
         rows = content["candidates"]
         scores.append(np.array([row["score"] for row in rows], dtype=np.float64))
-        seen.update(row["image_id"] for row in rows)
-        above.update(row["image_id"] for row in rows if is_confident(row["score"], tau, compare))
+        above.update(row["image_id"] for row in rows if is_confident(row["score"], config.pseudo_labels))
         for row in rows:
             if row["image_id"] in keep:
                 by_image.setdefault(row["image_id"], []).append(row)
     for rows in by_image.values():
         rows.sort(key=lambda row: -row["score"])
-    return Candidates(np.concatenate([np.zeros(0), *scores]), len(seen), len(above), by_image, chain)
+    return Candidates(np.concatenate([np.zeros(0), *scores]), len(above), by_image), chain
 
 
 def read_metrics(path: str | Path) -> pd.DataFrame:
@@ -296,8 +356,6 @@ def merge_provenance(
     versions: dict[str, set[str]] = {}
     weights: dict[str, str] = {}
     for record in records:
-        if not record:
-            continue
         stage = str(record.get("stage", "?"))
         inputs = dict(record.get("inputs") or {})
         params = dict(record.get("params") or {})

@@ -3,13 +3,15 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 INK, MUTED, LINE, ACCENT = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -29,10 +31,6 @@ _STYLE = {
     "font.size": 9,
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -46,7 +44,7 @@ _STYLE = {
     "xtick.major.size": 3,
     "ytick.major.size": 0,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "legend.labelcolor": MUTED,
     "lines.linewidth": 1.6,
     "figure.facecolor": "none",
@@ -54,6 +52,18 @@ _STYLE = {
 }  # fmt: skip
 WIDTH, HEIGHT = 4.5, 2.7
 POINTS = 300
+NAMES = {
+    "lr": "learning rate",
+    "feature_std": "spread of the features",
+    "teacher_entropy": "teacher's entropy",
+    "coverage": "mean coverage of the masks",
+    "whole_image": "share of masks that cover the whole image",
+}
+STEPS = [1, 2, 2.5, 5, 10]
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(cast(Any, _STYLE))
 
 
 def _axes(height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
@@ -107,17 +117,22 @@ def histogram(
     if low == high:
         low, high = low - 0.5 * max(1.0, abs(low) * 0.1), high + 0.5 * max(1.0, abs(high) * 0.1)
     edges = np.linspace(low, high, 31)
-    with mpl.rc_context(_STYLE):
+    with _style():
         figure, axes = _axes()
         for place, (label, values) in enumerate(arrays.items()):
             if place == 0:
-                axes.hist(values, bins=list(edges), color=ACCENT, alpha=0.75, label=label)
+                axes.hist(values, bins=list(edges), color=ACCENT, rwidth=0.9, label=label)
             else:
                 axes.hist(values, bins=list(edges), histtype="step", color=INK, linewidth=1.4, label=label)
         if log and every.size:
             axes.set_yscale("log")
+            axes.set_ylim(
+                0.7, 2 * max(1, *(int(np.histogram(values, edges)[0].max()) for values in arrays.values()), 5)
+            )
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         else:
-            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         if marker is not None:
             axes.axvline(marker[0], color=INK, linewidth=1.3, linestyle=(0, (4, 2)))
             side = "right" if marker[0] > (low + high) / 2 else "left"
@@ -143,7 +158,8 @@ def thin(values: NDArray[np.float64], points: int = POINTS) -> NDArray[np.float6
 def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Every numeric column of a metrics table against its step, as one small plot each.
 
-    Columns named ``loss_*`` share a plot, so that parts of one loss can be compared. The x axis is the column
+    Columns named ``loss_*`` share a plot, so that parts of one loss can be compared, and so do ``x`` and
+    ``x_centered``; ``lr`` comes last. The x axis is the column
     ``step``, ``iteration`` or ``epoch``, else the row number.
 
     Returns:
@@ -151,15 +167,20 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
     """
     axis = next((column for column in ("step", "iteration", "epoch") if column in frame), None)
     xs = frame[axis].to_numpy(dtype=np.float64) if axis else np.arange(1, len(frame) + 1, dtype=np.float64)
-    columns = [str(column) for column in frame.columns if column not in ("step", "iteration", "epoch")]
+    columns = [str(column) for column in frame.columns if column not in ("step", "iteration", "epoch", "lr")]
+    columns += [column for column in ("lr",) if column in frame]
     parts = [column for column in columns if column.startswith("loss_")]
-    groups = [[column] for column in columns if column not in parts or len(parts) == 1]
+    groups = [
+        [column, *(other for other in columns if other == f"{column}_centered")]
+        for column in columns
+        if (column not in parts or len(parts) == 1) and column.removesuffix("_centered") not in set(columns) - {column}
+    ]
     if len(parts) > 1:
         groups.insert(1 if groups and groups[0] == ["loss"] else 0, parts)
     plots = []
     for place, group in enumerate(groups):
-        title = group[0].replace("_", " ") if len(group) == 1 else "parts of the loss"
-        with mpl.rc_context(_STYLE):
+        title = "parts of the loss" if group is parts else NAMES.get(group[0], group[0].replace("_", " "))
+        with _style():
             figure, axes = _axes()
             for column, color in zip(group, _cycle(len(group)), strict=True):
                 ys = frame[column].to_numpy(dtype=np.float64)
@@ -167,9 +188,9 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
                 label = column.removeprefix("loss_").replace("_", " ")
                 marker = "o" if known.sum() < 12 else ""
                 axes.plot(thin(xs[known]), thin(ys[known]), color=color, label=label, marker=marker, markersize=3)
-            axes.set(xlabel=axis or "row", title=title)
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.set(xlabel=axis or "row")
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
             axes.margins(x=0.02)
             if len(group) > 1:
                 axes.legend(ncols=2)
@@ -183,13 +204,13 @@ def _cycle(count: int) -> list[str]:
 
 def cluster_bars(name: str, sizes: Sequence[int], colors: Sequence[tuple[int, int, int]]) -> str:
     """Number of masks in each cluster, in the cluster's colour."""
-    with mpl.rc_context(_STYLE):
+    with _style():
         figure, axes = _axes()
         places = np.arange(len(sizes))
         axes.bar(places, sizes, width=0.78, color=["#{:02x}{:02x}{:02x}".format(*color) for color in colors])
         axes.set(xlabel="cluster", ylabel="masks", xlim=(-0.6, len(sizes) - 0.4))
         axes.xaxis.set_major_locator(MaxNLocator(min(12, max(1, len(sizes))), integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         if len(sizes) > 0:
             axes.axhline(float(np.mean(sizes)), color=MUTED, linewidth=1, linestyle=(0, (4, 2)))
         return _svg(figure, name)
@@ -203,7 +224,7 @@ def class_bars(name: str, classes: Sequence[str], series: Mapping[str, Sequence[
         classes: names, from top to bottom.
         series: stage -> percent a class, NaN where there is none.
     """
-    with mpl.rc_context(_STYLE):
+    with _style():
         figure, axes = _axes(height=0.75 + 0.36 * len(classes), grid="x")
         thickness = 0.8 / max(1, len(series))
         places = np.arange(len(classes), dtype=np.float64)

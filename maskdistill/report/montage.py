@@ -169,6 +169,15 @@ def candidate_tile(
     return np.asarray(image)
 
 
+def box_tile(photo: Rgb, boxes: Sequence[Sequence[float]], colors: Sequence[Color]) -> Rgb:
+    """Boxes alone, ``x, y, width, height`` in pixels of the (H, W, 3) photo."""
+    image = Image.fromarray(photo)
+    pen = ImageDraw.Draw(image)
+    for (x, y, width, height), color in zip(boxes, colors, strict=True):
+        pen.rectangle((x, y, max(x, x + width - 1), max(y, y + height - 1)), outline=color, width=3)
+    return np.asarray(image)
+
+
 def readable_on(color: Color) -> Color:
     """Black or white, whichever has more contrast on ``color`` (WCAG relative luminance)."""
     channel = np.array(color) / 255.0
@@ -187,10 +196,12 @@ def object_tile(photo: Rgb, mask: Mask, color: Color, side: int, margin: float =
         margin: border as a share of the object's longer side. Beyond the photo the crop is mid-grey.
     """
     height, width = mask.shape
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    top, bottom, left, right = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if rows.size else (0, height, 0, width)
+    top, bottom, left, right = 0, height, 0, width
+    if mask.any():
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     extent = max(1, round(max(bottom - top, right - left) * (1 + 2 * margin)))
-    y, x = int(top + bottom - extent) // 2, int(left + right - extent) // 2
+    y, x = (top + bottom - extent) // 2, (left + right - extent) // 2
     crop = np.full((extent, extent, 3), int(VEIL), dtype=np.uint8)
     part = np.zeros((extent, extent), dtype=bool)
     source = np.s_[max(0, y) : min(height, y + extent), max(0, x) : min(width, x + extent)]

@@ -5,18 +5,22 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from PIL import Image
 
+import maskdistill
 from maskdistill.config import Config
-from maskdistill.report.collect import METRICS, STAGES, RuleTime, ScoreRow
-from maskdistill.report.montage import Rgb
+from maskdistill.report import figures
+from maskdistill.report.collect import METRICS, STAGES, RuleTime, Run, ScoreRow
+from maskdistill.report.montage import Color, Rgb
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
-NONE = "–"
+NONE, MINUS = "—", "\N{MINUS SIGN}"
 HEADLINE = {
     "miou": "mIoU",
     "pixel_accuracy": "pixel acc.",
@@ -33,6 +37,12 @@ PROTOCOL = {
     "num_clusters": "K",
     "tau": "τ",
     "seeds": "seeds",
+}
+IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
+PSEUDO_LABELS = {
+    "kept": "candidates kept as pseudo-labels",
+    "fallback": "images left with their best candidate",
+    "empty": "empty pseudo-labels",
 }
 
 
@@ -71,7 +81,8 @@ def weights_text(config: Config) -> str:
     """How the backbone got its weights, in a few words, without folders."""
     weights = config.backbone.weights
     if weights == "pretrain":
-        return f"own images: {config.pretrain.objective}, {config.pretrain.views}, {config.pretrain.steps} steps"
+        exchange = f", {config.pretrain.exchange_share:.0%} exchanged scenes" if config.pretrain.exchange_share else ""
+        return f"own images: {config.pretrain.objective}, {config.pretrain.steps} steps{exchange}"
     return "random (untrained)" if weights == "random" else Path(weights).name
 
 
@@ -141,7 +152,7 @@ def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
             continue
         value = row.mean["miou"]
         spread = f"± {row.std['miou']:.1f}" if "miou" in row.std else interval_text(row, "miou")
-        step = "" if before is None else f"{value - before[1]:+.1f} on {before[0]}".replace("-", "−", 1)
+        step = "" if before is None else f"{value - before[1]:+.1f} on {before[0]}".replace("-", MINUS, 1)
         tiles.append({"stage": row.stage, "value": f"{value:.1f}", "spread": spread, "step": step})
         before = (row.stage, value)
     return tiles
@@ -154,15 +165,7 @@ def class_table(rows: Sequence[ScoreRow]) -> tuple[list[str], dict[str, list[flo
     return names, {row.stage: [row.iou.get(name, float("nan")) for name in names] for row in scored}
 
 
-def summary(
-    config: Config,
-    images: Mapping[str, int],
-    rows: Sequence[ScoreRow],
-    baselines: Mapping[str, Mapping[str, Any]],
-    times: Sequence[RuleTime],
-    versions: Mapping[str, str],
-    weights: Mapping[str, str],
-) -> dict[str, Any]:
+def summary(run: Run) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Scores are means over seeds in percent, ``<metric>_std`` their sample standard deviation (null for one seed);
@@ -178,19 +181,20 @@ def summary(
             {"seed": run.seed, **run.scores, "intervals": {name: list(pair) for name, pair in run.intervals.items()}}
             for run in row.runs
         ]
-        return scores | {"iou": row.iou, "per_seed": per_seed, "protocol": protocol(row, config)}
+        return scores | {"iou": row.iou, "per_seed": per_seed, "protocol": protocol(row, run.config)}
 
+    seconds = {time.rule: time.seconds for time in run.times}
     return {
-        "run": config.run,
-        "images": dict(images),
-        "stages": {row.stage: entry(row) for row in rows if row.main},
-        "sweep": [{"stage": row.stage} | entry(row) for row in rows if not row.main],
-        "baselines": {name: dict(scores) for name, scores in baselines.items()},
-        "seconds": {"total": sum(time.seconds for time in times), **{time.rule: time.seconds for time in times}},
+        "run": run.name,
+        "images": run.images,
+        "stages": {row.stage: entry(row) for row in run.main_rows},
+        "sweep": [{"stage": row.stage} | entry(row) for row in run.rows if not row.main],
+        "baselines": run.baselines,
+        "seconds": {"total": sum(seconds.values())} | seconds,
         "provenance": {
-            "config": config.model_dump(mode="json"),
-            "versions": dict(versions),
-            "weights": dict(weights),
+            "config": run.config.model_dump(mode="json"),
+            "versions": run.versions,
+            "weights": run.weights,
         },
     }
 
@@ -220,6 +224,170 @@ def chain_rows(chain: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for record in chain
     ]
+
+
+def checks(run: Run) -> list[str]:
+    """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands out."""
+    notes = []
+    images, coverage, sizes = len(run.usable), run.coverage, run.clusters["sizes"]
+    if run.config.backbone.weights == "random":
+        notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
+    if count := run.images["quarantined"]:
+        notes.append(f"{count} of {len(run.table)} files could not be used; the reasons are listed under Data.")
+    if run.unmasked:
+        notes.append(f"{run.unmasked} of {images} images have no mask.")
+    if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:
+        notes.append(f"Half of the masks cover {middle:.1f} % of their image or {'less' if middle < 2 else 'more'}.")
+    if empty := sum(size == 0 for size in sizes):
+        notes.append(f"{empty} of {len(sizes)} clusters are empty.")
+    if len(sizes) > 1 and sum(sizes) and (share := 100 * max(sizes) / sum(sizes)) > 60:
+        notes.append(f"One cluster holds {share:.0f} % of the masks.")
+    if (below := images - run.candidates.images_above) > 0.2 * images:
+        notes.append(f"{below} of {images} images have no candidate above τ = {run.config.pseudo_labels.tau:g}.")
+    if empty := run.pseudo_labels["empty"]:
+        notes.append(f"{empty} of {run.pseudo_labels['images']} pseudo-labels are empty: background everywhere.")
+    return notes
+
+
+def subtitle(run: Run) -> str:
+    """One sentence below the title: images, K, tau, seeds."""
+    config, images = run.config, run.images
+    seeds = f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
+    return (
+        f"{len(run.usable)} images ({images['train']} to train on, {images['eval']} for evaluation), "
+        f"{config.clusters.num_clusters} clusters, τ = {config.pseudo_labels.tau:g}, {seeds}."
+    )
+
+
+def table_note(rows: Sequence[ScoreRow]) -> str:
+    """What the numbers of the score table are."""
+    spread = (
+        "Mean ± sample standard deviation over seeds."
+        if any(len(row.runs) > 1 for row in rows)
+        else "One seed; brackets hold the bootstrap interval over images."
+    )
+    return (
+        f"{spread} mIoU and pixel accuracy after matching clusters with classes; AP and AP50 are class-agnostic, "
+        "on masks; CorLoc on boxes; purity of the clusters of masks. A dash: not scored at this stage."
+    )
+
+
+def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
+    """Bars of at most twelve classes a plot, and the same numbers as a table."""
+    names, series = class_table(rows)
+    parts = -(-len(names) // 12)
+    edges = [round(part * len(names) / parts) for part in range(parts + 1)] if parts else []
+    plots = []
+    for part, (low, high) in enumerate(pairwise(edges)):
+        title = "IoU by class" if parts == 1 else f"IoU by class, {part + 1} of {parts}"
+        chosen = {stage: values[low:high] for stage, values in series.items()}
+        plots.append((title, figures.class_bars(f"classes-{part}", names[low:high], chosen)))
+    cells = [
+        (name, [NONE if np.isnan(values[place]) else f"{values[place]:.1f}" for values in series.values()])
+        for place, name in enumerate(names)
+    ]
+    return {"stages": list(series), "plots": plots, "table": cells}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Composed pictures: pairs of photo and mask, strips of clusters and of images, and what their colours mean."""
+
+    pairs: list[tuple[Picture, Picture]]
+    clusters: list[dict[str, Any]]
+    cluster_colors: list[Color]
+    strips: list[dict[str, Any]]
+    legend: list[tuple[str, str]]
+
+
+def context(run: Run, pictures: Pictures) -> dict[str, Any]:
+    """Everything the template shows."""
+    config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
+    curves = {name: figures.curves(name, frame) for name, frame in run.metrics.items()}
+    pretrain = curves.pop("pretrain", [])
+    classes = class_section(main)
+    sections = [
+        ("result", "Result", True),
+        ("data", "Data", True),
+        ("pretrain", "Pre-training", bool(pretrain)),
+        ("masks", "Masks", True),
+        ("clusters", "Clusters", True),
+        ("training", "Training", bool(curves)),
+        ("candidates", "Candidates", True),
+        ("images", "Images", True),
+        ("classes", "Classes", bool(classes["plots"])),
+        ("provenance", "Provenance", True),
+    ]
+    baselines = [baseline_row(name, scores) for name, scores in run.baselines.items()]
+    sizes = {"width": run.usable["width"].to_numpy(), "height": run.usable["height"].to_numpy()}
+    scores = {"all": run.candidates.scores}
+    cluster_sizes = run.clusters["sizes"]
+    return {
+        "run": run.name,
+        "version": maskdistill.__version__,
+        "subtitle": subtitle(run),
+        "sections": [(anchor, title) for anchor, title, shown in sections if shown],
+        "metrics": list(HEADLINE.values()),
+        "settings": list(PROTOCOL.values()),
+        "flow": flow(main),
+        "checks": checks(run),
+        "rows": [*(table_row(row, config) for row in main), *baselines] if main else [],
+        "table_note": table_note(main),
+        "seed_rows": seed_rows(main) if any(len(row.runs) > 1 for row in main) else [],
+        "sweep_rows": [table_row(row, config) for row in run.rows if not row.main],
+        "data": {
+            "facts": [
+                (len(run.usable), "usable images"),
+                *((count, IMAGES[name]) for name, count in run.images.items()),
+            ],
+            "sizes": figures.histogram("sizes", sizes, "pixels"),
+            "quarantined": quarantined(run),
+        },
+        "pretrain": pretrain,
+        "masks": {
+            "facts": [
+                (len(run.masks), "masks"),
+                (run.unmasked, "images without one"),
+                (f"{np.median(run.coverage):.0f} %" if run.masks else NONE, "median coverage"),
+            ],
+            "coverage": figures.histogram("coverage", {"masks": run.coverage}, "% of the image", (0, 100)),
+            "pairs": pictures.pairs,
+        },
+        "clusters": {
+            "matched": bool(run.matching("masks")),
+            "facts": [
+                (len(cluster_sizes), "clusters"),
+                (min(cluster_sizes), "smallest"),
+                (max(cluster_sizes), "largest"),
+            ],
+            "sizes": figures.cluster_bars("clusters", cluster_sizes, pictures.cluster_colors),
+            "strips": pictures.clusters,
+        },
+        "training": list(curves.items()),
+        "candidates": {
+            "facts": [
+                (f"{len(run.candidates.scores):,}", "candidates"),
+                (f"{run.candidates.images_above} of {len(run.usable)}", f"images with one above τ = {tau:g}"),
+                *((f"{run.pseudo_labels[name]:,}", text) for name, text in PSEUDO_LABELS.items()),
+            ],
+            "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),
+        },
+        "images": {"scored": bool(main), "legend": pictures.legend, "strips": pictures.strips},
+        "columns": max((len(strip["tiles"]) for strip in pictures.strips), default=1),
+        "classes": classes,
+        "times": time_rows(run.times),
+        "total_time": duration(sum(time.seconds for time in run.times)),
+        "weights": sorted(run.weights.items()),
+        "chain": chain_rows(run.chain),
+        "config": json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        "versions": sorted(run.versions.items()),
+    }
+
+
+def quarantined(run: Run) -> list[tuple[str, str]]:
+    """Path and reason of every file that was set aside."""
+    bad = run.table[run.table["status"] != "ok"]
+    return list(zip(bad["path"], bad["reason"], strict=True))
 
 
 def render(context: Mapping[str, Any]) -> str:

@@ -1,10 +1,18 @@
-"""Which device a stage computes on, and how many threads it may use."""
+"""Which device a stage computes on, and how many threads it may use.
+
+torch and OpenCV take seconds to load, so they are touched here only where a stage uses them.
+"""
+
+from __future__ import annotations
 
 import os
-
-import torch
+import sys
+from typing import TYPE_CHECKING
 
 from maskdistill.runtime.errors import MaskDistillError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
@@ -14,6 +22,8 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
         device: ``auto``, ``cpu`` or ``cuda[:N]``. ``auto`` takes a GPU if one was granted and exists.
         gpus: number of GPUs granted by the scheduler; 0 means CPU under ``auto``.
     """
+    import torch
+
     if device == "auto":
         return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
     chosen = torch.device(device)
@@ -23,14 +33,24 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """Limit torch, OpenMP and OpenCV to the granted number of threads (at least 1)."""
+    """Limit the libraries that are loaded (torch, OpenCV) to the granted number of threads, at least 1."""
     threads = max(1, threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    torch.set_num_threads(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(threads)
+
+
+def single_thread(worker: int) -> None:
+    """Start-up of a data loading process: one thread each, the processes are the parallelism."""
+    set_threads(1)
 
 
 def make_deterministic(seed: int) -> None:
     """Seed torch's global generator and ask for deterministic kernels where they exist."""
+    import torch
+
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)

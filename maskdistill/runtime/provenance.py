@@ -45,9 +45,7 @@ def code_hash(*modules: str) -> str:
     return sha256_text("\n".join(lines))
 
 
-def make_provenance(
-    stage: str, params: Mapping[str, Any], inputs: Mapping[str, str | Path]
-) -> dict[str, Any]:
+def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
     """Provenance record of one artefact.
 
     Args:

@@ -1,13 +1,21 @@
-"""Resumable training state, written atomically and keyed by what the training depends on."""
+"""Checkpoints: the resumable state of a training, keyed by what it depends on, and the final model."""
 
+import json
 import logging
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import Tensor, nn
 
-from maskdistill.runtime.files import atomic_path
+from maskdistill.backbones.weights import read_metadata, read_state_dict, strict_load
+from maskdistill.config import DetectorConfig, SegmenterConfig
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path, canonical_json, sha256_text
+from maskdistill.runtime.provenance import code_hash, make_provenance
 
 log = logging.getLogger("maskdistill")
 
@@ -35,3 +43,78 @@ def load_state(path: Path, fingerprint: str) -> tuple[int, dict[str, Any]] | Non
         log.info("%s belongs to other settings or data; training starts anew", path)
         return None
     return saved["step"], saved["state"]
+
+
+def training_provenance(
+    stage: str, config: DetectorConfig | SegmenterConfig, seed: int, inputs: Mapping[str, str | Path]
+) -> dict[str, Any]:
+    """Provenance of a trained model: settings that shape it (not workers or logging), seed and input hashes.
+
+    The initial weights stand among the inputs, by content, unless they are random.
+    """
+    shaping = config.model_dump(mode="json", exclude={"weights", "workers", "checkpoint_every", "log_every"})
+    given = {} if config.weights == "random" else {"weights": config.weights}
+    for path in given.values():
+        if not Path(path).is_file():
+            raise MaskDistillError(f"{stage}.weights: {path}: no such file; give a ResNet checkpoint, or 'random'")
+    params = {**shaping, "seed": seed, "random_weights": not given}
+    return make_provenance(stage, params, {**inputs, **given})
+
+
+def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:
+    """Key of a resumable state: everything its result depends on, the code included."""
+    code = code_hash(stage, "training", "backbones/resnet.py")
+    return sha256_text(canonical_json({"provenance": provenance, "code": code}))
+
+
+def save_model(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata as ``.safetensors``, atomically; equal content gives equal bytes.
+
+    The library writes the metadata in arbitrary order; here the header is written anew, sorted.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(state, dict(metadata))
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(memoryview(content)[8 + length :])
+
+
+def describe_model(
+    config: DetectorConfig | SegmenterConfig, num_clusters: int, provenance: Mapping[str, Any]
+) -> dict[str, str]:
+    """Metadata of a model file: ``arch``, ``num_clusters``, ``params`` (JSON, all settings), ``provenance`` (JSON)."""
+    params = config.model_dump(mode="json") | {"weights": Path(config.weights).name}
+    return {
+        "arch": config.arch,
+        "num_clusters": str(num_clusters),
+        "params": canonical_json(params),
+        "provenance": canonical_json(provenance),
+    }
+
+
+def model_metadata(path: str | Path, stage: str) -> dict[str, str]:
+    """Metadata of a model file, as of :func:`describe_model`.
+
+    Raises:
+        MaskDistillError: no such file, unreadable, or not the model of that stage.
+    """
+    if not Path(path).is_file():
+        raise MaskDistillError(f"{path}: no such file; run the {stage} stage first")
+    try:
+        metadata = read_metadata(path)
+    except safetensors.SafetensorError as error:
+        raise MaskDistillError(f"{path}: damaged ({error}); delete it and run the {stage} stage again") from None
+    if {"params", "num_clusters"} - metadata.keys() or json.loads(metadata["provenance"])["stage"] != stage:
+        raise MaskDistillError(f"{path}: is not a model of the {stage} stage")
+    return metadata
+
+
+def load_model(path: str | Path, model: nn.Module) -> nn.Module:
+    """Fill ``model`` strictly from a file of :func:`save_model`; returned in eval mode."""
+    strict_load(model, read_state_dict(path), path)
+    return model.eval()

@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn.parallel import DistributedDataParallel
+
+from maskdistill.runtime.errors import MaskDistillError
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,22 +30,49 @@ def data_parallel(module: M, device: torch.device) -> M | DistributedDataParalle
     return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
 
 
+def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let batch normalisation see the batch of all GPUs (SyncBN); alone or on CPUs the module stays as it is."""
+    if rank_and_world()[1] == 1 or device.type != "cuda":
+        return module
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+    return converted
+
+
 def gather_batch(tensor: Tensor) -> Tensor:
     """Concatenate ``tensor`` (n, ...) of every process along axis 0, differentiably."""
     if rank_and_world()[1] == 1:
         return tensor
     from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(list(all_gather(tensor)))
+    return torch.cat(list(all_gather(tensor)))  # type: ignore[no-untyped-call]
 
 
-def _worker(rank: int, function: Callable[..., None], world: int, port: int, backend: str, args: tuple[Any, ...]) -> None:
+def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int:
+    """Processes that share a training: one a granted and visible GPU under ``--device auto`` or ``cuda``, else 1.
+
+    Raises:
+        MaskDistillError: the batch cannot be split evenly.
+    """
+    if device.type != "cuda" or device.index is not None:
+        return 1
+    processes = max(1, min(gpus, torch.cuda.device_count()))
+    if batch_size % processes:
+        raise MaskDistillError(f"batch_size {batch_size} is not divisible by {processes} GPUs; change one of them")
+    return processes
+
+
+def _worker(
+    rank: int, function: Callable[..., None], world: int, port: int, backend: str, args: tuple[Any, ...], errors: Any
+) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world))
     if backend == "nccl":
         torch.cuda.set_device(rank)
     dist.init_process_group(backend, rank=rank, world_size=world)
     try:
         function(*args)
+    except MaskDistillError as error:
+        errors.put(str(error))
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -54,6 +84,9 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
         function: a module-level function; it asks :func:`rank_and_world` who it is.
         processes: number of processes, one a GPU with ``nccl``.
         backend: ``nccl`` or, without GPUs, ``gloo``.
+
+    Raises:
+        MaskDistillError: the first one that a process raised.
     """
     if processes <= 1:
         function(*args)
@@ -61,4 +94,10 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_worker, (function, processes, port, backend, args), nprocs=processes)
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        spawn(_worker, (function, processes, port, backend, args, errors), nprocs=processes)  # type: ignore[no-untyped-call]
+    except ProcessException:
+        if errors.empty():
+            raise
+        raise MaskDistillError(errors.get()) from None

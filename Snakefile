@@ -1,0 +1,31 @@
+"""MaskDistill: unlabelled photographs -> masks, categories, a segmentation model and a report."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/masks.smk"
+include: "workflow/rules/clusters.smk"
+include: "workflow/rules/annotations.smk"
+include: "workflow/rules/detector.smk"
+include: "workflow/rules/pseudo_labels.smk"
+include: "workflow/rules/segmenter.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RUN}/report.html",
+        f"{RUN}/summary.json",
+        sweep_targets(),

@@ -1,0 +1,55 @@
+"""Run the trained detector over every usable image of a shard.
+
+--params may hold the detector's whole section or only what inference uses: score_thresh, nms, max_dets,
+min_size_test, max_size, rpn_pre_nms, rpn_post_nms. What is not given is as stored with the model.
+"""
+
+import argparse
+import logging
+from typing import Any
+
+from torchvision.transforms.functional import pil_to_tensor  # type: ignore[import-untyped]
+
+from maskdistill.backbones.resnet import build_resnet
+from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.config import DetectorConfig, parse_section
+from maskdistill.data.images import load_rgb
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.detector.inference import TEST_KEYS, detect, inference_config
+from maskdistill.detector.model import build_detector
+from maskdistill.runtime.files import write_json
+from maskdistill.runtime.progress import progress
+from maskdistill.runtime.provenance import make_provenance
+from maskdistill.training.checkpoint import load_model, model_metadata
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--shard", type=int, required=True, help="number of the shard")
+    parser.add_argument("--model", required=True, help="model of the detector stage (.safetensors)")
+    parser.add_argument("--output", required=True, help="candidates of the shard (.json)")
+    add_common(parser, device=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Detect objects in one shard."""
+    device = start_on_device(args, "candidates")
+    metadata = model_metadata(args.model, "detector")
+    trained = parse_section(DetectorConfig, metadata["params"])
+    config = inference_config(trained, args.params)
+    untrained = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
+    model = load_model(args.model, untrained).to(device)
+    rows = image_rows(ok_images(read_manifest(args.manifest), shard=args.shard))
+    candidates: list[dict[str, Any]] = []
+    empty = 0
+    for row in progress(rows, len(rows), f"candidates {args.shard}"):
+        found = detect(model, pil_to_tensor(load_rgb(row.file)), device)
+        candidates += [{"image_id": row.image_id, **candidate} for candidate in found]
+        empty += not found
+    log.info("%d candidates in %d images, %d without any", len(candidates), len(rows), empty)
+    params = config.model_dump(mode="json", include=set(TEST_KEYS)) | {"shard": args.shard}
+    provenance = make_provenance("candidates", params, {"manifest": args.manifest, "model": args.model})
+    write_json(args.output, {"provenance": provenance, "candidates": candidates})

@@ -1,0 +1,143 @@
+"""Write the configuration's JSON schema and commented defaults, or check a configuration file."""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskdistill.config import Config, load_config
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path
+
+HEADER = """\
+Every key of a configuration with its default, made by `maskdistill config --write config/` from maskdistill/config.py.
+A configuration names only what differs; keys shown as `# key:` have no default and must be given.
+"""
+WIDTH = 112
+LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--write", metavar="DIR", help="write schema.json and defaults.yaml into this folder")
+    what.add_argument("--check", metavar="FILE", help="validate a YAML configuration")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the generated files, or check one that a user wrote."""
+    if args.check is not None:
+        config = check_file(args.check)
+        print(f"{args.check}: valid (run {config.run!r}, data of kind {config.data.kind!r})")
+        return
+    for name, text in {"schema.json": render_schema(), "defaults.yaml": render_defaults()}.items():
+        with atomic_path(Path(args.write) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def check_file(path: str | Path) -> Config:
+    """Read and validate a YAML configuration.
+
+    Raises:
+        MaskDistillError: naming the file and every wrong key.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MaskDistillError(f"{path}: cannot be read ({error.strerror}); correct the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MaskDistillError(f"{path}: not valid YAML ({error}); correct the file") from None
+    if not isinstance(values, dict):
+        raise MaskDistillError(f"{path}: a configuration is a mapping of keys to values (see config/defaults.yaml)")
+    return load_config(values, str(path))
+
+
+def render_schema() -> str:
+    """The configuration's JSON schema, for editors and validators."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def render_defaults() -> str:
+    """YAML with every key, its meaning, range and default; keys without a default are commented out."""
+    schema = Config.model_json_schema()
+    lines = [*_comment(HEADER, 0), "", *_section(schema, schema["$defs"], 0)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(schema: dict[str, Any], defs: dict[str, Any], depth: int) -> Iterator[str]:
+    """Lines of one section's keys, in the order they are declared."""
+    for name, field in schema["properties"].items():
+        if depth == 0 and name != next(iter(schema["properties"])):
+            yield ""
+        if "discriminator" in field:
+            yield from _alternatives(name, field, defs, depth)
+        elif "$ref" in field:
+            section = defs[_target(field)]
+            yield from _comment(section.get("description", ""), depth)
+            yield f"{'  ' * depth}{name}:"
+            yield from _section(section, defs, depth + 1)
+        else:
+            required = name in schema.get("required", ()) and "const" not in field
+            yield from _comment(_explain(field, required), depth)
+            value = field.get("default", field.get("const"))
+            yield f"{'  ' * depth}# {name}:" if required else f"{'  ' * depth}{name}: {_scalar(value)}"
+
+
+def _alternatives(name: str, field: dict[str, Any], defs: dict[str, Any], depth: int) -> Iterator[str]:
+    """A key that takes one of several sections: the first is shown active, the others as comments."""
+    indent = "  " * depth
+    mapping = field["discriminator"]["mapping"]
+    for position, (kind, reference) in enumerate(mapping.items()):
+        section = defs[_target({"$ref": reference})]
+        yield from _comment(f"{section.get('description', '')} {'Required' if position == 0 else 'Instead'}:", depth)
+        lines = [f"{indent}{name}:", *_section(section, defs, depth + 1)]
+        if position:
+            lines = [f"{indent}# {line[len(indent) :]}" for line in lines]
+        yield from lines
+        if kind != list(mapping)[-1]:
+            yield f"{indent}#"
+
+
+def _target(field: dict[str, Any]) -> str:
+    return str(field["$ref"]).rpartition("/")[2]
+
+
+def _explain(field: dict[str, Any], required: bool) -> str:
+    """Meaning, choices and range of a key in one sentence."""
+    parts = [field["description"]] if "description" in field else []
+    options = field.get("anyOf", [field])
+    choices = [str(choice) for option in options for choice in option.get("enum", ())]
+    if choices:
+        parts.append(f"one of {', '.join(choices)}")
+    limits = [f"{sign} {option[key]:g}" for option in options for key, sign in LIMITS.items() if key in option]
+    if limits:
+        parts.append(" and ".join(limits))
+    if any(option.get("type") == "null" for option in options):
+        parts.append("may be null")
+    if required:
+        parts.append("required")
+    return "; ".join(parts)
+
+
+def _comment(text: str, depth: int) -> list[str]:
+    """Comment lines, wrapped."""
+    indent = "  " * depth + "# "
+    return [
+        line
+        for paragraph in text.splitlines()
+        for line in textwrap.wrap(
+            paragraph, WIDTH, initial_indent=indent, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False,
+        )
+    ]  # fmt: skip
+
+
+def _scalar(value: Any) -> str:
+    """A value as YAML on one line (YAML 1.1: floats keep their point, so 1e-05 stays a number)."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return text.removesuffix("...\n").strip()

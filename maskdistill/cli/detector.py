@@ -1,0 +1,80 @@
+"""Train Mask R-CNN (C4 ResNet trunk) on the pseudo-annotations.
+
+Killed, it continues from --state when run again with the same settings and inputs.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from maskdistill.backbones.resnet import initial_resnet
+from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.config import DetectorConfig, parse_section
+from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.detector.data import AnnotatedImages, examples_of
+from maskdistill.detector.model import build_detector
+from maskdistill.detector.train import train_detector
+from maskdistill.runtime.devices import make_deterministic, pick_device
+from maskdistill.runtime.files import read_json
+from maskdistill.training.checkpoint import describe_model, save_model, training_fingerprint, training_provenance
+from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
+from maskdistill.training.loop import LoopSettings, finish, write_metrics
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--annotations", required=True, help="COCO JSON of the annotations stage")
+    parser.add_argument("--output", required=True, help="model (.safetensors)")
+    parser.add_argument("--metrics", required=True, help="CSV of losses and learning rate")
+    parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation, data order and sampling (default: 0)")
+    add_common(parser, device=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start one process a GPU."""
+    device = start_on_device(args, "detector")
+    config = parse_section(DetectorConfig, args.params)
+    launch(_train, number_of_processes(device, args.gpus, config.batch_size), (args,))
+
+
+def _train(args: argparse.Namespace) -> None:
+    rank, world = rank_and_world()
+    if world > 1 and rank == 0:
+        start_on_device(args, "detector")
+    device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
+    config = parse_section(DetectorConfig, args.params)
+    annotations = read_json(args.annotations)
+    num_clusters = len(annotations["categories"])
+    table = ok_images(read_manifest(args.manifest))
+    files = dict(zip(table["image_id"].tolist(), table["file"].tolist(), strict=True))
+    dataset = AnnotatedImages(examples_of(annotations, files), config.flip, args.seed)
+    inputs = {"manifest": args.manifest, "annotations": args.annotations}
+    provenance = training_provenance("detector", config, args.seed, inputs)
+    settings = LoopSettings(
+        total_steps=config.iters,
+        state_dir=Path(args.state),
+        fingerprint=training_fingerprint(provenance, "detector"),
+        seed=args.seed,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        rank=rank,
+        name="detector",
+    )
+    # On a GPU torchvision replaces RoIAlign by a slow, memory-hungry one when determinism is asked for.
+    if device.type == "cpu":
+        make_deterministic(args.seed)
+    torch.manual_seed(args.seed)
+    model = build_detector(config, num_clusters, initial_resnet(config.arch, config.weights))
+    log.info("%d images, %d clusters, %d steps of %d", len(dataset), num_clusters, config.iters, config.batch_size)
+    model, rows = train_detector(model, dataset, config, settings, device)
+    if rank == 0:
+        write_metrics(args.metrics, rows)
+        save_model(args.output, model.state_dict(), describe_model(config, num_clusters, provenance))
+        finish(settings)
+        log.info("wrote %s", args.output)

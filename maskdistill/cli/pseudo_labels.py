@@ -1,0 +1,77 @@
+"""Paint the confident candidates of one shard into label PNGs."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskdistill.cli.common import add_common, start
+from maskdistill.config import PseudoLabelsConfig, parse_section
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.palette import write_label_png
+from maskdistill.pseudo_labels import MAX_CLUSTERS, paint
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_directory, read_json, write_json
+from maskdistill.runtime.progress import progress
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument("--shard", type=int, required=True, metavar="N")
+    parser.add_argument("--candidates", required=True, metavar="JSON", help="candidates of the shard")
+    parser.add_argument("--tau", type=float, help="threshold on the score (default: the one in --params)")
+    parser.add_argument("--num-clusters", type=int, required=True, metavar="K")
+    parser.add_argument("--output", required=True, metavar="DIR", help="gets <key>.png and summary.json")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write one label PNG for every usable image of the shard."""
+    start(args, "pseudo_labels")
+    config = parse_section(PseudoLabelsConfig, args.params)
+    if args.tau is not None:
+        config = parse_section(PseudoLabelsConfig, config.model_copy(update={"tau": args.tau}).model_dump_json())
+    if not 1 <= args.num_clusters <= MAX_CLUSTERS:
+        raise MaskDistillError(f"{args.num_clusters} clusters: label PNGs hold 1 to {MAX_CLUSTERS}; use fewer")
+    rows = image_rows(ok_images(read_manifest(args.manifest), shard=args.shard))
+    by_image: dict[int, list[dict[str, Any]]] = {row.image_id: [] for row in rows}
+    for candidate in read_json(args.candidates)["candidates"]:
+        if candidate["image_id"] not in by_image:
+            raise MaskDistillError(
+                f"{args.candidates}: image {candidate['image_id']} is not a usable image of shard {args.shard};"
+                " run the candidates stage again with this manifest"
+            )
+        if not 1 <= candidate["category_id"] <= args.num_clusters:
+            raise MaskDistillError(
+                f"{args.candidates}: category {candidate['category_id']} is not one of {args.num_clusters};"
+                " run the candidates stage again"
+            )
+        by_image[candidate["image_id"]].append(candidate)
+    kept = fallback = empty = 0
+    coverage = []
+    with atomic_directory(args.output) as folder:
+        for row in progress(rows, len(rows), "pseudo-labels"):
+            found = paint(by_image[row.image_id], (row.height, row.width), config.tau, config.compare, config.overlap)
+            write_label_png(folder / f"{row.key}.png", found.labels)
+            kept += len(found.kept)
+            fallback += found.fallback
+            empty += not found.kept
+            coverage.append(float((found.labels > 0).mean()))
+        settings = config.model_dump(mode="json") | {"num_clusters": args.num_clusters, "shard": args.shard}
+        inputs = {"candidates": Path(args.candidates), "manifest": Path(args.manifest)}
+        summary = {
+            "provenance": make_provenance("pseudo_labels", settings, inputs),
+            "images": len(rows),
+            "kept": kept,
+            "fallback": fallback,
+            "empty": empty,
+            "mean_coverage": float(np.mean(coverage)) if coverage else 0.0,
+        }
+        write_json(folder / "summary.json", summary)
+    log.info("%d images, %d candidates kept, %d by fallback, %d empty", len(rows), kept, fallback, empty)

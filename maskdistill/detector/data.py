@@ -1,0 +1,125 @@
+"""Images with boxes, classes and masks for the detector; a mirror image now and then."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import pil_to_tensor  # type: ignore[import-untyped]
+
+from maskdistill import rle
+from maskdistill.data.images import load_rgb
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.training.distributed import rank_and_world
+from maskdistill.training.order import StepSampler
+
+Target: TypeAlias = dict[str, Tensor]
+Batch: TypeAlias = tuple[list[Tensor], list[Target]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training image.
+
+    Attributes:
+        file: the picture.
+        boxes: xywh in pixels of the original image, one an annotation.
+        labels: 1..K.
+        masks: RLEs at the original size.
+    """
+
+    file: Path
+    boxes: tuple[tuple[float, ...], ...]
+    labels: tuple[int, ...]
+    masks: tuple[Mapping[str, Any], ...]
+
+
+def examples_of(annotations: Mapping[str, Any], files: Mapping[int, str | Path]) -> list[Example]:
+    """Images of a COCO dict that have annotations, in the order of its ``images``; the others are left out.
+
+    Args:
+        annotations: COCO dict with RLE segmentations and category ids 1..K.
+        files: image id -> picture.
+
+    Raises:
+        MaskDistillError: an annotated image is unknown, a category lies outside 1..K, a box has no area,
+            or nothing is annotated.
+    """
+    num_clusters = len(annotations["categories"])
+    grouped: dict[int, list[Mapping[str, Any]]] = {}
+    for item in annotations["annotations"]:
+        where = f"annotation {item['id']} of image {item['image_id']}"
+        if item["image_id"] not in files:
+            raise MaskDistillError(f"{where}: the manifest has no usable image of that id; run annotations again")
+        if not 1 <= item["category_id"] <= num_clusters:
+            raise MaskDistillError(f"{where}: category {item['category_id']} is not in 1..{num_clusters}")
+        if min(item["bbox"][2:]) <= 0:
+            raise MaskDistillError(f"{where}: the box {item['bbox']} has no area; run annotations again")
+        grouped.setdefault(item["image_id"], []).append(item)
+    if not grouped:
+        raise MaskDistillError("no image has an annotation, so the detector has nothing to learn; check the masks")
+    return [
+        Example(
+            Path(files[image["id"]]),
+            tuple(tuple(item["bbox"]) for item in grouped[image["id"]]),
+            tuple(item["category_id"] for item in grouped[image["id"]]),
+            tuple(item["segmentation"] for item in grouped[image["id"]]),
+        )
+        for image in annotations["images"]
+        if image["id"] in grouped
+    ]
+
+
+class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
+    """Items addressed by ``(index, draw)``: the draw alone decides whether the image is mirrored.
+
+    Args:
+        examples: what to read.
+        flip: probability of a horizontal flip.
+        seed: with the draw, seed of the flip.
+    """
+
+    def __init__(self, examples: Sequence[Example], flip: float, seed: int) -> None:
+        self.examples, self.flip, self.seed = examples, flip, seed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, visit: tuple[int, int]) -> tuple[Tensor, Target]:
+        """``(image, target)``: uint8 (3, H, W); ``boxes`` float xyxy, ``labels``, ``masks`` uint8 (n, H, W)."""
+        index, draw = visit
+        example = self.examples[index]
+        image: Tensor = pil_to_tensor(load_rgb(example.file))
+        height, width = image.shape[-2:]
+        for mask in example.masks:
+            if list(mask["size"]) != [height, width]:
+                raise MaskDistillError(
+                    f"{example.file}: {width}x{height} pixels, but its mask has {mask['size'][1]}x{mask['size'][0]};"
+                    " the picture changed: run the manifest stage again"
+                )
+        masks = torch.from_numpy(np.stack([rle.decode(mask) for mask in example.masks]).astype(np.uint8))
+        x, y, w, h = torch.tensor(example.boxes, dtype=torch.float32).unbind(1)
+        if np.random.default_rng([self.seed, draw]).random() < self.flip:
+            image, masks, x = image.flip(-1), masks.flip(-1), width - x - w
+        boxes = torch.stack([x, y, x + w, y + h], dim=1)
+        return image, {"boxes": boxes, "labels": torch.tensor(example.labels), "masks": masks}
+
+
+def _collate(items: list[tuple[Tensor, Target]]) -> Batch:
+    images, targets = zip(*items, strict=True)
+    return list(images), list(targets)
+
+
+def detector_batches(
+    dataset: AnnotatedImages, batch_size: int, total_steps: int, start: int, workers: int, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Batches of the steps ``start .. total_steps - 1`` for this process: lists of images and targets."""
+    rank, world = rank_and_world()
+    sampler = StepSampler(len(dataset), batch_size, total_steps, start, dataset.seed, rank, world)
+    return iter(
+        DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory)
+    )

@@ -1,0 +1,49 @@
+"""Training of the detector."""
+
+import torch
+from torch import Tensor, nn
+
+from maskdistill.config import DetectorConfig
+from maskdistill.detector.data import AnnotatedImages, Batch, detector_batches
+from maskdistill.detector.model import detector_lr, norm_parameter_groups
+from maskdistill.training.distributed import data_parallel, synchronise_norms
+from maskdistill.training.loop import LoopSettings, MetricRow, train
+
+
+def train_detector(
+    model: nn.Module, dataset: AnnotatedImages, config: DetectorConfig, settings: LoopSettings, device: torch.device
+) -> tuple[nn.Module, list[MetricRow]]:
+    """Train a model of ``build_detector`` [P §3.3 Eq. 3, §A.1].
+
+    SGD with momentum, no weight decay on norm layers, :func:`detector_lr`. The loss is the plain sum of
+    the RPN's two, class, box and mask losses. ``config.batch_size`` images a step over all processes,
+    with synchronised batch normalisation on several GPUs.
+
+    Returns:
+        The trained model, in eval mode, and the metric rows.
+
+    Raises:
+        MaskDistillError: the loss is NaN or infinite.
+    """
+    model = synchronise_norms(model.to(memory_format=torch.channels_last).to(device), device)
+    model.train()
+    parallel = data_parallel(model, device)
+    optimizer = torch.optim.SGD(norm_parameter_groups(model, config.weight_decay), config.lr, config.momentum)
+
+    def step(_: int, batch: Batch) -> dict[str, Tensor]:
+        images = [image.to(device, non_blocking=True).float() / 255 for image in batch[0]]
+        targets = [{key: value.to(device, non_blocking=True) for key, value in one.items()} for one in batch[1]]
+        losses: dict[str, Tensor] = parallel(images, targets)
+        return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+    rows = train(
+        settings,
+        {"detector": model},
+        optimizer,
+        lambda start: detector_batches(
+            dataset, config.batch_size, settings.total_steps, start, config.workers, device.type == "cuda"
+        ),
+        step,
+        lambda number: detector_lr(config, number),
+    )
+    return model.eval(), rows

@@ -1,0 +1,51 @@
+"""DeepLab-v3 on a ResNet with output stride 8, and its learning rate."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP  # type: ignore[import-untyped]
+
+from maskdistill.backbones.resnet import ResNet, freeze_stages
+from maskdistill.config import SegmenterConfig
+
+OUTPUT_STRIDE = 8
+
+
+class DeepLab(nn.Module):
+    """DeepLab-v3 (Chen et al. 2017): ASPP with image pooling, one 3x3 convolution, one classifier.
+
+    With ``resnet50`` and 256 head channels this is torchvision's ``deeplabv3_resnet50(aux_loss=None)``
+    layer for layer, under the same state-dict keys.
+
+    Args:
+        config: the segmenter's section.
+        num_clusters: K; class 0 is the background.
+        resnet: of ``build_resnet(config.arch, OUTPUT_STRIDE)``; its first ``config.freeze_at`` stages become fixed.
+    """
+
+    def __init__(self, config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> None:
+        super().__init__()
+        freeze_stages(resnet, config.freeze_at)
+        width = config.head_channels
+        self.backbone = resnet
+        self.classifier = nn.Sequential(
+            ASPP(resnet.channels[3], config.atrous_rates, width),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, num_clusters + 1, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> logits (B, K+1, H, W), enlarged bilinearly from 1/8."""
+        logits = self.classifier(self.backbone(images))
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Full batches an epoch, at least 1."""
+    return max(1, num_images // batch_size)
+
+
+def segmenter_lr(config: SegmenterConfig, step: int, epoch_steps: int) -> float:
+    """Learning rate of a step (from 0): ``lr``, times ``gamma`` once ``drop_after`` epochs are over [P §4.1]."""
+    return config.lr * (config.gamma if step >= config.drop_after * epoch_steps else 1.0)

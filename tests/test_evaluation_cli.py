@@ -1,0 +1,398 @@
+"""The entry points ``evaluation`` and ``baselines`` on a small run with four evaluation images."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from maskdistill import rle
+from maskdistill.cli import main
+from maskdistill.data.manifest import write_manifest
+from maskdistill.palette import write_label_png
+
+HEIGHT, WIDTH = 24, 32
+KEYS = ["a/one", "a/two", "b/three", "b/four", "train", "broken"]
+CLASSES = {1: 1, 2: 2, 3: 1, 4: 3}
+CLUSTER = {1: 3, 2: 1, 3: 2}
+COLORS = {1: (250, 230, 40), 2: (60, 250, 240), 3: (250, 170, 250)}
+
+
+def square(number: int) -> np.ndarray:
+    """The one object of an image, apart from the frame."""
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[2 + number : 14 + number, 3 : 13 + 2 * number] = True
+    return mask
+
+
+def semantic(number: int) -> np.ndarray:
+    labels = square(number) * np.uint8(CLASSES[number])
+    labels[:2] = 255
+    return labels
+
+
+def painted(number: int) -> np.ndarray:
+    """The perfect prediction under permuted cluster numbers."""
+    return square(number) * np.uint8(CLUSTER[CLASSES[number]])
+
+
+def write(path: Path, value: Any) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return str(path)
+
+
+def detection(number: int, mask: np.ndarray, score: float = 1.0, category: int = 1) -> dict[str, Any]:
+    encoded = rle.encode(mask)
+    return {
+        "image_id": number, "key": KEYS[number - 1], "category_id": category, "score": score,
+        "segmentation": encoded, "bbox": rle.bbox(encoded), "area": rle.area(encoded),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run whose masks, candidates and label maps are all perfect."""
+    n = len(KEYS)
+    table = pd.DataFrame(
+        {
+            "image_id": range(1, n + 1), "key": KEYS, "path": [f"images/{number}.png" for number in range(1, n + 1)],
+            "width": WIDTH, "height": HEIGHT, "mode": "RGB", "sha256": "", "shard": [0, 0, 1, 1, 1, 1],
+            "train": True, "eval": [True] * 4 + [False, True], "status": ["ok"] * 5 + ["quarantined"], "reason": "",
+        }
+    )  # fmt: skip
+    write_manifest(tmp_path / "manifest.csv", table)
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in (1, 2, 3, 4, 6):
+        images.append(
+            {
+                "id": number, "file_name": KEYS[number - 1], "width": WIDTH, "height": HEIGHT,
+                "has_masks": number != 4, "has_semantic": True,
+            }
+        )  # fmt: skip
+    for number, category in CLASSES.items():
+        entry = {**detection(number, square(number)), "id": number, "category_id": category, "iscrowd": 0}
+        if number == 4:
+            del entry["segmentation"]
+        annotations.append(entry)
+        write_label_png(tmp_path / f"truth/semantic/{KEYS[number - 1]}.png", semantic(number))
+        write_label_png(tmp_path / f"labels/shard-000{(number - 1) // 2}/{KEYS[number - 1]}.png", painted(number))
+        picture = np.where(square(number)[..., None], COLORS[category], (20, 30, 60))
+        picture = np.clip(picture + rng.integers(-4, 5, picture.shape), 0, 255)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"images/{number}.png")
+    names = ["apple", "pear", "plum"]
+    categories = [{"id": index, "name": name} for index, name in enumerate(names, start=1)]
+    write(tmp_path / "truth/instances.json", {"images": images, "annotations": annotations, "categories": categories})
+
+    assignments = []
+    for shard, numbers in enumerate([(1, 2), (5, 3, 4)]):
+        masks = [detection(number, square(number)) for number in numbers]
+        write(tmp_path / f"masks/shard-000{shard}.json", {"masks": masks})
+        write(tmp_path / f"candidates/shard-000{shard}.json", {"candidates": masks})
+        write(tmp_path / f"labels/shard-000{shard}/summary.json", {})
+        assignments += [
+            {
+                "image_id": number, "mask_index": index, "shard": shard, "distance": 0.0,
+                "cluster": CLUSTER[CLASSES.get(number, 1)] - 1,
+            }
+            for index, number in enumerate(numbers)
+        ]  # fmt: skip
+    write(tmp_path / "clusters.json", {"num_clusters": 3, "assignments": assignments})
+    return tmp_path
+
+
+def arguments(root: Path, stage: str) -> list[str]:
+    shards = ["shard-0000", "shard-0001"]
+    common = [
+        "--manifest", f"{root}/manifest.csv", "--ground-truth", f"{root}/truth/instances.json",
+        "--num-clusters", "3", "--output", f"{root}/out.json", "--params", '{"bootstrap": 20}',
+    ]  # fmt: skip
+    if stage == "baselines":
+        return ["baselines", *common]
+    masks = ["--masks", *(f"{root}/masks/{s}.json" for s in shards), "--clusters", f"{root}/clusters.json"]
+    labels = ["--label-dirs", *(f"{root}/labels/{s}" for s in shards)]
+    candidates = ["--candidates", *(f"{root}/candidates/{s}.json" for s in shards)]
+    own = {"masks": masks, "detector": labels + candidates, "segmenter": labels}[stage]
+    return ["evaluation", "--stage", stage, *own, *common]
+
+
+def score(root: Path, stage: str) -> dict[str, Any]:
+    assert main(arguments(root, stage)) == 0
+    result: dict[str, Any] = json.loads((root / "out.json").read_text())
+    return result
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
+def test_a_perfect_run_under_permuted_clusters_scores_one_hundred(run_dir: Path, stage: str) -> None:
+    result = score(run_dir, stage)
+    assert result["stage"] == stage
+    assert result["miou"] == pytest.approx(100)
+    assert result["pixel_accuracy"] == pytest.approx(100)
+    assert result["iou"] == pytest.approx({"background": 100, "apple": 100, "pear": 100, "plum": 100})
+    assert result["matching"] == {"0": 0, "3": 1, "1": 2, "2": 3}
+    assert result["corloc"] == 100
+    assert result["images"] == 4
+    assert result["intervals"] == {"miou": pytest.approx([100, 100]), "corloc": [100, 100]}
+    ap = {name: result[name] for name in ("ap", "ap50", "ap75")}
+    if stage == "segmenter":
+        assert ap == {"ap": None, "ap50": None, "ap75": None}
+        assert result["counts"] == {"semantic": 4, "instances": 0, "localisation": 4}
+    else:
+        assert ap == pytest.approx({"ap": 100, "ap50": 100, "ap75": 100})
+        assert result["counts"] == {"semantic": 4, "instances": 3, "localisation": 4}
+    clusters = {name: result.get(name) for name in ("purity", "cluster_accuracy", "nmi", "ari")}
+    assert clusters == {name: pytest.approx(100) if stage == "masks" else None for name in clusters}
+    assert result["provenance"]["params"]["stage"] == stage
+
+
+@pytest.mark.parametrize("stage", ["masks", "detector", "segmenter", "baselines"])
+def test_equal_work_gives_equal_bytes(run_dir: Path, stage: str) -> None:
+    score(run_dir, stage)
+    first = (run_dir / "out.json").read_bytes()
+    score(run_dir, stage)
+    assert (run_dir / "out.json").read_bytes() == first
+    assert str(run_dir).encode() not in first
+
+
+def test_masks_that_are_missing_or_misplaced_cost_as_much_as_they_should(run_dir: Path) -> None:
+    shifted = np.roll(square(1), 10, axis=1)
+
+    def change(shard: dict[str, Any]) -> None:
+        shard["masks"][1] = detection(1, shifted)
+
+    edit(run_dir / "masks/shard-0000.json", change)
+    edit(run_dir / "clusters.json", lambda v: v["assignments"][1].update(image_id=1, cluster=CLUSTER[1] - 1))
+    edit(run_dir / "masks/shard-0000.json", lambda v: v["masks"].pop(0))
+    edit(run_dir / "clusters.json", lambda v: (v["assignments"].pop(0), v["assignments"][0].update(mask_index=0)))
+    result = score(run_dir, "masks")
+
+    scored = semantic(1) != 255
+    sets: dict[str, tuple[int, int]] = {}
+    for name, category in (("apple", 1), ("pear", 2)):
+        both = either = 0
+        for number in (1, 2, 3, 4):
+            predicted = np.zeros((HEIGHT, WIDTH), dtype=bool)
+            if number == 1:
+                predicted = shifted & (category == 1)
+            elif number != 2:
+                predicted = square(number) & (CLASSES[number] == category)
+            wanted = square(number) & (CLASSES[number] == category)
+            both += (predicted & wanted & scored).sum()
+            either += ((predicted | wanted) & scored).sum()
+        sets[name] = (both, either)
+    assert result["iou"]["apple"] == pytest.approx(100 * sets["apple"][0] / sets["apple"][1])
+    assert 0 < result["iou"]["apple"] < 100
+    assert result["iou"]["pear"] == 0
+    assert "1" in result["matching"] and result["matching"]["1"] is None
+    assert result["corloc"] == 50
+    assert result["ap50"] == pytest.approx(100 / 101 * (1 / 2) * 34)  # second of two masks, one of three objects
+    low, high = result["intervals"]["corloc"]
+    assert low < 50 < high
+
+
+def test_overlapping_masks_and_the_first_of_equal_scores(run_dir: Path) -> None:
+    whole = np.ones((HEIGHT, WIDTH), dtype=bool)
+    edit(run_dir / "masks/shard-0000.json", lambda v: v["masks"].append(detection(2, whole)))
+    row = {"image_id": 2, "mask_index": 2, "shard": 0, "distance": 0.0, "cluster": 1}
+    edit(run_dir / "clusters.json", lambda v: v["assignments"].append(row))
+    result = score(run_dir, "masks")
+    assert result["corloc"] == 100
+    assert result["iou"]["pear"] == pytest.approx(100)
+    plum, painted_over = semantic(4) == 3, semantic(2) == 0
+    assert result["iou"]["plum"] == pytest.approx(100 * plum.sum() / (plum.sum() + painted_over.sum()))
+
+
+def test_the_top_candidate_locates_and_all_candidates_count_for_ap(run_dir: Path) -> None:
+    corner = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    corner[-3:, -3:] = True
+    extra = [detection(1, corner, 0.4), detection(2, corner, 1.5, 3)]
+    edit(run_dir / "candidates/shard-0000.json", lambda v: v["candidates"].extend(extra))
+    result = score(run_dir, "detector")
+    assert result["corloc"] == 75
+    assert result["ap50"] == pytest.approx(75)  # one miss ranks before the three hits: precision 1/2, 2/3, 3/4
+    assert result["miou"] == pytest.approx(100)
+
+
+def test_crowd_regions_neither_locate_nor_count(run_dir: Path) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        crowd = {**detection(1, crowd_mask()), "id": 9, "category_id": 2, "iscrowd": 1}
+        truth["annotations"] += [crowd]
+        truth["annotations"][2]["iscrowd"] = 1
+
+    edit(run_dir / "truth/instances.json", change)
+    edit(run_dir / "candidates/shard-0000.json", lambda v: v["candidates"].insert(0, detection(1, crowd_mask(), 2.0)))
+    result = score(run_dir, "detector")
+    assert result["counts"]["localisation"] == 3
+    assert result["corloc"] == pytest.approx(200 / 3)
+    assert result["ap"] == pytest.approx(100)
+
+
+def crowd_mask() -> np.ndarray:
+    return np.ones((HEIGHT, WIDTH), dtype=bool)
+
+
+def test_the_segmenter_is_located_by_its_largest_region(run_dir: Path) -> None:
+    labels = painted(1)
+    labels[labels > 0] = 0
+    labels[-3:, -3:] = 2
+    write_label_png(run_dir / "labels/shard-0000/a/one.png", labels)
+    write_label_png(run_dir / "labels/shard-0000/a/two.png", np.zeros_like(labels))
+    assert score(run_dir, "segmenter")["corloc"] == 50
+
+
+def test_boxes_alone_score_localisation_only(run_dir: Path) -> None:
+    def change(truth: dict[str, Any]) -> None:
+        for image in truth["images"]:
+            image.update(has_masks=False, has_semantic=False)
+
+    edit(run_dir / "truth/instances.json", change)
+    for stage in ("masks", "detector", "segmenter"):
+        result = score(run_dir, stage)
+        assert (result["miou"], result["iou"], result["ap"], result["corloc"]) == (None, {}, None, 100)
+
+
+@pytest.mark.parametrize("stage", ["detector", "segmenter"])
+@pytest.mark.parametrize(
+    "labels, complaint",
+    [
+        (None, r"b/three\.png: no label map"),
+        (np.zeros((HEIGHT, WIDTH + 1), np.uint8), r"shard-0001/b/three\.png: 33 x 24 pixels .* b/three has 32 x 24"),
+        (np.full((HEIGHT, WIDTH), 4, np.uint8), r"shard-0001/b/three\.png: holds label 4, above the 3 clusters"),
+    ],
+)
+def test_a_bad_label_map_is_named(
+    run_dir: Path, stage: str, labels: np.ndarray | None, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_dir / "labels/shard-0001/b/three.png"
+    path.unlink()
+    if labels is not None:
+        write_label_png(path, labels)
+    fails(run_dir, stage, complaint, capsys)
+
+
+def fails(root: Path, stage: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+
+    assert main(arguments(root, stage)) == 1
+    message = capsys.readouterr().err
+    assert re.search(complaint, message), message
+    assert "Traceback" not in message
+    assert not (root / "out.json").exists()
+
+
+def other_size(shard: dict[str, Any], name: str) -> None:
+    shard[name][0]["segmentation"] = rle.encode(np.ones((HEIGHT, 5), dtype=bool))
+
+
+@pytest.mark.parametrize(
+    "stage, file, change, complaint",
+    [
+        ("masks", "clusters.json", lambda v: v.update(num_clusters=4), r"clusters\.json: has 4 clusters"),
+        ("masks", "masks/shard-0001.json", lambda v: v.pop("masks"), r"masks/shard-0001\.json: has no 'masks'"),
+        ("masks", "clusters.json", lambda v: v["assignments"].pop(), r"clusters\.json: no cluster for mask 2 of"),
+        ("masks", "masks/shard-0000.json", lambda v: other_size(v, "masks"), r"masks/shard-0000\.json: 5 x 24"),
+        (
+            "detector",
+            "candidates/shard-0000.json",
+            lambda v: other_size(v, "candidates"),
+            r"candidates/shard-0000\.json: 5 x 24",
+        ),
+        ("masks", "truth/instances.json", lambda v: v["categories"].pop(0), r"instances\.json: category ids must be"),
+        (
+            "masks",
+            "truth/instances.json",
+            lambda v: v["annotations"][0].pop("segmentation"),
+            r"instances\.json: annotation 1 has no mask",
+        ),
+        (
+            "segmenter",
+            "truth/instances.json",
+            lambda v: v["annotations"][2].pop("iscrowd"),
+            r"instances\.json: annotation 3 lacks iscrowd",
+        ),
+        (
+            "segmenter",
+            "truth/instances.json",
+            lambda v: v["annotations"][2].update(image_id=77),
+            r"instances\.json: annotation 3 names an unknown image",
+        ),
+        ("masks", "truth/instances.json", lambda v: v.pop("images"), r"instances\.json: key 'images' is missing"),
+        ("masks", "truth/instances.json", lambda v: v["images"].clear(), r"instances\.json: annotation 1 names"),
+        (
+            "baselines",
+            "truth/instances.json",
+            lambda v: v["images"][1].update(width=31),
+            r"images/2\.png: 32 x 24 pixels",
+        ),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(
+    run_dir: Path,
+    stage: str,
+    file: str,
+    change: Callable[[Any], object],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edit(run_dir / file, change)
+    fails(run_dir, stage, complaint, capsys)
+
+
+def test_ground_truth_maps_are_checked_too(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run_dir / "truth/semantic/a/two.png"
+    write_label_png(path, np.full((HEIGHT, WIDTH), 4, np.uint8))
+    fails(run_dir, "masks", r"semantic/a/two\.png: holds a class above 3", capsys)
+    write_label_png(path, np.zeros((HEIGHT + 1, WIDTH), np.uint8))
+    fails(run_dir, "segmenter", r"semantic/a/two\.png: 32 x 25", capsys)
+    path.unlink()
+    fails(run_dir, "baselines", r"semantic/a/two\.png: no such file", capsys)
+
+
+def test_missing_options_and_unfinished_folders_are_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = arguments(run_dir, "baselines")[1:]
+    assert main(["evaluation", "--stage", "detector", *common]) == 1
+    assert "--stage detector needs --candidates" in capsys.readouterr().err
+    (run_dir / "labels/shard-0001/summary.json").unlink()
+    fails(run_dir, "segmenter", r"shard-0001/summary\.json: no such file", capsys)
+
+
+def test_bootstrap_can_be_off(run_dir: Path) -> None:
+    command = arguments(run_dir, "masks")
+    command[command.index("--params") + 1] = '{"bootstrap": 0}'
+    assert main(command) == 0
+    assert json.loads((run_dir / "out.json").read_text())["intervals"] == {}
+
+
+def test_baselines_solve_pictures_that_colour_alone_solves(run_dir: Path) -> None:
+    result = score(run_dir, "baselines")
+    reference = score(run_dir, "segmenter")
+    for name in ("color_kmeans", "otsu"):
+        assert result[name]["miou"] == pytest.approx(100)
+        assert result[name]["ap"] is None
+        assert result[name].keys() == reference.keys() - {"stage", "provenance"}
+    assert result["otsu"]["corloc"] == 100
+    assert result["color_kmeans"]["corloc"] is None
+    assert sorted(result["color_kmeans"]["matching"].values()) == [0, 1, 2, 3]
+
+
+def test_baselines_fail_where_colour_misleads(run_dir: Path) -> None:
+    for number in (1, 2, 3, 4):
+        noise = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(run_dir / f"images/{number}.png")
+    result = score(run_dir, "baselines")
+    assert result["color_kmeans"]["miou"] < 40
+    assert result["otsu"]["miou"] < 40
+    low, high = result["otsu"]["intervals"]["miou"]
+    assert low <= high

@@ -1,0 +1,62 @@
+"""Detector: Mask R-CNN on the pseudo-annotations, and its candidates for every image."""
+
+
+rule detector:
+    input:
+        manifest=rules.manifest.output.manifest,
+        annotations=rules.annotations.output.annotations,
+        weights=WEIGHTS["detector"],
+    output:
+        model=f"{SEED}/detector/model.safetensors",
+        metrics=f"{SEED}/detector/metrics.csv",
+    log:
+        f"{RUN}/logs/detector/topk-{{topk}}/k-{{k}}/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/detector/topk-{{topk}}/k-{{k}}/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 16
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=2880,
+    params:
+        settings=section("detector", weights=weights_option("detector")),
+        state=f"{SEED}/detector.state",
+        code=code("detector", "backbones", "training", "cli/detector.py"),
+    message:
+        "detector: Mask R-CNN, {CONFIG.detector.iters} steps, seed {wildcards.seed}"
+    shell:
+        "maskdistill detector --manifest {input.manifest:q} --annotations {input.annotations:q}"
+        " --seed {wildcards.seed} --params {params.settings:q} --output {output.model:q}"
+        " --metrics {output.metrics:q} --state {params.state:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+
+rule candidates:
+    input:
+        manifest=rules.manifest.output.manifest,
+        model=rules.detector.output.model,
+    output:
+        shard=f"{SEED}/candidates/shard-{{shard}}.json",
+    log:
+        f"{RUN}/logs/candidates/topk-{{topk}}/k-{{k}}/seed-{{seed}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/candidates/topk-{{topk}}/k-{{k}}/seed-{{seed}}/{{shard}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: SHARD_THREADS
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=section("detector", weights=weights_option("detector")),
+        number=lambda wildcards: int(wildcards.shard),
+        code=code("detector", "backbones", "rle.py", "cli/candidates.py"),
+    message:
+        "candidates: shard {wildcards.shard}, seed {wildcards.seed}"
+    shell:
+        "maskdistill candidates --manifest {input.manifest:q} --shard {params.number} --model {input.model:q}"
+        " --params {params.settings:q} --output {output.shard:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"

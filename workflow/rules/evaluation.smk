@@ -1,0 +1,115 @@
+"""Evaluation: the only rules that read ground truth, after each of masks, detector and segmenter."""
+
+if HAS_GROUND_TRUTH:
+
+    rule evaluate_masks:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            masks=all_shards(rules.masks.output.shard),
+            clusters=rules.clusters.output.clusters,
+        output:
+            scores=f"{SEED}/evaluation/masks.json",
+        log:
+            f"{RUN}/logs/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/masks.log",
+        benchmark:
+            f"{RUN}/benchmarks/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/masks.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            settings=section("evaluation"),
+            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+        message:
+            "evaluation: masks, seed {wildcards.seed}"
+        shell:
+            "maskdistill evaluation --stage masks --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --masks {input.masks:q}"
+            " --clusters {input.clusters:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
+
+    rule evaluate_detector:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            candidates=all_shards(rules.candidates.output.shard),
+            labels=all_shards(rules.pseudo_labels.output.labels),
+        output:
+            scores=f"{TAU}/evaluation/detector.json",
+        log:
+            f"{RUN}/logs/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.log",
+        benchmark:
+            f"{RUN}/benchmarks/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            settings=section("evaluation"),
+            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+        message:
+            "evaluation: detector, tau {wildcards.tau}, seed {wildcards.seed}"
+        shell:
+            "maskdistill evaluation --stage detector --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --candidates {input.candidates:q}"
+            " --label-dirs {input.labels:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
+
+    rule evaluate_segmenter:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            labels=all_shards(rules.predictions.output.labels),
+        output:
+            scores=f"{TAU}/evaluation/segmenter.json",
+        log:
+            f"{RUN}/logs/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.log",
+        benchmark:
+            f"{RUN}/benchmarks/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            settings=section("evaluation"),
+            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+        message:
+            "evaluation: segmenter, tau {wildcards.tau}, seed {wildcards.seed}"
+        shell:
+            "maskdistill evaluation --stage segmenter --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {input.labels:q}"
+            " --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
+
+    rule baselines:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+        output:
+            scores=f"{RUN}/baselines/k-{{k}}.json",
+        log:
+            f"{RUN}/logs/baselines/k-{{k}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/baselines/k-{{k}}.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            seed=CONFIG.seeds[0],
+            code=code("evaluation", "cli/baselines.py"),
+        message:
+            "baselines: what clustering of colours reaches"
+        shell:
+            "maskdistill baselines --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
+            " --num-clusters {wildcards.k} --seed {params.seed} --output {output.scores:q}"
+            " --threads {threads} --log {log:q}"

@@ -1,0 +1,40 @@
+"""Pretrain: a backbone on the run's own unlabelled images, for every stage with weights: pretrain."""
+
+
+rule pretrain:
+    input:
+        manifest=rules.manifest.output.manifest,
+    output:
+        weights=f"{RUN}/pretrain/{{stage}}.safetensors",
+        metrics=f"{RUN}/pretrain/{{stage}}.csv",
+    log:
+        f"{RUN}/logs/pretrain/{{stage}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/pretrain/{{stage}}.tsv"
+    wildcard_constraints:
+        stage="backbone|detector|segmenter",
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=2880,
+    params:
+        settings=section("pretrain"),
+        arch=lambda wildcards: getattr(CONFIG, wildcards.stage).arch,
+        state=f"{RUN}/pretrain/{{stage}}.state",
+        code=code(
+            "pretrain",
+            "backbones",
+            "training",
+            "data/scenes.py",
+            "data/shapes.py",
+            "cli/pretrain.py",
+        ),
+    message:
+        "pretrain: {params.arch} without labels"
+    shell:
+        "maskdistill pretrain --arch {params.arch} --manifest {input.manifest:q} --params {params.settings:q}"
+        " --output {output.weights:q} --metrics {output.metrics:q} --state {params.state:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"

@@ -1,0 +1,68 @@
+"""Report: one self-contained page and one summary of the run."""
+
+FIRST = {"seed": CONFIG.seeds[:1]}
+PRETRAINED = [
+    stage for stage in WEIGHTS if getattr(CONFIG, stage).weights == "pretrain"
+]
+
+
+rule report:
+    input:
+        manifest=rules.manifest.output.manifest,
+        masks=of_run(rules.masks.output.shard),
+        clusters=of_run(rules.clusters.output.clusters, **FIRST),
+        candidates=of_run(rules.candidates.output.shard, **FIRST),
+        pseudo_labels=of_run(rules.pseudo_labels.output.labels, **FIRST),
+        predictions=of_run(rules.predictions.output.labels, **FIRST),
+        detector=of_run(rules.detector.output.metrics, **FIRST),
+        segmenter=of_run(rules.segmenter.output.metrics, **FIRST),
+        pretrain=expand(f"{RUN}/pretrain/{{stage}}.csv", stage=PRETRAINED),
+        evaluations=(
+            of_run(rules.evaluate_masks.output.scores)
+            + of_run(rules.evaluate_detector.output.scores)
+            + of_run(rules.evaluate_segmenter.output.scores)
+            if HAS_GROUND_TRUTH
+            else []
+        ),
+        models=of_run(rules.segmenter.output.model),
+        baselines=of_run(rules.baselines.output.scores) if HAS_GROUND_TRUTH else [],
+        truth=rules.ground_truth.output.truth if HAS_GROUND_TRUTH else [],
+    output:
+        page=report(f"{RUN}/report.html", category="Run", caption="../report/page.rst"),
+        summary=report(
+            f"{RUN}/summary.json", category="Run", caption="../report/summary.rst"
+        ),
+    log:
+        f"{RUN}/logs/report.log",
+    benchmark:
+        f"{RUN}/benchmarks/report.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=canonical_json(CONFIG.model_dump(mode="json")),
+        name=CONFIG.run,
+        metrics=lambda wildcards, input: [
+            *(f"pretrain-{stage}={RUN}/pretrain/{stage}.csv" for stage in PRETRAINED),
+            f"detector={input.detector[0]}",
+            f"segmenter={input.segmenter[0]}",
+        ],
+        scores=lambda wildcards, input: (
+            f"--evaluations {shlex.join(input.evaluations)} --baselines {shlex.quote(str(input.baselines[0]))}"
+            f" --ground-truth {shlex.quote(str(input.truth))}"
+            if HAS_GROUND_TRUTH
+            else ""
+        ),
+        benchmarks=f"{RUN}/benchmarks",
+        code=code("report", "cli/report.py"),
+    message:
+        "report: {output.page}"
+    shell:
+        "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
+        " --masks {input.masks:q} --clusters {input.clusters:q} --candidates {input.candidates:q}"
+        " --pseudo-labels {input.pseudo_labels:q} --predictions {input.predictions:q} {params.scores}"
+        " --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
+        " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

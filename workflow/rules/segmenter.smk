@@ -1,0 +1,63 @@
+"""Segmenter: DeepLab-v3 on the pseudo-labels, and its label maps for the images that are scored."""
+
+
+rule segmenter:
+    input:
+        manifest=rules.manifest.output.manifest,
+        labels=all_shards(rules.pseudo_labels.output.labels),
+        weights=WEIGHTS["segmenter"],
+    output:
+        model=f"{TAU}/segmenter/model.safetensors",
+        metrics=f"{TAU}/segmenter/metrics.csv",
+    log:
+        f"{RUN}/logs/segmenter/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/segmenter/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 16
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=2880,
+    params:
+        settings=section("segmenter", weights=weights_option("segmenter")),
+        state=f"{TAU}/segmenter.state",
+        code=code("segmenter", "backbones", "training", "cli/segmenter.py"),
+    message:
+        "segmenter: DeepLab-v3, {CONFIG.segmenter.epochs} epochs, tau {wildcards.tau}, seed {wildcards.seed}"
+    shell:
+        "maskdistill segmenter --manifest {input.manifest:q} --labels {input.labels:q}"
+        " --num-clusters {wildcards.k} --seed {wildcards.seed} --params {params.settings:q}"
+        " --output {output.model:q} --metrics {output.metrics:q} --state {params.state:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+
+rule predictions:
+    input:
+        manifest=rules.manifest.output.manifest,
+        model=rules.segmenter.output.model,
+    output:
+        labels=directory(f"{TAU}/predictions/shard-{{shard}}"),
+    log:
+        f"{RUN}/logs/predictions/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/predictions/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{shard}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: SHARD_THREADS
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=section("segmenter", weights=weights_option("segmenter")),
+        number=lambda wildcards: int(wildcards.shard),
+        code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
+        all="" if HAS_GROUND_TRUTH else "--all",
+    message:
+        "predictions: shard {wildcards.shard}, tau {wildcards.tau}, seed {wildcards.seed}"
+    shell:
+        "maskdistill predictions --manifest {input.manifest:q} --shard {params.number} --model {input.model:q}"
+        " --params {params.settings:q} --output {output.labels:q} {params.all}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"
