@@ -84,6 +84,7 @@ class PretrainConfig(Section):
         30_000, description="different generated pairs; rendered once, then kept in memory"
     )
     scene_size: int = Field(96, ge=64, description="side in pixels at which generated pairs are rendered")
+    scene_objects: int = Field(4, ge=2, description="most objects in a generated pair")
     scene_difficulty: Fraction = Field(0.5, description="difficulty of the generated pairs")
     scene_seed: int = Field(1_000_000, ge=0, description="seed of the generated pairs; apart from data.seed")
     steps: Positive = Field(2000, description="optimiser steps")

@@ -91,12 +91,15 @@ def cluster_input(
         image: normalised float32 (3, H, W); mask: bool (H, W).
         box: x, y, width, height in pixels.
         mode: ``masked_image``, ``masked_crop`` or ``crop``.
+
+    Returns:
+        float32 (3, h, w), at least one pixel.
     """
     if mode != "crop":
         image = image * torch.from_numpy(mask)
     if mode != "masked_image":
         x, y, width, height = box
-        top, left = round(y), round(x)
+        top, left = min(round(y), image.shape[1] - 1), min(round(x), image.shape[2] - 1)
         image = image[:, top : max(round(y + height), top + 1), left : max(round(x + width), left + 1)]
     return image
 

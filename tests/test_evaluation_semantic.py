@@ -150,6 +150,13 @@ def test_each_resample_draws_as_many_images_as_there_are() -> None:
     assert not np.array_equal(weights, image_weights(7, 500, seed=4))
 
 
+def slow_iou(maps: list[tuple[np.ndarray, np.ndarray]], label: int) -> float:
+    """IoU of a label with the class of the same number over several images."""
+    both = sum(int(((predicted == label) & (target == label)).sum()) for predicted, target in maps)
+    either = sum(int(((predicted == label) | (target == label)).sum()) for predicted, target in maps)
+    return both / either
+
+
 def test_the_interval_is_that_of_resampled_images() -> None:
     rng = np.random.default_rng(11)
     maps = []
@@ -160,13 +167,15 @@ def test_the_interval_is_that_of_resampled_images() -> None:
     confusions = Confusions(3, 3)
     for pair in maps:
         confusions.add(*pair)
+    whole = semantic_scores(confusions.total)
+    assert whole.matching.tolist() == [0, 1, 2]
     values = []
     for weights in image_weights(15, 40, seed=9):
         drawn = [maps[index] for index, times in enumerate(weights) for _ in range(times)]
-        values.append(slow_miou(drawn, 3, 3)[0])
-    low, high = miou_interval(confusions, "iou", 40, seed=9)
+        values.append(np.mean([slow_iou(drawn, label) for label in range(3)]))
+    low, high = miou_interval(confusions, whole.matching, 40, seed=9)
     assert (low, high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
-    assert low < semantic_scores(confusions.total).miou < high
+    assert low < whole.miou < high
 
 
 def test_a_class_that_a_resample_lacks_does_not_pull_its_mean_down() -> None:
@@ -174,9 +183,18 @@ def test_a_class_that_a_resample_lacks_does_not_pull_its_mean_down() -> None:
     for wanted in (1, 2, 3):
         target = np.array([[0, wanted]])
         confusions.add(target, target)
-    full = semantic_scores(confusions.total).miou
-    assert full == pytest.approx(4 / 5)
-    assert miou_interval(confusions, "iou", 50, seed=0) == pytest.approx((full, full))
+    full = semantic_scores(confusions.total)
+    assert full.miou == pytest.approx(4 / 5)
+    assert miou_interval(confusions, full.matching, 50, seed=0) == pytest.approx((full.miou, full.miou))
+
+
+def test_the_matching_is_not_fitted_to_each_resample() -> None:
+    confusions = Confusions(2, 2)
+    for predicted, target in ([[0, 0]], [[0, 0]]), ([[1, 1]], [[1, 1]]), ([[1, 1]], [[0, 0]]):
+        confusions.add(np.array(predicted), np.array(target))
+    matching = semantic_scores(confusions.total).matching
+    assert matching.tolist() == [0, 1]
+    assert miou_interval(confusions, matching, 200, seed=0)[0] == 0  # the third image alone, three times
 
 
 def test_share_interval_matches_the_binomial_spread() -> None:

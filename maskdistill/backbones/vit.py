@@ -36,7 +36,7 @@ ARCHITECTURES: dict[str, ViTArch] = {
     "vit_small_patch8": ViTArch(8, 384, 12, 6),
     "vit_base_patch16": ViTArch(16, 768, 12, 12),
     "vit_base_patch8": ViTArch(8, 768, 12, 12),
-    "vit_micro_patch8": ViTArch(8, 128, 5, 4, image_size=64),
+    "vit_micro_patch8": ViTArch(8, 128, 4, 4, image_size=64),
 }
 
 

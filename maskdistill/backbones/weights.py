@@ -1,13 +1,15 @@
 """Reading, checking and writing weight files. Nothing in a file is ever executed."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from maskdistill.runtime.errors import MaskDistillError
@@ -31,9 +33,16 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         )
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise MaskDistillError(f"weights file {path}: cannot be read ({reason}); fetch it again") from None
+    except pickle.UnpicklingError:
+        raise MaskDistillError(
+            f"weights file {path}: damaged, or holds more than tensors and plain values (nothing in it was executed);"
+            " fetch it again, or save its state dict alone"
+        ) from None
+    except Exception as error:  # torch raises a dozen unrelated types on damaged data
+        reason = (str(error).splitlines() or ["no content"])[0]
+        raise MaskDistillError(
+            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again"
+        ) from None
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -85,10 +94,20 @@ def strict_load(
 def save_weights(
     state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write a state dict as safetensors, floating-point tensors as ``dtype``; equal input gives equal bytes."""
+    """Write a state dict as safetensors, floating-point tensors as ``dtype``; equal input gives equal bytes.
+
+    The library writes the metadata in arbitrary order; here the header is written anew, sorted.
+    """
     tensors = {
         name: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in sorted(state.items())
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=dict(metadata))
+    content = to_bytes(tensors, dict(metadata))
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(memoryview(content)[8 + length :])

@@ -27,6 +27,7 @@ STAGES = {
     "evaluation": "score one stage's output against ground truth",
     "baselines": "score colour clustering on the same images",
     "report": "one page and one summary of a run",
+    "show": "print the scores of a finished run",
 }
 
 

@@ -91,16 +91,13 @@ def _section(schema: dict[str, Any], defs: dict[str, Any], depth: int) -> Iterat
 def _alternatives(name: str, field: dict[str, Any], defs: dict[str, Any], depth: int) -> Iterator[str]:
     """A key that takes one of several sections: the first is shown active, the others as comments."""
     indent = "  " * depth
-    mapping = field["discriminator"]["mapping"]
-    for position, (kind, reference) in enumerate(mapping.items()):
-        section = defs[_target({"$ref": reference})]
-        yield from _comment(f"{section.get('description', '')} {'Required' if position == 0 else 'Instead'}:", depth)
-        lines = [f"{indent}{name}:", *_section(section, defs, depth + 1)]
+    for position, reference in enumerate(field["oneOf"]):
+        section = defs[_target(reference)]
         if position:
-            lines = [f"{indent}# {line[len(indent) :]}" for line in lines]
-        yield from lines
-        if kind != list(mapping)[-1]:
             yield f"{indent}#"
+        yield from _comment(f"{section.get('description', '')} {'Instead' if position else 'Required'}:", depth)
+        lines = [f"{indent}{name}:", *_section(section, defs, depth + 1)]
+        yield from ([f"{indent}# {line[len(indent) :]}" for line in lines] if position else lines)
 
 
 def _target(field: dict[str, Any]) -> str:
@@ -108,20 +105,19 @@ def _target(field: dict[str, Any]) -> str:
 
 
 def _explain(field: dict[str, Any], required: bool) -> str:
-    """Meaning, choices and range of a key in one sentence."""
-    parts = [field["description"]] if "description" in field else []
+    """Meaning of a key and, in brackets, its choices, its range and whether it must be given."""
+    meaning = str(field.get("description", ""))
     options = field.get("anyOf", [field])
+    notes = ["required"] if required else []
     choices = [str(choice) for option in options for choice in option.get("enum", ())]
     if choices:
-        parts.append(f"one of {', '.join(choices)}")
+        notes.append(f"one of {', '.join(choices)}")
     limits = [f"{sign} {option[key]:g}" for option in options for key, sign in LIMITS.items() if key in option]
     if limits:
-        parts.append(" and ".join(limits))
-    if any(option.get("type") == "null" for option in options):
-        parts.append("may be null")
-    if required:
-        parts.append("required")
-    return "; ".join(parts)
+        notes.append(" and ".join(limits))
+    if any(option.get("type") == "null" for option in options) and "null" not in meaning:
+        notes.append("may be null")
+    return " ".join([meaning] * bool(meaning) + [f"({'; '.join(notes)})"] * bool(notes))
 
 
 def _comment(text: str, depth: int) -> list[str]:

@@ -14,6 +14,7 @@ from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
@@ -49,8 +50,13 @@ def run(args: argparse.Namespace) -> None:
 
     def views() -> Iterator[MaskedView]:
         for index, mask in enumerate(found):
-            image = features.prepare(load_rgb(files[mask["image_id"]]), None)
-            view = features.cluster_input(image, rle.decode(mask["segmentation"]), tuple(mask["bbox"]), config.input)
+            if mask["image_id"] not in files:
+                raise MaskDistillError(f"{args.masks}: {mask['key']} is not in {args.manifest}; make the masks again")
+            file = files[mask["image_id"]]
+            image, inside = features.prepare(load_rgb(file), None), rle.decode(mask["segmentation"])
+            if image.shape[1:] != inside.shape:
+                raise MaskDistillError(f"{file} changed its size since its mask was made; make the manifest again")
+            view = features.cluster_input(image, inside, tuple(mask["bbox"]), config.input)
             if config.short_side is not None:
                 size = features.resized_hw((view.shape[-2], view.shape[-1]), config.short_side)
                 view = torch.nn.functional.interpolate(view[None], size, mode="bilinear", antialias=True)[0]

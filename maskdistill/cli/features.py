@@ -59,7 +59,10 @@ def run(args: argparse.Namespace) -> None:
     config = parse_section(FeaturesConfig, args.params)
     model = vit.load_vit(args.arch, args.weights).to(device)
     patch = vit.ARCHITECTURES[args.arch].patch_size
-    rows = image_rows(ok_images(read_manifest(args.manifest), shard=args.shard))
+    table = read_manifest(args.manifest)
+    if not (table["shard"] == args.shard).any():
+        raise MaskDistillError(f"{args.manifest}: has no shard {args.shard}; take one of 0..{table['shard'].max()}")
+    rows = image_rows(ok_images(table, shard=args.shard))
     sizes = [(row.height, row.width) for row in rows]
     grids = [features.grid_of(features.resized_hw(size, config.short_side), patch) for size in sizes]
 
@@ -75,9 +78,10 @@ def run(args: argparse.Namespace) -> None:
     )
     provenance = make_provenance("features", params, inputs)
     keys = [row.key for row in rows]
+    decoded = iter(pictures)  # starts the decoding processes before the HDF5 file is open
     with store.write_features(args.output, [row.image_id for row in rows], keys, grids, patch, provenance) as writer:
         writer.create(model.embed_dim, vit.num_heads(model), config.dtype)
-        shown = progress(iter(pictures), len(rows), f"features {args.shard}")
+        shown = progress(decoded, len(rows), f"features {args.shard}")
         size_of = partial(_padded_size, patch)
         for batch in features.bucketed(shown, size_of, config.batch_size):
             found = features.extract(model, [item.image for item in batch], device)

@@ -19,7 +19,7 @@ from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_text
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.training.distributed import launch, rank_and_world
+from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
 from maskdistill.training.loop import LoopSettings, finish, write_metrics
 
 log = logging.getLogger("maskdistill")
@@ -38,12 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Start one process a GPU."""
     device = start_on_device(args, "pretrain")
-    processes = args.gpus if device.type == "cuda" and device.index is None else 1
-    launch(_train, processes, (args,))
+    config = parse_section(PretrainConfig, args.params)
+    launch(_train, number_of_processes(device, args.gpus, config.batch_size), (args,))
 
 
 def _train(args: argparse.Namespace) -> None:
     rank, world = rank_and_world()
+    if world > 1 and rank == 0:
+        start_on_device(args, "pretrain")
     device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
     config = parse_section(PretrainConfig, args.params)
     make_deterministic(config.seed)

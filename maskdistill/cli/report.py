@@ -26,7 +26,7 @@ from maskdistill.runtime.files import atomic_path, read_json, write_json
 log = logging.getLogger("maskdistill")
 Labels: TypeAlias = NDArray[np.uint8]
 TILE, PAIR, THUMB, SHOWN = 288, 224, 120, 8
-TIMES = "\N{MULTIPLICATION SIGN}"
+TIMES, PERCENT = "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}%"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +193,7 @@ class Gallery:
             photo = montage.fit(self.photo(record["image_id"]), PAIR)
             mask = montage.fit_mask(rle.decode(record["segmentation"]), photo.shape[:2])
             color = self.colors["masks"].get(self.label_of.get(where, 0), montage.NEUTRAL)
-            key, share = self.key(record["image_id"]), f"{100 * record['coverage']:.1f} %"
+            key, share = self.key(record["image_id"]), f"{100 * record['coverage']:.1f}{PERCENT}"
             left = picture(photo, f"Photo {key}", note=key)
             right = picture(montage.mask_tile(photo, mask, color), f"Mask of {key}, {share} of the image", note=share)
             pairs.append((left, right))
@@ -264,7 +264,7 @@ class Gallery:
         record, label = self.run.masks[where], self.label_of.get(where, 0)
         color = self.colors["masks"].get(label, montage.NEUTRAL)
         mask = rle.decode(record["segmentation"]).astype(np.uint8)
-        note = f"{f'cluster {label - 1:02d}' if label else 'no cluster'}, {100 * record['coverage']:.0f} %"
+        note = f"{f'cluster {label - 1:02d}' if label else 'no cluster'}, {100 * record['coverage']:.0f}{PERCENT}"
         return picture(self.paint(photo, mask, {1: color}), f"Mask of {self.key(image_id)}, {note}", title, note)
 
     def candidate_tile(self, image_id: int, photo: Rgb, scale: float) -> Picture:

@@ -91,9 +91,9 @@ def make_object(rng: np.random.Generator, difficulty: float) -> ObjectSpec:
     )
 
 
-def make_objects(rng: np.random.Generator, difficulty: float) -> list[ObjectSpec]:
-    """Draw the two to four individuals of a scene (one in a tenth of the scenes)."""
-    count = 1 if rng.random() < 0.1 else int(rng.integers(2, 5))
+def make_objects(rng: np.random.Generator, difficulty: float, max_objects: int = 4) -> list[ObjectSpec]:
+    """Draw the individuals of a scene: two to ``max_objects``, in a tenth of the scenes one."""
+    count = 1 if rng.random() < 0.1 else int(rng.integers(2, max_objects + 1))
     return [make_object(rng, difficulty) for _ in range(count)]
 
 
@@ -295,11 +295,14 @@ def generate_scene(seed: int, index: int, size: int = 128, difficulty: float = 0
             return scene
 
 
-def view_pair(seed: int, index: int, size: int, difficulty: float) -> tuple[npt.NDArray[np.uint8], ...]:
+def view_pair(
+    seed: int, index: int, size: int, difficulty: float, max_objects: int = 4
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Two square views, uint8 (size, size, 3), of the same individuals over different backgrounds.
 
     No category and no mask leaves this function.
     """
     rng = np.random.default_rng([seed, index, 1])
-    objects = make_objects(rng, difficulty)
-    return tuple(render(rng, objects, size, size, difficulty).image for _ in range(2))
+    objects = make_objects(rng, difficulty, max_objects)
+    first, second = (render(rng, objects, size, size, difficulty).image for _ in range(2))
+    return first, second

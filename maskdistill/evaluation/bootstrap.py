@@ -3,12 +3,10 @@
 They say nothing about other seeds of the training.
 """
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.evaluation.semantic import Confusions, semantic_scores
+from maskdistill.evaluation.semantic import Confusions, matched_scores
 
 LEVELS = (2.5, 97.5)
 
@@ -24,16 +22,17 @@ def image_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.
 
 
 def miou_interval(
-    confusions: Confusions, mode: Literal["iou", "bg_fixed"], resamples: int, seed: int
+    confusions: Confusions, matching: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> tuple[float, float]:
-    """95 % interval of the mean IoU, as fractions of 1. The matching is found anew in every resample.
+    """95 % interval of the mean IoU, as fractions of 1, under the matching found on all images.
 
-    The full data's classes that a resample happens to lack are left out of that resample's mean; scoring them 0 would
-    put the interval of a small set with rare classes below its own mean.
+    The matching stays fixed: a resample holds fewer different images, so one found anew would fit it better than the
+    whole set can be fitted, and the interval of a small set would lie above its own score. For a like reason the
+    classes that a resample happens to lack are left out of its mean rather than scored 0.
 
     Args:
         confusions: the images' confusion matrices, at least one image.
-        mode: see :func:`maskdistill.evaluation.matching.match_clusters`.
+        matching: int64 (P,) class of each label, -1 where it has none.
         resamples: number of resamples, at least 1.
         seed: of the resampling.
     """
@@ -43,7 +42,7 @@ def miou_interval(
     for weights in image_weights(len(confusions), resamples, seed):
         confusion = (weights @ rows).reshape(confusions.shape)
         drawn = confusion.sum(axis=0) > 0
-        class_iou = semantic_scores(confusion, mode).class_iou
+        class_iou = matched_scores(confusion, matching).class_iou
         values.append(class_iou.sum() / max(drawn.sum(), 1) * present.mean())
     low, high = np.percentile(values, LEVELS)
     return float(low), float(high)

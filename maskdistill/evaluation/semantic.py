@@ -77,13 +77,22 @@ def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
 
 
 def semantic_scores(confusion: npt.NDArray[np.number], mode: Literal["iou", "bg_fixed"] = "iou") -> SemanticScores:
-    """Match labels with classes, merge the labels of a class, score.
+    """Match labels with classes, then score.
 
     Args:
         confusion: (P, G) pixel counts; row and column 0 are background.
         mode: see :func:`maskdistill.evaluation.matching.match_clusters`.
     """
-    matching = match_clusters(iou_matrix(confusion), mode)
+    return matched_scores(confusion, match_clusters(iou_matrix(confusion), mode))
+
+
+def matched_scores(confusion: npt.NDArray[np.number], matching: npt.NDArray[np.int64]) -> SemanticScores:
+    """Merge the labels of each class, then score.
+
+    Args:
+        confusion: (P, G) pixel counts.
+        matching: int64 (P,) class of each label, -1 where it has none.
+    """
     counts = confusion.astype(np.float64)
     merged = np.zeros((counts.shape[1], counts.shape[1]))
     used = matching != UNMATCHED

@@ -52,7 +52,7 @@ def summarise(
             str(label): None if matched == UNMATCHED else int(matched) for label, matched in enumerate(scores.matching)
         }
         if resamples:
-            intervals["miou"] = [100 * bound for bound in miou_interval(confusions, matching, resamples, seed)]
+            intervals["miou"] = [100 * bound for bound in miou_interval(confusions, scores.matching, resamples, seed)]
 
     with_masks = [image for image in truth.images if image.has_masks]
     result |= {"ap": None, "ap50": None, "ap75": None}

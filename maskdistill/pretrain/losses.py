@@ -9,12 +9,16 @@ from maskdistill.training.distributed import gather_batch, rank_and_world
 
 
 def projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
-    """Two-layer MLP with batch normalisation in between (SimCLR's projection head, Chen et al. 2020, §4.2)."""
+    """Two-layer MLP (SimCLR's projection head, Chen et al. 2020, §4.2) with batch normalisation after both.
+
+    The last one, without scale and shift, keeps a short training from settling at a constant output.
+    """
     return nn.Sequential(
         nn.Linear(in_dim, hidden_dim, bias=False),
         nn.BatchNorm1d(hidden_dim),
         nn.ReLU(inplace=True),
-        nn.Linear(hidden_dim, out_dim),
+        nn.Linear(hidden_dim, out_dim, bias=False),
+        nn.BatchNorm1d(out_dim, affine=False),
     )
 
 

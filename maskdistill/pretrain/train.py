@@ -21,6 +21,9 @@ from maskdistill.training.loop import LoopSettings, MetricRow, train
 from maskdistill.training.order import StepSampler
 
 
+PROBE_VIEWS = 32
+
+
 class Branch(nn.Module):
     """Encoder and projection head."""
 
@@ -144,18 +147,18 @@ def pretrain(
         )
 
     def step(number: int, views: Views) -> dict[str, Tensor]:
-        nonlocal probe
         ready = [vit.normalize(view.to(device, non_blocking=True)) for view in views]
         model.train()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            losses = model.losses(student, ready)
-        if probe is None:
-            probe = ready[0][:32].clone()
-        return losses
+            return model.losses(student, ready)
 
     def diagnose() -> dict[str, float]:
-        if probe is None or not model.teacher.encoder.is_vit:
+        nonlocal probe
+        if not model.teacher.encoder.is_vit:
             return {}
+        if probe is None:  # of step 0, also in a resumed run
+            first = next(iter(StepSampler(len(dataset), config.batch_size, 1, 0, config.seed, rank, world)))
+            probe = vit.normalize(torch.stack([dataset[item][0] for item in first[:PROBE_VIEWS]]).to(device))
         return mask_diagnostics(model.teacher.encoder, probe)
 
     def after(number: int) -> None:

@@ -63,7 +63,9 @@ class ViewDataset(Dataset[Views]):
 
     def _render(self, number: int) -> tuple[Tensor, Tensor]:
         config = self.config
-        first, second = view_pair(config.scene_seed, number, config.scene_size, config.scene_difficulty)
+        first, second = view_pair(
+            config.scene_seed, number, config.scene_size, config.scene_difficulty, config.scene_objects
+        )
         return torch.from_numpy(first).permute(2, 0, 1), torch.from_numpy(second).permute(2, 0, 1)
 
     def __len__(self) -> int:

@@ -57,7 +57,7 @@ NAMES = {
     "feature_std": "spread of the features",
     "teacher_entropy": "teacher's entropy",
     "coverage": "mean coverage of the masks",
-    "whole_image": "share of masks that cover the whole image",
+    "whole_image": "share of whole-image masks",
 }
 STEPS = [1, 2, 2.5, 5, 10]
 

@@ -159,9 +159,9 @@ def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
 
 
 def class_table(rows: Sequence[ScoreRow]) -> tuple[list[str], dict[str, list[float]]]:
-    """Class names in the order of the first evaluation, and each stage's mean IoU a class (NaN where there is none)."""
+    """Class names, background first, and each stage's mean IoU a class (NaN where there is none)."""
     scored = [row for row in rows if row.stage in STAGES and row.iou]
-    names = list(dict.fromkeys(name for row in scored for name in row.iou))
+    names = sorted({name for row in scored for name in row.iou}, key=lambda name: (name != "background", name))
     return names, {row.stage: [row.iou.get(name, float("nan")) for name in names] for row in scored}
 
 
@@ -252,11 +252,10 @@ def checks(run: Run) -> list[str]:
 def subtitle(run: Run) -> str:
     """One sentence below the title: images, K, tau, seeds."""
     config, images = run.config, run.images
+    roles = f" ({images['train']} to train on, {images['eval']} for evaluation)" if run.main_rows else ""
     seeds = f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
-    return (
-        f"{len(run.usable)} images ({images['train']} to train on, {images['eval']} for evaluation), "
-        f"{config.clusters.num_clusters} clusters, τ = {config.pseudo_labels.tau:g}, {seeds}."
-    )
+    clusters, tau = config.clusters.num_clusters, config.pseudo_labels.tau
+    return f"{len(run.usable)} images{roles}, {clusters} clusters, τ = {tau:g}, {seeds}."
 
 
 def table_note(rows: Sequence[ScoreRow]) -> str:
@@ -273,9 +272,9 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
 
 
 def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
-    """Bars of at most twelve classes a plot, and the same numbers as a table."""
+    """Bars of at most ten classes a plot, and the same numbers as a table."""
     names, series = class_table(rows)
-    parts = -(-len(names) // 12)
+    parts = -(-len(names) // 10)
     edges = [round(part * len(names) / parts) for part in range(parts + 1)] if parts else []
     plots = []
     for part, (low, high) in enumerate(pairwise(edges)):
@@ -332,6 +331,12 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "flow": flow(main),
         "checks": checks(run),
         "rows": [*(table_row(row, config) for row in main), *baselines] if main else [],
+        "found": [
+            (len(run.usable), "images"),
+            (len(run.masks), "masks"),
+            (len(cluster_sizes), "clusters"),
+            (f"{run.candidates.images_above} of {len(run.usable)}", "images with a confident object"),
+        ],
         "table_note": table_note(main),
         "seed_rows": seed_rows(main) if any(len(row.runs) > 1 for row in main) else [],
         "sweep_rows": [table_row(row, config) for row in run.rows if not row.main],

@@ -60,6 +60,7 @@ if HAS_GROUND_TRUTH:
     rule ground_truth:
         input:
             manifest=rules.manifest.output.manifest,
+            annotations=getattr(CONFIG.data, "annotations", None) or [],
         output:
             truth=directory(f"{RUN}/data/groundtruth"),
         log:

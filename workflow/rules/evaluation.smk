@@ -105,11 +105,12 @@ if HAS_GROUND_TRUTH:
             mem_mb=4000,
             runtime=120,
         params:
+            settings=section("evaluation"),
             seed=CONFIG.seeds[0],
-            code=code("evaluation", "cli/baselines.py"),
+            code=code("evaluation", "cli/baselines.py", "cli/evaluation.py"),
         message:
             "baselines: what clustering of colours reaches"
         shell:
             "maskdistill baselines --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
-            " --num-clusters {wildcards.k} --seed {params.seed} --output {output.scores:q}"
-            " --threads {threads} --log {log:q}"
+            " --num-clusters {wildcards.k} --seed {params.seed} --params {params.settings:q}"
+            " --output {output.scores:q} --threads {threads} --log {log:q}"

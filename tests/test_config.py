@@ -1,0 +1,140 @@
+"""The configuration's generated files, and the messages for configurations that are not valid."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maskdistill.cli import main
+from maskdistill.cli.config import check_file, render_defaults, render_schema
+from maskdistill.config import Config, load_config
+from maskdistill.runtime.errors import MaskDistillError
+
+jsonschema = pytest.importorskip("jsonschema")
+COMMITTED = Path(__file__).parents[1] / "config"
+
+
+def minimal(**changes: Any) -> dict[str, Any]:
+    """The least that a configuration must say."""
+    weights = {"weights": "random"}
+    return {
+        "run": "r",
+        "data": {"kind": "scenes"},
+        "backbone": weights,
+        "detector": weights,
+        "segmenter": weights,
+    } | changes
+
+
+@pytest.mark.parametrize(("name", "render"), [("schema.json", render_schema), ("defaults.yaml", render_defaults)])
+def test_committed_files_are_current(name: str, render: Any) -> None:
+    path = COMMITTED / name
+    assert path.is_file(), "run: maskdistill config --write config/"
+    assert path.read_text(encoding="utf-8") == render(), f"{name} has drifted; run: maskdistill config --write config/"
+
+
+def test_write_makes_both_files(tmp_path: Path) -> None:
+    assert main(["config", "--write", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new/schema.json").read_text(encoding="utf-8") == render_schema()
+    assert (tmp_path / "new/defaults.yaml").read_text(encoding="utf-8") == render_defaults()
+    assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+def test_defaults_are_the_defaults() -> None:
+    values = yaml.safe_load(render_defaults())
+    for section in ("backbone", "detector", "segmenter"):
+        values[section]["weights"] = "random"
+    shown = load_config({"run": "r"} | values).model_dump()
+    assert shown == load_config(minimal()).model_dump()
+    # and nothing is hidden: every key of every section stands in the file as it is
+    full = load_config(minimal()).model_dump(mode="json")
+    for section, keys in full.items():
+        if section == "run":
+            continue
+        assert values[section] == keys, section
+
+
+def test_every_key_stands_in_the_defaults_with_its_description() -> None:
+    text = render_defaults()
+    flat = re.sub(r"\s+", " ", re.sub(r"\n\s*# ?(# )?", " ", text))
+
+    def walk(model: Any) -> int:
+        count = 0
+        for name, field in model.model_fields.items():
+            assert re.search(rf"^[ #]*{name}:", text, re.MULTILINE), name
+            if field.description:
+                assert field.description in flat, name
+            count += 1 + (walk(field.annotation) if hasattr(field.annotation, "model_fields") else 0)
+        return count
+
+    assert walk(Config) > 80
+    for kind in ("scenes", "folder", "coco", "voc"):
+        assert f"kind: {kind}" in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_required_keys_are_marked() -> None:
+    lines = render_defaults().splitlines()
+    marked = [line.strip() for line in lines if re.fullmatch(r" *# \w+:", line)]
+    assert marked.count("# weights:") == 3 and "# run:" in marked
+
+
+def test_schema_accepts_and_refuses_like_the_code() -> None:
+    schema = json.loads(render_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid(minimal())
+    for wrong in (minimal(rnu="x"), minimal(seeds="x"), minimal(seeds=[]), minimal(masks={"topk": 1.5}), {"run": "r"}):
+        assert not validator.is_valid(wrong)
+        with pytest.raises(MaskDistillError):
+            load_config(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rnu": "x"}, r"rnu: unknown key"),
+        ({"masks": {"topkk": 0.4}}, r"masks\.topkk: unknown key.*defaults\.yaml"),
+        ({"masks": {"affinity": {"centre": True}}}, r"masks\.affinity\.centre: unknown key"),
+        ({"backbone": {}}, r"backbone\.weights: missing"),
+        ({"masks": {"topk": "many"}}, r"masks\.topk: .*number.*'many'"),
+        ({"clusters": {"num_clusters": 0}}, r"clusters\.num_clusters: .*greater than or equal to 1.*0"),
+        ({"pseudo_labels": {"tau": 1.2}}, r"pseudo_labels\.tau: .*less than or equal to 1.*1\.2"),
+        ({"pseudo_labels": {"overlap": "legacy"}}, r"pseudo_labels\.overlap: .*'drop' or 'pixel'"),
+        ({"data": {"kind": "video"}}, r"data: .*'scenes', 'folder', 'coco', 'voc'"),
+        ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing"),
+        ({"run": "a/b"}, r"run: .*pattern.*'a/b'"),
+    ],
+)
+def test_wrong_configurations_are_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(minimal(**changes)))
+    assert main(["config", "--check", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert "mine.yaml: the configuration is not valid" in error
+
+
+def test_every_mistake_is_listed_at_once() -> None:
+    with pytest.raises(MaskDistillError) as caught:
+        load_config(minimal(rnu="x", masks={"topk": -1}, seeds=["a"]))
+    assert all(part in str(caught.value) for part in ("rnu", "masks.topk", "seeds.0"))
+
+
+def test_valid_file_and_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ok.yaml"
+    path.write_text(yaml.safe_dump(minimal()))
+    assert main(["config", "--check", str(path)]) == 0
+    assert "valid (run 'r', data of kind 'scenes')" in capsys.readouterr().out
+    assert check_file(path) == load_config(minimal())
+    for text, message in [("a: [1", "not valid YAML"), ("- a\n", "is a mapping"), ("", "is a mapping")]:
+        path.write_text(text)
+        with pytest.raises(MaskDistillError, match=rf"ok\.yaml: .*{message}"):
+            check_file(path)
+    with pytest.raises(MaskDistillError, match=r"none\.yaml: cannot be read \(No such file"):
+        check_file(tmp_path / "none.yaml")
