@@ -51,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baselines", metavar="JSON", help="scores of colour clustering on the same images")
     parser.add_argument("--ground-truth", metavar="DIR", help="folder with instances.json and semantic/")
     parser.add_argument(
-        "--metrics", nargs="*", default=[], metavar="NAME=CSV", help="training curves: pretrain, detector, segmenter"
+        "--metrics",
+        nargs="*",
+        default=[],
+        metavar="NAME=CSV",
+        help="training curves: detector, segmenter, and any name that starts with pretrain",
     )
     parser.add_argument("--benchmarks", metavar="DIR", help="Snakemake's benchmark files of the run")
     parser.add_argument("--output", required=True, metavar="HTML")

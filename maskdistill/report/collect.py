@@ -18,7 +18,7 @@ STAGES = ("masks", "detector", "segmenter")
 METRICS = ("miou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
 _SWEPT = re.compile(r"^(topk|k|seed|tau)-(\d+(?:\.\d+)?)$")
 _PLACE = re.compile(r"^(topk|k|seed|tau|shard)-")
-_WEIGHTS = re.compile(r"weights|checkpoint|backbone", re.IGNORECASE)
+_WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

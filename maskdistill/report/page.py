@@ -158,13 +158,6 @@ def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
     return tiles
 
 
-def class_table(rows: Sequence[ScoreRow]) -> tuple[list[str], dict[str, list[float]]]:
-    """Class names, background first, and each stage's mean IoU a class (NaN where there is none)."""
-    scored = [row for row in rows if row.stage in STAGES and row.iou]
-    names = sorted({name for row in scored for name in row.iou}, key=lambda name: (name != "background", name))
-    return names, {row.stage: [row.iou.get(name, float("nan")) for name in names] for row in scored}
-
-
 def summary(run: Run) -> dict[str, Any]:
     """The content of ``summary.json``.
 
@@ -272,8 +265,10 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
 
 
 def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
-    """Bars of at most ten classes a plot, and the same numbers as a table."""
-    names, series = class_table(rows)
+    """Mean IoU of each class, background first: bars of at most ten classes a plot, and the same as a table."""
+    scored = [row for row in rows if row.stage in STAGES and row.iou]
+    names = sorted({name for row in scored for name in row.iou}, key=lambda name: (name != "background", name))
+    series = {row.stage: [row.iou.get(name, float("nan")) for name in names] for row in scored}
     parts = -(-len(names) // 10)
     edges = [round(part * len(names) / parts) for part in range(parts + 1)] if parts else []
     plots = []
@@ -302,16 +297,17 @@ class Pictures:
 def context(run: Run, pictures: Pictures) -> dict[str, Any]:
     """Everything the template shows."""
     config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
-    curves = {name: figures.curves(name, frame) for name, frame in run.metrics.items()}
-    pretrain = curves.pop("pretrain", [])
+    curves = [(name, figures.curves(name, frame)) for name, frame in run.metrics.items()]
+    pretrain = [(name.removeprefix("pretrain-"), plots) for name, plots in curves if name.startswith("pretrain")]
+    training = [(name, plots) for name, plots in curves if not name.startswith("pretrain")]
     classes = class_section(main)
     sections = [
         ("result", "Result", True),
         ("data", "Data", True),
-        ("pretrain", "Pre-training", bool(pretrain)),
+        ("pretrain", "Pretraining", bool(pretrain)),
         ("masks", "Masks", True),
         ("clusters", "Clusters", True),
-        ("training", "Training", bool(curves)),
+        ("training", "Training", bool(training)),
         ("candidates", "Candidates", True),
         ("images", "Images", True),
         ("classes", "Classes", bool(classes["plots"])),
@@ -320,7 +316,7 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
     baselines = [baseline_row(name, scores) for name, scores in run.baselines.items()]
     sizes = {"width": run.usable["width"].to_numpy(), "height": run.usable["height"].to_numpy()}
     scores = {"all": run.candidates.scores}
-    cluster_sizes = run.clusters["sizes"]
+    cluster_sizes, bad = run.clusters["sizes"], run.table[run.table["status"] != "ok"]
     return {
         "run": run.name,
         "version": maskdistill.__version__,
@@ -343,10 +339,10 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "data": {
             "facts": [
                 (len(run.usable), "usable images"),
-                *((count, IMAGES[name]) for name, count in run.images.items()),
+                *((count, IMAGES[name]) for name, count in run.images.items() if main or name == "quarantined"),
             ],
             "sizes": figures.histogram("sizes", sizes, "pixels"),
-            "quarantined": quarantined(run),
+            "quarantined": list(zip(bad["path"], bad["reason"], strict=True)),
         },
         "pretrain": pretrain,
         "masks": {
@@ -368,7 +364,7 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
             "sizes": figures.cluster_bars("clusters", cluster_sizes, pictures.cluster_colors),
             "strips": pictures.clusters,
         },
-        "training": list(curves.items()),
+        "training": training,
         "candidates": {
             "facts": [
                 (f"{len(run.candidates.scores):,}", "candidates"),
@@ -387,12 +383,6 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "config": json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False),
         "versions": sorted(run.versions.items()),
     }
-
-
-def quarantined(run: Run) -> list[tuple[str, str]]:
-    """Path and reason of every file that was set aside."""
-    bad = run.table[run.table["status"] != "ok"]
-    return list(zip(bad["path"], bad["reason"], strict=True))
 
 
 def render(context: Mapping[str, Any]) -> str:

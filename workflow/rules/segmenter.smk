@@ -51,7 +51,6 @@ rule predictions:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=section("segmenter", weights=weights_option("segmenter")),
         number=lambda wildcards: int(wildcards.shard),
         code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
         all="" if HAS_GROUND_TRUTH else "--all",
@@ -59,5 +58,5 @@ rule predictions:
         "predictions: shard {wildcards.shard}, tau {wildcards.tau}, seed {wildcards.seed}"
     shell:
         "maskdistill predictions --manifest {input.manifest:q} --shard {params.number} --model {input.model:q}"
-        " --params {params.settings:q} --output {output.labels:q} {params.all}"
+        " --output {output.labels:q} {params.all}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
