@@ -1,4 +1,4 @@
-"""Transformers: DINO's positions against cubic convolution by hand, last-block tensors against hooks, timm's forward."""
+"""Transformers: DINO's positions against cubic convolution by hand, tensors against hooks and timm's forward."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +67,10 @@ def sampling_matrix(out: int, side: int) -> Array:
 
 @pytest.mark.parametrize(
     ("side", "grid"),
-    [(14, (40, 54)), (14, (54, 40)), (14, (7, 9)), (14, (14, 15)), (14, (13, 14)), (8, (10, 8)), (8, (3, 40)), (4, (1, 1))],
+    [
+        (14, (40, 54)), (14, (54, 40)), (14, (7, 9)), (14, (14, 15)), (14, (13, 14)),
+        (8, (10, 8)), (8, (3, 40)), (28, (30, 28)), (4, (1, 1)),
+    ],
 )  # fmt: skip
 def test_positions_are_sampled_by_dinos_scale_factor(side: int, grid: tuple[int, int]) -> None:
     table = torch.randn(1, 1 + side * side, 6, generator=torch.Generator().manual_seed(side)) * 0.3
@@ -85,7 +88,7 @@ def test_positions_differ_from_resampling_by_size() -> None:
     square = table[:, 1:].reshape(1, 14, 14, 6).permute(0, 3, 1, 2)
     by_size = torch.nn.functional.interpolate(square, (40, 54), mode="bicubic", align_corners=False)
     found = vit.interpolate_positions(table, (40, 54))[:, 1:].reshape(1, 40, 54, 6).permute(0, 3, 1, 2)
-    assert 1e-3 < float((found - by_size).abs().max()) < 0.2
+    assert float((found - by_size).abs().max()) > 0.1
 
 
 def test_positions_of_the_base_grid_are_unchanged() -> None:

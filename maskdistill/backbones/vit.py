@@ -131,9 +131,17 @@ def last_query_key(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Te
     return query[:, 0].unflatten(-1, (last.attn.num_heads, -1)), key[:, 1:]
 
 
-def cls_feature(model: VisionTransformer, images: Tensor) -> Tensor:
-    """CLS token after the final LayerNorm: float (B, D) of images (B, 3, R*patch, C*patch)."""
+def cls_feature(model: VisionTransformer, images: Tensor, keep: float = 1.0) -> Tensor:
+    """CLS token after the final LayerNorm: float (B, D) of images (B, 3, R*patch, C*patch).
+
+    ``keep`` below 1 forwards that share of the patches only, a random choice for each image.
+    """
     tokens = embed(model, images)
+    if keep < 1:
+        count, patches = len(tokens), tokens.shape[1] - 1
+        chosen = torch.rand(count, patches, device=tokens.device).argsort(dim=1)[:, : max(1, int(keep * patches))] + 1
+        chosen = torch.cat([chosen.new_zeros(count, 1), chosen], dim=1)
+        tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
     for block in model.blocks:
         tokens = block(tokens)
     out: Tensor = model.norm(tokens)[:, 0]

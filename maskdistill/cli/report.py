@@ -21,7 +21,7 @@ from maskdistill.report import collect, montage, page
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.page import Picture, picture
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, read_json, write_json
+from maskdistill.runtime.files import atomic_path, read_json, sha256_file, write_json
 
 log = logging.getLogger("maskdistill")
 Labels: TypeAlias = NDArray[np.uint8]
@@ -56,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=CSV",
         help="training curves: detector, segmenter, and any name that starts with pretrain",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="*",
+        default=[],
+        metavar="NAME=FILE",
+        help="checkpoints whose SHA-256 is shown: backbone, ...",
     )
     parser.add_argument("--benchmarks", metavar="DIR", help="Snakemake's benchmark files of the run")
     parser.add_argument("--output", required=True, metavar="HTML")
@@ -98,6 +105,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         *(item.provenance for item in evaluations),
         baseline_record,
     ]
+    hashes = {name: sha256_file(path) for name, path in _named("--weights", args.weights).items()}
     chain, versions, weights = collect.merge_provenance([record for record in records if record])
     return collect.Run(
         name=args.run_name,
@@ -114,11 +122,11 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
             key: sum(int(record.get(key, 0)) for record in pseudo_labels)
             for key in ("images", "kept", "fallback", "empty")
         },
-        metrics={name: collect.read_metrics(path) for name, path in _named(args.metrics).items()},
+        metrics={name: collect.read_metrics(path) for name, path in _named("--metrics", args.metrics).items()},
         times=collect.read_benchmarks(args.benchmarks) if args.benchmarks else [],
         chain=chain,
         versions=versions,
-        weights=weights,
+        weights=hashes | weights,
     )
 
 
@@ -130,15 +138,15 @@ def _config(text: str) -> Config:
     return load_config(values, "--config")
 
 
-def _named(pairs: Sequence[str]) -> dict[str, str]:
-    """``["detector=a/metrics.csv"]`` as a mapping."""
+def _named(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """``["detector=a/metrics.csv"]`` as a mapping of names to existing files."""
     named: dict[str, str] = {}
     for pair in pairs:
         name, _, path = pair.partition("=")
         if not name or not path or name in named:
-            raise MaskDistillError(
-                f"--metrics {pair}: expected NAME=CSV with each name once, e.g. detector=a/metrics.csv"
-            )
+            raise MaskDistillError(f"{option} {pair}: expected NAME=FILE with each name once")
+        if not Path(path).is_file():
+            raise MaskDistillError(f"{path}: no such file ({option} {name}); run the stage that makes it first")
         named[name] = path
     return named
 

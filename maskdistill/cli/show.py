@@ -7,6 +7,7 @@ from typing import Any
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
+STAGES = ("masks", "detector", "segmenter")
 COLUMNS = ("miou", "pixel_accuracy", "ap50", "ap", "corloc", "purity")
 
 
@@ -27,7 +28,8 @@ def run(args: argparse.Namespace) -> None:
 
 def table(summary: dict[str, Any]) -> list[str]:
     """Lines of the score table; scores in percent, ``-`` where a stage has none."""
-    rows = {**summary["baselines"], **summary["stages"]}
+    rows = dict(summary["baselines"])
+    rows |= {stage: summary["stages"][stage] for stage in STAGES if stage in summary["stages"]}
     if not rows:
         return ["no ground truth: nothing is scored"]
     lines = [f"{'':14s}" + "".join(f"{name:>16s}" for name in COLUMNS)]

@@ -91,9 +91,11 @@ def make_object(rng: np.random.Generator, difficulty: float) -> ObjectSpec:
     )
 
 
-def make_objects(rng: np.random.Generator, difficulty: float, max_objects: int = 4) -> list[ObjectSpec]:
-    """Draw the individuals of a scene: two to ``max_objects``, in a tenth of the scenes one."""
-    count = 1 if rng.random() < 0.1 else int(rng.integers(2, max_objects + 1))
+def make_objects(
+    rng: np.random.Generator, difficulty: float, max_objects: int = 4, single: float = 0.1
+) -> list[ObjectSpec]:
+    """Draw the individuals of a scene: one with probability ``single``, else two to ``max_objects``."""
+    count = 1 if rng.random() < single else int(rng.integers(2, max_objects + 1))
     return [make_object(rng, difficulty) for _ in range(count)]
 
 
@@ -295,14 +297,13 @@ def generate_scene(seed: int, index: int, size: int = 128, difficulty: float = 0
             return scene
 
 
-def view_pair(
-    seed: int, index: int, size: int, difficulty: float, max_objects: int = 4
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Two square views, uint8 (size, size, 3), of the same individuals over different backgrounds.
+def view_pair(seed: int, index: int, size: int, difficulty: float) -> tuple[npt.NDArray[np.uint8], ...]:
+    """Two square views, uint8 (size, size, 3), of the same one or two individuals over different backgrounds.
 
-    No category and no mask leaves this function.
+    The pair's own difficulty is uniform in [0, ``difficulty``], so that a network that has learned
+    nothing yet finds something to hold on to. No category and no mask leaves this function.
     """
     rng = np.random.default_rng([seed, index, 1])
-    objects = make_objects(rng, difficulty, max_objects)
-    first, second = (render(rng, objects, size, size, difficulty).image for _ in range(2))
-    return first, second
+    difficulty = rng.uniform(0, difficulty)
+    objects = make_objects(rng, difficulty, max_objects=2, single=0.5)
+    return tuple(render(rng, objects, size, size, difficulty).image for _ in range(2))

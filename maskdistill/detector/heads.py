@@ -51,7 +51,8 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             detections_per_img=config.max_dets,
         )
         self.mask_predictor = MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters)
-        for layer, std in ((self.box_predictor.cls_score, 0.01), (self.box_predictor.bbox_pred, 0.001)):
+        last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, self.mask_predictor.mask_fcn_logits)
+        for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 

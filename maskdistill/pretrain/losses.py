@@ -22,7 +22,7 @@ def projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
     )
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Normalised temperature-scaled cross-entropy (SimCLR, Chen et al. 2020, Eq. 1).
 
     Args:
@@ -30,19 +30,22 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         temperature: T.
 
     Returns:
-        Scalar mean over the 2n views; negatives are all other views of the batch over all processes.
+        Scalar mean over the 2n views, and the share of views whose partner is the most similar one.
+        Negatives are all other views of the batch over all processes.
     """
     rank, world = rank_and_world()
     local = [F.normalize(view.float(), dim=1) for view in (first, second)]
     everyone = torch.cat([gather_batch(view) for view in local])
     rows = torch.arange(len(first), device=first.device) + rank * len(first)
     offset = len(first) * world
-    terms = []
+    terms, hits = [], []
     for view, own in ((0, rows), (1, rows + offset)):
         logits = local[view] @ everyone.T / temperature
         logits = logits.scatter(1, own[:, None], float("-inf"))
-        terms.append(F.cross_entropy(logits, (own + offset) % (2 * offset)))
-    return torch.stack(terms).mean()
+        partner = (own + offset) % (2 * offset)
+        terms.append(F.cross_entropy(logits, partner))
+        hits.append((logits.argmax(dim=1) == partner).float().mean())
+    return torch.stack(terms).mean(), torch.stack(hits).mean()
 
 
 class DINOHead(nn.Module):

@@ -27,9 +27,9 @@ PROBE_VIEWS = 32
 class Branch(nn.Module):
     """Encoder and projection head."""
 
-    def __init__(self, arch: str, config: PretrainConfig, drop_path: float = 0.0) -> None:
+    def __init__(self, arch: str, config: PretrainConfig, drop_path: float = 0.0, patch_keep: float = 1.0) -> None:
         super().__init__()
-        self.encoder = Encoder(arch, drop_path)
+        self.encoder = Encoder(arch, drop_path, patch_keep)
         width, hidden, bottleneck = self.encoder.dim, config.hidden_dim, config.projection_dim
         self.head: nn.Module
         if config.objective == "dino":
@@ -49,7 +49,7 @@ class Pretraining(nn.Module):
     def __init__(self, arch: str, config: PretrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.student = Branch(arch, config, config.drop_path)
+        self.student = Branch(arch, config, config.drop_path, config.patch_keep)
         self.teacher = Branch(arch, config)
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
@@ -62,7 +62,8 @@ class Pretraining(nn.Module):
         first, second = outputs.chunk(2)
         spread = torch.nn.functional.normalize(features.detach().float(), dim=1).std(dim=0).mean()
         if self.config.objective == "contrast":
-            return {"loss": nt_xent(first, second, self.config.temperature), "feature_std": spread}
+            loss, hits = nt_xent(first, second, self.config.temperature)
+            return {"loss": loss, "partner_found": hits, "feature_std": spread}
         with torch.no_grad():
             targets = list(self.teacher(both)[1].chunk(2))
         local = list(student(torch.cat(views[2:]))[1].chunk(len(views) - 2)) if len(views) > 2 else []

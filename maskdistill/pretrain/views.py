@@ -18,14 +18,20 @@ from maskdistill.data.scenes import view_pair
 Views = list[Tensor]
 
 
-def photometric(blur: float, solarize: float) -> v2.Transform:
-    """Colour augmentation of one view (Grill et al. 2020, table 6; DINO's too)."""
+def photometric(blur: float, solarize: float, strength: float) -> v2.Transform:
+    """Colour augmentation of one view (Grill et al. 2020, table 6; DINO's too).
+
+    Args:
+        blur, solarize: probabilities.
+        strength: 0 to 1 scales the jitter and all probabilities but the jitter's; 1 is the published setting.
+    """
+    jitter = v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.2 * strength, 0.1 * strength)
     return v2.Compose(
         [
-            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
-            v2.RandomGrayscale(p=0.2),
-            v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=blur),
-            v2.RandomSolarize(threshold=128, p=solarize),
+            v2.RandomApply([jitter], p=0.8),
+            v2.RandomGrayscale(p=0.2 * strength),
+            v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=blur * strength),
+            v2.RandomSolarize(threshold=128, p=solarize * strength),
         ]
     )
 
@@ -50,12 +56,14 @@ class ViewDataset(Dataset[Views]):
         crop = (config.min_crop, 1.0)
         self.crop = v2.RandomResizedCrop(config.size, scale=crop, interpolation=bicubic, antialias=True)
         self.flip = v2.RandomHorizontalFlip()
-        self.first, self.second = photometric(blur=0.5, solarize=0.0), photometric(blur=0.1, solarize=0.2)
+        self.first, self.second = (
+            photometric(blur, solarize, config.photometric) for blur, solarize in ((0.5, 0.0), (0.1, 0.2))
+        )
         self.local = v2.Compose(
             [
                 v2.RandomResizedCrop(config.local_size, (0.1, config.min_crop), interpolation=bicubic, antialias=True),
                 v2.RandomHorizontalFlip(),
-                photometric(blur=0.5, solarize=0.0),
+                photometric(0.5, 0.0, config.photometric),
             ]
         )
 
@@ -63,9 +71,7 @@ class ViewDataset(Dataset[Views]):
 
     def _render(self, number: int) -> tuple[Tensor, Tensor]:
         config = self.config
-        first, second = view_pair(
-            config.scene_seed, number, config.scene_size, config.scene_difficulty, config.scene_objects
-        )
+        first, second = view_pair(config.scene_seed, number, config.scene_size, config.scene_difficulty)
         return torch.from_numpy(first).permute(2, 0, 1), torch.from_numpy(second).permute(2, 0, 1)
 
     def __len__(self) -> int:

@@ -301,12 +301,10 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     """Numeric columns of a metrics CSV; a column without a single finite value is left out.
 
     Raises:
-        MaskDistillError: no such file or not a CSV.
+        MaskDistillError: not a CSV.
     """
     try:
         frame = pd.read_csv(path)
-    except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the training that makes it first") from None
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (pd.errors.ParserError, UnicodeDecodeError) as error:

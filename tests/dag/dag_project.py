@@ -1,0 +1,135 @@
+"""A copy of the project in a temporary folder, and a miniature run of the whole workflow in it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "config", "envs", "maskdistill")
+
+MINIATURE: dict[str, Any] = {
+    "run": "mini",
+    "num_shards": 2,
+    "seeds": [1234],
+    "data": {"kind": "scenes", "num_train": 16, "num_eval": 8, "size": 96, "difficulty": 0.3},
+    "backbone": {"arch": "vit_micro_patch8", "weights": "random"},
+    "features": {"short_side": 96, "batch_size": 4, "workers": 0},
+    "masks": {"affinity": {"center": True}},
+    "clusters": {"num_clusters": 3, "nredo": 2},
+    "detector": {
+        "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "iters": 8, "batch_size": 2, "lr": 0.005,
+        "steps": [6], "warmup_iters": 2, "min_size_train": [96], "min_size_test": 96, "max_size": 128,
+        "anchor_sizes": [32, 64], "rpn_pre_nms": [50, 50], "rpn_post_nms": [20, 20], "rpn_batch": 16,
+        "roi_batch": 8, "roi_pool": 4, "max_dets": 5, "checkpoint_every": 2, "log_every": 2, "workers": 0,
+        "score_thresh": 0.01,
+    },
+    "segmenter": {
+        "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "epochs": 2, "batch_size": 4, "lr": 0.01,
+        "drop_after": 1, "size": 64, "head_channels": 16, "atrous_rates": [2, 4, 6], "checkpoint_every": 2,
+        "log_every": 2, "workers": 0,
+    },
+    "evaluation": {"bootstrap": 20},
+    "report": {"examples": 3, "per_cluster": 2},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project that may be edited."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "mini"
+
+    def configure(self, **sections: Any) -> None:
+        """Write config/mini.yaml: the miniature with some sections merged over it."""
+        config = json.loads(json.dumps(MINIATURE))
+        for name, value in sections.items():
+            config[name] = {**config[name], **value} if isinstance(value, dict) and "kind" not in value else value
+        (self.folder / "config/mini.yaml").write_text(yaml.safe_dump(config))
+
+    def command(self, *options: str) -> list[str]:
+        return [
+            sys.executable, "-m", "snakemake", "--configfile", "config/mini.yaml", "--cores", "2",
+            "--resources", "gpu=0", *options,
+        ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+
+    def snakemake(self, *options: str, check: bool = True) -> str:
+        """Run Snakemake; return all it printed."""
+        done = subprocess.run(
+            self.command(*options), cwd=self.folder, env=self.environment(), text=True, capture_output=True, timeout=900
+        )
+        output = done.stdout + done.stderr
+        assert not check or done.returncode == 0, output[-6000:]
+        return output
+
+    def planned(self) -> set[str]:
+        """Names of the rules that a dry run lists."""
+        return {job.rule for job in parse_jobs(self.snakemake("--dry-run"))} - {"all"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a dry run."""
+
+    rule: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def parse_jobs(text: str) -> list[Job]:
+    """Jobs in the text of ``snakemake --dry-run --printshellcmds`` without ``message`` shortcuts."""
+    jobs = []
+    for block in re.split(r"\n(?=(?:local)?rule \w+:\n)", "\n" + text):
+        head = re.match(r"\n?(?:local)?rule (\w+):\n", block)
+        if head:
+            jobs.append(Job(head[1], _files(block, "input"), _files(block, "output")))
+    return jobs
+
+
+def _files(block: str, field: str) -> tuple[str, ...]:
+    found = re.search(rf"^    {field}: (.*)$", block, re.M)
+    return tuple(found[1].split(", ")) if found else ()
+
+
+def make_project(folder: Path, **sections: Any) -> Project:
+    """Copy the project's code and write the miniature configuration."""
+    for part in PARTS:
+        source = ROOT / part
+        ignore = shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part)
+    project = Project(folder)
+    project.configure(**sections)
+    return project
+
+
+def copy_project(project: Project, folder: Path) -> Project:
+    """Copy a project with its results and Snakemake's records."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder)
+
+
+def tree(folder: Path, patterns: Sequence[str]) -> dict[str, bytes]:
+    """Relative path -> bytes of the files that match."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for pattern in patterns
+        for file in sorted(folder.glob(pattern))
+    }

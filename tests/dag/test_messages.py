@@ -1,0 +1,37 @@
+"""What a user sees when something is wrong: one message that names the thing and the remedy."""
+
+from pathlib import Path
+
+from dag_project import Project, make_project
+
+
+def message(project: Project) -> str:
+    output = project.snakemake(check=False)
+    assert "Traceback" not in output
+    return output
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    output = message(make_project(tmp_path, backbone={"arch": "vit_micro_patch8", "weights": "nowhere/dino.pth"}))
+    assert "backbone.weights: nowhere/dino.pth: no such file" in output
+    assert "README" in output
+
+
+def test_unknown_key(tmp_path: Path) -> None:
+    output = message(make_project(tmp_path, masks={"top_k": 0.3}))
+    assert "masks.top_k: unknown key" in output
+    assert "config/mini.yaml" in output
+
+
+def test_no_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    data = {"kind": "folder", "root": str(tmp_path / "empty")}
+    assert "no images" in message(make_project(tmp_path / "project", data=data))
+
+
+def test_more_clusters_than_masks(finished: Project, editable: Project) -> None:
+    editable.configure(clusters={"num_clusters": 100})
+    output = message(editable)
+    assert "num_clusters" in output or "100" in output
+    log = next(editable.results.glob("logs/clusters/topk-0.4/k-100/*.log"), None)
+    assert "16" in output + (log.read_text() if log else "")

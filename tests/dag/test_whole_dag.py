@@ -1,0 +1,80 @@
+"""From images to report on a miniature, twice, and what reruns after which change."""
+
+import json
+from pathlib import Path
+
+from dag_project import Project, copy_project, make_project, tree
+
+AFTER_TAU = {"pseudo_labels", "evaluate_detector", "segmenter", "predictions", "evaluate_segmenter", "report"}
+AFTER_MASKS = AFTER_TAU | {
+    "masks", "embeddings", "clusters", "annotations", "evaluate_masks", "detector", "candidates"
+}  # fmt: skip
+ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.json", "**/candidates/*.json", "**/*.png",
+             "**/evaluation/*.json", "**/model.safetensors", "features/*.h5", "**/embeddings/*.h5")  # fmt: skip
+
+
+def test_run_ends_with_report_and_summary(finished: Project) -> None:
+    summary = json.loads((finished.results / "summary.json").read_text())
+    assert set(summary["stages"]) == {"masks", "detector", "segmenter"}
+    for stage, scores in summary["stages"].items():
+        assert 0 <= scores["miou"] <= 100, stage
+    assert summary["baselines"]["color_kmeans"]["miou"] > 0
+    assert summary["seconds"]["total"] > 0
+    assert (finished.results / "report.html").stat().st_size > 10_000
+
+
+def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
+    logs = {path.relative_to(finished.results / "logs").with_suffix("") for path in finished.results.rglob("*.log")}
+    benchmarks = finished.results / "benchmarks"
+    timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
+    assert logs == timed
+    assert len(logs) == 23
+
+
+def test_nothing_to_do_the_second_time(finished: Project) -> None:
+    assert finished.planned() == set()
+
+
+def test_tau_reruns_pseudo_labels_and_below(editable: Project) -> None:
+    editable.configure(pseudo_labels={"tau": 0.5})
+    assert editable.planned() == AFTER_TAU
+
+
+def test_topk_reruns_masks_and_below(editable: Project) -> None:
+    editable.configure(masks={"topk": 0.2, "affinity": {"center": True}})
+    assert editable.planned() == AFTER_MASKS
+
+
+def test_editing_the_mask_module_reruns_masks_and_below(editable: Project) -> None:
+    module = editable.folder / "maskdistill/masks.py"
+    module.touch()
+    assert editable.planned() == set()
+    module.write_text(module.read_text() + "\n# edited\n")
+    assert editable.planned() == AFTER_MASKS
+
+
+def test_old_results_stay_when_tau_changes_and_come_back(editable: Project) -> None:
+    before = tree(editable.results, ["**/tau-0.9/**/*.png"])
+    editable.configure(pseudo_labels={"tau": 0.5})
+    editable.snakemake()
+    assert tree(editable.results, ["**/tau-0.9/**/*.png"]) == before
+    editable.configure()
+    assert editable.planned() <= {"report"}
+
+
+def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
+    again = make_project(tmp_path / "again")
+    again.snakemake()
+    first, second = tree(finished.results, ARTEFACTS), tree(again.results, ARTEFACTS)
+    assert len(first) > 60
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
+    editable.configure(sweep={"tau": [0.5]})
+    assert editable.planned() - {"report"} == AFTER_TAU - {"report", "evaluate_detector"}
+
+
+def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:
+    assert copy_project(finished, tmp_path / "copy").planned() == set()

@@ -1,0 +1,492 @@
+"""Resizing, padding, batching, cluster inputs and HDF5 shards; the entry points features, masks and embeddings."""
+
+import json
+import logging
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from maskdistill import features, masks, rle, store
+from maskdistill.backbones import vit
+from maskdistill.cli import STAGES, main
+from maskdistill.config import MasksConfig
+from maskdistill.data.manifest import build_manifest, read_manifest, write_manifest
+from maskdistill.data.scenes import generate_scene
+from maskdistill.data.sources import ListedImage
+from maskdistill.features import HW, ImageFeatures
+from maskdistill.runtime.errors import MaskDistillError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+MICRO = "vit_micro_patch8"
+CPU = torch.device("cpu")
+SHAPES = {"portrait": (85, 64), "landscape": (48, 70), "square": (64, 64), "long": (20, 150), "tall": (131, 17)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def random_features(grid: HW, seed: int = 0, dim: int = 8, heads: int = 2) -> ImageFeatures:
+    rng = np.random.default_rng(seed)
+    keys = rng.normal(size=(grid[0] * grid[1], dim)).astype(np.float32)
+    query = rng.normal(size=(heads, dim // heads)).astype(np.float32)
+    return ImageFeatures(query, keys, grid, (8 * grid[0], 8 * grid[1] - 3))
+
+
+# ---------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side"),
+    [
+        *((size, short_side) for size in SHAPES.values() for short_side in (16, 61, 64)),
+        *(((375, 500), 640), ((500, 375), 640), ((333, 500), 224), ((500, 333), 97), ((16, 1000), 16), ((16, 999), 31)),
+    ],
+)
+def test_resizing_is_torchvisions(size: HW, short_side: int) -> None:
+    image = picture(*size)
+    expected = v2.functional.pil_to_tensor(v2.Resize(short_side)(image))
+    found = features.prepare(image, short_side)
+    assert found.dtype == torch.float32 and found.shape[1:] == features.resized_hw(size, short_side)
+    torch.testing.assert_close(found, vit.normalize(expected))
+
+
+def test_the_papers_example_of_sizes() -> None:
+    """500 x 375 -> 853 x 640 -> padded to 864 -> 54 x 40 patches, 2,160 of them."""
+    assert features.resized_hw((375, 500), 640) == (640, 853)
+    assert features.grid_of((640, 853), 16) == (40, 54)
+
+
+def test_native_size_is_kept() -> None:
+    image = picture(33, 47)
+    assert features.resized_hw((33, 47), None) == (33, 47)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    torch.testing.assert_close(features.prepare(image, None), vit.normalize(pixels))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_grid_tokens_and_mask_fit_the_picture(name: str) -> None:
+    """R * C is the number of tokens but CLS, and the mask has the picture's shape."""
+    size = SHAPES[name]
+    model = vit.load_vit(MICRO, "random")
+    tokens: list[int] = []
+    hook = model.blocks[0].register_forward_hook(lambda module, args, out: tokens.append(out.shape[1]))
+    (found,) = features.extract(model, [features.prepare(picture(*size), 60)], CPU)
+    hook.remove()
+    resized = features.resized_hw(size, 60)
+    assert found.resized_hw == resized and found.grid == features.grid_of(resized, 8)
+    assert found.grid == (int(np.ceil(resized[0] / 8)), int(np.ceil(resized[1] / 8)))
+    assert found.keys.shape == (tokens[0] - 1, 128) and found.grid[0] * found.grid[1] == tokens[0] - 1
+    assert found.cls_query.shape == (4, 32) and found.keys.dtype == found.cls_query.dtype == np.float32
+    patches = masks.distil(found.keys, found.cls_query, found.grid, MasksConfig())
+    for how in ("nearest", "bicubic_nonzero"):
+        assert masks.upsample(patches.mask, 8, found.resized_hw, size, how).shape == size
+
+
+# ---------------------------------------------------------------- the network
+
+
+def test_a_batch_equals_one_by_one() -> None:
+    model = vit.load_vit(MICRO, "random")
+    images = [features.prepare(picture(40, 56, seed), 37) for seed in range(3)]
+    images.append(images[0][:, :, :-2])  # another size before padding, the same after
+    together = features.extract(model, images, CPU)
+    embedded = features.embed(model, images, CPU)
+    assert embedded.shape == (4, 128) and embedded.dtype == np.float32
+    for image, found, vector in zip(images, together, embedded, strict=True):
+        (alone,) = features.extract(model, [image], CPU)
+        assert found.grid == alone.grid and found.resized_hw == alone.resized_hw == tuple(image.shape[1:])
+        np.testing.assert_allclose(found.keys, alone.keys, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.cls_query, alone.cls_query, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(vector, features.embed(model, [image], CPU)[0], rtol=0, atol=1e-5)
+    assert np.abs(together[0].keys - together[1].keys).max() > 1e-3
+
+
+def test_an_image_of_another_padded_size_does_not_join_a_batch() -> None:
+    model = vit.load_vit(MICRO, "random")
+    with pytest.raises(RuntimeError):
+        features.extract(model, [torch.zeros(3, 16, 16), torch.zeros(3, 16, 17)], CPU)
+
+
+def test_bucketed_groups_by_size_and_loses_nothing() -> None:
+    items = [(number, int(size)) for number, size in enumerate(np.random.default_rng(0).integers(1, 4, 50))]
+    pulled = []
+
+    def source() -> Iterator[tuple[int, int]]:
+        for item in items:
+            pulled.append(item)
+            yield item
+
+    batches, waiting = [], []
+    for batch in features.bucketed(source(), lambda item: (item[1], 8), 4):
+        batches.append(batch)
+        waiting.append(len(pulled) - sum(map(len, batches)))
+    assert sorted(item for batch in batches for item in batch) == items
+    assert all(len({size for _, size in batch}) == 1 and 1 <= len(batch) <= 4 for batch in batches)
+    assert sum(len(batch) < 4 for batch in batches) <= 3
+    assert max(waiting) <= 3 * 3  # of 3 sizes
+    for size in (1, 2, 3):
+        assert [n for b in batches for n, s in b if s == size] == [n for n, s in items if s == size]
+
+
+@pytest.mark.parametrize("mode", ["masked_image", "masked_crop", "crop"])
+def test_cluster_inputs(mode: str) -> None:
+    image = torch.arange(3 * 10 * 12, dtype=torch.float32).reshape(3, 10, 12) + 1
+    mask = np.zeros((10, 12), bool)
+    mask[2:6, 3:9], mask[2, 3] = True, False
+    found = features.cluster_input(image, mask, (3.0, 2.0, 6.0, 4.0), mode)
+    masked = torch.where(torch.from_numpy(mask), image, torch.zeros(()))
+    expected = {"masked_image": masked, "masked_crop": masked[:, 2:6, 3:9], "crop": image[:, 2:6, 3:9]}[mode]
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((2.4, 1.6, 3.2, 2.2), slice(2, 4), slice(2, 6)),  # edges rounded, not sides
+        ((5.0, 5.0, 0.0, 0.0), slice(5, 6), slice(5, 6)),  # at least one pixel
+        ((11.8, 9.7, 0.2, 0.3), slice(9, 10), slice(11, 12)),  # also at the border
+        ((0.0, 0.0, 12.0, 10.0), slice(0, 10), slice(0, 12)),
+    ],
+)
+def test_crops_round_the_edges_of_the_box(box: tuple[float, float, float, float], rows: slice, columns: slice) -> None:
+    image = torch.rand(3, 10, 12)
+    assert torch.equal(features.cluster_input(image, np.ones((10, 12), bool), box, "crop"), image[:, rows, columns])
+
+
+# ---------------------------------------------------------------- HDF5
+
+
+GRIDS = [(5, 4), (2, 9), (40, 31)]
+
+
+def write_shard(path: Path, order: tuple[int, ...] = (0, 1, 2), dtype: str = "float32") -> None:
+    provenance = {"stage": "features", "params": {"b": 1, "a": 2}}
+    with store.write_features(path, [4, 5, 9], ["x/a", "ü b", "c"], GRIDS, 8, provenance) as writer:
+        writer.create(8, 2, dtype)
+        for index in order:
+            writer.put(index, random_features(GRIDS[index], index))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_shard_comes_back(tmp_path: Path, dtype: str) -> None:
+    write_shard(tmp_path / "shard.h5", dtype=dtype)
+    with store.open_shard(tmp_path / "shard.h5") as file:
+        assert file.attrs["patch_size"] == 8
+        assert store.provenance_of(file) == {"stage": "features", "params": {"b": 1, "a": 2}}
+        assert file["offsets"].dtype == np.int64 and file["grid"].dtype == np.int32
+        np.testing.assert_array_equal(file["offsets"], [0, 20, 38, 38 + 1240])
+        assert file["keys"].dtype == dtype
+        back = list(store.read_features(file))
+    assert [(number, key) for number, key, _ in back] == [(4, "x/a"), (5, "ü b"), (9, "c")]
+    for index, (_, _, found) in enumerate(back):
+        expected = random_features(GRIDS[index], index)
+        assert found.grid == expected.grid and found.resized_hw == expected.resized_hw
+        np.testing.assert_array_equal(found.cls_query, expected.cls_query)
+        assert found.keys.dtype == np.float32
+        np.testing.assert_array_equal(found.keys, expected.keys.astype(dtype).astype(np.float32))
+
+
+def test_equal_features_give_equal_bytes_in_whatever_order(tmp_path: Path) -> None:
+    written = set()
+    for order in permutations(range(3)):
+        write_shard(tmp_path / "shard.h5", order)
+        written.add((tmp_path / "shard.h5").read_bytes())
+    assert len(written) == 1
+
+
+def test_embeddings_come_back_and_give_equal_bytes(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    for name in "ab":
+        store.write_embeddings(tmp_path / name, vectors, [3, 3, 4, 7, 9], range(5), {"stage": "embeddings"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with store.open_shard(tmp_path / "a") as file:
+        np.testing.assert_array_equal(file["embeddings"], vectors)
+        assert file["image_id"][:].tolist() == [3, 3, 4, 7, 9] and file["mask_index"][:].tolist() == [0, 1, 2, 3, 4]
+        assert store.provenance_of(file) == {"stage": "embeddings"}
+
+
+def test_an_empty_shard_is_written_and_read(tmp_path: Path) -> None:
+    with store.write_features(tmp_path / "shard.h5", [], [], [], 8, {}) as writer:
+        writer.create(8, 2, "float32")
+    with store.open_shard(tmp_path / "shard.h5") as file:
+        assert list(store.read_features(file)) == [] and file["keys"].shape == (0, 8)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyError, match="stop"),
+        store.write_features(tmp_path / "shard.h5", [1], ["a"], [(2, 2)], 8, {}) as writer,
+    ):
+        writer.create(8, 2, "float32")
+        raise KeyError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_putting_before_creating_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match="create"),
+        store.write_features(tmp_path / "shard.h5", [1], ["a"], [(2, 2)], 8, {}) as writer,
+    ):
+        writer.put(0, random_features((2, 2)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
+def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "shard.h5"
+    write_shard(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with (
+        pytest.raises(MaskDistillError, match=r"shard\.h5: not a readable HDF5 file.*delete it"),
+        store.open_shard(path),
+    ):
+        pass
+
+
+def test_a_missing_shard_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match=r"shard\.h5: no such file"), store.open_shard(tmp_path / "shard.h5"):
+        pass
+
+
+# ---------------------------------------------------------------- entry points
+
+
+class Run:
+    """Four scenes, a grey picture and a broken file in two shards, the second of which holds the broken one alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.manifest = folder, folder / "manifest.csv"
+        for index in range(1, 5):
+            Image.fromarray(generate_scene(0, index, 64, 0.5).image).save(folder / f"{index}.png")
+        picture(70, 64).convert("L").save(folder / "5.png")
+        (folder / "6.png").write_bytes(b"nothing")
+        listed = [ListedImage(str(i), folder / f"{i}.png", True, True) for i in range(1, 7)]
+        table = build_manifest(listed, 2, folder, max_quarantined=0.5)
+        table["shard"] = [0, 0, 0, 0, 0, 1]
+        write_manifest(self.manifest, table)
+
+    def command(self, stage: str, output: str, *given: str, params: dict[str, Any] | None = None) -> list[str]:
+        rest = ["--output", str(self.folder / output), "--params", json.dumps(params or {}), "--threads", "1"]
+        return [stage, "--manifest", str(self.manifest), *given, *rest]
+
+    def features(self, output: str = "f.h5", *given: str, weights: str = "random", **params: Any) -> int:
+        model = ["--arch", MICRO, "--weights", weights, "--device", "cpu", *(given or ("--shard", "0"))]
+        return main(self.command("features", output, *model, params={"short_side": 60, "workers": 0} | params))
+
+    def masks(self, output: str = "m.json", source: str = "f.h5", **params: Any) -> int:
+        return main(self.command("masks", output, "--features", str(self.folder / source), params=params))
+
+    def embeddings(self, output: str = "e.h5", source: str = "m.json", **params: Any) -> int:
+        model = ["--arch", MICRO, "--weights", "random", "--device", "cpu", "--masks", str(self.folder / source)]
+        return main(self.command("embeddings", output, *model, params=params))
+
+    def read_masks(self, output: str = "m.json") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((self.folder / output).read_text())["masks"]
+        return found
+
+    def alone(self, index: int) -> ImageFeatures:
+        """Features of one picture, extracted by themselves."""
+        image = Image.open(self.folder / f"{index}.png").convert("RGB")
+        return features.extract(vit.load_vit(MICRO, "random"), [features.prepare(image, 60)], CPU)[0]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with features, masks and embeddings of shard 0; tests add outputs of other names."""
+    run = Run(tmp_path_factory.mktemp("run"))
+    assert run.features() == run.masks() == run.embeddings() == 0
+    return run
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_features_of_a_shard(made: Run) -> None:
+    with store.open_shard(made.folder / "f.h5") as file:
+        back = list(store.read_features(file))
+        provenance = store.provenance_of(file)
+    assert [(number, key) for number, key, _ in back] == [(i, str(i)) for i in range(1, 6)]
+    for number, _, found in back:
+        expected = made.alone(number)
+        assert found.grid == expected.grid and found.resized_hw == expected.resized_hw
+        np.testing.assert_allclose(found.keys, expected.keys, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.cls_query, expected.cls_query, rtol=0, atol=1e-5)
+    assert provenance["stage"] == "features" and provenance["params"]["random_weights"]
+    assert str(made.folder) not in json.dumps(provenance)
+
+
+@pytest.mark.parametrize("params", [{}, {"workers": 2}, {"batch_size": 2}])
+def test_features_again_give_equal_results(made: Run, params: dict[str, int]) -> None:
+    assert made.features("again.h5", **params) == 0
+    if "batch_size" not in params:  # which may change the last bit
+        assert (made.folder / "again.h5").read_bytes() == (made.folder / "f.h5").read_bytes()
+    with h5py.File(made.folder / "again.h5") as again, h5py.File(made.folder / "f.h5") as first:
+        np.testing.assert_allclose(again["keys"], first["keys"], rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(again["image_id"], first["image_id"])
+
+
+def test_a_shard_of_quarantined_pictures_passes_through(made: Run) -> None:
+    assert made.features("f1.h5", "--shard", "1") == made.masks("m1.json", "f1.h5") == 0
+    assert made.read_masks("m1.json") == []
+    assert made.embeddings("e1.h5", "m1.json") == 0
+    with h5py.File(made.folder / "e1.h5") as file:
+        assert file["embeddings"].shape == (0, 128)
+
+
+def test_masks_of_a_shard(made: Run) -> None:
+    found = made.read_masks()
+    assert [mask["image_id"] for mask in found] == [1, 2, 3, 4, 5]
+    for mask in found:
+        image = made.alone(mask["image_id"])
+        patches = masks.distil(image.keys, image.cls_query, image.grid, MasksConfig())
+        with Image.open(made.folder / f"{mask['key']}.png") as stored:
+            size = (stored.height, stored.width)
+        full = masks.upsample(patches.mask, 8, image.resized_hw, size)
+        decoded = rle.decode(mask["segmentation"])
+        np.testing.assert_array_equal(decoded, full)
+        rows, columns = np.flatnonzero(full.any(axis=1)), np.flatnonzero(full.any(axis=0))
+        assert mask["bbox"] == [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert mask["area"] == full.sum() and mask["score"] == 1.0
+        assert mask["source_patch"] == list(patches.source)
+        assert mask["coverage"] == pytest.approx(patches.mask.mean())
+
+
+def test_masks_follow_the_settings_and_repeat_exactly(made: Run) -> None:
+    assert made.masks("again.json") == 0
+    assert (made.folder / "again.json").read_bytes() == (made.folder / "m.json").read_bytes()
+    settings: dict[str, Any] = {"topk": 0.1, "component": "all", "affinity": {"center": True}}
+    assert made.masks("centred.json", resize_mask="bicubic_nonzero", **settings) == 0
+    config = MasksConfig.model_validate(settings)
+    for mask in made.read_masks("centred.json"):
+        image = made.alone(mask["image_id"])
+        patches = masks.distil(image.keys, image.cls_query, image.grid, config)
+        assert mask["coverage"] == pytest.approx(patches.mask.mean())
+    assert made.read_masks("centred.json") != made.read_masks()
+
+
+def test_the_mass_rule_says_how_often_it_has_no_meaning(made: Run, caplog: pytest.LogCaptureFixture) -> None:
+    with h5py.File(made.folder / "f.h5") as file, h5py.File(made.folder / "negative.h5", "w") as changed:
+        for name in file:
+            file.copy(name, changed)
+        changed.attrs.update(file.attrs)
+        sums = [float(masks.cls_affinity(f.cls_query, f.keys).sum()) for _, _, f in store.read_features(changed)]
+        for index, total in enumerate(sums):
+            changed["cls_query"][index] *= (-1 if index < 2 else 1) * np.sign(total)
+    said = {}
+    for mass in (0.5, None):
+        caplog.clear()
+        # The entry point sets up logging anew, which would remove pytest's handler from the root logger.
+        logging.getLogger("maskdistill").addHandler(caplog.handler)
+        assert made.masks("mass.json", "negative.h5", cls_mass=mass) == 0
+        logging.getLogger("maskdistill").removeHandler(caplog.handler)
+        said[mass] = [record.getMessage() for record in caplog.records if "cls_mass" in record.getMessage()]
+    assert said[None] == [] and len(said[0.5]) == 1 and "of 2 images" in said[0.5][0]
+
+
+@pytest.mark.parametrize(("mode", "short_side"), [("masked_image", None), ("masked_crop", 40), ("crop", None)])
+def test_embeddings_of_a_shard(made: Run, mode: str, short_side: int | None) -> None:
+    assert made.embeddings("mode.h5", input=mode, short_side=short_side) == 0
+    with store.open_shard(made.folder / "mode.h5") as file:
+        vectors = file["embeddings"][:]
+        assert file["image_id"][:].tolist() == [1, 2, 3, 4, 5] and file["mask_index"][:].tolist() == [0, 1, 2, 3, 4]
+    model = vit.load_vit(MICRO, "random")
+    for vector, mask in zip(vectors, made.read_masks(), strict=True):
+        image = features.prepare(Image.open(made.folder / f"{mask['key']}.png").convert("RGB"), None)
+        view = features.cluster_input(image, rle.decode(mask["segmentation"]), mask["bbox"], mode)
+        if short_side:
+            view = v2.functional.resize(view, [short_side], antialias=True)
+        np.testing.assert_allclose(vector, features.embed(model, [view], CPU)[0], rtol=0, atol=1e-5)
+
+
+def test_embeddings_repeat_exactly(made: Run) -> None:
+    assert made.embeddings("again-e.h5") == 0
+    assert (made.folder / "again-e.h5").read_bytes() == (made.folder / "e.h5").read_bytes()
+
+
+def test_half_precision_keys_are_stored_and_used(made: Run) -> None:
+    assert made.features("half.h5", dtype="float16") == made.masks("half.json", "half.h5") == 0
+    with h5py.File(made.folder / "half.h5") as half, h5py.File(made.folder / "f.h5") as full:
+        np.testing.assert_array_equal(half["keys"][:], full["keys"][:].astype(np.float16))
+    assert len(made.read_masks("half.json")) == 5
+
+
+# ---------------------------------------------------------------- clear errors
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_missing_manifest(fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    fresh.manifest.unlink()
+    assert fresh.features() == 1
+    assert "manifest.csv: no such file" in said(capsys) and not (fresh.folder / "f.h5").exists()
+
+
+def test_missing_weights(fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fresh.features(weights="/no/where.pth") == 1
+    assert "weights file /no/where.pth: no such file" in said(capsys)
+
+
+def test_a_shard_that_the_manifest_lacks(fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fresh.features("f.h5", "--shard", "2") == 1
+    assert "has no shard 2; take one of 0..1" in said(capsys) and not (fresh.folder / "f.h5").exists()
+
+
+def test_a_picture_that_changed_its_size(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(64, 90).save(fresh.folder / "3.png")
+    assert fresh.features() == 1
+    assert "3.png changed its size" in said(capsys) and not (fresh.folder / "f.h5").exists()
+    (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes())
+    assert fresh.embeddings() == 1
+    assert "3.png changed its size" in said(capsys) and not (fresh.folder / "e.h5").exists()
+
+
+def test_features_and_masks_of_another_manifest(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    table: pd.DataFrame = read_manifest(fresh.manifest)
+    write_manifest(fresh.manifest, table[table["image_id"] != 2])
+    for name in ("f.h5", "m.json"):
+        (fresh.folder / name).write_bytes((made.folder / name).read_bytes())
+    assert fresh.masks("new.json") == 1
+    assert "f.h5: 2 is not in" in said(capsys)
+    assert fresh.embeddings() == 1
+    assert "m.json: 2 is not in" in said(capsys)
+
+
+def test_truncated_inputs(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (fresh.folder / "f.h5").write_bytes((made.folder / "f.h5").read_bytes()[:-100])
+    assert fresh.masks() == 1
+    assert "f.h5: not a readable HDF5 file" in said(capsys)
+    (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes()[:-100])
+    assert fresh.embeddings() == 1
+    assert "m.json: not valid JSON" in said(capsys)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_entry_point_has_help(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([stage, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"usage: maskdistill {stage}" in text and len(text.splitlines()) > 8 and "--" in text

@@ -1,0 +1,583 @@
+"""The report of a small synthetic run: numbers against means computed here, pictures decoded, text escaped."""
+
+import base64
+import html
+import io
+import json
+import re
+import statistics
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from maskdistill import rle
+from maskdistill.cli import main
+from maskdistill.config import load_config
+from maskdistill.data.manifest import COLUMNS, write_manifest
+from maskdistill.palette import write_label_png
+from maskdistill.report import collect, figures, montage, page
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import write_json
+
+HEIGHT, WIDTH, K = 48, 64, 3
+SEEDS = (11, 12)
+CLASSES = {1: "disc", 2: "<b>square</b>"}
+MATCHING = {"0": 0, "1": 2, "2": 1, "3": None}
+HOSTILE = "<script>alert(1)</script>".replace("/", ":")
+MIOU = {"masks": (40.0, 43.0), "detector": (51.5, 50.1), "segmenter": (57.25, 61.0)}
+IOU = {"masks": (30.0, 36.0), "detector": (41.0, 44.0), "segmenter": (52.0, 55.0)}
+
+
+def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Photo (H, W, 3) and truth (H, W): a disc (1) left and a square (2) right, on noise."""
+    rng = np.random.default_rng(number)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    truth = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    truth[(rows - 22 - number) ** 2 + (columns - 18) ** 2 < 150] = 1
+    truth[14:34, 40 : 54 + number] = 2
+    photo = rng.integers(90, 130, (HEIGHT, WIDTH, 3))
+    photo[truth == 1] = (200, 60, 50)
+    photo[truth == 2] = (50, 90, 210)
+    return photo.astype(np.uint8), truth
+
+
+def as_clusters(truth: np.ndarray) -> np.ndarray:
+    """The label map that MATCHING turns into ``truth`` exactly."""
+    return np.array([0, 2, 1], dtype=np.uint8)[truth]
+
+
+def provenance(stage: str, **inputs: str) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "params": {"seed": 5},
+        "inputs": inputs,
+        "version": "0.1.0",
+        "libraries": {"torch": "9.8.7"},
+    }
+
+
+class Synthetic:
+    """Six images in two shards, a quarantined file, two seeds, three clusters; knows its command line."""
+
+    def __init__(self, root: Path, **config: Any) -> None:
+        self.root = root
+        self.config = {
+            "run": "tiny",
+            "seeds": list(SEEDS),
+            "data": {"kind": "folder", "root": "photos"},
+            "backbone": {"weights": "/secret/place/dino_vits16.pth"},
+            "clusters": {"num_clusters": K},
+            "detector": {"weights": "random"},
+            "segmenter": {"weights": "random"},
+            "pseudo_labels": {"tau": 0.75},
+            "report": {"examples": 4, "per_cluster": 2},
+        } | config
+        self.seed = root / "topk-0.4" / "k-3" / "seed-11"
+        self.tau = self.seed / "tau-0.75"
+        self.scenes = {number: scene(number) for number in range(1, 7)}
+        self.keys = {number: HOSTILE if number == 1 else f"sub/photo-{number}" for number in self.scenes}
+        self.write_data()
+        self.write_stages()
+        self.write_scores()
+
+    def write_data(self) -> None:
+        rows = []
+        for number, (photo, truth) in self.scenes.items():
+            file = self.root / "photos" / f"{self.keys[number]}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photo).save(file)
+            write_label_png(self.root / "truth" / "semantic" / f"{self.keys[number]}.png", truth)
+            rows.append(
+                (number, self.keys[number], str(file), WIDTH, HEIGHT, "RGB", "", number // 4, True, True, "ok", "")
+            )
+        reason = "truncated <or> damaged (OSError)"
+        rows.append((7, "broken", "photos/<img src=x>.jpg", 0, 0, "", "", 1, True, True, "quarantined", reason))
+        write_manifest(self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
+        categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
+        write_json(self.root / "truth" / "instances.json", {"images": [], "annotations": [], "categories": categories})
+
+    def write_stages(self) -> None:
+        assignments = []
+        for shard in (0, 1):
+            masks: list[dict[str, Any]] = []
+            candidates: list[dict[str, Any]] = []
+            name = f"shard-{shard:04d}"
+            for number, (_, truth) in self.scenes.items():
+                if number // 4 != shard:
+                    continue
+                labels = as_clusters(truth)
+                write_label_png(self.tau / "pseudo_labels" / name / f"{self.keys[number]}.png", labels)
+                write_label_png(self.tau / "predictions" / name / f"{self.keys[number]}.png", labels)
+                for label, score in ((1, 0.95), (2, 0.75), (3, 0.2)):
+                    mask = labels == label if label < 3 else truth > 9
+                    mask[0, 0] |= label == 3
+                    code = rle.encode(mask)
+                    found = {"image_id": number, "bbox": rle.bbox(code), "segmentation": code}
+                    candidates.append(found | {"category_id": label, "score": score})
+                if number == 6:
+                    continue
+                code = rle.encode(truth == 1)
+                share = float((truth == 1).mean())
+                masks.append(found | {"key": self.keys[number], "segmentation": code, "coverage": share, "score": 1.0})
+                place = {"image_id": number, "mask_index": len(masks) - 1, "shard": shard, "distance": 1.0 / number}
+                assignments.append(place | {"cluster": 1 if number < 5 else 2})
+            write_json(
+                self.root / "topk-0.4" / "masks" / f"{name}.json",
+                {"provenance": provenance("masks", weights="ab" * 32), "masks": masks},
+            )
+            write_json(
+                self.seed / "candidates" / f"{name}.json",
+                {"provenance": provenance("candidates"), "candidates": candidates},
+            )
+            summary = {"provenance": provenance("pseudo_labels"), "images": 3, "kept": 4, "fallback": 1, "empty": shard}
+            write_json(self.tau / "pseudo_labels" / name / "summary.json", summary)
+            write_json(self.tau / "predictions" / name / "summary.json", {"provenance": provenance("predictions")})
+        for seed in SEEDS:
+            sizes = [0, 4, 1] if seed == SEEDS[0] else [1, 2, 2]
+            clusters = {"num_clusters": K, "inertia": 1.0, "assignments": assignments, "sizes": sizes}
+            write_json(self.root / "topk-0.4" / "k-3" / f"seed-{seed}" / "clusters.json", clusters)
+        for name in ("pretrain-backbone", "detector"):
+            steps = {"step": range(5), "loss": np.arange(5.0), "loss_a": 1.0, "loss_b": 2.0, "feature_std": 0.1}
+            pd.DataFrame(steps).to_csv(self.root / f"{name}.csv", index=False)
+        for file, seconds in {"features/0000": 2.5, "features/0001": 3.25, "topk-0.4/masks/0000": 60.0}.items():
+            target = self.root / "benchmarks" / f"{file}.tsv"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:02\t-\n{seconds}\t0:00:02\t812.5\n")
+
+    def write_scores(self) -> None:
+        self.evaluations = []
+        for stage in MIOU:
+            for index, seed in enumerate(SEEDS):
+                folder = self.root / "topk-0.4" / "k-3" / f"seed-{seed}"
+                folder = folder if stage == "masks" else folder / "tau-0.75"
+                record = {
+                    "provenance": provenance("evaluation"),
+                    "stage": stage,
+                    "miou": MIOU[stage][index],
+                    "pixel_accuracy": MIOU[stage][index] + 20,
+                    "iou": {"background": 90.0, "disc": IOU[stage][index], "<b>square</b>": 0.0},
+                    "matching": MATCHING,
+                    "ap": None if stage == "segmenter" else 10.0 + index,
+                    "intervals": {"miou": [MIOU[stage][index] - 2, MIOU[stage][index] + 2]},
+                }
+                write_json(folder / "evaluation" / f"{stage}.json", record)
+                self.evaluations.append(str(folder / "evaluation" / f"{stage}.json"))
+        scores = {"color_kmeans": {"miou": 12.34, "pixel_accuracy": 45.0, "ap": None}, "otsu": {"miou": 23.4}}
+        params = {"num_clusters": K, "seed": 11}
+        write_json(self.root / "baselines.json", scores | {"provenance": {"stage": "baselines", "params": params}})
+
+    def arguments(self, scored: bool = True) -> list[str]:
+        shards = ("shard-0000", "shard-0001")
+        found = ["report", "--run-name", "tiny", "--config", json.dumps(self.config)]
+        found += ["--manifest", str(self.root / "manifest.csv")]
+        found += ["--masks", *(str(self.root / "topk-0.4" / "masks" / f"{name}.json") for name in shards)]
+        found += ["--clusters", *(str(self.seed.parent / f"seed-{seed}" / "clusters.json") for seed in SEEDS[::-1])]
+        found += ["--candidates", *(str(self.seed / "candidates" / f"{name}.json") for name in shards)]
+        found += ["--pseudo-labels", *(str(self.tau / "pseudo_labels" / name) for name in shards)]
+        found += ["--predictions", *(str(self.tau / "predictions" / name) for name in shards)]
+        found += ["--metrics", *(f"{name}={self.root / name}.csv" for name in ("pretrain-backbone", "detector"))]
+        found += ["--benchmarks", str(self.root / "benchmarks")]
+        found += ["--output", str(self.root / "report.html"), "--summary", str(self.root / "summary.json")]
+        if scored:
+            found += ["--evaluations", *self.evaluations, "--baselines", str(self.root / "baselines.json")]
+            found += ["--ground-truth", str(self.root / "truth")]
+        return found
+
+    def build(self, scored: bool = True) -> tuple[str, dict[str, Any]]:
+        assert main(self.arguments(scored)) == 0
+        return (self.root / "report.html").read_text(), json.loads((self.root / "summary.json").read_text())
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, and each table row's texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_cell = self.in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.in_cell:
+            self.rows[-1][-1] += data
+
+    def row(self, label: str) -> list[str]:
+        return next(row for row in self.rows if row and row[0] == label)
+
+    def images(self) -> dict[str, np.ndarray]:
+        """alt text -> decoded picture."""
+        found = {}
+        for tag, attributes in self.elements:
+            if tag == "img":
+                head, _, body = str(attributes["src"]).partition(",")
+                assert head == "data:image/jpeg;base64"
+                with Image.open(io.BytesIO(base64.b64decode(body, validate=True))) as image:
+                    pixels = np.asarray(image)
+                assert pixels.shape == (int(str(attributes["height"])), int(str(attributes["width"])), 3)
+                assert attributes["alt"]
+                found[str(attributes["alt"])] = pixels
+        return found
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str, dict[str, Any]]:
+    text, summary = Synthetic(tmp_path_factory.mktemp("scored")).build()
+    return Page(text), text, summary
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str, dict[str, Any]]:
+    text, summary = Synthetic(tmp_path_factory.mktemp("plain")).build(scored=False)
+    return Page(text), text, summary
+
+
+def test_score_table_holds_means_and_deviations(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    for stage, values in MIOU.items():
+        row = scored[0].row(stage)
+        assert row[1] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+        assert row[2] == f"{statistics.mean(values) + 20:.1f} ± {statistics.stdev(values):.1f}"
+        assert row[4] == ("—" if stage == "segmenter" else "10.5 ± 0.7")
+        protocol = ["dino_vits16.pth", "off", "640", "0.4", "3", "—" if stage == "masks" else "0.75", "11, 12"]
+        assert row[7:] == protocol
+    assert scored[0].row("color_kmeans")[1:3] == ["12.3", "45.0"]
+    assert scored[0].row("otsu")[1] == "23.4"
+    assert "/secret/place" not in scored[1].split("<summary>Configuration")[0]
+
+
+def test_summary(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    summary = scored[2]
+    assert summary["run"] == "tiny"
+    assert summary["images"] == {"train": 6, "eval": 6, "quarantined": 1}
+    for stage, values in MIOU.items():
+        found = summary["stages"][stage]
+        assert found["miou"] == pytest.approx(statistics.mean(values))
+        assert found["miou_std"] == pytest.approx(statistics.stdev(values))
+        assert found["iou"]["disc"] == pytest.approx(statistics.mean(IOU[stage]))
+        assert [(run["seed"], run["miou"]) for run in found["per_seed"]] == list(zip(SEEDS, values, strict=True))
+        assert ("ap" in found) == (stage != "segmenter")
+    assert summary["baselines"]["color_kmeans"] == {
+        "miou": 12.34,
+        "pixel_accuracy": 45.0,
+        "num_clusters": 3,
+        "seed": 11,
+    }
+    assert summary["seconds"] == {"total": 131.5, "features": 11.5, "masks": 120.0}
+    assert summary["provenance"]["versions"] == {"maskdistill": "0.1.0", "torch": "9.8.7"}
+    assert summary["provenance"]["weights"] == {"masks: weights": "ab" * 32}
+    assert summary["provenance"]["config"]["clusters"]["num_clusters"] == K
+
+
+def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    view, text, _ = scored
+    assert not re.search(r"https?://", text)
+    for tag, attributes in view.elements:
+        assert tag not in ("script", "iframe", "object", "embed", "video", "b style")
+        for name in ("src", "href"):
+            assert str(attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    assert "url(" not in re.sub(r"url\(#", "", text)
+    pictures = view.images()
+    # four examples with six tiles, four pairs and the objects of clusters 01 and 02: alt texts may coincide
+    count = sum(tag == "img" for tag, _ in view.elements)
+    assert count == 4 * 6 - 1 + 4 * 2 + 2 + 1
+    assert max(max(pixels.shape) for pixels in pictures.values()) <= 288
+    ids = [attributes["id"] for _, attributes in view.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    anchors = {str(attributes["href"])[1:] for tag, attributes in view.elements if tag == "a"}
+    assert (
+        {"result", "data", "pretrain", "masks", "clusters", "training", "candidates", "images"} <= anchors <= set(ids)
+    )
+
+
+def test_sections_stand_in_pipeline_order(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    order = [str(attributes["id"]) for tag, attributes in scored[0].elements if tag == "section"]
+    assert order == [
+        "result", "data", "pretrain", "masks", "clusters", "training", "candidates", "images", "classes", "provenance"
+    ]  # fmt: skip
+
+
+def test_names_are_escaped(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    view, text, _ = scored
+    assert "<script" not in text
+    assert "<img src=x>" not in text
+    assert "<b>square</b>" not in text
+    assert html.escape(HOSTILE) in text
+    assert HOSTILE in view.text
+
+
+def test_quarantined_files_show_their_reason(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    assert scored[0].row("photos/<img src=x>.jpg")[1] == "truncated <or> damaged (OSError)"
+
+
+def test_equal_colours_mean_agreement(
+    scored: tuple[Page, str, dict[str, Any]], plain: tuple[Page, str, dict[str, Any]]
+) -> None:
+    """Predicted clusters 1 and 2 are the classes 2 and 1: recoloured they equal the ground truth, else they do not."""
+    key = "sub/photo-3"
+    pictures = scored[0].images()
+    truth = pictures[f"Ground truth of {key}: disc, <b>square</b>"]
+    assert np.array_equal(pictures[f"Prediction of {key}, 2 clusters"], truth)
+    assert np.array_equal(pictures[f"Pseudo-label of {key}, 2 clusters"], truth)
+    assert not np.array_equal(plain[0].images()[f"Prediction of {key}, 2 clusters"], truth)
+
+
+def test_checks_and_candidates_are_counted(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    view, text, _ = scored
+    for sentence in (
+        "1 of 7 files could not be used",
+        "1 of 6 images have no mask.",
+        "1 of 3 clusters are empty.",
+        "One cluster holds 80 % of the masks.",
+        "1 of 6 pseudo-labels are empty",
+    ):
+        assert sentence in view.text
+    assert "1 of 3 above τ" in view.text  # 0.75 itself is not above tau
+    assert "no mask" in text
+    assert "cluster 01" in view.text
+
+
+def test_without_ground_truth_nothing_is_scored(plain: tuple[Page, str, dict[str, Any]]) -> None:
+    view, _, summary = plain
+    assert summary["stages"] == {} and summary["baselines"] == {} and summary["sweep"] == []
+    assert "No ground truth was given" in view.text
+    assert "mIoU" not in view.text and "otsu" not in view.text
+    assert not any(attributes.get("id") == "classes" for _, attributes in view.elements)
+    assert sum(alt.startswith("Prediction of") for alt in view.images()) == 4
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
+    run = Synthetic(tmp_path)
+    assert run.build() == run.build()
+
+
+def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:
+    run = Synthetic(tmp_path)
+    other = run.seed / "tau-0.9" / "evaluation" / "segmenter.json"
+    write_json(other, {"stage": "segmenter", "miou": 77.0, "intervals": {"miou": [70.0, 80.0]}})
+    run.evaluations.append(str(other))
+    text, summary = run.build()
+    assert summary["stages"]["segmenter"]["miou"] == pytest.approx(statistics.mean(MIOU["segmenter"]))
+    (swept,) = summary["sweep"]
+    assert (swept["stage"], swept["miou"], swept["miou_std"]) == ("segmenter", 77.0, None)
+    assert swept["protocol"]["tau"] == "0.9"
+    assert "77.0[70.0, 80.0]" in [row[1] for row in Page(text).rows if row and row[0] == "segmenter"]
+
+
+def test_weights_are_hashed(tmp_path: Path) -> None:
+    run = Synthetic(tmp_path)
+    (tmp_path / "vit.pth").write_bytes(b"abc")
+    assert main([*run.arguments(), "--weights", f"backbone={tmp_path / 'vit.pth'}"]) == 0
+    # SHA-256 of "abc", FIPS 180-2 appendix B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["provenance"]["weights"] == {"backbone": digest, "masks: weights": "ab" * 32}
+    assert digest in (tmp_path / "report.html").read_text()
+
+
+def test_random_weights_are_called_out(tmp_path: Path) -> None:
+    text, _ = Synthetic(tmp_path, backbone={"weights": "random"}).build(scored=False)
+    assert "The backbone is untrained" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: run.evaluations.append(run.evaluations[0]), "given twice for seed 11"),
+        (lambda run: run.config.pop("backbone"), "backbone: missing"),
+        (lambda run: (run.root / "detector.csv").unlink(), "detector.csv: no such file"),
+        (lambda run: (run.root / "benchmarks" / "bad.tsv").write_text("nothing\n"), "bad.tsv: not a Snakemake"),
+        (lambda run: write_json(run.evaluations[0], {"miou": 1}), "no 'stage' in it"),
+    ],
+)
+def test_wrong_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str) -> None:
+    run = Synthetic(tmp_path)
+    change(run)
+    assert main(run.arguments()) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_evaluation_settings_come_from_file_then_path_then_provenance(tmp_path: Path) -> None:
+    path = tmp_path / "topk-0.3" / "k-8" / "seed-4" / "x.json"
+    write_json(path, {"stage": "masks", "seed": 9, "provenance": {"params": {"seed": 1, "topk": 0.1, "tau": 0.6}}})
+    found = collect.read_evaluation(path)
+    assert (found.seed, found.topk, found.num_clusters, found.tau) == (9, 0.3, 8, 0.6)
+
+
+def test_coco_truth_without_semantic_maps(tmp_path: Path) -> None:
+    """Objects with masks are painted, boxes drawn; the tile of an image without either says so."""
+    run = Synthetic(tmp_path)
+    for file in (tmp_path / "truth" / "semantic").rglob("*.png"):
+        file.unlink()
+    truth = json.loads((tmp_path / "truth" / "instances.json").read_text())
+    code = rle.encode(run.scenes[1][1] == 1)
+    truth["annotations"] = [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": rle.bbox(code), "area": 9, "segmentation": code},
+        {"id": 2, "image_id": 3, "category_id": 2, "bbox": [40, 14, 16, 20], "area": 320},
+    ]
+    write_json(tmp_path / "truth" / "instances.json", truth)
+    view = Page(run.build()[0])
+    pictures = view.images()
+    disc, square = (np.array(color) for color in montage.category_colors(2))
+    painted = pictures[f"Ground truth of {HOSTILE}: disc"].astype(int)
+    scale = painted.shape[0] / HEIGHT
+    center = painted[int(23 * scale), int(18 * scale)]
+    assert np.abs(center - (0.68 * disc + 0.32 * 110)).max() < 25
+    boxed = pictures["Ground truth of sub/photo-3: <b>square</b>"].astype(int)
+    assert np.abs(boxed[int(24 * scale), int(40 * scale) + 1] - square).max() < 40
+    assert "no ground truth" in view.text
+
+
+def test_category_colours_have_even_hues() -> None:
+    """Back from sRGB to OKLab with the forward matrices published by Ottosson (2020)."""
+    colors = np.array(montage.category_colors(24)) / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    to_lms = np.array(
+        [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+         [0.0883024619, 0.2817188376, 0.6299787005]]
+    )  # fmt: skip
+    to_lab = np.array(
+        [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+         [0.0259040371, 0.7827717662, -0.8086757660]]
+    )  # fmt: skip
+    lab = np.cbrt(linear @ to_lms.T) @ to_lab.T
+    hue = np.rad2deg(np.arctan2(lab[:, 2], lab[:, 1]))
+    off = (hue - (28.0 + 137.50776405 * np.arange(24)) + 180) % 360 - 180
+    inside = ((colors > 0) & (colors < 1)).all(axis=1)  # clipping to the gamut bends the other hues
+    assert inside.sum() >= 8 and np.abs(off[inside]).max() < 1 and np.abs(off).max() < 15
+    distance = np.linalg.norm(lab[:12, None] - lab[None, :12], axis=2) + np.eye(12)
+    assert distance.min() > 0.06
+
+
+def test_matched_colours() -> None:
+    classes = {1: (1, 1, 1), 2: (2, 2, 2)}
+    assert montage.matched_colors(3, {0: 0, 1: 2, 2: -1, 3: 0}, classes) == {
+        1: (2, 2, 2), 2: montage.NEUTRAL, 3: montage.NEUTRAL
+    }  # fmt: skip
+    assert montage.matched_colors(1, {0: 1, 1: 2}, classes)[0] == (1, 1, 1)
+    assert len(set(montage.matched_colors(3, {}, classes).values())) == 3
+
+
+def test_label_tile_colours_labels_and_leaves_the_rest_grey() -> None:
+    photo = np.full((12, 12, 3), (250, 10, 10), dtype=np.uint8)
+    labels = np.zeros((12, 12), dtype=np.uint8)
+    labels[:, 6:] = 1
+    labels[9:, :3] = montage.IGNORE
+    tile = montage.label_tile(photo, labels, {1: (0, 0, 200)}).astype(int)
+    grey = 0.5 * (0.299 * 250 + 0.587 * 10 + 0.114 * 10) + 0.5 * 128
+    assert np.abs(tile[3, 2] - grey).max() <= 1
+    assert np.abs(tile[3, 9] - (0.32 * grey + 0.68 * np.array([0, 0, 200]))).max() <= 1
+    assert (tile[3, 5] == 255).all()
+    assert (tile[9:, :3] == 235).all(axis=2).sum() == 3
+
+
+def test_object_tile_centres_the_object_and_pads_with_grey() -> None:
+    photo = np.full((40, 40, 3), 250, dtype=np.uint8)
+    mask = np.zeros((40, 40), dtype=bool)
+    mask[0:20, 0:10] = True
+    tile = montage.object_tile(photo, mask, (255, 0, 0), 50, margin=0.0)
+    assert tile.shape == (50, 50, 3)
+    assert (tile[25, 25] == 250).all()  # the object's centre
+    assert np.abs(tile[25, 2].astype(int) - 128).max() <= 1  # beyond the left border
+    assert montage.object_tile(photo, np.zeros((40, 40), dtype=bool), (1, 2, 3), 30).shape == (30, 30, 3)
+
+
+def test_candidate_tile_fills_confident_masks_only() -> None:
+    photo = np.full((80, 80, 3), 100, dtype=np.uint8)
+    mask = np.zeros((80, 80), dtype=bool)
+    mask[20:60, 20:60] = True
+    box, color = [20.0, 20.0, 40.0, 40.0], (200, 0, 0)
+    sure, unsure = (montage.candidate_tile(photo, [box], [mask], [0.5], [color], [flag]) for flag in (True, False))
+    assert tuple(sure[40, 40]) == (150, 50, 50) and tuple(unsure[40, 40]) == (100, 100, 100)
+    assert tuple(sure[59, 40]) == tuple(unsure[59, 40]) == color
+    assert tuple(sure[57, 40]) == color and tuple(unsure[57, 40]) != color
+
+
+def test_thin_keeps_group_means() -> None:
+    values = np.arange(10.0)
+    assert figures.thin(values, 4).tolist() == [1.0, 4.0, 7.0, 9.0]
+    assert figures.thin(values, 10) is values
+    assert figures.thin(np.zeros(0), 3).size == 0
+
+
+def test_curves_group_parts_and_skip_what_is_not_finite() -> None:
+    frame = pd.DataFrame({"step": [1, 2, 3], "lr": 0.1, "loss": [1.0, np.nan, 3.0], "coverage": 0.2})
+    frame = frame.assign(loss_a=1.0, loss_b=2.0, coverage_centered=0.3)
+    plots = figures.curves("x", frame)
+    assert [title for title, _ in plots] == ["loss", "parts of the loss", "mean coverage of the masks", "learning rate"]
+    assert ">a</text>" in plots[1][1] and ">b</text>" in plots[1][1]
+    assert "nan" not in plots[0][1].lower()
+
+
+def test_figures_escape_names_and_follow_the_page_colours() -> None:
+    svg = figures.class_bars("c", ["$x_1$ <i>"], {"masks": [50.0], "segmenter": [float("nan")]})
+    assert "<i>" not in svg and "$x_1$ &lt;i&gt;" in svg
+    assert "var(--masks)" in svg and "var(--muted)" in svg
+    assert not re.search(r"#[01][0-9a-f]0[0-9a-f]{3}\b", svg)
+    assert figures.histogram("h", {"a": []}, "px").startswith("<svg")
+
+
+def test_metrics_table_keeps_finite_numeric_columns(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("step,loss,note,bad\n1,inf,x,nan\n2,0.5,y,nan\n")
+    frame = collect.read_metrics(tmp_path / "m.csv")
+    assert list(frame.columns) == ["step", "loss"] and frame["loss"].isna().tolist() == [True, False]
+    (tmp_path / "e.csv").write_text("")
+    assert collect.read_metrics(tmp_path / "e.csv").empty
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "expected"), [(3, 9, [0, 4, 8]), (5, 2, [0, 1]), (4, 0, []), (1, 5, [0]), (0, 5, [])]
+)
+def test_pick_evenly(count: int, total: int, expected: list[int]) -> None:
+    assert collect.pick_evenly(count, total) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.24, "8.2 s"), (200.4, "3 min 20 s"), (7500, "2 h 05 min"), (3599.7, "1 h 00 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert page.duration(seconds) == text
+
+
+def test_disagreeing_versions_are_all_listed() -> None:
+    records = [{"stage": s, "libraries": {"torch": v}, "inputs": {}} for s, v in (("a", "2"), ("b", "1"), ("a", "2"))]
+    chain, versions, weights = collect.merge_provenance(records)
+    assert [record["stage"] for record in chain] == ["a", "b"]
+    assert versions == {"torch": "1, 2"} and weights == {}
+
+
+def test_one_seed_has_no_deviation_but_an_interval() -> None:
+    config = load_config(
+        {
+            "run": "r",
+            "data": {"kind": "scenes"},
+            "backbone": {"weights": "pretrain"},
+            "detector": {"weights": "random"},
+            "segmenter": {"weights": "random"},
+        }
+    )
+    one = collect.Evaluation("masks", 1234, None, None, None, {"miou": 40.04}, {}, {}, {"miou": (38.0, 42.0)})
+    (row,) = collect.score_rows([one], config)
+    assert page.score_text(row, "miou") == "40.0" and page.interval_text(row, "miou") == "[38.0, 42.0]"
+    assert page.score_text(row, "ap") == page.NONE
+    assert page.protocol(row, config)["weights"].startswith("own images: dino, 2000 steps")
+    with pytest.raises(MaskDistillError, match="given twice"):
+        collect.score_rows([one, one], config)
