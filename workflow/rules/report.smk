@@ -24,6 +24,7 @@ rule report:
             if HAS_GROUND_TRUTH
             else []
         ),
+        weights=[path for files in WEIGHTS.values() for path in files],
         models=of_run(rules.segmenter.output.model),
         baselines=of_run(rules.baselines.output.scores) if HAS_GROUND_TRUTH else [],
         truth=rules.ground_truth.output.truth if HAS_GROUND_TRUTH else [],
@@ -57,12 +58,13 @@ rule report:
             else ""
         ),
         benchmarks=f"{RUN}/benchmarks",
-        code=code("report", "cli/report.py"),
+        code=code("report", "report/template.html.j2", "cli/report.py"),
+        weights=[f"{name}={files[0]}" for name, files in WEIGHTS.items() if files],
     message:
         "report: {output.page}"
     shell:
         "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
         " --masks {input.masks:q} --clusters {input.clusters:q} --candidates {input.candidates:q}"
         " --pseudo-labels {input.pseudo_labels:q} --predictions {input.predictions:q} {params.scores}"
-        " --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
+        " --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

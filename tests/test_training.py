@@ -1,0 +1,188 @@
+"""The shared training loop: data order, resumption, refusals, several processes, model files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.training.checkpoint import load_model, load_state, save_model, save_state
+from maskdistill.training.distributed import data_parallel, gather_batch, launch, rank_and_world
+from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, write_metrics
+from maskdistill.training.order import StepSampler
+
+
+def batches_of(**kwargs: Any) -> list[list[tuple[int, int]]]:
+    return list(StepSampler(**kwargs))
+
+
+def test_every_epoch_visits_every_image_once_and_differently() -> None:
+    visits = [item for batch in batches_of(num_images=7, batch_size=3, total_steps=7, seed=5) for item in batch]
+    epochs = [[index for index, _ in visits[start : start + 7]] for start in (0, 7, 14)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [draw for _, draw in visits] == list(range(21))
+
+
+def test_a_later_start_continues_the_same_order() -> None:
+    whole = batches_of(num_images=5, batch_size=4, total_steps=9, seed=1)
+    assert batches_of(num_images=5, batch_size=4, total_steps=9, seed=1, start_step=6) == whole[6:]
+    assert whole != batches_of(num_images=5, batch_size=4, total_steps=9, seed=2)
+
+
+def test_processes_split_each_batch() -> None:
+    whole = batches_of(num_images=10, batch_size=4, total_steps=5)
+    parts = [batches_of(num_images=10, batch_size=4, total_steps=5, rank=rank, world_size=2) for rank in (0, 1)]
+    for step, batch in enumerate(whole):
+        assert sorted(parts[0][step] + parts[1][step]) == sorted(batch)
+        assert not set(parts[0][step]) & set(parts[1][step])
+
+
+def test_impossible_orders_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        StepSampler(num_images=0, batch_size=1, total_steps=1)
+    with pytest.raises(ValueError, match="not divisible"):
+        StepSampler(num_images=4, batch_size=3, total_steps=1, world_size=2)
+
+
+class Toy(nn.Module):
+    """Batch normalisation (buffers) and dropout (random numbers) before a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(torch.dropout(self.norm(x), 0.5, self.training))
+        return out
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def run_toy(
+    state: Path, stop_at: int | None = None, nan_at: int | None = None, steps: int = 13, fingerprint: str = "f"
+) -> tuple[Toy, list[MetricRow]]:
+    torch.manual_seed(0)
+    model = Toy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    settings = LoopSettings(steps, state, fingerprint, seed=3, checkpoint_every=4, log_every=3, name="toy")
+
+    def batches(start: int) -> Iterator[Tensor]:
+        for step in range(start, steps):
+            if step == stop_at:
+                raise Interrupted
+            yield torch.from_numpy(np.random.default_rng(step).normal(size=(8, 4)).astype(np.float32))
+
+    def step_fn(step: int, batch: Tensor) -> dict[str, Tensor]:
+        loss = model(batch).square().mean()
+        return {"loss": loss * torch.nan if step == nan_at else loss, "other": loss.detach() * 2}
+
+    rows = train(settings, {"toy": model}, optimizer, batches, step_fn, lambda step: 0.1 / (1 + step))
+    return model, rows
+
+
+def test_a_killed_training_resumes_bit_for_bit(tmp_path: Path) -> None:
+    whole, whole_rows = run_toy(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_toy(tmp_path / "cut", stop_at=10)
+    assert load_state(tmp_path / "cut/state.pt", "f") is not None
+    resumed, resumed_rows = run_toy(tmp_path / "cut")
+    assert resumed_rows == whole_rows
+    assert [row["step"] for row in whole_rows] == [3, 6, 9, 12, 13]
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_rows_hold_means_since_the_last_row(tmp_path: Path) -> None:
+    every, last = run_toy(tmp_path / "a", steps=3)[1], run_toy(tmp_path / "b", steps=2)[1]
+    assert every[0]["other"] == pytest.approx(2 * every[0]["loss"])
+    assert last[0]["step"] == 2
+    assert every[0]["lr"] == pytest.approx(0.1 / 3)
+
+
+def test_nan_names_the_remedy_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match=r"toy: the loss became nan by step 6.*Lower the learning rate"):
+        run_toy(tmp_path, nan_at=5)
+    saved = load_state(tmp_path / "state.pt", "f")
+    assert saved is not None
+    assert saved[0] == 4
+    assert all(bool(torch.isfinite(value).all()) for value in saved[1]["modules"]["toy"].values())
+
+
+def test_a_state_of_other_settings_or_a_damaged_one_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    assert load_state(path, "f") is None
+    save_state(path, "f", 4, {"value": torch.ones(2)})
+    assert load_state(path, "g") is None
+    loaded = load_state(path, "f")
+    assert loaded is not None
+    assert loaded[0] == 4
+    path.write_bytes(path.read_bytes()[:-100])
+    assert load_state(path, "f") is None
+    path.write_bytes(b"")
+    assert load_state(path, "f") is None
+
+
+def test_finish_removes_the_state(tmp_path: Path) -> None:
+    settings = LoopSettings(1, tmp_path / "state", "f")
+    save_state(settings.state_dir / "state.pt", "f", 1, {})
+    finish(settings)
+    assert not settings.state_dir.exists()
+
+
+def test_metrics_are_csv(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "metrics.csv", [{"step": 2.0, "loss": 0.5}, {"step": 4.0, "loss": 0.25}])
+    assert (tmp_path / "metrics.csv").read_text() == "step,loss\n2.0,0.5\n4.0,0.25\n"
+
+
+def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
+    metadata = {name: name.upper() for name in ("provenance", "params", "num_clusters", "arch", "more")}
+    contents = set()
+    for _ in range(5):
+        save_model(tmp_path / "model.safetensors", {"b": torch.ones(2, 3), "a": torch.arange(5)}, metadata)
+        contents.add((tmp_path / "model.safetensors").read_bytes())
+    assert len(contents) == 1
+
+
+def test_a_saved_model_loads_strictly(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first, second = Toy(), Toy()
+    save_model(tmp_path / "toy.safetensors", first.state_dict(), {"arch": "toy"})
+    assert not torch.equal(first.linear.weight, second.linear.weight)
+    load_model(tmp_path / "toy.safetensors", second)
+    assert torch.equal(first.linear.weight, second.linear.weight)
+    assert not second.training
+    with pytest.raises(MaskDistillError, match=r"toy\.safetensors"):
+        load_model(tmp_path / "toy.safetensors", nn.Linear(4, 1))
+
+
+def _two_processes(folder: Path) -> None:
+    torch.set_num_threads(1)
+    rank, world = rank_and_world()
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    parallel = data_parallel(model, torch.device("cpu"))
+    inputs = torch.arange(12, dtype=torch.float32).reshape(4, 3)[rank::world]
+    gather_batch(parallel(inputs).square().flatten()).topk(2).values.mean().backward()
+    assert model.weight.grad is not None
+    torch.save(model.weight.grad, folder / f"{rank}.pt")
+    if rank == 1:
+        raise MaskDistillError("said by rank 1")
+
+
+def test_two_processes_take_the_gradient_of_the_whole_batch_and_report_errors(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match="said by rank 1"):
+        launch(_two_processes, 2, (tmp_path,), backend="gloo")
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    inputs = torch.arange(12, dtype=torch.float32).reshape(4, 3)
+    model(inputs).square().flatten().topk(2).values.mean().backward()
+    assert model.weight.grad is not None
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), model.weight.grad)
