@@ -16,6 +16,14 @@ from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, wr
 from maskdistill.training.order import StepSampler
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def batches_of(**kwargs: Any) -> list[list[tuple[int, int]]]:
     return list(StepSampler(**kwargs))
 
@@ -169,7 +177,7 @@ def _two_processes(folder: Path) -> None:
     model = nn.Linear(3, 1)
     parallel = data_parallel(model, torch.device("cpu"))
     inputs = torch.arange(12, dtype=torch.float32).reshape(4, 3)[rank::world]
-    gather_batch(parallel(inputs).square().flatten()).topk(2).values.mean().backward()
+    gather_batch(parallel(inputs).square().flatten()).topk(2).values.mean().backward()  # type: ignore[no-untyped-call]
     assert model.weight.grad is not None
     torch.save(model.weight.grad, folder / f"{rank}.pt")
     if rank == 1:

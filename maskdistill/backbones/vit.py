@@ -6,6 +6,7 @@ resampling gives other numbers for the same weights.
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -22,13 +23,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ViTArch:
-    """Shape of a vision transformer; ``image_size`` is the one its positional table was made for."""
+    """Shape of a vision transformer.
+
+    Attributes:
+        image_size: the one its positional table was made for.
+        conv_stem: patches are embedded by stride-2 3x3 convolutions instead of one linear map
+            (Xiao et al. 2021, "Early convolutions help transformers see better").
+    """
 
     patch_size: int
     embed_dim: int
     depth: int
     num_heads: int
     image_size: int = 224
+    conv_stem: bool = False
 
 
 ARCHITECTURES: dict[str, ViTArch] = {
@@ -36,7 +44,7 @@ ARCHITECTURES: dict[str, ViTArch] = {
     "vit_small_patch8": ViTArch(8, 384, 12, 6),
     "vit_base_patch16": ViTArch(16, 768, 12, 12),
     "vit_base_patch8": ViTArch(8, 768, 12, 12),
-    "vit_micro_patch8": ViTArch(8, 128, 4, 4, image_size=64),
+    "vit_micro_patch8": ViTArch(8, 128, 4, 4, image_size=64, conv_stem=True),
 }
 
 
@@ -45,7 +53,7 @@ def build_vit(arch: str, drop_path: float = 0.0) -> VisionTransformer:
     if arch not in ARCHITECTURES:
         raise MaskDistillError(f"backbone.arch {arch!r} is unknown; take one of {', '.join(ARCHITECTURES)}")
     shape = ARCHITECTURES[arch]
-    return VisionTransformer(
+    model = VisionTransformer(
         img_size=shape.image_size,
         patch_size=shape.patch_size,
         embed_dim=shape.embed_dim,
@@ -56,6 +64,20 @@ def build_vit(arch: str, drop_path: float = 0.0) -> VisionTransformer:
         dynamic_img_size=True,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
+    if shape.conv_stem:
+        model.patch_embed.proj = _conv_stem(shape)  # type: ignore[assignment]
+    return model
+
+
+def _conv_stem(shape: ViTArch) -> nn.Sequential:
+    """3x3 stride-2 convolutions down to one position a patch, then a 1x1 to ``embed_dim``."""
+    halvings = shape.patch_size.bit_length() - 1
+    widths = [3, *(shape.embed_dim // 2**i for i in range(halvings - 1, -1, -1))]
+    layers: list[nn.Module] = []
+    for wide_in, wide_out in pairwise(widths):
+        layers += [nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(wide_out)]
+        layers += [nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(shape.embed_dim, shape.embed_dim, 1))
 
 
 def load_vit(arch: str, weights: str) -> VisionTransformer:

@@ -5,7 +5,7 @@ one from the other; what sets an object off is its outline, its shading and its 
 function of ``(seed, index, size, difficulty)`` alone.
 
 The difficulty knob, 0 to 1, scales together: how closely an object's colours follow the background's
-(camouflage), contrast and clutter of the background, occlusion between objects, the range of lighting,
+(camouflage), contrast, pattern and clutter of the background, occlusion between objects, the range of lighting,
 sensor noise, and how little a category says about its texture (0: mostly its own kind, 1: any).
 """
 
@@ -106,7 +106,8 @@ def _background(rng: np.random.Generator, height: int, width: int, difficulty: f
         first, second = _color(rng), _color(rng)
         second = first + (second - first) * contrast
         period = rng.uniform(0.06, 0.25) * min(height, width)
-        pattern = texture(rng, str(rng.choice(TEXTURES)), height, width, period)
+        kind = str(rng.choice(TEXTURES if rng.random() < 0.2 + 0.8 * difficulty else ("plain", "noise")))
+        pattern = texture(rng, kind, height, width, period)
         pattern = 0.7 * pattern + 0.3 * smooth_noise(rng, height, width, 4)
         return np.asarray(first + (second - first) * pattern[..., None], np.float32)
 

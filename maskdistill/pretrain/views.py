@@ -1,7 +1,6 @@
 """Views that self-supervised training compares. No label and no mask enters here."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +65,13 @@ class ViewDataset(Dataset[Views]):
                 photometric(0.5, 0.0, config.photometric),
             ]
         )
+        self.pairs: dict[int, tuple[Tensor, Tensor]] = {}
 
-        self.pair = lru_cache(config.exchange_pairs)(self._render)
+    def pair(self, number: int) -> tuple[Tensor, Tensor]:
+        """Generated pair ``number``, below ``exchange_pairs``: rendered once, then kept."""
+        if number not in self.pairs:
+            self.pairs[number] = self._render(number)
+        return self.pairs[number]
 
     def _render(self, number: int) -> tuple[Tensor, Tensor]:
         config = self.config

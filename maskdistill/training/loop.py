@@ -101,7 +101,7 @@ def train(
         save_now = done % settings.checkpoint_every == 0
         if (log_now or save_now) and not torch.isfinite(sums["loss"]):
             raise MaskDistillError(
-                f"{settings.name}: the loss became {float(losses['loss'])} by step {done}; the last good state is "
+                f"{settings.name}: the loss became {losses['loss'].item()} by step {done}; the last good state is "
                 f"kept in {settings.state_dir}. Lower the learning rate (lr) and run again."
             )
         optimizer.step()
