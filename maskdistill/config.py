@@ -74,11 +74,13 @@ class PretrainConfig(Section):
 
     objective: Literal["dino", "contrast"] = Field(
         "dino",
-        description="dino: self-distillation (Caron et al. 2021); contrast: NT-Xent between two views (SimCLR, Chen et al. 2020)",
+        description="dino: self-distillation (Caron et al. 2021); "
+        "contrast: NT-Xent between two views (SimCLR, Chen et al. 2020)",
     )
     exchange_share: Fraction = Field(
         0.0,
-        description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two backgrounds; the rest are two augmentations of one picture",
+        description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two "
+        "backgrounds; the rest are two augmentations of one picture",
     )
     exchange_pairs: Positive = Field(
         30_000, description="different generated pairs; rendered once, then kept in memory"
@@ -102,7 +104,9 @@ class PretrainConfig(Section):
     out_dim: Positive = Field(4096, description="prototypes (dino)")
     projection_dim: Positive = Field(256, description="projection size (contrast) or bottleneck (dino)")
     hidden_dim: Positive = Field(1024, description="hidden size of the projection head")
-    patch_keep: float = Field(1.0, gt=0, le=1, description="share of a ViT's patches that training sees (FLIP, Li 2023)")
+    patch_keep: float = Field(
+        1.0, gt=0, le=1, description="share of a ViT's patches that training sees (FLIP, Li 2023)"
+    )
     drop_path: Fraction = Field(0.1, description="stochastic depth rate of the student ViT")
     workers: int = Field(2, ge=0, description="data loading processes")
     checkpoint_every: Positive = Field(200, description="steps between resumable checkpoints")

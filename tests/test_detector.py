@@ -78,7 +78,7 @@ def fresh(settings: DetectorConfig) -> nn.Module:
 
 
 def fit(examples: list[Example], state: Path, settings: DetectorConfig) -> tuple[nn.Module, list[MetricRow]]:
-    loop = LoopSettings(settings.iters, state, "f", checkpoint_every=2, log_every=2)
+    loop = LoopSettings(settings.iters, state, "f", checkpoint_every=settings.checkpoint_every, log_every=2)
     return train_detector(fresh(settings), AnnotatedImages(examples, 0.5, 7), settings, loop, CPU)
 
 
@@ -219,7 +219,7 @@ class Interrupted(Exception):
 def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = config(iters=5, batch_size=2, min_size_train=[48, 64])
+    settings = config(iters=5, batch_size=2, min_size_train=[48, 64], checkpoint_every=2)
     whole, rows = fit(examples, tmp_path / "whole", settings)
 
     def cut(*args: Any) -> Iterator[Batch]:
@@ -232,6 +232,7 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
         patched.setattr(detector_train, "detector_batches", cut)
         with pytest.raises(Interrupted):
             fit(examples, tmp_path / "cut", settings)
+    assert (tmp_path / "cut/state.pt").exists()
     resumed, resumed_rows = fit(examples, tmp_path / "cut", settings)
     assert resumed_rows == rows
     for key, value in whole.state_dict().items():

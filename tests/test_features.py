@@ -337,7 +337,7 @@ def test_features_of_a_shard(made: Run) -> None:
 
 
 @pytest.mark.parametrize("params", [{}, {"workers": 2}, {"batch_size": 2}])
-def test_features_again_give_equal_results(made: Run, params: dict[str, int]) -> None:
+def test_features_again_give_equal_results(made: Run, params: dict[str, Any]) -> None:
     assert made.features("again.h5", **params) == 0
     if "batch_size" not in params:  # which may change the last bit
         assert (made.folder / "again.h5").read_bytes() == (made.folder / "f.h5").read_bytes()

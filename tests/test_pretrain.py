@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -251,9 +251,10 @@ def test_the_teacher_is_a_moving_average(momentum: float) -> None:
 def test_decay_spares_biases_norms_tokens_and_positions(objective: str, arch: str) -> None:
     student = noisy_pair(objective, arch).student
     groups = parameter_groups(student, 0.3)
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    members: list[list[Tensor]] = [cast(list[Tensor], group["params"]) for group in groups]
+    decay = {id(p): group["weight_decay"] for group, found in zip(groups, members, strict=True) for p in found}
     trainable = {name: p for name, p in student.named_parameters() if p.requires_grad}
-    assert len(decay) == len(trainable) == sum(len(group["params"]) for group in groups)  # type: ignore[arg-type]
+    assert len(decay) == len(trainable) == sum(map(len, members))
     for name, parameter in trainable.items():
         spared = parameter.ndim == 1 or "pos_embed" in name or "cls_token" in name
         assert decay[id(parameter)] == (0.0 if spared else 0.3), name

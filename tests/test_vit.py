@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -28,7 +27,7 @@ def quiet() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def noisy(arch: str = MICRO) -> VisionTransformer:
+def noisy(arch: str = MICRO) -> Any:
     """A network whose every parameter is noise: a forgotten bias or position shows."""
     model = vit.load_vit(arch, "random")
     generator = torch.Generator().manual_seed(3)
@@ -147,7 +146,7 @@ def test_cls_feature_at_the_base_size_is_that_of_timm(arch: str) -> None:
 
 def test_the_layout_is_dinos() -> None:
     """ViT-S/16: 384 wide, 12 blocks, 6 heads of 64, MLP ratio 4, qkv bias, LayerNorm eps 1e-6, 14 x 14 positions."""
-    model = vit.build_vit("vit_small_patch16")
+    model: Any = vit.build_vit("vit_small_patch16")
     state = model.state_dict()
     assert state["pos_embed"].shape == (1, 197, 384) and state["patch_embed.proj.weight"].shape == (384, 3, 16, 16)
     assert state["blocks.11.attn.qkv.bias"].shape == (1152,) and "blocks.12.norm1.weight" not in state

@@ -29,7 +29,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise MaskDistillError(
-            f"weights file {path}: no such file. Give the path of a checkpoint, or 'pretrain' to train one on your images"
+            f"weights file {path}: no such file; give the path of a checkpoint,"
+            " or 'pretrain' to train one on your images"
         )
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)

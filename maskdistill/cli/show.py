@@ -35,5 +35,5 @@ def table(summary: dict[str, Any]) -> list[str]:
     lines = [f"{'':14s}" + "".join(f"{name:>16s}" for name in COLUMNS)]
     for stage, scores in rows.items():
         cells = (scores.get(name) for name in COLUMNS)
-        lines.append(f"{stage:14s}" + "".join("%16s" % ("-" if cell is None else f"{cell:.1f}") for cell in cells))
+        lines.append(f"{stage:14s}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>16s}" for cell in cells))
     return lines

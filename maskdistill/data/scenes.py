@@ -129,17 +129,18 @@ def _outline(
 ) -> tuple[FloatImage, FloatImage]:
     """Coverage in [0, 1] and tone of one placed object, float32 (H, W) each."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    cover, tone = np.zeros(hw, np.uint8), np.ones(hw, np.float32)
+    cover: npt.NDArray[np.uint8] = np.zeros(hw, np.uint8)
+    tone: FloatImage = np.ones(hw, np.float32)
     for part in spec.parts:
         points = part.polygon * ((-1, 1) if mirror else (1, 1)) @ turn.T * radius + center
         drawn = np.zeros(hw, np.uint8)
         cv2.fillPoly(drawn, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         if part.hole:
-            cover = np.minimum(cover, 255 - drawn)
+            np.minimum(cover, 255 - drawn, out=cover)
         else:
-            cover = np.maximum(cover, drawn)
+            np.maximum(cover, drawn, out=cover)
             tone[drawn > 127] = part.tone
-    return cover.astype(np.float32) / 255, tone
+    return np.asarray(cover, np.float32) / 255, tone
 
 
 def _shade(cover: FloatImage, radius: float, light: npt.NDArray[np.float64]) -> FloatImage:
@@ -247,12 +248,9 @@ def _paint(
 ) -> None:
     """Draw one object and its shadow into ``canvas``, the object's window of the picture."""
     radius, cover = placed.radius, placed.cover
-    pattern = texture(
-        np.random.default_rng(spec.texture_seed),
-        spec.texture,
-        *cover.shape,
-        spec.period * 2 * radius,
-    )
+    look = np.random.default_rng(spec.texture_seed)
+    height, width = cover.shape
+    pattern = texture(look, spec.texture, height, width, spec.period * 2 * radius)
     nearby = palette[rng.integers(len(palette), size=2)]
     colors = spec.colors + (nearby - spec.colors) * np.float32(rng.uniform(0, 0.7 * difficulty))
     surface = colors[0] + (colors[1] - colors[0]) * pattern[..., None]

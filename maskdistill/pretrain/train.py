@@ -20,7 +20,6 @@ from maskdistill.training.distributed import data_parallel, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, train
 from maskdistill.training.order import StepSampler
 
-
 PROBE_VIEWS = 32
 
 
