@@ -101,7 +101,7 @@ def test_masks_lie_where_the_objects_are(monkeypatch: pytest.MonkeyPatch) -> Non
         scene = generate_scene(0, index, 96, 0.0)
         red, middle, blue = scene.image.astype(float).transpose(2, 0, 1)
         changed = np.abs(red / middle - 0.25) + np.abs(blue / middle - 0.25) > 0.03
-        inside = scene.masks.any(axis=0)
+        inside = np.asarray(scene.masks.any(axis=0))
         core = ~grown(~inside)
         around = grown(inside)
         assert changed[core].mean() > 0.98

@@ -307,7 +307,7 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
 
 
 def test_a_batch_of_one_is_refused(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(MaskDistillError, match="batch_size 1.*at least 2"):
+    with pytest.raises(MaskDistillError, match=r"batch_size 1.*at least 2"):
         fit(run_folder, tmp_path, config(batch_size=1))
 
 

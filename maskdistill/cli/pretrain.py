@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", action="append", default=[], help="images to train on; may be repeated")
     parser.add_argument("--output", required=True, help="weights (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of losses and diagnostics")
+    parser.add_argument("--init", metavar="WEIGHTS", help="start the encoder from an earlier pretraining's weights")
     parser.add_argument("--state", help="folder of the resumable state (default: beside the output)")
     add_common(parser, device=True)
 
@@ -55,6 +56,8 @@ def _train(args: argparse.Namespace) -> None:
         raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
     params = {"arch": args.arch, **config.model_dump()}
     inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
+    if args.init:
+        inputs["init"] = args.init
     provenance = make_provenance("pretrain", params, inputs)
     output = Path(args.output)
     settings = LoopSettings(
@@ -67,7 +70,7 @@ def _train(args: argparse.Namespace) -> None:
         rank=rank,
         name="pretrain",
     )
-    model, rows = pretrain(args.arch, files, config, settings, device)
+    model, rows = pretrain(args.arch, files, config, settings, device, args.init)
     if rank == 0:
         metadata = {"arch": args.arch, "provenance": json.dumps(provenance, sort_keys=True)}
         save_weights(model.teacher.encoder.backbone.state_dict(), output, metadata)

@@ -140,7 +140,7 @@ def _outline(
         else:
             np.maximum(cover, drawn, out=cover)
             tone[drawn > 127] = part.tone
-    return np.asarray(cover, np.float32) / 255, tone
+    return np.divide(cover, 255, dtype=np.float32), tone
 
 
 def _shade(cover: FloatImage, radius: float, light: npt.NDArray[np.float64]) -> FloatImage:
@@ -197,12 +197,16 @@ def render(
     height: int,
     width: int,
     difficulty: float,
+    spacing: float = 0.05,
 ) -> Scene:
     """Place, light and photograph ``objects`` over a fresh background.
 
     Two calls with the same objects and different generators give two views that share the
     individuals and nothing else: not the place, size, pose, order, background or light.
     An object for which no free place is found is left out.
+
+    Args:
+        spacing: distance that objects which do not overlap keep, as a share of the shortest side.
     """
     image = _background(rng, height, width, difficulty)
     palette = image.reshape(-1, 3)
@@ -217,7 +221,7 @@ def render(
     owner = np.zeros((height, width), np.uint8)
     labels: list[int] = []
     crowd = 1.0 if len(objects) < 3 else 0.85
-    gap = max(1, round(0.05 * min(height, width)))
+    gap = max(1, round(spacing * min(height, width)))
     for spec in objects:
         overlap = rng.uniform(0, 0.3) if rng.random() < 0.4 * difficulty else 0.0
         taken = (owner > 0).astype(np.uint8)
@@ -291,7 +295,7 @@ def generate_scene(seed: int, index: int, size: int = 128, difficulty: float = 0
     long = size * 5 // 4
     height, width = [(size, size), (size, long), (long, size)][int(rng.integers(3))]
     while True:
-        scene = render(rng, make_objects(rng, difficulty), height, width, difficulty)
+        scene = render(rng, make_objects(rng, difficulty), height, width, difficulty, spacing=0.08)
         if len(scene.labels):
             return scene
 

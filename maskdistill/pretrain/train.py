@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from maskdistill import masks
 from maskdistill.backbones import vit
+from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
@@ -114,7 +115,12 @@ def mask_diagnostics(encoder: Encoder, probe: Tensor) -> dict[str, float]:
 
 
 def pretrain(
-    arch: str, files: Sequence[str | Path], config: PretrainConfig, settings: LoopSettings, device: torch.device
+    arch: str,
+    files: Sequence[str | Path],
+    config: PretrainConfig,
+    settings: LoopSettings,
+    device: torch.device,
+    init: str | Path | None = None,
 ) -> tuple[Pretraining, list[MetricRow]]:
     """Train a backbone without labels.
 
@@ -122,12 +128,17 @@ def pretrain(
         arch: ViT or ResNet name.
         files: photographs (may be empty when ``config.exchange_share`` is 1).
         settings: of the loop; ``total_steps`` equals ``config.steps``.
+        init: weights of an earlier pretraining to start the encoder from.
 
     Returns:
         The trained pair (the teacher's encoder is the one to keep) and the metric rows.
     """
     torch.manual_seed(config.seed)
-    model = Pretraining(arch, config).to(device)
+    model = Pretraining(arch, config)
+    if init is not None:
+        for branch in (model.student, model.teacher):
+            strict_load(branch.encoder.backbone, read_state_dict(init), init)
+    model = model.to(device)
     student = data_parallel(model.student, device)
     peak = config.lr * config.batch_size / 256
     optimizer = torch.optim.AdamW(parameter_groups(model.student, config.weight_decay), lr=peak)

@@ -17,18 +17,19 @@ from maskdistill.data.scenes import view_pair
 Views = list[Tensor]
 
 
-def photometric(blur: float, solarize: float, strength: float) -> v2.Transform:
+def photometric(blur: float, solarize: float, config: PretrainConfig) -> v2.Transform:
     """Colour augmentation of one view (Grill et al. 2020, table 6; DINO's too).
 
     Args:
-        blur, solarize: probabilities.
-        strength: 0 to 1 scales the jitter and all probabilities but the jitter's; 1 is the published setting.
+        blur, solarize: probabilities at strength 1.
+        config: ``photometric`` scales brightness, contrast, saturation, blur and solarisation.
     """
-    jitter = v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.2 * strength, 0.1 * strength)
+    strength = config.photometric
+    jitter = v2.ColorJitter(0.4 * strength, 0.4 * strength, 0.2 * strength, config.hue)
     return v2.Compose(
         [
             v2.RandomApply([jitter], p=0.8),
-            v2.RandomGrayscale(p=0.2 * strength),
+            v2.RandomGrayscale(p=config.grayscale),
             v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=blur * strength),
             v2.RandomSolarize(threshold=128, p=solarize * strength),
         ]
@@ -55,14 +56,12 @@ class ViewDataset(Dataset[Views]):
         crop = (config.min_crop, 1.0)
         self.crop = v2.RandomResizedCrop(config.size, scale=crop, interpolation=bicubic, antialias=True)
         self.flip = v2.RandomHorizontalFlip()
-        self.first, self.second = (
-            photometric(blur, solarize, config.photometric) for blur, solarize in ((0.5, 0.0), (0.1, 0.2))
-        )
+        self.first, self.second = (photometric(blur, solarize, config) for blur, solarize in ((0.5, 0.0), (0.1, 0.2)))
         self.local = v2.Compose(
             [
                 v2.RandomResizedCrop(config.local_size, (0.1, config.min_crop), interpolation=bicubic, antialias=True),
                 v2.RandomHorizontalFlip(),
-                photometric(0.5, 0.0, config.photometric),
+                photometric(0.5, 0.0, config),
             ]
         )
         self.pairs: dict[int, tuple[Tensor, Tensor]] = {}
