@@ -1,5 +1,8 @@
 """A copy of the project in a temporary folder, and a miniature run of the whole workflow in it."""
 
+from __future__ import annotations
+
+import html
 import json
 import os
 import re
@@ -79,35 +82,48 @@ class Project:
 
     def planned(self) -> set[str]:
         """Names of the rules that a dry run lists."""
-        return {job.rule for job in parse_jobs(self.snakemake("--dry-run"))} - {"all"}
+        text = self.snakemake("--dry-run")
+        table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", text, re.M | re.S)
+        assert table or "Nothing to be done" in text, text
+        return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()
+
+    def rules(self) -> dict[str, Rule]:
+        """The rules of the whole DAG, whatever is up to date."""
+        return parse_filegraph(self.snakemake("--forceall", "--filegraph"))
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job of a dry run."""
+class Rule:
+    """One rule of a DAG: its files and the rules that make its inputs."""
 
-    rule: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    parents: frozenset[str]
 
 
-def parse_jobs(text: str) -> list[Job]:
-    """Jobs in the text of ``snakemake --dry-run --printshellcmds`` without ``message`` shortcuts."""
-    jobs = []
-    for block in re.split(r"\n(?=(?:local)?rule \w+:\n)", "\n" + text):
-        head = re.match(r"\n?(?:local)?rule (\w+):\n", block)
-        if head:
-            jobs.append(Job(head[1], _files(block, "input"), _files(block, "output")))
-    return jobs
+def parse_filegraph(text: str) -> dict[str, Rule]:
+    """Rules in the output of ``snakemake --filegraph``."""
+    names: dict[str, str] = {}
+    files: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for number, label in re.findall(r"^(\d+) \[ shape=none.*?label=<(.*?)>\]$", text, re.M | re.S):
+        name = re.search(r'point-size="18">(\w+)<', label)
+        assert name, label
+        inputs, _, outputs = label.partition("output &rarr;")
+        names[number] = name[1]
+        files[number] = (_monospace(inputs), _monospace(outputs))
+    parents: dict[str, set[str]] = {number: set() for number in names}
+    for source, target in re.findall(r"^\s*(\d+) -> (\d+)", text, re.M):
+        parents[target].add(names[source])
+    return {names[n]: Rule(*files[n], frozenset(parents[n])) for n in names}
 
 
-def _files(block: str, field: str) -> tuple[str, ...]:
-    found = re.search(rf"^    {field}: (.*)$", block, re.M)
-    return tuple(found[1].split(", ")) if found else ()
+def _monospace(label: str) -> tuple[str, ...]:
+    return tuple(html.unescape(name) for name in re.findall(r'face="monospace">(.*?)</font>', label))
 
 
 def make_project(folder: Path, **sections: Any) -> Project:
     """Copy the project's code and write the miniature configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
         ignore = shutil.ignore_patterns("__pycache__")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dag_project import Job, Project, make_project, parse_jobs
+from dag_project import Rule, make_project
 from PIL import Image
 
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all"}
@@ -13,17 +13,15 @@ TRAINED = ("model.safetensors", "annotations.json", "clusters.json", "/masks/sha
            "/pseudo_labels/shard-", "/predictions/shard-", "/pretrain/", "/features/shard-")  # fmt: skip
 
 
-def ancestors(jobs: list[Job], path: str) -> set[str]:
-    """All files that ``path`` is made from, directly or not."""
-    maker = {output: job for job in jobs for output in job.outputs}
+def ancestors(rules: dict[str, Rule], name: str) -> set[str]:
+    """The rule itself and all rules that its products are made by, directly or not."""
     found: set[str] = set()
-    waiting = [path]
+    waiting = [name]
     while waiting:
-        job = maker.get(waiting.pop())
-        for name in job.inputs if job else ():
-            if name not in found:
-                found.add(name)
-                waiting.append(name)
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting.extend(rules[current].parents)
     return found
 
 
@@ -31,29 +29,29 @@ def is_ground_truth(path: str) -> bool:
     return "groundtruth" in path or path.endswith("instances.json")
 
 
-def dag(project: Project) -> list[Job]:
-    return parse_jobs(project.snakemake("--dry-run", "--forceall"))
+def readers(rules: dict[str, Rule]) -> set[str]:
+    """Rules with a ground-truth file among their inputs."""
+    return {name for name, rule in rules.items() if any(map(is_ground_truth, rule.inputs))}
 
 
-def check(jobs: list[Job]) -> None:
-    products = [name for job in jobs for name in job.outputs if any(part in name for part in TRAINED)]
-    assert len(products) >= 15
-    for product in products:
-        assert [name for name in ancestors(jobs, product) if is_ground_truth(name)] == [], product
-    assert {job.rule for job in jobs if any(map(is_ground_truth, job.inputs))} <= READERS
+def check(rules: dict[str, Rule]) -> None:
+    trained = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
+    assert trained >= {"masks", "clusters", "annotations", "detector", "pseudo_labels", "segmenter"}
+    for name in trained:
+        assert ancestors(rules, name) & (readers(rules) | {"ground_truth"}) == set(), name
+    assert readers(rules) <= READERS
 
 
 def test_scenes(tmp_path: Path) -> None:
-    jobs = dag(make_project(tmp_path))
-    check(jobs)
-    assert any(is_ground_truth(name) for job in jobs for name in job.inputs), "evaluation must read ground truth"
+    rules = make_project(tmp_path).rules()
+    check(rules)
+    assert readers(rules) >= {"evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines"}
 
 
 def test_pretraining_on_the_runs_own_images(tmp_path: Path) -> None:
-    project = make_project(tmp_path, backbone={"arch": "vit_micro_patch8", "weights": "pretrain"})
-    jobs = dag(project)
-    check(jobs)
-    assert any(job.rule == "pretrain" for job in jobs)
+    rules = make_project(tmp_path, backbone={"arch": "vit_micro_patch8", "weights": "pretrain"}).rules()
+    check(rules)
+    assert "pretrain" in ancestors(rules, "features")
 
 
 def test_coco(tmp_path: Path) -> None:
@@ -64,16 +62,14 @@ def test_coco(tmp_path: Path) -> None:
     truth = tmp_path / "instances.json"
     truth.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     data = {"kind": "coco", "images": str(pictures), "annotations": str(truth)}
-    jobs = dag(make_project(tmp_path / "project", data=data))
-    check(jobs)
-    assert [job.rule for job in jobs if str(truth) in job.inputs] == ["ground_truth"]
+    rules = make_project(tmp_path / "project", data=data).rules()
+    check(rules)
+    assert [name for name, rule in rules.items() if str(truth) in rule.inputs] == ["ground_truth"]
 
 
-def test_the_walk_notices_a_leak() -> None:
-    leak = [
-        Job("ground_truth", (), ("data/groundtruth",)),
-        Job("detector", ("data/groundtruth",), ("detector/model.safetensors",)),
-    ]
+def test_the_walk_notices_a_leak(tmp_path: Path) -> None:
+    rules = make_project(tmp_path).rules()
+    leaking = rules["clusters"]
+    rules["clusters"] = Rule((*leaking.inputs, "data/groundtruth"), leaking.outputs, leaking.parents)
     with pytest.raises(AssertionError):
-        check(leak * 8)
-    assert ancestors(leak, "detector/model.safetensors") == {"data/groundtruth"}
+        check(rules)
