@@ -148,6 +148,9 @@ class ClustersConfig(Section):
     num_clusters: Positive = Field(20, description="K; background is not a cluster")
     input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
     short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
+    backbone: BackboneConfig | None = Field(
+        None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"
+    )
     whiten: Literal["std", "none"] = Field("std", description="divide columns by their standard deviation")
     l2: bool = Field(True, description="L2-normalise rows")
     niter: Positive = Field(20, description="K-means iterations")

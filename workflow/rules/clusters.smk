@@ -5,7 +5,7 @@ rule embeddings:
     input:
         manifest=rules.manifest.output.manifest,
         masks=rules.masks.output.shard,
-        weights=WEIGHTS["backbone"],
+        weights=WEIGHTS["clusters"],
     output:
         shard=f"{TOPK}/embeddings/shard-{{shard}}.h5",
     log:
@@ -23,8 +23,8 @@ rule embeddings:
         settings=canonical_json(
             {"input": CONFIG.clusters.input, "short_side": CONFIG.clusters.short_side}
         ),
-        arch=CONFIG.backbone.arch,
-        weights=weights_option("backbone"),
+        arch=NETWORKS["clusters"].arch,
+        weights=weights_option("clusters"),
         code=code(
             "features.py",
             "store.py",

@@ -87,7 +87,8 @@ def weights_input(stage, path):
     if path == "random":
         return []
     if path == "pretrain":
-        return [f"{RUN}/pretrain/{stage}.safetensors"]
+        shared = stage == "clusters" and CONFIG.clusters.backbone is None
+        return [f"{RUN}/pretrain/{'backbone' if shared else stage}.safetensors"]
     if not Path(path).is_file():
         raise WorkflowError(
             f"{stage}.weights: {path}: no such file. Fetch the checkpoint (README, 'What needs which download'), "
@@ -96,9 +97,14 @@ def weights_input(stage, path):
     return [path]
 
 
+NETWORKS = {
+    "backbone": CONFIG.backbone,
+    "clusters": CONFIG.clusters.backbone or CONFIG.backbone,
+    "detector": CONFIG.detector,
+    "segmenter": CONFIG.segmenter,
+}
 WEIGHTS = {
-    name: weights_input(name, getattr(CONFIG, name).weights)
-    for name in ("backbone", "detector", "segmenter")
+    name: weights_input(name, network.weights) for name, network in NETWORKS.items()
 }
 
 

@@ -12,7 +12,7 @@ rule pretrain:
     benchmark:
         f"{RUN}/benchmarks/pretrain/{{stage}}.tsv"
     wildcard_constraints:
-        stage="backbone|detector|segmenter",
+        stage="|".join(NETWORKS),
     conda:
         "../../envs/maskdistill.yaml"
     threads: 8
@@ -22,7 +22,7 @@ rule pretrain:
         runtime=2880,
     params:
         settings=section("pretrain"),
-        arch=lambda wildcards: getattr(CONFIG, wildcards.stage).arch,
+        arch=lambda wildcards: NETWORKS[wildcards.stage].arch,
         state=f"{RUN}/pretrain/{{stage}}.state",
         code=code(
             "pretrain",

@@ -2,7 +2,9 @@
 
 FIRST = {"seed": CONFIG.seeds[:1]}
 PRETRAINED = [
-    stage for stage in WEIGHTS if getattr(CONFIG, stage).weights == "pretrain"
+    stage
+    for stage, files in WEIGHTS.items()
+    if files == [f"{RUN}/pretrain/{stage}.safetensors"]
 ]
 
 
