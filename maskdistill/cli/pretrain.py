@@ -57,6 +57,8 @@ def _train(args: argparse.Namespace) -> None:
     params = {"arch": args.arch, **config.model_dump()}
     inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
     if args.init:
+        if not Path(args.init).is_file():
+            raise MaskDistillError(f"--init {args.init}: no such file; give weights of an earlier pretraining")
         inputs["init"] = args.init
     provenance = make_provenance("pretrain", params, inputs)
     output = Path(args.output)
