@@ -26,7 +26,7 @@ def test_unknown_key(tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     data = {"kind": "folder", "root": str(tmp_path / "empty")}
-    assert "no images" in message(make_project(tmp_path / "project", data=data))
+    assert "data.root: no picture" in message(make_project(tmp_path / "project", data=data))
 
 
 def test_more_clusters_than_masks(finished: Project, editable: Project) -> None:
