@@ -26,4 +26,4 @@ test: $(STAMP)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest
+	$(BIN)/pytest tests/test_*.py tests/dag
