@@ -24,7 +24,7 @@ rule embeddings:
             {"input": CONFIG.clusters.input, "short_side": CONFIG.clusters.short_side}
         ),
         arch=NETWORKS["clusters"].arch,
-        weights=weights_option("clusters"),
+        weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         code=code(
             "features.py",
             "store.py",

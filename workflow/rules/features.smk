@@ -21,7 +21,7 @@ rule features:
     params:
         settings=section("features"),
         arch=CONFIG.backbone.arch,
-        weights=weights_option("backbone"),
+        weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         number=lambda wildcards: int(wildcards.shard),
         code=code("features.py", "store.py", "backbones/vit.py", "cli/features.py"),
     message:
