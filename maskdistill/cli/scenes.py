@@ -5,7 +5,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import cv2
 from PIL import Image
 
 from maskdistill.cli.common import add_common, start
@@ -33,6 +32,5 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _write(folder: Path, config: ScenesData, index: int) -> None:
-    cv2.setNumThreads(1)
     scene = generate_scene(config.seed, index, config.size, config.difficulty)
     Image.fromarray(scene.image).save(folder / f"scene-{index:05d}.jpg", quality=92)

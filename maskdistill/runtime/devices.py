@@ -1,6 +1,6 @@
 """Which device a stage computes on, and how many threads it may use.
 
-torch and OpenCV take seconds to load, so they are touched here only where a stage uses them.
+torch takes seconds to load, so it is touched here only where a stage uses it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """Limit the libraries that are loaded (torch, OpenCV) to the granted number of threads, at least 1."""
+    """Limit OpenMP and, where it is loaded, torch to the granted number of threads, at least 1."""
     threads = max(1, threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(threads)
 
 
 def single_thread(worker: int) -> None:
