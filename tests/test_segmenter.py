@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from PIL import Image
 from torch import Tensor
 

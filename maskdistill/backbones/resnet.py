@@ -10,7 +10,7 @@ from typing import Any
 import timm.models.resnet as timm_resnet
 import torch
 import torch.nn.functional as F
-import torchvision.models  # type: ignore[import-untyped]
+import torchvision.models
 from torch import Tensor, nn
 
 from maskdistill.backbones.weights import read_state_dict

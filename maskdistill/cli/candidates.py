@@ -8,7 +8,7 @@ import argparse
 import logging
 from typing import Any
 
-from torchvision.transforms.functional import pil_to_tensor  # type: ignore[import-untyped]
+from torchvision.transforms.functional import pil_to_tensor
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.functional import pil_to_tensor  # type: ignore[import-untyped]
+from torchvision.transforms.functional import pil_to_tensor
 
 from maskdistill import rle
 from maskdistill.data.images import load_rgb

@@ -4,15 +4,15 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor  # type: ignore[import-untyped]
-from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor  # type: ignore[import-untyped]
-from torchvision.models.detection.roi_heads import (  # type: ignore[import-untyped]
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import (
     RoIHeads,
     fastrcnn_loss,
     maskrcnn_inference,
     maskrcnn_loss,
 )
-from torchvision.ops import RoIAlign  # type: ignore[import-untyped]
+from torchvision.ops import RoIAlign
 
 from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig

@@ -3,10 +3,10 @@
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator  # type: ignore[import-untyped]
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN  # type: ignore[import-untyped]
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead  # type: ignore[import-untyped]
-from torchvision.models.detection.transform import GeneralizedRCNNTransform  # type: ignore[import-untyped]
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages, mixed_precision
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD

@@ -2,7 +2,7 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP  # type: ignore[import-untyped]
+from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages
 from maskdistill.config import SegmenterConfig

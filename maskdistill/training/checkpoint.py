@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import Tensor, nn
 
-from maskdistill.backbones.weights import read_metadata, read_state_dict, strict_load
+from maskdistill.backbones.weights import read_metadata, read_state_dict, save_weights, strict_load
 from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json, sha256_text
@@ -68,20 +68,8 @@ def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:
 
 
 def save_model(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata as ``.safetensors``, atomically; equal content gives equal bytes.
-
-    The library writes the metadata in arbitrary order; here the header is written anew, sorted.
-    """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = safetensors.torch.save(state, dict(metadata))
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.write(memoryview(content)[8 + length :])
+    """Write a trained model as ``.safetensors`` in full precision, atomically; equal content gives equal bytes."""
+    save_weights(tensors, path, metadata, torch.float32)
 
 
 def describe_model(
