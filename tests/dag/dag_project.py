@@ -59,7 +59,8 @@ class Project:
         """Write config/mini.yaml: the miniature with some sections merged over it."""
         config = json.loads(json.dumps(MINIATURE))
         for name, value in sections.items():
-            config[name] = {**config[name], **value} if isinstance(value, dict) and "kind" not in value else value
+            merge = isinstance(value, dict) and "kind" not in value
+            config[name] = config.get(name, {}) | value if merge else value
         (self.folder / "config/mini.yaml").write_text(yaml.safe_dump(config))
 
     def command(self, *options: str) -> list[str]:
