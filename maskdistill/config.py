@@ -128,7 +128,7 @@ class FeaturesConfig(Section):
 class AffinityConfig(Section):
     """The affinity graph between patches [P §3.2 Eq. 1]."""
 
-    center: bool = Field(False, description="subtract the image's mean key first; on for 'self' weights")
+    center: bool = Field(False, description="subtract the image's mean key first")
 
 
 class MasksConfig(Section):

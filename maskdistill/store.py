@@ -1,10 +1,10 @@
 """HDF5 shards of features and embeddings: ragged images laid end to end (CSR), provenance inside.
 
 No time stamps are stored and every dataset is one contiguous block, so equal features give equal bytes,
-in whatever order they were put. Keys are not compressed: on real keys gzip and lzf save under a tenth of the size.
+in whatever order they were put. Keys are not compressed: on photographs and the
+shipped network gzip (level 4) saves 8 % of their size and lzf nothing.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,12 +94,6 @@ def read_features(file: h5py.File) -> Iterator[tuple[int, str, ImageFeatures]]:
                 resized_hw=(int(file["resized_hw"][i][0]), int(file["resized_hw"][i][1])),
             ),
         )
-
-
-def provenance_of(file: h5py.File) -> dict[str, Any]:
-    """Provenance record stored in an open shard."""
-    record: dict[str, Any] = json.loads(file.attrs["provenance"])
-    return record
 
 
 def write_embeddings(

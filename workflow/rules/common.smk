@@ -78,8 +78,11 @@ def section(name, **values):
 
 
 def code(*modules):
-    """Hash of the modules that shape a stage's result: an edit of one reruns the stage, a touch does not."""
-    return code_hash(*modules, "config.py", "runtime/files.py")
+    """Hash of the modules that shape a stage's result: an edit of one reruns the stage, a touch does not.
+
+    The settings themselves are params, so the text of config.py is not among them.
+    """
+    return code_hash(*modules)
 
 
 def weights_input(stage, path):
