@@ -11,7 +11,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from maskdistill.backbones.vit import cls_feature, last_query_key, normalize, pad_to_multiple
+from maskdistill.backbones.vit import cls_feature, last_attention, normalize, pad_to_multiple
 
 T = TypeVar("T")
 Array = npt.NDArray[np.float32]
@@ -23,13 +23,14 @@ class ImageFeatures:
     """Features of one image.
 
     Attributes:
-        cls_query: float32 (heads, D/heads).
+        cls_query, cls_key: float32 (heads, D/heads).
         keys: float32 (R*C, D), heads concatenated, row-major patches, no CLS.
         grid: (R, C) patches, padding included.
         resized_hw: pixels before padding.
     """
 
     cls_query: Array
+    cls_key: Array
     keys: Array
     grid: HW
     resized_hw: HW
@@ -63,7 +64,7 @@ def prepare(image: Image.Image, short_side: int | None) -> Tensor:
 
 @torch.no_grad()
 def extract(model: VisionTransformer, images: Sequence[Tensor], device: torch.device) -> list[ImageFeatures]:
-    """Last-block CLS query and patch keys of a batch.
+    """Last-block CLS query and keys of a batch.
 
     Args:
         model: on ``device``, in eval mode.
@@ -75,10 +76,10 @@ def extract(model: VisionTransformer, images: Sequence[Tensor], device: torch.de
     patch = model.patch_embed.patch_size[0]
     batch = torch.stack([pad_to_multiple(image, patch) for image in images])
     grid = (batch.shape[-2] // patch, batch.shape[-1] // patch)
-    query, keys = last_query_key(model, batch.to(device))
+    rows = [part.float().cpu().numpy() for part in last_attention(model, batch.to(device))]
     return [
-        ImageFeatures(q, k, grid, (image.shape[-2], image.shape[-1]))
-        for q, k, image in zip(query.float().cpu().numpy(), keys.float().cpu().numpy(), images, strict=True)
+        ImageFeatures(query, key, keys, grid, (image.shape[-2], image.shape[-1]))
+        for query, key, keys, image in zip(*rows, images, strict=True)
     ]
 
 

@@ -30,7 +30,8 @@ class FeatureWriter:
         """Allocate the datasets once the network's sizes are known."""
         total, count = int(self.offsets[-1]), len(self.offsets) - 1
         self.file.create_dataset("keys", (total, dim), dtype)
-        self.file.create_dataset("cls_query", (count, heads, dim // heads), "float32")
+        for name in ("cls_query", "cls_key"):
+            self.file.create_dataset(name, (count, heads, dim // heads), "float32")
         self.file.create_dataset("resized_hw", (count, 2), "int32")
 
     def put(self, index: int, features: ImageFeatures) -> None:
@@ -39,6 +40,7 @@ class FeatureWriter:
             raise RuntimeError("create() comes first")
         self.file["keys"][self.offsets[index] : self.offsets[index + 1]] = features.keys
         self.file["cls_query"][index] = features.cls_query
+        self.file["cls_key"][index] = features.cls_key
         self.file["resized_hw"][index] = features.resized_hw
 
 
@@ -89,6 +91,7 @@ def read_features(file: h5py.File) -> Iterator[tuple[int, str, ImageFeatures]]:
             str(key),
             ImageFeatures(
                 cls_query=file["cls_query"][i],
+                cls_key=file["cls_key"][i],
                 keys=file["keys"][offsets[i] : offsets[i + 1]].astype(np.float32, copy=False),
                 grid=(int(grids[i][0]), int(grids[i][1])),
                 resized_hw=(int(file["resized_hw"][i][0]), int(file["resized_hw"][i][1])),

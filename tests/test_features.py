@@ -48,7 +48,8 @@ def random_features(grid: HW, seed: int = 0, dim: int = 8, heads: int = 2) -> Im
     rng = np.random.default_rng(seed)
     keys = rng.normal(size=(grid[0] * grid[1], dim)).astype(np.float32)
     query = rng.normal(size=(heads, dim // heads)).astype(np.float32)
-    return ImageFeatures(query, keys, grid, (8 * grid[0], 8 * grid[1] - 3))
+    cls_key = rng.normal(size=query.shape).astype(np.float32)
+    return ImageFeatures(query, cls_key, keys, grid, (8 * grid[0], 8 * grid[1] - 3))
 
 
 # ---------------------------------------------------------------- sizes
@@ -201,6 +202,7 @@ def test_a_shard_comes_back(tmp_path: Path, dtype: str) -> None:
         expected = random_features(GRIDS[index], index)
         assert found.grid == expected.grid and found.resized_hw == expected.resized_hw
         np.testing.assert_array_equal(found.cls_query, expected.cls_query)
+        np.testing.assert_array_equal(found.cls_key, expected.cls_key)
         assert found.keys.dtype == np.float32
         np.testing.assert_array_equal(found.keys, expected.keys.astype(dtype).astype(np.float32))
 

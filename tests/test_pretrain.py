@@ -301,7 +301,7 @@ def test_mask_diagnostics_are_those_of_the_mask_rule() -> None:
     probe = normal(5, 3, 32, 40)
     found = mask_diagnostics(encoder, probe)
     assert encoder.training
-    query, keys = vit.last_query_key(encoder.eval().backbone, probe)
+    query, _, keys = vit.last_attention(encoder.eval().backbone, probe)
     for name, center in (("", False), ("_centered", True)):
         config = MasksConfig(affinity=AffinityConfig(center=center))
         cover = [

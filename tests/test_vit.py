@@ -117,9 +117,10 @@ def test_last_query_and_keys_are_those_of_the_full_forward(height: int, width: i
     hook.remove()
     tokens, heads = 1 + height * width // 64, vit.ARCHITECTURES[MICRO].num_heads
     split = seen[0].reshape(2, tokens, 3, heads, -1)  # the layout that timm's and DINO's attention read
-    query, keys = vit.last_query_key(model, batch)
+    query, cls_key, keys = vit.last_attention(model, batch)
     assert query.shape == (2, heads, 32) and keys.shape == (2, tokens - 1, 128)
     torch.testing.assert_close(query, split[:, 0, 0])
+    torch.testing.assert_close(cls_key, split[:, 0, 1])
     torch.testing.assert_close(keys.reshape(2, tokens - 1, heads, -1), split[:, 1:, 1])
     by_head = sum(split[:, 1:, 1, h] @ split[:, 1:, 1, h].mT for h in range(heads))
     torch.testing.assert_close(keys @ keys.mT, by_head, rtol=1e-4, atol=1e-4)
@@ -131,7 +132,7 @@ def test_last_query_and_keys_at_the_base_size_are_those_of_timm() -> None:
     hook = model.blocks[-1].attn.qkv.register_forward_hook(lambda module, args, out: seen.append(out))
     model.forward_features(images(1, 64, 64))
     hook.remove()
-    query, keys = vit.last_query_key(model, images(1, 64, 64))
+    query, _, keys = vit.last_attention(model, images(1, 64, 64))
     torch.testing.assert_close(query.flatten(), seen[0][0, 0, :128], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(keys[0], seen[0][0, 1:, 128:256], rtol=1e-4, atol=1e-5)
 

@@ -7,7 +7,7 @@ resampling gives other numbers for the same weights.
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -133,16 +133,24 @@ def embed(model: VisionTransformer, images: Tensor) -> Tensor:
     return out
 
 
-def last_query_key(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
-    """CLS query and patch keys of the last block's attention, unscaled (method 1.6).
+class LastAttention(NamedTuple):
+    """What masks are made of, of a batch: rows of the last block's qkv projection, unscaled (method 1.6).
 
-    Stops at the last block's qkv projection.
+    Attributes:
+        cls_query, cls_key: float (B, heads, D/heads).
+        keys: float (B, R*C, D), heads concatenated, patches only.
+    """
+
+    cls_query: Tensor
+    cls_key: Tensor
+    keys: Tensor
+
+
+def last_attention(model: VisionTransformer, images: Tensor) -> LastAttention:
+    """Query and keys of the last block's attention; stops at its qkv projection.
 
     Args:
         images: float (B, 3, R*patch, C*patch), normalised.
-
-    Returns:
-        ``cls_query`` (B, heads, D/heads) and ``keys`` (B, R*C, D), heads concatenated.
     """
     tokens = embed(model, images)
     for block in model.blocks[:-1]:
@@ -150,7 +158,8 @@ def last_query_key(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Te
     last = cast(Any, model.blocks[-1])
     qkv = last.attn.qkv(last.norm1(tokens))
     query, key, _ = qkv.chunk(3, dim=-1)
-    return query[:, 0].unflatten(-1, (last.attn.num_heads, -1)), key[:, 1:]
+    heads = (last.attn.num_heads, -1)
+    return LastAttention(query[:, 0].unflatten(-1, heads), key[:, 0].unflatten(-1, heads), key[:, 1:])
 
 
 def cls_feature(model: VisionTransformer, images: Tensor, keep: float = 1.0) -> Tensor:

@@ -98,7 +98,7 @@ def mask_diagnostics(encoder: Encoder, probe: Tensor) -> dict[str, float]:
         probe: normalised (n, 3, H, W), H and W multiples of the patch size.
     """
     training = encoder.training
-    query, keys = vit.last_query_key(encoder.eval().backbone, probe)
+    query, _, keys = vit.last_attention(encoder.eval().backbone, probe)
     encoder.train(training)
     patch = encoder.backbone.patch_embed.patch_size[0]
     grid = (probe.shape[-2] // patch, probe.shape[-1] // patch)
