@@ -7,8 +7,9 @@ Sections cite method items as [P §x], the paper's section (arXiv 2206.06363).
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from maskdistill.backbones.registry import find_backbone, find_official
 from maskdistill.runtime.errors import MaskDistillError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -42,6 +43,13 @@ class FolderData(Section):
     root: str = Field(description="folder that holds the pictures, searched recursively")
 
 
+class ListData(Section):
+    """A text file that names one photograph a line, no ground truth: for millions of pictures."""
+
+    kind: Literal["list"]
+    file: str = Field(description="text file; paths are relative to its folder, or absolute")
+
+
 class CocoData(Section):
     """Images and, optionally, a COCO JSON as ground truth."""
 
@@ -63,10 +71,34 @@ class VocData(Section):
 class BackboneConfig(Section):
     """Vision transformer that gives features [P §3.2, §4.1]."""
 
-    arch: str = Field("vit_small_patch16", description="name in maskdistill.backbones.vit.ARCHITECTURES")
+    arch: str = Field("dino_vits16", description="name of a backbone; `maskdistill weights --list` shows them")
     weights: str = Field(
-        description="path of a checkpoint; 'pretrain': train on the run's own images; 'random': for comparison only"
+        description="path of a checkpoint; 'official': the authors', downloaded into resources/weights; "
+        "'pretrain': train on the run's own images; 'random': for comparison only"
     )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="checksum of the weights file; null: the known one, if any"
+    )
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, arch: str) -> str:
+        try:
+            find_backbone(arch)
+        except MaskDistillError as error:
+            raise ValueError(str(error)) from None
+        return arch
+
+    @model_validator(mode="after")
+    def _weights_of_arch(self) -> "BackboneConfig":
+        if self.weights == "official":
+            try:
+                find_official(self.arch)
+            except MaskDistillError as error:
+                raise ValueError(str(error)) from None
+        if self.sha256 and self.weights in ("pretrain", "random"):
+            raise ValueError(f"sha256 is for a file, and weights is {self.weights!r}; remove it")
+        return self
 
 
 class PretrainConfig(Section):
@@ -121,7 +153,11 @@ class FeaturesConfig(Section):
 
     short_side: Positive = Field(640, description="shortest side in pixels after resizing")
     batch_size: Positive = Field(8, description="images of equal size forwarded together")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's matrix products")
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the keys")
+    store: bool = Field(
+        True, description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are equal"
+    )
     workers: int = Field(1, ge=0, description="image decoding processes")
 
 
@@ -131,8 +167,18 @@ class AffinityConfig(Section):
     center: bool = Field(False, description="subtract the image's mean key first")
 
 
+class FurtherMasksConfig(Section):
+    """Where the search for further masks of an image stops (maskdistill.masks); for masks.max_masks above 1."""
+
+    min_area: Fraction = Field(0.01, description="stop at a further mask that covers a smaller share of the patches")
+    max_area: Fraction = Field(0.5, description="stop at a further mask that covers a larger share of the patches")
+    max_overlap: Fraction = Field(
+        0.5, description="stop where earlier masks cover a larger share of a further one, before it is cut"
+    )
+
+
 class MasksConfig(Section):
-    """One object mask an image from the affinity graph [P §3.2 Eq. 1-2]."""
+    """Object masks from the affinity graph, one an image in the paper [P §3.2 Eq. 1-2]."""
 
     topk: float = Field(0.4, gt=0, le=1, description="share of patches taken as candidates [P §4.1]")
     cls_heads: Positive | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
@@ -140,21 +186,68 @@ class MasksConfig(Section):
     component: Literal["source_4conn", "all"] = Field("source_4conn", description="keep the source's component")
     resize_mask: Literal["nearest", "bicubic_nonzero"] = Field("nearest", description="resampling to full size")
     affinity: AffinityConfig = AffinityConfig()
+    max_masks: int = Field(1, ge=1, le=100, description="most masks an image; above 1 beyond the paper")
+    further: FurtherMasksConfig = FurtherMasksConfig()
+
+
+class DistilConfig(Section):
+    """Sections of the stage distil: features and masks in one go."""
+
+    features: FeaturesConfig = FeaturesConfig()
+    masks: MasksConfig = MasksConfig()
+
+
+MASK_BASELINE = r"^(lost-[1-9][0-9]*|attention-0\.[0-9]*[1-9](-largest)?)$"
+"""Names of mask baselines, and of their folders below results/<run>/."""
+
+
+class BaselinesConfig(Section):
+    """Simpler mask rules on the same features, scored beside the main masks [P Table 3, §A.4]."""
+
+    masks: list[Annotated[str, Field(pattern=MASK_BASELINE)]] = Field(
+        [],
+        description="lost-K: LOST with its K patches of lowest degree; attention-M: the patches that hold the share M "
+        "of DINO's CLS attention, attention-M-largest: their largest component",
+    )
 
 
 class ClustersConfig(Section):
     """K-means over CLS features of the masked images [P §3.2, §4.1]."""
 
-    num_clusters: Positive = Field(20, description="K; background is not a cluster")
+    num_clusters: Positive = Field(20, description="K before over-clustering; background is not a cluster")
     input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
     short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's matrix products")
+    workers: int = Field(1, ge=0, description="image decoding processes")
     backbone: BackboneConfig | None = Field(
         None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"
     )
     whiten: Literal["std", "none"] = Field("std", description="divide columns by their standard deviation")
     l2: bool = Field(True, description="L2-normalise rows")
-    niter: Positive = Field(20, description="K-means iterations")
-    nredo: Positive = Field(5, description="K-means restarts, the best is kept")
+    algorithm: Literal["faiss", "minibatch"] = Field(
+        "faiss",
+        description="faiss: Lloyd's K-means; minibatch: scikit-learn's MiniBatchKMeans as in the released code, with "
+        "its own 100 iterations and 3 starts",
+    )
+    spherical: bool = Field(False, description="keep centroids at unit length (faiss); meant for l2: true")
+    niter: Positive = Field(
+        100, description="most K-means iterations of a start (faiss); fewer where they gain nothing"
+    )
+    nredo: Positive = Field(10, description="K-means starts by k-means++, the best is kept (faiss)")
+    overcluster: Positive = Field(1, description="K = overcluster * num_clusters [P §4.2, Fig. 3]")
+    max_fit: Positive = Field(
+        1_000_000,
+        description="masks that K-means is fitted on at most; of more, a uniform sample that does not depend on "
+        "shards. Memory is 4 * dim * max_fit bytes. Centroids are applied to all masks",
+    )
+    candidates_k: list[Annotated[int, Field(ge=2)]] | None = Field(
+        None, description="numbers of clusters that the report compares without labels; null: around K"
+    )
+
+    @property
+    def total(self) -> int:
+        """K with over-clustering."""
+        return self.overcluster * self.num_clusters
 
 
 class DetectorConfig(Section):
@@ -252,12 +345,19 @@ class Config(Section):
 
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the folder below results/")
     num_shards: Positive | None = Field(None, description="pieces that images are split into; null: by their number")
+    shards_per_job: Literal[1, 10, 100] | None = Field(
+        None, description="shards that one job works through; null: so many that no stage has above 1000 jobs"
+    )
     seeds: list[int] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
-    data: Annotated[ScenesData | FolderData | CocoData | VocData, Field(discriminator="kind")]
+    data: Annotated[ScenesData | FolderData | ListData | CocoData | VocData, Field(discriminator="kind")]
+    support: Annotated[FolderData | ListData, Field(discriminator="kind")] | None = Field(
+        None, description="further photographs whose masks K-means is fitted on too; nothing else uses them [P §4.1]"
+    )
     backbone: BackboneConfig
     pretrain: PretrainConfig = PretrainConfig()
     features: FeaturesConfig = FeaturesConfig()
     masks: MasksConfig = MasksConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
     clusters: ClustersConfig = ClustersConfig()
     detector: DetectorConfig
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
@@ -265,6 +365,12 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()
+
+    @model_validator(mode="after")
+    def _sweeps_need_keys(self) -> "Config":
+        if not self.features.store and (self.sweep.topk or self.baselines.masks):
+            raise ValueError("sweep.topk and baselines.masks work on stored keys; set features.store to true")
+        return self
 
     @model_validator(mode="after")
     def _exchange_needs_scenes(self) -> "Config":

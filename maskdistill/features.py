@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from maskdistill.backbones.vit import cls_feature, last_attention, normalize, pad_to_multiple
+from maskdistill.backbones.registry import Backbone
+from maskdistill.backbones.vit import LastAttention, ViT, cls_feature, last_attention, normalize, pad_to_multiple
 
 T = TypeVar("T")
 Array = npt.NDArray[np.float32]
@@ -54,33 +54,74 @@ def grid_of(hw: HW, patch_size: int) -> HW:
     return -(-hw[0] // patch_size), -(-hw[1] // patch_size)
 
 
-def prepare(image: Image.Image, short_side: int | None) -> Tensor:
-    """Resize (antialiased bilinear) and normalise: RGB picture to float32 (3, h, w)."""
+def resize(image: Image.Image, short_side: int | None) -> Tensor:
+    """Resize (antialiased bilinear): RGB picture to uint8 (3, h, w)."""
     height, width = resized_hw((image.height, image.width), short_side)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return normalize(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def batch_of(images: Sequence[Tensor], backbone: Backbone, device: torch.device) -> Tensor:
+    """Normalise and pad on ``device``: uint8 (3, h, w) of equal padded size to float32 (B, 3, R*patch, C*patch)."""
+    moved = (image.to(device, non_blocking=True) for image in images)
+    ready = [pad_to_multiple(normalize(image, backbone.mean, backbone.std), backbone.patch_size) for image in moved]
+    return torch.stack(ready)
+
+
+def mixed(device: torch.device, precision: str) -> torch.autocast:
+    """The precision of matrix products: ``float32``, or ``bfloat16`` by autocast."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+class Pending:
+    """Features of a batch on their way from the device; :meth:`get` waits for them.
+
+    Args:
+        found: on the device.
+        sizes: of the images before padding.
+        grid: patches (rows, columns) of all.
+    """
+
+    def __init__(self, found: LastAttention, sizes: Sequence[HW], grid: HW) -> None:
+        self._sizes, self._grid = sizes, grid
+        self._device = found.keys.device
+        if self._device.type == "cuda":
+            self._parts = [torch.empty(part.shape, dtype=part.dtype, pin_memory=True) for part in found]
+            for part, copy in zip(found, self._parts, strict=True):
+                copy.copy_(part, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+        else:
+            self._parts = list(found)
+
+    def get(self) -> list[ImageFeatures]:
+        """One entry an image, float32 on the CPU."""
+        if self._device.type == "cuda":
+            self._event.synchronize()
+        rows = [part.float().numpy() for part in self._parts]
+        return [
+            ImageFeatures(query, key, keys, self._grid, size)
+            for query, key, keys, size in zip(*rows, self._sizes, strict=True)
+        ]
 
 
 @torch.no_grad()
-def extract(model: VisionTransformer, images: Sequence[Tensor], device: torch.device) -> list[ImageFeatures]:
-    """Last-block CLS query and keys of a batch.
+def extract(
+    model: ViT, backbone: Backbone, images: Sequence[Tensor], device: torch.device, precision: str = "float32"
+) -> Pending:
+    """Start computing the last block's CLS query and keys of a batch; on a GPU this does not wait for the result.
 
     Args:
-        model: on ``device``, in eval mode.
-        images: normalised float32 (3, h, w) whose padded sizes are equal.
-
-    Returns:
-        One entry an image, float32 on the CPU.
+        model: on ``device``, in eval mode; ``backbone``: its entry in the registry.
+        images: uint8 (3, h, w) whose padded sizes are equal.
+        precision: see :func:`mixed`.
     """
-    patch = model.patch_embed.patch_size[0]
-    batch = torch.stack([pad_to_multiple(image, patch) for image in images])
-    grid = (batch.shape[-2] // patch, batch.shape[-1] // patch)
-    rows = [part.float().cpu().numpy() for part in last_attention(model, batch.to(device))]
-    return [
-        ImageFeatures(query, key, keys, grid, (image.shape[-2], image.shape[-1]))
-        for query, key, keys, image in zip(*rows, images, strict=True)
-    ]
+    batch = batch_of(images, backbone, device)
+    grid = (batch.shape[-2] // backbone.patch_size, batch.shape[-1] // backbone.patch_size)
+    with mixed(device, precision):
+        found = last_attention(model, batch)
+    return Pending(found, [(image.shape[-2], image.shape[-1]) for image in images], grid)
 
 
 def cluster_input(
@@ -106,11 +147,14 @@ def cluster_input(
 
 
 @torch.no_grad()
-def embed(model: VisionTransformer, images: Sequence[Tensor], device: torch.device) -> Array:
-    """CLS token after the final LayerNorm, float32 (n, D), of images whose padded sizes are equal."""
-    patch = model.patch_embed.patch_size[0]
-    batch = torch.stack([pad_to_multiple(image, patch) for image in images])
-    out: Array = cls_feature(model, batch.to(device)).float().cpu().numpy()
+def embed(
+    model: ViT, patch_size: int, images: Sequence[Tensor], device: torch.device, precision: str = "float32"
+) -> Array:
+    """CLS token after the final LayerNorm, float32 (n, D), of normalised images whose padded sizes are equal."""
+    batch = torch.stack([pad_to_multiple(image, patch_size) for image in images])
+    with mixed(device, precision):
+        found = cls_feature(model, batch.to(device, non_blocking=True))
+    out: Array = found.float().cpu().numpy()
     return out
 
 

@@ -1,18 +1,21 @@
-"""One object mask an image from the affinity between patch keys [P §3.2 Eq. 1-2].
+"""Object masks of an image from the affinity between patch keys: one [P §3.2 Eq. 1-2], or several.
 
 ``A_ij = mean_h k_i(h) . k_j(h)`` is never formed: with the heads of the keys concatenated in K (N, D),
 ``A = K K^T / heads``, so a row is ``K @ K[s]`` and a sum of columns is ``K @ K[P'].sum(0)``: O(N D).
 Only signs and the order of the affinities matter, so the division is left out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from maskdistill.config import MasksConfig
+from maskdistill.config import FurtherMasksConfig, MasksConfig
 
 Float = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -20,11 +23,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PatchMask:
-    """Result for one image.
+    """One mask of an image.
 
     Attributes:
         mask: bool (R, C), the object's patches.
-        source: (row, column) of the patch with the highest CLS affinity.
+        source: (row, column) of the patch that the mask grew from: the highest CLS affinity there was.
         cls_affinity: float32 (R, C), mean over heads of q_cls . k.
     """
 
@@ -49,18 +52,30 @@ def cls_affinity(cls_query: Float, keys: Float, heads: int | None = None) -> Flo
     return out
 
 
-def keep_mass(affinity: Float, mass: float) -> Float:
-    """Set to 0 all but the largest entries that hold the share ``mass`` of the sum (DINO's rule; method 2b).
+def largest_share(values: npt.NDArray[np.floating[Any]], mass: float) -> Mask:
+    """The largest entries that hold the share ``mass`` of the sum (DINO's rule; method 2b), bool (N,).
 
-    Entries are sorted ascending (ties: the lower index counts as larger), divided by the sum, and kept
+    Entries are sorted ascending (ties: the lower index counts as larger), divided by the sum, and taken
     where the cumulative sum exceeds ``1 - mass``. With a negative sum the rule is as odd as in the
-    released code; that is why it is off by default.
+    released code.
     """
-    order = np.lexsort((-np.arange(len(affinity)), affinity))
-    share = np.cumsum(affinity[order] / affinity.sum())
-    kept = np.zeros(len(affinity), bool)
+    order = np.lexsort((-np.arange(len(values)), values))
+    share = np.cumsum(values[order] / values.sum())
+    kept = np.zeros(len(values), bool)
     kept[order] = share > 1 - mass
-    return np.where(kept, affinity, np.float32(0))
+    return kept
+
+
+def keep_mass(affinity: Float, mass: float) -> Float:
+    """Set to 0 all but the :func:`largest_share`."""
+    return np.where(largest_share(affinity, mass), affinity, np.float32(0))
+
+
+def component(mask: Mask, patch: tuple[int, int]) -> Mask:
+    """The 4-connected part of ``mask`` (R, C) that holds ``patch``, which is true in it."""
+    labels, _ = ndimage.label(mask)
+    part: Mask = labels == labels[patch]
+    return part
 
 
 def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> PatchMask:
@@ -76,21 +91,59 @@ def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksCo
     Returns:
         A mask that always contains the source.
     """
+    return next(_search(keys, cls_query, grid, config))
+
+
+def distil_several(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> list[PatchMask]:
+    """Up to ``config.max_masks`` disjoint masks, the first of them :func:`distil`'s; arguments as there.
+
+    The paper leaves this to future work. P is chosen once. After each mask its patches are covered and leave P;
+    s is then the best of what is left of P, P' and m follow from s and that rest as in steps 2 and 3, W is the
+    component of s in m, and the further mask is the component of s among the patches of W not covered yet.
+    The search stops, and the mask it stops at is dropped, as soon as
+
+    - ``max_masks`` masks are found, or P is empty;
+    - the further mask covers less than ``further.min_area`` or more than ``further.max_area`` of the N patches; or
+    - more than ``further.max_overlap`` of W is covered: the same object or its rim once more.
+
+    With ``component: all`` both components are left out.
+
+    Returns:
+        At least one mask, in the order of discovery; sources have falling CLS affinity.
+    """
+    return list(islice(_search(keys, cls_query, grid, config), config.max_masks))
+
+
+def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> Iterator[PatchMask]:
+    """The masks of :func:`distil_several` without the limit of their number."""
     affinity = cls_affinity(cls_query, keys, config.cls_heads)
     ranked = affinity if config.cls_mass is None else keep_mass(affinity, config.cls_mass)
     if config.affinity.center:
         keys = keys - keys.mean(axis=0)
     count = max(int(config.topk * len(keys)), 1)
     candidates = np.argsort(-ranked, kind="stable")[:count]
-    source = int(candidates[0])
-    related = candidates[keys[candidates] @ keys[source] > 0]
-    mask = (keys @ keys[related].sum(axis=0, dtype=np.float32) > 0).reshape(grid)
-    row, column = divmod(source, grid[1])
-    mask[row, column] = True
-    if config.component == "source_4conn":
-        labels, _ = ndimage.label(mask)
-        mask = labels == labels[row, column]
-    return PatchMask(mask, (row, column), affinity.reshape(grid))
+    covered = np.zeros(grid, bool)
+    while len(candidates):
+        source = divmod(int(candidates[0]), grid[1])
+        related = candidates[keys[candidates] @ keys[candidates[0]] > 0]
+        whole = (keys @ keys[related].sum(axis=0, dtype=np.float32) > 0).reshape(grid)
+        whole[source] = True
+        if config.component == "source_4conn":
+            whole = component(whole, source)
+        mask = whole & ~covered
+        if config.component == "source_4conn":
+            mask = component(mask, source)
+        if covered.any() and not _is_further(mask, whole, covered, config.further):
+            return
+        yield PatchMask(mask, source, affinity.reshape(grid))
+        covered |= mask
+        candidates = candidates[~covered.reshape(-1)[candidates]]
+
+
+def _is_further(mask: Mask, whole: Mask, covered: Mask, limits: FurtherMasksConfig) -> bool:
+    """Whether ``mask``, the part of ``whole`` that is not covered, is one more object."""
+    overlap = (whole & covered).sum() / whole.sum()
+    return bool(limits.min_area <= mask.mean() <= limits.max_area and overlap <= limits.max_overlap)
 
 
 def upsample(

@@ -8,15 +8,16 @@ shipped network gzip (level 4) saves 8 % of their size and lzf nothing.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.data.manifest import ImageRow
 from maskdistill.features import HW, ImageFeatures
-from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json
+from maskdistill.runtime.hdf5 import open_hdf5
 
 
 class FeatureWriter:
@@ -47,8 +48,7 @@ class FeatureWriter:
 @contextmanager
 def write_features(
     path: str | Path,
-    image_ids: Sequence[int],
-    image_keys: Sequence[str],
+    images: Sequence[ImageRow],
     grids: Sequence[HW],
     patch_size: int,
     provenance: dict[str, Any],
@@ -58,45 +58,43 @@ def write_features(
         writer = FeatureWriter(file, grids)
         file["offsets"] = writer.offsets
         file["grid"] = np.array(grids, np.int32).reshape(-1, 2)
-        file["image_id"] = np.array(image_ids, np.int64)
-        file.create_dataset("image_key", data=list(image_keys), dtype=h5py.string_dtype())
+        file["image_id"] = np.array([image.image_id for image in images], np.int64)
+        file["image_hw"] = np.array([(image.height, image.width) for image in images], np.int32).reshape(-1, 2)
+        file.create_dataset("image_key", data=[image.key for image in images], dtype=h5py.string_dtype())
         file.attrs["patch_size"] = patch_size
         file.attrs["provenance"] = canonical_json(provenance)
         yield writer
 
 
-@contextmanager
-def open_shard(path: str | Path) -> Iterator[h5py.File]:
-    """Open a shard for reading.
+open_shard = open_hdf5
 
-    Raises:
-        MaskDistillError: the file is missing, truncated or not HDF5.
+
+class StoredImage(NamedTuple):
+    """One image of a feature shard.
+
+    Attributes:
+        image_hw: upright size in pixels, before resizing.
     """
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
-    except OSError as error:
-        raise MaskDistillError(f"{path}: not a readable HDF5 file ({error}); delete it and run again") from None
-    with file:
-        yield file
+
+    image_id: int
+    key: str
+    image_hw: HW
+    features: ImageFeatures
 
 
-def read_features(file: h5py.File) -> Iterator[tuple[int, str, ImageFeatures]]:
-    """Images of an open feature shard in order: ``(image_id, key, features)``; one in memory at a time."""
-    offsets, grids = file["offsets"][:], file["grid"][:]
-    for i, (image_id, key) in enumerate(zip(file["image_id"][:], file["image_key"].asstr()[:], strict=True)):
-        yield (
-            int(image_id),
-            str(key),
-            ImageFeatures(
-                cls_query=file["cls_query"][i],
-                cls_key=file["cls_key"][i],
-                keys=file["keys"][offsets[i] : offsets[i + 1]].astype(np.float32, copy=False),
-                grid=(int(grids[i][0]), int(grids[i][1])),
-                resized_hw=(int(file["resized_hw"][i][0]), int(file["resized_hw"][i][1])),
-            ),
+def read_features(file: h5py.File) -> Iterator[StoredImage]:
+    """Images of an open feature shard in order; one in memory at a time."""
+    offsets, ids, keys = file["offsets"][:], file["image_id"][:].tolist(), file["image_key"].asstr()[:]
+    grids, resized, sizes = (list(map(tuple, file[name][:].tolist())) for name in ("grid", "resized_hw", "image_hw"))
+    for i, (image_id, key) in enumerate(zip(ids, keys, strict=True)):
+        found = ImageFeatures(
+            cls_query=file["cls_query"][i],
+            cls_key=file["cls_key"][i],
+            keys=file["keys"][offsets[i] : offsets[i + 1]].astype(np.float32, copy=False),
+            grid=grids[i],
+            resized_hw=resized[i],
         )
+        yield StoredImage(image_id, str(key), sizes[i], found)
 
 
 def write_embeddings(

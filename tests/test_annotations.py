@@ -1,6 +1,7 @@
 """Pseudo-annotations: a valid COCO dataset that says exactly what the masks say."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import pytest
 from pycocotools.coco import COCO
 
 from maskdistill import rle
-from maskdistill.annotations import build_annotations, category_names
+from maskdistill.annotation_index import IndexBuilder, read_index
+from maskdistill.annotations import annotations, categories
+from maskdistill.assignments import write_assignments
 from maskdistill.cli import main
-from maskdistill.data.manifest import ImageRow, write_manifest
+from maskdistill.data import stream
+from maskdistill.data.manifest import write_manifest
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
+from maskdistill.runtime.json_stream import write_json_object
 
 MASKS = {}  # image_id -> bool (H, W)
 for _id, _shape in {1: (20, 30), 2: (30, 20), 3: (16, 16), 4: (25, 25), 5: (18, 40)}.items():
@@ -22,22 +27,21 @@ for _id, _shape in {1: (20, 30), 2: (30, 20), 3: (16, 16), 4: (25, 25), 5: (18, 
 MASKS[3][:] = False
 
 
-def row(image_id: int) -> ImageRow:
-    height, width = MASKS[image_id].shape
-    return ImageRow(image_id, f"key {image_id}", "x.jpg", width, height, 0)
-
-
 def mask(image_id: int) -> dict[str, Any]:
     """A mask record whose own box and area are wrong: they must be measured."""
     return {"image_id": image_id, "segmentation": rle.encode(MASKS[image_id]), "bbox": [0, 0, 1, 1], "area": 1}
 
 
-def test_dataset_says_what_the_masks_say() -> None:
-    content = build_annotations([row(1), row(2), row(3)], [(mask(1), 4), (mask(3), 0), (mask(2), 0)], 5)
-    assert content["images"][0] == {"id": 1, "file_name": "key 1", "width": 30, "height": 20}
-    assert len(content["images"]) == 3
-    assert [(a["id"], a["image_id"], a["category_id"]) for a in content["annotations"]] == [(1, 1, 5), (2, 2, 1)]
-    for annotation in content["annotations"]:
+def size(image_id: int) -> tuple[int, int]:
+    height, width = MASKS[image_id].shape
+    return height, width
+
+
+def test_annotations_say_what_the_masks_say() -> None:
+    sizes = {i: size(i) for i in (1, 2, 3)}
+    found = list(annotations([(mask(1), 4), (mask(3), 0), (mask(2), 0)], sizes, 5, first_id=7))
+    assert [(a["id"], a["image_id"], a["category_id"]) for a in found] == [(7, 1, 5), (8, 2, 1)]
+    for annotation in found:
         expected = MASKS[annotation["image_id"]]
         np.testing.assert_array_equal(rle.decode(annotation["segmentation"]), expected)
         rows, columns = np.nonzero(expected)
@@ -49,19 +53,72 @@ def test_dataset_says_what_the_masks_say() -> None:
 @pytest.mark.parametrize(("k", "first", "last"), [(1, "cluster-00", "cluster-00"), (20, "cluster-00", "cluster-19"),
                                                   (101, "cluster-000", "cluster-100")])  # fmt: skip
 def test_exactly_k_categories(k: int, first: str, last: str) -> None:
-    names = category_names(k)
+    found = categories(k)
+    names = [category["name"] for category in found]
     assert len(names) == len(set(names)) == k and (names[0], names[-1]) == (first, last) and names == sorted(names)
-    assert build_annotations([], [], k)["categories"] == [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+    assert [category["id"] for category in found] == list(range(1, k + 1))
 
 
 def test_wrong_masks_are_refused() -> None:
+    sizes = {1: size(1)}
     with pytest.raises(MaskDistillError, match="cluster 5, but there are 5"):
-        build_annotations([row(1)], [(mask(1), 5)], 5)
+        list(annotations([(mask(1), 5)], sizes, 5))
     with pytest.raises(MaskDistillError, match="image 2 has size"):
-        build_annotations([row(1)], [(mask(2), 0)], 5)
+        list(annotations([(mask(2), 0)], sizes, 5))
     turned = {**mask(2), "image_id": 1}
     with pytest.raises(MaskDistillError, match=r"image 1 has size \[30, 20\], its image \[20, 30\]"):
-        build_annotations([row(1)], [(turned, 0)], 5)
+        list(annotations([(turned, 0)], sizes, 5))
+
+
+# ---------------------------------------------------------------- the stream and its index
+
+
+def test_streamed_object_has_the_bytes_of_the_whole(tmp_path: Path) -> None:
+    whole: dict[str, Any] = {"a": [], "b": [{"y": 1, "x": [1.5, "ü"]}, None, [2]], "c": {"k": True}, "d": [3]}
+    places = []
+    with write_json_object(tmp_path / "streamed.json") as content:
+        with content.array("a"):
+            pass
+        with content.array("b") as append:
+            places = [append(item) for item in whole["b"]]
+        content.value("c", whole["c"])
+        with content.array("d") as append:
+            append(3)
+    write_json(tmp_path / "whole.json", whole)
+    data = (tmp_path / "streamed.json").read_bytes()
+    assert data == (tmp_path / "whole.json").read_bytes()
+    assert [json.loads(data[start:stop]) for start, stop in places] == whole["b"]
+
+
+def test_keys_out_of_order_and_failures_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'a' after 'b'"), write_json_object(tmp_path / "x.json") as content:
+        content.value("b", 1)
+        content.value("a", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_index_leads_to_each_images_annotations(tmp_path: Path) -> None:
+    records = [{"image_id": i, "id": n, "text": "ä" * n} for n, i in enumerate((2, 2, 5, 9, 9, 9))]
+    builder = IndexBuilder()
+    with write_json_object(tmp_path / "a.json") as content, content.array("annotations") as append:
+        for record in records:
+            builder.add(int(str(record["image_id"])), *append(record))
+    with pytest.raises(ValueError, match="image 5 after image 9"):
+        builder.add(5, 0, 1)
+    builder.write(tmp_path / "a.h5", 3)
+    index = read_index(tmp_path / "a.json", tmp_path / "a.h5")
+    assert index.image_id.tolist() == [2, 5, 9] and index.num_clusters == 3
+    for place, image_id in enumerate((2, 5, 9)):
+        assert index.read(place) == [record for record in records if record["image_id"] == image_id]
+    (tmp_path / "a.json").write_text(" " + (tmp_path / "a.json").read_text())
+    with pytest.raises(MaskDistillError, match=r"a\.json: does not fit its index"):
+        index.read(1)
+    IndexBuilder().write(tmp_path / "a.h5", 3)
+    with pytest.raises(MaskDistillError, match="no image has an annotation"):
+        read_index(tmp_path / "a.json", tmp_path / "a.h5")
+
+
+# ---------------------------------------------------------------- entry point
 
 
 def make_run(folder: Path) -> list[str]:
@@ -79,19 +136,17 @@ def make_run(folder: Path) -> list[str]:
     for shard, ids in enumerate([[1, 2, 3], [4]]):
         shards.append(str(folder / f"masks/shard-{shard:04d}.json"))
         write_json(shards[-1], {"provenance": {}, "masks": [mask(i) for i in ids]})
-    places = {1: (0, 0), 2: (0, 1), 3: (0, 2), 4: (1, 0)}
-    clusters = [
-        {"image_id": i, "shard": shard, "mask_index": index, "cluster": i % 3, "distance": 0.1}
-        for i, (shard, index) in places.items()
-    ]
-    write_json(folder / "clusters.json", {"provenance": {}, "num_clusters": 3, "assignments": clusters})
+    with write_assignments(folder / "assignments.h5", 4, 3, {}) as writer:
+        writer.append(0, [1, 2, 3], [0, 1, 2], [1, 2, 0], [0.1, 0.1, 0.1])
+        writer.append(1, [4], [0], [1], [0.1])
     return shards
 
 
 def annotate(folder: Path, shards: list[str], k: int = 3) -> int:
     return main(
-        ["annotations", "--manifest", str(folder / "manifest.csv"), "--masks", *shards, "--clusters",
-         str(folder / "clusters.json"), "--num-clusters", str(k), "--output", str(folder / "annotations.json")]
+        ["annotations", "--manifest", str(folder / "manifest.csv"), "--masks", *shards, "--assignments",
+         str(folder / "assignments.h5"), "--num-clusters", str(k), "--output", str(folder / "annotations.json"),
+         "--index", str(folder / "annotations.h5")]
     )  # fmt: skip
 
 
@@ -103,6 +158,10 @@ def test_entry_point_output_loads_in_pycocotools(tmp_path: Path) -> None:
     assert {a["image_id"]: a["category_id"] for a in dataset.anns.values()} == {1: 2, 4: 2}
     for annotation in dataset.anns.values():
         np.testing.assert_array_equal(dataset.annToMask(annotation).astype(bool), MASKS[annotation["image_id"]])
+    assert dataset.dataset["images"][0] == {"id": 1, "file_name": "key 1", "width": 30, "height": 20}
+    index = read_index(tmp_path / "annotations.json", tmp_path / "annotations.h5")
+    assert index.num_clusters == 3
+    assert {int(i): index.read(n) for n, i in enumerate(index.image_id)} == {i: dataset.imgToAnns[i] for i in (1, 4)}
     text = (tmp_path / "annotations.json").read_text()
     assert "null" not in text and str(tmp_path) not in text
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) + "\n"
@@ -111,15 +170,16 @@ def test_entry_point_output_loads_in_pycocotools(tmp_path: Path) -> None:
 def test_equal_bytes_whatever_the_order_of_the_shards(tmp_path: Path) -> None:
     shards = make_run(tmp_path)
     assert annotate(tmp_path, shards) == 0
-    first = (tmp_path / "annotations.json").read_bytes()
+    names = ("annotations.json", "annotations.h5")
+    first = [(tmp_path / name).read_bytes() for name in names]
     assert annotate(tmp_path, shards[::-1]) == 0
-    assert (tmp_path / "annotations.json").read_bytes() == first
+    assert [(tmp_path / name).read_bytes() for name in names] == first
 
 
 def test_stale_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = make_run(tmp_path)
     assert annotate(tmp_path, shards, k=4) == 1
-    assert "clusters.json: has 3 clusters, --num-clusters says 4" in capsys.readouterr().err
+    assert "assignments.h5: has 3 clusters, --num-clusters says 4" in capsys.readouterr().err
     write_json(shards[1], {"provenance": {}, "masks": [mask(5), mask(4)]})
     assert annotate(tmp_path, shards) == 1
     assert "no cluster for mask 0" in capsys.readouterr().err
@@ -127,4 +187,56 @@ def test_stale_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     write_json(shards[0], {"provenance": {}, "masks": []})
     assert annotate(tmp_path, shards) == 1
     assert "no training image has a mask" in capsys.readouterr().err
-    assert not (tmp_path / "annotations.json").exists()
+    assert annotate(tmp_path, shards[:1]) == 1
+    assert "shard 1 is missing" in capsys.readouterr().err
+    assert not (tmp_path / "annotations.json").exists() and not (tmp_path / "annotations.h5").exists()
+
+
+def test_several_masks_an_image_and_images_split_over_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks need not stand in the order of their images, and pieces of the manifest need not end with a shard."""
+    monkeypatch.setattr(stream.usable_rows, "__defaults__", (2,))
+    shards = make_run(tmp_path)
+    write_json(shards[0], {"provenance": {}, "masks": [mask(2), mask(1), mask(2), mask(1)]})
+    with write_assignments(tmp_path / "assignments.h5", 5, 3, {}) as writer:
+        writer.append(0, [2, 1, 2, 1], range(4), [0, 1, 2, 0], [0.1] * 4)
+        writer.append(1, [4], [0], [2], [0.1])
+    assert annotate(tmp_path, shards) == 0
+    content = json.loads((tmp_path / "annotations.json").read_text())
+    found = [(a["id"], a["image_id"], a["category_id"]) for a in content["annotations"]]
+    assert found == [(1, 1, 2), (2, 1, 1), (3, 4, 3)]
+    index = read_index(tmp_path / "annotations.json", tmp_path / "annotations.h5")
+    assert index.read(0) == content["annotations"][:2] and index.read(1) == content["annotations"][2:]
+
+
+def test_memory_follows_the_shard_and_not_the_run(tmp_path: Path) -> None:
+    """Ten times the shards: the same peak but for 24 bytes an image."""
+
+    def peak(count: int) -> int:
+        folder, per = tmp_path / str(count), 50
+        n, code = count * per, rle.encode(MASKS[5])
+        table = pd.DataFrame(
+            {
+                "image_id": range(1, n + 1), "key": [f"k{i}" for i in range(n)], "path": "x.jpg", "width": 40,
+                "height": 18, "mode": "RGB", "sha256": "", "shard": np.arange(n) // per, "train": True, "eval": False,
+                "status": "ok", "reason": "",
+            }
+        )  # fmt: skip
+        write_manifest(folder / "manifest.csv", table)
+        shards = []
+        with write_assignments(folder / "assignments.h5", n, 3, {}) as writer:
+            for shard in range(count):
+                ids = list(range(shard * per + 1, (shard + 1) * per + 1))
+                shards.append(str(folder / f"masks/shard-{shard:04d}.json"))
+                write_json(shards[-1], {"masks": [{"image_id": i, "segmentation": code} for i in ids]})
+                writer.append(shard, ids, range(per), [0] * per, [0.0] * per)
+        tracemalloc.start()
+        assert annotate(folder, shards) == 0
+        result = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream.usable_rows, "__defaults__", (100,))
+        peak(2)  # loads what is loaded once
+        small, large = peak(4), peak(40)
+    assert large < small + 300_000, f"{small} bytes for 200 images, {large} for 2000"

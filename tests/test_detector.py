@@ -1,8 +1,10 @@
 """The detector: schedule, data, model, exact resumption, learning, entry points."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from maskdistill import cli, rle
+from maskdistill.annotation_index import IndexBuilder, read_index
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.config import DetectorConfig
 from maskdistill.detector import train as detector_train
-from maskdistill.detector.data import AnnotatedImages, Batch, Example, detector_batches, examples_of
+from maskdistill.detector.data import AnnotatedImages, Batch, Example, detector_batches, example_of
+from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector, detector_lr, norm_parameter_groups
 from maskdistill.detector.train import train_detector
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.json_stream import write_json_object
 from maskdistill.training.loop import LoopSettings, MetricRow
 
 CPU = torch.device("cpu")
@@ -121,31 +126,68 @@ def coco(examples: list[Example]) -> dict[str, Any]:
     }
 
 
-def test_examples_leave_out_images_without_annotations(examples: list[Example]) -> None:
+def write_annotations(folder: Path, content: dict[str, Any]) -> None:
+    """The dataset and its index."""
+    index = IndexBuilder()
+    with write_json_object(folder / "annotations.json") as stream, stream.array("annotations") as append:
+        for item in content["annotations"]:
+            index.add(item["image_id"], *append(item))
+    index.write(folder / "annotations.h5", len(content["categories"]))
+
+
+def write_pictures(folder: Path, examples: list[Example]) -> None:
+    """Copies of the pictures, and their manifest."""
+    lines = ["image_id,key,path,width,height,mode,sha256,shard,train,eval,status,reason"]
+    for index, example in enumerate(examples):
+        shutil.copy(example.file, folder / f"{index}.png")
+        lines.append(f"{index + 1},{index},{index}.png,{WIDTH},{HEIGHT},RGB,x,{index // 3},True,False,ok,")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+
+
+def indexed(folder: Path) -> IndexedExamples:
+    return IndexedExamples(read_index(folder / "annotations.json", folder / "annotations.h5"), folder / "manifest.csv")
+
+
+def test_examples_leave_out_images_without_annotations(examples: list[Example], tmp_path: Path) -> None:
+    write_pictures(tmp_path, examples)
     annotations = coco(examples)
+    second = annotations["annotations"][4] | {"id": 77, "category_id": 2}
+    annotations["annotations"].insert(5, second)
     del annotations["annotations"][2]
-    files = {i + 1: example.file for i, example in enumerate(examples)}
-    assert examples_of(annotations, files) == [e for i, e in enumerate(examples) if i != 2]
+    write_annotations(tmp_path, annotations)
+    found = indexed(tmp_path)
+    expected = [replace(e, file=tmp_path / f"{i}.png") for i, e in enumerate(examples)]
+    expected[4] = replace(
+        expected[4], boxes=expected[4].boxes * 2, labels=(expected[4].labels[0], 2), masks=expected[4].masks * 2
+    )
+    del expected[2]
+    assert len(found) == 5 and list(found) == expected and found[1:3] == expected[1:3] and found[-1] == expected[-1]
+    assert pickle.loads(pickle.dumps(found))[3] == expected[3]
+    with pytest.raises(IndexError):
+        found[5]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": 99}, "no usable image"),
         ({"category_id": 3}, r"3 is not in 1\.\.2"),
         ({"bbox": [1, 1, 0, 4]}, "no area"),
     ],
 )
 def test_bad_annotations_are_refused(examples: list[Example], change: dict[str, Any], message: str) -> None:
-    annotations = coco(examples)
-    annotations["annotations"][1] |= change
-    with pytest.raises(MaskDistillError, match=rf"annotation 2 .*{message}"):
-        examples_of(annotations, {i + 1: e.file for i, e in enumerate(examples)})
+    items = [coco(examples)["annotations"][1], coco(examples)["annotations"][1] | {"id": 8} | change]
+    with pytest.raises(MaskDistillError, match=rf"annotation 8 of image 2: .*{message}"):
+        example_of(items, examples[1].file, 2)
 
 
-def test_nothing_annotated_is_refused(examples: list[Example]) -> None:
+def test_annotations_of_unknown_images_and_of_none_are_refused(examples: list[Example], tmp_path: Path) -> None:
+    write_pictures(tmp_path, examples[:4])
+    write_annotations(tmp_path, coco(examples))
+    with pytest.raises(MaskDistillError, match=r"image 5 is annotated, but .*manifest\.csv has no usable image"):
+        indexed(tmp_path)
+    write_annotations(tmp_path, coco(examples) | {"annotations": []})
     with pytest.raises(MaskDistillError, match="no image has an annotation"):
-        examples_of(coco(examples) | {"annotations": []}, {})
+        indexed(tmp_path)
 
 
 def test_a_picture_of_another_size_than_its_mask_is_refused(examples: list[Example], tmp_path: Path) -> None:
@@ -287,17 +329,14 @@ def test_inference_settings_come_from_params_and_the_rest_from_the_model() -> No
 def run_folder(examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, manifest and annotations."""
     folder = tmp_path_factory.mktemp("run")
-    lines = ["image_id,key,path,width,height,mode,sha256,shard,train,eval,status,reason"]
-    for index, example in enumerate(examples):
-        shutil.copy(example.file, folder / f"{index}.png")
-        lines.append(f"{index + 1},{index},{index}.png,{WIDTH},{HEIGHT},RGB,x,{index // 3},True,False,ok,")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    (folder / "annotations.json").write_text(json.dumps(coco(examples)))
+    write_pictures(folder, examples)
+    write_annotations(folder, coco(examples))
     return folder
 
 
 def call_detector(folder: Path, output: Path, *more: str) -> int:
     inputs = ["--manifest", str(folder / "manifest.csv"), "--annotations", str(folder / "annotations.json")]
+    inputs += ["--index", str(folder / "annotations.h5")]
     outputs = ["--output", str(output / "model.safetensors"), "--metrics", str(output / "metrics.csv")]
     common = ["--state", str(output / "state"), "--seed", "3", "--device", "cpu", "--threads", "1"]
     params = config(iters=2, batch_size=2, score_thresh=0.0, checkpoint_every=1).model_dump_json()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from maskdistill import rle
+from maskdistill.assignments import open_assignments, write_assignments
 from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
 from maskdistill.palette import write_label_png
@@ -104,7 +105,7 @@ def run_dir(tmp_path: Path) -> Path:
             }
             for index, number in enumerate(numbers)
         ]  # fmt: skip
-    write(tmp_path / "clusters.json", {"num_clusters": 3, "assignments": assignments})
+    write_rows(tmp_path / "assignments.h5", assignments)
     return tmp_path
 
 
@@ -116,7 +117,7 @@ def arguments(root: Path, stage: str) -> list[str]:
     ]  # fmt: skip
     if stage == "baselines":
         return ["baselines", *common]
-    masks = ["--masks", *(f"{root}/masks/{s}.json" for s in shards), "--clusters", f"{root}/clusters.json"]
+    masks = ["--masks", *(f"{root}/masks/{s}.json" for s in shards), "--assignments", f"{root}/assignments.h5"]
     labels = ["--label-dirs", *(f"{root}/labels/{s}" for s in shards)]
     candidates = ["--candidates", *(f"{root}/candidates/{s}.json" for s in shards)]
     own = {"masks": masks, "detector": labels + candidates, "segmenter": labels}[stage]
@@ -127,6 +128,20 @@ def score(root: Path, stage: str) -> dict[str, Any]:
     assert main(arguments(root, stage)) == 0
     result: dict[str, Any] = json.loads((root / "out.json").read_text())
     return result
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], num_clusters: int = 3) -> None:
+    with write_assignments(path, len(rows), num_clusters, {}) as writer:
+        for row in rows:
+            writer.append(row["shard"], *([row[name]] for name in ("image_id", "mask_index", "cluster", "distance")))
+
+
+def edit_rows(root: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    with open_assignments(root / "assignments.h5") as table:
+        columns = {name: values.tolist() for name, values in table.rows(0, len(table))._asdict().items()}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    change(rows)
+    write_rows(root / "assignments.h5", rows)
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -174,9 +189,9 @@ def test_masks_that_are_missing_or_misplaced_cost_as_much_as_they_should(run_dir
         shard["masks"][1] = detection(1, shifted)
 
     edit(run_dir / "masks/shard-0000.json", change)
-    edit(run_dir / "clusters.json", lambda v: v["assignments"][1].update(image_id=1, cluster=CLUSTER[1] - 1))
+    edit_rows(run_dir, lambda rows: rows[1].update(image_id=1, cluster=CLUSTER[1] - 1))
     edit(run_dir / "masks/shard-0000.json", lambda v: v["masks"].pop(0))
-    edit(run_dir / "clusters.json", lambda v: (v["assignments"].pop(0), v["assignments"][0].update(mask_index=0)))
+    edit_rows(run_dir, lambda rows: (rows.pop(0), rows[0].update(mask_index=0)))
     result = score(run_dir, "masks")
 
     scored = semantic(1) != 255
@@ -207,7 +222,7 @@ def test_overlapping_masks_and_the_first_of_equal_scores(run_dir: Path) -> None:
     whole = np.ones((HEIGHT, WIDTH), dtype=bool)
     edit(run_dir / "masks/shard-0000.json", lambda v: v["masks"].append(detection(2, whole)))
     row = {"image_id": 2, "mask_index": 2, "shard": 0, "distance": 0.0, "cluster": 1}
-    edit(run_dir / "clusters.json", lambda v: v["assignments"].append(row))
+    edit_rows(run_dir, lambda rows: rows.insert(2, row))
     result = score(run_dir, "masks")
     assert result["corloc"] == 100
     assert result["iou"]["pear"] == pytest.approx(100)
@@ -299,9 +314,7 @@ def other_size(shard: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     "stage, file, change, complaint",
     [
-        ("masks", "clusters.json", lambda v: v.update(num_clusters=4), r"clusters\.json: has 4 clusters"),
         ("masks", "masks/shard-0001.json", lambda v: v.pop("masks"), r"masks/shard-0001\.json: has no 'masks'"),
-        ("masks", "clusters.json", lambda v: v["assignments"].pop(), r"clusters\.json: no cluster for mask 2 of"),
         ("masks", "masks/shard-0000.json", lambda v: other_size(v, "masks"), r"masks/shard-0000\.json: 5 x 24"),
         (
             "detector",
@@ -348,6 +361,17 @@ def test_inputs_that_do_not_fit_are_named(
 ) -> None:
     edit(run_dir / file, change)
     fails(run_dir, stage, complaint, capsys)
+
+
+def test_assignments_that_do_not_fit_are_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_rows(run_dir, lambda rows: rows.pop())
+    fails(run_dir, "masks", r"assignments\.h5: no cluster for mask 2 of .*shard-0001\.json \(image 4\)", capsys)
+    edit_rows(run_dir, lambda rows: rows[0].update(image_id=2))
+    fails(run_dir, "masks", r"assignments\.h5: no cluster for mask 0 of .*shard-0000\.json \(image 1\)", capsys)
+    write_rows(run_dir / "assignments.h5", [], 4)
+    fails(run_dir, "masks", r"assignments\.h5: has 4 clusters", capsys)
+    (run_dir / "assignments.h5").write_bytes((run_dir / "truth/semantic/a/two.png").read_bytes())
+    fails(run_dir, "masks", r"assignments\.h5: not a readable HDF5 file", capsys)
 
 
 def test_ground_truth_maps_are_checked_too(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,19 @@ from PIL import Image
 
 from maskdistill.cli import main
 from maskdistill.data import images as images_module
+from maskdistill.data import manifest as manifest_module
 from maskdistill.data.images import PictureError, decode, load_rgb
-from maskdistill.data.manifest import build_manifest, image_rows, ok_images, read_manifest, write_manifest
+from maskdistill.data.manifest import image_rows, index_path, ok_images, read_manifest, write_manifest
 from maskdistill.data.sources import (
+    DataConfig,
     ListedImage,
     count_images,
     default_num_shards,
-    list_images,
+    iter_images,
     listing_fingerprint,
     parse_data,
+    parse_support,
+    with_support,
 )
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -37,6 +42,16 @@ def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", see
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     Image.fromarray(noise).convert(mode).save(path)
     return path
+
+
+def list_images(data: DataConfig, scenes_dir: Path | None = None) -> list[ListedImage]:
+    return list(iter_images(data, scenes_dir))
+
+
+def build_manifest(images: list[ListedImage], num_shards: int, base: Path, **options: Any) -> pd.DataFrame:
+    pieces = list(manifest_module.build_manifest(images, len(images), num_shards, base, **options))
+    assert [piece["shard"].unique().tolist() for piece in pieces] == [[shard] for shard in range(num_shards)]
+    return pd.concat(pieces, ignore_index=True)
 
 
 def folder(root: Path) -> str:
@@ -173,7 +188,7 @@ def test_symlink_loops_end(tmp_path: Path) -> None:
     (tmp_path / "pics/again").symlink_to(tmp_path / "outside", target_is_directory=True)
     (tmp_path / "pics/broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
     found = keys(tmp_path / "pics")
-    assert found == ["again/b", "broken", "in/a"]
+    assert found == ["broken", "in/a", "again/b"], "linked folders come last"
 
 
 def test_folder_errors(tmp_path: Path) -> None:
@@ -188,6 +203,66 @@ def test_folder_errors(tmp_path: Path) -> None:
         pytest.skip("this file system refuses names that are not UTF-8")
     with pytest.raises(MaskDistillError, match="not UTF-8; rename"):
         keys(tmp_path)
+
+
+def test_folder_order_is_that_of_the_whole_paths(tmp_path: Path) -> None:
+    """One folder is in memory at a time, yet pictures come as if all paths had been sorted ('-' < '.' < '/' < '0')."""
+    names = ["a.jpg", "a/z.jpg", "a-b.jpg", "a0.jpg", "a/b/c.jpg", "a/b.jpg", "B/x.jpg", "\u00e4/q.jpg", "z.jpg"]
+    for name in names:
+        picture(tmp_path / name)
+    listed = [image.path.relative_to(tmp_path).as_posix() for image in list_images(parse_data(folder(tmp_path)))]
+    assert listed == sorted(names)
+
+
+def list_source(path: Path, text: str) -> DataConfig:
+    path.write_text(text, encoding="utf-8")
+    return parse_data(json.dumps({"kind": "list", "file": str(path)}))
+
+
+def test_list_of_names(tmp_path: Path) -> None:
+    data = list_source(tmp_path / "names.txt", "b.jpg\nsub/a b.png\n/elsewhere/c.jpg")
+    listed = list_images(data)
+    assert [image.key for image in listed] == ["b.jpg", "sub/a b.png", "elsewhere/c.jpg"]
+    assert [image.path for image in listed] == [tmp_path / "b.jpg", tmp_path / "sub/a b.png", Path("/elsewhere/c.jpg")]
+    assert all(image.train and not image.eval for image in listed) and count_images(data) == 3
+    before = listing_fingerprint(data)
+    assert listing_fingerprint(list_source(tmp_path / "names.txt", "b.jpg\nsub/a b.png\n/elsewhere/d.jpg")) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.jpg\n\nb.jpg\n", r"line 2 \(''\) names no picture"),
+        ("a.jpg\nx/../b.jpg\n", "line 2 .* without '..'"),
+        ("a.jpg\nb.jpg\nc.jpg\nb.jpg\n", "lines 2 and 4 name the same picture"),
+        ("", "is empty"),
+    ],
+)
+def test_bad_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(MaskDistillError, match=message):
+        list_images(list_source(tmp_path / "names.txt", text))
+
+
+def test_list_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(MaskDistillError, match=r"gone\.txt: no such file"):
+        count_images(parse_data(json.dumps({"kind": "list", "file": str(tmp_path / "gone.txt")})))
+    (tmp_path / "latin.txt").write_bytes(b"a.jpg\n\xe4.jpg\n")
+    with pytest.raises(MaskDistillError, match="not UTF-8"):
+        count_images(parse_data(json.dumps({"kind": "list", "file": str(tmp_path / "latin.txt")})))
+
+
+def test_support_pictures_are_neither_trained_on_nor_scored(tmp_path: Path) -> None:
+    picture(tmp_path / "main/a.jpg")
+    picture(tmp_path / "more/a.jpg")
+    support = parse_support(folder(tmp_path / "more"))
+    listed = list(with_support(iter_images(parse_data(folder(tmp_path / "main"))), support))
+    assert [tuple(image) for image in listed] == [
+        ("a", tmp_path / "main/a.jpg", True, False),
+        ("support/a", tmp_path / "more/a.jpg", False, False),
+    ]
+    assert parse_support(None) is None and parse_support("null") is None
+    with pytest.raises(MaskDistillError, match="--support"):
+        parse_support(json.dumps({"kind": "scenes"}))
 
 
 def test_coco_lists_the_folder_never_the_json(tmp_path: Path) -> None:
@@ -373,6 +448,48 @@ def test_csv_round_trip_with_odd_names(tmp_path: Path) -> None:
     assert not os.path.isabs(back.path[0]) and back.path.iloc[-1] == str(outside)
     assert [Path(file) for file in back.file] == [image.path for image in listed]
     assert image_rows(back)[-1] == (len(listed), "x", str(outside), 40, 30, 2)
+
+
+def test_a_shard_is_read_alone(tmp_path: Path) -> None:
+    """Equal to filtering the whole table, also without an index and with that of another manifest."""
+    for name in ("a", 'b"c', "d,e", "f\ng", "h i", "\u00fc", "k"):
+        picture(tmp_path / f"pics/{name}.png")
+    listed = list_images(parse_data(folder(tmp_path / "pics")))
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest_module.build_manifest(listed, len(listed), 3, tmp_path))
+    whole = read_manifest(path)
+    assert len(whole) == 7 and whole["key"].tolist() == [image.key for image in listed]
+    index = index_path(path).read_text()
+    for stored in (index, None, index.replace('"size":', '"size":1')):
+        index_path(path).unlink(missing_ok=True)
+        if stored is not None:
+            index_path(path).write_text(stored)
+        for shard in range(3):
+            expected = whole[whole["shard"] == shard].reset_index(drop=True)
+            pd.testing.assert_frame_equal(read_manifest(path, shard), expected)
+        with pytest.raises(MaskDistillError, match=r"no shard 3; take one of 0\.\.2"):
+            read_manifest(path, 3)
+
+
+def test_the_index_spares_the_rest_of_the_file(tmp_path: Path) -> None:
+    """What is not of the shard is not even parsed."""
+    for name in "abcd":
+        picture(tmp_path / f"pics/{name}.png")
+    listed = list_images(parse_data(folder(tmp_path / "pics")))
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest_module.build_manifest(listed, 4, 2, tmp_path))
+    content = path.read_bytes()
+    start = json.loads(index_path(path).read_text())["shards"]["1"]
+    path.write_bytes(b"x" * start + content[start:])
+    assert read_manifest(path, 1)["key"].tolist() == ["c", "d"]
+    with pytest.raises(MaskDistillError, match="not a manifest"):
+        read_manifest(path)
+
+
+def test_pictures_that_come_or_go_while_listing(tmp_path: Path) -> None:
+    listed = [ListedImage("a", picture(tmp_path / "a.png"), True, False)]
+    with pytest.raises(MaskDistillError, match="1 images are there, 2 were counted"):
+        list(manifest_module.build_manifest(listed, 2, 1, tmp_path))
 
 
 def test_ok_images_filters(tmp_path: Path) -> None:

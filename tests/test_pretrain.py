@@ -324,7 +324,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / f"{index}.png"
         Image.fromarray(generate_scene(2, index, 64 if index < 5 else 100, 0.3).image).save(path)
         listed.append(ListedImage(str(index), path, index < 6, True))
-    write_manifest(folder / "manifest.csv", build_manifest(listed, 1, folder))
+    write_manifest(folder / "manifest.csv", build_manifest(listed, len(listed), 1, folder))
     return folder
 
 
@@ -613,7 +613,7 @@ def test_a_missing_manifest(run: Run, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_no_pictures(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     listed = [ListedImage("6", run.photos / "6.png", False, True)]
-    write_manifest(run.folder / "eval.csv", build_manifest(listed, 1, run.folder))
+    write_manifest(run.folder / "eval.csv", build_manifest(listed, len(listed), 1, run.folder))
     assert run("net", manifest=run.folder / "eval.csv") == 1
     assert "no images; give --manifest, or exchange_share 1" in said(capsys)
 
@@ -629,7 +629,7 @@ def test_wrong_settings(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_picture_that_vanished(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (64, 64)).save(run.folder / "gone.png")
     listed = [ListedImage("gone", run.folder / "gone.png", True, True)]
-    write_manifest(run.folder / "gone.csv", build_manifest(listed, 1, run.folder))
+    write_manifest(run.folder / "gone.csv", build_manifest(listed, len(listed), 1, run.folder))
     (run.folder / "gone.png").unlink()
     assert run("net", manifest=run.folder / "gone.csv") == 1
     assert "gone.png: cannot be read" in said(capsys) and not (run.folder / "net.safetensors").exists()

@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 from maskdistill import rle
+from maskdistill.assignments import COLUMNS as COLUMNS_OF_ROWS
+from maskdistill.assignments import Rows, write_assignments
 from maskdistill.cli import main
 from maskdistill.config import load_config
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.palette import write_label_png
-from maskdistill.report import collect, figures, montage, page
+from maskdistill.report import collect, figures, masks, montage, page
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 
@@ -48,7 +50,8 @@ def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 def as_clusters(truth: np.ndarray) -> np.ndarray:
     """The label map that MATCHING turns into ``truth`` exactly."""
-    return np.array([0, 2, 1], dtype=np.uint8)[truth]
+    swapped: np.ndarray = np.array([0, 2, 1], dtype=np.uint8)[truth]
+    return swapped
 
 
 def provenance(stage: str, **inputs: str) -> dict[str, Any]:
@@ -139,8 +142,16 @@ class Synthetic:
             write_json(self.tau / "predictions" / name / "summary.json", {"provenance": provenance("predictions")})
         for seed in SEEDS:
             sizes = [0, 4, 1] if seed == SEEDS[0] else [1, 2, 2]
-            clusters = {"num_clusters": K, "inertia": 1.0, "assignments": assignments, "sizes": sizes}
-            write_json(self.root / "topk-0.4" / "k-3" / f"seed-{seed}" / "clusters.json", clusters)
+            clusters = {"num_clusters": K, "inertia": 1.0, "sizes": sizes}
+            folder = self.root / "topk-0.4" / "k-3" / f"seed-{seed}"
+            write_json(folder / "clusters.json", clusters)
+            with write_assignments(folder / "assignments.h5", len(assignments), K, {}) as writer:
+                for row in assignments:
+                    columns = ([row[name]] for name in ("image_id", "mask_index", "cluster", "distance"))
+                    writer.append(int(row["shard"]), *columns)
+        table = {"num_clusters": [2, 3, 6], "masks": 5, "inertia": [4.0, 2.0, 1.0]}
+        scores = {"simplified_silhouette": [0.3, 0.4, 0.2], "silhouette": [0.2, 0.1, 0.3]}
+        pd.DataFrame(table | scores).to_csv(self.root / "choose_k.csv", index=False)
         for name in ("pretrain-backbone", "detector"):
             steps = {"step": range(5), "loss": np.arange(5.0), "loss_a": 1.0, "loss_b": 2.0, "feature_std": 0.1}
             pd.DataFrame(steps).to_csv(self.root / f"{name}.csv", index=False)
@@ -177,6 +188,8 @@ class Synthetic:
         found += ["--manifest", str(self.root / "manifest.csv")]
         found += ["--masks", *(str(self.root / "topk-0.4" / "masks" / f"{name}.json") for name in shards)]
         found += ["--clusters", *(str(self.seed.parent / f"seed-{seed}" / "clusters.json") for seed in SEEDS[::-1])]
+        found += ["--assignments", *(str(self.seed.parent / f"seed-{seed}" / "assignments.h5") for seed in SEEDS[::-1])]
+        found += ["--choose-k", str(self.root / "choose_k.csv")]
         found += ["--candidates", *(str(self.seed / "candidates" / f"{name}.json") for name in shards)]
         found += ["--pseudo-labels", *(str(self.tau / "pseudo_labels" / name) for name in shards)]
         found += ["--predictions", *(str(self.tau / "predictions" / name) for name in shards)]
@@ -295,9 +308,10 @@ def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, d
             assert str(attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
     assert "url(" not in re.sub(r"url\(#", "", text)
     pictures = view.images()
-    # four examples with six tiles, four pairs and the objects of clusters 01 and 02: alt texts may coincide
+    # four examples with six tiles, four pairs, two near and one far object of cluster 01 and the one of cluster 02:
+    # alt texts may coincide
     count = sum(tag == "img" for tag, _ in view.elements)
-    assert count == 4 * 6 - 1 + 4 * 2 + 2 + 1
+    assert count == 4 * 6 - 1 + 4 * 2 + 2 + 1 + 1
     assert max(max(pixels.shape) for pixels in pictures.values()) <= 288
     ids = [attributes["id"] for _, attributes in view.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -354,6 +368,45 @@ def test_checks_and_candidates_are_counted(scored: tuple[Page, str, dict[str, An
     assert "cluster 01" in view.text
 
 
+def test_nearest_and_farthest_objects_of_a_cluster(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    """Image n lies at 1/n from the centroid of cluster 01, if n is below 5."""
+    shown = [alt for alt in scored[0].images() if alt.startswith("Object of")]
+    assert [alt.rpartition(" ")[2] for alt in shown] == ["0.25", "0.333", "1", "0.2"]
+    assert scored[0].text.count("farthest") == 2  # of the lead and of cluster 01; cluster 02 has but one object
+
+
+def test_numbers_of_clusters_are_compared(scored: tuple[Page, str, dict[str, Any]], tmp_path: Path) -> None:
+    assert "Other numbers of clusters" in scored[0].text and "Highest by pairs at K = 6." in scored[0].text
+    assert "On 5 masks." in scored[0].text and "K = 3</text>" in scored[1]
+    run = Synthetic(tmp_path)
+    pd.DataFrame(columns=["num_clusters", "masks", "inertia"]).to_csv(tmp_path / "choose_k.csv", index=False)
+    assert "Other numbers of clusters" not in run.build(scored=False)[0]
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_extremes_agree_with_sorting_everything(size: int) -> None:
+    rng = np.random.default_rng(0)
+    n, k = 300, 6
+    table = {
+        "image_id": rng.permutation(n), "mask_index": np.arange(n) % 50, "shard": np.arange(n) // 50,
+        "cluster": rng.choice([0, 0, 0, 1, 3, 4], n), "distance": rng.integers(0, 20, n) / 8,
+    }  # fmt: skip
+    table["cluster"][:4] = [5, 5, 5, 4]
+    rows = Rows(**{name: table[name].astype(kind) for name, kind in COLUMNS_OF_ROWS.items()})
+    found = masks.extremes((rows.take(np.arange(i, min(i + size, n))) for i in range(0, n, size)), k, 4, 2)
+    for cluster in range(k):
+        members = sorted(
+            (float(rows.distance[i]), int(rows.image_id[i]), int(rows.shard[i]), int(rows.mask_index[i]))
+            for i in range(n)
+            if rows.cluster[i] == cluster
+        )
+        places = [masks.Member(shard, index, distance) for distance, _, shard, index in members]
+        assert found[cluster].nearest == places[:4]
+        assert found[cluster].farthest == places[max(4, len(places) - 2) :]
+    assert (found[2].nearest, len(found[5].nearest), found[5].farthest) == ([], 3, [])
+    assert masks.extremes([], 2, 1, 1) == [masks.Extremes([], [])] * 2
+
+
 def test_without_ground_truth_nothing_is_scored(plain: tuple[Page, str, dict[str, Any]]) -> None:
     view, _, summary = plain
     assert summary["stages"] == {} and summary["baselines"] == {} and summary["sweep"] == []
@@ -402,6 +455,7 @@ def test_random_weights_are_called_out(tmp_path: Path) -> None:
     [
         (lambda run: run.evaluations.append(run.evaluations[0]), "given twice for seed 11"),
         (lambda run: run.config.pop("backbone"), "backbone: missing"),
+        (lambda run: write_json(run.root / "topk-0.4/masks/shard-0001.json", {"masks": []}), "no mask 0 in shard 1"),
         (lambda run: (run.root / "detector.csv").unlink(), "detector.csv: no such file"),
         (lambda run: (run.root / "benchmarks" / "bad.tsv").write_text("nothing\n"), "bad.tsv: not a Snakemake"),
         (lambda run: write_json(run.evaluations[0], {"miou": 1}), "no 'stage' in it"),
@@ -547,7 +601,7 @@ def test_metrics_table_keeps_finite_numeric_columns(tmp_path: Path) -> None:
     ("count", "total", "expected"), [(3, 9, [0, 4, 8]), (5, 2, [0, 1]), (4, 0, []), (1, 5, [0]), (0, 5, [])]
 )
 def test_pick_evenly(count: int, total: int, expected: list[int]) -> None:
-    assert collect.pick_evenly(count, total) == expected
+    assert masks.pick_evenly(count, total) == expected
 
 
 @pytest.mark.parametrize(

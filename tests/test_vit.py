@@ -1,16 +1,18 @@
 """Transformers: DINO's positions against cubic convolution by hand, tensors against hooks and timm's forward."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import original_layouts as original
 import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from maskdistill.backbones import vit
+from maskdistill.backbones import registry, vit
 from maskdistill.backbones.weights import save_weights
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -44,9 +46,9 @@ def images(count: int, height: int, width: int) -> Tensor:
 # ---------------------------------------------------------------- positions
 
 
-def cubic_kernel(distance: float) -> float:
-    """Keys' cubic convolution with a = -0.75."""
-    a, x = -0.75, abs(distance)
+def cubic_kernel(distance: float, a: float = -0.75) -> float:
+    """Keys' cubic convolution."""
+    x = abs(distance)
     if x <= 1:
         return (a + 2) * x**3 - (a + 3) * x**2 + 1
     if x < 2:
@@ -81,6 +83,47 @@ def test_positions_are_sampled_by_dinos_scale_factor(side: int, grid: tuple[int,
     expected = np.einsum("ri,cj,ijd->rcd", rows, columns, source).reshape(-1, 6)
     np.testing.assert_allclose(found[0, 1:], expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found[0, 0], table[0, 0].double().numpy())
+
+
+def antialiased_matrix(out: int, side: int) -> Array:
+    """(out, side): weights of one axis by size; the kernel (a = -0.5) widens when shrinking, cut off at the borders."""
+    scale = side / out
+    width = max(scale, 1.0)
+    weights = np.zeros((out, side))
+    for o in range(out):
+        center = (o + 0.5) * scale
+        for tap in range(side):
+            weights[o, tap] = cubic_kernel((tap + 0.5 - center) / width, a=-0.5)
+    out_weights: Array = weights / weights.sum(axis=1, keepdims=True)
+    return out_weights
+
+
+@pytest.mark.parametrize("grid", [(40, 54), (7, 9), (37, 38), (36, 37), (1, 1), (80, 20)])
+def test_positions_beside_registers_are_antialiased_and_by_size(grid: tuple[int, int]) -> None:
+    side = 37
+    table = torch.randn(1, side * side, 4, generator=torch.Generator().manual_seed(2)) * 0.3
+    found = vit.interpolate_positions(table, grid, 0, "table_antialiased").double().numpy()
+    source = table[0].double().numpy().reshape(side, side, 4)
+    rows, columns = antialiased_matrix(grid[0], side), antialiased_matrix(grid[1], side)
+    expected = np.einsum("ri,cj,ijd->rcd", rows, columns, source).reshape(-1, 4)
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("arch", "side"), [
+    ("dino_vits16", 14), ("dino_vits8", 28), ("ibot_vits16", 14), ("mocov3_vits16", 14),
+    ("dinov2_vits14", 37), ("dinov2_vits14_reg4", 37),
+])  # fmt: skip
+def test_positions_are_those_of_the_original_formula(arch: str, side: int) -> None:
+    """20 grids and the base one; the network's own table, with or without the row for CLS."""
+    entry, generator = registry.BACKBONES[arch], torch.Generator().manual_seed(side)
+    assert entry.image_size // entry.patch_size == side
+    table = torch.randn(1, 1 + side * side, 8, generator=generator)
+    prefix = 0 if entry.registers else 1
+    grids = torch.randint(1, 70, (20, 2), generator=generator).tolist()
+    for rows, columns in [*grids, (side, side)]:
+        expected = original.positions(arch, table, rows, columns)[:, 1 - prefix :]
+        found = vit.interpolate_positions(table[:, 1 - prefix :], (rows, columns), prefix, entry.positions)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_positions_differ_from_resampling_by_size() -> None:
@@ -135,6 +178,59 @@ def test_last_query_and_keys_at_the_base_size_are_those_of_timm() -> None:
     query, _, keys = vit.last_attention(model, images(1, 64, 64))
     torch.testing.assert_close(query.flatten(), seen[0][0, 0, :128], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(keys[0], seen[0][0, 1:, 128:256], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arch", ["dino_vits16", "ibot_vits16", "mocov3_vits16", "dinov2_vits14", "dinov2_vits14_reg4", "dinov3_vits16"]
+)
+def test_every_kind_of_network_gives_the_rows_that_timms_forward_computes(
+    monkeypatch: pytest.MonkeyPatch, arch: str
+) -> None:
+    """At the base size, where timm resamples nothing. Eva multiplies without calling its qkv layer: from its input."""
+    monkeypatch.setitem(registry.BACKBONES, arch, replace(registry.BACKBONES[arch], depth=2))
+    model, entry = noisy(arch), registry.BACKBONES[arch]
+    seen: list[Tensor] = []
+    last = model.blocks[-1]
+    hook = last.norm1.register_forward_hook(lambda module, args, out: seen.append(out))
+    batch = images(1, entry.image_size, entry.image_size)
+    features = model.forward_features(batch)
+    hook.remove()
+    bias = last.attn.qkv.bias
+    if bias is None:
+        bias = torch.cat([last.attn.q_bias, torch.zeros(entry.embed_dim), last.attn.v_bias])
+    query, key, _ = (seen[0] @ last.attn.qkv.weight.T + bias).chunk(3, dim=-1)
+    found, heads = vit.last_attention(model, batch), (entry.num_heads, -1)
+    torch.testing.assert_close(found.cls_query, query[:, 0].unflatten(-1, heads), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.cls_key, key[:, 0].unflatten(-1, heads), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.keys, key[:, 1 + entry.registers :], rtol=1e-4, atol=1e-4)
+    assert found.keys.shape[1] == (entry.image_size // entry.patch_size) ** 2
+    torch.testing.assert_close(vit.cls_feature(model, batch), features[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", ["dinov2_vits14_reg4", "dinov3_vits16"])
+def test_dropped_patches_are_as_if_attention_did_not_see_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
+) -> None:
+    """And those that stay keep their own positions, rotary ones too; prefix tokens always stay."""
+    monkeypatch.setitem(registry.BACKBONES, arch, replace(registry.BACKBONES[arch], depth=2))
+    torch.save(original.random_state(arch, 2), tmp_path / "file.pth")
+    model: Any = vit.load_vit(arch, str(tmp_path / "file.pth"))
+    patch = registry.BACKBONES[arch].patch_size
+    batch, rows, columns, prefix = images(2, 3 * patch, 5 * patch), 3, 5, 5
+    torch.manual_seed(7)
+    found = vit.cls_feature(model, batch, keep=0.4)
+    torch.manual_seed(7)
+    kept = torch.rand(2, rows * columns).argsort(dim=1)[:, :6]
+    visible = torch.zeros(2, prefix + rows * columns, dtype=torch.bool)
+    visible[:, :prefix] = True
+    visible.scatter_(1, kept + prefix, True)
+    mask = visible[:, None, None].expand(-1, 1, visible.shape[1], -1)
+    tokens = vit.embed(model, batch)
+    rope = {"rope": model.rope.get_embed([rows, columns])} if arch.startswith("dinov3") else {}
+    for block in model.blocks:
+        tokens = block(tokens, attn_mask=mask, **rope)
+    torch.testing.assert_close(found, model.norm(tokens)[:, 0], rtol=1e-4, atol=1e-4)
+    assert float((found - vit.cls_feature(model, batch)).abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("arch", [MICRO, "vit_small_patch16"])
@@ -200,6 +296,13 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 # ---------------------------------------------------------------- pixels
+
+
+def test_normalisation_with_other_statistics() -> None:
+    pixels = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
+    mean, std = (0.430, 0.411, 0.296), (0.213, 0.156, 0.143)
+    expected = v2.functional.normalize(pixels.float() / 255, list(mean), list(std))
+    torch.testing.assert_close(vit.normalize(pixels, mean, std), expected)
 
 
 def test_normalisation_is_imagenets() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ def test_a_nested_state_dict_is_unwrapped(tmp_path: Path, key: str) -> None:
 def test_the_teacher_goes_before_the_student(tmp_path: Path) -> None:
     torch.save({"student": state(), "teacher": {"x": torch.ones(1)}}, tmp_path / "dino.pth")
     assert list(read_state_dict(tmp_path / "dino.pth")) == ["x"]
+
+
+def test_a_training_state_with_its_command_line_is_read(tmp_path: Path) -> None:
+    """DINO and iBOT save argparse's Namespace beside the weights."""
+    content = {"teacher": state(), "args": Namespace(lr=0.1, data="/x", sizes=[1, 2], flag=None), "epoch": 3}
+    torch.save(content, tmp_path / "checkpoint.pth")
+    assert read_state_dict(tmp_path / "checkpoint.pth").keys() == state().keys()
+    torch.save(content | {"args": Namespace(trap=Trap(tmp_path / "executed"))}, tmp_path / "trap.pth")
+    refusal(tmp_path / "trap.pth")
+    assert not (tmp_path / "executed").exists()
 
 
 # ---------------------------------------------------------------- refusals

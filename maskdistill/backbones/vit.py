@@ -1,75 +1,64 @@
 """Vision transformers: construction, weights, and the tensors of the last attention block.
 
-The network is timm's; positions are interpolated as DINO does (Caron et al. 2021), because timm's own
-resampling gives other numbers for the same weights.
+The networks are timm's; positions are interpolated as their authors do, because timm's own resampling gives
+other numbers for the same weights. What each name stands for: :mod:`maskdistill.backbones.registry`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from maskdistill.backbones.checkpoints import PERIODS, convert
+from maskdistill.backbones.registry import BACKBONES, Backbone, Positions, find_backbone
+from maskdistill.backbones.registry import IMAGENET_MEAN as IMAGENET_MEAN
+from maskdistill.backbones.registry import IMAGENET_STD as IMAGENET_STD
 from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.runtime.errors import MaskDistillError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+ViT: TypeAlias = VisionTransformer | Eva
+ARCHITECTURES = BACKBONES
 
 
-@dataclass(frozen=True)
-class ViTArch:
-    """Shape of a vision transformer.
+def build_vit(arch: str, drop_path: float = 0.0) -> ViT:
+    """Untrained ViT without a head; qkv bias, MLP ratio 4.
 
-    Attributes:
-        image_size: the one its positional table was made for.
-        conv_stem: patches are embedded by stride-2 3x3 convolutions instead of one linear map
-            (Xiao et al. 2021, "Early convolutions help transformers see better").
+    Raises:
+        MaskDistillError: unknown name.
     """
-
-    patch_size: int
-    embed_dim: int
-    depth: int
-    num_heads: int
-    image_size: int = 224
-    conv_stem: bool = False
-
-
-ARCHITECTURES: dict[str, ViTArch] = {
-    "vit_small_patch16": ViTArch(16, 384, 12, 6),
-    "vit_small_patch8": ViTArch(8, 384, 12, 6),
-    "vit_base_patch16": ViTArch(16, 768, 12, 12),
-    "vit_base_patch8": ViTArch(8, 768, 12, 12),
-    "vit_micro_patch8": ViTArch(8, 128, 4, 4, image_size=64, conv_stem=True),
-}
-
-
-def build_vit(arch: str, drop_path: float = 0.0) -> VisionTransformer:
-    """Untrained ViT without a head; LayerNorm eps 1e-6, qkv bias, MLP ratio 4 (DINO's layout)."""
-    if arch not in ARCHITECTURES:
-        raise MaskDistillError(f"backbone.arch {arch!r} is unknown; take one of {', '.join(ARCHITECTURES)}")
-    shape = ARCHITECTURES[arch]
-    model = VisionTransformer(
-        img_size=shape.image_size,
-        patch_size=shape.patch_size,
-        embed_dim=shape.embed_dim,
-        depth=shape.depth,
-        num_heads=shape.num_heads,
-        num_classes=0,
-        drop_path_rate=drop_path,
-        dynamic_img_size=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-    )
-    if shape.conv_stem:
-        model.patch_embed.proj = _conv_stem(shape)  # type: ignore[assignment]
+    entry = find_backbone(arch)
+    shared: dict[str, Any] = {
+        "img_size": entry.image_size,
+        "patch_size": entry.patch_size,
+        "embed_dim": entry.embed_dim,
+        "depth": entry.depth,
+        "num_heads": entry.num_heads,
+        "num_classes": 0,
+        "drop_path_rate": drop_path,
+        "dynamic_img_size": True,
+        "norm_layer": partial(nn.LayerNorm, eps=entry.norm_eps),
+        "init_values": 1e-5 if entry.layer_scale else None,
+    }
+    model: ViT
+    if entry.positions == "rope":
+        rope: dict[str, Any] = {"use_rot_pos_emb": True, "rope_type": "dinov3", "rope_temperature": 100.0}
+        rope |= {"rope_rotate_half": True, "use_abs_pos_emb": False}
+        model = Eva(**shared, **rope, num_reg_tokens=entry.registers, use_fc_norm=False)
+    else:
+        model = VisionTransformer(**shared, reg_tokens=entry.registers, no_embed_class=entry.registers > 0)
+    if entry.conv_stem:
+        model.patch_embed.proj = _conv_stem(entry)  # type: ignore[assignment]
+    cast(Any, model).positions = entry.positions
     return model
 
 
-def _conv_stem(shape: ViTArch) -> nn.Sequential:
+def _conv_stem(shape: Backbone) -> nn.Sequential:
     """3x3 stride-2 convolutions down to one position a patch, then a 1x1 to ``embed_dim``."""
     halvings = shape.patch_size.bit_length() - 1
     widths = [3, *(shape.embed_dim // 2**i for i in range(halvings - 1, -1, -1))]
@@ -80,12 +69,13 @@ def _conv_stem(shape: ViTArch) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(shape.embed_dim, shape.embed_dim, 1))
 
 
-def load_vit(arch: str, weights: str) -> VisionTransformer:
+def load_vit(arch: str, weights: str) -> ViT:
     """ViT in eval mode with float32 weights.
 
     Args:
         arch: key of :data:`ARCHITECTURES`.
-        weights: a checkpoint with DINO's (= timm's) names, or ``"random"``: seeded noise, for comparison only.
+        weights: a checkpoint in its project's layout or one of this project's own, or ``"random"``: seeded noise,
+            for comparison only.
 
     Raises:
         MaskDistillError: the file is missing, damaged, or not of this architecture.
@@ -93,44 +83,87 @@ def load_vit(arch: str, weights: str) -> VisionTransformer:
     torch.manual_seed(0)
     model = build_vit(arch)
     if weights != "random":
-        state = {name.removeprefix("backbone."): value for name, value in read_state_dict(weights).items()}
-        strict_load(model, state, weights, ignore=("head.",))
+        state = convert(read_state_dict(weights), find_backbone(arch).layout, weights).state
+        if isinstance(model, Eva):
+            _set_periods(model, state.pop(PERIODS, None), weights)
+        strict_load(model, state, weights)
     return model.eval().requires_grad_(False)
 
 
-def interpolate_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Positional table for a grid of ``(rows, columns)`` patches, DINO's way.
+def _set_periods(model: Eva, periods: Tensor | None, source: str) -> None:
+    """Take the rotation periods from a checkpoint: DINOv3's are rounded to bfloat16, and its authors use them so."""
+    expected = cast(Tensor, cast(Any, model.rope).periods)
+    if periods is None or periods.shape != expected.shape:
+        found = "missing" if periods is None else f"{tuple(periods.shape)}, wanted {tuple(expected.shape)}"
+        raise MaskDistillError(f"weights file {source} does not fit {type(model).__name__}: rope periods are {found}")
+    if not torch.allclose(periods.float(), expected, rtol=2**-8, atol=0):
+        raise MaskDistillError(
+            f"weights file {source} does not fit {type(model).__name__}: rope periods are not 100^(2 i / (D/2)), the"
+            " formula of DINOv3; give an official checkpoint"
+        )
+    expected.copy_(periods)
 
-    Bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the output
-    size, sets the sampling coordinates (method 1.5).
+
+def interpolate_positions(
+    pos_embed: Tensor, grid: tuple[int, int], prefix: int = 1, positions: Positions = "table"
+) -> Tensor:
+    """Positional table for a grid of ``(rows, columns)`` patches, as the network's authors resample it.
+
+    ``table``: bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the output
+    size, sets the sampling coordinates (method 1.5; DINO, iBOT, DINOv2 without registers; taken for MoCo v3 too).
+    ``table_antialiased``: bicubic with antialiasing, by output size (DINOv2 with registers).
 
     Args:
-        pos_embed: float (1, 1 + R0*R0, D), CLS first.
+        pos_embed: float (1, prefix + R0*R0, D), prefix tokens first.
+        prefix: 1 where the table has a row for CLS, else 0.
 
     Returns:
-        float (1, 1 + R*C, D).
+        float (1, prefix + R*C, D); unchanged where the grid is the table's own.
     """
-    cls_pos, patch_pos = pos_embed[:, :1], pos_embed[:, 1:]
+    prefix_pos, patch_pos = pos_embed[:, :prefix], pos_embed[:, prefix:]
     side = round(patch_pos.shape[1] ** 0.5)
     if grid == (side, side):
         return pos_embed
     table = patch_pos.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    factor = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
-    table = F.interpolate(table, scale_factor=factor, mode="bicubic", align_corners=False)
+    if positions == "table_antialiased":
+        table = F.interpolate(table, size=grid, mode="bicubic", align_corners=False, antialias=True)
+    else:
+        factor = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
+        table = F.interpolate(table, scale_factor=factor, mode="bicubic", align_corners=False)
     if table.shape[-2:] != torch.Size(grid):
         raise ValueError(f"interpolated to {tuple(table.shape[-2:])}, wanted {grid}")
-    return torch.cat([cls_pos, table.flatten(2).transpose(1, 2)], dim=1)
+    return torch.cat([prefix_pos, table.flatten(2).transpose(1, 2)], dim=1)
 
 
-def embed(model: VisionTransformer, images: Tensor) -> Tensor:
-    """Tokens before the first block: float (B, 1 + R*C, D) of images (B, 3, R*patch, C*patch)."""
-    patches = model.patch_embed.proj(images)
+def embed(model: ViT, images: Tensor) -> Tensor:
+    """Tokens before the first block: float (B, prefix + R*C, D) of images (B, 3, R*patch, C*patch).
+
+    The prefix is CLS and then the registers, if any.
+    """
+    return _embed(model, images)[0]
+
+
+def _embed(model: ViT, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Tokens before the first block, and the sines and cosines (R*C, 2*D/heads) of rotary positions if it has any."""
+    net = cast(Any, model)
+    patches = net.patch_embed.proj(images)
     grid = (patches.shape[-2], patches.shape[-1])
     tokens = patches.flatten(2).transpose(1, 2)
-    cls_token, pos_embed = cast(Tensor, model.cls_token), cast(Tensor, model.pos_embed)
-    tokens = torch.cat([cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-    out: Tensor = tokens + interpolate_positions(pos_embed, grid)
-    return out
+    prefix = [net.cls_token.expand(len(tokens), -1, -1)]
+    if net.reg_token is not None:
+        prefix.append(net.reg_token.expand(len(tokens), -1, -1))
+    if isinstance(model, Eva):
+        return torch.cat([*prefix, tokens], dim=1), net.rope.get_embed(list(grid))
+    if net.no_embed_class:
+        tokens = tokens + interpolate_positions(net.pos_embed, grid, 0, net.positions)
+        return torch.cat([*prefix, tokens], dim=1), None
+    return torch.cat([*prefix, tokens], dim=1) + interpolate_positions(net.pos_embed, grid, 1, net.positions), None
+
+
+def _run(blocks: Iterable[nn.Module], tokens: Tensor, rope: Tensor | None) -> Tensor:
+    for block in blocks:
+        tokens = block(tokens) if rope is None else block(tokens, rope=rope)
+    return tokens
 
 
 class LastAttention(NamedTuple):
@@ -146,49 +179,67 @@ class LastAttention(NamedTuple):
     keys: Tensor
 
 
-def last_attention(model: VisionTransformer, images: Tensor) -> LastAttention:
+def last_attention(model: ViT, images: Tensor) -> LastAttention:
     """Query and keys of the last block's attention; stops at its qkv projection.
+
+    Registers are dropped with CLS: they are no places in the image. DINOv3 rotates queries and keys by their
+    positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the rotation, as for
+    every other network (method 1.6). The affinity k_i . k_j then compares contents alone, whereas that of rotated
+    keys would depend on the offset between i and j; the CLS query was never rotated.
 
     Args:
         images: float (B, 3, R*patch, C*patch), normalised.
     """
-    tokens = embed(model, images)
-    for block in model.blocks[:-1]:
-        tokens = block(tokens)
+    tokens, rope = _embed(model, images)
+    tokens = _run(model.blocks[:-1], tokens, rope)
     last = cast(Any, model.blocks[-1])
-    qkv = last.attn.qkv(last.norm1(tokens))
+    qkv: Any = _project(last.attn, last.norm1(tokens))
     query, key, _ = qkv.chunk(3, dim=-1)
     heads = (last.attn.num_heads, -1)
-    return LastAttention(query[:, 0].unflatten(-1, heads), key[:, 0].unflatten(-1, heads), key[:, 1:])
+    patches = key[:, model.num_prefix_tokens :]
+    return LastAttention(query[:, 0].unflatten(-1, heads), key[:, 0].unflatten(-1, heads), patches)
 
 
-def cls_feature(model: VisionTransformer, images: Tensor, keep: float = 1.0) -> Tensor:
+def _project(attention: Any, tokens: Tensor) -> Tensor:
+    """The qkv projection with its bias: float (B, tokens, 3*D). Eva keeps the bias in parts; that of keys is 0."""
+    if getattr(attention, "q_bias", None) is None:
+        qkv: Tensor = attention.qkv(tokens)
+        return qkv
+    bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+    return F.linear(tokens, attention.qkv.weight, bias)
+
+
+def cls_feature(model: ViT, images: Tensor, keep: float = 1.0) -> Tensor:
     """CLS token after the final LayerNorm: float (B, D) of images (B, 3, R*patch, C*patch).
 
     ``keep`` below 1 forwards that share of the patches only, a random choice for each image.
     """
-    tokens = embed(model, images)
+    tokens, rope = _embed(model, images)
     if keep < 1:
-        count, patches = len(tokens), tokens.shape[1] - 1
-        chosen = torch.rand(count, patches, device=tokens.device).argsort(dim=1)[:, : max(1, int(keep * patches))] + 1
-        chosen = torch.cat([chosen.new_zeros(count, 1), chosen], dim=1)
+        prefix = model.num_prefix_tokens
+        count, patches = len(tokens), tokens.shape[1] - prefix
+        chosen = torch.rand(count, patches, device=tokens.device).argsort(dim=1)[:, : max(1, int(keep * patches))]
+        rope = None if rope is None else rope[chosen][:, None]
+        chosen = torch.cat([torch.arange(prefix, device=tokens.device).expand(count, -1), chosen + prefix], dim=1)
         tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
-    for block in model.blocks:
-        tokens = block(tokens)
-    out: Tensor = model.norm(tokens)[:, 0]
+    out: Tensor = model.norm(_run(model.blocks, tokens, rope))[:, 0]
     return out
 
 
-def num_heads(model: VisionTransformer) -> int:
+def num_heads(model: ViT) -> int:
     """Heads of the last block's attention."""
     return int(cast(Any, model.blocks[-1]).attn.num_heads)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """uint8 (..., 3, H, W) to float32 with ImageNet's mean and standard deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255 - mean) / std
+def normalize(
+    images: Tensor,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> Tensor:
+    """uint8 (..., 3, H, W) to float32 with mean and standard deviation of RGB in [0, 1]; ImageNet's by default."""
+    center = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - center) / scale
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

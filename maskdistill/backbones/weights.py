@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise MaskDistillError(
-            f"weights file {path}: no such file; give the path of a checkpoint,"
-            " or 'pretrain' to train one on your images"
+            f"weights file {path}: no such file; give the path of a checkpoint, 'official' to download it"
+            " (ViTs only), or 'pretrain' to train one on your images"
         )
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
@@ -54,7 +55,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _torch_load(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Tensors and plain values; DINO's and iBOT's training states also hold an argparse.Namespace, as harmless."""
+    with torch.serialization.safe_globals([Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import maskdistill
 from maskdistill.runtime.errors import MaskDistillError
@@ -13,11 +14,14 @@ STAGES = {
     "scenes": "generate scenes with exact ground truth",
     "manifest": "list the images of a source, quarantine unreadable ones",
     "ground_truth": "bring a source's ground truth into one format (read by evaluation only)",
+    "weights": "download the official checkpoint of a backbone",
     "pretrain": "train a backbone on unlabelled images",
     "features": "CLS query and patch keys of a shard",
     "masks": "one object mask an image from the affinity graph",
+    "distil": "features and masks of a shard in one go, without storing keys",
     "embeddings": "CLS features of the masked images of a shard",
     "clusters": "K-means over the embeddings of all shards",
+    "choose_k": "compare numbers of clusters without labels",
     "annotations": "COCO-format pseudo-annotations",
     "detector": "train Mask R-CNN on the annotations",
     "candidates": "run the detector over a shard",
@@ -41,16 +45,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         + "\n".join(f"  {name:14s} {text}" for name, text in STAGES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--each",
+        metavar="A[-B]",
+        help="after STAGE: run it for each shard A..B in turn; its number, as long as A, stands for {shard}",
+    )
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="see below; each has its own --help")
     stage = parser.parse_args(arguments[:1]).stage
     module = importlib.import_module(f"maskdistill.cli.{stage}")
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
-    parsed = stage_parser.parse_args(arguments[1:])
     try:
-        module.run(parsed)
+        runs = [stage_parser.parse_args(given) for given in _for_each_shard(arguments[1:])]
+        if log := getattr(runs[0], "log", None):
+            Path(log).unlink(missing_ok=True)
+        for parsed in runs:
+            module.run(parsed)
     except MaskDistillError as error:
         print(f"maskdistill {stage}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _for_each_shard(arguments: list[str]) -> list[list[str]]:
+    """The arguments for every shard that ``--each`` names; as they stand without it."""
+    if "--each" not in arguments:
+        return [arguments]
+    place = arguments.index("--each")
+    first, dash, last = "".join(arguments[place + 1 : place + 2]).partition("-")
+    last = last if dash else first
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise MaskDistillError("--each: give a shard, or the first and the last one: 0007 or 0010-0019")
+    rest = arguments[:place] + arguments[place + 2 :]
+    shards = [f"{shard:0{len(first)}d}" for shard in range(int(first), int(last) + 1)]
+    return [[argument.replace("{shard}", shard) for argument in rest] for shard in shards]

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     config = inference_config(trained, args.params)
     untrained = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
     model = load_model(args.model, untrained).to(device)
-    rows = image_rows(ok_images(read_manifest(args.manifest), shard=args.shard))
+    rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     candidates: list[dict[str, Any]] = []
     empty = 0
     for row in progress(rows, len(rows), f"candidates {args.shard}"):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
+from maskdistill.annotation_index import read_index
 from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import DetectorConfig, parse_section
-from maskdistill.data.manifest import ok_images, read_manifest
-from maskdistill.detector.data import AnnotatedImages, examples_of
+from maskdistill.detector.data import AnnotatedImages
+from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.runtime.devices import make_deterministic, pick_device
-from maskdistill.runtime.files import read_json
 from maskdistill.training.checkpoint import describe_model, save_model, training_fingerprint, training_provenance
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
 from maskdistill.training.loop import LoopSettings, finish, write_metrics
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--annotations", required=True, help="COCO JSON of the annotations stage")
+    parser.add_argument("--index", required=True, help="index of the annotations, by the same stage (.h5)")
     parser.add_argument("--output", required=True, help="model (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of losses and learning rate")
     parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
@@ -49,11 +50,9 @@ def _train(args: argparse.Namespace) -> None:
         start_on_device(args, "detector")
     device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
     config = parse_section(DetectorConfig, args.params)
-    annotations = read_json(args.annotations)
-    num_clusters = len(annotations["categories"])
-    table = ok_images(read_manifest(args.manifest))
-    files = dict(zip(table["image_id"].tolist(), table["file"].tolist(), strict=True))
-    dataset = AnnotatedImages(examples_of(annotations, files), config.flip, args.seed)
+    index = read_index(args.annotations, args.index)
+    num_clusters = index.num_clusters
+    dataset = AnnotatedImages(IndexedExamples(index, args.manifest), config.flip, args.seed)
     inputs = {"manifest": args.manifest, "annotations": args.annotations}
     provenance = training_provenance("detector", config, args.seed, inputs)
     settings = LoopSettings(

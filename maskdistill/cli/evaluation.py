@@ -2,8 +2,9 @@
 
 Clusters are matched with classes here, once, and for scoring only. What is compared:
 
-masks      semantic: each image's mask painted with the label of its cluster; AP: the masks; CorLoc: the box of the
-           top-scoring mask (the first on ties); also purity, accuracy, NMI and ARI of the clusters.
+masks      semantic: each image's masks painted with the labels of their clusters; AP: all masks, each with score 1;
+           CorLoc, which is of one box an image as in LOST: the box of the first mask; also purity, accuracy, NMI
+           and ARI of the clusters of all masks.
 detector   semantic: the pseudo-label PNGs; AP: all candidates; CorLoc: the box of the top-scoring candidate.
 segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-connected region of one label;
            AP: null, for a semantic map has neither instances nor scores.
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill import rle
+from maskdistill.assignments import open_assignments, shard_number
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.data.manifest import ok_images, read_manifest
@@ -36,7 +38,7 @@ from maskdistill.runtime.provenance import make_provenance
 log = logging.getLogger("maskdistill")
 Labels = npt.NDArray[np.integer]
 Detection = dict[str, Any]
-NEEDS = {"masks": ("masks", "clusters"), "detector": ("candidates", "label_dirs"), "segmenter": ("label_dirs",)}
+NEEDS = {"masks": ("masks", "assignments"), "detector": ("candidates", "label_dirs"), "segmenter": ("label_dirs",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
     )
     parser.add_argument("--masks", nargs="+", metavar="JSON", help="mask shards (stage masks)")
-    parser.add_argument("--clusters", metavar="JSON", help="clusters.json (stage masks)")
+    parser.add_argument("--assignments", metavar="H5", help="clusters of the masks (stage masks)")
     parser.add_argument("--candidates", nargs="+", metavar="JSON", help="candidate shards (stage detector)")
     parser.add_argument(
         "--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (stages detector and segmenter)"
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     detections: list[Detection] | None = None
     predict: Callable[[TruthImage], Labels]
     if args.stage == "masks":
-        painted = read_masks(args.masks, args.clusters, args.num_clusters, truth)
+        painted = read_masks(args.masks, args.assignments, args.num_clusters, truth)
         detections = [mask for masks in painted.values() for mask in masks]
         extra = score_clusters(painted, truth)
 
@@ -145,28 +147,20 @@ def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray
 
 
 def read_masks(
-    shards: Iterable[str], clusters_file: str, num_clusters: int, truth: GroundTruth
+    shards: Iterable[str], assignments: str, num_clusters: int, truth: GroundTruth
 ) -> dict[int, list[Detection]]:
     """Masks of the evaluation images by image id, in file order, with ``category_id`` 1 + cluster."""
-    number_there = _part(clusters_file, "num_clusters")
-    if number_there != num_clusters:
-        raise MaskDistillError(f"{clusters_file}: has {number_there} clusters, --num-clusters says {num_clusters}")
-    assignments = _part(clusters_file, "assignments")
-    cluster_of = {(row["image_id"], row["mask_index"]): row["cluster"] for row in assignments}
     images = {image.id: image for image in truth.images}
     found: dict[int, list[Detection]] = {number: [] for number in images}
-    for shard in shards:
-        for index, mask in enumerate(_part(shard, "masks")):
-            number = mask["image_id"]
-            if number not in images:
-                continue
-            _check_size(shard, mask["segmentation"]["size"], images[number])
-            if (number, index) not in cluster_of:
-                raise MaskDistillError(
-                    f"{clusters_file}: no cluster for mask {index} of {shard} (image {images[number].key});"
-                    " run the stages embeddings and clusters on all shards"
-                )
-            found[number].append(_detection(mask, 1 + cluster_of[number, index]))
+    with open_assignments(assignments, num_clusters) as table:
+        for shard in shards:
+            masks = _part(shard, "masks")
+            clusters = table.clusters(shard_number(shard), [mask["image_id"] for mask in masks], shard)
+            for mask, cluster in zip(masks, clusters.tolist(), strict=True):
+                number = mask["image_id"]
+                if number in images:
+                    _check_size(shard, mask["segmentation"]["size"], images[number])
+                    found[number].append(_detection(mask, 1 + cluster))
     return found
 
 
@@ -235,7 +229,7 @@ def _check_size(path: str | Path, size: Iterable[int], image: TruthImage) -> Non
 def _inputs(args: argparse.Namespace) -> dict[str, str | Path]:
     inputs: dict[str, str | Path] = {"manifest": args.manifest, "ground_truth": args.ground_truth}
     if args.stage == "masks":
-        inputs["clusters"] = args.clusters
+        inputs["assignments"] = args.assignments
         inputs |= {f"masks/{Path(path).name}": path for path in args.masks}
     if args.stage == "detector":
         inputs |= {f"candidates/{Path(path).name}": path for path in args.candidates}

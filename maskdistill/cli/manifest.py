@@ -6,7 +6,14 @@ from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.data.manifest import build_manifest, write_manifest
-from maskdistill.data.sources import default_num_shards, list_images, parse_data
+from maskdistill.data.sources import (
+    count_images,
+    default_num_shards,
+    iter_images,
+    parse_data,
+    parse_support,
+    with_support,
+)
 from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")
@@ -28,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-quarantined", type=float, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
-    parser.add_argument("--output", required=True, metavar="CSV")
+    parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
+    parser.add_argument(
+        "--output", required=True, metavar="CSV", help="manifest; its index is written beside it (.index.json)"
+    )
     add_common(parser)
 
 
@@ -37,9 +47,11 @@ def run(args: argparse.Namespace) -> None:
     start(args, "manifest")
     if not 0 <= args.max_quarantined <= 1:
         raise MaskDistillError(f"--max-quarantined {args.max_quarantined:g}: give a share between 0 and 1")
-    images = list_images(parse_data(args.params), args.scenes_dir)
-    num_shards = default_num_shards(len(images)) if args.num_shards is None else args.num_shards
-    table = build_manifest(images, num_shards, Path(args.output).parent, args.threads, args.max_quarantined)
-    write_manifest(args.output, table)
-    usable = int((table["status"] == "ok").sum())
-    log.info("%d images, %d usable, %d shards", len(table), usable, num_shards)
+    data = parse_data(args.params)
+    support = parse_support(args.support)
+    images = with_support(iter_images(data, args.scenes_dir), support)
+    count = count_images(data) + (count_images(support) if support else 0)
+    num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
+    folder = Path(args.output).parent
+    write_manifest(args.output, build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined))
+    log.info("%d images, %d shards", count, num_shards)

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
     num_clusters = int(metadata["num_clusters"])
     untrained = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
     model = load_model(args.model, untrained).to(device)
-    rows = image_rows(ok_images(read_manifest(args.manifest), shard=args.shard, eval=None if args.all else True))
+    table = read_manifest(args.manifest, args.shard)
+    rows = image_rows(ok_images(table, eval=None if args.all else True, support=False))
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     pixels = np.zeros(256, dtype=np.int64)
     coverage = 0.0

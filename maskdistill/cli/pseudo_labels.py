@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         config = parse_section(PseudoLabelsConfig, config.model_copy(update={"tau": args.tau}).model_dump_json())
     if not 1 <= args.num_clusters <= MAX_CLUSTERS:
         raise MaskDistillError(f"{args.num_clusters} clusters: label PNGs hold 1 to {MAX_CLUSTERS}; use fewer")
-    rows = image_rows(ok_images(read_manifest(args.manifest), shard=args.shard))
+    rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     by_image: dict[int, list[dict[str, Any]]] = {row.image_id: [] for row in rows}
     for candidate in read_json(args.candidates)["candidates"]:
         if candidate["image_id"] not in by_image:

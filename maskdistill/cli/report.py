@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from maskdistill import rle
+from maskdistill.assignments import open_assignments
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.palette import read_label_png
-from maskdistill.report import collect, montage, page
+from maskdistill.report import collect, masks, montage, page
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.page import Picture, picture
 from maskdistill.runtime.errors import MaskDistillError
@@ -42,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="clusters.json; of several seeds the first is shown",
     )
+    parser.add_argument("--assignments", required=True, nargs="+", metavar="H5", help="the same of assignments.h5")
+    parser.add_argument("--choose-k", metavar="CSV", help="numbers of clusters compared without labels")
     parser.add_argument("--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json")
     parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
     parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
@@ -83,22 +87,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
-    """Everything but pictures. Of several ``--clusters`` the one of the configuration's first seed is taken."""
+    """Everything but pictures. Of several seeds' clusters the ones of the configuration's first seed are taken."""
     table = read_manifest(args.manifest)
     usable = ok_images(table)
     pool = usable[usable["eval"]] if usable["eval"].any() else usable
-    examples = pool.iloc[collect.pick_evenly(config.report.examples, len(pool))]
+    examples = pool.iloc[masks.pick_evenly(config.report.examples, len(pool))]
     evaluations = [collect.read_evaluation(path) for path in args.evaluations]
     baselines, baseline_record = collect.read_baselines(args.baselines) if args.baselines else ({}, {})
-    masks, mask_records = collect.read_masks(args.masks)
-    seeds = {collect.swept_values(path).get("seed"): path for path in args.clusters}
-    clusters = read_json(seeds.get(str(config.seeds[0]), args.clusters[0]))
+    clusters = read_json(_of_first_seed(args.clusters, config))
     shown = {int(number) for number in examples["image_id"]}
+    nearest = config.report.per_cluster
+    with open_assignments(_of_first_seed(args.assignments, config), int(clusters["num_clusters"])) as assignments:
+        members = masks.extremes(assignments.blocks(), assignments.num_clusters, nearest, max(1, nearest // 2))
+        found = masks.read_masks(args.masks, assignments, members, shown, config.report.examples)
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
     predictions = [read_json(Path(folder) / "summary.json") for folder in args.predictions]
     records = [
-        *mask_records,
+        *found.chain,
         clusters.get("provenance"),
         *candidate_records,
         *(item.get("provenance") for item in [*pseudo_labels, *predictions]),
@@ -115,8 +121,10 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         examples=examples,
         rows=collect.score_rows(evaluations, config),
         baselines=baselines,
-        masks=masks,
+        masks=found,
         clusters=clusters,
+        members=members,
+        choices=pd.read_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
         candidates=candidates,
         pseudo_labels={
             key: sum(int(record.get(key, 0)) for record in pseudo_labels)
@@ -136,6 +144,11 @@ def _config(text: str) -> Config:
     except json.JSONDecodeError as error:
         raise MaskDistillError(f"--config: not valid JSON ({error}); give the whole validated configuration") from None
     return load_config(values, "--config")
+
+
+def _of_first_seed(paths: Sequence[str], config: Config) -> str:
+    seeds = {collect.swept_values(path).get("seed"): path for path in paths}
+    return seeds.get(str(config.seeds[0]), paths[0])
 
 
 def _named(option: str, pairs: Sequence[str]) -> dict[str, str]:
@@ -165,11 +178,6 @@ class Gallery:
     ) -> None:
         self.run = run
         self.images = {int(record["image_id"]): record for record in run.usable.to_dict("records")}
-        self.mask_of = {int(record["image_id"]): place for place, record in reversed(run.masks.items())}
-        self.label_of = {
-            (int(item["shard"]), int(item["mask_index"])): 1 + int(item["cluster"])
-            for item in run.clusters["assignments"]
-        }
         self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions}
         self.truth = Path(ground_truth) if ground_truth else None
         record = read_json(self.truth / "instances.json") if self.truth else {}
@@ -198,13 +206,12 @@ class Gallery:
 
     def pairs(self) -> list[tuple[Picture, Picture]]:
         """Photo and mask of images at even steps through all masks sorted by coverage."""
-        order = sorted(self.run.masks.items(), key=lambda item: (item[1]["coverage"], item[0]))
         pairs = []
-        for place in collect.pick_evenly(self.run.config.report.examples, len(order)):
-            where, record = order[place]
+        for where in self.run.masks.spread:
+            record = self.run.masks.records[where]
             photo = montage.fit(self.photo(record["image_id"]), PAIR)
             mask = montage.fit_mask(rle.decode(record["segmentation"]), photo.shape[:2])
-            color = self.colors["masks"].get(self.label_of.get(where, 0), montage.NEUTRAL)
+            color = self.colors["masks"].get(self.run.masks.labels.get(where, 0), montage.NEUTRAL)
             key, share = self.key(record["image_id"]), f"{100 * record['coverage']:.1f}{PERCENT}"
             left = picture(photo, f"Photo {key}", note=key)
             right = picture(montage.mask_tile(photo, mask, color), f"Mask of {key}, {share} of the image", note=share)
@@ -212,14 +219,10 @@ class Gallery:
         return pairs
 
     def clusters(self) -> list[dict[str, Any]]:
-        """For each cluster its name, size, colour, matched class and the objects nearest to its centroid."""
+        """For each cluster its name, size, colour, matched class and the objects nearest and farthest."""
         matching = self.run.matching("masks")
-        members: dict[int, list[dict[str, Any]]] = {}
-        for item in self.run.clusters["assignments"]:
-            members.setdefault(int(item["cluster"]), []).append(item)
         strips = []
-        for cluster in range(self.count):
-            nearest = sorted(members.get(cluster, []), key=lambda item: (item["distance"], item["image_id"]))
+        for cluster, members in enumerate(self.run.members):
             color = self.colors["masks"][1 + cluster]
             strips.append(
                 {
@@ -227,22 +230,18 @@ class Gallery:
                     "size": f"{self.run.clusters['sizes'][cluster]} masks",
                     "color": css(color),
                     "matched": self.class_name(matching.get(1 + cluster, -1)) if matching else "",
-                    "thumbs": [self.thumb(item, color) for item in nearest[: self.run.config.report.per_cluster]],
+                    "nearest": [self.thumb(item, color) for item in members.nearest],
+                    "farthest": [self.thumb(item, color) for item in members.farthest],
                 }
             )
         return strips
 
-    def thumb(self, item: dict[str, Any], color: Color) -> Picture:
-        """The masked object of one cluster assignment."""
-        record = self.run.masks.get((int(item["shard"]), int(item["mask_index"])))
-        if record is None:
-            raise MaskDistillError(
-                f"--clusters: no mask {item['mask_index']} in shard {item['shard']} of --masks; give the masks of all"
-                " shards that the clusters were made from"
-            )
+    def thumb(self, item: masks.Member, color: Color) -> Picture:
+        """The masked object of one member of a cluster."""
+        record = self.run.masks.records[item.shard, item.mask_index]
         photo = np.asarray(self.photo(record["image_id"]))
         tile = montage.object_tile(photo, rle.decode(record["segmentation"]), color, THUMB)
-        return picture(tile, f"Object of {self.key(record['image_id'])}, distance {item['distance']:.3g}")
+        return picture(tile, f"Object of {self.key(record['image_id'])}, distance {item.distance:.3g}")
 
     def class_name(self, category: int) -> str:
         return "background" if category == 0 else self.names.get(category, "no class")
@@ -270,14 +269,20 @@ class Gallery:
         return montage.label_tile(photo, labels, colors)
 
     def mask_tile(self, image_id: int, photo: Rgb) -> Picture:
-        title, where = "initial mask", self.mask_of.get(image_id)
-        if where is None:
+        places = self.run.masks.of_image(image_id)
+        title = "initial masks" if len(places) > 1 else "initial mask"
+        if not places:
             return missing(photo, title, "no mask")
-        record, label = self.run.masks[where], self.label_of.get(where, 0)
-        color = self.colors["masks"].get(label, montage.NEUTRAL)
-        mask = rle.decode(record["segmentation"]).astype(np.uint8)
-        note = f"{f'cluster {label - 1:02d}' if label else 'no cluster'}, {100 * record['coverage']:.0f}{PERCENT}"
-        return picture(self.paint(photo, mask, {1: color}), f"Mask of {self.key(image_id)}, {note}", title, note)
+        records = [self.run.masks.records[where] for where in places]
+        labels = np.zeros(records[0]["segmentation"]["size"], dtype=np.uint8)
+        colors, names = {}, []
+        for number, (where, record) in enumerate(zip(places, records, strict=True), start=1):
+            label = self.run.masks.labels.get(where, 0)
+            labels[rle.decode(record["segmentation"])] = number
+            colors[number] = self.colors["masks"].get(label, montage.NEUTRAL)
+            names.append(f"cluster {label - 1:02d}" if label else "no cluster")
+        note = f"{', '.join(names)}, {100 * sum(record['coverage'] for record in records):.0f}{PERCENT}"
+        return picture(self.paint(photo, labels, colors), f"Mask of {self.key(image_id)}, {note}", title, note)
 
     def candidate_tile(self, image_id: int, photo: Rgb, scale: float) -> Picture:
         found = self.run.candidates.by_image.get(image_id, [])

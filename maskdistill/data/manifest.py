@@ -2,20 +2,21 @@
 
 import csv
 import hashlib
+import io
 import logging
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from maskdistill.data.images import PictureError, decode
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.files import atomic_path, read_json, write_json
 from maskdistill.runtime.progress import progress
 
 log = logging.getLogger("maskdistill")
@@ -66,69 +67,88 @@ def inspect_image(path: Path) -> Inspection:
 
 
 def build_manifest(
-    images: Sequence[ListedImage],
+    images: Iterable[ListedImage],
+    num_images: int,
     num_shards: int,
     base: Path,
     threads: int = 1,
     max_quarantined: float = 0.05,
-) -> pd.DataFrame:
-    """Decode every listed picture once and quarantine those that cannot be used.
+) -> Iterator[pd.DataFrame]:
+    """Decode every listed picture once and quarantine those that cannot be used; one shard in memory at a time.
 
     Row ``i`` of ``n`` gets ``image_id`` i + 1 and shard ``i * num_shards // n``, quarantined or not,
     so that ids and shards do not depend on which pictures are readable.
 
     Args:
         images: the source's pictures in order.
+        num_images: n, their number.
         num_shards: number of shards, 1..n.
         base: folder the manifest will lie in; pictures below it get relative paths.
         threads: pictures decoded at once.
         max_quarantined: tolerated share of unusable pictures, in [0, 1]. One unusable picture is always
             tolerated unless the share is 0.
 
-    Returns:
-        The manifest's columns in :data:`COLUMNS`. ``width``/``height`` are pixels after EXIF rotation,
+    Yields:
+        The rows of one shard, columns :data:`COLUMNS`. ``width``/``height`` are pixels after EXIF rotation,
         0 where the picture cannot be decoded.
 
     Raises:
-        MaskDistillError: if no picture is usable, more than tolerated are not, or shards exceed pictures.
+        MaskDistillError: if there are not n pictures, no picture is usable, more than tolerated are not, or
+            shards exceed pictures.
     """
-    n = len(images)
+    n = num_images
     if not 1 <= num_shards <= max(n, 1):
         raise MaskDistillError(f"num_shards {num_shards} for {n} images; use between 1 and the number of images")
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        found = list(progress(pool.map(inspect_image, [image.path for image in images]), n, "decoding"))
-    _refuse_bad_source(images, found, max_quarantined)
     base = Path(os.path.abspath(base))
-    table = pd.DataFrame(
-        {
-            "image_id": np.arange(1, n + 1),
-            "key": [image.key for image in images],
-            "path": [_stored_path(image.path, base) for image in images],
-            "width": [item.width for item in found],
-            "height": [item.height for item in found],
-            "mode": [item.mode for item in found],
-            "sha256": [item.sha256 for item in found],
-            "shard": np.arange(n) * num_shards // n,
-            "train": [image.train for image in images],
-            "eval": [image.eval for image in images],
-            "status": ["quarantined" if item.reason else "ok" for item in found],
-            "reason": [item.reason for item in found],
-        }
-    )
-    return table.astype(COLUMNS)
+    rows: list[tuple[object, ...]] = []
+    listed = 0
+    bad: list[tuple[Path, str]] = []
+    for image, item in progress(_inspected(images, max(1, threads)), n, "decoding"):
+        shard = listed * num_shards // n
+        if rows and shard != rows[0][_SHARD]:
+            yield _table(rows)
+            rows = []
+        listed += 1
+        status = "quarantined" if item.reason else "ok"
+        place = (listed, image.key, _stored_path(image.path, base))
+        rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason))
+        if item.reason:
+            log.warning("quarantined %s: %s", image.path, item.reason)
+            bad.append((image.path, item.reason))
+    if listed != n:
+        raise MaskDistillError(f"{listed} images are there, {n} were counted before; run again while nothing changes")
+    _refuse_bad_source(n, bad, max_quarantined)
+    yield _table(rows)
 
 
-def _refuse_bad_source(images: Sequence[ListedImage], found: Sequence[Inspection], max_quarantined: float) -> None:
-    bad = [(image, item.reason) for image, item in zip(images, found, strict=True) if item.reason]
-    for image, reason in bad:
-        log.warning("quarantined %s: %s", image.path, reason)
-    first = "".join(f"\n  {image.path}: {reason}" for image, reason in bad[:5])
-    if len(bad) == len(images):
-        raise MaskDistillError(f"none of the {len(images)} images can be used; give a source of pictures{first}")
-    tolerated = 0 if max_quarantined == 0 else max(1, int(max_quarantined * len(images)))
+_SHARD = list(COLUMNS).index("shard")
+
+
+def _table(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _inspected(images: Iterable[ListedImage], threads: int) -> Iterator[tuple[ListedImage, Inspection]]:
+    """Pictures with what decoding them told, in order; at most 4 a thread are under way."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[ListedImage, Future[Inspection]]] = deque()
+        for image in images:
+            waiting.append((image, pool.submit(inspect_image, image.path)))
+            if len(waiting) >= 4 * threads:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+
+
+def _refuse_bad_source(count: int, bad: list[tuple[Path, str]], max_quarantined: float) -> None:
+    first = "".join(f"\n  {path}: {reason}" for path, reason in bad[:5])
+    if len(bad) == count:
+        raise MaskDistillError(f"none of the {count} images can be used; give a source of pictures{first}")
+    tolerated = 0 if max_quarantined == 0 else max(1, int(max_quarantined * count))
     if len(bad) > tolerated:
         raise MaskDistillError(
-            f"{len(bad)} of {len(images)} images cannot be used, more than the {tolerated} tolerated"
+            f"{len(bad)} of {count} images cannot be used, more than the {tolerated} tolerated"
             f" (--max-quarantined {max_quarantined:g}); repair or remove them, or raise the limit{first}"
         )
 
@@ -137,21 +157,48 @@ def _stored_path(path: Path, base: Path) -> str:
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
 
-def write_manifest(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes."""
+def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+    """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
+
+    Beside it lies its index (:func:`index_path`): where in the file each shard begins, so that a shard
+    of a long manifest is read without the rest.
+
+    Args:
+        tables: the whole, or pieces of it in order; shards ascend.
+    """
+    pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
+    starts: dict[str, int] = {}
     with atomic_path(path) as temporary:
-        table[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        with open(temporary, "wb") as stream:
+            stream.write(pd.DataFrame(columns=list(COLUMNS)).to_csv(None, index=False, **_CSV).encode())
+            for piece in pieces:
+                for shard, rows in piece[list(COLUMNS)].groupby("shard", sort=False):
+                    starts.setdefault(str(shard), stream.tell())
+                    stream.write(rows.to_csv(None, index=False, header=False, **_CSV).encode())
+            size = stream.tell()
+        write_json(index_path(path), {"size": size, "shards": starts})
 
 
-def read_manifest(path: str | Path) -> pd.DataFrame:
-    """Read a manifest, all rows; adds the column ``file``, the absolute path of each picture.
+_CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
+
+
+def index_path(path: str | Path) -> Path:
+    """``manifest.index.json`` of ``manifest.csv``."""
+    return Path(path).with_suffix(".index.json")
+
+
+def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
+    """Read a manifest, all rows or those of one shard; adds the column ``file``, the absolute path of each picture.
 
     Raises:
-        MaskDistillError: if the file is missing or is not a manifest.
+        MaskDistillError: if the file is missing, is not a manifest, or has no such shard.
     """
     path = Path(path)
     try:
-        table = pd.read_csv(path, dtype=COLUMNS, na_filter=False, encoding="utf-8")
+        if shard is None:
+            table = pd.read_csv(path, dtype=COLUMNS, na_filter=False, encoding="utf-8")
+        else:
+            table = _read_shard(path, shard)
         table = table[list(COLUMNS)]
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
@@ -161,14 +208,46 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     return table.assign(file=[str(base / stored) for stored in table["path"]])
 
 
+def _read_shard(path: Path, shard: int) -> pd.DataFrame:
+    """Rows of a shard, found through the index; without a fitting index the whole file is read."""
+    size = path.stat().st_size
+    index = read_json(index_path(path)) if index_path(path).is_file() else {}
+    if index.get("size") != size:
+        table = pd.read_csv(path, dtype=COLUMNS, na_filter=False, encoding="utf-8")
+        found = table[table["shard"] == shard].reset_index(drop=True)
+        last = int(table["shard"].max())
+    else:
+        starts: dict[str, int] = index["shards"]
+        last = max(map(int, starts))
+        found = pd.DataFrame()
+        if str(shard) in starts:
+            start = starts[str(shard)]
+            stop = min((place for place in starts.values() if place > start), default=size)
+            with open(path, "rb") as stream:
+                stream.seek(start)
+                content = io.BytesIO(stream.read(stop - start))
+            found = pd.read_csv(
+                content, dtype=COLUMNS, na_filter=False, encoding="utf-8", header=None, names=list(COLUMNS)
+            )
+    if found.empty:
+        raise MaskDistillError(f"{path}: has no shard {shard}; take one of 0..{last}")
+    return found
+
+
 def ok_images(
     table: pd.DataFrame,
     shard: int | None = None,
     train: bool | None = None,
     eval: bool | None = None,
+    support: bool = True,
 ) -> pd.DataFrame:
-    """Usable rows, in order, with a fresh index; optionally of one shard and with the given flags."""
+    """Usable rows, in order, with a fresh index; optionally of one shard and with the given flags.
+
+    The support set, neither trained on nor scored, is left out where ``support`` is False.
+    """
     keep = table["status"] == "ok"
+    if not support:
+        keep &= table["train"] | table["eval"]
     if shard is not None:
         keep &= table["shard"] == shard
     if train is not None:

@@ -1,22 +1,26 @@
 """List the pictures of a source without opening any of them. Ground truth is never looked at here."""
 
+import hashlib
 import math
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from maskdistill.config import CocoData, FolderData, ScenesData, VocData, explain
+from maskdistill.config import CocoData, FolderData, ListData, ScenesData, VocData, explain
 from maskdistill.data.images import SUFFIXES
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import canonical_json, sha256_text
+from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
 
-DataConfig = ScenesData | FolderData | CocoData | VocData
+DataConfig = ScenesData | FolderData | ListData | CocoData | VocData
 
 IMAGES_PER_SHARD = 500
+JOBS_PER_STAGE = 1000
 
 
 class ListedImage(NamedTuple):
@@ -35,30 +39,45 @@ class ListedImage(NamedTuple):
     eval: bool
 
 
+SupportConfig = FolderData | ListData
+
+
 def parse_data(text: str) -> DataConfig:
     """Validate the ``data`` section given as JSON to an entry point's ``--params``.
 
     Raises:
         MaskDistillError: listing every unknown, missing or ill-typed key.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")])
-    try:
-        data: DataConfig = adapter.validate_json(text)
-    except ValidationError as error:
-        raise explain(error, "--params") from None
+    data: DataConfig = _parse(TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")]), text, "--params")
     return data
 
 
-def list_images(data: DataConfig, scenes_dir: str | Path | None = None) -> list[ListedImage]:
-    """List a source's pictures in a fixed order; none is opened, so none need be readable.
+def parse_support(text: str | None) -> SupportConfig | None:
+    """Validate the ``support`` section given as JSON; None and ``null`` are no support set."""
+    found: SupportConfig | None = _parse(
+        TypeAdapter(Annotated[SupportConfig, Field(discriminator="kind")] | None), text or "null", "--support"
+    )
+    return found
+
+
+def _parse(adapter: TypeAdapter[Any], text: str, option: str) -> Any:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise explain(error, option) from None
+
+
+def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Iterator[ListedImage]:
+    """List a source's pictures in a fixed order, one at a time; none is opened, so none need be readable.
 
     Args:
         data: the ``data`` section.
         scenes_dir: folder of the generated scenes, needed for ``kind: scenes`` only.
 
-    Returns:
+    Yields:
         scenes: scene-00001 ... in order, the first ``num_train`` to train on, the others to score.
-        folder: every picture below ``root`` by relative path, all to train on.
+        folder: every picture below ``root`` by relative path (linked folders last), all to train on.
+        list: the lines of ``file``, all to train on.
         coco: every picture below ``images``, all to train on, all to score if annotations are given.
         voc: the union of the two lists by id, each with its flags.
 
@@ -66,29 +85,31 @@ def list_images(data: DataConfig, scenes_dir: str | Path | None = None) -> list[
         MaskDistillError: if a folder or list is missing, or there is no picture.
     """
     if isinstance(data, ScenesData):
-        if scenes_dir is None:
-            raise MaskDistillError("data.kind: scenes needs --scenes-dir, the folder that holds the generated scenes")
-        folder = _absolute(scenes_dir)
-        total = data.num_train + data.num_eval
-        return [
-            ListedImage(
-                f"scene-{i:05d}",
-                folder / f"scene-{i:05d}.jpg",
-                i <= data.num_train,
-                i > data.num_train,
-            )
-            for i in range(1, total + 1)
-        ]
+        return _iter_scenes(data, scenes_dir)
     if isinstance(data, VocData):
-        return _list_voc(data)
+        return _iter_voc(data)
+    if isinstance(data, ListData):
+        return _iter_list(data)
     if isinstance(data, CocoData):
-        return _list_tree(data.images, "data.images", scored=data.annotations is not None)
-    return _list_tree(data.root, "data.root", scored=False)
+        return _iter_tree(data.images, "data.images", scored=data.annotations is not None)
+    return _iter_tree(data.root, "data.root", scored=False)
+
+
+def with_support(images: Iterator[ListedImage], support: SupportConfig | None) -> Iterator[ListedImage]:
+    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more (method 3)."""
+    yield from images
+    if support is not None:
+        for image in iter_images(support):
+            yield ListedImage(f"support/{image.key}", image.path, False, False)
 
 
 def count_images(data: DataConfig) -> int:
     """Number of pictures of a source, readable or not."""
-    return data.num_train + data.num_eval if isinstance(data, ScenesData) else len(list_images(data))
+    if isinstance(data, ScenesData):
+        return data.num_train + data.num_eval
+    if isinstance(data, ListData):
+        return sum(1 for _ in _lines(data))
+    return sum(1 for _ in iter_images(data))
 
 
 def default_num_shards(num_images: int) -> int:
@@ -96,91 +117,162 @@ def default_num_shards(num_images: int) -> int:
     return max(1, math.ceil(num_images / IMAGES_PER_SHARD))
 
 
+def plan_shards(num_images: int, num_shards: int | None, per_job: int | None) -> tuple[int, int]:
+    """Number of shards, and of shards that one job works through: 1, 10 or 100.
+
+    Args:
+        num_shards: None for :func:`default_num_shards`; at most one shard a picture is made.
+        per_job: None for the least that leaves at most :data:`JOBS_PER_STAGE` jobs a stage.
+
+    Returns:
+        The number of shards, lowered to a multiple of the second number, and that number.
+    """
+    shards = min(num_shards or default_num_shards(num_images), num_images)
+    if per_job is None:
+        per_job = next((n for n in (1, 10) if shards <= JOBS_PER_STAGE * n), 100)
+    while per_job > shards:
+        per_job //= 10
+    return shards - shards % per_job, per_job
+
+
 def listing_fingerprint(data: DataConfig) -> str:
     """Hex SHA-256 that changes when a picture is added, removed, renamed or rewritten.
 
     It covers each picture's relative path, flags, size and modification time, and reads no content.
-    Generated scenes follow from the section alone, which is hashed instead.
+    Of generated scenes the section is hashed instead, which they follow from, and of a list the file
+    of names: that one of ten million pictures was rewritten goes unnoticed.
     """
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
+    if isinstance(data, ListData):
+        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data))]))
     root = _absolute(data.images if isinstance(data, CocoData) else data.root)
-    rows = []
-    for image in list_images(data):
-        name = os.fsencode(image.path.relative_to(root)).hex()
+    digest = hashlib.sha256(data.kind.encode())
+    for image in iter_images(data):
+        row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval]
         try:
             stat = image.path.stat()
-            rows.append([name, image.train, image.eval, stat.st_size, stat.st_mtime_ns])
+            row += [stat.st_size, stat.st_mtime_ns]
         except OSError:
-            rows.append([name, image.train, image.eval])
-    return sha256_text(canonical_json([data.kind, rows]))
+            pass
+        digest.update(canonical_json(row).encode())
+    return digest.hexdigest()
 
 
 def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
-def _list_tree(root: str, setting: str, scored: bool) -> list[ListedImage]:
+def _iter_scenes(data: ScenesData, scenes_dir: str | Path | None) -> Iterator[ListedImage]:
+    if scenes_dir is None:
+        raise MaskDistillError("data.kind: scenes needs --scenes-dir, the folder that holds the generated scenes")
+    folder = _absolute(scenes_dir)
+    for i in range(1, data.num_train + data.num_eval + 1):
+        train = i <= data.num_train
+        yield ListedImage(f"scene-{i:05d}", folder / f"scene-{i:05d}.jpg", train, not train)
+
+
+def _list_file(data: ListData) -> Path:
+    path = _absolute(data.file)
+    if not path.is_file():
+        raise MaskDistillError(f"data.file: {path}: no such file; give a text file that names one picture a line")
+    return path
+
+
+def _lines(data: ListData) -> Iterator[tuple[int, str]]:
+    path = _list_file(data)
+    number = 0
+    try:
+        with open(path, encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield number, line.rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; rename the picture") from None
+    if number == 0:
+        raise MaskDistillError(f"{path}: is empty; name one picture a line")
+
+
+def _iter_list(data: ListData) -> Iterator[ListedImage]:
+    """Pictures named in a text file; their keys are the names as they stand. 8 bytes of each find doubles."""
+    path = _list_file(data)
+    seen = array("Q")
+    for number, name in _lines(data):
+        parts = Path(name).parts
+        if not name.strip() or ".." in parts:
+            raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
+        seen.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]))
+        yield ListedImage(name.lstrip("/"), path.parent / name, True, False)
+    order = np.argsort(np.frombuffer(seen, np.uint64), kind="stable")
+    same = np.flatnonzero(np.diff(np.frombuffer(seen, np.uint64)[order]) == 0)
+    if len(same):
+        first, second = sorted(order[same[0] : same[0] + 2] + 1)
+        raise MaskDistillError(f"{path}: lines {first} and {second} name the same picture; remove one")
+
+
+def _iter_tree(root: str, setting: str, scored: bool) -> Iterator[ListedImage]:
     top = _absolute(root)
     if not top.is_dir():
         raise MaskDistillError(f"{setting}: {top} is not a folder; correct the path")
-    paths = sorted(_walk(top), key=lambda path: path.relative_to(top).as_posix())
-    if not paths:
-        raise MaskDistillError(f"{setting}: no picture below {top} (looked for {' '.join(SUFFIXES)})")
-    names = [path.relative_to(top).as_posix() for path in paths]
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise MaskDistillError(f"{top}: the file name {name!r} is not UTF-8; rename it") from None
-    keys = _unique_keys(names)
-    return [ListedImage(key, path, True, scored) for key, path in zip(keys, paths, strict=True)]
-
-
-def _walk(top: Path) -> Iterator[Path]:
-    """Picture files below ``top``. Links are followed, but each real folder is visited once (no loops)."""
+    found = False
     seen: set[tuple[int, int]] = set()
-    pending = [top]
-    while pending:
-        folder = pending.pop()
-        try:
-            stat = folder.stat()
-            if (stat.st_dev, stat.st_ino) in seen:
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise MaskDistillError(f"{folder}: cannot be listed ({error.strerror}); grant access or move it") from None
-        real: list[Path] = []
-        linked: list[Path] = []
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                (linked if entry.is_symlink() else real).append(Path(entry.path))
-            elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
-                yield Path(entry.path)
-        pending = linked[::-1] + pending + real[::-1]
+    linked = [(top, "")]
+    while linked:
+        for key, path in _walk(*linked.pop(0), seen, linked):
+            found = True
+            yield ListedImage(key, path, True, scored)
+    if not found:
+        raise MaskDistillError(f"{setting}: no picture below {top} (looked for {' '.join(SUFFIXES)})")
 
 
-def _unique_keys(names: list[str]) -> list[str]:
-    """Relative paths without extension; where that is ambiguous the extension stays."""
-    keys = [name.rpartition(".")[0] for name in names]
-    while clashes := {key for key, count in Counter(keys).items() if count > 1}:
-        keys = [name if key in clashes else key for name, key in zip(names, keys, strict=True)]
+def _walk(
+    folder: Path, prefix: str, seen: set[tuple[int, int]], linked: list[tuple[Path, str]]
+) -> Iterator[tuple[str, Path]]:
+    """Keys and paths of the pictures below ``folder``, in the order of their paths; one folder's names in memory.
+
+    Linked folders are put off into ``linked``, and each real folder is visited once: there are no loops.
+    """
+    try:
+        stat = folder.stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            return
+        seen.add((stat.st_dev, stat.st_ino))
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise MaskDistillError(f"{folder}: cannot be listed ({error.strerror}); grant access or move it") from None
+    folders = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
+    names = [entry.name for entry in entries if entry.name not in folders and entry.name.lower().endswith(SUFFIXES)]
+    keys = _unique_keys(names)
+    for name in sorted([*names, *folders], key=lambda name: f"{name}/" if name in folders else name):
+        path = folder / name
+        if name in folders:
+            if folders[name]:
+                linked.append((path, f"{prefix}{name}/"))
+            else:
+                yield from _walk(path, f"{prefix}{name}/", seen, linked)
+        elif path.is_file() or path.is_symlink():
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                raise MaskDistillError(f"{folder}: the file name {prefix + name!r} is not UTF-8; rename it") from None
+            yield prefix + keys[name], path
+
+
+def _unique_keys(names: list[str]) -> dict[str, str]:
+    """Keys of one folder's pictures: names without extension; where that is ambiguous the extension stays."""
+    keys = {name: name.rpartition(".")[0] for name in names}
+    while clashes := {key for key, count in Counter(keys.values()).items() if count > 1}:
+        keys = {name: name if key in clashes else key for name, key in keys.items()}
     return keys
 
 
-def _list_voc(data: VocData) -> list[ListedImage]:
+def _iter_voc(data: VocData) -> Iterator[ListedImage]:
     root = _absolute(data.root)
     if not (root / "JPEGImages").is_dir():
         raise MaskDistillError(f"data.root: {root} has no folder JPEGImages; give e.g. VOCdevkit/VOC2012")
     train = _read_voc_list(root, "data.train_list", data.train_list)
     scored = _read_voc_list(root, "data.eval_list", data.eval_list)
-    return [
-        ListedImage(key, root / "JPEGImages" / f"{key}.jpg", key in train, key in scored)
-        for key in sorted(train | scored)
-    ]
+    for key in sorted(train | scored):
+        yield ListedImage(key, root / "JPEGImages" / f"{key}.jpg", key in train, key in scored)
 
 
 def _read_voc_list(root: Path, setting: str, name: str) -> set[str]:

@@ -38,40 +38,29 @@ class Example:
     masks: tuple[Mapping[str, Any], ...]
 
 
-def examples_of(annotations: Mapping[str, Any], files: Mapping[int, str | Path]) -> list[Example]:
-    """Images of a COCO dict that have annotations, in the order of its ``images``; the others are left out.
+def example_of(items: Sequence[Mapping[str, Any]], file: Path, num_clusters: int) -> Example:
+    """One training image from its annotations in COCO's format, with RLE segmentations.
 
     Args:
-        annotations: COCO dict with RLE segmentations and category ids 1..K.
-        files: image id -> picture.
+        items: at least one.
+        file: the picture.
+        num_clusters: K; category ids are 1..K.
 
     Raises:
-        MaskDistillError: an annotated image is unknown, a category lies outside 1..K, a box has no area,
-            or nothing is annotated.
+        MaskDistillError: a category lies outside 1..K, or a box has no area.
     """
-    num_clusters = len(annotations["categories"])
-    grouped: dict[int, list[Mapping[str, Any]]] = {}
-    for item in annotations["annotations"]:
+    for item in items:
         where = f"annotation {item['id']} of image {item['image_id']}"
-        if item["image_id"] not in files:
-            raise MaskDistillError(f"{where}: the manifest has no usable image of that id; run annotations again")
         if not 1 <= item["category_id"] <= num_clusters:
             raise MaskDistillError(f"{where}: category {item['category_id']} is not in 1..{num_clusters}")
         if min(item["bbox"][2:]) <= 0:
             raise MaskDistillError(f"{where}: the box {item['bbox']} has no area; run annotations again")
-        grouped.setdefault(item["image_id"], []).append(item)
-    if not grouped:
-        raise MaskDistillError("no image has an annotation, so the detector has nothing to learn; check the masks")
-    return [
-        Example(
-            Path(files[image["id"]]),
-            tuple(tuple(item["bbox"]) for item in grouped[image["id"]]),
-            tuple(item["category_id"] for item in grouped[image["id"]]),
-            tuple(item["segmentation"] for item in grouped[image["id"]]),
-        )
-        for image in annotations["images"]
-        if image["id"] in grouped
-    ]
+    return Example(
+        file,
+        tuple(tuple(item["bbox"]) for item in items),
+        tuple(item["category_id"] for item in items),
+        tuple(item["segmentation"] for item in items),
+    )
 
 
 class AnnotatedImages(Dataset[tuple[Tensor, Target]]):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maskdistill.config import Config, PseudoLabelsConfig
+from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.report.masks import Extremes, Masks
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
 STAGES = ("masks", "detector", "segmenter")
 METRICS = ("miou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
 _SWEPT = re.compile(r"^(topk|k|seed|tau)-(\d+(?:\.\d+)?)$")
-_PLACE = re.compile(r"^(topk|k|seed|tau|shard)-")
+_PLACE = re.compile(r"^(topk|k|seed|tau|shard|lost|attention)-")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
 
@@ -25,6 +27,7 @@ _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 class Evaluation:
     """Scores of one stage for one seed, in percent, and the settings they were made with.
 
+    ``baseline`` names the rule that made the masks where it is not the method's own.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     """
 
@@ -39,6 +42,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     images: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    baseline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class ScoreRow:
     """One row of the score table: the same stage and settings over all seeds.
 
     ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
-    ``main`` marks the settings of the configuration itself, as opposed to swept ones.
+    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to mask baselines.
     """
 
     stage: str
@@ -58,6 +62,7 @@ class ScoreRow:
     std: dict[str, float]
     iou: dict[str, float]
     runs: list[Evaluation]
+    baseline: str | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -90,8 +95,8 @@ class Run:
     Attributes:
         table, usable, examples: manifest rows; all, those with status ok, and those whose stages are pictured.
         rows: scores, averaged over seeds; empty without ground truth.
-        masks: (shard, index in the shard) -> mask record.
-        clusters: content of ``clusters.json`` of the first seed.
+        clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
+        choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
         pseudo_labels: images, kept, fallback and empty, summed over shards.
         metrics: name -> training table.
         chain, versions, weights: see :func:`merge_provenance`.
@@ -104,8 +109,10 @@ class Run:
     examples: pd.DataFrame
     rows: list[ScoreRow]
     baselines: dict[str, dict[str, float]]
-    masks: dict[tuple[int, int], dict[str, Any]]
+    masks: Masks
     clusters: dict[str, Any]
+    members: list[Extremes]
+    choices: pd.DataFrame
     candidates: Candidates
     pseudo_labels: dict[str, int]
     metrics: dict[str, pd.DataFrame]
@@ -125,14 +132,17 @@ class Run:
         return [row for row in self.rows if row.main]
 
     @property
-    def coverage(self) -> NDArray[np.float64]:
-        """Share of the image that each mask covers, in percent."""
-        return np.array([100 * record["coverage"] for record in self.masks.values()], dtype=np.float64)
+    def baseline_rows(self) -> list[ScoreRow]:
+        return [row for row in self.rows if row.baseline]
+
+    @property
+    def swept_rows(self) -> list[ScoreRow]:
+        return [row for row in self.rows if not row.main and not row.baseline]
 
     @property
     def unmasked(self) -> int:
         """Usable images without a mask."""
-        return len(self.usable) - len({record["image_id"] for record in self.masks.values()})
+        return len(self.usable) - self.masks.images
 
     def matching(self, stage: str) -> dict[int, int]:
         """Label value -> class id of a stage for the first seed; empty without ground truth."""
@@ -154,6 +164,12 @@ def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dic
 def swept_values(path: str | Path) -> dict[str, str]:
     """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9`` -> ``{"topk": "0.4", ...}``."""
     return {match[1]: match[2] for part in Path(path).parts if (match := _SWEPT.match(part))}
+
+
+def mask_baseline(path: str | Path) -> str | None:
+    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for the method's own masks."""
+    pairs = pairwise(Path(path).parts)
+    return next((name for name, below in pairs if re.match(MASK_BASELINE, name) and re.match(r"k-\d+$", below)), None)
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
@@ -197,6 +213,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         intervals={name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()},
         images=record.get("images"),
         provenance=provenance,
+        baseline=mask_baseline(path),
     )
 
 
@@ -206,28 +223,31 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     Raises:
         MaskDistillError: two evaluations of one stage have the same settings and seed.
     """
-    groups: dict[tuple[str, float | None, int | None, float | None], list[Evaluation]] = {}
+    groups: dict[tuple[str, str | None, float | None, int | None, float | None], list[Evaluation]] = {}
     for item in evaluations:
-        group = groups.setdefault((item.stage, item.topk, item.num_clusters, item.tau), [])
+        group = groups.setdefault((item.stage, item.baseline, item.topk, item.num_clusters, item.tau), [])
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
                 f"K {item.num_clusters}, tau {item.tau}; give each file once"
             )
         group.append(item)
-    wanted = (config.masks.topk, config.clusters.num_clusters, config.pseudo_labels.tau)
+    wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau)
     rows = []
-    for (stage, *settings), runs in groups.items():
+    for (stage, baseline, *settings), runs in groups.items():
         runs.sort(key=lambda run: -1 if run.seed is None else run.seed)
         mean, std = _mean_std([run.scores for run in runs])
-        main = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
+        own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
+        main = own and baseline is None
         iou, _ = _mean_std([run.iou for run in runs])
-        rows.append(ScoreRow(stage, settings[0], runs[0].num_clusters, settings[2], main, mean, std, iou, runs))
+        rows.append(
+            ScoreRow(stage, settings[0], runs[0].num_clusters, settings[2], main, mean, std, iou, runs, baseline)
+        )
 
     def order(row: ScoreRow) -> tuple[Any, ...]:
         place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
         settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0)
-        return (not row.main, *(() if row.main else settings), place, row.stage, *settings)
+        return (not row.main, *(() if row.main else settings), place, row.stage, *settings, row.baseline or "")
 
     return sorted(rows, key=order)
 
@@ -246,26 +266,6 @@ def _mean_std(records: Sequence[Mapping[str, float]]) -> tuple[dict[str, float],
     columns = {name: [record[name] for record in records if name in record] for name in names}
     mean = {name: float(np.mean(column)) for name, column in columns.items()}
     return mean, {name: float(np.std(column, ddof=1)) for name, column in columns.items() if len(column) > 1}
-
-
-def read_masks(paths: Sequence[str]) -> tuple[dict[tuple[int, int], dict[str, Any]], list[dict[str, Any]]]:
-    """All masks as ``(shard, index in the shard) -> record``, and the shards' provenance records."""
-    masks: dict[tuple[int, int], dict[str, Any]] = {}
-    chain = []
-    for path in paths:
-        content = read_json(path)
-        chain.append(content.get("provenance") or {})
-        shard = shard_number(path)
-        masks |= {(shard, index): record for index, record in enumerate(content["masks"])}
-    return masks, chain
-
-
-def shard_number(path: str | Path) -> int:
-    """7 for ``.../shard-0007.json`` or ``.../shard-0007/``."""
-    match = re.search(r"shard-(\d+)", Path(path).name)
-    if match is None:
-        raise MaskDistillError(f"{path}: its name has no shard number; expected shard-0000, shard-0001, ...")
-    return int(match[1])
 
 
 def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
@@ -318,7 +318,8 @@ def read_benchmarks(folder: str | Path) -> list[RuleTime]:
 
     A rule is the first component of a file's path below ``folder`` that is no wildcard such as ``topk-0.4`` or
     ``shard-0000``: ``features/shard-0000.tsv`` and ``topk-0.4/masks/shard-0001.tsv`` are ``features`` and ``masks``.
-    The rule ``report`` itself is left out, for it has not ended yet.
+    Below ``lost-400`` and the like it is ``masks (baselines)``. The rule ``report`` itself is left out, for it has not
+    ended yet.
     """
     folder = Path(folder)
     found: dict[str, list[pd.DataFrame]] = {}
@@ -327,6 +328,8 @@ def read_benchmarks(folder: str | Path) -> list[RuleTime]:
         rule = next((part for part in parts if not _PLACE.match(part)), parts[-1])
         if rule == "report":
             continue
+        if any(re.match(MASK_BASELINE, part) for part in parts):
+            rule += " (baselines)"
         try:
             frame = pd.read_csv(file, sep="\t")
             frame["s"] = pd.to_numeric(frame["s"])
@@ -366,10 +369,3 @@ def merge_provenance(
             if _WEIGHTS.search(name) and isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
                 weights.setdefault(f"{stage}: {name}", value)
     return list(chain.values()), {name: ", ".join(sorted(found)) for name, found in versions.items()}, weights
-
-
-def pick_evenly(count: int, total: int) -> list[int]:
-    """``count`` positions spread evenly over ``range(total)``, first and last included; all if there are fewer."""
-    if total == 0 or count == 0:
-        return []
-    return sorted({int(place) for place in np.linspace(0, total - 1, min(count, total)).round()})

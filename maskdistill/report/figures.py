@@ -202,6 +202,37 @@ def _cycle(count: int) -> list[str]:
     return [_SERIES[place % len(_SERIES)] for place in range(count)]
 
 
+def lines(
+    name: str, xs: Sequence[int], series: Mapping[str, Sequence[float]], xlabel: str, marker: tuple[float, str]
+) -> str:
+    """One or more curves over a few numbers on a logarithmic axis, each number a tick.
+
+    Args:
+        name: prefix of the SVG's ids.
+        xs: ascending.
+        series: label -> value at each of ``xs``.
+        xlabel: of the x axis.
+        marker: position and label of a vertical line.
+    """
+    with _style():
+        figure, axes = _axes()
+        for (label, ys), color in zip(series.items(), _cycle(len(series)), strict=True):
+            axes.plot(xs, ys, color=color, label=label, marker="o", markersize=3.5)
+        axes.set_xscale("log")
+        axes.set_xticks(xs, labels=[str(x) for x in xs])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+        axes.axvline(marker[0], color=INK, linewidth=1.3, linestyle=(0, (4, 2)))
+        axes.annotate(
+            marker[1], (marker[0], 1.0), xycoords=("data", "axes fraction"), color=INK, ha="left", va="top",
+            xytext=(5, -2), textcoords="offset points",
+        )  # fmt: skip
+        axes.set(xlabel=xlabel)
+        if len(series) > 1:
+            axes.legend()
+        return _svg(figure, name)
+
+
 def cluster_bars(name: str, sizes: Sequence[int], colors: Sequence[tuple[int, int, int]]) -> str:
     """Number of masks in each cluster, in the cluster's colour."""
     with _style():

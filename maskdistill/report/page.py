@@ -16,6 +16,7 @@ from PIL import Image
 import maskdistill
 from maskdistill.config import Config
 from maskdistill.report import figures
+from maskdistill.report.clusters import cluster_section
 from maskdistill.report.collect import METRICS, STAGES, RuleTime, Run, ScoreRow
 from maskdistill.report.montage import Color, Rgb
 
@@ -106,10 +107,10 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
     """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
     return {
         "weights": weights_text(config),
-        "center": "on" if config.masks.affinity.center else "off",
+        "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
         "short_side": str(config.features.short_side),
-        "topk": f"{config.masks.topk if row.topk is None else row.topk:g}",
-        "num_clusters": str(row.num_clusters or config.clusters.num_clusters),
+        "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
+        "num_clusters": str(row.num_clusters or config.clusters.total),
         "tau": NONE if row.stage == "masks" else f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}",
         "seeds": ", ".join(map(str, row.seeds)) or NONE,
     }
@@ -118,7 +119,9 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
 def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:
     """One row of a score table: label, scores with intervals, protocol."""
     scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in HEADLINE]
-    return {"label": row.stage, "stage": row.stage, "scores": scores, "protocol": list(protocol(row, config).values())}
+    stage = "baseline" if row.baseline else row.stage
+    label = f"masks: {row.baseline}" if row.baseline else row.stage
+    return {"label": label, "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
 
 
 def baseline_row(name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +165,8 @@ def summary(run: Run) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Scores are means over seeds in percent, ``<metric>_std`` their sample standard deviation (null for one seed);
-    ``sweep`` lists the rows made with other settings than the configuration's own.
+    ``sweep`` lists the rows made with other settings than the configuration's own; ``baselines`` holds colour
+    clustering and, in full, masks by other rules.
     """
 
     def entry(row: ScoreRow) -> dict[str, Any]:
@@ -181,8 +185,8 @@ def summary(run: Run) -> dict[str, Any]:
         "run": run.name,
         "images": run.images,
         "stages": {row.stage: entry(row) for row in run.main_rows},
-        "sweep": [{"stage": row.stage} | entry(row) for row in run.rows if not row.main],
-        "baselines": run.baselines,
+        "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
+        "baselines": run.baselines | {str(row.baseline): entry(row) for row in run.baseline_rows},
         "seconds": {"total": sum(seconds.values())} | seconds,
         "provenance": {
             "config": run.config.model_dump(mode="json"),
@@ -222,7 +226,7 @@ def chain_rows(chain: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def checks(run: Run) -> list[str]:
     """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands out."""
     notes = []
-    images, coverage, sizes = len(run.usable), run.coverage, run.clusters["sizes"]
+    images, coverage, sizes = len(run.usable), run.masks.coverage, run.clusters["sizes"]
     if run.config.backbone.weights == "random":
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
     if count := run.images["quarantined"]:
@@ -247,7 +251,7 @@ def subtitle(run: Run) -> str:
     config, images = run.config, run.images
     roles = f" ({images['train']} to train on, {images['eval']} for evaluation)" if run.main_rows else ""
     seeds = f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
-    clusters, tau = config.clusters.num_clusters, config.pseudo_labels.tau
+    clusters, tau = config.clusters.total, config.pseudo_labels.tau
     return f"{len(run.usable)} images{roles}, {clusters} clusters, τ = {tau:g}, {seeds}."
 
 
@@ -313,7 +317,8 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         ("classes", "Classes", bool(classes["plots"])),
         ("provenance", "Provenance", True),
     ]
-    baselines = [baseline_row(name, scores) for name, scores in run.baselines.items()]
+    baselines = [table_row(row, config) for row in run.baseline_rows]
+    baselines += [baseline_row(name, scores) for name, scores in run.baselines.items()]
     sizes = {"width": run.usable["width"].to_numpy(), "height": run.usable["height"].to_numpy()}
     scores = {"all": run.candidates.scores}
     cluster_sizes, bad = run.clusters["sizes"], run.table[run.table["status"] != "ok"]
@@ -329,13 +334,13 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "rows": [*(table_row(row, config) for row in main), *baselines] if main else [],
         "found": [
             (len(run.usable), "images"),
-            (len(run.masks), "masks"),
+            (len(run.masks.coverage), "masks"),
             (len(cluster_sizes), "clusters"),
             (f"{run.candidates.images_above} of {len(run.usable)}", "images with a confident object"),
         ],
         "table_note": table_note(main),
         "seed_rows": seed_rows(main) if any(len(row.runs) > 1 for row in main) else [],
-        "sweep_rows": [table_row(row, config) for row in run.rows if not row.main],
+        "sweep_rows": [table_row(row, config) for row in run.swept_rows],
         "data": {
             "facts": [
                 (len(run.usable), "usable images"),
@@ -347,23 +352,15 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "pretrain": pretrain,
         "masks": {
             "facts": [
-                (len(run.masks), "masks"),
+                (len(run.masks.coverage), "masks"),
                 (run.unmasked, "images without one"),
-                (f"{np.median(run.coverage):.0f} %" if run.masks else NONE, "median coverage"),
+                (f"{np.median(run.masks.coverage):.0f} %" if len(run.masks.coverage) else NONE, "median coverage"),
             ],
-            "coverage": figures.histogram("coverage", {"masks": run.coverage}, "% of the image", (0, 100)),
+            "coverage": figures.histogram("coverage", {"masks": run.masks.coverage}, "% of the image", (0, 100)),
             "pairs": pictures.pairs,
+            "most": config.masks.max_masks,
         },
-        "clusters": {
-            "matched": bool(run.matching("masks")),
-            "facts": [
-                (len(cluster_sizes), "clusters"),
-                (min(cluster_sizes), "smallest"),
-                (max(cluster_sizes), "largest"),
-            ],
-            "sizes": figures.cluster_bars("clusters", cluster_sizes, pictures.cluster_colors),
-            "strips": pictures.clusters,
-        },
+        "clusters": cluster_section(run, pictures.clusters, pictures.cluster_colors),
         "training": training,
         "candidates": {
             "facts": [

@@ -15,13 +15,13 @@ def setup_logging(stage: str, log_file: str | None, **granted: object) -> None:
 
     Args:
         stage: name of the entry point.
-        log_file: path of a log file that is written anew, or None.
+        log_file: path of a log file that is appended to, or None.
         granted: resources granted to this process (threads, device, gpus).
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_file, mode="w"))
+        handlers.append(logging.FileHandler(log_file, mode="a"))
     logging.basicConfig(level=logging.INFO, format=FORMAT, datefmt="%H:%M:%S", handlers=handlers, force=True)
     resources = " ".join(f"{name}={value}" for name, value in granted.items())
     logging.getLogger("maskdistill").info(

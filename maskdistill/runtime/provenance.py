@@ -11,7 +11,8 @@ import maskdistill
 from maskdistill.runtime.files import sha256_file, sha256_text
 
 LIBRARIES = (
-    "torch", "torchvision", "timm", "faiss-cpu", "h5py", "numpy", "scipy", "pandas", "pillow", "pycocotools"
+    "torch", "torchvision", "timm", "faiss-cpu", "h5py", "numpy", "scipy", "scikit-learn", "pandas", "pillow",
+    "pycocotools",
 )  # fmt: skip
 
 

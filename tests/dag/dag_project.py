@@ -27,6 +27,7 @@ MINIATURE: dict[str, Any] = {
     "backbone": {"arch": "vit_micro_patch8", "weights": "random"},
     "features": {"short_side": 96, "batch_size": 4, "workers": 0},
     "masks": {"affinity": {"center": True}},
+    "baselines": {"masks": ["lost-100"]},
     "clusters": {"num_clusters": 3, "nredo": 2},
     "detector": {
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "iters": 8, "batch_size": 2, "lr": 0.005,

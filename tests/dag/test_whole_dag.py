@@ -19,6 +19,7 @@ def test_run_ends_with_report_and_summary(finished: Project) -> None:
     for stage, scores in summary["stages"].items():
         assert 0 <= scores["miou"] <= 100, stage
     assert summary["baselines"]["color_kmeans"]["miou"] > 0
+    assert 0 <= summary["baselines"]["lost-100"]["corloc"] <= 100
     assert summary["seconds"]["total"] > 0
     assert (finished.results / "report.html").stat().st_size > 10_000
 
@@ -28,7 +29,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 24
+    assert len(logs) == 31
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
@@ -51,6 +52,14 @@ def test_editing_the_mask_module_reruns_masks_and_below(editable: Project) -> No
     assert editable.planned() == set()
     module.write_text(module.read_text() + "\n# edited\n")
     assert editable.planned() == AFTER_MASKS
+
+
+def test_editing_the_baselines_module_leaves_the_main_masks_alone(editable: Project) -> None:
+    module = editable.folder / "maskdistill/mask_baselines.py"
+    module.write_text(module.read_text() + "\n# edited\n")
+    assert editable.planned() == {"masks", "embeddings", "clusters", "evaluate_masks", "report"}
+    text = editable.snakemake("--dry-run")
+    assert "masks: shard 0000, lost-100" in text and "masks: shard 0000, topk-0.4" not in text
 
 
 def test_old_results_stay_when_tau_changes_and_come_back(editable: Project) -> None:

@@ -4,14 +4,15 @@
 rule annotations:
     input:
         manifest=rules.manifest.output.manifest,
-        masks=all_shards(rules.masks.output.shard),
-        clusters=rules.clusters.output.clusters,
+        masks=all_shards(MASK_SHARDS),
+        assignments=rules.clusters.output.assignments,
     output:
         annotations=f"{SEED}/annotations.json",
+        index=f"{SEED}/annotations.h5",
     log:
-        f"{RUN}/logs/annotations/topk-{{topk}}/k-{{k}}/seed-{{seed}}.log",
+        f"{RUN}/logs/annotations/{{masks}}/k-{{k}}/seed-{{seed}}.log",
     benchmark:
-        f"{RUN}/benchmarks/annotations/topk-{{topk}}/k-{{k}}/seed-{{seed}}.tsv"
+        f"{RUN}/benchmarks/annotations/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 1
@@ -19,10 +20,19 @@ rule annotations:
         mem_mb=4000,
         runtime=60,
     params:
-        code=code("annotations.py", "rle.py", "cli/annotations.py"),
+        masks=braces(MASK_SHARDS),
+        code=code(
+            "annotations.py",
+            "annotation_index.py",
+            "assignments.py",
+            "data/stream.py",
+            "rle.py",
+            "runtime/json_stream.py",
+            "cli/annotations.py",
+        ),
     message:
         "annotations: K = {wildcards.k}, seed {wildcards.seed}"
     shell:
-        "maskdistill annotations --manifest {input.manifest:q} --masks {input.masks:q}"
-        " --clusters {input.clusters:q} --num-clusters {wildcards.k} --output {output.annotations:q}"
-        " --threads {threads} --log {log:q}"
+        "maskdistill annotations --manifest {input.manifest:q} --masks {params.masks}"
+        " --assignments {input.assignments:q} --num-clusters {wildcards.k}"
+        " --output {output.annotations:q} --index {output.index:q} --threads {threads} --log {log:q}"

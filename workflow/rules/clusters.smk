@@ -1,17 +1,35 @@
 """Clusters: CLS features of the masked images, and K-means over all of them."""
 
+KMEANS_CODE = (
+    "clusters.py",
+    "sampling.py",
+    "embeddings.py",
+    "store.py",
+    "data/stream.py",
+)
+
+
+EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
+
+
+def clusters_settings(k, candidates=None):
+    """--params of K-means: over-clustering is in k already; what only other rules use is left at its default."""
+    own = {"overcluster", "candidates_k", "backbone"} | EMBEDDING_KEYS
+    settings = CONFIG.clusters.model_dump(mode="json", exclude=own)
+    return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
+
 
 rule embeddings:
     input:
         manifest=rules.manifest.output.manifest,
-        masks=rules.masks.output.shard,
+        masks=of_part(MASK_SHARDS),
         weights=WEIGHTS["clusters"],
     output:
-        shard=f"{TOPK}/embeddings/shard-{{shard}}.h5",
+        shards=of_part(EMBEDDINGS),
     log:
-        f"{RUN}/logs/embeddings/topk-{{topk}}/{{shard}}.log",
+        f"{RUN}/logs/embeddings/{{masks}}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/embeddings/topk-{{topk}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/embeddings/{{masks}}/{{part}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: SHARD_THREADS
@@ -21,8 +39,11 @@ rule embeddings:
         runtime=240,
     params:
         settings=canonical_json(
-            {"input": CONFIG.clusters.input, "short_side": CONFIG.clusters.short_side}
+            CONFIG.clusters.model_dump(mode="json", include=EMBEDDING_KEYS)
         ),
+        each=each_shard,
+        shard=one_of_each(EMBEDDINGS),
+        masks=one_of_each(MASK_SHARDS),
         arch=NETWORKS["clusters"].arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         code=code(
@@ -30,27 +51,31 @@ rule embeddings:
             "store.py",
             "rle.py",
             "backbones/vit.py",
+            "backbones/registry.py",
+            "backbones/checkpoints.py",
             "cli/embeddings.py",
         ),
     message:
-        "embeddings: shard {wildcards.shard}, top-k {wildcards.topk}"
+        "embeddings: shard {params.each}, {wildcards.masks}"
     shell:
-        "maskdistill embeddings --manifest {input.manifest:q} --masks {input.masks:q} --arch {params.arch}"
-        " --weights {params.weights:q} --params {params.settings:q} --output {output.shard:q}"
+        "maskdistill embeddings --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+        " --masks {params.masks:q}"
+        " --arch {params.arch} --weights {params.weights:q} --params {params.settings:q} --output {params.shard:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
 
 rule clusters:
     input:
-        embeddings=all_shards(rules.embeddings.output.shard),
+        embeddings=all_shards(EMBEDDINGS),
         manifest=rules.manifest.output.manifest,
     output:
         clusters=f"{SEED}/clusters.json",
         centroids=f"{SEED}/clusters.npz",
+        assignments=f"{SEED}/assignments.h5",
     log:
-        f"{RUN}/logs/clusters/topk-{{topk}}/k-{{k}}/seed-{{seed}}.log",
+        f"{RUN}/logs/clusters/{{masks}}/k-{{k}}/seed-{{seed}}.log",
     benchmark:
-        f"{RUN}/benchmarks/clusters/topk-{{topk}}/k-{{k}}/seed-{{seed}}.tsv"
+        f"{RUN}/benchmarks/clusters/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 8
@@ -59,11 +84,43 @@ rule clusters:
         mem_mb=8000,
         runtime=120,
     params:
-        settings=lambda wildcards: section("clusters", num_clusters=int(wildcards.k)),
-        code=code("clusters.py", "store.py", "cli/clusters.py"),
+        embeddings=braces(EMBEDDINGS),
+        settings=lambda wildcards: clusters_settings(int(wildcards.k)),
+        code=code(*KMEANS_CODE, "assignments.py", "cli/clusters.py"),
     message:
-        "clusters: K-means, K = {wildcards.k}, seed {wildcards.seed}"
+        "clusters: K-means, {wildcards.masks}, K = {wildcards.k}, seed {wildcards.seed}"
     shell:
-        "maskdistill clusters --embeddings {input.embeddings:q} --manifest {input.manifest:q}"
+        "maskdistill clusters --embeddings {params.embeddings} --manifest {input.manifest:q}"
         " --num-clusters {wildcards.k} --seed {wildcards.seed} --params {params.settings:q}"
-        " --output {output.clusters:q} --gpus {resources.gpu} --threads {threads} --log {log:q}"
+        " --output {output.clusters:q} --assignments {output.assignments:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+
+rule choose_k:
+    input:
+        embeddings=all_shards(EMBEDDINGS),
+        manifest=rules.manifest.output.manifest,
+    output:
+        scores=f"{MASKS}/choose_k.csv",
+    log:
+        f"{RUN}/logs/choose_k/{{masks}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/choose_k/{{masks}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        embeddings=braces(EMBEDDINGS),
+        settings=clusters_settings(CONFIG.clusters.total, CONFIG.clusters.candidates_k),
+        seed=CONFIG.seeds[0],
+        code=code(*KMEANS_CODE, "choose_k.py", "cli/choose_k.py"),
+    message:
+        "choose_k: numbers of clusters compared without labels, {wildcards.masks}"
+    shell:
+        "maskdistill choose_k --embeddings {params.embeddings} --manifest {input.manifest:q}"
+        " --seed {params.seed} --params {params.settings:q} --output {output.scores:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"

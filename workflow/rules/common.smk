@@ -7,12 +7,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
+from maskdistill.backbones.registry import find_official, how_to_get
 from maskdistill.config import load_config
 from maskdistill.data.sources import (
     count_images,
-    default_num_shards,
     listing_fingerprint,
+    plan_shards,
 )
+from maskdistill.runtime.download import check_sha256
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -28,6 +30,7 @@ try:
         dict(config), " ".join(map(str, workflow.configfiles)) or "config"
     )
     NUM_IMAGES = count_images(CONFIG.data)
+    NUM_IMAGES += count_images(CONFIG.support) if CONFIG.support else 0
 except MaskDistillError as error:
     raise WorkflowError(str(error)) from None
 
@@ -37,29 +40,44 @@ if NUM_IMAGES == 0:
     )
 
 RUN = f"results/{CONFIG.run}"
-NUM_SHARDS = min(CONFIG.num_shards or default_num_shards(NUM_IMAGES), NUM_IMAGES)
-SHARDS = [f"{shard:04d}" for shard in range(NUM_SHARDS)]
-SHARD_THREADS = max(1, min(8, (workflow.cores or 8) // NUM_SHARDS))
+OFFICIAL = "resources/weights"  # downloads, shared between runs
+NUM_SHARDS, PER_JOB = plan_shards(NUM_IMAGES, CONFIG.num_shards, CONFIG.shards_per_job)
+DIGITS = max(4, len(str(NUM_SHARDS - 1)))
+SHARDS = [f"{shard:0{DIGITS}d}" for shard in range(NUM_SHARDS)]
+TAILS = [
+    f"{tail:0{len(str(PER_JOB)) - 1}d}" if PER_JOB > 1 else ""
+    for tail in range(PER_JOB)
+]
+SHARD_THREADS = max(1, min(8, (workflow.cores or 8) * PER_JOB // NUM_SHARDS))
 HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
     getattr(CONFIG.data, "annotations", None)
 )
 
-TOPK = f"{RUN}/topk-{{topk}}"
-SEED = f"{TOPK}/k-{{k}}/seed-{{seed}}"
+MASKS = f"{RUN}/{{masks}}"
+SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
 TAU = f"{SEED}/tau-{{tau}}"
+
+# What stages keep by shard. One job works through the shards whose numbers begin with its part.
+FEATURES = f"{RUN}/features/shard-{{shard}}.h5"
+MASK_SHARDS = f"{MASKS}/masks/shard-{{shard}}.json"
+EMBEDDINGS = f"{MASKS}/embeddings/shard-{{shard}}.h5"
+CANDIDATES = f"{SEED}/candidates/shard-{{shard}}.json"
+PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
+PREDICTIONS = f"{TAU}/predictions/shard-{{shard}}"
+
 MAIN = {
-    "topk": f"{CONFIG.masks.topk:g}",
-    "k": CONFIG.clusters.num_clusters,
+    "masks": f"topk-{CONFIG.masks.topk:g}",
+    "k": CONFIG.clusters.total,
     "tau": f"{CONFIG.pseudo_labels.tau:g}",
 }
 
 
 wildcard_constraints:
-    topk=r"[0-9.]+",
+    masks=r"topk-[0-9.]+|lost-\d+|attention-[0-9.]+(?:-largest)?",
     k=r"\d+",
     seed=r"\d+",
     tau=r"[0-9.]+",
-    shard=r"\d{4}",
+    part=rf"\d{{{DIGITS - len(TAILS[0])}}}",
 
 
 def of_run(pattern, **chosen):
@@ -67,14 +85,48 @@ def of_run(pattern, **chosen):
     return expand(pattern, **({"seed": CONFIG.seeds, "shard": SHARDS} | MAIN | chosen))
 
 
+def of_part(pattern):
+    """The pattern for every shard of a job's part."""
+    return [pattern.replace("{shard}", f"{{part}}{tail}") for tail in TAILS]
+
+
 def all_shards(pattern):
     """Input function: the pattern for every shard at the job's own wildcards."""
     return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
 
 
+def each_shard(wildcards):
+    """--each of a job: the shard of its part, or the first and the last one."""
+    ends = [f"{wildcards.part}{tail}" for tail in (TAILS[0], TAILS[-1])]
+    return "-".join(dict.fromkeys(ends))
+
+
+def one_of_each(pattern):
+    """Param function: the pattern with {shard} left in, which --each fills."""
+    return lambda wildcards: pattern.format(shard="{shard}", **wildcards)
+
+
+def braces(pattern, **chosen):
+    """Param function: the pattern for every shard as bash expands it, which no number of shards makes too long."""
+    every = f"{{{SHARDS[0]}..{SHARDS[-1]}}}"
+    return lambda wildcards: pattern.format(shard=every, **(dict(wildcards) | chosen))
+
+
 def section(name, **values):
     """One section of the configuration as JSON, with swept values put in: what an entry point's --params takes."""
     return canonical_json(getattr(CONFIG, name).model_dump(mode="json") | values)
+
+
+def is_baseline(masks):
+    """Whether a folder of masks holds a baseline's, as opposed to the method's own: ``topk-0.4``."""
+    return not masks.startswith("topk-")
+
+
+def mask_settings(masks):
+    """--params of the masks stage, for a baseline what it has use for."""
+    if is_baseline(masks):
+        return canonical_json({"resize_mask": CONFIG.masks.resize_mask})
+    return section("masks", topk=float(masks.removeprefix("topk-")))
 
 
 def code(*modules):
@@ -85,18 +137,30 @@ def code(*modules):
     return code_hash(*modules)
 
 
-def weights_input(stage, path):
-    """The weights file of a stage as a list of inputs; empty for 'random'."""
+def weights_input(stage, network):
+    """The weights file of a stage as a list of inputs; empty for 'random'. A known checksum is compared here."""
+    path, sha256 = network.weights, getattr(network, "sha256", None)
     if path == "random":
         return []
     if path == "pretrain":
         shared = stage == "clusters" and CONFIG.clusters.backbone is None
         return [f"{RUN}/pretrain/{'backbone' if shared else stage}.safetensors"]
+    absent = (
+        "no such file. Fetch the checkpoint (README, 'What needs which download'), "
+        "or write 'pretrain' to train one on your images"
+    )
+    if path == "official" and hasattr(network, "sha256"):
+        official = find_official(network.arch)
+        path, sha256 = f"{OFFICIAL}/{official.file}", sha256 or official.sha256
+        absent = official.url is None and how_to_get(official, path)
     if not Path(path).is_file():
-        raise WorkflowError(
-            f"{stage}.weights: {path}: no such file. Fetch the checkpoint (README, 'What needs which download'), "
-            "or write 'pretrain' to train one on your images"
-        )
+        if absent:
+            raise WorkflowError(f"{stage}.weights: {path}: {absent}")
+    elif sha256:
+        try:
+            check_sha256(path, sha256)
+        except MaskDistillError as error:
+            raise WorkflowError(f"{stage}.weights: {error}") from None
     return [path]
 
 
@@ -106,9 +170,7 @@ NETWORKS = {
     "detector": CONFIG.detector,
     "segmenter": CONFIG.segmenter,
 }
-WEIGHTS = {
-    name: weights_input(name, network.weights) for name, network in NETWORKS.items()
-}
+WEIGHTS = {name: weights_input(name, network) for name, network in NETWORKS.items()}
 
 
 def weights_option(stage):
@@ -122,8 +184,15 @@ def sweep_targets():
     if not (sweep.topk or sweep.num_clusters or sweep.tau):
         return []
     values = {
-        "topk": dict.fromkeys([MAIN["topk"], *(f"{value:g}" for value in sweep.topk)]),
-        "k": dict.fromkeys([MAIN["k"], *sweep.num_clusters]),
+        "masks": dict.fromkeys(
+            [MAIN["masks"], *(f"topk-{value:g}" for value in sweep.topk)]
+        ),
+        "k": dict.fromkeys(
+            [
+                MAIN["k"],
+                *(CONFIG.clusters.overcluster * value for value in sweep.num_clusters),
+            ]
+        ),
         "tau": dict.fromkeys([MAIN["tau"], *(f"{value:g}" for value in sweep.tau)]),
     }
     last = (

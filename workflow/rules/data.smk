@@ -30,6 +30,7 @@ rule manifest:
         images=rules.scenes.output.images if CONFIG.data.kind == "scenes" else [],
     output:
         manifest=f"{RUN}/data/manifest.csv",
+        index=f"{RUN}/data/manifest.index.json",
     log:
         f"{RUN}/logs/manifest.log",
     benchmark:
@@ -42,8 +43,13 @@ rule manifest:
         runtime=240,
     params:
         settings=section("data"),
+        support=section("support") if CONFIG.support else "null",
         shards=NUM_SHARDS,
-        listing=listing_fingerprint(CONFIG.data),
+        listing=[
+            listing_fingerprint(source)
+            for source in (CONFIG.data, CONFIG.support)
+            if source
+        ],
         scenes=f"--scenes-dir {RUN}/data/scenes" if CONFIG.data.kind == "scenes" else "",
         code=code(
             "data/manifest.py", "data/sources.py", "data/images.py", "cli/manifest.py"
@@ -52,7 +58,7 @@ rule manifest:
         "manifest: decode {NUM_IMAGES} pictures, quarantine unreadable ones"
     shell:
         "maskdistill manifest --params {params.settings:q} --num-shards {params.shards} {params.scenes}"
-        " --output {output.manifest:q} --threads {threads} --log {log:q}"
+        " --support {params.support:q} --output {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 if HAS_GROUND_TRUTH:

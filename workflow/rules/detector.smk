@@ -5,14 +5,15 @@ rule detector:
     input:
         manifest=rules.manifest.output.manifest,
         annotations=rules.annotations.output.annotations,
+        index=rules.annotations.output.index,
         weights=WEIGHTS["detector"],
     output:
         model=f"{SEED}/detector/model.safetensors",
         metrics=f"{SEED}/detector/metrics.csv",
     log:
-        f"{RUN}/logs/detector/topk-{{topk}}/k-{{k}}/seed-{{seed}}.log",
+        f"{RUN}/logs/detector/{{masks}}/k-{{k}}/seed-{{seed}}.log",
     benchmark:
-        f"{RUN}/benchmarks/detector/topk-{{topk}}/k-{{k}}/seed-{{seed}}.tsv"
+        f"{RUN}/benchmarks/detector/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 16
@@ -23,11 +24,18 @@ rule detector:
     params:
         settings=section("detector", weights=weights_option("detector")),
         state=f"{SEED}/detector.state",
-        code=code("detector", "backbones", "training", "cli/detector.py"),
+        code=code(
+            "detector",
+            "annotation_index.py",
+            "backbones",
+            "training",
+            "cli/detector.py",
+        ),
     message:
         "detector: Mask R-CNN, {CONFIG.detector.iters} steps, seed {wildcards.seed}"
     shell:
         "maskdistill detector --manifest {input.manifest:q} --annotations {input.annotations:q}"
+        " --index {input.index:q}"
         " --seed {wildcards.seed} --params {params.settings:q} --output {output.model:q}"
         " --metrics {output.metrics:q} --state {params.state:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
@@ -38,11 +46,11 @@ rule candidates:
         manifest=rules.manifest.output.manifest,
         model=rules.detector.output.model,
     output:
-        shard=f"{SEED}/candidates/shard-{{shard}}.json",
+        shards=of_part(CANDIDATES),
     log:
-        f"{RUN}/logs/candidates/topk-{{topk}}/k-{{k}}/seed-{{seed}}/{{shard}}.log",
+        f"{RUN}/logs/candidates/{{masks}}/k-{{k}}/seed-{{seed}}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/candidates/topk-{{topk}}/k-{{k}}/seed-{{seed}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/candidates/{{masks}}/k-{{k}}/seed-{{seed}}/{{part}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: SHARD_THREADS
@@ -52,11 +60,13 @@ rule candidates:
         runtime=240,
     params:
         settings=section("detector", weights=weights_option("detector")),
-        number=lambda wildcards: int(wildcards.shard),
+        each=each_shard,
+        shard=one_of_each(CANDIDATES),
         code=code("detector", "backbones", "rle.py", "cli/candidates.py"),
     message:
-        "candidates: shard {wildcards.shard}, seed {wildcards.seed}"
+        "candidates: shard {params.each}, seed {wildcards.seed}"
     shell:
-        "maskdistill candidates --manifest {input.manifest:q} --shard {params.number} --model {input.model:q}"
-        " --params {params.settings:q} --output {output.shard:q}"
+        "maskdistill candidates --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+        " --model {input.model:q}"
+        " --params {params.settings:q} --output {params.shard:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

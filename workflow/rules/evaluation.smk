@@ -6,14 +6,14 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            masks=all_shards(rules.masks.output.shard),
-            clusters=rules.clusters.output.clusters,
+            masks=all_shards(MASK_SHARDS),
+            assignments=rules.clusters.output.assignments,
         output:
             scores=f"{SEED}/evaluation/masks.json",
         log:
-            f"{RUN}/logs/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/masks.log",
+            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/masks.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/masks.tsv"
+            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/masks.tsv"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1
@@ -21,28 +21,29 @@ if HAS_GROUND_TRUTH:
             mem_mb=4000,
             runtime=120,
         params:
+            masks=braces(MASK_SHARDS),
             settings=section("evaluation"),
-            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+            code=code("evaluation", "assignments.py", "rle.py", "cli/evaluation.py"),
         message:
-            "evaluation: masks, seed {wildcards.seed}"
+            "evaluation: masks, {wildcards.masks}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage masks --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --masks {input.masks:q}"
-            " --clusters {input.clusters:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --ground-truth {input.truth:q}/instances.json --masks {params.masks}"
+            " --assignments {input.assignments:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 
     rule evaluate_detector:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            candidates=all_shards(rules.candidates.output.shard),
-            labels=all_shards(rules.pseudo_labels.output.labels),
+            candidates=all_shards(CANDIDATES),
+            labels=all_shards(PSEUDO_LABELS),
         output:
             scores=f"{TAU}/evaluation/detector.json",
         log:
-            f"{RUN}/logs/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.log",
+            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.tsv"
+            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.tsv"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1
@@ -50,27 +51,29 @@ if HAS_GROUND_TRUTH:
             mem_mb=4000,
             runtime=120,
         params:
+            candidates=braces(CANDIDATES),
+            labels=braces(PSEUDO_LABELS),
             settings=section("evaluation"),
             code=code("evaluation", "rle.py", "cli/evaluation.py"),
         message:
             "evaluation: detector, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage detector --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --candidates {input.candidates:q}"
-            " --label-dirs {input.labels:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --ground-truth {input.truth:q}/instances.json --candidates {params.candidates}"
+            " --label-dirs {params.labels} --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 
     rule evaluate_segmenter:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            labels=all_shards(rules.predictions.output.labels),
+            labels=all_shards(PREDICTIONS),
         output:
             scores=f"{TAU}/evaluation/segmenter.json",
         log:
-            f"{RUN}/logs/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.log",
+            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.tsv"
+            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.tsv"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1
@@ -78,13 +81,14 @@ if HAS_GROUND_TRUTH:
             mem_mb=4000,
             runtime=120,
         params:
+            labels=braces(PREDICTIONS),
             settings=section("evaluation"),
             code=code("evaluation", "rle.py", "cli/evaluation.py"),
         message:
             "evaluation: segmenter, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage segmenter --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --label-dirs {input.labels:q}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
             " --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 

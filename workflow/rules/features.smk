@@ -1,16 +1,24 @@
 """Features: CLS query and patch keys of the last attention block."""
 
+FEATURES_CODE = (
+    "features.py",
+    "backbones/vit.py",
+    "backbones/registry.py",
+    "backbones/checkpoints.py",
+    "cli/extraction.py",
+)
+
 
 rule features:
     input:
         manifest=rules.manifest.output.manifest,
         weights=WEIGHTS["backbone"],
     output:
-        shard=f"{RUN}/features/shard-{{shard}}.h5",
+        shards=of_part(FEATURES),
     log:
-        f"{RUN}/logs/features/{{shard}}.log",
+        f"{RUN}/logs/features/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/features/{{shard}}.tsv"
+        f"{RUN}/benchmarks/features/{{part}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: SHARD_THREADS
@@ -22,11 +30,13 @@ rule features:
         settings=section("features"),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        number=lambda wildcards: int(wildcards.shard),
-        code=code("features.py", "store.py", "backbones/vit.py", "cli/features.py"),
+        each=each_shard,
+        shard=one_of_each(FEATURES),
+        code=code(*FEATURES_CODE, "store.py", "cli/features.py"),
     message:
-        "features: shard {wildcards.shard} of {NUM_SHARDS}"
+        "features: shard {params.each} of {NUM_SHARDS}"
     shell:
-        "maskdistill features --manifest {input.manifest:q} --shard {params.number} --arch {params.arch}"
-        " --weights {params.weights:q} --params {params.settings:q} --output {output.shard:q}"
+        "maskdistill features --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+        " --arch {params.arch}"
+        " --weights {params.weights:q} --params {params.settings:q} --output {params.shard:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

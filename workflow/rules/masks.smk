@@ -1,27 +1,81 @@
-"""Masks: one object mask an image from the affinity graph."""
+"""Masks: object masks from the affinity graph, and beside them those of baselines."""
 
+MASKS_CODE = ("masks.py", "rle.py", "mask_records.py")
 
-rule masks:
-    input:
-        features=rules.features.output.shard,
-        manifest=rules.manifest.output.manifest,
-    output:
-        shard=f"{TOPK}/masks/shard-{{shard}}.json",
-    log:
-        f"{RUN}/logs/masks/topk-{{topk}}/{{shard}}.log",
-    benchmark:
-        f"{RUN}/benchmarks/masks/topk-{{topk}}/{{shard}}.tsv"
-    conda:
-        "../../envs/maskdistill.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=120,
-    params:
-        settings=lambda wildcards: section("masks", topk=float(wildcards.topk)),
-        code=code("masks.py", "rle.py", "cli/masks.py"),
-    message:
-        "masks: shard {wildcards.shard}, top-k {wildcards.topk}"
-    shell:
-        "maskdistill masks --features {input.features:q} --manifest {input.manifest:q}"
-        " --params {params.settings:q} --output {output.shard:q} --threads {threads} --log {log:q}"
+if CONFIG.features.store:
+
+    rule masks:
+        input:
+            features=of_part(FEATURES),
+        output:
+            shards=of_part(MASK_SHARDS),
+        log:
+            f"{RUN}/logs/masks/{{masks}}/{{part}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/masks/{{masks}}/{{part}}.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=120,
+        params:
+            each=each_shard,
+            features=one_of_each(FEATURES),
+            shard=one_of_each(MASK_SHARDS),
+            settings=lambda wildcards: mask_settings(wildcards.masks),
+            baseline=lambda wildcards: (
+                f"--baseline {wildcards.masks}" if is_baseline(wildcards.masks) else ""
+            ),
+            code=lambda wildcards: code(
+                *MASKS_CODE,
+                "cli/masks.py",
+                *(["mask_baselines.py"] if is_baseline(wildcards.masks) else []),
+            ),
+        message:
+            "masks: shard {params.each}, {wildcards.masks}"
+        shell:
+            "maskdistill masks --each {params.each} --features {params.features:q}"
+            " --params {params.settings:q} {params.baseline}"
+            " --output {params.shard:q} --threads {threads} --log {log:q}"
+
+else:
+
+    rule masks:
+        input:
+            manifest=rules.manifest.output.manifest,
+            weights=WEIGHTS["backbone"],
+        output:
+            shards=of_part(MASK_SHARDS),
+        log:
+            f"{RUN}/logs/masks/{{masks}}/{{part}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/masks/{{masks}}/{{part}}.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: SHARD_THREADS
+        resources:
+            gpu=1,
+            mem_mb=6000,
+            runtime=240,
+        params:
+            settings=canonical_json(
+                {
+                    "features": CONFIG.features.model_dump(mode="json"),
+                    "masks": CONFIG.masks.model_dump(mode="json"),
+                }
+            ),
+            arch=CONFIG.backbone.arch,
+            weights=lambda wildcards, input: (
+                input.weights[0] if input.weights else "random"
+            ),
+            each=each_shard,
+            shard=one_of_each(MASK_SHARDS),
+            code=code(*FEATURES_CODE, *MASKS_CODE, "cli/distil.py"),
+        message:
+            "masks: shard {params.each} of {NUM_SHARDS}, straight from the pictures"
+        shell:
+            "maskdistill distil --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+            " --arch {params.arch}"
+            " --weights {params.weights:q} --params {params.settings:q} --output {params.shard:q}"
+            " --gpus {resources.gpu} --threads {threads} --log {log:q}"

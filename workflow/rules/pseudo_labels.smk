@@ -4,13 +4,13 @@
 rule pseudo_labels:
     input:
         manifest=rules.manifest.output.manifest,
-        candidates=rules.candidates.output.shard,
+        candidates=of_part(CANDIDATES),
     output:
-        labels=directory(f"{TAU}/pseudo_labels/shard-{{shard}}"),
+        labels=[directory(path) for path in of_part(PSEUDO_LABELS)],
     log:
-        f"{RUN}/logs/pseudo_labels/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{shard}}.log",
+        f"{RUN}/logs/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/pseudo_labels/topk-{{topk}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 1
@@ -19,11 +19,13 @@ rule pseudo_labels:
         runtime=120,
     params:
         settings=lambda wildcards: section("pseudo_labels", tau=float(wildcards.tau)),
-        number=lambda wildcards: int(wildcards.shard),
+        each=each_shard,
+        shard=one_of_each(PSEUDO_LABELS),
+        candidates=one_of_each(CANDIDATES),
         code=code("pseudo_labels.py", "palette.py", "rle.py", "cli/pseudo_labels.py"),
     message:
-        "pseudo_labels: shard {wildcards.shard}, tau {wildcards.tau}, seed {wildcards.seed}"
+        "pseudo_labels: shard {params.each}, tau {wildcards.tau}, seed {wildcards.seed}"
     shell:
-        "maskdistill pseudo_labels --manifest {input.manifest:q} --shard {params.number}"
-        " --candidates {input.candidates:q} --num-clusters {wildcards.k}"
-        " --params {params.settings:q} --output {output.labels:q} --threads {threads} --log {log:q}"
+        "maskdistill pseudo_labels --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+        " --candidates {params.candidates:q} --num-clusters {wildcards.k}"
+        " --params {params.settings:q} --output {params.shard:q} --threads {threads} --log {log:q}"

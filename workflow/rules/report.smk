@@ -11,16 +11,19 @@ PRETRAINED = [
 rule report:
     input:
         manifest=rules.manifest.output.manifest,
-        masks=of_run(rules.masks.output.shard),
+        masks=of_run(MASK_SHARDS),
         clusters=of_run(rules.clusters.output.clusters, **FIRST),
-        candidates=of_run(rules.candidates.output.shard, **FIRST),
-        pseudo_labels=of_run(rules.pseudo_labels.output.labels, **FIRST),
-        predictions=of_run(rules.predictions.output.labels, **FIRST),
+        assignments=of_run(rules.clusters.output.assignments, **FIRST),
+        choose_k=of_run(rules.choose_k.output.scores),
+        candidates=of_run(CANDIDATES, **FIRST),
+        pseudo_labels=of_run(PSEUDO_LABELS, **FIRST),
+        predictions=of_run(PREDICTIONS, **FIRST),
         detector=of_run(rules.detector.output.metrics, **FIRST),
         segmenter=of_run(rules.segmenter.output.metrics, **FIRST),
         pretrain=expand(f"{RUN}/pretrain/{{stage}}.csv", stage=PRETRAINED),
         evaluations=(
             of_run(rules.evaluate_masks.output.scores)
+            + of_run(rules.evaluate_masks.output.scores, masks=CONFIG.baselines.masks)
             + of_run(rules.evaluate_detector.output.scores)
             + of_run(rules.evaluate_segmenter.output.scores)
             if HAS_GROUND_TRUTH
@@ -46,6 +49,10 @@ rule report:
         mem_mb=4000,
         runtime=60,
     params:
+        masks=braces(MASK_SHARDS, **MAIN, seed=CONFIG.seeds[0]),
+        candidates=braces(CANDIDATES, **MAIN, seed=CONFIG.seeds[0]),
+        pseudo_labels=braces(PSEUDO_LABELS, **MAIN, seed=CONFIG.seeds[0]),
+        predictions=braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0]),
         settings=canonical_json(CONFIG.model_dump(mode="json")),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
@@ -60,13 +67,16 @@ rule report:
             else ""
         ),
         benchmarks=f"{RUN}/benchmarks",
-        code=code("report", "report/template.html.j2", "cli/report.py"),
+        code=code(
+            "report", "report/template.html.j2", "assignments.py", "cli/report.py"
+        ),
         weights=[f"{name}={files[0]}" for name, files in WEIGHTS.items() if files],
     message:
         "report: {output.page}"
     shell:
         "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
-        " --masks {input.masks:q} --clusters {input.clusters:q} --candidates {input.candidates:q}"
-        " --pseudo-labels {input.pseudo_labels:q} --predictions {input.predictions:q} {params.scores}"
+        " --masks {params.masks} --clusters {input.clusters:q} --assignments {input.assignments:q}"
+        " --choose-k {input.choose_k:q} --candidates {params.candidates}"
+        " --pseudo-labels {params.pseudo_labels} --predictions {params.predictions} {params.scores}"
         " --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

@@ -1,0 +1,100 @@
+"""Where in an annotations file each image's annotations lie: HDF5, 24 bytes an image.
+
+The annotations of an image stand side by side, so its bytes from ``start`` to ``stop`` are JSON objects with commas
+between them. ``image_id`` is ascending.
+"""
+
+import json
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.hdf5 import open_hdf5
+
+Integers = npt.NDArray[np.int64]
+
+
+class IndexBuilder:
+    """Collects the places of annotations as they are written."""
+
+    def __init__(self) -> None:
+        self._image_id, self._start, self._stop = array("q"), array("q"), array("q")
+
+    def add(self, image_id: int, start: int, stop: int) -> None:
+        """Note one annotation; images come in ascending order."""
+        if self._image_id and image_id == self._image_id[-1]:
+            self._stop[-1] = stop
+            return
+        if self._image_id and image_id < self._image_id[-1]:
+            raise ValueError(f"image {image_id} after image {self._image_id[-1]}")
+        self._image_id.append(image_id)
+        self._start.append(start)
+        self._stop.append(stop)
+
+    def write(self, path: str | Path, num_clusters: int) -> None:
+        """Write the index; ``num_clusters`` is the number of the dataset's categories."""
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+            for name, values in (("image_id", self._image_id), ("start", self._start), ("stop", self._stop)):
+                file[name] = np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
+            file.attrs["num_clusters"] = num_clusters
+
+
+@dataclass(frozen=True)
+class AnnotationIndex:
+    """An annotations file and its index.
+
+    Attributes:
+        path: the annotations file.
+        image_id, start, stop: int64 (n,).
+        num_clusters: number of categories.
+    """
+
+    path: Path
+    image_id: Integers
+    start: Integers
+    stop: Integers
+    num_clusters: int
+
+    def read(self, place: int) -> list[dict[str, Any]]:
+        """Annotations of the image ``image_id[place]``; opens the file anew, so processes can share the index.
+
+        Raises:
+            MaskDistillError: the file is not the one that was indexed.
+        """
+        start, stop = int(self.start[place]), int(self.stop[place])
+        try:
+            with open(self.path, "rb") as stream:
+                stream.seek(start)
+                items: list[dict[str, Any]] = json.loads(b"[" + stream.read(stop - start) + b"]")
+            if not items or any(item["image_id"] != self.image_id[place] for item in items):
+                raise ValueError("other annotations stand there")
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise MaskDistillError(
+                f"{self.path}: does not fit its index at byte {start} ({error}); run the annotations stage again"
+            ) from None
+        return items
+
+
+def read_index(annotations: str | Path, path: str | Path) -> AnnotationIndex:
+    """Read the index of an annotations file.
+
+    Raises:
+        MaskDistillError: it is missing, broken or empty.
+    """
+    with open_hdf5(path) as file:
+        if not {"image_id", "start", "stop"} <= set(file) or "num_clusters" not in file.attrs:
+            raise MaskDistillError(f"{path}: not an index of annotations; run the annotations stage again")
+        image_id, start, stop = (file[name][:] for name in ("image_id", "start", "stop"))
+        index = AnnotationIndex(Path(annotations), image_id, start, stop, int(file.attrs["num_clusters"]))
+    if len(index.image_id) == 0:
+        raise MaskDistillError(
+            f"{path}: no image has an annotation, so the detector has nothing to learn; check the masks"
+        )
+    return index

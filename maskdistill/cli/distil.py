@@ -1,0 +1,43 @@
+"""Masks of one shard of images straight from the pictures: features and masks in one go, no key is stored.
+
+For runs that sweep nothing: gives the masks that the stages features and masks give.
+"""
+
+import argparse
+import logging
+from typing import Any
+
+from maskdistill.cli import extraction
+from maskdistill.cli.common import start_on_device
+from maskdistill.config import DistilConfig, parse_section
+from maskdistill.features import ImageFeatures
+from maskdistill.mask_records import MaskRecorder
+from maskdistill.runtime.files import write_json
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--output", required=True, help="masks of the shard (.json)")
+    extraction.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Distil the masks of one shard."""
+    device = start_on_device(args, "distil")
+    config = parse_section(DistilConfig, args.params)
+    work = extraction.Extraction(args, config.features, device)
+    recorder = MaskRecorder(config.masks, work.backbone.patch_size)
+    found: list[list[dict[str, Any]]] = [[] for _ in work.rows]
+
+    def put(place: int, image: ImageFeatures) -> None:
+        row = work.rows[place]
+        found[place] = recorder.records(row.image_id, row.key, image, (row.height, row.width))
+
+    work.start()
+    work.each(put)
+    recorder.warn(log)
+    provenance = make_provenance("masks", config.masks.model_dump(mode="json") | work.params, work.inputs)
+    write_json(args.output, {"provenance": provenance, "masks": [record for records in found for record in records]})

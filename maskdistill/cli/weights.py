@@ -1,0 +1,58 @@
+"""Download the official checkpoint of a backbone: resumable, checksummed, its licence printed.
+
+A file that is already at --output is checked, not fetched again; what a broken transfer left is continued.
+"""
+
+import argparse
+import logging
+
+from maskdistill.backbones.registry import BACKBONES, find_official, how_to_get
+from maskdistill.cli.common import add_common, start
+from maskdistill.runtime.download import check_sha256, download
+from maskdistill.runtime.errors import MaskDistillError
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--list", action="store_true", help="list names, licences and addresses, and stop")
+    parser.add_argument("--arch", help=f"one of {', '.join(name for name, e in BACKBONES.items() if e.official)}")
+    parser.add_argument("--output", metavar="FILE", help="where the checkpoint is to lie")
+    parser.add_argument("--sha256", help="expected checksum (default: the known one, if any)")
+    add_common(parser, params=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the list, or make sure that the file is there and right."""
+    if args.list:
+        print("\n".join(listing()))
+        return
+    if not args.arch or not args.output:
+        raise MaskDistillError("give --arch and --output, or --list")
+    start(args, "weights")
+    official = find_official(args.arch)
+    expected = args.sha256 or official.sha256
+    log.info("%s: licence of the weights: %s, see %s", args.arch, official.licence, official.page)
+    by_hand = how_to_get(official, args.output)
+    if official.url is not None:
+        found = download(official.url, args.output, expected, by_hand)
+    else:
+        try:
+            found = check_sha256(args.output, expected or "")
+        except FileNotFoundError:
+            raise MaskDistillError(f"{args.output}: cannot be downloaded for you; {by_hand}") from None
+    log.info("%s: SHA-256 %s", args.output, found)
+    if not expected:
+        log.warning("no checksum is known for %s; write the one above as sha256 beside weights to fix it", args.arch)
+
+
+def listing() -> list[str]:
+    """A line for each backbone: name, patch size, licence, address."""
+    lines = []
+    for name, entry in BACKBONES.items():
+        licence, where = "-", "no download: weights: pretrain, or a file"
+        if entry.official is not None:
+            licence, where = entry.official.licence, entry.official.url or f"by hand: {entry.official.page}"
+        lines.append(f"{name:20s} patch {entry.patch_size:2d}  {licence:32s} {where}")
+    return lines

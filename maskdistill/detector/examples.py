@@ -1,0 +1,63 @@
+"""Training images read from the annotations file when they are needed: memory is bytes an image, not its masks."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from maskdistill.annotation_index import AnnotationIndex
+from maskdistill.data.stream import usable_rows
+from maskdistill.detector.data import Example, example_of
+from maskdistill.runtime.errors import MaskDistillError
+
+
+class IndexedExamples(Sequence[Example]):
+    """The annotated images of an index, in ascending order of their ids.
+
+    Paths are kept as one block of bytes, which data loading processes share instead of each having a copy.
+
+    Args:
+        index: where the annotations lie.
+        manifest: lists the pictures.
+
+    Raises:
+        MaskDistillError: an annotated image is not usable.
+    """
+
+    def __init__(self, index: AnnotationIndex, manifest: str | Path) -> None:
+        self.annotations = index
+        self._folder = Path(os.path.abspath(Path(manifest).parent))
+        stored: list[bytes] = []
+        lengths: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+        found: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+        for rows in usable_rows(manifest, ("image_id", "path")):
+            rows = rows[np.isin(rows["image_id"].to_numpy(), index.image_id)]
+            paths = [os.fsencode(path) for path in rows["path"].tolist()]
+            stored.append(b"".join(paths))
+            lengths.append(np.array([len(path) for path in paths], np.int64))
+            found.append(rows["image_id"].to_numpy(np.int64))
+        listed = np.concatenate([np.zeros(0, np.int64), *found])
+        lost = np.setdiff1d(index.image_id, listed)
+        if len(lost):
+            raise MaskDistillError(
+                f"{index.path}: image {lost[0]} is annotated, but {manifest} has no usable image of that id;"
+                " run annotations again"
+            )
+        self._paths = np.frombuffer(b"".join(stored), np.uint8)
+        self._offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+
+    def __len__(self) -> int:
+        return len(self.annotations.image_id)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        path = self._paths[self._offsets[place] : self._offsets[place + 1]].tobytes()
+        return example_of(self.annotations.read(place), self._folder / os.fsdecode(path), self.annotations.num_clusters)

@@ -1,0 +1,147 @@
+"""Fetching a file: resumable, checked, atomic."""
+
+import fcntl
+import http.client
+import logging
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import sha256_file
+
+CHUNK = 1 << 20
+TIMEOUT = 60.0
+log = logging.getLogger("maskdistill")
+
+
+def check_sha256(path: str | Path, expected: str) -> str:
+    """SHA-256 of a file, compared with the expected one.
+
+    Args:
+        expected: hex, in full or its leading digits.
+
+    Raises:
+        MaskDistillError: naming the file and both sums.
+    """
+    found = sha256_file(path)
+    if not found.startswith(expected.lower()):
+        raise MaskDistillError(
+            f"{path}: wrong checksum: SHA-256 is {found}, expected {expected}; delete the file and fetch it again,"
+            " or correct the expected sum"
+        )
+    return found
+
+
+def download(url: str, path: str | Path, sha256: str | None = None, by_hand: str = "") -> str:
+    """Fetch ``url`` to ``path`` unless it is there already.
+
+    Bytes arrive in ``PATH.part``, which a later call continues (HTTP Range); it becomes ``path`` by renaming once it
+    is complete and its checksum is right. Two processes that fetch the same file do so one after the other.
+
+    Args:
+        sha256: expected checksum, in full or its leading digits; None: only the announced length is checked.
+        by_hand: what to do without a network, for messages.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        MaskDistillError: server or network failed, the transfer was cut (call again to continue), the answer is a web
+            page, or the checksum is wrong (the bytes are discarded).
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with open(part, "ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            try:
+                if not path.exists():
+                    _fetch(url, stream, part, by_hand)
+                    _finish(url, part, path, sha256)
+            finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()
+    else:
+        log.info("%s is there already", path)
+    return check_sha256(path, sha256) if sha256 else sha256_file(path)
+
+
+def _finish(url: str, part: Path, path: Path, sha256: str | None) -> None:
+    """Check the complete bytes and give them their name; wrong ones are removed."""
+    with open(part, "rb") as stream:
+        start = stream.read(256).lstrip().lower()
+    found = sha256_file(part)
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        part.unlink()
+        raise MaskDistillError(f"{path}: {url} answered with a web page instead of the file; open it in a browser")
+    if sha256 and not found.startswith(sha256.lower()):
+        part.unlink()
+        raise MaskDistillError(
+            f"{path}: wrong checksum: SHA-256 of what {url} sent is {found}, expected {sha256}; it was discarded."
+            " Run again; if it stays wrong, the file was replaced or something between here and the server alters it"
+        )
+    part.replace(path)
+
+
+def _fetch(url: str, stream: IO[bytes], part: Path, by_hand: str) -> None:
+    """Append what is missing to ``stream``, which holds the first bytes of the file already."""
+    held = os.fstat(stream.fileno()).st_size
+    request = urllib.request.Request(url, headers={"User-Agent": "maskdistill", "Accept-Encoding": "identity"})
+    if held:
+        request.add_header("Range", f"bytes={held}-")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            _receive(url, answer, stream, part, held)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and held:
+            if _total(error.headers.get("Content-Range", "")) == held:
+                return
+            stream.truncate(0)
+            return _fetch(url, stream, part, by_hand)
+        raise MaskDistillError(_failed(url, f"the server answers {error.code} {error.reason}", by_hand)) from None
+    except (OSError, http.client.HTTPException) as error:
+        stream.flush()
+        reason = getattr(error, "reason", None) or error
+        raise MaskDistillError(_failed(url, str(reason) or type(error).__name__, by_hand, part)) from None
+
+
+def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part: Path, held: int) -> None:
+    kind = answer.headers.get_content_type()
+    if kind == "text/html":
+        raise MaskDistillError(f"{url} answers with a web page ({kind}) instead of a file; open it in a browser")
+    if answer.status != 206 and held:
+        log.info("the server cannot continue a transfer: from the beginning")
+        stream.truncate(0)
+        held = 0
+    total = _total(answer.headers.get("Content-Range", "")) if answer.status == 206 else answer.length
+    first = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    if answer.status == 206 and (first is None or int(first[1]) != held):
+        raise MaskDistillError(f"{url}: the server did not continue at byte {held}; delete {part} and run again")
+    log.info("%s: %s of %s bytes are here", url, f"{held:,}", "an unknown number of" if total is None else f"{total:,}")
+    last = time.monotonic()
+    while data := answer.read(CHUNK):
+        stream.write(data)
+        held += len(data)
+        if time.monotonic() - last > 5:
+            last = time.monotonic()
+            log.info("%s bytes%s", f"{held:,}", f" of {total:,}" if total else "")
+    stream.flush()
+    if total is not None and held != total:
+        raise MaskDistillError(f"{url}: cut after {held:,} of {total:,} bytes; run again to continue {part}")
+
+
+def _total(content_range: str) -> int | None:
+    """The whole length in ``bytes 5-9/10`` or ``bytes */10``."""
+    found = re.search(r"/(\d+)$", content_range)
+    return int(found[1]) if found else None
+
+
+def _failed(url: str, reason: str, by_hand: str, part: Path | None = None) -> str:
+    kept = f"; what came is kept in {part} and continued by the next run" if part and part.stat().st_size else ""
+    return f"{url}: cannot be fetched: {reason}{kept}. Run again later" + (f", or {by_hand}" if by_hand else "")

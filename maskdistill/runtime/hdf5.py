@@ -1,0 +1,26 @@
+"""Opening HDF5 files; without torch, for stages that need none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from maskdistill.runtime.errors import MaskDistillError
+
+
+@contextmanager
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """Open a file for reading.
+
+    Raises:
+        MaskDistillError: the file is missing, truncated or not HDF5.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
+    except OSError as error:
+        raise MaskDistillError(f"{path}: not a readable HDF5 file ({error}); delete it and run again") from None
+    with file:
+        yield file

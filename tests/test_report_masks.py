@@ -1,0 +1,118 @@
+"""The report's rows for masks by other rules, and its pictures of several masks an image."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_report import Page, Synthetic
+
+from maskdistill import rle
+from maskdistill.config import load_config
+from maskdistill.report import collect
+from maskdistill.runtime.files import read_json, write_json
+
+
+def add_baseline(run: Synthetic, name: str, scores: dict[int, float]) -> None:
+    """Evaluations of a baseline's masks, one a seed, where the workflow puts them."""
+    for seed, miou in scores.items():
+        path = run.root / name / "k-3" / f"seed-{seed}" / "evaluation" / "masks.json"
+        record = {"stage": "masks", "miou": miou, "corloc": miou + 30, "ap": 5.0, "iou": {"disc": miou}}
+        write_json(path, record | {"intervals": {"miou": [miou - 1, miou + 1]}})
+        run.evaluations.append(str(path))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, dict[str, Any], dict[str, Any]]:
+    """The synthetic run's page and summary with two baselines, and the summary without them."""
+    run = Synthetic(tmp_path_factory.mktemp("compared"))
+    plain = run.build()[1]
+    add_baseline(run, "lost-400", {11: 20.0, 12: 23.0})
+    add_baseline(run, "attention-0.75-largest", {11: 12.5})
+    text, summary = run.build()
+    return Page(text), summary, plain
+
+
+def test_baselines_have_rows_of_their_own(compared: tuple[Page, dict[str, Any], dict[str, Any]]) -> None:
+    page = compared[0]
+    row = page.row("masks: lost-400")
+    assert row[1] == "21.5 ± 2.1" and row[5] == "51.5 ± 2.1"
+    assert row[7:] == ["dino_vits16.pth", "—", "640", "—", "3", "—", "11, 12"]
+    assert page.row("masks: attention-0.75-largest")[1] == "12.5[11.5, 13.5]"
+    labels = [row[0] for row in page.rows if row]
+    assert labels.index("segmenter") < labels.index("masks: attention-0.75-largest") < labels.index("otsu")
+
+
+def test_the_summary_holds_them_and_its_stages_stay(compared: tuple[Page, dict[str, Any], dict[str, Any]]) -> None:
+    _, summary, plain = compared
+    assert summary["stages"] == plain["stages"] and summary["sweep"] == []
+    assert set(summary["baselines"]) == {"color_kmeans", "otsu", "lost-400", "attention-0.75-largest"}
+    lost = summary["baselines"]["lost-400"]
+    assert (lost["miou"], lost["corloc"], lost["ap"], lost["iou"]) == (21.5, 51.5, 5.0, {"disc": 21.5})
+    assert [run["miou"] for run in lost["per_seed"]] == [20.0, 23.0]
+    assert summary["baselines"]["otsu"] == plain["baselines"]["otsu"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("results/a/lost-100/k-6/seed-1/evaluation/masks.json", "lost-100"),
+        ("results/a/attention-0.75/k-6/seed-1/evaluation/masks.json", "attention-0.75"),
+        ("results/a/topk-0.4/k-6/seed-1/evaluation/masks.json", None),
+        ("results/lost-100/topk-0.4/k-6/seed-1/evaluation/masks.json", None),
+    ],
+)
+def test_the_folder_says_whose_masks_they_are(path: str, name: str | None) -> None:
+    assert collect.mask_baseline(path) == name
+
+
+def test_a_baselines_seconds_are_apart(tmp_path: Path) -> None:
+    for place, seconds in {"masks/topk-0.4/0000": 1.0, "masks/lost-400/0000": 2.0, "masks/lost-100/0000": 4.0}.items():
+        file = tmp_path / f"{place}.tsv"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"s\tmax_rss\n{seconds}\t-\n")
+    found = {time.rule: (time.jobs, time.seconds) for time in collect.read_benchmarks(tmp_path)}
+    assert found == {"masks": (1, 1.0), "masks (baselines)": (2, 6.0)}
+
+
+def test_all_masks_of_an_image_are_drawn(tmp_path: Path) -> None:
+    run = Synthetic(tmp_path)
+    alone = Page(run.build()[0])
+    shard = run.root / "topk-0.4/masks/shard-0000.json"
+    content = read_json(shard)
+    second = np.zeros((48, 64), bool)
+    second[30:44, 44:60] = True
+    code = rle.encode(second)
+    first = next(record for record in content["masks"] if record["image_id"] == 3)
+    share = float(second.mean())
+    content["masks"].append({**first, "segmentation": code, "bbox": rle.bbox(code), "coverage": share})
+    write_json(shard, content)
+    run.config["masks"] = {"max_masks": 2}
+    text, _ = run.build()
+    page = Page(text)
+
+    def tile(images: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        (found,) = [image for alt, image in images.items() if alt.startswith("Mask of sub/photo-3, ") and "clus" in alt]
+        return found.astype(int)
+
+    both = f"cluster 01, no cluster, {100 * (first['coverage'] + share):.0f}"
+    assert both in page.text and "Up to 2 object masks an image" in page.text
+    assert "One object mask an image" in alone.text
+    changed = np.abs(tile(page.images()) - tile(alone.images())).sum(axis=2) > 20
+    scale = changed.shape[0] / 48
+    inside = np.zeros_like(changed)
+    inside[int(29 * scale) : int(45 * scale), int(43 * scale) : int(61 * scale)] = True
+    assert changed[inside].mean() > 0.5 and changed[~inside].mean() < 0.01
+
+
+def test_a_baseline_in_the_configuration_is_checked() -> None:
+    values = {"run": "r", "data": {"kind": "scenes"}} | {
+        name: {"weights": "random"} for name in ("backbone", "detector", "segmenter")
+    }
+    names = ["lost-400", "attention-0.75-largest"]
+    assert load_config(values | {"baselines": {"masks": names}}).baselines.masks == names
+    assert load_config(values).baselines.masks == []
+    with pytest.raises(Exception, match=r"baselines\.masks\.0: .*pattern"):
+        load_config(values | {"baselines": {"masks": ["lost"]}})
+    assert json.loads(load_config(values).model_dump_json())["baselines"] == {"masks": []}

@@ -1,0 +1,41 @@
+"""Weights: official checkpoints, downloaded once for all runs, for every network with weights: official."""
+
+import re
+
+DOWNLOADS = {
+    find_official(network.arch).file: network
+    for network in (NETWORKS["backbone"], NETWORKS["clusters"])
+    if network.weights == "official"
+}
+
+if DOWNLOADS:
+
+    # No code among the params: a download depends on its address and sum alone, and an existing file is only checked.
+    rule weights:
+        output:
+            weights=update(f"{OFFICIAL}/{{file}}"),
+        log:
+            f"{RUN}/logs/weights/{{file}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/weights/{{file}}.tsv"
+        wildcard_constraints:
+            file="|".join(map(re.escape, DOWNLOADS)),
+        retries: 3
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=120,
+        params:
+            arch=lambda wildcards: DOWNLOADS[wildcards.file].arch,
+            sha256=lambda wildcards: (
+                f"--sha256 {DOWNLOADS[wildcards.file].sha256}"
+                if DOWNLOADS[wildcards.file].sha256
+                else ""
+            ),
+        message:
+            "weights: {params.arch}, {wildcards.file}"
+        shell:
+            "maskdistill weights --arch {params.arch} --output {output.weights:q} {params.sha256}"
+            " --threads {threads} --log {log:q}"
