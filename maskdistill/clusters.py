@@ -197,9 +197,9 @@ def _lloyd(kmeans: faiss.Kmeans, features: Floats, centroids: Floats, rounds: in
     """Centroids (K, D) after at most ``rounds`` times the iterations of ``kmeans``, and what it minimises."""
     last = np.inf
     for _ in range(rounds):
-        kmeans.train(features, init_centroids=centroids)
+        objective = float(kmeans.train(features, init_centroids=centroids))
         centroids = np.array(kmeans.centroids, dtype=np.float32)
-        error = -float(kmeans.obj[-1]) if kmeans.cp.spherical else float(kmeans.obj[-1])
+        error = -objective if kmeans.cp.spherical else objective
         gained, last = last - error, error
         if gained <= 1e-5 * abs(error):
             break

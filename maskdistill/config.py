@@ -7,65 +7,13 @@ Sections cite method items as [P §x], the paper's section (arXiv 2206.06363).
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskdistill.backbones.registry import find_backbone, find_official
+from maskdistill.config_data import DataConfig, Fraction, Positive, Section, SupportConfig, explain
 from maskdistill.runtime.errors import MaskDistillError
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused at every level."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 S = TypeVar("S", bound=Section)
-
-
-class ScenesData(Section):
-    """Generated scenes with exact ground truth (no download)."""
-
-    kind: Literal["scenes"] = "scenes"
-    num_train: Positive = Field(300, description="scenes that every unsupervised stage trains on")
-    num_eval: Positive = Field(100, description="further scenes that only evaluation scores")
-    size: int = Field(128, ge=64, le=512, description="shortest side in pixels")
-    difficulty: Fraction = Field(0.5, description="0: plain backgrounds, clean light; 1: camouflage, occlusion")
-    seed: int = Field(0, ge=0, description="seed of the generator")
-
-
-class FolderData(Section):
-    """Any tree of photographs, no ground truth."""
-
-    kind: Literal["folder"]
-    root: str = Field(description="folder that holds the pictures, searched recursively")
-
-
-class ListData(Section):
-    """A text file that names one photograph a line, no ground truth: for millions of pictures."""
-
-    kind: Literal["list"]
-    file: str = Field(description="text file; paths are relative to its folder, or absolute")
-
-
-class CocoData(Section):
-    """Images and, optionally, a COCO JSON as ground truth."""
-
-    kind: Literal["coco"]
-    images: str = Field(description="folder that holds the pictures")
-    annotations: str | None = Field(None, description="COCO instances JSON, read by evaluation rules only")
-    ignore_border: int = Field(0, ge=0, description="pixels around each object that semantic scores ignore")
-
-
-class VocData(Section):
-    """PASCAL VOC directory layout (JPEGImages, ImageSets, SegmentationClass, ...)."""
-
-    kind: Literal["voc"]
-    root: str = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
-    train_list: str = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
-    eval_list: str = Field("Segmentation/val", description="list below ImageSets: images that are scored")
 
 
 class BackboneConfig(Section):
@@ -104,11 +52,13 @@ class BackboneConfig(Section):
 class PretrainConfig(Section):
     """Self-supervised training of a backbone on unlabelled images; used where weights: pretrain."""
 
-    objective: Literal["dino", "contrast"] = Field(
+    objective: Literal["dino", "contrast", "distill"] = Field(
         "dino",
         description="dino: self-distillation (Caron et al. 2021); "
-        "contrast: NT-Xent between two views (SimCLR, Chen et al. 2020)",
+        "contrast: NT-Xent between two views (SimCLR, Chen et al. 2020); "
+        "distill: a ResNet learns a pre-trained transformer's features (FitNets, Romero et al. 2015)",
     )
+    teacher: BackboneConfig | None = Field(None, description="the pre-trained transformer (distill)")
     exchange_share: Fraction = Field(
         0.0,
         description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two "
@@ -146,6 +96,12 @@ class PretrainConfig(Section):
     checkpoint_every: Positive = Field(200, description="steps between resumable checkpoints")
     log_every: Positive = Field(20, description="steps between rows of the metrics CSV")
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _teacher_where_needed(self) -> "PretrainConfig":
+        if (self.objective == "distill") != (self.teacher is not None):
+            raise ValueError("teacher is for objective distill, which needs it")
+        return self
 
 
 class FeaturesConfig(Section):
@@ -349,8 +305,8 @@ class Config(Section):
         None, description="shards that one job works through; null: so many that no stage has above 1000 jobs"
     )
     seeds: list[int] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
-    data: Annotated[ScenesData | FolderData | ListData | CocoData | VocData, Field(discriminator="kind")]
-    support: Annotated[FolderData | ListData, Field(discriminator="kind")] | None = Field(
+    data: Annotated[DataConfig, Field(discriminator="kind")]
+    support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
         None, description="further photographs whose masks K-means is fitted on too; nothing else uses them [P §4.1]"
     )
     backbone: BackboneConfig
@@ -367,6 +323,12 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
 
     @model_validator(mode="after")
+    def _distilled_networks(self) -> "Config":
+        if self.pretrain.objective == "distill" and self.backbone.weights == "pretrain":
+            raise ValueError("pretrain.objective: distill trains the detector's and segmenter's ResNet, not backbone")
+        return self
+
+    @model_validator(mode="after")
     def _sweeps_need_keys(self) -> "Config":
         if not self.features.store and (self.sweep.topk or self.baselines.masks):
             raise ValueError("sweep.topk and baselines.masks work on stored keys; set features.store to true")
@@ -377,20 +339,6 @@ class Config(Section):
         if self.backbone.weights == "pretrain" and self.pretrain.exchange_share and self.data.kind != "scenes":
             raise ValueError("pretrain.exchange_share is for data.kind: scenes; set it to 0 for photographs")
         return self
-
-
-def explain(error: ValidationError, source: str) -> MaskDistillError:
-    """Turn a validation error into one message that names every wrong key and the remedy."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key; remove it or correct its spelling (see config/defaults.yaml)")
-        elif item["type"] == "missing":
-            lines.append(f"  {where}: missing; add it (see config/defaults.yaml)")
-        else:
-            lines.append(f"  {where}: {item['msg']} (got {item['input']!r})")
-    return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
 
 
 def load_config(values: dict[str, Any], source: str = "config") -> Config:

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from maskdistill import rle
 from maskdistill.cli import main
-from maskdistill.config import ScenesData
+from maskdistill.config_data import ScenesData
 from maskdistill.data.ground_truth import VOC_CLASSES, TrueObject, paint_semantic, voc_objects
 from maskdistill.data.manifest import read_manifest
 from maskdistill.data.scenes import CATEGORIES, generate_scene

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from maskdistill.cli import main
+from maskdistill.config_data import DataConfig
 from maskdistill.data import images as images_module
 from maskdistill.data import manifest as manifest_module
 from maskdistill.data.images import PictureError, decode, load_rgb
 from maskdistill.data.manifest import image_rows, index_path, ok_images, read_manifest, write_manifest
 from maskdistill.data.sources import (
-    DataConfig,
     ListedImage,
     count_images,
     default_num_shards,

@@ -190,14 +190,24 @@ def last_attention(model: ViT, images: Tensor) -> LastAttention:
     Args:
         images: float (B, 3, R*patch, C*patch), normalised.
     """
+    query, key, _ = _last_projection(model, images)
+    shape = (len(images), num_heads(model), -1)
+    return LastAttention(query[:, 0].reshape(shape), key[:, 0].reshape(shape), key[:, model.num_prefix_tokens :])
+
+
+def patch_content(model: ViT, images: Tensor) -> Tensor:
+    """Keys and values of the last block's attention: float (B, R*C, 2*D), patches only; what CLS reads of the image."""
+    _, key, value = _last_projection(model, images)
+    return torch.cat([key, value], dim=-1)[:, model.num_prefix_tokens :]
+
+
+def _last_projection(model: ViT, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of all tokens in the last block, float (B, tokens, D) each."""
     tokens, rope = _embed(model, images)
     tokens = _run(model.blocks[:-1], tokens, rope)
     last = cast(Any, model.blocks[-1])
-    qkv: Any = _project(last.attn, last.norm1(tokens))
-    query, key, _ = qkv.chunk(3, dim=-1)
-    heads = (last.attn.num_heads, -1)
-    patches = key[:, model.num_prefix_tokens :]
-    return LastAttention(query[:, 0].unflatten(-1, heads), key[:, 0].unflatten(-1, heads), patches)
+    query, key, value = _project(last.attn, last.norm1(tokens)).chunk(3, dim=-1)
+    return query, key, value
 
 
 def _project(attention: Any, tokens: Tensor) -> Tensor:

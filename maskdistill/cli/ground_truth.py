@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.config import CocoData
+from maskdistill.config_data import CocoData
 from maskdistill.data.ground_truth import read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.data.sources import parse_data

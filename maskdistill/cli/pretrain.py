@@ -1,4 +1,5 @@
-"""Train a backbone (ViT or ResNet) on unlabelled images, by DINO or by SimCLR's contrastive loss.
+"""Train a backbone (ViT or ResNet) on unlabelled images, by DINO, by SimCLR's contrastive loss or from a
+transformer's features.
 
 Writes the teacher's encoder as float16 safetensors. Killed, it continues from --state when run again.
 """
@@ -56,10 +57,11 @@ def _train(args: argparse.Namespace) -> None:
         raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
     params = {"arch": args.arch, **config.model_dump()}
     inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
-    if args.init:
-        if not Path(args.init).is_file():
-            raise MaskDistillError(f"--init {args.init}: no such file; give weights of an earlier pretraining")
-        inputs["init"] = args.init
+    for name, weights in {"init": args.init, "teacher": config.teacher and config.teacher.weights}.items():
+        if weights:
+            if not Path(weights).is_file():
+                raise MaskDistillError(f"{name}: {weights}: no such file; give weights of an earlier pretraining")
+            inputs[name] = weights
     provenance = make_provenance("pretrain", params, inputs)
     output = Path(args.output)
     settings = LoopSettings(
@@ -75,7 +77,7 @@ def _train(args: argparse.Namespace) -> None:
     model, rows = pretrain(args.arch, files, config, settings, device, args.init)
     if rank == 0:
         metadata = {"arch": args.arch, "provenance": json.dumps(provenance, sort_keys=True)}
-        save_weights(model.teacher.encoder.backbone.state_dict(), output, metadata)
+        save_weights(model.kept(), output, metadata)
         write_metrics(args.metrics, rows)
         finish(settings)
         log.info("wrote %s", output)

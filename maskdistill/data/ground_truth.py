@@ -19,10 +19,9 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import distance_transform_edt
 
 from maskdistill import rle
-from maskdistill.config import CocoData, ScenesData, VocData
+from maskdistill.config_data import CocoData, DataConfig, ScenesData, VocData
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.scenes import CATEGORIES, generate_scene
-from maskdistill.data.sources import DataConfig
 from maskdistill.palette import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json

@@ -12,12 +12,18 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from maskdistill.config import CocoData, FolderData, ListData, ScenesData, VocData, explain
+from maskdistill.config_data import (
+    CocoData,
+    DataConfig,
+    ListData,
+    ScenesData,
+    SupportConfig,
+    VocData,
+    explain,
+)
 from maskdistill.data.images import SUFFIXES
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
-
-DataConfig = ScenesData | FolderData | ListData | CocoData | VocData
 
 IMAGES_PER_SHARD = 500
 JOBS_PER_STAGE = 1000
@@ -37,9 +43,6 @@ class ListedImage(NamedTuple):
     path: Path
     train: bool
     eval: bool
-
-
-SupportConfig = FolderData | ListData
 
 
 def parse_data(text: str) -> DataConfig:

@@ -1,4 +1,4 @@
-"""DINO and SimCLR in one training loop; the kept weights are a moving average of the trained ones."""
+"""DINO, SimCLR and feature distillation in one training loop; the first two keep a moving average of the weights."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from maskdistill import masks
 from maskdistill.backbones import vit
 from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
+from maskdistill.pretrain.distillation import Distillation
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
 from maskdistill.pretrain.schedule import cosine, warmup_cosine
@@ -70,6 +71,11 @@ class Pretraining(nn.Module):
         loss, entropy = self.dino_loss([first, second, *local], targets)
         return {"loss": loss, "feature_std": spread, "teacher_entropy": entropy}
 
+    def kept(self) -> dict[str, Tensor]:
+        """The weights to keep: the teacher's encoder."""
+        state: dict[str, Tensor] = self.teacher.encoder.backbone.state_dict()
+        return state
+
     @torch.no_grad()
     def move_teacher(self, momentum: float) -> None:
         """``teacher = momentum * teacher + (1 - momentum) * student``; buffers are copied."""
@@ -121,7 +127,7 @@ def pretrain(
     settings: LoopSettings,
     device: torch.device,
     init: str | Path | None = None,
-) -> tuple[Pretraining, list[MetricRow]]:
+) -> tuple[Pretraining | Distillation, list[MetricRow]]:
     """Train a backbone without labels.
 
     Args:
@@ -131,13 +137,19 @@ def pretrain(
         init: weights of an earlier pretraining to start the encoder from.
 
     Returns:
-        The trained pair (the teacher's encoder is the one to keep) and the metric rows.
+        The trained networks, whose ``kept()`` are the weights, and the metric rows.
     """
     torch.manual_seed(config.seed)
-    model = Pretraining(arch, config)
+    model: Pretraining | Distillation
+    if config.teacher is not None:
+        model = Distillation(arch, config.teacher.arch, config.teacher.weights)
+        backbones = [model.student.backbone]
+    else:
+        model = Pretraining(arch, config)
+        backbones = [branch.encoder.backbone for branch in (model.student, model.teacher)]
     if init is not None:
-        for branch in (model.student, model.teacher):
-            strict_load(branch.encoder.backbone, read_state_dict(init), init)
+        for backbone in backbones:
+            strict_load(backbone, read_state_dict(init), init)
     model = model.to(device)
     student = data_parallel(model.student, device)
     peak = config.lr * config.batch_size / 256
@@ -165,7 +177,7 @@ def pretrain(
 
     def diagnose() -> dict[str, float]:
         nonlocal probe
-        if not model.teacher.encoder.is_vit:
+        if isinstance(model, Distillation) or not model.teacher.encoder.is_vit:
             return {}
         if probe is None:  # of step 0, also in a resumed run
             first = next(iter(StepSampler(len(dataset), config.batch_size, 1, 0, config.seed, rank, world)))
@@ -173,7 +185,8 @@ def pretrain(
         return mask_diagnostics(model.teacher.encoder, probe)
 
     def after(number: int) -> None:
-        model.move_teacher(cosine(number, config.steps, config.momentum, 1.0))
+        if isinstance(model, Pretraining):
+            model.move_teacher(cosine(number, config.steps, config.momentum, 1.0))
 
     rows = train(
         settings,

@@ -39,6 +39,8 @@ def photometric(blur: float, solarize: float, config: PretrainConfig) -> v2.Tran
 class ViewDataset(Dataset[Views]):
     """Global and local views of one draw, uint8 (3, size, size) each.
 
+    For objective ``distill`` both are one crop, re-coloured and as it is.
+
     With probability ``exchange_share`` a draw is a generated pair (the same objects over two
     backgrounds); otherwise two random crops of one photograph. Addressed by ``(index, draw)`` of
     :class:`~maskdistill.training.order.StepSampler`; equal draws give equal views.
@@ -99,6 +101,9 @@ class ViewDataset(Dataset[Views]):
         first, second = self.sources(index, draw)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed * 1_000_003 + draw)
+            if self.config.objective == "distill":
+                plain = self.flip(self.crop(first))
+                return [self.first(plain), plain]
             views = [self.first(self.flip(self.crop(first))), self.second(self.flip(self.crop(second)))]
             if self.config.objective == "dino":
                 views += [self.local((first, second)[i % 2]) for i in range(self.config.local_views)]

@@ -69,7 +69,7 @@ def reference_mask(model: Any, picture: Image.Image, short_side: int, device: to
     return np.asarray(Image.fromarray(full).resize((width, height), Image.Resampling.NEAREST)) > 0
 
 
-def polygons(mask: Mask) -> list[list[int]]:
+def polygons(mask: Mask) -> list[list[float]]:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [cv2.approxPolyDP(contour, 2, True).ravel().tolist() for contour in contours]
 

@@ -1,9 +1,16 @@
 """Pretrain: a backbone on the run's own unlabelled images, for every stage with weights: pretrain."""
 
+TEACHER = (
+    weights_input("pretrain.teacher", CONFIG.pretrain.teacher)
+    if CONFIG.pretrain.teacher
+    else []
+)
+
 
 rule pretrain:
     input:
         manifest=rules.manifest.output.manifest,
+        teacher=TEACHER,
     output:
         weights=f"{RUN}/pretrain/{{stage}}.safetensors",
         metrics=f"{RUN}/pretrain/{{stage}}.csv",
@@ -21,7 +28,14 @@ rule pretrain:
         mem_mb=16000,
         runtime=2880,
     params:
-        settings=section("pretrain"),
+        settings=(
+            section(
+                "pretrain",
+                teacher=CONFIG.pretrain.teacher.model_dump() | {"weights": TEACHER[0]},
+            )
+            if TEACHER
+            else section("pretrain")
+        ),
         arch=lambda wildcards: NETWORKS[wildcards.stage].arch,
         state=f"{RUN}/pretrain/{{stage}}.state",
         code=code(

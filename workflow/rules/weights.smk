@@ -4,8 +4,12 @@ import re
 
 DOWNLOADS = {
     find_official(network.arch).file: network
-    for network in (NETWORKS["backbone"], NETWORKS["clusters"])
-    if network.weights == "official"
+    for network in (
+        NETWORKS["backbone"],
+        NETWORKS["clusters"],
+        CONFIG.pretrain.teacher,
+    )
+    if network and network.weights == "official"
 }
 
 if DOWNLOADS:

@@ -1,0 +1,77 @@
+"""The base of all configuration sections, and those that say where pictures come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maskdistill.runtime.errors import MaskDistillError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused at every level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScenesData(Section):
+    """Generated scenes with exact ground truth (no download)."""
+
+    kind: Literal["scenes"] = "scenes"
+    num_train: Positive = Field(300, description="scenes that every unsupervised stage trains on")
+    num_eval: Positive = Field(100, description="further scenes that only evaluation scores")
+    size: int = Field(128, ge=64, le=512, description="shortest side in pixels")
+    difficulty: Fraction = Field(0.5, description="0: plain backgrounds, clean light; 1: camouflage, occlusion")
+    seed: int = Field(0, ge=0, description="seed of the generator")
+
+
+class FolderData(Section):
+    """Any tree of photographs, no ground truth."""
+
+    kind: Literal["folder"]
+    root: str = Field(description="folder that holds the pictures, searched recursively")
+
+
+class ListData(Section):
+    """A text file that names one photograph a line, no ground truth: for millions of pictures."""
+
+    kind: Literal["list"]
+    file: str = Field(description="text file; paths are relative to its folder, or absolute")
+
+
+class CocoData(Section):
+    """Images and, optionally, a COCO JSON as ground truth."""
+
+    kind: Literal["coco"]
+    images: str = Field(description="folder that holds the pictures")
+    annotations: str | None = Field(None, description="COCO instances JSON, read by evaluation rules only")
+    ignore_border: int = Field(0, ge=0, description="pixels around each object that semantic scores ignore")
+
+
+class VocData(Section):
+    """PASCAL VOC directory layout (JPEGImages, ImageSets, SegmentationClass, ...)."""
+
+    kind: Literal["voc"]
+    root: str = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
+    train_list: str = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
+    eval_list: str = Field("Segmentation/val", description="list below ImageSets: images that are scored")
+
+
+DataConfig = ScenesData | FolderData | ListData | CocoData | VocData
+SupportConfig = FolderData | ListData
+
+
+def explain(error: ValidationError, source: str) -> MaskDistillError:
+    """Turn a validation error into one message that names every wrong key and the remedy."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key; remove it or correct its spelling (see config/defaults.yaml)")
+        elif item["type"] == "missing":
+            lines.append(f"  {where}: missing; add it (see config/defaults.yaml)")
+        else:
+            lines.append(f"  {where}: {item['msg']} (got {item['input']!r})")
+    return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
