@@ -9,7 +9,8 @@ from dag_project import Rule, make_project
 from PIL import Image
 
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all"}
-TRAINED = ("model.safetensors", "annotations.json", "clusters.json", "/masks/shard-", "/candidates/shard-",
+TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
+           "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/predictions/shard-", "/pretrain/", "/features/shard-")  # fmt: skip
 
 

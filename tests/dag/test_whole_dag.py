@@ -9,8 +9,9 @@ AFTER_TAU = {"pseudo_labels", "evaluate_detector", "segmenter", "predictions", "
 AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "annotations", "evaluate_masks", "detector", "candidates"
 }  # fmt: skip
-ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.json", "**/candidates/*.json", "**/*.png",
-             "**/evaluation/*.json", "**/model.safetensors", "features/*.h5", "**/embeddings/*.h5")  # fmt: skip
+ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
+             "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
+             "**/embeddings/*.h5")  # fmt: skip
 
 
 def test_run_ends_with_report_and_summary(finished: Project) -> None:
@@ -87,3 +88,25 @@ def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
 
 def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:
     assert copy_project(finished, tmp_path / "copy").planned() == set()
+
+
+def test_a_job_works_through_several_shards(tmp_path: Path) -> None:
+    """Twenty shards in two jobs a stage: each shard has its file, and nothing is left to do."""
+    project = make_project(tmp_path, num_shards=20, shards_per_job=10, baselines={"masks": []})
+    target = "results/mini/topk-0.4/k-3/seed-1234/clusters.json"
+    project.snakemake(target)
+    for kind, folder in (("h5", "features"), ("json", "topk-0.4/masks"), ("h5", "topk-0.4/embeddings")):
+        names = sorted(path.name for path in (project.results / folder).iterdir())
+        assert names == [f"shard-{shard:04d}.{kind}" for shard in range(20)]
+    assert sorted(path.name for path in (project.results / "logs/features").iterdir()) == ["000.log", "001.log"]
+    assert "Nothing to be done" in project.snakemake("--dry-run", target)
+
+
+def test_masks_straight_from_the_pictures_are_the_same(finished: Project, tmp_path: Path) -> None:
+    project = make_project(tmp_path, features={"store": False}, baselines={"masks": []})
+    names = [f"topk-0.4/masks/shard-{shard}.json" for shard in ("0000", "0001")]
+    project.snakemake(*(f"results/mini/{name}" for name in names))
+    assert not (project.results / "features").exists()
+    for name in names:
+        found, expected = (json.loads((run.results / name).read_text())["masks"] for run in (project, finished))
+        assert found == expected and len(found) > 5

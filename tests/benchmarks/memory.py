@@ -1,0 +1,191 @@
+"""Peak memory of every stage past the network at 1,000, 10,000 and 100,000 images, and of a dry run of the workflow.
+
+    python tests/benchmarks/memory.py stages [--images 1000 10000 100000] [--dim 64]
+    python tests/benchmarks/memory.py dag [--images 10000000] [--shards 10000]
+
+``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every shard, and
+runs each stage in a process of its own: by-shard stages on the last shard, the others on all. Pictures are one
+file under many names. Detector and segmenter train two steps. ``dag`` writes a list of names and times
+``snakemake --dry-run`` in a folder of its own.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from maskdistill import store
+from maskdistill.data.manifest import COLUMNS, ImageRow, write_manifest
+from maskdistill.features import ImageFeatures
+from maskdistill.runtime.files import write_json
+
+ROOT = Path(__file__).parents[2]
+PER_SHARD = 500
+SIDE = 64
+RUN = "import resource, sys; from maskdistill.cli import main; status = main(); "
+RUN += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(status)"
+
+
+def peak(arguments: Sequence[object]) -> tuple[float, float]:
+    """Run a stage in a process of its own: MiB at its peak, seconds."""
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", RUN, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{arguments}\n{done.stderr[-3000:]}")
+    return int(done.stderr.split()[-1]) / 1024, time.perf_counter() - start
+
+
+def write_inputs(folder: Path, images: int, dim: int) -> int:
+    """Manifest, pictures and feature shards; the number of shards."""
+    shards = -(-images // PER_SHARD)
+    rng = np.random.default_rng(0)
+    picture = folder / "p.png"
+    Image.fromarray(rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(picture)
+    ids = np.arange(1, images + 1)
+    columns = {
+        "image_id": ids, "key": [f"picture-{i:08d}" for i in ids], "path": "p.png", "width": SIDE, "height": SIDE,
+        "mode": "RGB", "sha256": "", "shard": (ids - 1) // PER_SHARD, "train": True, "eval": False, "status": "ok",
+        "reason": "",
+    }  # fmt: skip
+    write_manifest(folder / "manifest.csv", pd.DataFrame(columns)[list(COLUMNS)])
+    truth = rng.normal(size=(PER_SHARD, 64, dim)).astype(np.float32)
+    truth[:, 18:45] += 1
+    for shard in range(shards):
+        rows = [
+            ImageRow(int(i), f"picture-{i:08d}", str(picture), SIDE, SIDE, shard)
+            for i in range(shard * PER_SHARD + 1, min(images, (shard + 1) * PER_SHARD) + 1)
+        ]
+        path = folder / f"features/shard-{shard:04d}.h5"
+        with store.write_features(path, rows, [(8, 8)] * len(rows), 8, {}) as writer:
+            writer.create(dim, 1, "float32")
+            for place in range(len(rows)):
+                query = truth[place, 20][None]
+                writer.put(place, ImageFeatures(query, query, truth[place], (8, 8), (SIDE, SIDE)))
+    return shards
+
+
+def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
+    """Peak memory and seconds of every stage."""
+    found: dict[str, tuple[float, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards = write_inputs(folder, images, dim)
+        last = f"{shards - 1:04d}"
+        every = ["--each", f"0000-{last}"]
+        manifest = ["--manifest", folder / "manifest.csv"]
+        files = [str(path) for path in sorted((folder / "features").iterdir())]
+        masks = [path.replace("features", "masks").replace(".h5", ".json") for path in files]
+        found["masks"] = peak(
+            ["masks", *every, f"--features={folder}/features/shard-{{shard}}.h5",
+             f"--output={folder}/masks/shard-{{shard}}.json"]
+        )  # fmt: skip
+        network = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu"]
+        found["embeddings"] = peak(
+            ["embeddings", *manifest, *network, f"--shard={last}", f"--masks={masks[-1]}", f"--output={folder}/e.h5"]
+        )
+        rng = np.random.default_rng(1)
+        for mask_file in masks:
+            ids = [mask["image_id"] for mask in json.loads(Path(mask_file).read_text())["masks"]]
+            vectors = rng.normal(size=(len(ids), 128)).astype(np.float32)
+            path = mask_file.replace("/masks/", "/embeddings/").replace(".json", ".h5")
+            store.write_embeddings(path, vectors, ids, range(len(ids)), {})
+        embeddings = ["--embeddings", *(path.replace("features", "embeddings") for path in files)]
+        settings = json.dumps({"niter": 10, "nredo": 1, "max_fit": 20_000})
+        table = f"--assignments={folder}/assignments.h5"
+        found["clusters"] = peak(
+            ["clusters", *manifest, *embeddings, "--num-clusters=20", "--seed=0", f"--params={settings}",
+             f"--output={folder}/clusters.json", table, "--device=cpu"]
+        )  # fmt: skip
+        found["annotations"] = peak(
+            ["annotations", *manifest, "--masks", *masks, table, "--num-clusters=20",
+             f"--output={folder}/annotations.json", f"--index={folder}/annotations.h5"]
+        )  # fmt: skip
+        detector = json.loads(json.dumps(yaml.safe_load((ROOT / "config/demo.yaml").read_text())["detector"]))
+        detector |= {"weights": "random", "iters": 2, "steps": [1], "min_size_train": [64], "min_size_test": 64}
+        found["detector"] = peak(
+            ["detector", *manifest, f"--annotations={folder}/annotations.json", f"--index={folder}/annotations.h5",
+             "--seed=0", f"--params={json.dumps(detector)}", f"--output={folder}/d.safetensors",
+             f"--metrics={folder}/d.csv", f"--state={folder}/d.state", "--device=cpu"]
+        )  # fmt: skip
+        found["candidates"] = peak(
+            ["candidates", *manifest, f"--shard={last}", f"--model={folder}/d.safetensors",
+             f"--params={json.dumps(detector)}", f"--output={folder}/c.json", "--device=cpu"]
+        )  # fmt: skip
+        for shard in range(shards):
+            first, stop = shard * PER_SHARD + 1, min(images, (shard + 1) * PER_SHARD)
+            records = [
+                {"image_id": m["image_id"], "category_id": 1, "score": 0.95, "bbox": m["bbox"]}
+                | {"segmentation": m["segmentation"]}
+                for m in json.loads(Path(masks[shard]).read_text())["masks"]
+                if first <= m["image_id"] <= stop
+            ]
+            write_json(folder / f"candidates/shard-{shard:04d}.json", {"candidates": records})
+        found["pseudo_labels"] = peak(
+            ["pseudo_labels", *every, *manifest, "--shard={shard}", "--num-clusters=20",
+             f"--candidates={folder}/candidates/shard-{{shard}}.json", f"--output={folder}/labels/shard-{{shard}}"]
+        )  # fmt: skip
+    return found
+
+
+def dag(images: int, shards: int) -> None:
+    """Time and memory of a dry run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("Snakefile", "workflow", "envs", "config"):
+            (folder / part).symlink_to(ROOT / part)
+        with open(folder / "names.txt", "w") as stream:
+            for start in range(0, images, 100_000):
+                stream.writelines(f"{i // 1000:05d}/{i:08d}.jpg\n" for i in range(start, min(images, start + 100_000)))
+        config = yaml.safe_load((ROOT / "config/folder.yaml").read_text())
+        config |= {"run": "long", "num_shards": shards, "data": {"kind": "list", "file": "names.txt"}}
+        (folder / "long.yaml").write_text(yaml.safe_dump(config))
+        command = [shutil.which("snakemake") or str(Path(sys.executable).parent / "snakemake"), "--dry-run"]
+        command += ["--configfile", "long.yaml", "--cores", "2"]
+        code = f"import resource, subprocess; r = subprocess.run({command!r}, stdout=subprocess.DEVNULL); "
+        code += "print(r.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        begun = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+        status, memory = done.stdout.split()
+        seconds = time.perf_counter() - begun
+        if status != "0":
+            raise SystemExit(done.stderr[-3000:])
+        print(f"dry run, {images:,} images in {shards:,} shards: {seconds:.1f} s, {int(memory) / 1024:.0f} MiB")
+
+
+def main() -> None:
+    """Parse the arguments and run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    part = parts.add_parser("stages")
+    part.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    part.add_argument("--dim", type=int, default=64)
+    part = parts.add_parser("dag")
+    part.add_argument("--images", type=int, default=10_000_000)
+    part.add_argument("--shards", type=int, default=10_000)
+    args = parser.parse_args()
+    if args.part == "dag":
+        dag(args.images, args.shards)
+        return
+    table = {images: stages(images, args.dim) for images in args.images}
+    print("peak MiB (seconds)" + "".join(f"{images:>18,}" for images in table) + "   last / first")
+    for stage in next(iter(table.values())):
+        row = [results[stage] for results in table.values()]
+        cells = "".join(f"{memory:9.0f} ({seconds:5.1f})" for memory, seconds in row)
+        print(f"{stage:18s}{cells}   {row[-1][0] / row[0][0]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

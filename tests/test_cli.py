@@ -1,0 +1,85 @@
+"""The command line that all stages share: --each, logs, exit status."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskdistill import rle
+from maskdistill.cli import _for_each_shard, main
+from maskdistill.data.manifest import COLUMNS, write_manifest
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import write_json
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--a", "x"], [["--a", "x"]]),
+        (["--each", "0007", "--out=s-{shard}"], [["--out=s-0007"]]),
+        (["--a", "{shard}", "--each", "08-11"], [["--a", "08"], ["--a", "09"], ["--a", "10"], ["--a", "11"]]),
+        (["--each", "9-10", "{shard}{shard}"], [["99"], ["1010"]]),
+    ],
+)
+def test_each_fills_the_shard_in(given: list[str], expected: list[list[str]]) -> None:
+    assert _for_each_shard(given) == expected
+
+
+@pytest.mark.parametrize("value", [["x"], ["3-"], ["-3"], ["5-4"], [], ["1-2-3"]])
+def test_a_wrong_range_is_explained(value: list[str]) -> None:
+    with pytest.raises(MaskDistillError, match="--each: give a shard"):
+        _for_each_shard(["--each", *value])
+
+
+def candidates(folder: Path, shards: int) -> None:
+    """Two pictures a shard, one candidate each."""
+    count = 2 * shards
+    table = pd.DataFrame(
+        {
+            "image_id": np.arange(1, count + 1), "key": [f"p{i}" for i in range(count)], "path": "p.png", "width": 6,
+            "height": 4, "mode": "RGB", "sha256": "", "shard": np.arange(count) // 2, "train": True, "eval": False,
+            "status": "ok", "reason": "",
+        }
+    )  # fmt: skip
+    write_manifest(folder / "manifest.csv", table[list(COLUMNS)])
+    for shard in range(shards):
+        segmentation = rle.encode(np.arange(24).reshape(4, 6) % 5 == shard)
+        found = [
+            {"image_id": 2 * shard + i, "category_id": 1, "score": 0.95, "bbox": [0, 0, 1, 1]}
+            | {"segmentation": segmentation}
+            for i in (1, 2)
+        ]
+        write_json(folder / f"c-{shard:04d}.json", {"candidates": found})
+
+
+def test_one_call_for_several_shards_equals_one_call_each(tmp_path: Path) -> None:
+    candidates(tmp_path, 3)
+    common = ["pseudo_labels", f"--manifest={tmp_path}/manifest.csv", "--num-clusters=2", "--threads=1"]
+    log = tmp_path / "log/all.log"
+    files = [f"--candidates={tmp_path}/c-{{shard}}.json", f"--output={tmp_path}/all/{{shard}}"]
+    assert main([*common, "--each", "0000-0002", "--shard", "{shard}", *files, f"--log={log}"]) == 0
+    for shard in range(3):
+        files = [f"--candidates={tmp_path}/c-{shard:04d}.json", f"--output={tmp_path}/one/{shard:04d}"]
+        assert main([*common, f"--shard={shard}", *files]) == 0
+        names = sorted(path.name for path in (tmp_path / f"one/{shard:04d}").iterdir())
+        assert names == [f"p{2 * shard}.png", f"p{2 * shard + 1}.png", "summary.json"]
+        for name in names:
+            together, alone = (tmp_path / f"{how}/{shard:04d}/{name}" for how in ("all", "one"))
+            assert together.read_bytes() == alone.read_bytes()
+    assert log.read_text().count("maskdistill 0") == 3, "the log of a call holds all its shards"
+    assert main([*common, "--each", "0002", "--shard", "{shard}", *files, f"--log={log}"]) == 0
+    assert log.read_text().count("maskdistill 0") == 1, "and begins anew with the next"
+
+
+def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    candidates(tmp_path, 3)
+    broken = json.loads((tmp_path / "c-0001.json").read_text())
+    broken["candidates"][0]["category_id"] = 9
+    write_json(tmp_path / "c-0001.json", broken)
+    files = [f"--candidates={tmp_path}/c-{{shard}}.json", f"--output={tmp_path}/all/{{shard}}"]
+    common = ["pseudo_labels", f"--manifest={tmp_path}/manifest.csv", "--num-clusters=2", "--threads=1"]
+    assert main([*common, "--each", "0000-0002", "--shard", "{shard}", *files]) == 1
+    assert "c-0001.json: category 9" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["0000"]
