@@ -66,9 +66,9 @@ def main() -> None:
             for keys, f, mask in zip(back, found, exact, strict=True):
                 other = masks.distil(keys, f.cls_query, f.grid, MasksConfig()).mask
                 ious.append((other & mask).sum() / (other | mask).sum())
+            speeds = f"{total / written / 1e6:9.0f} {total / read / 1e6:11.0f}"
             print(
-                f"{dtype}  {name:17s} {100 * size / total:5.1f} %  {total / written / 1e6:9.0f} {total / read / 1e6:9.0f}"
-                f"   {np.mean(ious):.5f}, {np.min(ious):.5f}"
+                f"{dtype}  {name:17s} {100 * size / total:5.1f} %  {speeds}   {np.mean(ious):.5f}, {np.min(ious):.5f}"
             )
     patches, width = 40 * 54, 384
     for images in (20_000, 10_000_000):
