@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskdistill.backbones import vit
 from maskdistill.backbones.resnet import build_resnet, load_resnet_weights
-from maskdistill.backbones.weights import save_weights
+from maskdistill.backbones.weights import read_metadata, save_weights
 from maskdistill.cli import main
 from maskdistill.config import PretrainConfig, load_config
 from maskdistill.pretrain.distillation import Distillation
@@ -110,6 +110,8 @@ def test_entry_point_resumes_to_the_same_resnet(teacher: Path, tmp_path: Path, m
     assert pretrain(tmp_path, "whole", "resnet_tiny", settings(teacher)) == 0
     model = build_resnet("resnet_tiny")
     assert load_resnet_weights(model, tmp_path / "whole.safetensors")["ignored"] == []
+    provenance = json.loads(read_metadata(tmp_path / "whole.safetensors")["provenance"])
+    assert provenance["params"]["teacher"] == MICRO and str(teacher) not in json.dumps(provenance)
     with open(tmp_path / "whole.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["explained"]) for row in rows] == pytest.approx(

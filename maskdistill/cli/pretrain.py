@@ -55,7 +55,7 @@ def _train(args: argparse.Namespace) -> None:
     files = [file for frame in frames for file in frame["file"]]
     if not files and config.exchange_share < 1:
         raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
-    params = {"arch": args.arch, **config.model_dump()}
+    params = {"arch": args.arch, **config.model_dump(), "teacher": config.teacher and config.teacher.arch}
     inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
     for name, weights in {"init": args.init, "teacher": config.teacher and config.teacher.weights}.items():
         if weights:

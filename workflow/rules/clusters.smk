@@ -9,16 +9,6 @@ KMEANS_CODE = (
 )
 
 
-EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
-
-
-def clusters_settings(k, candidates=None):
-    """--params of K-means: over-clustering is in k already; what only other rules use is left at its default."""
-    own = {"overcluster", "candidates_k", "backbone"} | EMBEDDING_KEYS
-    settings = CONFIG.clusters.model_dump(mode="json", exclude=own)
-    return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
-
-
 rule embeddings:
     input:
         manifest=rules.manifest.output.manifest,

@@ -129,6 +129,16 @@ def mask_settings(masks):
     return section("masks", topk=float(masks.removeprefix("topk-")))
 
 
+EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
+
+
+def clusters_settings(k, candidates=None):
+    """--params of K-means: over-clustering is in k already; what only other rules use is left at its default."""
+    own = {"overcluster", "candidates_k", "backbone"} | EMBEDDING_KEYS
+    settings = CONFIG.clusters.model_dump(mode="json", exclude=own)
+    return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
+
+
 def code(*modules):
     """Hash of the modules that shape a stage's result: an edit of one reruns the stage, a touch does not.
 
