@@ -7,7 +7,7 @@ from dag_project import Project, copy_project, make_project, tree
 
 AFTER_TAU = {"pseudo_labels", "evaluate_detector", "segmenter", "predictions", "evaluate_segmenter", "report"}
 AFTER_MASKS = AFTER_TAU | {
-    "masks", "embeddings", "clusters", "annotations", "evaluate_masks", "detector", "candidates"
+    "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates"
 }  # fmt: skip
 ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
              "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
