@@ -94,7 +94,7 @@ def test_a_job_works_through_several_shards(tmp_path: Path) -> None:
     """Twenty shards in two jobs a stage: each shard has its file, and nothing is left to do."""
     project = make_project(tmp_path, num_shards=20, shards_per_job=10, baselines={"masks": []})
     target = "results/mini/topk-0.4/k-3/seed-1234/clusters.json"
-    project.snakemake(target)
+    project.snakemake("--keep-going", target)
     for kind, folder in (("h5", "features"), ("json", "topk-0.4/masks"), ("h5", "topk-0.4/embeddings")):
         names = sorted(path.name for path in (project.results / folder).iterdir())
         assert names == [f"shard-{shard:04d}.{kind}" for shard in range(20)]
@@ -105,7 +105,7 @@ def test_a_job_works_through_several_shards(tmp_path: Path) -> None:
 def test_masks_straight_from_the_pictures_are_the_same(finished: Project, tmp_path: Path) -> None:
     project = make_project(tmp_path, features={"store": False}, baselines={"masks": []})
     names = [f"topk-0.4/masks/shard-{shard}.json" for shard in ("0000", "0001")]
-    project.snakemake(*(f"results/mini/{name}" for name in names))
+    project.snakemake("--keep-going", *(f"results/mini/{name}" for name in names))
     assert not (project.results / "features").exists()
     for name in names:
         found, expected = (json.loads((run.results / name).read_text())["masks"] for run in (project, finished))
