@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import silhouette_score
 
 from maskdistill.clusters import Floats
 
@@ -45,32 +46,20 @@ def simplified_silhouette(points: Floats, centroids: Floats, assignments: Labels
 
 
 def silhouettes(points: Floats, labels: Sequence[Labels]) -> list[float]:
-    """Mean silhouette of several clusterings of the same points, from one pass over their distances.
+    """Mean silhouette of several clusterings of the same points (scikit-learn's).
 
     A point's silhouette is ``(b - a) / max(a, b)``: a its mean distance to the others of its cluster, b the smallest
     mean distance to another cluster; 0 where it is alone in its cluster.
 
     Args:
-        points: float32 (N, D); memory is 512 rows of distances at a time.
+        points: float32 (N, D).
         labels: each (N,) with at least two different values.
 
     Returns:
         In [-1, 1] for each clustering, larger is better.
     """
-    members = [(one[:, None] == np.unique(one)[None]).astype(np.float64) for one in labels]
-    totals = [0.0] * len(labels)
-    for start in range(0, len(points), CHUNK):
-        stop = min(start + CHUNK, len(points))
-        distances = _distances(points[start:stop], points)
-        distances[np.arange(stop - start), np.arange(start, stop)] = 0
-        for which, member in enumerate(members):
-            sizes, own = member.sum(axis=0), member[start:stop] > 0
-            sums = distances @ member
-            inside = sums[own] / np.maximum(sizes[own.argmax(axis=1)] - 1, 1)
-            outside = np.where(own, np.inf, sums / sizes).min(axis=1)
-            alone = sizes[own.argmax(axis=1)] == 1
-            totals[which] += float(np.where(alone, 0, _ratio(inside, outside)).sum())
-    return [total / len(points) for total in totals]
+    exact = points.astype(np.float64)
+    return [float(silhouette_score(exact, one)) for one in labels]
 
 
 def _ratio(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -101,6 +101,8 @@ class PretrainConfig(Section):
     def _teacher_where_needed(self) -> "PretrainConfig":
         if (self.objective == "distill") != (self.teacher is not None):
             raise ValueError("teacher is for objective distill, which needs it")
+        if self.teacher is not None and self.teacher.weights in ("pretrain", "random"):
+            raise ValueError("teacher.weights is a file or 'official': a transformer that has learned already")
         return self
 
 

@@ -1,8 +1,6 @@
 """The embeddings of all shards as one long table, read a block at a time."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -13,6 +11,7 @@ import numpy.typing as npt
 from maskdistill.clusters import ColumnMoments, Floats, normalise
 from maskdistill.config import ClustersConfig
 from maskdistill.data.stream import Roles
+from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.hdf5 import open_hdf5
 from maskdistill.sampling import SmallestKeys, draw, ordinals
@@ -100,20 +99,9 @@ class Sample:
     available: int
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Results of ``work`` in the order of the items; ``threads`` items are worked on at once, few wait in memory.
-
-    FAISS is held to one thread for each of them.
-    """
-    threads = max(1, threads)
-    with ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def on_blocks(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """:func:`in_order` with FAISS held to one thread in each of its threads."""
+    return in_order(work, items, threads, lambda: faiss.omp_set_num_threads(1))
 
 
 def read_sample(shards: EmbeddingShards, config: ClustersConfig, seed: int, size: int, threads: int = 1) -> Sample:
@@ -137,7 +125,7 @@ def read_sample(shards: EmbeddingShards, config: ClustersConfig, seed: int, size
         return moments, draw(seed, block.image_id[block.fitted], block.ordinal[block.fitted])
 
     moments, keys = ColumnMoments(shards.dim), SmallestKeys(size)
-    for found, drawn in in_order(measure, shards.blocks(), threads):
+    for found, drawn in on_blocks(measure, shards.blocks(), threads):
         moments.add(found)
         keys.add(drawn)
     if keys.count == 0:
@@ -157,6 +145,6 @@ def read_sample(shards: EmbeddingShards, config: ClustersConfig, seed: int, size
         block, taken, out = job
         normalise(block.features if taken.all() else block.features[taken], scale, config.l2, out)
 
-    for _ in in_order(fill, chosen(), threads):
+    for _ in on_blocks(fill, chosen(), threads):
         pass
     return Sample(points, scale, keys.count)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.cluster.vq import kmeans2, whiten
+from sklearn.cluster import MiniBatchKMeans
 
 from maskdistill import store
 from maskdistill.assignments import Rows, open_assignments
@@ -302,11 +303,10 @@ def test_spherical_centroids_are_directions_of_the_means() -> None:
 
 
 def test_minibatch_is_scikit_learns_with_the_released_codes_settings() -> None:
-    cluster = pytest.importorskip("sklearn.cluster", reason="scikit-learn is not installed")
     features = noise(4000, 6)
     points = whiten(features.astype(np.float64))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    theirs = cluster.MiniBatchKMeans(7, batch_size=1000, random_state=1234, n_init=3).fit(points.astype(np.float32))
+    theirs = MiniBatchKMeans(7, batch_size=1000, random_state=1234, n_init=3).fit(points.astype(np.float32))
     mine = fit_minibatch(normalise(features, column_scale(features), l2=True), 7, seed=1234)
     np.testing.assert_allclose(mine, theirs.cluster_centers_, atol=1e-4)
     again = fit(points.astype(np.float32), 7, 1234, ClustersConfig(algorithm="minibatch"))

@@ -145,6 +145,9 @@ def test_what_cannot_be_distilled_is_refused(teacher: Path, capsys: pytest.Captu
     assert "gone.pth: no such file" in capsys.readouterr().err
     assert pretrain(tmp_path, "a", "resnet_tiny", SETTINGS) == 1
     assert "teacher is for objective distill, which needs it" in capsys.readouterr().err
+    for weights in ("pretrain", "random"):
+        assert pretrain(tmp_path, "a", "resnet_tiny", settings(Path(weights))) == 1
+        assert "teacher.weights is a file or 'official'" in capsys.readouterr().err
     run = {
         "run": "r", "data": {"kind": "scenes"}, "backbone": {"arch": MICRO, "weights": "pretrain"},
         "detector": {"weights": "pretrain"}, "segmenter": {"weights": "random"}, "pretrain": settings(teacher),

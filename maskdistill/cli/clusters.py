@@ -15,7 +15,7 @@ from maskdistill.cli.common import add_common, start
 from maskdistill.clusters import Clustering, assign, check_fit, fit, normalise, pick_gpu
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
-from maskdistill.embeddings import Block, EmbeddingShards, in_order, read_sample
+from maskdistill.embeddings import Block, EmbeddingShards, on_blocks, read_sample
 from maskdistill.runtime.files import atomic_path, write_json
 from maskdistill.runtime.provenance import make_provenance
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
 
     with write_assignments(args.assignments, shards.rows, args.num_clusters, provenance) as writer:
         sizes, inertia = np.zeros(args.num_clusters, np.int64), 0.0
-        for block, found in in_order(nearest, shards.blocks(), args.threads):
+        for block, found in on_blocks(nearest, shards.blocks(), args.threads):
             writer.append(block.shard, block.image_id, block.mask_index, found.assignments, found.distances)
             sizes += np.bincount(found.assignments, minlength=args.num_clusters)
             inertia += float(np.square(found.distances[block.fitted], dtype=np.float64).sum())

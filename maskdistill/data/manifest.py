@@ -5,9 +5,7 @@ import hashlib
 import io
 import logging
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import pandas as pd
 
 from maskdistill.data.images import PictureError, decode
 from maskdistill.data.sources import ListedImage
+from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, read_json, write_json
 from maskdistill.runtime.progress import progress
@@ -103,7 +102,7 @@ def build_manifest(
     rows: list[tuple[object, ...]] = []
     listed = 0
     bad: list[tuple[Path, str]] = []
-    for image, item in progress(_inspected(images, max(1, threads)), n, "decoding"):
+    for image, item in progress(in_order(_inspected, images, threads), n, "decoding"):
         shard = listed * num_shards // n
         if rows and shard != rows[0][_SHARD]:
             yield _table(rows)
@@ -128,17 +127,8 @@ def _table(rows: list[tuple[object, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _inspected(images: Iterable[ListedImage], threads: int) -> Iterator[tuple[ListedImage, Inspection]]:
-    """Pictures with what decoding them told, in order; at most 4 a thread are under way."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[ListedImage, Future[Inspection]]] = deque()
-        for image in images:
-            waiting.append((image, pool.submit(inspect_image, image.path)))
-            if len(waiting) >= 4 * threads:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+def _inspected(image: ListedImage) -> tuple[ListedImage, Inspection]:
+    return image, inspect_image(image.path)
 
 
 def _refuse_bad_source(count: int, bad: list[tuple[Path, str]], max_quarantined: float) -> None:

@@ -1,12 +1,14 @@
-"""Work handed to one background thread, in order, with a bounded queue: computing need not wait for writing."""
+"""Work in threads with bounded queues, in order: one thread that writes behind, several that work ahead."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -44,3 +46,22 @@ def in_background(work: Callable[[T], None], waiting: int = 4) -> Iterator[Calla
         yield hand_over
     if failed:
         failed[0].result()
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], threads: int, start: Callable[[], None] | None = None
+) -> Iterator[R]:
+    """Results of ``work`` in the order of the items; ``threads`` items are worked on at once, few wait in memory.
+
+    Args:
+        start: called once in each thread before its first item.
+    """
+    threads = max(1, threads)
+    with ThreadPoolExecutor(threads, initializer=start) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
