@@ -4,10 +4,12 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import maskdistill
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.resume import FinishedShard, run_unfinished
 
 STAGES = {
     "config": "write the configuration's schema and commented defaults",
@@ -57,11 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
     try:
-        runs = [stage_parser.parse_args(given) for given in _for_each_shard(arguments[1:])]
+        commands = _for_each_shard(arguments[1:])
+        runs = [stage_parser.parse_args(given) for given in commands]
         if log := getattr(runs[0], "log", None):
             Path(log).unlink(missing_ok=True)
-        for parsed in runs:
-            module.run(parsed)
+        if len(runs) == 1:
+            module.run(runs[0])
+        else:
+            shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
+            run_unfinished(shards, [partial(module.run, run) for run in runs])
     except MaskDistillError as error:
         print(f"maskdistill {stage}: {error}", file=sys.stderr)
         return 1

@@ -1,8 +1,10 @@
 """Atomic outputs, canonical JSON and content hashes."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_own_prefix(path), suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -39,7 +41,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it replaces ``path`` when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_own_prefix(path), dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -48,6 +50,16 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _own_prefix(path: Path) -> str:
+    """How this process begins temporary names of ``path``; what killed processes of this host left is removed."""
+    begin = f".{path.name}.{platform.node()}-"
+    for leftover in path.parent.glob(f"{glob.escape(begin)}*"):
+        process = leftover.name.removeprefix(begin).partition("-")[0]
+        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    return f"{begin}{os.getpid()}-"
 
 
 def canonical_json(value: Any) -> str:

@@ -1,0 +1,92 @@
+"""A job of many shards that was killed goes on where it stopped.
+
+Snakemake deletes what an unfinished job has written before it starts that job again. So each finished shard
+also gets a second name, a hard link in a hidden folder beside it, until the whole job is done.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_text
+from maskdistill.runtime.provenance import code_hash, library_versions
+
+FOLDER = ".finished"
+
+
+class FinishedShard:
+    """The second name of one shard's output.
+
+    It is found again only by the same command on the same inputs (sizes and modification times) with the same
+    code and libraries.
+
+    Args:
+        output: file or folder that the shard's command writes.
+        arguments: of that command; values that are files count as inputs.
+    """
+
+    def __init__(self, output: str | Path, arguments: Sequence[str]) -> None:
+        self.output = Path(output)
+        values = [text.partition("=")[2] if text.startswith("--") else text for text in arguments]
+        files = sorted({Path(value) for value in values if value} - {self.output})
+        inputs = [[str(file), *_stamp(file)] for file in files if file.is_file()]
+        key = sha256_text(canonical_json([list(arguments), inputs, code_hash(), library_versions()]))
+        self.kept = self.output.parent / FOLDER / f"{key[:16]}-{self.output.name}"
+
+    def restore(self) -> bool:
+        """Give the output its own name again; False when it was not finished."""
+        if not self.kept.exists():
+            return False
+        if not self.output.exists():
+            _link(self.kept, self.output)
+        return True
+
+    def keep(self) -> None:
+        """Give the output its second name. Where the file system has no hard links nothing is kept."""
+        self.kept.parent.mkdir(exist_ok=True)
+        with suppress(OSError, shutil.Error):
+            _link(self.output, self.kept)
+
+    def forget(self) -> None:
+        """Remove the second name, and those that other settings left behind."""
+        for kept in self.kept.parent.glob(f"*-{self.output.name}"):
+            if kept.is_dir():
+                shutil.rmtree(kept)
+            else:
+                kept.unlink()
+        with suppress(OSError):  # another job's shards lie there, or nothing was kept
+            self.kept.parent.rmdir()
+
+
+def run_unfinished(shards: Sequence[FinishedShard], runs: Sequence[Callable[[], None]]) -> None:
+    """Run what makes each shard, unless it is finished already; then drop the second names.
+
+    Args:
+        shards: of one job.
+        runs: for each shard the call that writes its output.
+    """
+    for number, (shard, run) in enumerate(zip(shards, runs, strict=True), 1):
+        if shard.restore():
+            print(f"shard {number} of {len(shards)}: finished before, {shard.output}", file=sys.stderr)
+        else:
+            run()
+            shard.keep()
+    for shard in shards:
+        shard.forget()
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        with atomic_directory(target) as temporary:
+            shutil.copytree(source, temporary, copy_function=os.link, dirs_exist_ok=True)
+    else:
+        target.unlink(missing_ok=True)
+        os.link(source, target)
