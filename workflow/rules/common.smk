@@ -48,6 +48,9 @@ TAILS = [
     f"{tail:0{len(str(PER_JOB)) - 1}d}" if PER_JOB > 1 else ""
     for tail in range(PER_JOB)
 ]
+LAST_OF_JOBS = SHARDS[
+    PER_JOB - 1 :: PER_JOB
+]  # these stand for their jobs in what needs all shards
 SHARD_THREADS = max(1, min(8, (workflow.cores or 8) * PER_JOB // NUM_SHARDS))
 HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
     getattr(CONFIG.data, "annotations", None)
@@ -81,8 +84,9 @@ wildcard_constraints:
 
 
 def of_run(pattern, **chosen):
-    """Paths of ``pattern`` at the main swept values, for all seeds and shards it names."""
-    return expand(pattern, **({"seed": CONFIG.seeds, "shard": SHARDS} | MAIN | chosen))
+    """Paths of ``pattern`` at the main swept values, for all seeds and jobs of shards it names."""
+    every = {"seed": CONFIG.seeds, "shard": LAST_OF_JOBS}
+    return expand(pattern, **(every | MAIN | chosen))
 
 
 def of_part(pattern):
@@ -91,8 +95,11 @@ def of_part(pattern):
 
 
 def all_shards(pattern):
-    """Input function: the pattern for every shard at the job's own wildcards."""
-    return lambda wildcards: expand(pattern, shard=SHARDS, **wildcards)
+    """Input function: the pattern for every shard at the job's own wildcards.
+
+    Of each job of several shards the last one is named: Snakemake's time grows with the square of a job's inputs.
+    """
+    return lambda wildcards: expand(pattern, shard=LAST_OF_JOBS, **wildcards)
 
 
 def each_shard(wildcards):
