@@ -13,7 +13,7 @@ from PIL import Image
 
 from maskdistill import rle
 from maskdistill.cli import main
-from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.data.scenes import generate_scene
 
 WEIGHTS = Path(__file__).parents[1] / "config/weights/vit_micro_patch8.safetensors"
@@ -87,7 +87,7 @@ def masks_of(manifest: Path, batch_size: int, short_side: int) -> dict[str, np.n
     assert main(["features", f"--manifest={manifest}", *shard, f"--params={params}", f"--output={folder}/f.h5"]) == 0
     assert main(["masks", f"--features={folder}/f.h5", f"--output={folder}/m.json"]) == 0
     found = json.loads((folder / "m.json").read_text())["masks"]
-    keys = {row.image_id: row.key for row in ok_images(read_manifest(manifest)).itertuples()}
+    keys = {row.image_id: row.key for row in image_rows(ok_images(read_manifest(manifest)))}
     return {keys[mask["image_id"]]: rle.decode(mask["segmentation"]) for mask in found}
 
 
