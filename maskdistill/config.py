@@ -11,6 +11,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskdistill.backbones.registry import find_backbone, find_official
 from maskdistill.config_data import DataConfig, Fraction, Positive, Section, SupportConfig, explain
+from maskdistill.config_training import DetectorConfig as DetectorConfig
+from maskdistill.config_training import EvaluationConfig as EvaluationConfig
+from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
+from maskdistill.config_training import SegmenterConfig as SegmenterConfig
 from maskdistill.runtime.errors import MaskDistillError
 
 S = TypeVar("S", bound=Section)
@@ -206,81 +210,6 @@ class ClustersConfig(Section):
     def total(self) -> int:
         """K with over-clustering."""
         return self.overcluster * self.num_clusters
-
-
-class DetectorConfig(Section):
-    """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
-
-    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
-    weights: str = Field(description="path of a ResNet checkpoint (MoCo v1-v3, DINO, torchvision names), or 'random'")
-    freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
-    iters: Positive = Field(24000, description="optimiser steps")
-    batch_size: Positive = Field(16, description="images a step, over all GPUs")
-    lr: float = Field(0.02, gt=0)
-    steps: list[int] = Field([20000, 22000], description="iterations at which the rate drops")
-    gamma: float = Field(0.1, gt=0)
-    warmup_iters: int = Field(100, ge=0)
-    warmup_factor: float = Field(0.001, gt=0, le=1)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(1e-4, ge=0, description="norm layers have none")
-    min_size_train: list[int] = Field([480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800])
-    min_size_test: Positive = 800
-    max_size: Positive = 1333
-    flip: Fraction = 0.5
-    anchor_sizes: list[int] = Field([32, 64, 128, 256, 512], description="side in pixels")
-    aspect_ratios: list[float] = Field([0.5, 1.0, 2.0], description="height / width")
-    rpn_pre_nms: tuple[int, int] = Field((12000, 6000), description="proposals before NMS: train, test")
-    rpn_post_nms: tuple[int, int] = Field((2000, 1000), description="proposals after NMS: train, test")
-    rpn_batch: Positive = 256
-    roi_batch: Positive = 512
-    roi_pool: Positive = Field(14, description="RoIAlign output; layer4 halves it")
-    score_thresh: Fraction = 0.05
-    nms: Fraction = 0.5
-    max_dets: Positive = 100
-    checkpoint_every: Positive = 1000
-    log_every: Positive = 20
-    workers: int = Field(2, ge=0, description="data loading processes")
-
-
-class PseudoLabelsConfig(Section):
-    """Confident candidates become one semantic map an image [P §3.3, §4.1]."""
-
-    tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
-    compare: Literal["gt", "ge"] = Field("gt", description="score > tau or score >= tau")
-    overlap: Literal["drop", "pixel"] = Field("drop", description="drop: skip a candidate that overlaps a better one")
-
-
-class SegmenterConfig(Section):
-    """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
-
-    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
-    weights: str = Field(description="path of a ResNet checkpoint (MoCo v1-v3, DINO, torchvision names), or 'random'")
-    atrous_rates: tuple[int, int, int] = (12, 24, 36)
-    head_channels: Positive = Field(256, description="channels of ASPP and head")
-    freeze_at: int = Field(3, ge=0, le=5, description="frozen stages: 3 = stem, layer1 and layer2")
-    epochs: Positive = 45
-    batch_size: Positive = 16
-    lr: float = Field(2e-3, gt=0)
-    drop_after: int = Field(40, ge=0, description="epochs after which the rate is multiplied by gamma")
-    gamma: float = Field(0.1, gt=0)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(1e-4, ge=0)
-    hard_pixels: float = Field(0.2, gt=0, le=1, description="share of the batch's pixels with the largest loss")
-    size: Positive = Field(512, description="images and labels are squashed to size x size")
-    rotation: float = Field(5.0, ge=0, description="degrees, uniform in [-rotation, rotation]")
-    scale: tuple[float, float] = Field((0.75, 1.25), description="uniform zoom about the centre")
-    flip: Fraction = 0.5
-    border_label: Literal[0, 255] = Field(0, description="label of pixels that the warp brings in")
-    checkpoint_every: Positive = 500
-    log_every: Positive = 20
-    workers: int = Field(2, ge=0, description="data loading processes")
-
-
-class EvaluationConfig(Section):
-    """Scores against ground truth; the only stages that read it [P §4, §A.3, §A.4]."""
-
-    matching: Literal["iou", "bg_fixed"] = Field("iou", description="Hungarian over all classes, or 0 fixed to 0")
-    bootstrap: int = Field(200, ge=0, description="resamples of the images for the intervals; 0: none")
 
 
 class ReportConfig(Section):
