@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskdistill.backbones.registry import find_backbone, find_official
 from maskdistill.config_data import DataConfig, Fraction, Positive, Section, SupportConfig, explain
+from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
@@ -225,6 +226,7 @@ class SweepConfig(Section):
     topk: list[float] = Field([], description="further values of masks.topk")
     num_clusters: list[int] = Field([], description="further values of clusters.num_clusters")
     tau: list[float] = Field([], description="further values of pseudo_labels.tau")
+    hard_pixels: list[float] = Field([], description="further values of segmenter.hard_pixels")
 
 
 class Config(Section):
@@ -249,6 +251,7 @@ class Config(Section):
     detector: DetectorConfig
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     segmenter: SegmenterConfig
+    crf: CrfConfig = CrfConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()

@@ -75,6 +75,34 @@ class SegmenterConfig(Section):
     workers: int = Field(2, ge=0, description="data loading processes")
 
 
+class GaussianConfig(Section):
+    """Pairwise term of the dense CRF for pixels that are close."""
+
+    sxy: float = Field(1.0, gt=0, description="standard deviation in pixels")
+    compat: float = Field(3.0, ge=0, description="weight")
+
+
+class BilateralConfig(Section):
+    """Pairwise term of the dense CRF for pixels that are close and of similar colour."""
+
+    sxy: float = Field(67.0, gt=0, description="standard deviation in pixels")
+    srgb: float = Field(3.0, gt=0, description="standard deviation of each colour channel, of 256 levels")
+    compat: float = Field(4.0, ge=0, description="weight")
+
+
+class CrfConfig(Section):
+    """Rounds of training on the segmenter's own predictions, sharpened by a dense CRF [P §B]."""
+
+    rounds: int = Field(
+        1,
+        ge=0,
+        description="fresh segmenters, each trained on refined predictions of the one before; the last is the run's",
+    )
+    iters: Positive = Field(10, description="mean-field iterations")
+    gaussian: GaussianConfig = GaussianConfig()
+    bilateral: BilateralConfig = BilateralConfig()
+
+
 class EvaluationConfig(Section):
     """Scores against ground truth; the only stages that read it [P §4, §A.3, §A.4]."""
 

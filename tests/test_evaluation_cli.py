@@ -156,6 +156,7 @@ def test_a_perfect_run_under_permuted_clusters_scores_one_hundred(run_dir: Path,
     assert result["stage"] == stage
     assert result["miou"] == pytest.approx(100)
     assert result["pixel_accuracy"] == pytest.approx(100)
+    assert result["boundary_iou"] == pytest.approx(100)
     assert result["iou"] == pytest.approx({"background": 100, "apple": 100, "pear": 100, "plum": 100})
     assert result["matching"] == {"0": 0, "3": 1, "1": 2, "2": 3}
     assert result["corloc"] == 100
@@ -405,7 +406,7 @@ def test_baselines_solve_pictures_that_colour_alone_solves(run_dir: Path) -> Non
     for name in ("color_kmeans", "otsu"):
         assert result[name]["miou"] == pytest.approx(100)
         assert result[name]["ap"] is None
-        assert result[name].keys() == reference.keys() - {"stage", "provenance"}
+        assert result[name].keys() == reference.keys() - {"stage", "provenance", "boundary_iou"}
     assert result["otsu"]["corloc"] == 100
     assert result["color_kmeans"]["corloc"] is None
     assert sorted(result["color_kmeans"]["matching"].values()) == [0, 1, 2, 3]

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+import shutil
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,10 +20,11 @@ from maskdistill import rle
 from maskdistill.assignments import COLUMNS as COLUMNS_OF_ROWS
 from maskdistill.assignments import Rows, write_assignments
 from maskdistill.cli import main
+from maskdistill.cli.show import table as show_table
 from maskdistill.config import load_config
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.palette import write_label_png
-from maskdistill.report import collect, figures, masks, montage, page
+from maskdistill.report import collect, figures, masks, montage, page, scores, tables
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 
@@ -78,10 +80,12 @@ class Synthetic:
             "detector": {"weights": "random"},
             "segmenter": {"weights": "random"},
             "pseudo_labels": {"tau": 0.75},
+            "crf": {"rounds": 0},
             "report": {"examples": 4, "per_cluster": 2},
         } | config
         self.seed = root / "topk-0.4" / "k-3" / "seed-11"
         self.tau = self.seed / "tau-0.75"
+        self.round = self.tau / "hard-0.2" / "crf-0"
         self.scenes = {number: scene(number) for number in range(1, 7)}
         self.keys = {number: HOSTILE if number == 1 else f"sub/photo-{number}" for number in self.scenes}
         self.write_data()
@@ -115,7 +119,7 @@ class Synthetic:
                     continue
                 labels = as_clusters(truth)
                 write_label_png(self.tau / "pseudo_labels" / name / f"{self.keys[number]}.png", labels)
-                write_label_png(self.tau / "predictions" / name / f"{self.keys[number]}.png", labels)
+                write_label_png(self.round / "predictions" / name / f"{self.keys[number]}.png", labels)
                 for label, score in ((1, 0.95), (2, 0.75), (3, 0.2)):
                     mask = labels == label if label < 3 else truth > 9
                     mask[0, 0] |= label == 3
@@ -139,7 +143,7 @@ class Synthetic:
             )
             summary = {"provenance": provenance("pseudo_labels"), "images": 3, "kept": 4, "fallback": 1, "empty": shard}
             write_json(self.tau / "pseudo_labels" / name / "summary.json", summary)
-            write_json(self.tau / "predictions" / name / "summary.json", {"provenance": provenance("predictions")})
+            write_json(self.round / "predictions" / name / "summary.json", {"provenance": provenance("predictions")})
         for seed in SEEDS:
             sizes = [0, 4, 1] if seed == SEEDS[0] else [1, 2, 2]
             clusters = {"num_clusters": K, "inertia": 1.0, "sizes": sizes}
@@ -166,10 +170,12 @@ class Synthetic:
             for index, seed in enumerate(SEEDS):
                 folder = self.root / "topk-0.4" / "k-3" / f"seed-{seed}"
                 folder = folder if stage == "masks" else folder / "tau-0.75"
+                folder = folder / "hard-0.2" / "crf-0" if stage == "segmenter" else folder
                 record = {
                     "provenance": provenance("evaluation"),
                     "stage": stage,
                     "miou": MIOU[stage][index],
+                    "boundary_iou": MIOU[stage][index] - 10,
                     "pixel_accuracy": MIOU[stage][index] + 20,
                     "iou": {"background": 90.0, "disc": IOU[stage][index], "<b>square</b>": 0.0},
                     "matching": MATCHING,
@@ -192,7 +198,7 @@ class Synthetic:
         found += ["--choose-k", str(self.root / "choose_k.csv")]
         found += ["--candidates", *(str(self.seed / "candidates" / f"{name}.json") for name in shards)]
         found += ["--pseudo-labels", *(str(self.tau / "pseudo_labels" / name) for name in shards)]
-        found += ["--predictions", *(str(self.tau / "predictions" / name) for name in shards)]
+        found += ["--predictions", *(str(self.round / "predictions" / name) for name in shards)]
         found += ["--metrics", *(f"{name}={self.root / name}.csv" for name in ("pretrain-backbone", "detector"))]
         found += ["--benchmarks", str(self.root / "benchmarks")]
         found += ["--output", str(self.root / "report.html"), "--summary", str(self.root / "summary.json")]
@@ -267,11 +273,12 @@ def test_score_table_holds_means_and_deviations(scored: tuple[Page, str, dict[st
     for stage, values in MIOU.items():
         row = scored[0].row(stage)
         assert row[1] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
-        assert row[2] == f"{statistics.mean(values) + 20:.1f} ± {statistics.stdev(values):.1f}"
-        assert row[4] == ("—" if stage == "segmenter" else "10.5 ± 0.7")
-        protocol = ["dino_vits16.pth", "off", "640", "0.4", "3", "—" if stage == "masks" else "0.75", "11, 12"]
-        assert row[7:] == protocol
-    assert scored[0].row("color_kmeans")[1:3] == ["12.3", "45.0"]
+        assert row[2] == f"{statistics.mean(values) - 10:.1f} ± {statistics.stdev(values):.1f}"
+        assert row[3] == f"{statistics.mean(values) + 20:.1f} ± {statistics.stdev(values):.1f}"
+        assert row[5] == ("—" if stage == "segmenter" else "10.5 ± 0.7")
+        protocol = ["dino_vits16.pth", "off", "640", "0.4", "3", "—" if stage == "masks" else "0.75"]
+        assert row[8:] == [*protocol, "0.2" if stage == "segmenter" else "—", "11, 12"]
+    assert scored[0].row("color_kmeans")[1:4] == ["12.3", "—", "45.0"]
     assert scored[0].row("otsu")[1] == "23.4"
     assert "/secret/place" not in scored[1].split("<summary>Configuration")[0]
 
@@ -423,7 +430,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:
     run = Synthetic(tmp_path)
-    other = run.seed / "tau-0.9" / "evaluation" / "segmenter.json"
+    other = run.seed / "tau-0.9" / "hard-0.2" / "crf-0" / "evaluation" / "segmenter.json"
     write_json(other, {"stage": "segmenter", "miou": 77.0, "intervals": {"miou": [70.0, 80.0]}})
     run.evaluations.append(str(other))
     text, summary = run.build()
@@ -432,6 +439,43 @@ def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:
     assert (swept["stage"], swept["miou"], swept["miou_std"]) == ("segmenter", 77.0, None)
     assert swept["protocol"]["tau"] == "0.9"
     assert "77.0[70.0, 80.0]" in [row[1] for row in Page(text).rows if row and row[0] == "segmenter"]
+
+
+def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
+    """Two rounds: the last one is the run's segmenter, the earlier ones stand before it, another share apart."""
+    run = Synthetic(tmp_path, crf={"rounds": 2}, seeds=[11])
+    run.evaluations = [path for path in run.evaluations if "seed-11" in path]
+    for hard, number, stage, miou in (
+        ("0.2", 1, "segmenter", 52.5), ("0.2", 1, "segmenter_crf", 53.5), ("0.2", 2, "segmenter", 54.5),
+        ("0.2", 2, "segmenter_crf", 55.5), ("1", 2, "segmenter", 57.5),
+    ):  # fmt: skip
+        path = run.tau / f"hard-{hard}" / f"crf-{number}" / "evaluation" / f"{stage}.json"
+        write_json(path, {"stage": stage, "miou": miou, "matching": MATCHING})
+        run.evaluations.append(str(path))
+    for shard in ("shard-0000", "shard-0001"):
+        refined = shutil.copytree(run.round / "predictions" / shard, run.round / "predictions_crf" / shard)
+        write_json(refined / "summary.json", {"provenance": provenance("predictions", crf={"iters": 10})})
+    folders = [str(run.round / "predictions_crf" / shard) for shard in ("shard-0000", "shard-0001")]
+    assert main([*run.arguments(), "--sharpened", *folders]) == 0
+    text, summary = (tmp_path / "report.html").read_text(), json.loads((tmp_path / "summary.json").read_text())
+    assert summary["stages"]["segmenter"]["miou"] == 54.5 and summary["stages"]["segmenter_crf"]["miou"] == 55.5
+    assert [(row["stage"], row["crf_round"], row["miou"]) for row in summary["rounds"]] == [
+        ("segmenter", 0, MIOU["segmenter"][0]), ("segmenter", 1, 52.5), ("segmenter_crf", 1, 53.5)
+    ]  # fmt: skip
+    assert [row["miou"] for row in summary["sweep"]] == [57.5]
+    view = Page(text)
+    labels = [row[0] for row in view.rows if row]
+    chain = [
+        "masks", "detector", "segmenter", "segmenter, round 1", "segmenter + CRF, round 1", "segmenter, round 2",
+        "segmenter + CRF, round 2", "color_kmeans",
+    ]  # fmt: skip
+    start = labels.index("masks")
+    assert labels[start : start + len(chain)] == chain
+    assert sum(alt.startswith("Prediction + CRF of") for alt in view.images()) == 4
+    assert "crf" in [str(attributes["id"]) for tag, attributes in view.elements if tag == "section"]
+    shown = [line.split("  ")[0] for line in show_table(summary)]
+    stages = ["masks", "detector", "segmenter", "segmenter, round 1", "segmenter_crf, round 1", "segmenter, round 2"]
+    assert shown[-7:] == [*stages, "segmenter_crf, round 2"]
 
 
 def test_weights_are_hashed(tmp_path: Path) -> None:
@@ -470,10 +514,11 @@ def test_wrong_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_evaluation_settings_come_from_file_then_path_then_provenance(tmp_path: Path) -> None:
-    path = tmp_path / "topk-0.3" / "k-8" / "seed-4" / "x.json"
+    path = tmp_path / "topk-0.3" / "k-8" / "seed-4" / "crf-2" / "x.json"
     write_json(path, {"stage": "masks", "seed": 9, "provenance": {"params": {"seed": 1, "topk": 0.1, "tau": 0.6}}})
-    found = collect.read_evaluation(path)
+    found = scores.read_evaluation(path)
     assert (found.seed, found.topk, found.num_clusters, found.tau) == (9, 0.3, 8, 0.6)
+    assert (found.hard_pixels, found.crf_round) == (None, 2)
 
 
 def test_coco_truth_without_semantic_maps(tmp_path: Path) -> None:
@@ -628,10 +673,10 @@ def test_one_seed_has_no_deviation_but_an_interval() -> None:
             "segmenter": {"weights": "random"},
         }
     )
-    one = collect.Evaluation("masks", 1234, None, None, None, {"miou": 40.04}, {}, {}, {"miou": (38.0, 42.0)})
-    (row,) = collect.score_rows([one], config)
-    assert page.score_text(row, "miou") == "40.0" and page.interval_text(row, "miou") == "[38.0, 42.0]"
-    assert page.score_text(row, "ap") == page.NONE
-    assert page.protocol(row, config)["weights"].startswith("own images: dino, 2000 steps")
+    one = scores.Evaluation("masks", 1234, None, None, None, {"miou": 40.04}, {}, {}, {"miou": (38.0, 42.0)})
+    (row,) = scores.score_rows([one], config)
+    assert tables.score_text(row, "miou") == "40.0" and tables.interval_text(row, "miou") == "[38.0, 42.0]"
+    assert tables.score_text(row, "ap") == tables.NONE
+    assert tables.protocol(row, config)["weights"].startswith("own images: dino, 2000 steps")
     with pytest.raises(MaskDistillError, match="given twice"):
-        collect.score_rows([one, one], config)
+        scores.score_rows([one, one], config)

@@ -344,7 +344,7 @@ def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path:
     assert (tmp_path / "a/metrics.csv").read_text().startswith("step,lr,loss,")
     arguments = ["--manifest", str(run_folder / "manifest.csv"), "--model", str(tmp_path / "a/model.safetensors")]
     common = ["--shard", "1", "--device", "cpu", "--threads", "1"]
-    for more, keys in ([], {"6", "7"}), (["--all"], {"4", "5", "6", "7"}):
+    for more, keys in ([], {"6", "7"}), (["--images", "all"], {"4", "5", "6", "7"}):
         assert cli.main(["predictions", *arguments, *common, *more, "--output", str(tmp_path / "out")]) == 0
         written = {path.stem: read_label_png(path) for path in (tmp_path / "out/sub").glob("*.png")}
         assert set(written) == keys

@@ -8,6 +8,9 @@ masks      semantic: each image's masks painted with the labels of their cluster
 detector   semantic: the pseudo-label PNGs; AP: all candidates; CorLoc: the box of the top-scoring candidate.
 segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-connected region of one label;
            AP: null, for a semantic map has neither instances nor scores.
+segmenter_crf  the same for predictions that a dense CRF sharpened.
+
+Boundary IoU is of the semantic maps, under the matching that the mean IoU found.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from maskdistill.assignments import open_assignments, shard_number
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.evaluation.boundaries import BoundaryIoU
 from maskdistill.evaluation.clustering import pseudo_target
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
 from maskdistill.evaluation.localisation import largest_component_box
@@ -38,7 +42,12 @@ from maskdistill.runtime.provenance import make_provenance
 log = logging.getLogger("maskdistill")
 Labels = npt.NDArray[np.integer]
 Detection = dict[str, Any]
-NEEDS = {"masks": ("masks", "assignments"), "detector": ("candidates", "label_dirs"), "segmenter": ("label_dirs",)}
+NEEDS = {
+    "masks": ("masks", "assignments"),
+    "detector": ("candidates", "label_dirs"),
+    "segmenter": ("label_dirs",),
+    "segmenter_crf": ("label_dirs",),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--masks", nargs="+", metavar="JSON", help="mask shards (stage masks)")
     parser.add_argument("--assignments", metavar="H5", help="clusters of the masks (stage masks)")
     parser.add_argument("--candidates", nargs="+", metavar="JSON", help="candidate shards (stage detector)")
-    parser.add_argument(
-        "--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (stages detector and segmenter)"
-    )
+    parser.add_argument("--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (all stages but masks)")
     parser.add_argument("--num-clusters", required=True, type=int, metavar="K", help="clusters, without background")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     parser.add_argument("--output", required=True, metavar="JSON")
@@ -100,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
             boxes[image.id] = box
 
     scores = summarise(truth, confusions, boxes, detections, config.matching, config.bootstrap, args.seed)
+    scores["boundary_iou"] = score_boundaries(args.ground_truth, truth, predict, scores["matching"])
     params = config.model_dump() | {"stage": args.stage, "num_clusters": args.num_clusters, "seed": args.seed}
     provenance = make_provenance("evaluation", params, inputs)
     write_json(args.output, {"provenance": provenance, "stage": args.stage, **scores, **extra})
@@ -203,6 +211,26 @@ def score_clusters(masks: Mapping[int, list[Detection]], truth: GroundTruth) -> 
                 clusters.append(int(mask["category_id"]))
                 targets.append(pseudo_target(mask["bbox"], image.boxes(crowd=True), image.classes()))
     return summarise_clusters(clusters, targets)
+
+
+def score_boundaries(
+    ground_truth: str,
+    truth: GroundTruth,
+    predict: Callable[[TruthImage], Labels],
+    matching: Mapping[str, int | None],
+) -> float | None:
+    """Boundary IoU in percent of the classes that labels are matched with; None without a semantic map."""
+    classes = len(truth.class_names)
+    images = [image for image in truth.images if image.has_semantic]
+    if not images:
+        return None
+    class_of = np.full(len(matching), classes, dtype=np.int64)
+    for label, matched in matching.items():
+        class_of[int(label)] = classes if matched is None else matched
+    boundaries = BoundaryIoU(classes)
+    for image in progress(images, len(images), "boundaries"):
+        boundaries.add(class_of[predict(image)], read_semantic(ground_truth, image, truth))
+    return 100 * boundaries.mean()
 
 
 def _part(path: str, key: str) -> Any:

@@ -1,26 +1,38 @@
-"""Run the trained segmenter over the evaluation images of a shard, or with --all over all its usable images."""
+"""Run the trained segmenter over a shard's evaluation images, training images or both.
+
+With --crf a dense CRF sharpens the predictions at full size: one process a granted thread.
+"""
 
 import argparse
 import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device
-from maskdistill.config import SegmenterConfig, parse_section
+from maskdistill.config import CrfConfig, SegmenterConfig, parse_section
+from maskdistill.crf import refine_pair
 from maskdistill.data.images import load_rgb
-from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.palette import write_label_png
+from maskdistill.runtime.background import in_processes
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.segmenter.inference import segment
+from maskdistill.segmenter.inference import class_probabilities, segment
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import load_model, model_metadata
 
 log = logging.getLogger("maskdistill")
 BATCH = 8
+ROLES: dict[str, dict[str, Any]] = {"eval": {"eval": True}, "train": {"train": True}, "all": {}}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--shard", type=int, required=True, help="number of the shard")
     parser.add_argument("--model", required=True, help="model of the segmenter stage (.safetensors)")
-    parser.add_argument("--all", action="store_true", help="predict every usable image, not evaluation images alone")
+    parser.add_argument(
+        "--images",
+        choices=ROLES,
+        default="eval",
+        help="which usable images: for evaluation, for training, or all (default: eval)",
+    )
+    parser.add_argument("--crf", metavar="JSON", help="sharpen by a dense CRF with these settings: the section crf")
     parser.add_argument("--output", required=True, help="folder of the label maps (PNG)")
     add_common(parser, params=False, device=True)
 
@@ -38,26 +56,27 @@ def run(args: argparse.Namespace) -> None:
     device = start_on_device(args, "predictions")
     metadata = model_metadata(args.model, "segmenter")
     config = parse_section(SegmenterConfig, metadata["params"])
+    crf = None if args.crf is None else parse_section(CrfConfig, args.crf)
     num_clusters = int(metadata["num_clusters"])
     untrained = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
     model = load_model(args.model, untrained).to(device)
-    table = read_manifest(args.manifest, args.shard)
-    rows = image_rows(ok_images(table, eval=None if args.all else True, support=False))
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False, **ROLES[args.images]))
+    if crf is None:
+        maps = _predict(model, rows, config.size, device)
+    else:
+        pairs = _probabilities(model, rows, config.size, device)
+        maps = in_processes(partial(refine_pair, config=crf), pairs, min(args.threads, len(rows)))
     pixels = np.zeros(256, dtype=np.int64)
     coverage = 0.0
     with atomic_directory(args.output) as folder:
-        for batch in progress(batches, len(batches), f"predictions {args.shard}", unit="batch"):
-            maps = segment(model, [np.asarray(load_rgb(row.file)) for row in batch], config.size, device)
-            for row, labels in zip(batch, maps, strict=True):
-                write_label_png(Path(folder) / f"{row.key}.png", labels)
-                pixels += np.bincount(labels.ravel(), minlength=256)
-                coverage += float((labels > 0).mean())
-        provenance = make_provenance(
-            "predictions",
-            {"shard": args.shard, "all": args.all, "size": config.size},
-            {"manifest": args.manifest, "model": args.model},
-        )
+        for row, labels in progress(zip(rows, maps, strict=True), len(rows), f"predictions {args.shard}"):
+            write_label_png(Path(folder) / f"{row.key}.png", labels)
+            pixels += np.bincount(labels.ravel(), minlength=256)
+            coverage += float((labels > 0).mean())
+        settings = {"shard": args.shard, "images": args.images, "size": config.size}
+        if crf is not None:
+            settings["crf"] = crf.model_dump(exclude={"rounds"})
+        provenance = make_provenance("predictions", settings, {"manifest": args.manifest, "model": args.model})
         summary = {
             "provenance": provenance,
             "images": len(rows),
@@ -66,3 +85,25 @@ def run(args: argparse.Namespace) -> None:
         }
         write_json(folder / "summary.json", summary)
     log.info("wrote %d label maps to %s", len(rows), args.output)
+
+
+def _batches(rows: Sequence[ImageRow]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    """Pictures, uint8 (H, W, 3) each."""
+    for start in range(0, len(rows), BATCH):
+        yield [np.asarray(load_rgb(row.file)) for row in rows[start : start + BATCH]]
+
+
+def _predict(
+    model: nn.Module, rows: Sequence[ImageRow], size: int, device: torch.device
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Label maps in the order of the rows."""
+    for images in _batches(rows):
+        yield from segment(model, images, size, device)
+
+
+def _probabilities(
+    model: nn.Module, rows: Sequence[ImageRow], size: int, device: torch.device
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+    """Pictures with their class probabilities, in the order of the rows."""
+    for images in _batches(rows):
+        yield from zip(images, class_probabilities(model, images, size, device), strict=True)

@@ -19,7 +19,7 @@ from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.palette import read_label_png
-from maskdistill.report import collect, masks, montage, page
+from maskdistill.report import collect, masks, montage, page, scores
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.page import Picture, picture
 from maskdistill.runtime.errors import MaskDistillError
@@ -27,7 +27,7 @@ from maskdistill.runtime.files import atomic_path, read_json, sha256_file, write
 
 log = logging.getLogger("maskdistill")
 Labels: TypeAlias = NDArray[np.uint8]
-TILE, PAIR, THUMB, SHOWN = 288, 224, 120, 8
+TILE, PAIR, THUMB, SHOWN, SHARPENED = 288, 224, 120, 8, 6
 TIMES, PERCENT = "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}%"
 
 
@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json")
     parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
     parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
+    parser.add_argument(
+        "--sharpened", nargs="*", default=[], metavar="DIR", help="predictions_crf/shard-*: the same after a dense CRF"
+    )
     parser.add_argument(
         "--evaluations", nargs="*", default=[], metavar="JSON", help="of all stages and seeds; none: nothing is scored"
     )
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, compose, write the page and the summary."""
     start(args, "report")
     content = read_run(args, _config(args.config))
-    gallery = Gallery(content, args.ground_truth, args.pseudo_labels, args.predictions)
+    gallery = Gallery(content, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
     html = page.render(page.context(content, gallery.pictures()))
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -92,8 +95,8 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     usable = ok_images(table)
     pool = usable[usable["eval"]] if usable["eval"].any() else usable
     examples = pool.iloc[masks.pick_evenly(config.report.examples, len(pool))]
-    evaluations = [collect.read_evaluation(path) for path in args.evaluations]
-    baselines, baseline_record = collect.read_baselines(args.baselines) if args.baselines else ({}, {})
+    evaluations = [scores.read_evaluation(path) for path in args.evaluations]
+    baselines, baseline_record = scores.read_baselines(args.baselines) if args.baselines else ({}, {})
     clusters = read_json(_of_first_seed(args.clusters, config))
     shown = {int(number) for number in examples["image_id"]}
     nearest = config.report.per_cluster
@@ -102,7 +105,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         found = masks.read_masks(args.masks, assignments, members, shown, config.report.examples)
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
-    predictions = [read_json(Path(folder) / "summary.json") for folder in args.predictions]
+    predictions = [read_json(Path(folder) / "summary.json") for folder in (*args.predictions, *args.sharpened)]
     records = [
         *found.chain,
         clusters.get("provenance"),
@@ -119,7 +122,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         table=table,
         usable=usable,
         examples=examples,
-        rows=collect.score_rows(evaluations, config),
+        rows=scores.score_rows(evaluations, config),
         baselines=baselines,
         masks=found,
         clusters=clusters,
@@ -147,7 +150,7 @@ def _config(text: str) -> Config:
 
 
 def _of_first_seed(paths: Sequence[str], config: Config) -> str:
-    seeds = {collect.swept_values(path).get("seed"): path for path in paths}
+    seeds = {scores.swept_values(path).get("seed"): path for path in paths}
     return seeds.get(str(config.seeds[0]), paths[0])
 
 
@@ -170,15 +173,20 @@ class Gallery:
     Args:
         run: everything but pictures.
         ground_truth: folder with ``instances.json`` and ``semantic/``, or None.
-        pseudo_labels, predictions: folders of label PNGs, one a shard.
+        pseudo_labels, predictions, sharpened: folders of label PNGs, one a shard.
     """
 
     def __init__(
-        self, run: collect.Run, ground_truth: str | None, pseudo_labels: Sequence[str], predictions: Sequence[str]
+        self,
+        run: collect.Run,
+        ground_truth: str | None,
+        pseudo_labels: Sequence[str],
+        predictions: Sequence[str],
+        sharpened: Sequence[str] = (),
     ) -> None:
         self.run = run
         self.images = {int(record["image_id"]): record for record in run.usable.to_dict("records")}
-        self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions}
+        self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions, "prediction + CRF": sharpened}
         self.truth = Path(ground_truth) if ground_truth else None
         record = read_json(self.truth / "instances.json") if self.truth else {}
         self.names = {int(item["id"]): str(item["name"]) for item in record.get("categories", [])}
@@ -188,7 +196,7 @@ class Gallery:
         self.count = int(run.clusters["num_clusters"])
         self.classes = dict(zip(self.names, montage.category_colors(len(self.names)), strict=True))
         self.colors = {
-            stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in collect.STAGES
+            stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in scores.STAGES
         }
         self.used: set[Color] = set()
 
@@ -196,7 +204,9 @@ class Gallery:
         """All pictures of the page."""
         strips = [self.strip(int(number)) for number in self.run.examples["image_id"]]
         colors = [self.colors["masks"][label] for label in range(1, self.count + 1)]
-        return page.Pictures(self.pairs(), self.clusters(), colors, strips, self.legend())
+        shown = SHARPENED if self.folders["prediction + CRF"] else 0
+        sharpened = [self.sharpened_strip(int(number)) for number in self.run.examples["image_id"][:shown]]
+        return page.Pictures(self.pairs(), self.clusters(), colors, strips, sharpened, self.legend())
 
     def photo(self, image_id: int) -> Image.Image:
         return load_rgb(self.images[image_id]["file"])
@@ -262,6 +272,15 @@ class Gallery:
             tiles.append(self.truth_tile(self.truth, image_id, photo))
         return {"key": key, "tiles": tiles}
 
+    def sharpened_strip(self, image_id: int) -> dict[str, Any]:
+        """One image's prediction before and after the dense CRF, in the colours of the one before."""
+        photo = montage.fit(self.photo(image_id), TILE)
+        tiles = [picture(photo, f"Photo {self.key(image_id)}", "photo")]
+        tiles += [self.label_tile(title, "segmenter", image_id, photo) for title in ("prediction", "prediction + CRF")]
+        if self.truth is not None:
+            tiles.append(self.truth_tile(self.truth, image_id, photo))
+        return {"key": self.key(image_id), "tiles": tiles}
+
     def paint(self, photo: Rgb, labels: Labels, colors: dict[int, Color]) -> Rgb:
         """Label map over the photo; remembers the colours for the legend."""
         labels = montage.fit_labels(labels, photo.shape[:2])
@@ -312,7 +331,7 @@ class Gallery:
         labels = read_label_png(path)
         present = set(np.unique(labels).tolist()) - {0, montage.IGNORE}
         note = "" if present else "background only"
-        alt = f"{title.capitalize()} of {self.key(image_id)}, {len(present)} clusters"
+        alt = f"{title[0].upper()}{title[1:]} of {self.key(image_id)}, {len(present)} clusters"
         return picture(self.paint(photo, labels, self.colors[stage]), alt, title, note)
 
     def truth_tile(self, truth: Path, image_id: int, photo: Rgb) -> Picture:
@@ -342,7 +361,7 @@ class Gallery:
 
     def legend(self) -> list[tuple[str, str]]:
         """Colours that the strips used, with the class or cluster they stand for."""
-        matched = any(self.run.matching(stage) for stage in collect.STAGES)
+        matched = any(self.run.matching(stage) for stage in scores.STAGES)
         named = [(color, self.names[category]) for category, color in self.classes.items()]
         if matched:
             named.append((montage.NEUTRAL, "matched with background or with no class"))

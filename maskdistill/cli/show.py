@@ -7,8 +7,7 @@ from typing import Any
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
-STAGES = ("masks", "detector", "segmenter")
-COLUMNS = ("miou", "pixel_accuracy", "ap50", "ap", "corloc", "purity")
+COLUMNS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "corloc", "purity")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +27,16 @@ def run(args: argparse.Namespace) -> None:
 
 def table(summary: dict[str, Any]) -> list[str]:
     """Lines of the score table; scores in percent, ``-`` where a stage has none."""
-    rows = dict(summary["baselines"])
-    rows |= {stage: summary["stages"][stage] for stage in STAGES if stage in summary["stages"]}
+    rows = [*summary["baselines"].items()]
+    stages = dict(summary["stages"])
+    rows += [(name, stages.pop(name)) for name in ("masks", "detector") if name in stages]
+    for scores in (*summary["rounds"], *({"stage": name} | scores for name, scores in stages.items())):
+        number = scores.get("crf_round")
+        rows.append((scores["stage"] + (f", round {number}" if number else ""), scores))
     if not rows:
         return ["no ground truth: nothing is scored"]
-    lines = [f"{'':14s}" + "".join(f"{name:>16s}" for name in COLUMNS)]
-    for stage, scores in rows.items():
-        cells = (scores.get(name) for name in COLUMNS)
-        lines.append(f"{stage:14s}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>16s}" for cell in cells))
+    lines = [f"{'':24s}" + "".join(f"{name:>16s}" for name in COLUMNS)]
+    for name, scores in rows:
+        cells = (scores.get(column) for column in COLUMNS)
+        lines.append(f"{name:24s}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>16s}" for cell in cells))
     return lines

@@ -1,9 +1,8 @@
-"""Read a run's artefacts and aggregate what the report shows; scores are averaged over seeds."""
+"""Read a run's artefacts and aggregate what the report shows."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +12,12 @@ from numpy.typing import NDArray
 
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
 from maskdistill.report.masks import Extremes, Masks
+from maskdistill.report.scores import ScoreRow
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
-STAGES = ("masks", "detector", "segmenter")
-METRICS = ("miou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
-_SWEPT = re.compile(r"^(topk|k|seed|tau)-(\d+(?:\.\d+)?)$")
-_PLACE = re.compile(r"^(topk|k|seed|tau|shard|lost|attention)-")
+_PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one stage for one seed, in percent, and the settings they were made with.
-
-    ``baseline`` names the rule that made the masks where it is not the method's own.
-    ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
-    """
-
-    stage: str
-    seed: int | None
-    topk: float | None
-    num_clusters: int | None
-    tau: float | None
-    scores: dict[str, float]
-    iou: dict[str, float]
-    matching: dict[int, int]
-    intervals: dict[str, tuple[float, float]]
-    images: int | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-    baseline: str | None = None
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One row of the score table: the same stage and settings over all seeds.
-
-    ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
-    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to mask baselines.
-    """
-
-    stage: str
-    topk: float | None
-    num_clusters: int | None
-    tau: float | None
-    main: bool
-    mean: dict[str, float]
-    std: dict[str, float]
-    iou: dict[str, float]
-    runs: list[Evaluation]
-    baseline: str | None = None
-
-    @property
-    def seeds(self) -> list[int]:
-        return [run.seed for run in self.runs if run.seed is not None]
 
 
 @dataclass(frozen=True)
@@ -132,12 +83,17 @@ class Run:
         return [row for row in self.rows if row.main]
 
     @property
+    def chain_rows(self) -> list[ScoreRow]:
+        """The main rows and, before the segmenter, those of its earlier rounds."""
+        return [row for row in self.rows if row.main or row.earlier]
+
+    @property
     def baseline_rows(self) -> list[ScoreRow]:
         return [row for row in self.rows if row.baseline]
 
     @property
     def swept_rows(self) -> list[ScoreRow]:
-        return [row for row in self.rows if not row.main and not row.baseline]
+        return [row for row in self.rows if not row.main and not row.earlier and not row.baseline]
 
     @property
     def unmasked(self) -> int:
@@ -149,123 +105,6 @@ class Run:
         runs = [run for row in self.main_rows if row.stage == stage for run in row.runs]
         runs.sort(key=lambda run: run.seed != self.config.seeds[0])
         return runs[0].matching if runs else {}
-
-
-def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
-    """The entries of ``values`` that are finite numbers, as floats, in the order of ``names`` if given."""
-    chosen = values if names is None else [name for name in names if name in values]
-    return {
-        name: float(values[name])
-        for name in chosen
-        if isinstance(values[name], int | float) and not isinstance(values[name], bool) and np.isfinite(values[name])
-    }
-
-
-def swept_values(path: str | Path) -> dict[str, str]:
-    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9`` -> ``{"topk": "0.4", ...}``."""
-    return {match[1]: match[2] for part in Path(path).parts if (match := _SWEPT.match(part))}
-
-
-def mask_baseline(path: str | Path) -> str | None:
-    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for the method's own masks."""
-    pairs = pairwise(Path(path).parts)
-    return next((name for name, below in pairs if re.match(MASK_BASELINE, name) and re.match(r"k-\d+$", below)), None)
-
-
-def read_evaluation(path: str | Path) -> Evaluation:
-    """Read one evaluation JSON.
-
-    The seed and the swept values are taken from the file's own keys ``seed``, ``topk``, ``num_clusters`` and
-    ``tau``; where they lack from the path's components; where these lack from ``provenance.params``.
-
-    Raises:
-        MaskDistillError: no such file, not JSON, or no ``stage`` in it.
-    """
-    record = read_json(path)
-    if not isinstance(record, dict) or "stage" not in record:
-        raise MaskDistillError(f"{path}: no 'stage' in it; give files made by 'maskdistill evaluation'")
-    places = swept_values(path)
-    provenance = record.get("provenance") or {}
-    params = provenance.get("params") or {}
-
-    def setting(key: str, part: str) -> float | None:
-        for source, name in ((record, key), (places, part), (params, key)):
-            if source.get(name) is not None:
-                try:
-                    return float(source[name])
-                except (TypeError, ValueError):
-                    raise MaskDistillError(f"{path}: {name} is {source[name]!r}, not a number") from None
-        return None
-
-    seed, clusters = setting("seed", "seed"), setting("num_clusters", "k")
-    return Evaluation(
-        stage=str(record["stage"]),
-        seed=None if seed is None else int(seed),
-        topk=setting("topk", "topk"),
-        num_clusters=None if clusters is None else int(clusters),
-        tau=setting("tau", "tau"),
-        scores=finite(record, METRICS),
-        iou=finite(record.get("iou") or {}),
-        matching={
-            int(label): -1 if category is None else int(category)
-            for label, category in (record.get("matching") or {}).items()
-        },
-        intervals={name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()},
-        images=record.get("images"),
-        provenance=provenance,
-        baseline=mask_baseline(path),
-    )
-
-
-def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreRow]:
-    """Average over seeds: one row per stage and settings, the configuration's own settings first.
-
-    Raises:
-        MaskDistillError: two evaluations of one stage have the same settings and seed.
-    """
-    groups: dict[tuple[str, str | None, float | None, int | None, float | None], list[Evaluation]] = {}
-    for item in evaluations:
-        group = groups.setdefault((item.stage, item.baseline, item.topk, item.num_clusters, item.tau), [])
-        if any(other.seed == item.seed for other in group):
-            raise MaskDistillError(
-                f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
-                f"K {item.num_clusters}, tau {item.tau}; give each file once"
-            )
-        group.append(item)
-    wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau)
-    rows = []
-    for (stage, baseline, *settings), runs in groups.items():
-        runs.sort(key=lambda run: -1 if run.seed is None else run.seed)
-        mean, std = _mean_std([run.scores for run in runs])
-        own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
-        main = own and baseline is None
-        iou, _ = _mean_std([run.iou for run in runs])
-        rows.append(
-            ScoreRow(stage, settings[0], runs[0].num_clusters, settings[2], main, mean, std, iou, runs, baseline)
-        )
-
-    def order(row: ScoreRow) -> tuple[Any, ...]:
-        place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
-        settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0)
-        return (not row.main, *(() if row.main else settings), place, row.stage, *settings, row.baseline or "")
-
-    return sorted(rows, key=order)
-
-
-def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance record."""
-    record = read_json(path)
-    provenance = record.get("provenance") or {}
-    params = finite(provenance.get("params") or {}, ("num_clusters", "seed"))
-    names = [name for name, value in record.items() if name != "provenance" and isinstance(value, dict)]
-    return {name: finite(record[name], METRICS) | params for name in names}, provenance
-
-
-def _mean_std(records: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    names = list(dict.fromkeys(name for record in records for name in record))
-    columns = {name: [record[name] for record in records if name in record] for name in names}
-    mean = {name: float(np.mean(column)) for name, column in columns.items()}
-    return mean, {name: float(np.std(column, ddof=1)) for name, column in columns.items() if len(column) > 1}
 
 
 def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 INK, MUTED, LINE, ACCENT = "#010203", "#040506", "#070809", "#0a0b0c"
-STAGE_COLORS = {"masks": "#0d0e0f", "detector": "#101112", "segmenter": "#131415"}
+STAGE_COLORS = {"masks": "#0d0e0f", "detector": "#101112", "segmenter": "#131415", "segmenter_crf": "#161718"}
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",

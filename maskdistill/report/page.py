@@ -14,31 +14,25 @@ import numpy as np
 from PIL import Image
 
 import maskdistill
-from maskdistill.config import Config
 from maskdistill.report import figures
 from maskdistill.report.clusters import cluster_section
-from maskdistill.report.collect import METRICS, STAGES, RuleTime, Run, ScoreRow
+from maskdistill.report.collect import RuleTime, Run
 from maskdistill.report.montage import Color, Rgb
+from maskdistill.report.scores import METRICS, STAGES, ScoreRow
+from maskdistill.report.tables import (
+    HEADLINE,
+    NONE,
+    PROTOCOL,
+    baseline_row,
+    interval_text,
+    protocol,
+    row_name,
+    seed_rows,
+    table_row,
+)
 
 TEMPLATE = Path(__file__).with_name("template.html.j2")
-NONE, MINUS = "—", "\N{MINUS SIGN}"
-HEADLINE = {
-    "miou": "mIoU",
-    "pixel_accuracy": "pixel acc.",
-    "ap50": "AP50",
-    "ap": "AP",
-    "corloc": "CorLoc",
-    "purity": "purity",
-}
-PROTOCOL = {
-    "weights": "weights",
-    "center": "center",
-    "short_side": "short side",
-    "topk": "top-k",
-    "num_clusters": "K",
-    "tau": "τ",
-    "seeds": "seeds",
-}
+MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
 PSEUDO_LABELS = {
     "kept": "candidates kept as pseudo-labels",
@@ -78,74 +72,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def weights_text(config: Config) -> str:
-    """How the backbone got its weights, in a few words, without folders."""
-    weights = config.backbone.weights
-    if weights == "pretrain":
-        exchange = f", {config.pretrain.exchange_share:.0%} exchanged scenes" if config.pretrain.exchange_share else ""
-        return f"own images: {config.pretrain.objective}, {config.pretrain.steps} steps{exchange}"
-    return "random (untrained)" if weights == "random" else Path(weights).name
-
-
-def score_text(row: ScoreRow, metric: str) -> str:
-    """``45.8`` or ``45.8 ± 0.4``; a dash where the metric is not scored for the stage."""
-    if metric not in row.mean:
-        return NONE
-    spread = f" ± {row.std[metric]:.1f}" if metric in row.std else ""
-    return f"{row.mean[metric]:.1f}{spread}"
-
-
-def interval_text(row: ScoreRow, metric: str) -> str:
-    """Bootstrap interval of a single seed, ``[44.1, 47.3]``; empty for several seeds or without one."""
-    if len(row.runs) != 1 or metric not in row.runs[0].intervals:
-        return ""
-    low, high = row.runs[0].intervals[metric]
-    return f"[{low:.1f}, {high:.1f}]"
-
-
-def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
-    """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
-    return {
-        "weights": weights_text(config),
-        "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
-        "short_side": str(config.features.short_side),
-        "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
-        "num_clusters": str(row.num_clusters or config.clusters.total),
-        "tau": NONE if row.stage == "masks" else f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}",
-        "seeds": ", ".join(map(str, row.seeds)) or NONE,
-    }
-
-
-def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:
-    """One row of a score table: label, scores with intervals, protocol."""
-    scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in HEADLINE]
-    stage = "baseline" if row.baseline else row.stage
-    label = f"masks: {row.baseline}" if row.baseline else row.stage
-    return {"label": label, "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
-
-
-def baseline_row(name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """A baseline's row: it has no backbone, so K and the seed are what is left of the protocol."""
-    texts = [{"text": f"{scores[metric]:.1f}" if metric in scores else NONE, "interval": ""} for metric in HEADLINE]
-    known = {"num_clusters": scores.get("num_clusters"), "seeds": scores.get("seed")}
-    cells = [NONE if known.get(column) is None else f"{known[column]:g}" for column in PROTOCOL]
-    return {"label": name, "stage": "baseline", "scores": texts, "protocol": cells}
-
-
-def seed_rows(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
-    """Each seed by itself, with its interval of the mIoU."""
-    return [
-        {
-            "stage": row.stage,
-            "seed": NONE if run.seed is None else run.seed,
-            "scores": [f"{run.scores[name]:.1f}" if name in run.scores else NONE for name in HEADLINE],
-            "interval": "[{:.1f}, {:.1f}]".format(*run.intervals["miou"]) if "miou" in run.intervals else NONE,
-        }
-        for row in rows
-        for run in row.runs
-    ]
-
-
 def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
     """The headline: mIoU of each stage and the step from the stage before."""
     tiles: list[dict[str, str]] = []
@@ -156,8 +82,10 @@ def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
         value = row.mean["miou"]
         spread = f"± {row.std['miou']:.1f}" if "miou" in row.std else interval_text(row, "miou")
         step = "" if before is None else f"{value - before[1]:+.1f} on {before[0]}".replace("-", MINUS, 1)
-        tiles.append({"stage": row.stage, "value": f"{value:.1f}", "spread": spread, "step": step})
-        before = (row.stage, value)
+        tiles.append(
+            {"stage": row.stage, "name": row_name(row), "value": f"{value:.1f}", "spread": spread, "step": step}
+        )
+        before = (row_name(row), value)
     return tiles
 
 
@@ -165,8 +93,8 @@ def summary(run: Run) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Scores are means over seeds in percent, ``<metric>_std`` their sample standard deviation (null for one seed);
-    ``sweep`` lists the rows made with other settings than the configuration's own; ``baselines`` holds colour
-    clustering and, in full, masks by other rules.
+    ``rounds`` lists the segmenter's scores in CRF rounds before the last; ``sweep`` lists the rows made with other
+    settings than the configuration's own; ``baselines`` holds colour clustering and, in full, masks by other rules.
     """
 
     def entry(row: ScoreRow) -> dict[str, Any]:
@@ -178,13 +106,15 @@ def summary(run: Run) -> dict[str, Any]:
             {"seed": run.seed, **run.scores, "intervals": {name: list(pair) for name, pair in run.intervals.items()}}
             for run in row.runs
         ]
-        return scores | {"iou": row.iou, "per_seed": per_seed, "protocol": protocol(row, run.config)}
+        round_ = {} if row.crf_round is None else {"crf_round": row.crf_round}
+        return scores | round_ | {"iou": row.iou, "per_seed": per_seed, "protocol": protocol(row, run.config)}
 
     seconds = {time.rule: time.seconds for time in run.times}
     return {
         "run": run.name,
         "images": run.images,
         "stages": {row.stage: entry(row) for row in run.main_rows},
+        "rounds": [{"stage": row.stage} | entry(row) for row in run.chain_rows if row.earlier],
         "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
         "baselines": run.baselines | {str(row.baseline): entry(row) for row in run.baseline_rows},
         "seconds": {"total": sum(seconds.values())} | seconds,
@@ -263,8 +193,9 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
         else "One seed; brackets hold the bootstrap interval over images."
     )
     return (
-        f"{spread} mIoU and pixel accuracy after matching clusters with classes; AP and AP50 are class-agnostic, "
-        "on masks; CorLoc on boxes; purity of the clusters of masks. A dash: not scored at this stage."
+        f"{spread} mIoU and pixel accuracy after matching clusters with classes; boundary IoU likewise, of the "
+        "pixels within 2 % of the diagonal from a contour; AP and AP50 are class-agnostic, on masks; CorLoc on "
+        "boxes; purity of the clusters of masks. A dash: not scored at this stage."
     )
 
 
@@ -289,18 +220,20 @@ def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Composed pictures: pairs of photo and mask, strips of clusters and of images, and what their colours mean."""
+    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a legend."""
 
     pairs: list[tuple[Picture, Picture]]
     clusters: list[dict[str, Any]]
     cluster_colors: list[Color]
     strips: list[dict[str, Any]]
+    sharpened: list[dict[str, Any]]
     legend: list[tuple[str, str]]
 
 
 def context(run: Run, pictures: Pictures) -> dict[str, Any]:
     """Everything the template shows."""
     config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
+    chain = run.chain_rows
     curves = [(name, figures.curves(name, frame)) for name, frame in run.metrics.items()]
     pretrain = [(name.removeprefix("pretrain-"), plots) for name, plots in curves if name.startswith("pretrain")]
     training = [(name, plots) for name, plots in curves if not name.startswith("pretrain")]
@@ -314,6 +247,7 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         ("training", "Training", bool(training)),
         ("candidates", "Candidates", True),
         ("images", "Images", True),
+        ("crf", "CRF", bool(pictures.sharpened)),
         ("classes", "Classes", bool(classes["plots"])),
         ("provenance", "Provenance", True),
     ]
@@ -329,9 +263,9 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "metrics": list(HEADLINE.values()),
         "settings": list(PROTOCOL.values()),
-        "flow": flow(main),
+        "flow": flow(chain),
         "checks": checks(run),
-        "rows": [*(table_row(row, config) for row in main), *baselines] if main else [],
+        "rows": [*(table_row(row, config) for row in chain), *baselines] if main else [],
         "found": [
             (len(run.usable), "images"),
             (len(run.masks.coverage), "masks"),
@@ -339,7 +273,7 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
             (f"{run.candidates.images_above} of {len(run.usable)}", "images with a confident object"),
         ],
         "table_note": table_note(main),
-        "seed_rows": seed_rows(main) if any(len(row.runs) > 1 for row in main) else [],
+        "seed_rows": seed_rows(chain) if any(len(row.runs) > 1 for row in main) else [],
         "sweep_rows": [table_row(row, config) for row in run.swept_rows],
         "data": {
             "facts": [
@@ -371,6 +305,7 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
             "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),
         },
         "images": {"scored": bool(main), "legend": pictures.legend, "strips": pictures.strips},
+        "crf": {"rounds": config.crf.rounds, "strips": pictures.sharpened},
         "columns": max((len(strip["tiles"]) for strip in pictures.strips), default=1),
         "classes": classes,
         "times": time_rows(run.times),

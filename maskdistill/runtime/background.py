@@ -1,9 +1,11 @@
-"""Work in threads with bounded queues, in order: one thread that writes behind, several that work ahead."""
+"""Work in threads or processes with bounded queues, in order: one that writes behind, several that work ahead."""
 
+import multiprocessing
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -58,10 +60,41 @@ def in_order(
     """
     threads = max(1, threads)
     with ThreadPoolExecutor(threads, initializer=start) as pool:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from _ahead(pool, work, items, 2 * threads)
+
+
+def in_processes(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterator[R]:
+    """As :func:`in_order` with processes, for work that holds Python's lock; in this process where one is granted.
+
+    Args:
+        work: a function at the top level of a module, or a partial of one: it is sent to new processes.
+    """
+    if processes <= 1:
+        yield from map(work, items)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(processes, spawn, initializer=_end_with_parent) as pool:
+        yield from _ahead(pool, work, items, 2 * processes)
+
+
+def _ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], waiting: int) -> Iterator[R]:
+    """Hand items to the pool, at most ``waiting`` before the oldest result is taken."""
+    unfinished: deque[Future[R]] = deque()
+    for item in items:
+        unfinished.append(pool.submit(work, item))
+        if len(unfinished) >= waiting:
+            yield unfinished.popleft().result()
+    while unfinished:
+        yield unfinished.popleft().result()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -12,7 +12,7 @@ from maskdistill.runtime.files import sha256_file, sha256_text
 
 LIBRARIES = (
     "torch", "torchvision", "timm", "faiss-cpu", "h5py", "numpy", "scipy", "scikit-learn", "pandas", "pillow",
-    "pycocotools",
+    "pycocotools", "pydensecrf2",
 )  # fmt: skip
 
 

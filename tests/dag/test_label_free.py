@@ -11,7 +11,7 @@ from PIL import Image
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all"}
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
-           "/pseudo_labels/shard-", "/predictions/shard-", "/pretrain/", "/features/shard-")  # fmt: skip
+           "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
 
 
 def ancestors(rules: dict[str, Rule], name: str) -> set[str]:
@@ -37,7 +37,16 @@ def readers(rules: dict[str, Rule]) -> set[str]:
 
 def check(rules: dict[str, Rule]) -> None:
     trained = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
-    assert trained >= {"masks", "clusters", "annotations", "detector", "pseudo_labels", "segmenter"}
+    assert trained >= {
+        "masks",
+        "clusters",
+        "annotations",
+        "detector",
+        "pseudo_labels",
+        "refined_labels",
+        "segmenter",
+        "predictions",
+    }
     for name in trained:
         assert ancestors(rules, name) & (readers(rules) | {"ground_truth"}) == set(), name
     assert readers(rules) <= READERS

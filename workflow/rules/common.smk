@@ -59,6 +59,7 @@ HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
 MASKS = f"{RUN}/{{masks}}"
 SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
 TAU = f"{SEED}/tau-{{tau}}"
+ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
 
 # What stages keep by shard. One job works through the shards whose numbers begin with its part.
 FEATURES = f"{RUN}/features/shard-{{shard}}.h5"
@@ -66,12 +67,20 @@ MASK_SHARDS = f"{MASKS}/masks/shard-{{shard}}.json"
 EMBEDDINGS = f"{MASKS}/embeddings/shard-{{shard}}.h5"
 CANDIDATES = f"{SEED}/candidates/shard-{{shard}}.json"
 PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
-PREDICTIONS = f"{TAU}/predictions/shard-{{shard}}"
+REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
+PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
+
+ROUNDS = range(CONFIG.crf.rounds + 1)
+SHARPENED = (
+    ["_crf"] if CONFIG.crf.rounds else []
+)  # predictions that a dense CRF has worked on
 
 MAIN = {
     "masks": f"topk-{CONFIG.masks.topk:g}",
     "k": CONFIG.clusters.total,
     "tau": f"{CONFIG.pseudo_labels.tau:g}",
+    "hard": f"{CONFIG.segmenter.hard_pixels:g}",
+    "round": CONFIG.crf.rounds,
 }
 
 
@@ -80,12 +89,15 @@ wildcard_constraints:
     k=r"\d+",
     seed=r"\d+",
     tau=r"[0-9.]+",
+    hard=r"[0-9.]+",
+    round=r"\d+",
+    post="|_crf",
     part=rf"\d{{{DIGITS - len(TAILS[0])}}}",
 
 
 def of_run(pattern, **chosen):
     """Paths of ``pattern`` at the main swept values, for all seeds and jobs of shards it names."""
-    every = {"seed": CONFIG.seeds, "shard": LAST_OF_JOBS}
+    every = {"seed": CONFIG.seeds, "shard": LAST_OF_JOBS, "post": ""}
     return expand(pattern, **(every | MAIN | chosen))
 
 
@@ -198,7 +210,7 @@ def weights_option(stage):
 def sweep_targets():
     """What the sweep section asks for beside the main run: the last stage's result at each combination."""
     sweep = CONFIG.sweep
-    if not (sweep.topk or sweep.num_clusters or sweep.tau):
+    if not (sweep.topk or sweep.num_clusters or sweep.tau or sweep.hard_pixels):
         return []
     values = {
         "masks": dict.fromkeys(
@@ -211,10 +223,19 @@ def sweep_targets():
             ]
         ),
         "tau": dict.fromkeys([MAIN["tau"], *(f"{value:g}" for value in sweep.tau)]),
+        "hard": dict.fromkeys(
+            [MAIN["hard"], *(f"{value:g}" for value in sweep.hard_pixels)]
+        ),
     }
     last = (
-        "evaluation/segmenter.json"
+        [f"evaluation/segmenter{post}.json" for post in ("", *SHARPENED)]
         if HAS_GROUND_TRUTH
-        else "segmenter/model.safetensors"
+        else ["segmenter/model.safetensors"]
     )
-    return expand(f"{TAU}/{last}", seed=CONFIG.seeds, **values)
+    return expand(
+        f"{ROUND}/{{last}}",
+        last=last,
+        seed=CONFIG.seeds,
+        round=CONFIG.crf.rounds,
+        **values,
+    )

@@ -69,11 +69,11 @@ if HAS_GROUND_TRUTH:
             truth=rules.ground_truth.output.truth,
             labels=all_shards(PREDICTIONS),
         output:
-            scores=f"{TAU}/evaluation/segmenter.json",
+            scores=f"{ROUND}/evaluation/segmenter{{post}}.json",
         log:
-            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.log",
+            f"{RUN}/logs/evaluation/{PLACE}/segmenter{{post}}.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/segmenter.tsv"
+            f"{RUN}/benchmarks/evaluation/{PLACE}/segmenter{{post}}.tsv"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1
@@ -85,9 +85,9 @@ if HAS_GROUND_TRUTH:
             settings=section("evaluation"),
             code=code("evaluation", "rle.py", "cli/evaluation.py"),
         message:
-            "evaluation: segmenter, tau {wildcards.tau}, seed {wildcards.seed}"
+            "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
-            "maskdistill evaluation --stage segmenter --manifest {input.manifest:q}"
+            "maskdistill evaluation --stage segmenter{wildcards.post} --manifest {input.manifest:q}"
             " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
             " --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"

@@ -18,6 +18,7 @@ rule report:
         candidates=of_run(CANDIDATES, **FIRST),
         pseudo_labels=of_run(PSEUDO_LABELS, **FIRST),
         predictions=of_run(PREDICTIONS, **FIRST),
+        sharpened=of_run(PREDICTIONS, **FIRST, post=SHARPENED),
         detector=of_run(rules.detector.output.metrics, **FIRST),
         segmenter=of_run(rules.segmenter.output.metrics, **FIRST),
         pretrain=expand(f"{RUN}/pretrain/{{stage}}.csv", stage=PRETRAINED),
@@ -25,7 +26,10 @@ rule report:
             of_run(rules.evaluate_masks.output.scores)
             + of_run(rules.evaluate_masks.output.scores, masks=CONFIG.baselines.masks)
             + of_run(rules.evaluate_detector.output.scores)
-            + of_run(rules.evaluate_segmenter.output.scores)
+            + of_run(rules.evaluate_segmenter.output.scores, round=ROUNDS)
+            + of_run(
+                rules.evaluate_segmenter.output.scores, round=ROUNDS[1:], post="_crf"
+            )
             if HAS_GROUND_TRUTH
             else []
         ),
@@ -52,7 +56,12 @@ rule report:
         masks=braces(MASK_SHARDS, **MAIN, seed=CONFIG.seeds[0]),
         candidates=braces(CANDIDATES, **MAIN, seed=CONFIG.seeds[0]),
         pseudo_labels=braces(PSEUDO_LABELS, **MAIN, seed=CONFIG.seeds[0]),
-        predictions=braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0]),
+        predictions=braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=""),
+        sharpened=lambda wildcards: [
+            "--sharpened "
+            + braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=post)(wildcards)
+            for post in SHARPENED
+        ],
         settings=canonical_json(CONFIG.model_dump(mode="json")),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
@@ -77,6 +86,6 @@ rule report:
         "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
         " --masks {params.masks} --clusters {input.clusters:q} --assignments {input.assignments:q}"
         " --choose-k {input.choose_k:q} --candidates {params.candidates}"
-        " --pseudo-labels {params.pseudo_labels} --predictions {params.predictions} {params.scores}"
+        " --pseudo-labels {params.pseudo_labels} --predictions {params.predictions} {params.sharpened} {params.scores}"
         " --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

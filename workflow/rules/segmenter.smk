@@ -1,18 +1,33 @@
-"""Segmenter: DeepLab-v3 on the pseudo-labels, and its label maps for the images that are scored."""
+"""Segmenter: DeepLab-v3 on the pseudo-labels, then, for each CRF round, a fresh one on the refined predictions of the
+round before; and label maps for the images that are scored."""
+
+PLACE = "{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"  # of logs and benchmarks
+CRF = canonical_json(CONFIG.crf.model_dump(mode="json", exclude={"rounds"}))
+
+
+def label_shards(wildcards):
+    """Pattern of the label maps that a round's segmenter learns from."""
+    return REFINED_LABELS if int(wildcards.round) else PSEUDO_LABELS
+
+
+def model_before(wildcards):
+    """Model of the round before."""
+    values = dict(wildcards) | {"round": int(wildcards.round) - 1}
+    return f"{ROUND}/segmenter/model.safetensors".format(**values)
 
 
 rule segmenter:
     input:
         manifest=rules.manifest.output.manifest,
-        labels=all_shards(PSEUDO_LABELS),
+        labels=lambda wildcards: all_shards(label_shards(wildcards))(wildcards),
         weights=WEIGHTS["segmenter"],
     output:
-        model=f"{TAU}/segmenter/model.safetensors",
-        metrics=f"{TAU}/segmenter/metrics.csv",
+        model=f"{ROUND}/segmenter/model.safetensors",
+        metrics=f"{ROUND}/segmenter/metrics.csv",
     log:
-        f"{RUN}/logs/segmenter/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.log",
+        f"{RUN}/logs/segmenter/{PLACE}.log",
     benchmark:
-        f"{RUN}/benchmarks/segmenter/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.tsv"
+        f"{RUN}/benchmarks/segmenter/{PLACE}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 16
@@ -21,16 +36,56 @@ rule segmenter:
         mem_mb=16000,
         runtime=2880,
     params:
-        labels=braces(PSEUDO_LABELS),
-        settings=section("segmenter", weights=weights_option("segmenter")),
-        state=f"{TAU}/segmenter.state",
+        labels=lambda wildcards: braces(label_shards(wildcards))(wildcards),
+        settings=lambda wildcards: section(
+            "segmenter",
+            weights=weights_option("segmenter"),
+            hard_pixels=float(wildcards.hard),
+        ),
+        state=f"{ROUND}/segmenter.state",
         code=code("segmenter", "backbones", "training", "cli/segmenter.py"),
     message:
-        "segmenter: DeepLab-v3, {CONFIG.segmenter.epochs} epochs, tau {wildcards.tau}, seed {wildcards.seed}"
+        "segmenter: DeepLab-v3, {CONFIG.segmenter.epochs} epochs, CRF round {wildcards.round}, tau {wildcards.tau},"
+        " seed {wildcards.seed}"
     shell:
         "maskdistill segmenter --manifest {input.manifest:q} --labels {params.labels}"
         " --num-clusters {wildcards.k} --seed {wildcards.seed} --params {params.settings:q}"
         " --output {output.model:q} --metrics {output.metrics:q} --state {params.state:q}"
+        " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+
+rule refined_labels:
+    input:
+        manifest=rules.manifest.output.manifest,
+        model=model_before,
+    output:
+        labels=[directory(path) for path in of_part(REFINED_LABELS)],
+    log:
+        f"{RUN}/logs/refined_labels/{PLACE}/{{part}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/refined_labels/{PLACE}/{{part}}.tsv"
+    wildcard_constraints:
+        round=r"[1-9]\d*",
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: SHARD_THREADS
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, threads: 4000 + 2000 * threads,
+        runtime=1440,
+    params:
+        each=each_shard,
+        shard=one_of_each(REFINED_LABELS),
+        crf=CRF,
+        code=code(
+            "segmenter", "backbones", "crf.py", "palette.py", "cli/predictions.py"
+        ),
+    message:
+        "refined_labels: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
+    shell:
+        "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+        " --model {input.model:q} --images train --crf {params.crf:q}"
+        " --output {params.shard:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
 
@@ -41,25 +96,33 @@ rule predictions:
     output:
         labels=[directory(path) for path in of_part(PREDICTIONS)],
     log:
-        f"{RUN}/logs/predictions/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.log",
+        f"{RUN}/logs/predictions{{post}}/{PLACE}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/predictions/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.tsv"
+        f"{RUN}/benchmarks/predictions{{post}}/{PLACE}/{{part}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
     threads: SHARD_THREADS
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=lambda wildcards, threads: 8000 + bool(wildcards.post) * 2000 * threads,
+        runtime=lambda wildcards: 1440 if wildcards.post else 240,
     params:
         each=each_shard,
         shard=one_of_each(PREDICTIONS),
-        code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
-        all="" if HAS_GROUND_TRUTH else "--all",
+        crf=lambda wildcards: f"--crf {shlex.quote(CRF)}" if wildcards.post else "",
+        code=lambda wildcards: code(
+            "segmenter",
+            "backbones",
+            "palette.py",
+            "cli/predictions.py",
+            *(["crf.py"] if wildcards.post else []),
+        ),
+        images="eval" if HAS_GROUND_TRUTH else "all",
     message:
-        "predictions: shard {params.each}, tau {wildcards.tau}, seed {wildcards.seed}"
+        "predictions{wildcards.post}: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau},"
+        " seed {wildcards.seed}"
     shell:
         "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
-        " --model {input.model:q}"
-        " --output {params.shard:q} {params.all}"
+        " --model {input.model:q} --images {params.images} {params.crf}"
+        " --output {params.shard:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

@@ -1,0 +1,70 @@
+"""Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of the pixels of each region within d of its contour."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.evaluation.semantic import FLOOR, IGNORE
+
+Labels = npt.NDArray[np.integer]
+WIDTH = 0.02
+"""d as a share of the image's diagonal."""
+
+
+def boundary_width(shape: tuple[int, int]) -> int:
+    """d in pixels of an image of ``(height, width)``, at least 1."""
+    return max(1, round(WIDTH * float(np.hypot(*shape))))
+
+
+def boundary_bands(labels: Labels, width: int) -> npt.NDArray[np.bool_]:
+    """Pixels of each region within ``width`` of another label or of the image's edge, in chessboard distance.
+
+    As in the authors' code, the edge counts as a contour.
+
+    Args:
+        labels: integers (H, W) in 0..255.
+        width: d in pixels.
+
+    Returns:
+        bool (H, W).
+    """
+    padded = np.pad(labels.astype(np.int16), width, constant_values=-1)
+    window = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
+    inner = (slice(width, -width), slice(width, -width))
+    differs: npt.NDArray[np.bool_] = (cv2.erode(padded, window) != cv2.dilate(padded, window))[inner]
+    return differs
+
+
+class BoundaryIoU:
+    """Boundary IoU of each class over a data set, filled image by image.
+
+    Args:
+        num_classes: G, classes and background.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.intersection, self.union = (np.zeros(num_classes, dtype=np.int64) for _ in range(2))
+
+    def add(self, predicted: Labels, target: Labels) -> None:
+        """Count one image.
+
+        Pixels whose target is 255 are left out of both maps alike: what surrounds them is a contour in both.
+
+        Args:
+            predicted: integers (H, W), classes 0..G-1 by the matching, or G where a label has no class.
+            target: integers (H, W) in 0..G-1, or 255.
+        """
+        classes = len(self.union)
+        width = boundary_width((target.shape[0], target.shape[1]))
+        scored = target != IGNORE
+        predicted = np.where(scored, predicted, IGNORE)
+        found = np.where(boundary_bands(predicted, width), predicted, classes)[scored]
+        wanted = np.where(boundary_bands(target, width), target, classes)[scored]
+        both = np.bincount(found[found == wanted], minlength=classes + 1)[:classes]
+        each = [np.bincount(values, minlength=classes + 1)[:classes] for values in (found, wanted)]
+        self.intersection += both
+        self.union += each[0] + each[1] - both
+
+    def mean(self) -> float:
+        """Mean over all G classes, as a fraction of 1; like the mean IoU, a class that is absent counts as 0."""
+        return float((self.intersection / np.maximum(self.union, FLOOR)).mean())

@@ -1,0 +1,106 @@
+"""The report's score tables: rows of scores and settings become text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskdistill.config import Config
+from maskdistill.report.scores import ScoreRow
+
+NONE = "—"
+HEADLINE = {
+    "miou": "mIoU",
+    "boundary_iou": "boundary IoU",
+    "pixel_accuracy": "pixel acc.",
+    "ap50": "AP50",
+    "ap": "AP",
+    "corloc": "CorLoc",
+    "purity": "purity",
+}
+PROTOCOL = {
+    "weights": "weights",
+    "center": "center",
+    "short_side": "short side",
+    "topk": "top-k",
+    "num_clusters": "K",
+    "tau": "τ",
+    "hard_pixels": "hard pixels",
+    "seeds": "seeds",
+}
+
+
+def weights_text(config: Config) -> str:
+    """How the backbone got its weights, in a few words, without folders."""
+    weights = config.backbone.weights
+    if weights == "pretrain":
+        exchange = f", {config.pretrain.exchange_share:.0%} exchanged scenes" if config.pretrain.exchange_share else ""
+        return f"own images: {config.pretrain.objective}, {config.pretrain.steps} steps{exchange}"
+    return "random (untrained)" if weights == "random" else Path(weights).name
+
+
+def score_text(row: ScoreRow, metric: str) -> str:
+    """``45.8`` or ``45.8 ± 0.4``; a dash where the metric is not scored for the stage."""
+    if metric not in row.mean:
+        return NONE
+    spread = f" ± {row.std[metric]:.1f}" if metric in row.std else ""
+    return f"{row.mean[metric]:.1f}{spread}"
+
+
+def interval_text(row: ScoreRow, metric: str) -> str:
+    """Bootstrap interval of a single seed, ``[44.1, 47.3]``; empty for several seeds or without one."""
+    if len(row.runs) != 1 or metric not in row.runs[0].intervals:
+        return ""
+    low, high = row.runs[0].intervals[metric]
+    return f"[{low:.1f}, {high:.1f}]"
+
+
+def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
+    """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
+    return {
+        "weights": weights_text(config),
+        "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
+        "short_side": str(config.features.short_side),
+        "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
+        "num_clusters": str(row.num_clusters or config.clusters.total),
+        "tau": NONE if row.stage == "masks" else f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}",
+        "hard_pixels": NONE if row.hard_pixels is None else f"{row.hard_pixels:g}",
+        "seeds": ", ".join(map(str, row.seeds)) or NONE,
+    }
+
+
+def row_name(row: ScoreRow) -> str:
+    """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round 1``."""
+    if row.baseline:
+        return f"masks: {row.baseline}"
+    name = row.stage.removesuffix("_crf")
+    return name + " + CRF" * (name != row.stage) + (f", round {row.crf_round}" if row.crf_round else "")
+
+
+def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:
+    """One row of a score table: label, scores with intervals, protocol."""
+    scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in HEADLINE]
+    stage = "baseline" if row.baseline else row.stage
+    return {"label": row_name(row), "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
+
+
+def baseline_row(name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """A baseline's row: it has no backbone, so K and the seed are what is left of the protocol."""
+    texts = [{"text": f"{scores[metric]:.1f}" if metric in scores else NONE, "interval": ""} for metric in HEADLINE]
+    known = {"num_clusters": scores.get("num_clusters"), "seeds": scores.get("seed")}
+    cells = [NONE if known.get(column) is None else f"{known[column]:g}" for column in PROTOCOL]
+    return {"label": name, "stage": "baseline", "scores": texts, "protocol": cells}
+
+
+def seed_rows(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
+    """Each seed by itself, with its interval of the mIoU."""
+    return [
+        {
+            "stage": row.stage,
+            "label": row_name(row),
+            "seed": NONE if run.seed is None else run.seed,
+            "scores": [f"{run.scores[name]:.1f}" if name in run.scores else NONE for name in HEADLINE],
+            "interval": "[{:.1f}, {:.1f}]".format(*run.intervals["miou"]) if "miou" in run.intervals else NONE,
+        }
+        for row in rows
+        for run in row.runs
+    ]
