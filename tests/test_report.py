@@ -454,7 +454,7 @@ def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
         run.evaluations.append(str(path))
     for shard in ("shard-0000", "shard-0001"):
         refined = shutil.copytree(run.round / "predictions" / shard, run.round / "predictions_crf" / shard)
-        write_json(refined / "summary.json", {"provenance": provenance("predictions", crf={"iters": 10})})
+        write_json(refined / "summary.json", {"provenance": provenance("predictions")})
     folders = [str(run.round / "predictions_crf" / shard) for shard in ("shard-0000", "shard-0001")]
     assert main([*run.arguments(), "--sharpened", *folders]) == 0
     text, summary = (tmp_path / "report.html").read_text(), json.loads((tmp_path / "summary.json").read_text())

@@ -1,11 +1,13 @@
 """From images to report on a miniature, twice, and what reruns after which change."""
 
+import csv
 import json
 from pathlib import Path
 
 from dag_project import Project, copy_project, make_project, tree
 
-AFTER_TAU = {"pseudo_labels", "evaluate_detector", "segmenter", "predictions", "evaluate_segmenter", "report"}
+AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
+AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
 AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates"
 }  # fmt: skip
@@ -16,9 +18,11 @@ ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignm
 
 def test_run_ends_with_report_and_summary(finished: Project) -> None:
     summary = json.loads((finished.results / "summary.json").read_text())
-    assert set(summary["stages"]) == {"masks", "detector", "segmenter"}
+    assert set(summary["stages"]) == {"masks", "detector", "segmenter", "segmenter_crf"}
+    assert [(row["stage"], row["crf_round"]) for row in summary["rounds"]] == [("segmenter", 0)]
     for stage, scores in summary["stages"].items():
         assert 0 <= scores["miou"] <= 100, stage
+        assert 0 <= scores["boundary_iou"] <= 100, stage
     assert summary["baselines"]["color_kmeans"]["miou"] > 0
     assert 0 <= summary["baselines"]["lost-100"]["corloc"] <= 100
     assert summary["seconds"]["total"] > 0
@@ -30,7 +34,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 31
+    assert len(logs) == 40
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
@@ -40,6 +44,42 @@ def test_nothing_to_do_the_second_time(finished: Project) -> None:
 def test_tau_reruns_pseudo_labels_and_below(editable: Project) -> None:
     editable.configure(pseudo_labels={"tau": 0.5})
     assert editable.planned() == AFTER_TAU
+
+
+def test_hard_pixels_rerun_the_segmenter_and_below(editable: Project) -> None:
+    editable.configure(segmenter={"hard_pixels": 0.5})
+    assert editable.planned() == AFTER_HARD_PIXELS
+    editable.configure(sweep={"hard_pixels": [0.5]})
+    assert editable.planned() - {"report"} == AFTER_HARD_PIXELS - {"report"}
+
+
+def test_a_further_round_keeps_those_before(editable: Project) -> None:
+    editable.configure(crf={"rounds": 2})
+    text = editable.snakemake("--dry-run")
+    assert editable.planned() == AFTER_HARD_PIXELS
+    assert "CRF round 2" in text and "CRF round 1" not in text and "CRF round 0" not in text
+    editable.configure(crf={"rounds": 0})
+    assert editable.planned() == {"report"}
+    editable.configure(crf={"iters": 3})
+    assert "CRF round 0" not in editable.snakemake("--dry-run") and editable.planned() == AFTER_HARD_PIXELS
+
+
+def test_refined_labels_are_of_training_images_and_apart_from_predictions(finished: Project) -> None:
+    with open(finished.results / "data/manifest.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    expected = {role: {row["key"] for row in rows if row[role] == "True"} for role in ("train", "eval")}
+    assert len(expected["train"]) == 16 and len(expected["eval"]) == 8
+    (folder,) = finished.results.glob("topk-0.4/k-3/seed-1234/tau-0.9/hard-*/crf-1")
+    for name, role in (("labels", "train"), ("predictions", "eval"), ("predictions_crf", "eval")):
+        shards = sorted((folder / name).iterdir())
+        keys = [file.relative_to(shard).with_suffix("").as_posix() for shard in shards for file in shard.rglob("*.png")]
+        assert len(shards) == 2 and sorted(keys) == sorted(expected[role])
+    before, after = (tree(folder / name, ["*/**/*.png"]) for name in ("predictions", "predictions_crf"))
+    assert before.keys() == after.keys() and before != after
+    pseudo, refined = (
+        tree(place, ["*/**/*.png"]) for place in (folder.parents[1] / "pseudo_labels", folder / "labels")
+    )
+    assert refined.keys() < pseudo.keys() and any(refined[name] != pseudo[name] for name in refined)
 
 
 def test_topk_reruns_masks_and_below(editable: Project) -> None:
