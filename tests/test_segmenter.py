@@ -16,15 +16,18 @@ from torch import Tensor
 
 from maskdistill import cli
 from maskdistill.backbones.resnet import build_resnet
-from maskdistill.config import SegmenterConfig
+from maskdistill.config import CrfConfig, SegmenterConfig
+from maskdistill.crf import refine
 from maskdistill.palette import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.provenance import make_provenance
 from maskdistill.segmenter import train as segmenter_train
 from maskdistill.segmenter.data import LabelledImages, augment, find_label_files, segmenter_batches
-from maskdistill.segmenter.inference import segment
+from maskdistill.segmenter.inference import class_probabilities, logits_of, segment
 from maskdistill.segmenter.loss import hard_pixel_loss
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, segmenter_lr, steps_per_epoch
 from maskdistill.segmenter.train import train_segmenter
+from maskdistill.training.checkpoint import describe_model, save_model
 from maskdistill.training.loop import LoopSettings, MetricRow
 
 CPU = torch.device("cpu")
@@ -353,6 +356,48 @@ def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path:
         assert summary["images"] == len(keys)
         covered = np.mean([(labels > 0).mean() for labels in written.values()])
         assert summary["mean_coverage"] == pytest.approx(covered, abs=1e-5)
+
+
+def test_probabilities_are_those_of_enlarged_logits() -> None:
+    """Against OpenCV's bilinear resizing and a softmax in NumPy."""
+    model = fresh(config()).eval()
+    images = [np.random.default_rng(seed).integers(0, 256, (50, 70 + seed, 3), dtype=np.uint8) for seed in range(2)]
+    logits = logits_of(model, images, 48, CPU).numpy()
+    for image, raw, found in zip(images, logits, class_probabilities(model, images, 48, CPU), strict=True):
+        enlarged = np.stack([cv2.resize(one, (image.shape[1], 50), interpolation=cv2.INTER_LINEAR) for one in raw])
+        likely = np.exp(enlarged - enlarged.max(axis=0))
+        assert found.shape == (3, *image.shape[:2]) and found.dtype == np.float32
+        np.testing.assert_allclose(found, likely / likely.sum(axis=0), atol=1e-5)
+
+
+def test_a_crf_sharpens_the_training_images_alone(run_folder: Path, tmp_path: Path) -> None:
+    """In one process and in two, the same as the CRF of the model's probabilities."""
+    pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
+    torch.manual_seed(0)
+    settings = config(epochs=8, batch_size=3, drop_after=7)
+    model, _ = fit(run_folder, tmp_path / "state", settings)
+    metadata = describe_model(settings, 2, make_provenance("segmenter", {}, {}))
+    save_model(tmp_path / "model.safetensors", model.state_dict(), metadata)
+    crf = CrfConfig(iters=3)
+    arguments = ["--manifest", str(run_folder / "manifest.csv"), "--model", str(tmp_path / "model.safetensors")]
+    arguments += ["--shard", "1", "--device", "cpu", "--images", "train", "--crf", crf.model_dump_json()]
+    for threads in ("1", "2"):
+        output = ["--threads", threads, "--output", str(tmp_path / threads)]
+        assert cli.main(["predictions", *arguments, *output]) == 0
+    torch.set_num_threads(1)
+    images = [np.array(Image.open(run_folder / f"{index}.png")) for index in (4, 5)]
+    expected = [
+        refine(image, likely, crf)
+        for image, likely in zip(images, class_probabilities(model, images, 48, CPU), strict=True)
+    ]
+    plain = segment(model, images, 48, CPU)
+    assert any((one != other).any() for one, other in zip(plain, expected, strict=True))
+    for folder in ("1", "2"):
+        written = {path.stem: read_label_png(path) for path in (tmp_path / folder / "sub").glob("*.png")}
+        assert set(written) == {"4", "5"}
+        for index, labels in zip(("4", "5"), expected, strict=True):
+            assert (written[index] == labels).mean() > 0.999
+    assert (tmp_path / "1/sub/4.png").read_bytes() == (tmp_path / "2/sub/4.png").read_bytes()
 
 
 def test_a_missing_label_map_stops_the_training(

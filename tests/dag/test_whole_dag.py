@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from dag_project import Project, copy_project, make_project, tree
+from safetensors import safe_open
 
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
 AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
@@ -74,12 +75,16 @@ def test_refined_labels_are_of_training_images_and_apart_from_predictions(finish
         shards = sorted((folder / name).iterdir())
         keys = [file.relative_to(shard).with_suffix("").as_posix() for shard in shards for file in shard.rglob("*.png")]
         assert len(shards) == 2 and sorted(keys) == sorted(expected[role])
-    before, after = (tree(folder / name, ["*/**/*.png"]) for name in ("predictions", "predictions_crf"))
-    assert before.keys() == after.keys() and before != after
-    pseudo, refined = (
-        tree(place, ["*/**/*.png"]) for place in (folder.parents[1] / "pseudo_labels", folder / "labels")
+        for shard in shards:
+            params = json.loads((shard / "summary.json").read_text())["provenance"]["params"]
+            assert params["images"] == role
+            assert params.get("crf", {}).get("iters") == (None if name == "predictions" else 2)
+    before, after = (
+        json.loads(safe_open(folder.parent / name / "segmenter/model.safetensors", "pt").metadata()["provenance"])
+        for name in ("crf-0", "crf-1")
     )
-    assert refined.keys() < pseudo.keys() and any(refined[name] != pseudo[name] for name in refined)
+    assert before["inputs"].pop("labels") != after["inputs"].pop("labels")
+    assert before == after  # fresh, with the same settings and seed
 
 
 def test_topk_reruns_masks_and_below(editable: Project) -> None:
