@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from dag_project import Project, copy_project, make_project, tree
-from safetensors import safe_open
+
+from maskdistill.training.checkpoint import model_metadata
 
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
 AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
@@ -80,7 +81,7 @@ def test_refined_labels_are_of_training_images_and_apart_from_predictions(finish
             assert params["images"] == role
             assert params.get("crf", {}).get("iters") == (None if name == "predictions" else 2)
     before, after = (
-        json.loads(safe_open(folder.parent / name / "segmenter/model.safetensors", "pt").metadata()["provenance"])
+        json.loads(model_metadata(folder.parent / name / "segmenter/model.safetensors", "segmenter")["provenance"])
         for name in ("crf-0", "crf-1")
     )
     assert before["inputs"].pop("labels") != after["inputs"].pop("labels")
