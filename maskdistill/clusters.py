@@ -22,8 +22,6 @@ GPU_SCRATCH = 256 * 2**20
 
 START_ROWS = 20_000
 """Features that starts are picked among."""
-STRIDE = 10
-"""Iterations between two looks at the error."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def fit_kmeans(
         features: float32 (M, D), normalised, C-contiguous: then it is not copied.
         num_clusters: K, 1..M.
         seed: seed of the starts.
-        niter: Lloyd iterations of each start at most; it ends early where :data:`STRIDE` of them gain nothing.
+        niter: Lloyd iterations of each start at most; FAISS ends it where one of them gains nothing.
         nredo: starts.
         threads: CPU threads.
         gpu: number of the one CUDA device to search on, or None for the CPU.
@@ -177,7 +175,7 @@ def fit_kmeans(
     if count > max(START_ROWS, num_clusters):
         rows = np.take(features, np.sort(rng.choice(count, max(START_ROWS, num_clusters), replace=False)), axis=0)
     kmeans = faiss.Kmeans(
-        dim, num_clusters, niter=min(STRIDE, niter), nredo=1, seed=seed, spherical=spherical, verbose=False,
+        dim, num_clusters, niter=niter, nredo=1, seed=seed, spherical=spherical, verbose=False,
         min_points_per_centroid=1, max_points_per_centroid=count,
     )  # fmt: skip
     if gpu is not None:
@@ -187,23 +185,11 @@ def fit_kmeans(
     best, least = np.zeros((num_clusters, dim), np.float32), np.inf
     for _ in range(nredo):
         start, _ = kmeans_plusplus(rows, num_clusters, random_state=int(rng.integers(2**31)))
-        centroids, error = _lloyd(kmeans, features, np.asarray(start, np.float32), -(-niter // STRIDE))
+        objective = float(kmeans.train(features, init_centroids=np.asarray(start, np.float32)))
+        error = -objective if spherical else objective
         if error < least:
-            best, least = centroids, error
+            best, least = np.array(kmeans.centroids, np.float32), error
     return best
-
-
-def _lloyd(kmeans: faiss.Kmeans, features: Floats, centroids: Floats, rounds: int) -> tuple[Floats, float]:
-    """Centroids (K, D) after at most ``rounds`` times the iterations of ``kmeans``, and what it minimises."""
-    last = np.inf
-    for _ in range(rounds):
-        objective = float(kmeans.train(features, init_centroids=centroids))
-        centroids = np.array(kmeans.centroids, dtype=np.float32)
-        error = -objective if kmeans.cp.spherical else objective
-        gained, last = last - error, error
-        if gained <= 1e-5 * abs(error):
-            break
-    return centroids, last
 
 
 def fit_minibatch(features: Floats, num_clusters: int, seed: int) -> Floats:

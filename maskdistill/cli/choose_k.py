@@ -17,6 +17,7 @@ from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
 from maskdistill.embeddings import EmbeddingShards, read_sample
 from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.progress import progress
 
 log = logging.getLogger("maskdistill")
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     shards = EmbeddingShards(args.embeddings, read_roles(args.manifest))
     points = read_sample(shards, config, args.seed, min(FITTED, config.max_fit), args.threads).points
     compared = np.sort(np.random.default_rng(args.seed).permutation(len(points))[:COMPARED])
+    claim_gpus(args.device, args.gpus)
     gpu = pick_gpu(args.device, args.gpus)
     tried = candidates(config.total, len(compared), config.candidates_k)
     left_out = set(config.candidates_k or ()) - set(tried)

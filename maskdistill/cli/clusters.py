@@ -17,6 +17,7 @@ from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
 from maskdistill.embeddings import Block, EmbeddingShards, on_blocks, read_sample
 from maskdistill.runtime.files import atomic_path, write_json
+from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     sample = read_sample(shards, config, args.seed, config.max_fit, args.threads)
     check_fit(len(sample.points), args.num_clusters)
     log.info("%d masks, %d may be fitted, %d are", shards.rows, sample.available, len(sample.points))
+    claim_gpus(args.device, args.gpus)
     gpu = pick_gpu(args.device, args.gpus)
     sampled, scale = len(sample.points), sample.scale
     centroids = fit(sample.points, args.num_clusters, args.seed, config, args.threads, gpu)

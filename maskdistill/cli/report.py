@@ -17,9 +17,9 @@ from maskdistill.assignments import open_assignments
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
-from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.palette import read_label_png
 from maskdistill.report import collect, masks, montage, page, scores
+from maskdistill.report.images import find_images, read_images
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.page import Picture, picture
 from maskdistill.runtime.errors import MaskDistillError
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, compose, write the page and the summary."""
     start(args, "report")
     content = read_run(args, _config(args.config))
-    gallery = Gallery(content, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
+    gallery = Gallery(content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
     html = page.render(page.context(content, gallery.pictures()))
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -91,14 +91,11 @@ def run(args: argparse.Namespace) -> None:
 
 def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     """Everything but pictures. Of several seeds' clusters the ones of the configuration's first seed are taken."""
-    table = read_manifest(args.manifest)
-    usable = ok_images(table)
-    pool = usable[usable["eval"]] if usable["eval"].any() else usable
-    examples = pool.iloc[masks.pick_evenly(config.report.examples, len(pool))]
+    images = read_images(args.manifest, config.report.examples)
     evaluations = [scores.read_evaluation(path) for path in args.evaluations]
     baselines, baseline_record = scores.read_baselines(args.baselines) if args.baselines else ({}, {})
     clusters = read_json(_of_first_seed(args.clusters, config))
-    shown = {int(number) for number in examples["image_id"]}
+    shown = set(images.examples)
     nearest = config.report.per_cluster
     with open_assignments(_of_first_seed(args.assignments, config), int(clusters["num_clusters"])) as assignments:
         members = masks.extremes(assignments.blocks(), assignments.num_clusters, nearest, max(1, nearest // 2))
@@ -119,9 +116,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     return collect.Run(
         name=args.run_name,
         config=config,
-        table=table,
-        usable=usable,
-        examples=examples,
+        images=images,
         rows=scores.score_rows(evaluations, config),
         baselines=baselines,
         masks=found,
@@ -172,6 +167,7 @@ class Gallery:
 
     Args:
         run: everything but pictures.
+        manifest: the run's images.
         ground_truth: folder with ``instances.json`` and ``semantic/``, or None.
         pseudo_labels, predictions, sharpened: folders of label PNGs, one a shard.
     """
@@ -179,13 +175,15 @@ class Gallery:
     def __init__(
         self,
         run: collect.Run,
+        manifest: str,
         ground_truth: str | None,
         pseudo_labels: Sequence[str],
         predictions: Sequence[str],
         sharpened: Sequence[str] = (),
     ) -> None:
         self.run = run
-        self.images = {int(record["image_id"]): record for record in run.usable.to_dict("records")}
+        pictured = {int(record["image_id"]) for record in run.masks.records.values()}
+        self.images = find_images(manifest, pictured | set(run.images.examples))
         self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions, "prediction + CRF": sharpened}
         self.truth = Path(ground_truth) if ground_truth else None
         record = read_json(self.truth / "instances.json") if self.truth else {}
@@ -202,17 +200,17 @@ class Gallery:
 
     def pictures(self) -> page.Pictures:
         """All pictures of the page."""
-        strips = [self.strip(int(number)) for number in self.run.examples["image_id"]]
+        strips = [self.strip(number) for number in self.run.images.examples]
         colors = [self.colors["masks"][label] for label in range(1, self.count + 1)]
         shown = SHARPENED if self.folders["prediction + CRF"] else 0
-        sharpened = [self.sharpened_strip(int(number)) for number in self.run.examples["image_id"][:shown]]
+        sharpened = [self.sharpened_strip(number) for number in self.run.images.examples[:shown]]
         return page.Pictures(self.pairs(), self.clusters(), colors, strips, sharpened, self.legend())
 
     def photo(self, image_id: int) -> Image.Image:
-        return load_rgb(self.images[image_id]["file"])
+        return load_rgb(self.images[image_id].file)
 
     def key(self, image_id: int) -> str:
-        return str(self.images[image_id]["key"])
+        return self.images[image_id].key
 
     def pairs(self) -> list[tuple[Picture, Picture]]:
         """Photo and mask of images at even steps through all masks sorted by coverage."""
@@ -338,7 +336,7 @@ class Gallery:
         """Semantic map if there is one, else the objects' masks, and boxes of objects without a mask."""
         title, key, size = "ground truth", self.key(image_id), self.images[image_id]
         objects = [item for item in self.objects.get(image_id, []) if int(item["category_id"]) in self.classes]
-        labels = np.zeros((int(size["height"]), int(size["width"])), dtype=np.uint8)
+        labels = np.zeros((size.height, size.width), dtype=np.uint8)
         boxes = []
         if (path := truth / "semantic" / f"{key}.png").is_file():
             labels = read_label_png(path)
@@ -350,7 +348,7 @@ class Gallery:
                     boxes.append(item)
         if not labels.any() and not boxes:
             return missing(photo, title, "no ground truth")
-        scale = photo.shape[1] / int(size["width"])
+        scale = photo.shape[1] / size.width
         colors = [self.classes[int(item["category_id"])] for item in boxes]
         self.used.update(colors)
         canvas = self.paint(photo, labels, self.classes) if labels.any() else photo

@@ -14,24 +14,30 @@ from maskdistill.runtime.errors import MaskDistillError
 CHUNK = 50_000
 
 
-def usable_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> Iterator[pd.DataFrame]:
-    """Usable rows of a manifest in order, at most ``chunk`` at once, with the given columns.
+def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> Iterator[pd.DataFrame]:
+    """Rows of a manifest in order, quarantined ones too, at most ``chunk`` at once, with the given columns.
 
     Raises:
         MaskDistillError: if the file is missing or is not a manifest.
     """
-    wanted = [*columns, *(["status"] if "status" not in columns else [])]
-    types = {name: COLUMNS[name] for name in wanted}
+    types = {name: COLUMNS[name] for name in columns}
     try:
         with pd.read_csv(
-            path, usecols=wanted, dtype=types, na_filter=False, encoding="utf-8", chunksize=chunk
+            path, usecols=list(columns), dtype=types, na_filter=False, encoding="utf-8", chunksize=chunk
         ) as reader:  # fmt: skip
             for frame in reader:
-                yield frame.loc[frame["status"] == "ok", list(columns)]
+                yield frame[list(columns)]
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
     except (ValueError, KeyError) as error:
         raise MaskDistillError(f"{path}: not a manifest ({error}); delete it and run the manifest stage") from None
+
+
+def usable_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> Iterator[pd.DataFrame]:
+    """Rows with status ok, as :func:`all_rows`."""
+    wanted = [*columns, *(["status"] if "status" not in columns else [])]
+    for frame in all_rows(path, wanted, chunk):
+        yield frame.loc[frame["status"] == "ok", list(columns)]
 
 
 def usable_shards(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, pd.DataFrame]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.scores import ScoreRow
 from maskdistill.runtime.errors import MaskDistillError
@@ -44,7 +45,7 @@ class Run:
     """All that the page and the summary are made from.
 
     Attributes:
-        table, usable, examples: manifest rows; all, those with status ok, and those whose stages are pictured.
+        images: counts and samples of the manifest.
         rows: scores, averaged over seeds; empty without ground truth.
         clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
@@ -55,9 +56,7 @@ class Run:
 
     name: str
     config: Config
-    table: pd.DataFrame
-    usable: pd.DataFrame
-    examples: pd.DataFrame
+    images: Images
     rows: list[ScoreRow]
     baselines: dict[str, dict[str, float]]
     masks: Masks
@@ -73,10 +72,10 @@ class Run:
     weights: dict[str, str]
 
     @property
-    def images(self) -> dict[str, int]:
+    def image_counts(self) -> dict[str, int]:
         """Usable images for training and for evaluation, and the quarantined ones."""
-        train, scored = int(self.usable["train"].sum()), int(self.usable["eval"].sum())
-        return {"train": train, "eval": scored, "quarantined": len(self.table) - len(self.usable)}
+        found = self.images
+        return {"train": found.train, "eval": found.eval, "quarantined": found.total - found.usable}
 
     @property
     def main_rows(self) -> list[ScoreRow]:
@@ -98,7 +97,7 @@ class Run:
     @property
     def unmasked(self) -> int:
         """Usable images without a mask."""
-        return len(self.usable) - self.masks.images
+        return self.images.usable - self.masks.images
 
     def matching(self, stage: str) -> dict[int, int]:
         """Label value -> class id of a stage for the first seed; empty without ground truth."""

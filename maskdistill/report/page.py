@@ -112,7 +112,7 @@ def summary(run: Run) -> dict[str, Any]:
     seconds = {time.rule: time.seconds for time in run.times}
     return {
         "run": run.name,
-        "images": run.images,
+        "images": run.image_counts,
         "stages": {row.stage: entry(row) for row in run.main_rows},
         "rounds": [{"stage": row.stage} | entry(row) for row in run.chain_rows if row.earlier],
         "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
@@ -156,11 +156,11 @@ def chain_rows(chain: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def checks(run: Run) -> list[str]:
     """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands out."""
     notes = []
-    images, coverage, sizes = len(run.usable), run.masks.coverage, run.clusters["sizes"]
+    images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
     if run.config.backbone.weights == "random":
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
-    if count := run.images["quarantined"]:
-        notes.append(f"{count} of {len(run.table)} files could not be used; the reasons are listed under Data.")
+    if count := run.image_counts["quarantined"]:
+        notes.append(f"{count} of {run.images.total} files could not be used; the reasons are listed under Data.")
     if run.unmasked:
         notes.append(f"{run.unmasked} of {images} images have no mask.")
     if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:
@@ -178,11 +178,11 @@ def checks(run: Run) -> list[str]:
 
 def subtitle(run: Run) -> str:
     """One sentence below the title: images, K, tau, seeds."""
-    config, images = run.config, run.images
+    config, images = run.config, run.image_counts
     roles = f" ({images['train']} to train on, {images['eval']} for evaluation)" if run.main_rows else ""
     seeds = f"seed{'s' if len(config.seeds) > 1 else ''} {', '.join(map(str, config.seeds))}"
     clusters, tau = config.clusters.total, config.pseudo_labels.tau
-    return f"{len(run.usable)} images{roles}, {clusters} clusters, τ = {tau:g}, {seeds}."
+    return f"{run.images.usable} images{roles}, {clusters} clusters, τ = {tau:g}, {seeds}."
 
 
 def table_note(rows: Sequence[ScoreRow]) -> str:
@@ -253,9 +253,8 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
     ]
     baselines = [table_row(row, config) for row in run.baseline_rows]
     baselines += [baseline_row(name, scores) for name, scores in run.baselines.items()]
-    sizes = {"width": run.usable["width"].to_numpy(), "height": run.usable["height"].to_numpy()}
     scores = {"all": run.candidates.scores}
-    cluster_sizes, bad = run.clusters["sizes"], run.table[run.table["status"] != "ok"]
+    cluster_sizes = run.clusters["sizes"]
     return {
         "run": run.name,
         "version": maskdistill.__version__,
@@ -267,21 +266,22 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "checks": checks(run),
         "rows": [*(table_row(row, config) for row in chain), *baselines] if main else [],
         "found": [
-            (len(run.usable), "images"),
+            (run.images.usable, "images"),
             (len(run.masks.coverage), "masks"),
             (len(cluster_sizes), "clusters"),
-            (f"{run.candidates.images_above} of {len(run.usable)}", "images with a confident object"),
+            (f"{run.candidates.images_above} of {run.images.usable}", "images with a confident object"),
         ],
         "table_note": table_note(main),
         "seed_rows": seed_rows(chain) if any(len(row.runs) > 1 for row in main) else [],
         "sweep_rows": [table_row(row, config) for row in run.swept_rows],
         "data": {
             "facts": [
-                (len(run.usable), "usable images"),
-                *((count, IMAGES[name]) for name, count in run.images.items() if main or name == "quarantined"),
+                (run.images.usable, "usable images"),
+                *((count, IMAGES[name]) for name, count in run.image_counts.items() if main or name == "quarantined"),
             ],
-            "sizes": figures.histogram("sizes", sizes, "pixels"),
-            "quarantined": list(zip(bad["path"], bad["reason"], strict=True)),
+            "sizes": figures.histogram("sizes", run.images.sizes, "pixels"),
+            "quarantined": run.images.quarantined,
+            "reasons": run.images.reasons,
         },
         "pretrain": pretrain,
         "masks": {
@@ -299,7 +299,7 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "candidates": {
             "facts": [
                 (f"{len(run.candidates.scores):,}", "candidates"),
-                (f"{run.candidates.images_above} of {len(run.usable)}", f"images with one above τ = {tau:g}"),
+                (f"{run.candidates.images_above} of {run.images.usable}", f"images with one above τ = {tau:g}"),
                 *((f"{run.pseudo_labels[name]:,}", text) for name, text in PSEUDO_LABELS.items()),
             ],
             "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.leases import claim_gpus
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,9 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda[:N]``. ``auto`` takes a GPU if one was granted and exists.
-        gpus: number of GPUs granted by the scheduler; 0 means CPU under ``auto``.
+        gpus: number of GPUs granted by the scheduler; 0 means CPU under ``auto``. They are claimed first.
     """
+    claim_gpus(device, gpus)
     import torch
 
     if device == "auto":

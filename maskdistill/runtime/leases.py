@@ -1,0 +1,156 @@
+"""Each GPU belongs to one process at a time, whoever started it.
+
+A scheduler that counts GPUs (``snakemake --resources gpu=4``) does not say which ones a job may take. So an entry
+point takes a file lock on every physical GPU it uses, in a folder of the machine; the kernel releases the lock when
+the process ends, however it ends.
+"""
+
+import logging
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from maskdistill.runtime.errors import MaskDistillError
+
+FOLDER = "MASKDISTILL_LEASES"
+"""Environment variable: folder of the lock files, of this machine and shared by all that use its GPUs."""
+HELD = "MASKDISTILL_LEASED"
+"""Environment variable: GPUs that this process or its parent holds, as in CUDA_VISIBLE_DEVICES."""
+POLL = 0.05
+REMIND = 30.0
+
+log = logging.getLogger("maskdistill")
+_leases: list[FileLock] = []
+
+
+def visible_gpus() -> list[str]:
+    """UUIDs of the GPUs this process may see, without touching CUDA; empty where there is no NVIDIA driver.
+
+    Numbers in CUDA_VISIBLE_DEVICES count in the order of the PCI bus, as ``nvidia-smi`` does; UUIDs, also those of
+    MIG instances, are taken as they are.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None and not given.strip():
+        return []
+    try:
+        query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return select(done.stdout.split(), given)
+
+
+def select(uuids: Sequence[str], given: str | None) -> list[str]:
+    """Those of a machine's GPUs that a value of CUDA_VISIBLE_DEVICES names; all without one.
+
+    As CUDA does, the list ends at the first number that no GPU has, and a UUID may be shortened.
+    """
+    if given is None:
+        return list(uuids)
+    chosen: list[str] = []
+    for token in (part.strip() for part in given.split(",")):
+        if token.isdecimal() and int(token) < len(uuids):
+            chosen.append(uuids[int(token)])
+        elif token.startswith("GPU-"):
+            chosen += [uuid for uuid in uuids if uuid.startswith(token)][:1]
+        elif token.startswith("MIG-"):
+            chosen.append(token)
+        else:
+            break
+    return chosen
+
+
+def lease_folder() -> Path:
+    """Folder of the lock files, made for all users of the machine."""
+    folder = Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / "maskdistill-gpus")
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)
+    if folder.is_symlink() or not os.access(folder, os.W_OK):
+        raise MaskDistillError(f"{folder}: not a folder that this user may write lock files to; set {FOLDER}")
+    return folder
+
+
+def lease(uuids: Sequence[str], count: int, folder: Path, remind: float = REMIND) -> list[tuple[str, FileLock]]:
+    """Wait until ``count`` of the GPUs are free and take them.
+
+    Whoever wants GPUs queues at a gate and passes it with all it asked for, so that two jobs never wait for each
+    other's GPUs and a job that wants many is not overtaken by small ones for ever.
+
+    Args:
+        uuids: GPUs to choose from; the first free ones are taken.
+        count: at most as many as there are.
+        folder: of the lock files.
+        remind: seconds between two lines in the log while waiting.
+
+    Returns:
+        UUID and its lock, for each GPU; the lock is held until it is released or the process ends.
+
+    Raises:
+        MaskDistillError: more are wanted than there are.
+    """
+    if count > len(uuids):
+        raise MaskDistillError(f"{count} GPUs are asked for and {len(uuids)} are visible; lower --gpus")
+    gate = FileLock(folder / "gate.lock", mode=0o666)
+    began, reminded = time.monotonic(), time.monotonic()
+    taken: list[tuple[str, FileLock]] = []
+    try:
+        while len(taken) < count:
+            if gate.is_locked or _try(gate):
+                for uuid in uuids:
+                    lock = FileLock(folder / f"{uuid}.lock", mode=0o666)
+                    if len(taken) < count and uuid not in dict(taken) and _try(lock):
+                        taken.append((uuid, lock))
+            if len(taken) < count:
+                if time.monotonic() - reminded > remind:
+                    reminded = time.monotonic()
+                    log.info("waiting for %d of %d GPUs since %.0f s", count, len(uuids), reminded - began)
+                time.sleep(POLL)
+    except BaseException:
+        for _, lock in taken:
+            lock.release()
+        raise
+    finally:
+        gate.release()
+    return sorted(taken, key=lambda held: uuids.index(held[0]))
+
+
+def _try(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def claim_gpus(device: str, gpus: int) -> None:
+    """Take the GPUs granted to this process, once and until it ends, and let CUDA see no other.
+
+    Call it before CUDA is touched. Child processes share what their parent holds. Without a visible GPU, or on the
+    CPU, nothing happens.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda[:N]``; a number names one visible GPU, which then becomes ``cuda:N`` as
+            before.
+        gpus: number granted; under ``auto`` 0 means CPU, and no more are taken than are visible.
+    """
+    if device == "cpu" or (device == "auto" and gpus == 0) or HELD in os.environ:
+        return
+    visible = visible_gpus()
+    number = device.partition(":")[2]
+    if number and int(number) < len(visible):
+        wanted, count = [visible[int(number)]], 1
+    else:
+        wanted, count = visible, min(max(gpus, 1), len(visible))
+    if count == 0:
+        return
+    held = lease(wanted, count, lease_folder())
+    _leases.extend(lock for _, lock in held)
+    os.environ[HELD] = ",".join(uuid for uuid, _ in held)
+    if not number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[HELD]
