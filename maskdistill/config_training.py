@@ -15,6 +15,9 @@ class DetectorConfig(Section):
     freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
     iters: Positive = Field(24000, description="optimiser steps")
     batch_size: Positive = Field(16, description="images a step, over all GPUs")
+    reference_batch: Positive = Field(
+        16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
+    )
     lr: float = Field(0.02, gt=0)
     steps: list[int] = Field([20000, 22000], description="iterations at which the rate drops")
     gamma: float = Field(0.1, gt=0)
@@ -58,7 +61,8 @@ class SegmenterConfig(Section):
     head_channels: Positive = Field(256, description="channels of ASPP and head")
     freeze_at: int = Field(3, ge=0, le=5, description="frozen stages: 3 = stem, layer1 and layer2")
     epochs: Positive = 45
-    batch_size: Positive = 16
+    batch_size: Positive = Field(16, description="images a step, over all GPUs")
+    reference_batch: Positive = Field(16, description="images a step for which lr is given; scaled to batch_size")
     lr: float = Field(2e-3, gt=0)
     drop_after: int = Field(40, ge=0, description="epochs after which the rate is multiplied by gamma")
     gamma: float = Field(0.1, gt=0)

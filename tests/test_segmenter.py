@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
 def config(**changes: Any) -> SegmenterConfig:
     values: dict[str, Any] = {
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "head_channels": 32, "atrous_rates": (2, 4, 6),
-        "epochs": 2, "batch_size": 2, "lr": 0.02, "drop_after": 1, "size": 48, "workers": 0,
+        "epochs": 2, "batch_size": 2, "reference_batch": 2, "lr": 0.02, "drop_after": 1, "size": 48, "workers": 0,
     }  # fmt: skip
     return SegmenterConfig(**(values | changes))
 

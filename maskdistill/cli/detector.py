@@ -21,6 +21,7 @@ from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.training.checkpoint import describe_model, save_model, training_fingerprint, training_provenance
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
 from maskdistill.training.loop import LoopSettings, finish, write_metrics
+from maskdistill.training.scaling import detector_for_batch
 
 log = logging.getLogger("maskdistill")
 
@@ -49,7 +50,7 @@ def _train(args: argparse.Namespace) -> None:
     if world > 1 and rank == 0:
         start_on_device(args, "detector")
     device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
-    config = parse_section(DetectorConfig, args.params)
+    config = detector_for_batch(parse_section(DetectorConfig, args.params))
     index = read_index(args.annotations, args.index)
     num_clusters = index.num_clusters
     dataset = AnnotatedImages(IndexedExamples(index, args.manifest), config.flip, args.seed)

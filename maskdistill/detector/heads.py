@@ -6,28 +6,25 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import (
-    RoIHeads,
-    fastrcnn_loss,
-    maskrcnn_inference,
-    maskrcnn_loss,
-)
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
 from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.losses import REGIONS, balanced_sample, crop_masks, random_stream, region_losses
 
 STRIDE = 16
 MASK_CHANNELS = 256
+POSITIVE_FRACTION = 0.25
 TensorDict: TypeAlias = dict[str, Tensor]
 
 
 class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
     """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
 
-    Sampling, losses and post-processing are torchvision's; its smooth L1 has beta 1/9. In training the
-    masks of the positive regions are read off the features that their boxes were read off; at test
-    time the final boxes are pooled anew.
+    Matching and post-processing are torchvision's; samples and losses are those of
+    :mod:`maskdistill.detector.losses`. In training the masks of the positive regions are read off the
+    features that their boxes were read off; at test time the final boxes are pooled anew.
 
     Args:
         config: the detector's section.
@@ -44,12 +41,13 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=config.roi_batch,
-            positive_fraction=0.25,
+            positive_fraction=POSITIVE_FRACTION,
             bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
             score_thresh=config.score_thresh,
             nms_thresh=config.nms,
             detections_per_img=config.max_dets,
         )
+        self.sample_size = config.roi_batch
         self.mask_predictor = MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters)
         last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, self.mask_predictor.mask_fcn_logits)
         for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
@@ -80,7 +78,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             features: the trunk's map, float (B, C, H/16, W/16), as the only value.
             proposals: an image's boxes, float (n, 4) xyxy in pixels of the resized image.
             image_shapes: (height, width) of the resized images.
-            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K and ``masks`` uint8 (n, H, W) an image.
+            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K, ``masks`` uint8 (n, H, W) and ``seed`` an image.
 
         Returns:
             ``(detections, losses)``; a detection holds ``boxes``, ``labels``, ``scores`` and ``masks``
@@ -88,6 +86,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         """
         maps = next(iter(features.values()))
         if self.training:
+            assert targets is not None
             return [], self._losses(maps, proposals, targets)
         logits, deltas = self.box_predictor(self._region_features(maps, proposals).mean(dim=(2, 3)))
         found = self.postprocess_detections(logits, deltas, proposals, image_shapes)
@@ -100,17 +99,33 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             one["masks"] = probabilities
         return result, {}
 
-    def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict] | None) -> TensorDict:
+    def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
         boxes, matched, labels, deltas = self.select_training_samples(proposals, targets)
-        assert targets is not None
+        every_label = torch.cat(labels)
         regions = self._region_features(maps, boxes)
-        class_loss, box_loss = fastrcnn_loss(*self.box_predictor(regions.mean(dim=(2, 3))), labels, deltas)
-        positive = [of_image > 0 for of_image in labels]
-        mask_loss = maskrcnn_loss(
-            self._mask_logits(regions[torch.cat(positive)]),
-            [box[keep] for box, keep in zip(boxes, positive, strict=True)],
-            [target["masks"] for target in targets],
-            [target["labels"] - 1 for target in targets],
-            [index[keep] for index, keep in zip(matched, positive, strict=True)],
-        )
-        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}
+        logits, predicted = self.box_predictor(regions.mean(dim=(2, 3)))
+        masks = self._mask_logits(regions[every_label > 0])
+        positive = zip(targets, boxes, matched, (of_image > 0 for of_image in labels), strict=True)
+        wanted = [
+            crop_masks(target["masks"], box[keep], index[keep], masks.shape[-1])
+            for target, box, index, keep in positive
+        ]
+        return region_losses(logits, predicted, masks, every_label, torch.cat(deltas), torch.cat(wanted))
+
+    def select_training_samples(
+        self, proposals: list[Tensor], targets: list[TensorDict]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """The sampled regions of each image: boxes, index of the matched object, label, regression target.
+
+        The objects' own boxes are among the candidates; the sample is drawn from ``seed`` of the target.
+        """
+        objects = [target["boxes"] for target in targets]
+        candidates = self.add_gt_proposals(proposals, objects)
+        matched, labels = self.assign_targets_to_proposals(candidates, objects, [one["labels"] for one in targets])
+        for place, target in enumerate(targets):
+            generator = random_stream(target["seed"], REGIONS, labels[place].device)
+            chosen = balanced_sample(labels[place], self.sample_size, POSITIVE_FRACTION, generator)
+            candidates[place] = candidates[place][chosen]
+            matched[place], labels[place] = matched[place][chosen], labels[place][chosen]
+        wanted = [boxes[index] for boxes, index in zip(objects, matched, strict=True)]
+        return candidates, matched, labels, list(self.box_coder.encode(wanted, candidates))

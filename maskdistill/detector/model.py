@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -12,22 +13,77 @@ from maskdistill.backbones.resnet import ResNet, freeze_stages, mixed_precision
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.heads import STRIDE, Res5RoIHeads
+from maskdistill.detector.losses import (
+    ANCHORS,
+    SIZE,
+    balanced_sample,
+    proposal_losses,
+    random_stream,
+)
+
+CPU = torch.device("cpu")
+POSITIVE_FRACTION = 0.5
 
 
 class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Normalise, resize, batch: in training to one of ``min_size_train``, else to ``min_size_test``.
 
-    The choice comes from torch's global generator, which the training loop seeds before every step.
+    The choice is drawn from ``seed`` of the target.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
-        sizes = [*config.min_size_train, config.min_size_test]
-        super().__init__(sizes, config.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD), size_divisible=STRIDE)
+        mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
+        super().__init__(config.min_size_test, config.max_size, mean, std, size_divisible=STRIDE)
+        self.train_sizes, self.test_size = config.min_size_train, self.min_size
 
-    def torch_choice(self, k: list[int]) -> int:
-        """One of all sizes but the last, which is the test size."""
-        size: int = super().torch_choice(k[:-1])
-        return size
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """A normalised image (3, H, W) and its target at the size of training or of test."""
+        if self.training and target is not None:
+            drawn = torch.randint(len(self.train_sizes), (1,), generator=random_stream(target["seed"], SIZE, CPU))
+            self.min_size = (self.train_sizes[int(drawn)],)
+        else:
+            self.min_size = self.test_size
+        resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
+        return resized
+
+
+class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
+    """torchvision's RPN with the samples and losses of :mod:`maskdistill.detector.losses`."""
+
+    def __init__(self, config: DetectorConfig, in_channels: int) -> None:
+        anchors = AnchorGenerator((tuple(config.anchor_sizes),), (tuple(config.aspect_ratios),))
+        super().__init__(
+            anchors,
+            RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=config.rpn_batch,
+            positive_fraction=POSITIVE_FRACTION,
+            pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
+            post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
+            nms_thresh=0.7,
+        )
+        self.sample_size = config.rpn_batch
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """For each image the labels (n,) of its anchors, -1 outside the sample, and the matched boxes (n, 4)."""
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        sampled = []
+        for of_image, target in zip(labels, targets, strict=True):
+            generator = random_stream(target["seed"], ANCHORS, of_image.device)
+            chosen = balanced_sample(of_image, self.sample_size, POSITIVE_FRACTION, generator)
+            sampled.append(torch.full_like(of_image, -1).index_copy(0, chosen, of_image[chosen]))
+        return sampled, boxes
+
+    def compute_loss(
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`maskdistill.detector.losses.proposal_losses`."""
+        size = self.sample_size * len(labels)
+        flat = objectness.flatten()
+        return proposal_losses(flat, pred_bbox_deltas, torch.cat(labels), torch.cat(regression_targets), size)
 
 
 class Trunk(nn.Sequential):
@@ -58,18 +114,7 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
     """
     freeze_stages(resnet, config.freeze_at)
     trunk = Trunk(resnet)
-    anchors = AnchorGenerator((tuple(config.anchor_sizes),), (tuple(config.aspect_ratios),))
-    rpn = RegionProposalNetwork(
-        anchors,
-        RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0]),
-        fg_iou_thresh=0.7,
-        bg_iou_thresh=0.3,
-        batch_size_per_image=config.rpn_batch,
-        positive_fraction=0.5,
-        pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
-        post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
-        nms_thresh=0.7,
-    )
+    rpn = ProposalNetwork(config, trunk.out_channels)
     heads = Res5RoIHeads(config, resnet.layer4, resnet.channels[3], num_clusters)
     model: nn.Module = GeneralizedRCNN(trunk, rpn, heads, ResizeTransform(config))
     return model

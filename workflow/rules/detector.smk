@@ -32,7 +32,7 @@ rule detector:
             "cli/detector.py",
         ),
     message:
-        "detector: Mask R-CNN, {CONFIG.detector.iters} steps, seed {wildcards.seed}"
+        "detector: Mask R-CNN, seed {wildcards.seed}"
     shell:
         "maskdistill detector --manifest {input.manifest:q} --annotations {input.annotations:q}"
         " --index {input.index:q}"
