@@ -76,7 +76,7 @@ def train_and_die(step: int, place: str) -> Callable[..., Any]:
         if place == "update":
             optimizer.register_step_post_hook(lambda *_: die() if now == step else None)
         if place == "checkpoint":
-            torch.save = save_and_die
+            torch.save = save_and_die  # type: ignore[assignment]
         return loop.train(settings, modules, optimizer, batches, step_and_die, *rest)
 
     return killed

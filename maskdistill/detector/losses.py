@@ -90,7 +90,7 @@ def region_losses(
     true_class = labels[positive]
     counts = torch.tensor([len(labels), len(positive)], dtype=class_logits.dtype, device=class_logits.device)
     regions, positives = mean_over_processes(counts).clamp(min=1)
-    chosen = deltas.unflatten(1, (-1, 4))[positive, true_class]
+    chosen = deltas.view(len(deltas), -1, 4)[positive, true_class]
     masks = mask_logits[torch.arange(len(positive), device=labels.device), true_class - 1]
     mask_sum = F.binary_cross_entropy_with_logits(masks, mask_targets, reduction="sum")
     return {
