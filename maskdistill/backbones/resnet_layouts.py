@@ -134,7 +134,9 @@ def convert_resnet(state: Mapping[str, Tensor], source: str, target: str) -> dic
             raise MaskDistillError(f"unknown ResNet layout {name!r}; choose one of {', '.join(by_name)}")
     actual = find_layout(state)
     if by_name[source].probe not in state or actual.name != source:
-        seen = f"its keys are those of {actual.name!r}" if actual.probe in state else f"keys such as {sorted(state)[:3]}"
+        seen = (
+            f"its keys are those of {actual.name!r}" if actual.probe in state else f"keys such as {sorted(state)[:3]}"
+        )
         raise MaskDistillError(f"not a ResNet in the layout {source!r} (key {by_name[source].probe}): {seen}")
     found = own_names(state, actual)
     unknown = found.strangers + [key for key, name in found.names.items() if not _OWN_NAME.fullmatch(name)]

@@ -3,31 +3,46 @@
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import (
-    RoIHeads,
-    fastrcnn_loss,
-    maskrcnn_inference,
-    maskrcnn_loss,
-)
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
 from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.grids import mask_targets
+from maskdistill.detector.proposals import STRIDE
 
-STRIDE = 16
 MASK_CHANNELS = 256
 TensorDict: TypeAlias = dict[str, Tensor]
+
+
+class BoxPredictor(nn.Module):
+    """Linear layers for classes and, one for each class but the background, boxes.
+
+    Args:
+        in_channels: C.
+        num_clusters: K.
+    """
+
+    def __init__(self, in_channels: int, num_clusters: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_channels, num_clusters + 1)
+        self.bbox_pred = nn.Linear(in_channels, num_clusters * 4)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, C) -> logits (n, K + 1), background first, and deltas (n, 4 (K + 1)), zero for the background."""
+        return self.cls_score(features), F.pad(self.bbox_pred(features), (4, 0))
 
 
 class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
     """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
 
-    Sampling, losses and post-processing are torchvision's; its smooth L1 has beta 1/9. In training the
-    masks of the positive regions are read off the features that their boxes were read off; at test
-    time the final boxes are pooled anew.
+    Sampling and the choice of detections are torchvision's. Losses are cross-entropy of the class, L1 of the
+    box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5]. In
+    training the masks of the positive regions are read off the features that their boxes were read off;
+    at test time the final boxes are pooled anew.
 
     Args:
         config: the detector's section.
@@ -40,7 +55,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         super().__init__(
             box_roi_pool=RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
             box_head=nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
-            box_predictor=FastRCNNPredictor(in_channels, num_clusters + 1),
+            box_predictor=BoxPredictor(in_channels, num_clusters),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=config.roi_batch,
@@ -55,6 +70,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.mask_predictor.conv5_mask.bias)
 
     def _region_features(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
         regions = self.box_roi_pool(features, boxes)
@@ -101,16 +117,24 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         return result, {}
 
     def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict] | None) -> TensorDict:
-        boxes, matched, labels, deltas = self.select_training_samples(proposals, targets)
+        boxes, matched, labels, wanted = self.select_training_samples(proposals, targets)
         assert targets is not None
         regions = self._region_features(maps, boxes)
-        class_loss, box_loss = fastrcnn_loss(*self.box_predictor(regions.mean(dim=(2, 3))), labels, deltas)
-        positive = [of_image > 0 for of_image in labels]
-        mask_loss = maskrcnn_loss(
-            self._mask_logits(regions[torch.cat(positive)]),
-            [box[keep] for box, keep in zip(boxes, positive, strict=True)],
-            [target["masks"] for target in targets],
-            [target["labels"] - 1 for target in targets],
-            [index[keep] for index, keep in zip(matched, positive, strict=True)],
-        )
-        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}
+        logits, deltas = self.box_predictor(regions.mean(dim=(2, 3)))
+        classes = torch.cat(labels)
+        positive = classes.nonzero()[:, 0]
+        own_deltas = deltas.unflatten(1, (-1, 4))[positive, classes[positive]]
+        box_loss = (own_deltas - torch.cat(wanted)[positive]).abs().sum() / len(classes)
+        masks = self._mask_logits(regions[positive])
+        grids = [
+            mask_targets(target["masks"], box[label > 0], index[label > 0], masks.shape[-1])
+            for target, box, index, label in zip(targets, boxes, matched, labels, strict=True)
+        ]
+        own_masks = masks[torch.arange(len(masks), device=masks.device), classes[positive] - 1]
+        # The mean of nothing is no number: without a positive region the loss is 0.
+        mask_loss = F.binary_cross_entropy_with_logits(own_masks, torch.cat(grids), reduction="sum")
+        return {
+            "loss_classifier": F.cross_entropy(logits, classes),
+            "loss_box_reg": box_loss,
+            "loss_mask": mask_loss / max(own_masks.numel(), 1),
+        }
