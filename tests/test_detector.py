@@ -226,7 +226,11 @@ def test_training_sizes_are_drawn_and_the_test_size_is_fixed() -> None:
     image = torch.rand(3, HEIGHT, WIDTH)
 
     def size(seed: int) -> tuple[int, int]:
-        target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "seed": torch.tensor(seed)}
+        target = {
+            "boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]),
+            "masks": torch.ones(1, HEIGHT, WIDTH, dtype=torch.uint8),
+            "seed": torch.tensor(seed),
+        }
         found: tuple[int, int] = transform([image], [target])[0].image_sizes[0]
         return found
 

@@ -17,10 +17,10 @@ from test_segmenter import slow_loss
 from torch import Tensor
 
 from maskdistill.backbones.resnet import build_resnet
-from maskdistill.detector import heads
-from maskdistill.detector import model as detector_model
+from maskdistill.detector import heads, proposals
 from maskdistill.detector.data import AnnotatedImages
 from maskdistill.detector.losses import balanced_sample
+from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
@@ -78,14 +78,14 @@ def anchor_labels(anchors: list[Box], objects: list[Box]) -> tuple[list[int], li
 
 
 def grid_anchors(side: int, sizes: list[int], ratios: list[float]) -> list[Box]:
-    """Row by row, place by place: ratio by ratio and size by size, centred on multiples of 16, whole pixels."""
+    """Row by row, place by place: size by size and ratio by ratio, centred on multiples of 16."""
     found = []
     for y in range(0, side, 16):
         for x in range(0, side, 16):
-            for ratio in ratios:
-                for size in sizes:
-                    w, h = round(size / math.sqrt(ratio) / 2), round(size * math.sqrt(ratio) / 2)
-                    found.append([float(x - w), float(y - h), float(x + w), float(y + h)])
+            for size in sizes:
+                for ratio in ratios:
+                    w, h = size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2
+                    found.append([x - w, y - h, x + w, y + h])
     return found
 
 
@@ -139,15 +139,15 @@ def first_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[MetricRow
     settings = detector_config(iters=1, min_size_train=[SIDE], flip=0.0, roi_batch=16)
     raw: dict[str, Any] = {"chosen": [], "config": settings}
 
-    def recorded(labels: Tensor, size: int, fraction: float, generator: torch.Generator) -> Tensor:
+    def recorded(labels: Tensor, size: int, fraction: float, generator: torch.Generator | None) -> Tensor:
         chosen = balanced_sample(labels, size, fraction, generator)
         raw["chosen"].append(chosen.tolist())
         return chosen
 
-    monkeypatch.setattr(detector_model, "balanced_sample", recorded)
+    monkeypatch.setattr(proposals, "balanced_sample", recorded)
     monkeypatch.setattr(heads, "balanced_sample", recorded)
     torch.manual_seed(3)
-    model: Any = detector_model.build_detector(settings, NUM_CLUSTERS, build_resnet(settings.arch))
+    model: Any = build_detector(settings, NUM_CLUSTERS, build_resnet(settings.arch))
     modules = {
         "rpn_head": model.rpn.head, "rpn": model.rpn, "boxes": model.roi_heads.box_predictor,
         "masks": model.roi_heads.mask_predictor,

@@ -14,6 +14,7 @@ from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.detector.data import AnnotatedImages
+from maskdistill.detector.engines import portable_state, with_engine
 from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
@@ -70,11 +71,12 @@ def _train(args: argparse.Namespace) -> None:
     if device.type == "cpu":
         make_deterministic(args.seed)
     torch.manual_seed(args.seed)
-    model = build_detector(config, num_clusters, initial_resnet(config.arch, config.weights))
+    detector = build_detector(config, num_clusters, initial_resnet(config.arch, config.weights))
+    model = with_engine(detector, config, num_clusters)
     log.info("%d images, %d clusters, %d steps of %d", len(dataset), num_clusters, config.iters, config.batch_size)
     model, rows = train_detector(model, dataset, config, settings, device)
     if rank == 0:
         write_metrics(args.metrics, rows)
-        save_model(args.output, model.state_dict(), describe_model(config, num_clusters, provenance))
+        save_model(args.output, portable_state(model), describe_model(config, num_clusters, provenance))
         finish(settings)
         log.info("wrote %s", args.output)

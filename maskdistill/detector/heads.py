@@ -3,28 +3,47 @@
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
 from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
-from maskdistill.detector.losses import REGIONS, balanced_sample, crop_masks, random_stream, region_losses
+from maskdistill.detector.grids import mask_targets
+from maskdistill.detector.losses import REGIONS, balanced_sample, random_stream, region_losses
+from maskdistill.detector.proposals import STRIDE
 
-STRIDE = 16
 MASK_CHANNELS = 256
-POSITIVE_FRACTION = 0.25
 TensorDict: TypeAlias = dict[str, Tensor]
+
+
+class BoxPredictor(nn.Module):
+    """Linear layers for classes and, one for each class but the background, boxes.
+
+    Args:
+        in_channels: C.
+        num_clusters: K.
+    """
+
+    def __init__(self, in_channels: int, num_clusters: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_channels, num_clusters + 1)
+        self.bbox_pred = nn.Linear(in_channels, num_clusters * 4)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, C) -> logits (n, K + 1), background first, and deltas (n, 4 (K + 1)), zero for the background."""
+        return self.cls_score(features), F.pad(self.bbox_pred(features), (4, 0))
 
 
 class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
     """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
 
-    Matching and post-processing are torchvision's; samples and losses are those of
-    :mod:`maskdistill.detector.losses`. In training the masks of the positive regions are read off the
-    features that their boxes were read off; at test time the final boxes are pooled anew.
+    Matching and the choice of detections are torchvision's. Losses are cross-entropy of the class, L1 of the
+    box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5]. In
+    training the masks of the positive regions are read off the features that their boxes were read off;
+    at test time the final boxes are pooled anew.
 
     Args:
         config: the detector's section.
@@ -37,22 +56,22 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         super().__init__(
             box_roi_pool=RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
             box_head=nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
-            box_predictor=FastRCNNPredictor(in_channels, num_clusters + 1),
+            box_predictor=BoxPredictor(in_channels, num_clusters),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=config.roi_batch,
-            positive_fraction=POSITIVE_FRACTION,
+            positive_fraction=0.25,
             bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
             score_thresh=config.score_thresh,
             nms_thresh=config.nms,
             detections_per_img=config.max_dets,
         )
-        self.sample_size = config.roi_batch
         self.mask_predictor = MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters)
         last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, self.mask_predictor.mask_fcn_logits)
         for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.mask_predictor.conv5_mask.bias)
 
     def _region_features(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
         regions = self.box_roi_pool(features, boxes)
@@ -100,17 +119,16 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         return result, {}
 
     def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
-        boxes, matched, labels, deltas = self.select_training_samples(proposals, targets)
-        every_label = torch.cat(labels)
+        boxes, matched, labels, wanted = self.select_training_samples(proposals, targets)
         regions = self._region_features(maps, boxes)
-        logits, predicted = self.box_predictor(regions.mean(dim=(2, 3)))
-        masks = self._mask_logits(regions[every_label > 0])
-        positive = zip(targets, boxes, matched, (of_image > 0 for of_image in labels), strict=True)
-        wanted = [
-            crop_masks(target["masks"], box[keep], index[keep], masks.shape[-1])
-            for target, box, index, keep in positive
+        logits, deltas = self.box_predictor(regions.mean(dim=(2, 3)))
+        classes = torch.cat(labels)
+        masks = self._mask_logits(regions[classes > 0])
+        grids = [
+            mask_targets(target["masks"], box[label > 0], index[label > 0], masks.shape[-1])
+            for target, box, index, label in zip(targets, boxes, matched, labels, strict=True)
         ]
-        return region_losses(logits, predicted, masks, every_label, torch.cat(deltas), torch.cat(wanted))
+        return region_losses(logits, deltas, masks, classes, torch.cat(wanted), torch.cat(grids))
 
     def select_training_samples(
         self, proposals: list[Tensor], targets: list[TensorDict]
@@ -122,9 +140,10 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         objects = [target["boxes"] for target in targets]
         candidates = self.add_gt_proposals(proposals, objects)
         matched, labels = self.assign_targets_to_proposals(candidates, objects, [one["labels"] for one in targets])
+        size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         for place, target in enumerate(targets):
-            generator = random_stream(target["seed"], REGIONS, labels[place].device)
-            chosen = balanced_sample(labels[place], self.sample_size, POSITIVE_FRACTION, generator)
+            generator = random_stream(target, REGIONS, labels[place].device)
+            chosen = balanced_sample(labels[place], size, share, generator)
             candidates[place] = candidates[place][chosen]
             matched[place], labels[place] = matched[place][chosen], labels[place][chosen]
         wanted = [boxes[index] for boxes, index in zip(objects, matched, strict=True)]

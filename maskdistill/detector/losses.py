@@ -1,13 +1,14 @@
-"""What the detector learns from: samples of anchors and regions, and their losses [P §3.3 Eq. 3].
+"""The samples of anchors and regions that the detector learns from, and the losses of the regions [P §3.3 Eq. 3].
 
-The formulas are detectron2's, on which the paper builds: plain L1 for boxes, binary mask targets. Sums are divided by
-counts over all processes, and every sample is drawn from its image's seed, so the number of processes changes nothing.
+A sample is drawn from its image's seed and sums are divided by counts over all processes, so that neither the number of
+processes nor the images beside it change what an image teaches.
 """
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from maskdistill.training.distributed import mean_over_processes
 
@@ -15,25 +16,27 @@ from maskdistill.training.distributed import mean_over_processes
 SIZE, ANCHORS, REGIONS = range(3)
 
 
-def random_stream(seed: Tensor, purpose: int, device: torch.device) -> torch.Generator:
+def random_stream(target: Mapping[str, Tensor], purpose: int, device: torch.device) -> torch.Generator | None:
     """The random numbers that one visit of an image uses for one purpose.
 
     Args:
-        seed: int64 scalar, the target's ``seed``.
+        target: of the image; ``seed`` is an int64 scalar. Without it torch's global generator is used (None).
         purpose: :data:`SIZE`, :data:`ANCHORS` or :data:`REGIONS`.
         device: where the numbers are drawn.
     """
-    return torch.Generator(device).manual_seed(int(seed) * 3 + purpose)
+    if "seed" not in target:
+        return None
+    return torch.Generator(device).manual_seed(int(target["seed"]) * 3 + purpose)
 
 
-def balanced_sample(labels: Tensor, size: int, positive_fraction: float, generator: torch.Generator) -> Tensor:
+def balanced_sample(labels: Tensor, size: int, positive_fraction: float, generator: torch.Generator | None) -> Tensor:
     """Indices of a random sample: positives up to their share, filled up with negatives.
 
     Args:
         labels: (n,), above 0 positive, 0 negative, below 0 never taken.
         size: of the sample; it is smaller when there are too few negatives.
         positive_fraction: largest share of positives.
-        generator: on the device of ``labels``.
+        generator: on the device of ``labels``; None is torch's global one.
 
     Returns:
         int64 (<= size,), positives first.
@@ -45,24 +48,6 @@ def balanced_sample(labels: Tensor, size: int, positive_fraction: float, generat
         among[torch.randperm(len(among), generator=generator, device=labels.device)[:count]] for among, count in numbers
     ]
     return torch.cat(drawn)
-
-
-def proposal_losses(
-    objectness: Tensor, deltas: Tensor, labels: Tensor, regression_targets: Tensor, sample_size: int
-) -> tuple[Tensor, Tensor]:
-    """Losses of the RPN: binary cross-entropy over the sample, L1 over its positives; both summed and divided by
-    ``sample_size``.
-
-    Args:
-        objectness: logits (n,) of all anchors of the batch.
-        deltas: (n, 4), predicted; ``regression_targets`` (n, 4) are what they should be.
-        labels: (n,), 1 positive, 0 negative, -1 not in the sample.
-        sample_size: nominal number of anchors in the sample, 256 an image.
-    """
-    positive, valid = labels > 0, labels >= 0
-    classes = F.binary_cross_entropy_with_logits(objectness[valid], labels[valid].to(objectness), reduction="sum")
-    boxes = F.l1_loss(deltas[positive], regression_targets[positive], reduction="sum")
-    return classes / sample_size, boxes / sample_size
 
 
 def region_losses(
@@ -98,20 +83,3 @@ def region_losses(
         "loss_box_reg": F.l1_loss(chosen, regression_targets[positive], reduction="sum") / regions,
         "loss_mask": mask_sum / (positives * mask_logits.shape[-2] * mask_logits.shape[-1]),
     }
-
-
-def crop_masks(masks: Tensor, boxes: Tensor, matched: Tensor, side: int) -> Tensor:
-    """The part of each region's mask that lies in its box, as detectron2's ``BitMasks.crop_and_resize``.
-
-    Args:
-        masks: uint8 (g, H, W) of one image.
-        boxes: (p, 4) xyxy in pixels of the masks.
-        matched: int64 (p,), which mask.
-        side: M.
-
-    Returns:
-        float (p, M, M): 1 where the bilinear mean (RoIAlign, aligned) is at least 0.5.
-    """
-    regions = torch.cat([matched[:, None].to(boxes), boxes], dim=1)
-    cropped: Tensor = roi_align(masks[:, None].to(boxes), regions, (side, side), 1.0, 0, True)[:, 0]
-    return (cropped >= 0.5).to(boxes)

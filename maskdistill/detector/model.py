@@ -4,86 +4,55 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.ops import clip_boxes_to_image
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages, mixed_precision
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
 from maskdistill.config import DetectorConfig
-from maskdistill.detector.heads import STRIDE, Res5RoIHeads
-from maskdistill.detector.losses import (
-    ANCHORS,
-    SIZE,
-    balanced_sample,
-    proposal_losses,
-    random_stream,
-)
-
-CPU = torch.device("cpu")
-POSITIVE_FRACTION = 0.5
+from maskdistill.detector.grids import paste_masks, resize_image, resize_masks, resized_shape
+from maskdistill.detector.heads import Res5RoIHeads, TensorDict
+from maskdistill.detector.losses import SIZE, random_stream
+from maskdistill.detector.proposals import Anchors, ProposalNetwork
 
 
 class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Normalise, resize, batch: in training to one of ``min_size_train``, else to ``min_size_test``.
 
-    The choice is drawn from ``seed`` of the target.
+    The choice is drawn from ``seed`` of the target, without one from torch's global generator. Sizes and
+    interpolation are Pillow's and detectron2's; images of a batch are padded to the largest, no further.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
-        mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
-        super().__init__(config.min_size_test, config.max_size, mean, std, size_divisible=STRIDE)
-        self.train_sizes, self.test_size = config.min_size_train, self.min_size
+        sizes = [*config.min_size_train, config.min_size_test]
+        super().__init__(sizes, config.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD), size_divisible=1)
 
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """A normalised image (3, H, W) and its target at the size of training or of test."""
-        if self.training and target is not None:
-            drawn = torch.randint(len(self.train_sizes), (1,), generator=random_stream(target["seed"], SIZE, CPU))
-            self.min_size = (self.train_sizes[int(drawn)],)
-        else:
-            self.min_size = self.test_size
-        resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
-        return resized
+    def resize(self, image: Tensor, target: TensorDict | None = None) -> tuple[Tensor, TensorDict | None]:
+        """Resize an image, float (3, H, W), with its ``boxes`` and ``masks``."""
+        before = (image.shape[-2], image.shape[-1])
+        side = self.min_size[-1]
+        if self.training:
+            generator = random_stream(target or {}, SIZE, torch.device("cpu"))
+            side = self.min_size[int(torch.randint(len(self.min_size) - 1, (1,), generator=generator))]
+        shape = resized_shape(before[0], before[1], side, self.max_size)
+        if target is not None:
+            boxes, masks = resize_boxes(target["boxes"], before, shape), resize_masks(target["masks"], shape)
+            target = {**target, "boxes": boxes, "masks": masks}
+        return resize_image(image, shape), target
 
-
-class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
-    """torchvision's RPN with the samples and losses of :mod:`maskdistill.detector.losses`."""
-
-    def __init__(self, config: DetectorConfig, in_channels: int) -> None:
-        anchors = AnchorGenerator((tuple(config.anchor_sizes),), (tuple(config.aspect_ratios),))
-        super().__init__(
-            anchors,
-            RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=config.rpn_batch,
-            positive_fraction=POSITIVE_FRACTION,
-            pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
-            post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
-            nms_thresh=0.7,
-        )
-        self.sample_size = config.rpn_batch
-
-    def assign_targets_to_anchors(
-        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the labels (n,) of its anchors, -1 outside the sample, and the matched boxes (n, 4)."""
-        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
-        sampled = []
-        for of_image, target in zip(labels, targets, strict=True):
-            generator = random_stream(target["seed"], ANCHORS, of_image.device)
-            chosen = balanced_sample(of_image, self.sample_size, POSITIVE_FRACTION, generator)
-            sampled.append(torch.full_like(of_image, -1).index_copy(0, chosen, of_image[chosen]))
-        return sampled, boxes
-
-    def compute_loss(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """See :func:`maskdistill.detector.losses.proposal_losses`."""
-        size = self.sample_size * len(labels)
-        flat = objectness.flatten()
-        return proposal_losses(flat, pred_bbox_deltas, torch.cat(labels), torch.cat(regression_targets), size)
+    def postprocess(
+        self, result: list[TensorDict], image_shapes: list[tuple[int, int]], original_image_sizes: list[tuple[int, int]]
+    ) -> list[TensorDict]:
+        """Boxes in pixels of the original images, and ``masks`` as bool (n, H, W)."""
+        if self.training:
+            return result
+        placed = []
+        for found, resized, original in zip(result, image_shapes, original_image_sizes, strict=True):
+            boxes = clip_boxes_to_image(resize_boxes(found["boxes"], resized, original), original)
+            placed.append({**found, "boxes": boxes, "masks": paste_masks(found["masks"][:, 0], boxes, original)})
+        return placed
 
 
 class Trunk(nn.Sequential):
@@ -105,7 +74,7 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
     """Mask R-CNN R50-C4 in the arrangement of [P §A.1]; detectron2's defaults where the paper is silent.
 
     Called in train mode with ``(images, targets)`` it returns a dict of losses; in eval mode, with
-    images, a list of detections whose masks are pasted at the size of the images as given.
+    images, a list of detections, whose boxes and masks are in pixels of the images as given.
 
     Args:
         config: the detector's section.
@@ -114,7 +83,18 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
     """
     freeze_stages(resnet, config.freeze_at)
     trunk = Trunk(resnet)
-    rpn = ProposalNetwork(config, trunk.out_channels)
+    anchors = Anchors(config.anchor_sizes, config.aspect_ratios)
+    rpn = ProposalNetwork(
+        anchors,
+        RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=config.rpn_batch,
+        positive_fraction=0.5,
+        pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
+        post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
+        nms_thresh=0.7,
+    )
     heads = Res5RoIHeads(config, resnet.layer4, resnet.channels[3], num_clusters)
     model: nn.Module = GeneralizedRCNN(trunk, rpn, heads, ResizeTransform(config))
     return model
