@@ -312,7 +312,7 @@ def test_a_batch_of_one_is_refused(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns_and_predicts_unseen_pictures_at_their_size(run_folder: Path, tmp_path: Path) -> None:
-    settings = config(epochs=20, batch_size=3, drop_after=16)
+    settings = config(epochs=40, batch_size=3, drop_after=32)
     model, rows = fit(run_folder, tmp_path, settings)
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     images = [np.asarray(Image.open(run_folder / f"{index}.png")) for index in (6, 7)]
