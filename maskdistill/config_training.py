@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from maskdistill.config_data import Fraction, Positive, Section
 
@@ -10,11 +10,19 @@ from maskdistill.config_data import Fraction, Positive, Section
 class DetectorConfig(Section):
     """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
 
+    engine: Literal["torchvision", "detectron2"] = Field(
+        "torchvision", description="library that runs the network; detectron2 needs an installation of its own"
+    )
     arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
-    weights: str = Field(description="path of a ResNet checkpoint (MoCo v1-v3, DINO, torchvision names), or 'random'")
+    weights: str = Field(
+        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names), or 'random'"
+    )
     freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
     iters: Positive = Field(24000, description="optimiser steps")
     batch_size: Positive = Field(16, description="images a step, over all GPUs")
+    reference_batch: Positive = Field(
+        16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
+    )
     lr: float = Field(0.02, gt=0)
     steps: list[int] = Field([20000, 22000], description="iterations at which the rate drops")
     gamma: float = Field(0.1, gt=0)
@@ -40,6 +48,12 @@ class DetectorConfig(Section):
     log_every: Positive = 20
     workers: int = Field(2, ge=0, description="data loading processes")
 
+    @model_validator(mode="after")
+    def _engine_has_arch(self) -> "DetectorConfig":
+        if self.engine == "detectron2" and self.arch != "resnet50":
+            raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
+        return self
+
 
 class PseudoLabelsConfig(Section):
     """Confident candidates become one semantic map an image [P §3.3, §4.1]."""
@@ -53,12 +67,15 @@ class SegmenterConfig(Section):
     """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
 
     arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
-    weights: str = Field(description="path of a ResNet checkpoint (MoCo v1-v3, DINO, torchvision names), or 'random'")
+    weights: str = Field(
+        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names), or 'random'"
+    )
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
     head_channels: Positive = Field(256, description="channels of ASPP and head")
     freeze_at: int = Field(3, ge=0, le=5, description="frozen stages: 3 = stem, layer1 and layer2")
     epochs: Positive = 45
-    batch_size: Positive = 16
+    batch_size: Positive = Field(16, description="images a step, over all GPUs")
+    reference_batch: Positive = Field(16, description="images a step for which lr is given; scaled to batch_size")
     lr: float = Field(2e-3, gt=0)
     drop_after: int = Field(40, ge=0, description="epochs after which the rate is multiplied by gamma")
     gamma: float = Field(0.1, gt=0)

@@ -224,9 +224,19 @@ def test_batches_do_not_depend_on_workers(examples: list[Example]) -> None:
 def test_training_sizes_are_drawn_and_the_test_size_is_fixed() -> None:
     transform: Any = fresh(config(min_size_train=[32, 48], min_size_test=64)).transform
     image = torch.rand(3, HEIGHT, WIDTH)
-    torch.manual_seed(0)
-    drawn = {transform([image])[0].image_sizes[0] for _ in range(20)}
-    assert drawn == {(32, 40), (48, 60)}
+
+    def size(seed: int) -> tuple[int, int]:
+        target = {
+            "boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]),
+            "masks": torch.ones(1, HEIGHT, WIDTH, dtype=torch.uint8),
+            "seed": torch.tensor(seed),
+        }
+        found: tuple[int, int] = transform([image], [target])[0].image_sizes[0]
+        return found
+
+    drawn = [size(seed) for seed in range(20)]
+    assert set(drawn) == {(32, 40), (48, 60)}
+    assert drawn == [size(seed) for seed in range(20)]
     assert transform.eval()([image])[0].image_sizes == [(64, 80)]
 
 
@@ -339,7 +349,7 @@ def call_detector(folder: Path, output: Path, *more: str) -> int:
     inputs += ["--index", str(folder / "annotations.h5")]
     outputs = ["--output", str(output / "model.safetensors"), "--metrics", str(output / "metrics.csv")]
     common = ["--state", str(output / "state"), "--seed", "3", "--device", "cpu", "--threads", "1"]
-    params = config(iters=2, batch_size=2, score_thresh=0.0, checkpoint_every=1).model_dump_json()
+    params = config(iters=2, batch_size=2, reference_batch=2, score_thresh=0.0, checkpoint_every=1).model_dump_json()
     return cli.main(["detector", *inputs, *outputs, *common, "--params", params, *more])
 
 

@@ -45,7 +45,7 @@ def one_thread() -> Iterator[None]:
 def config(**changes: Any) -> SegmenterConfig:
     values: dict[str, Any] = {
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "head_channels": 32, "atrous_rates": (2, 4, 6),
-        "epochs": 2, "batch_size": 2, "lr": 0.02, "drop_after": 1, "size": 48, "workers": 0,
+        "epochs": 2, "batch_size": 2, "reference_batch": 2, "lr": 0.02, "drop_after": 1, "size": 48, "workers": 0,
     }  # fmt: skip
     return SegmenterConfig(**(values | changes))
 
@@ -315,7 +315,7 @@ def test_a_batch_of_one_is_refused(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns_and_predicts_unseen_pictures_at_their_size(run_folder: Path, tmp_path: Path) -> None:
-    settings = config(epochs=20, batch_size=3, drop_after=16)
+    settings = config(epochs=40, batch_size=3, drop_after=32)
     model, rows = fit(run_folder, tmp_path, settings)
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     images = [np.asarray(Image.open(run_folder / f"{index}.png")) for index in (6, 7)]

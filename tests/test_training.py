@@ -1,5 +1,6 @@
 """The shared training loop: data order, resumption, refusals, several processes, model files."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,21 +75,30 @@ class Interrupted(Exception):
 
 
 def run_toy(
-    state: Path, stop_at: int | None = None, nan_at: int | None = None, steps: int = 13, fingerprint: str = "f"
+    state: Path,
+    stop_at: int | None = None,
+    nan_at: int | None = None,
+    spoil_at: int | None = None,
+    full_at: int | None = None,
+    steps: int = 13,
 ) -> tuple[Toy, list[MetricRow]]:
     torch.manual_seed(0)
     model = Toy()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-    settings = LoopSettings(steps, state, fingerprint, seed=3, checkpoint_every=4, log_every=3, name="toy")
+    settings = LoopSettings(steps, state, "f", seed=3, checkpoint_every=4, log_every=3, name="toy")
 
     def batches(start: int) -> Iterator[Tensor]:
         for step in range(start, steps):
             if step == stop_at:
                 raise Interrupted
+            if step == full_at:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             yield torch.from_numpy(np.random.default_rng(step).normal(size=(8, 4)).astype(np.float32))
 
     def step_fn(step: int, batch: Tensor) -> dict[str, Tensor]:
         loss = model(batch).square().mean()
+        if step == spoil_at:
+            loss.register_hook(lambda gradient: gradient * torch.inf)
         return {"loss": loss * torch.nan if step == nan_at else loss, "other": loss.detach() * 2}
 
     rows = train(settings, {"toy": model}, optimizer, batches, step_fn, lambda step: 0.1 / (1 + step))
@@ -123,18 +133,77 @@ def test_nan_names_the_remedy_and_keeps_the_last_good_state(tmp_path: Path) -> N
     assert all(bool(torch.isfinite(value).all()) for value in saved[1]["modules"]["toy"].values())
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_not_resumed(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """A finite loss may still have a gradient that is not, here in the update that the checkpoint of step 8 follows."""
+    with pytest.raises(MaskDistillError, match=r"toy: norm\.weight became NaN or infinite by step 8.*Lower the learn"):
+        run_toy(tmp_path, spoil_at=7)
+    saved = load_state(tmp_path / "state.pt", "f")
+    assert saved is not None and saved[0] == 4
+    with pytest.raises(MaskDistillError, match=r"by step 13"):
+        run_toy(tmp_path / "last", spoil_at=12)
+
+
+def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "state.pt"
     assert load_state(path, "f") is None
+    assert not caplog.records
     save_state(path, "f", 4, {"value": torch.ones(2)})
-    assert load_state(path, "g") is None
     loaded = load_state(path, "f")
-    assert loaded is not None
-    assert loaded[0] == 4
-    path.write_bytes(path.read_bytes()[:-100])
+    assert loaded is not None and loaded[0] == 4 and torch.equal(loaded[1]["value"], torch.ones(2))
+    with caplog.at_level("INFO"):
+        assert load_state(path, "g") is None
+    assert "state.pt belongs to other settings or data; training starts anew" in caplog.text
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 600, -500, -1])
+def test_a_state_that_is_cut_off_is_reported_and_not_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, "f", 4, {"value": torch.ones(200)})
+    path.write_bytes(path.read_bytes()[:length])
     assert load_state(path, "f") is None
-    path.write_bytes(b"")
-    assert load_state(path, "f") is None
+    assert "state.pt is damaged" in caplog.text and "training starts anew" in caplog.text
+    assert len(caplog.messages) == 1 and "\n" not in caplog.messages[0]
+
+
+@pytest.mark.parametrize("content", [{"fingerprint": "f"}, {"step": 4, "state": {}}, [1, 2], [], 7, "text", None])
+def test_a_file_that_is_no_state_is_reported_and_not_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any
+) -> None:
+    torch.save(content, tmp_path / "state.pt")
+    assert load_state(tmp_path / "state.pt", "f") is None
+    assert "state.pt is damaged" in caplog.text
+
+
+def test_a_training_with_a_damaged_state_starts_anew(tmp_path: Path) -> None:
+    whole, whole_rows = run_toy(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_toy(tmp_path / "cut", stop_at=10)
+    state = tmp_path / "cut/state.pt"
+    state.write_bytes(state.read_bytes()[:-300])
+    again, rows = run_toy(tmp_path / "cut")
+    assert rows == whole_rows
+    assert torch.equal(again.linear.weight, whole.linear.weight)
+
+
+def test_a_full_disk_keeps_the_state_before(tmp_path: Path) -> None:
+    """Files may not grow beyond 1 kB from step 6 on: the kernel refuses the write of step 8, as a full disk does."""
+    whole, whole_rows = run_toy(tmp_path / "whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(
+            MaskDistillError, match=r"state\.pt: the state after step 8 could not be written .*Free some"
+        ):
+            run_toy(tmp_path / "full", full_at=6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    saved = load_state(tmp_path / "full/state.pt", "f")
+    assert saved is not None and saved[0] == 4
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["state.pt"]
+    resumed, rows = run_toy(tmp_path / "full")
+    assert rows == whole_rows
+    assert torch.equal(resumed.linear.weight, whole.linear.weight)
 
 
 def test_finish_removes_the_state(tmp_path: Path) -> None:

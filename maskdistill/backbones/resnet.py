@@ -13,24 +13,11 @@ import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor, nn
 
+from maskdistill.backbones.resnet_layouts import find_layout, own_names
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.runtime.errors import MaskDistillError
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
-# Where a checkpoint keeps the backbone: (layout, prefix of its keys); the first one present is taken.
-LAYOUTS = (
-    ("MoCo v1/v2", "module.encoder_q."),
-    ("MoCo v3", "module.base_encoder."),
-    ("DINO, wrapped", "module.backbone."),
-    ("DINO", "backbone."),
-    ("torchvision, wrapped", "module."),
-    ("torchvision", ""),
-)
-# Parts of a checkpoint that are no backbone: projection heads and classifiers, momentum encoders, queues.
-IGNORED = (
-    "module.encoder_k.", "module.queue", "module.queue_ptr", "module.momentum_encoder.", "module.predictor.",
-    "module.head.", "head.", "module.fc.", "fc.",
-)  # fmt: skip
 
 
 class ResNet(nn.Module):
@@ -143,9 +130,10 @@ def initial_resnet(arch: str, weights: str, output_stride: int = 32) -> ResNet:
 def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Fill a model of :func:`build_resnet` from a checkpoint, in place and strictly.
 
-    Understood are MoCo v1/v2, MoCo v3, DINO (backbone alone, or a training state's teacher) and plain
-    torchvision or timm names, as ``.safetensors`` or pickled with tensors only. Half-precision weights
-    are widened. What is no backbone (:data:`IGNORED`) is left out; ``num_batches_tracked`` may be absent.
+    Understood are MoCo v1/v2, MoCo v3, DINO (backbone alone, or a training state's teacher), detectron2 and
+    plain torchvision or timm names (:mod:`maskdistill.backbones.resnet_layouts`), as ``.safetensors`` or
+    pickled with tensors only. Half-precision weights are widened. What is no backbone is left out;
+    ``num_batches_tracked`` may be absent.
 
     Returns:
         ``layout``, ``loaded`` (number of tensors) and ``ignored`` (keys).
@@ -155,17 +143,11 @@ def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             not finite.
     """
     found = read_state_dict(path)
-    layout, prefix = next(item for item in LAYOUTS if item[1] + "conv1.weight" in found or not item[1])
+    layout = find_layout(found)
+    names, ignored, strangers = own_names(found, layout)
     wanted = model.state_dict()
-    tensors, ignored, unexpected = {}, [], []
-    for key, tensor in found.items():
-        name = key.removeprefix(prefix)
-        if key.startswith(prefix) and name in wanted:
-            tensors[name] = tensor
-        elif key.startswith(IGNORED) or (key.startswith(prefix) and name.startswith("fc.")):
-            ignored.append(key)
-        else:
-            unexpected.append(key)
+    tensors = {name: found[key] for key, name in names.items() if name in wanted}
+    unexpected = strangers + [key for key, name in names.items() if name not in wanted]
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     shapes = [
         f"{name} {tuple(tensor.shape)} for {tuple(wanted[name].shape)}"
@@ -177,9 +159,9 @@ def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     lines = [f"  {what}: {_shortened(keys)}" for what, keys in complaints.items() if keys]
     if lines:
         remedy = "; give a checkpoint of this architecture"
-        raise MaskDistillError("\n".join([f"{path}: does not fit the ResNet, read as {layout}{remedy}", *lines]))
+        raise MaskDistillError("\n".join([f"{path}: does not fit the ResNet, read as {layout.name}{remedy}", *lines]))
     model.load_state_dict({**wanted, **tensors})
-    return {"layout": layout, "loaded": len(tensors), "ignored": ignored}
+    return {"layout": layout.name, "loaded": len(tensors), "ignored": ignored}
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:

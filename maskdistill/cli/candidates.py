@@ -1,6 +1,6 @@
 """Run the trained detector over every usable image of a shard.
 
---params may hold the detector's whole section or only what inference uses: score_thresh, nms, max_dets,
+--params may hold the detector's whole section or only what inference uses: engine, score_thresh, nms, max_dets,
 min_size_test, max_size, rpn_pre_nms, rpn_post_nms. What is not given is as stored with the model.
 """
 
@@ -15,6 +15,7 @@ from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.detector.engines import with_engine
 from maskdistill.detector.inference import TEST_KEYS, detect, inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.runtime.files import write_json
@@ -40,8 +41,9 @@ def run(args: argparse.Namespace) -> None:
     metadata = model_metadata(args.model, "detector")
     trained = parse_section(DetectorConfig, metadata["params"])
     config = inference_config(trained, args.params)
-    untrained = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
-    model = load_model(args.model, untrained).to(device)
+    num_clusters = int(metadata["num_clusters"])
+    detector = load_model(args.model, build_detector(config, num_clusters, build_resnet(config.arch)))
+    model = with_engine(detector, config, num_clusters).eval().to(device)
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     candidates: list[dict[str, Any]] = []
     empty = 0

@@ -14,6 +14,7 @@ from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.detector.data import AnnotatedImages
+from maskdistill.detector.engines import portable_state, with_engine
 from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
@@ -21,6 +22,7 @@ from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.training.checkpoint import describe_model, save_model, training_fingerprint, training_provenance
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
 from maskdistill.training.loop import LoopSettings, finish, write_metrics
+from maskdistill.training.scaling import detector_for_batch
 
 log = logging.getLogger("maskdistill")
 
@@ -49,7 +51,7 @@ def _train(args: argparse.Namespace) -> None:
     if world > 1 and rank == 0:
         start_on_device(args, "detector")
     device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
-    config = parse_section(DetectorConfig, args.params)
+    config = detector_for_batch(parse_section(DetectorConfig, args.params))
     index = read_index(args.annotations, args.index)
     num_clusters = index.num_clusters
     dataset = AnnotatedImages(IndexedExamples(index, args.manifest), config.flip, args.seed)
@@ -69,11 +71,12 @@ def _train(args: argparse.Namespace) -> None:
     if device.type == "cpu":
         make_deterministic(args.seed)
     torch.manual_seed(args.seed)
-    model = build_detector(config, num_clusters, initial_resnet(config.arch, config.weights))
+    detector = build_detector(config, num_clusters, initial_resnet(config.arch, config.weights))
+    model = with_engine(detector, config, num_clusters)
     log.info("%d images, %d clusters, %d steps of %d", len(dataset), num_clusters, config.iters, config.batch_size)
     model, rows = train_detector(model, dataset, config, settings, device)
     if rank == 0:
         write_metrics(args.metrics, rows)
-        save_model(args.output, model.state_dict(), describe_model(config, num_clusters, provenance))
+        save_model(args.output, portable_state(model), describe_model(config, num_clusters, provenance))
         finish(settings)
         log.info("wrote %s", args.output)

@@ -22,6 +22,7 @@ from maskdistill.segmenter.train import train_segmenter
 from maskdistill.training.checkpoint import describe_model, save_model, training_fingerprint, training_provenance
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
 from maskdistill.training.loop import LoopSettings, finish, write_metrics
+from maskdistill.training.scaling import segmenter_for_batch
 
 log = logging.getLogger("maskdistill")
 
@@ -50,7 +51,7 @@ def _train(args: argparse.Namespace) -> None:
     if world > 1 and rank == 0:
         start_on_device(args, "segmenter")
     device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
-    config = parse_section(SegmenterConfig, args.params)
+    config = segmenter_for_batch(parse_section(SegmenterConfig, args.params))
     rows = image_rows(ok_images(read_manifest(args.manifest), train=True))
     if not rows:
         raise MaskDistillError(f"{args.manifest}: no usable training image")

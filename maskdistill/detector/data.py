@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from maskdistill import rle
 from maskdistill.data.images import load_rgb
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.loading import load_batches
 from maskdistill.training.distributed import rank_and_world
 from maskdistill.training.order import StepSampler
 
@@ -64,12 +65,12 @@ def example_of(items: Sequence[Mapping[str, Any]], file: Path, num_clusters: int
 
 
 class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
-    """Items addressed by ``(index, draw)``: the draw alone decides whether the image is mirrored.
+    """Items addressed by ``(index, draw)``: the draw alone decides everything random about the visit.
 
     Args:
         examples: what to read.
         flip: probability of a horizontal flip.
-        seed: with the draw, seed of the flip.
+        seed: with the draw, seed of the flip and of what the model draws for the image.
     """
 
     def __init__(self, examples: Sequence[Example], flip: float, seed: int) -> None:
@@ -79,7 +80,10 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         return len(self.examples)
 
     def __getitem__(self, visit: tuple[int, int]) -> tuple[Tensor, Target]:
-        """``(image, target)``: uint8 (3, H, W); ``boxes`` float xyxy, ``labels``, ``masks`` uint8 (n, H, W)."""
+        """``(image, target)``: uint8 (3, H, W); ``boxes`` float xyxy, ``labels``, ``masks`` uint8 (n, H, W), ``seed``.
+
+        ``seed`` is an int64 scalar from which the model draws the training size and the samples of its losses.
+        """
         index, draw = visit
         example = self.examples[index]
         image: Tensor = pil_to_tensor(load_rgb(example.file))
@@ -92,10 +96,12 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
                 )
         masks = torch.from_numpy(np.stack([rle.decode(mask) for mask in example.masks]).astype(np.uint8))
         x, y, w, h = torch.tensor(example.boxes, dtype=torch.float32).unbind(1)
-        if np.random.default_rng([self.seed, draw]).random() < self.flip:
+        rng = np.random.default_rng([self.seed, draw])
+        if rng.random() < self.flip:
             image, masks, x = image.flip(-1), masks.flip(-1), width - x - w
         boxes = torch.stack([x, y, x + w, y + h], dim=1)
-        return image, {"boxes": boxes, "labels": torch.tensor(example.labels), "masks": masks}
+        seed = torch.tensor(rng.integers(2**40))
+        return image, {"boxes": boxes, "labels": torch.tensor(example.labels), "masks": masks, "seed": seed}
 
 
 def _collate(items: list[tuple[Tensor, Target]]) -> Batch:
@@ -109,6 +115,4 @@ def detector_batches(
     """Batches of the steps ``start .. total_steps - 1`` for this process: lists of images and targets."""
     rank, world = rank_and_world()
     sampler = StepSampler(len(dataset), batch_size, total_steps, start, dataset.seed, rank, world)
-    return iter(
-        DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory)
-    )
+    return load_batches(dataset, sampler, workers, pin_memory, _collate)

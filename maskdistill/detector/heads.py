@@ -3,31 +3,47 @@
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import (
-    RoIHeads,
-    fastrcnn_loss,
-    maskrcnn_inference,
-    maskrcnn_loss,
-)
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
 from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.grids import mask_targets
+from maskdistill.detector.losses import REGIONS, balanced_sample, random_stream, region_losses
+from maskdistill.detector.proposals import STRIDE
 
-STRIDE = 16
 MASK_CHANNELS = 256
 TensorDict: TypeAlias = dict[str, Tensor]
+
+
+class BoxPredictor(nn.Module):
+    """Linear layers for classes and, one for each class but the background, boxes.
+
+    Args:
+        in_channels: C.
+        num_clusters: K.
+    """
+
+    def __init__(self, in_channels: int, num_clusters: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_channels, num_clusters + 1)
+        self.bbox_pred = nn.Linear(in_channels, num_clusters * 4)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, C) -> logits (n, K + 1), background first, and deltas (n, 4 (K + 1)), zero for the background."""
+        return self.cls_score(features), F.pad(self.bbox_pred(features), (4, 0))
 
 
 class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
     """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
 
-    Sampling, losses and post-processing are torchvision's; its smooth L1 has beta 1/9. In training the
-    masks of the positive regions are read off the features that their boxes were read off; at test
-    time the final boxes are pooled anew.
+    Matching and the choice of detections are torchvision's. Losses are cross-entropy of the class, L1 of the
+    box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5]. In
+    training the masks of the positive regions are read off the features that their boxes were read off;
+    at test time the final boxes are pooled anew.
 
     Args:
         config: the detector's section.
@@ -40,7 +56,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         super().__init__(
             box_roi_pool=RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
             box_head=nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
-            box_predictor=FastRCNNPredictor(in_channels, num_clusters + 1),
+            box_predictor=BoxPredictor(in_channels, num_clusters),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=config.roi_batch,
@@ -55,6 +71,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.mask_predictor.conv5_mask.bias)
 
     def _region_features(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
         regions = self.box_roi_pool(features, boxes)
@@ -80,7 +97,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             features: the trunk's map, float (B, C, H/16, W/16), as the only value.
             proposals: an image's boxes, float (n, 4) xyxy in pixels of the resized image.
             image_shapes: (height, width) of the resized images.
-            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K and ``masks`` uint8 (n, H, W) an image.
+            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K, ``masks`` uint8 (n, H, W) and ``seed`` an image.
 
         Returns:
             ``(detections, losses)``; a detection holds ``boxes``, ``labels``, ``scores`` and ``masks``
@@ -88,6 +105,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         """
         maps = next(iter(features.values()))
         if self.training:
+            assert targets is not None
             return [], self._losses(maps, proposals, targets)
         logits, deltas = self.box_predictor(self._region_features(maps, proposals).mean(dim=(2, 3)))
         found = self.postprocess_detections(logits, deltas, proposals, image_shapes)
@@ -100,17 +118,33 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             one["masks"] = probabilities
         return result, {}
 
-    def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict] | None) -> TensorDict:
-        boxes, matched, labels, deltas = self.select_training_samples(proposals, targets)
-        assert targets is not None
+    def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
+        boxes, matched, labels, wanted = self.select_training_samples(proposals, targets)
         regions = self._region_features(maps, boxes)
-        class_loss, box_loss = fastrcnn_loss(*self.box_predictor(regions.mean(dim=(2, 3))), labels, deltas)
-        positive = [of_image > 0 for of_image in labels]
-        mask_loss = maskrcnn_loss(
-            self._mask_logits(regions[torch.cat(positive)]),
-            [box[keep] for box, keep in zip(boxes, positive, strict=True)],
-            [target["masks"] for target in targets],
-            [target["labels"] - 1 for target in targets],
-            [index[keep] for index, keep in zip(matched, positive, strict=True)],
-        )
-        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}
+        logits, deltas = self.box_predictor(regions.mean(dim=(2, 3)))
+        classes = torch.cat(labels)
+        masks = self._mask_logits(regions[classes > 0])
+        grids = [
+            mask_targets(target["masks"], box[label > 0], index[label > 0], masks.shape[-1])
+            for target, box, index, label in zip(targets, boxes, matched, labels, strict=True)
+        ]
+        return region_losses(logits, deltas, masks, classes, torch.cat(wanted), torch.cat(grids))
+
+    def select_training_samples(
+        self, proposals: list[Tensor], targets: list[TensorDict]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """The sampled regions of each image: boxes, index of the matched object, label, regression target.
+
+        The objects' own boxes are among the candidates; the sample is drawn from ``seed`` of the target.
+        """
+        objects = [target["boxes"] for target in targets]
+        candidates = self.add_gt_proposals(proposals, objects)
+        matched, labels = self.assign_targets_to_proposals(candidates, objects, [one["labels"] for one in targets])
+        size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
+        for place, target in enumerate(targets):
+            generator = random_stream(target, REGIONS, labels[place].device)
+            chosen = balanced_sample(labels[place], size, share, generator)
+            candidates[place] = candidates[place][chosen]
+            matched[place], labels[place] = matched[place][chosen], labels[place][chosen]
+        wanted = [boxes[index] for boxes, index in zip(objects, matched, strict=True)]
+        return candidates, matched, labels, list(self.box_coder.encode(wanted, candidates))

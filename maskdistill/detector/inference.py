@@ -11,7 +11,9 @@ from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.runtime.errors import MaskDistillError
 
 # What may differ between training and inference; the rest defines the trained model.
-TEST_KEYS = frozenset({"min_size_test", "max_size", "rpn_pre_nms", "rpn_post_nms", "score_thresh", "nms", "max_dets"})
+TEST_KEYS = frozenset(
+    {"engine", "min_size_test", "max_size", "rpn_pre_nms", "rpn_post_nms", "score_thresh", "nms", "max_dets"}
+)
 
 
 def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
@@ -48,12 +50,12 @@ def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[s
 
     Returns:
         ``category_id`` (1..K), ``score`` (6 decimals), ``bbox`` (xywh in pixels, 3 decimals) and
-        ``segmentation``, the RLE at (H, W) of the pixels whose mask probability exceeds 0.5; a detection
+        ``segmentation``, the RLE at (H, W) of the pixels whose mask probability is at least 0.5; a detection
         without such a pixel is left out.
     """
     (found,) = model([image.to(device).float() / 255])
     found = {key: value.cpu() for key, value in found.items()}
-    masks = found["masks"][:, 0].numpy() > 0.5
+    masks = found["masks"].numpy()
     candidates = []
     for index in found["scores"].argsort(descending=True, stable=True).tolist():
         if not masks[index].any():

@@ -2,32 +2,57 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.ops import clip_boxes_to_image
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages, mixed_precision
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
 from maskdistill.config import DetectorConfig
-from maskdistill.detector.heads import STRIDE, Res5RoIHeads
+from maskdistill.detector.grids import paste_masks, resize_image, resize_masks, resized_shape
+from maskdistill.detector.heads import Res5RoIHeads, TensorDict
+from maskdistill.detector.losses import SIZE, random_stream
+from maskdistill.detector.proposals import Anchors, ProposalNetwork
 
 
 class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Normalise, resize, batch: in training to one of ``min_size_train``, else to ``min_size_test``.
 
-    The choice comes from torch's global generator, which the training loop seeds before every step.
+    The choice is drawn from ``seed`` of the target, without one from torch's global generator. Sizes and
+    interpolation are Pillow's and detectron2's; images of a batch are padded to the largest, no further.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
         sizes = [*config.min_size_train, config.min_size_test]
-        super().__init__(sizes, config.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD), size_divisible=STRIDE)
+        super().__init__(sizes, config.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD), size_divisible=1)
 
-    def torch_choice(self, k: list[int]) -> int:
-        """One of all sizes but the last, which is the test size."""
-        size: int = super().torch_choice(k[:-1])
-        return size
+    def resize(self, image: Tensor, target: TensorDict | None = None) -> tuple[Tensor, TensorDict | None]:
+        """Resize an image, float (3, H, W), with its ``boxes`` and ``masks``."""
+        before = (image.shape[-2], image.shape[-1])
+        side = self.min_size[-1]
+        if self.training:
+            generator = random_stream(target or {}, SIZE, torch.device("cpu"))
+            side = self.min_size[int(torch.randint(len(self.min_size) - 1, (1,), generator=generator))]
+        shape = resized_shape(before[0], before[1], side, self.max_size)
+        if target is not None:
+            boxes, masks = resize_boxes(target["boxes"], before, shape), resize_masks(target["masks"], shape)
+            target = {**target, "boxes": boxes, "masks": masks}
+        return resize_image(image, shape), target
+
+    def postprocess(
+        self, result: list[TensorDict], image_shapes: list[tuple[int, int]], original_image_sizes: list[tuple[int, int]]
+    ) -> list[TensorDict]:
+        """Boxes in pixels of the original images, and ``masks`` as bool (n, H, W)."""
+        if self.training:
+            return result
+        placed = []
+        for found, resized, original in zip(result, image_shapes, original_image_sizes, strict=True):
+            boxes = clip_boxes_to_image(resize_boxes(found["boxes"], resized, original), original)
+            placed.append({**found, "boxes": boxes, "masks": paste_masks(found["masks"][:, 0], boxes, original)})
+        return placed
 
 
 class Trunk(nn.Sequential):
@@ -49,7 +74,7 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
     """Mask R-CNN R50-C4 in the arrangement of [P §A.1]; detectron2's defaults where the paper is silent.
 
     Called in train mode with ``(images, targets)`` it returns a dict of losses; in eval mode, with
-    images, a list of detections whose masks are pasted at the size of the images as given.
+    images, a list of detections, whose boxes and masks are in pixels of the images as given.
 
     Args:
         config: the detector's section.
@@ -58,8 +83,8 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
     """
     freeze_stages(resnet, config.freeze_at)
     trunk = Trunk(resnet)
-    anchors = AnchorGenerator((tuple(config.anchor_sizes),), (tuple(config.aspect_ratios),))
-    rpn = RegionProposalNetwork(
+    anchors = Anchors(config.anchor_sizes, config.aspect_ratios)
+    rpn = ProposalNetwork(
         anchors,
         RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0]),
         fg_iou_thresh=0.7,

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from maskdistill import masks
 from maskdistill.backbones import vit
@@ -17,7 +16,7 @@ from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
 from maskdistill.pretrain.schedule import cosine, warmup_cosine
 from maskdistill.pretrain.views import ViewDataset, Views
-from maskdistill.runtime.devices import single_thread
+from maskdistill.runtime.loading import load_batches
 from maskdistill.training.distributed import data_parallel, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, train
 from maskdistill.training.order import StepSampler
@@ -160,14 +159,7 @@ def pretrain(
 
     def batches(start: int) -> Iterable[Views]:
         sampler = StepSampler(len(dataset), config.batch_size, config.steps, start, config.seed, rank, world)
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            num_workers=config.workers,
-            worker_init_fn=single_thread,
-            pin_memory=device.type == "cuda",
-            prefetch_factor=4 if config.workers else None,
-        )
+        return load_batches(dataset, sampler, config.workers, device.type == "cuda", ahead=4)
 
     def step(number: int, views: Views) -> dict[str, Tensor]:
         ready = [vit.normalize(view.to(device, non_blocking=True)) for view in views]

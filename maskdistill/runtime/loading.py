@@ -1,10 +1,10 @@
-"""Items of a data set in order, prepared ahead by worker processes."""
+"""Items or batches of a data set in order, prepared ahead by worker processes."""
 
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from maskdistill.runtime.devices import single_thread
 from maskdistill.runtime.errors import MaskDistillError
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class _Guarded(Dataset[T | MaskDistillError]):
-    """Hands an error over as a value: raised in a worker, its traceback would bury the message."""
+    """Hands an error over as a value: raised in a worker, its traceback would bury the message.
+
+    An index is whatever the data set, or its sampler, understands.
+    """
 
     def __init__(self, items: Dataset[T]) -> None:
         self.items = items
@@ -21,7 +24,7 @@ class _Guarded(Dataset[T | MaskDistillError]):
     def __len__(self) -> int:
         return len(self.items)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> T | MaskDistillError:
+    def __getitem__(self, index: Any) -> T | MaskDistillError:
         try:
             return self.items[index]
         except MaskDistillError as error:
@@ -51,6 +54,49 @@ def load_in_order(items: Dataset[T], workers: int, device: torch.device, ahead: 
         worker_init_fn=single_thread,
         pin_memory=device.type == "cuda",
         prefetch_factor=max(1, ahead) if number else None,
+    )
+    return _unguarded(iter(loader))
+
+
+class _Collate:
+    """Puts the items of a batch together; an error among them takes the batch's place."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Any:
+        errors = [item for item in items if isinstance(item, MaskDistillError)]
+        return errors[0] if errors else self.collate(items)
+
+
+def load_batches(
+    items: Dataset[Any],
+    sampler: Sampler[list[Any]],
+    workers: int,
+    pin_memory: bool = False,
+    collate: Callable[[list[Any]], Any] = default_collate,
+    ahead: int = 2,
+) -> Iterator[Any]:
+    """Start the workers now and return an iterator over the batches of ``sampler``.
+
+    Args:
+        items: a map-style data set over the sampler's indices.
+        workers: processes of one thread each; 0: items are made here, when asked for.
+        pin_memory: for copies to a GPU.
+        collate: makes a batch of a list of items.
+        ahead: batches that each worker prepares ahead.
+
+    Raises:
+        MaskDistillError: by the iterator, as the data set raised it.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Guarded(items),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_Collate(collate),
+        worker_init_fn=single_thread,
+        pin_memory=pin_memory,
+        prefetch_factor=ahead if workers else None,
     )
     return _unguarded(iter(loader))
 

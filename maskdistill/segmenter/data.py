@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from maskdistill.config import SegmenterConfig
 from maskdistill.data.images import load_rgb
 from maskdistill.palette import read_label_png
-from maskdistill.runtime.devices import single_thread
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.loading import load_batches
 from maskdistill.segmenter.loss import IGNORE
 from maskdistill.training.distributed import rank_and_world
 from maskdistill.training.order import StepSampler
@@ -126,11 +126,4 @@ def segmenter_batches(
     rank, world = rank_and_world()
     config = dataset.config
     sampler = StepSampler(len(dataset), config.batch_size, total_steps, start, dataset.seed, rank, world)
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=config.workers,
-        worker_init_fn=single_thread,
-        pin_memory=pin_memory,
-    )
-    return iter(loader)
+    return load_batches(dataset, sampler, config.workers, pin_memory)

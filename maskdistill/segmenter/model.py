@@ -1,20 +1,35 @@
 """DeepLab-v3 on a ResNet with output stride 8, and its learning rate."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages
 from maskdistill.config import SegmenterConfig
+from maskdistill.training.distributed import rank_and_world
 
 OUTPUT_STRIDE = 8
+
+
+class BatchDropout(nn.Dropout):
+    """Dropout whose mask is drawn for the batch of all processes: how the batch is split changes nothing."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if not self.training:
+            return maps
+        rank, world = rank_and_world()
+        shape = (len(maps) * world, *maps.shape[1:])
+        kept = torch.rand(shape, device=maps.device) >= self.p
+        return maps * (kept[rank::world] / (1 - self.p)).to(maps)
 
 
 class DeepLab(nn.Module):
     """DeepLab-v3 (Chen et al. 2017): ASPP with image pooling, one 3x3 convolution, one classifier.
 
     With ``resnet50`` and 256 head channels this is torchvision's ``deeplabv3_resnet50(aux_loss=None)``
-    layer for layer, under the same state-dict keys.
+    layer for layer, under the same state-dict keys; its dropout is :class:`BatchDropout`.
 
     Args:
         config: the segmenter's section.
@@ -27,8 +42,10 @@ class DeepLab(nn.Module):
         freeze_stages(resnet, config.freeze_at)
         width = config.head_channels
         self.backbone = resnet
+        pyramid = ASPP(resnet.channels[3], config.atrous_rates, width)
+        pyramid.project[3] = BatchDropout(pyramid.project[3].p)
         self.classifier = nn.Sequential(
-            ASPP(resnet.channels[3], config.atrous_rates, width),
+            pyramid,
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),

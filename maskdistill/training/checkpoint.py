@@ -18,31 +18,51 @@ from maskdistill.runtime.files import atomic_path, canonical_json, sha256_text
 from maskdistill.runtime.provenance import code_hash, make_provenance
 
 log = logging.getLogger("maskdistill")
+# What torch.load, and reading what it returned, raise for a file that is cut off or holds something else.
+DAMAGED = (
+    RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError, AttributeError,
+)  # fmt: skip
 
 
 def save_state(path: Path, fingerprint: str, step: int, state: dict[str, Any]) -> None:
-    """Write ``state`` after ``step`` finished steps."""
-    with atomic_path(path) as temporary:
-        torch.save({"fingerprint": fingerprint, "step": step, "state": state}, temporary)
+    """Write ``state`` after ``step`` finished steps, in place of the one before.
+
+    Raises:
+        MaskDistillError: it cannot be written (no space left); the one before is kept.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save({"fingerprint": fingerprint, "step": step, "state": state}, temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+        raise MaskDistillError(
+            f"{path}: the state after step {step} could not be written ({_first_line(error)}); the one before is kept."
+            " Free some space and run again: the training continues from there."
+        ) from None
 
 
 def load_state(path: Path, fingerprint: str) -> tuple[int, dict[str, Any]] | None:
     """Read back what :func:`save_state` wrote: ``(finished steps, state)``.
 
     Returns None when there is nothing to resume: no file, a damaged one, or one of another
-    fingerprint (other data or settings); the last two are said in the log.
+    fingerprint (other data or settings); the last two are said in the log. There is one state, which
+    is replaced by renaming, so only a fault of the disk can damage it.
     """
     if not path.exists():
         return None
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        log.warning("%s is damaged (%s); training starts anew", path, error)
+        found, step, state = saved["fingerprint"], saved["step"], saved["state"]
+    except DAMAGED as error:
+        log.warning("%s is damaged (%s); training starts anew", path, _first_line(error))
         return None
-    if saved["fingerprint"] != fingerprint:
+    if found != fingerprint:
         log.info("%s belongs to other settings or data; training starts anew", path)
         return None
-    return saved["step"], saved["state"]
+    return step, state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def training_provenance(

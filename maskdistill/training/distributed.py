@@ -47,6 +47,20 @@ def gather_batch(tensor: Tensor) -> Tensor:
     return torch.cat(list(all_gather(tensor)))  # type: ignore[no-untyped-call]
 
 
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Elementwise mean of every process's ``values`` (n,), without gradient; alone they are returned as they are.
+
+    A sum over this process's items, divided by the mean number of items, has the gradient of the mean over
+    all items once :func:`data_parallel` has averaged it.
+    """
+    _, world = rank_and_world()
+    if world == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / world
+
+
 def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int:
     """Processes that share a training: one a granted and visible GPU under ``--device auto`` or ``cuda``, else 1.
 

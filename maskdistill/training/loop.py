@@ -15,6 +15,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.progress import progress
 from maskdistill.training.checkpoint import load_state, save_state
+from maskdistill.training.distributed import mean_over_processes
 
 log = logging.getLogger("maskdistill")
 MetricRow: TypeAlias = dict[str, float]
@@ -28,8 +29,8 @@ class LoopSettings:
         total_steps: optimiser steps.
         state_dir: folder of the resumable state; removed by :func:`finish` after success.
         fingerprint: hash of everything the result depends on; a state of another one is ignored.
-        seed: torch is seeded from ``(seed, step, rank)`` before each step, so that a resumed run
-            draws the same dropout masks and samples as an uninterrupted one.
+        seed: torch is seeded from ``(seed, step)`` before each step, in all processes alike, so that a
+            resumed run draws the same dropout masks as an uninterrupted one.
         checkpoint_every, log_every: steps between states, and between metric rows.
         rank: only rank 0 writes.
         name: shown by the progress bar.
@@ -67,10 +68,12 @@ def train(
         diagnose: further columns, asked for whenever a row is written.
 
     Returns:
-        One row every ``log_every`` steps: ``step``, ``lr`` and the mean of each loss since the last row.
+        One row every ``log_every`` steps: ``step``, ``lr`` and the mean of each loss since the last row, over
+        all processes.
 
     Raises:
-        MaskDistillError: the loss is NaN or infinite; the last good state is kept.
+        MaskDistillError: the loss or a weight is NaN or infinite, or a state cannot be written; the last good
+            state is kept.
     """
     state_file = settings.state_dir / "state.pt"
     rows: list[MetricRow] = []
@@ -87,7 +90,7 @@ def train(
     steps = range(start, settings.total_steps)
     walk = zip(steps, batches(start), strict=True)
     for step, batch in progress(walk, settings.total_steps, settings.name, unit="step", initial=start):
-        torch.manual_seed((settings.seed * 1_000_003 + step) * 4096 + settings.rank)
+        torch.manual_seed(settings.seed * 1_000_000_007 + step)
         rate = lr_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
@@ -99,14 +102,15 @@ def train(
         done = step + 1
         log_now = done % settings.log_every == 0 or done == settings.total_steps
         save_now = done % settings.checkpoint_every == 0
-        if (log_now or save_now) and not torch.isfinite(sums["loss"]):
-            raise MaskDistillError(
-                f"{settings.name}: the loss became {losses['loss'].item()} by step {done}; the last good state is "
-                f"kept in {settings.state_dir}. Lower the learning rate (lr) and run again."
-            )
+        if log_now or save_now:
+            sums = dict(zip(sums, mean_over_processes(torch.stack(list(sums.values()))).unbind(), strict=True))
+            if not torch.isfinite(sums["loss"]):
+                raise _diverged(settings, f"the loss became {sums['loss'].item()}", done)
         optimizer.step()
         if after_step is not None:
             after_step(step)
+        if (save_now or done == settings.total_steps) and (broken := _not_finite(modules)) is not None:
+            raise _diverged(settings, f"{broken} became NaN or infinite", done)
         if log_now:
             count = (done - 1) % settings.log_every + 1
             extras = dict(diagnose()) if diagnose is not None else {}
@@ -121,6 +125,22 @@ def train(
             }
             save_state(state_file, settings.fingerprint, done, state)
     return rows
+
+
+def _diverged(settings: LoopSettings, what: str, step: int) -> MaskDistillError:
+    return MaskDistillError(
+        f"{settings.name}: {what} by step {step}; the last good state is kept in {settings.state_dir}. "
+        "Lower the learning rate (lr) and run again."
+    )
+
+
+def _not_finite(modules: Mapping[str, nn.Module]) -> str | None:
+    """Name of the first weight or running statistic that is not finite."""
+    for module in modules.values():
+        for name, tensor in module.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                return name
+    return None
 
 
 def finish(settings: LoopSettings) -> None:

@@ -1,5 +1,10 @@
 """Detector: Mask R-CNN on the pseudo-annotations, and its candidates for every image."""
 
+DETECTOR_ENVIRONMENT = {
+    "torchvision": "../../envs/maskdistill.yaml",
+    "detectron2": "../../envs/detectron2.yaml",
+}[CONFIG.detector.engine]
+
 
 rule detector:
     input:
@@ -15,7 +20,7 @@ rule detector:
     benchmark:
         f"{RUN}/benchmarks/detector/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
     conda:
-        "../../envs/maskdistill.yaml"
+        DETECTOR_ENVIRONMENT
     threads: 16
     resources:
         gpu=1,
@@ -32,7 +37,7 @@ rule detector:
             "cli/detector.py",
         ),
     message:
-        "detector: Mask R-CNN, {CONFIG.detector.iters} steps, seed {wildcards.seed}"
+        "detector: Mask R-CNN, seed {wildcards.seed}"
     shell:
         "maskdistill detector --manifest {input.manifest:q} --annotations {input.annotations:q}"
         " --index {input.index:q}"
@@ -52,7 +57,7 @@ rule candidates:
     benchmark:
         f"{RUN}/benchmarks/candidates/{{masks}}/k-{{k}}/seed-{{seed}}/{{part}}.tsv"
     conda:
-        "../../envs/maskdistill.yaml"
+        DETECTOR_ENVIRONMENT
     threads: SHARD_THREADS
     resources:
         gpu=1,

@@ -1,0 +1,92 @@
+"""Trained on a few scenes' exact ground truth as if it were pseudo-labels, both networks learn them by heart.
+
+In these tests only: no rule of the workflow hands ground truth to a training.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from miniature import (
+    NUM_CLUSTERS,
+    annotations,
+    detector_config,
+    examples,
+    label_files,
+    scenes,
+    segmenter_config,
+    write_run,
+)
+
+from maskdistill.backbones.resnet import initial_resnet
+from maskdistill.detector.data import AnnotatedImages
+from maskdistill.detector.inference import detect
+from maskdistill.detector.model import build_detector
+from maskdistill.detector.train import train_detector
+from maskdistill.evaluation.instances import coco_stats
+from maskdistill.evaluation.semantic import confusion_matrix, iou_matrix
+from maskdistill.segmenter.data import LabelledImages
+from maskdistill.segmenter.inference import segment
+from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
+from maskdistill.segmenter.train import train_segmenter
+from maskdistill.training.loop import LoopSettings
+
+CPU = torch.device("cpu")
+WEIGHTS = str(Path(__file__).parents[1] / "config/weights/resnet_tiny.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_detector_learns_eight_scenes_by_heart(tmp_path: Path) -> None:
+    """Mask and box AP50 of all categories, on the eight scenes of the training."""
+    drawn = scenes(8, 96)
+    write_run(tmp_path, drawn)
+    settings = detector_config(
+        weights=WEIGHTS, freeze_at=0, iters=180, steps=[140], batch_size=4, lr=0.02, warmup_iters=20,
+        min_size_train=[96], min_size_test=96, max_size=128, anchor_sizes=[16, 32, 64], rpn_pre_nms=(300, 200),
+        rpn_post_nms=(100, 60), rpn_batch=64, roi_batch=24, roi_pool=8, max_dets=30, flip=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = build_detector(settings, NUM_CLUSTERS, initial_resnet(settings.arch, settings.weights))
+    loop = LoopSettings(settings.iters, tmp_path / "state", "f", checkpoint_every=1000, log_every=50)
+    model, rows = train_detector(model, AnnotatedImages(examples(tmp_path, drawn), 0.0, 7), settings, loop, CPU)
+    images, truth, found = [], [], []
+    for number, scene in enumerate(drawn, 1):
+        height, width = scene.image.shape[:2]
+        images.append({"id": number, "height": height, "width": width})
+        truth += annotations(scene, number)
+        candidates = detect(model, torch.from_numpy(scene.image).permute(2, 0, 1), CPU)
+        found += [{**candidate, "image_id": number} for candidate in candidates]
+    scores = {kind: coco_stats(images, truth, found, kind) for kind in ("segm", "bbox")}
+    print(rows, scores)
+    assert 100 * scores["segm"][1] >= 90
+    assert 100 * scores["bbox"][1] >= 90
+
+
+@pytest.mark.parametrize("hard_pixels", [0.2])
+def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path, hard_pixels: float) -> None:
+    drawn = scenes(2, 96)
+    write_run(tmp_path, drawn)
+    settings = segmenter_config(
+        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=90, drop_after=70, batch_size=2, lr=0.05, size=208,
+        hard_pixels=hard_pixels, rotation=0.0, scale=(1.0, 1.0), flip=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = DeepLab(settings, NUM_CLUSTERS, initial_resnet(settings.arch, settings.weights, OUTPUT_STRIDE))
+    data = LabelledImages(label_files(tmp_path, len(drawn)), NUM_CLUSTERS, settings, 7)
+    loop = LoopSettings(settings.epochs, tmp_path / "state", "f", checkpoint_every=1000, log_every=15)
+    trained, rows = train_segmenter(model, data, settings, loop, CPU)
+    confusion = np.zeros((NUM_CLUSTERS + 1, NUM_CLUSTERS + 1), np.int64)
+    for scene, labels in zip(drawn, segment(trained, [s.image for s in drawn], settings.size, CPU), strict=True):
+        confusion += confusion_matrix(labels, scene.semantic, NUM_CLUSTERS + 1, NUM_CLUSTERS + 1)
+    iou = np.diag(iou_matrix(confusion))[confusion.sum(axis=0) > 0]
+    print(rows, iou)
+    assert 100 * iou.mean() >= 95
