@@ -13,6 +13,7 @@ from maskdistill.backbones.registry import find_backbone, find_official
 from maskdistill.config_data import DataConfig, Fraction, Positive, Section, SupportConfig, explain
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
+from maskdistill.config_training import LabelType
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
 from maskdistill.config_training import SegmenterConfig as SegmenterConfig
 from maskdistill.runtime.errors import MaskDistillError
@@ -225,6 +226,7 @@ class SweepConfig(Section):
     topk: list[float] = Field([], description="further values of masks.topk")
     num_clusters: list[int] = Field([], description="further values of clusters.num_clusters")
     tau: list[float] = Field([], description="further values of pseudo_labels.tau")
+    label_types: list[LabelType] = Field([], description="further values of pseudo_labels.type")
 
 
 class Config(Section):

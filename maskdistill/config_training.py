@@ -6,6 +6,9 @@ from pydantic import Field
 
 from maskdistill.config_data import Fraction, Positive, Section
 
+LabelType = Literal["mask", "bbox", "grabcut"]
+"""What is painted of a candidate [P Table S1]."""
+
 
 class DetectorConfig(Section):
     """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
@@ -46,7 +49,14 @@ class PseudoLabelsConfig(Section):
 
     tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
     compare: Literal["gt", "ge"] = Field("gt", description="score > tau or score >= tau")
-    overlap: Literal["drop", "pixel"] = Field("drop", description="drop: skip a candidate that overlaps a better one")
+    overlap: Literal["drop", "pixel", "legacy"] = Field(
+        "drop",
+        description="drop: skip a candidate that overlaps a better one; pixel: paint what is free of it; "
+        "legacy: the released script's check, under which worse candidates are painted over better ones",
+    )
+    type: LabelType = Field(
+        "mask", description="what is painted of a candidate: mask, bbox: its box, grabcut: OpenCV's GrabCut in its box"
+    )
 
 
 class SegmenterConfig(Section):

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.pseudo_labels import passes
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -269,8 +270,8 @@ def _mean_std(records: Sequence[Mapping[str, float]]) -> tuple[dict[str, float],
 
 
 def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
-    """Whether a candidate passes the threshold: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``."""
-    return score >= settings.tau if settings.compare == "ge" else score > settings.tau
+    """Whether a candidate passes the threshold, as the pseudo-labels see it."""
+    return passes(score, settings.tau, settings.compare)
 
 
 def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tuple[Candidates, list[dict[str, Any]]]:

@@ -13,16 +13,22 @@ rule pseudo_labels:
         f"{RUN}/benchmarks/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.tsv"
     conda:
         "../../envs/maskdistill.yaml"
-    threads: 1
+    threads: SHARD_THREADS
     resources:
         mem_mb=2000,
         runtime=120,
     params:
-        settings=lambda wildcards: section("pseudo_labels", tau=float(wildcards.tau)),
+        settings=lambda wildcards: label_settings(wildcards.tau),
         each=each_shard,
         shard=one_of_each(PSEUDO_LABELS),
         candidates=one_of_each(CANDIDATES),
-        code=code("pseudo_labels.py", "palette.py", "rle.py", "cli/pseudo_labels.py"),
+        code=code(
+            "pseudo_labels.py",
+            "label_types.py",
+            "palette.py",
+            "rle.py",
+            "cli/pseudo_labels.py",
+        ),
     message:
         "pseudo_labels: shard {params.each}, tau {wildcards.tau}, seed {wildcards.seed}"
     shell:
