@@ -14,6 +14,7 @@ from maskdistill.config_data import DataConfig, Fraction, Positive, Section, Sup
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
 from maskdistill.config_training import LabelType
+from maskdistill.config_training import ProbeConfig as ProbeConfig
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
 from maskdistill.config_training import SegmenterConfig as SegmenterConfig
 from maskdistill.runtime.errors import MaskDistillError
@@ -251,6 +252,7 @@ class Config(Section):
     detector: DetectorConfig
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     segmenter: SegmenterConfig
+    probe: ProbeConfig = ProbeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()

@@ -85,6 +85,23 @@ class SegmenterConfig(Section):
     workers: int = Field(2, ge=0, description="data loading processes")
 
 
+class ProbeConfig(Section):
+    """Linear probe of the segmenter, the only training on labels; for scoring alone [P §A.2]."""
+
+    enabled: bool = Field(False, description="train and score a probe; needs ground truth of training images")
+    epochs: Positive = 45
+    batch_size: Positive = 24
+    lr: float = Field(0.1, gt=0)
+    drop_after: int = Field(25, ge=0, description="epochs after which the rate is multiplied by gamma")
+    gamma: float = Field(0.1, gt=0)
+    momentum: Fraction = 0.9
+    weight_decay: float = Field(1e-4, ge=0)
+    init_std: float = Field(0.01, gt=0, description="spread of the initial weights")
+    checkpoint_every: Positive = 500
+    log_every: Positive = 20
+    workers: int = Field(2, ge=0, description="data loading processes")
+
+
 class EvaluationConfig(Section):
     """Scores against ground truth; the only stages that read it [P §4, §A.3, §A.4]."""
 

@@ -30,6 +30,7 @@ STAGES = {
     "pseudo_labels": "confident candidates become label PNGs",
     "segmenter": "train DeepLab-v3 on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
+    "probe": "train the segmenter's last layer on ground truth (evaluation only)",
     "evaluation": "score one stage's output against ground truth",
     "baselines": "score colour clustering on the same images",
     "report": "one page and one summary of a run",

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--shard", type=int, required=True, help="number of the shard")
-    parser.add_argument("--model", required=True, help="model of the segmenter stage (.safetensors)")
+    parser.add_argument("--model", required=True, help="model of the segmenter or the probe (.safetensors)")
     parser.add_argument("--all", action="store_true", help="predict every usable image, not evaluation images alone")
     parser.add_argument("--output", required=True, help="folder of the label maps (PNG)")
     add_common(parser, params=False, device=True)
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict one shard."""
     device = start_on_device(args, "predictions")
-    metadata = model_metadata(args.model, "segmenter")
+    metadata = model_metadata(args.model, "segmenter", "probe")
     config = parse_section(SegmenterConfig, metadata["params"])
     num_clusters = int(metadata["num_clusters"])
     untrained = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))

@@ -7,7 +7,7 @@ from typing import Any
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
-STAGES = ("masks", "detector", "segmenter")
+STAGES = ("masks", "detector", "segmenter", "probe")
 COLUMNS = ("miou", "pixel_accuracy", "ap50", "ap", "corloc", "purity")
 
 

@@ -19,7 +19,7 @@ from maskdistill.runtime.files import read_json
 
 STAGES = ("masks", "detector", "segmenter")
 METRICS = ("miou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
-_SWEPT = re.compile(r"^(topk|k|seed|tau)-(\d+(?:\.\d+)?)$")
+_SWEPT = re.compile(r"^(topk|k|seed|tau)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 _PLACE = re.compile(r"^(topk|k|seed|tau|shard|lost|attention)-")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
@@ -28,7 +28,8 @@ _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 class Evaluation:
     """Scores of one stage for one seed, in percent, and the settings they were made with.
 
-    ``baseline`` names the rule that made the masks where it is not the method's own.
+    ``baseline`` names the rule that made the masks where it is not the method's own, ``label_type`` what was painted
+    of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     """
 
@@ -44,6 +45,7 @@ class Evaluation:
     images: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     baseline: str | None = None
+    label_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class ScoreRow:
     iou: dict[str, float]
     runs: list[Evaluation]
     baseline: str | None = None
+    label_type: str | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -163,8 +166,18 @@ def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dic
 
 
 def swept_values(path: str | Path) -> dict[str, str]:
-    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9`` -> ``{"topk": "0.4", ...}``."""
-    return {match[1]: match[2] for part in Path(path).parts if (match := _SWEPT.match(part))}
+    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9`` -> ``{"topk": "0.4", ...}``.
+
+    The type of pseudo-labels stands behind tau: ``tau-0.9-bbox`` -> ``{"tau": "0.9", "label_type": "bbox"}``, and
+    without one it is ``mask``.
+    """
+    found = {}
+    for part in Path(path).parts:
+        if match := _SWEPT.match(part):
+            found[match[1]] = match[2]
+            if match[1] == "tau":
+                found["label_type"] = match[3] or "mask"
+    return found
 
 
 def mask_baseline(path: str | Path) -> str | None:
@@ -215,6 +228,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         images=record.get("images"),
         provenance=provenance,
         baseline=mask_baseline(path),
+        label_type=places.get("label_type"),
     )
 
 
@@ -224,9 +238,10 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     Raises:
         MaskDistillError: two evaluations of one stage have the same settings and seed.
     """
-    groups: dict[tuple[str, str | None, float | None, int | None, float | None], list[Evaluation]] = {}
+    groups: dict[tuple[Any, ...], list[Evaluation]] = {}
     for item in evaluations:
-        group = groups.setdefault((item.stage, item.baseline, item.topk, item.num_clusters, item.tau), [])
+        key = (item.stage, item.baseline, item.label_type, item.topk, item.num_clusters, item.tau)
+        group = groups.setdefault(key, [])
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
@@ -235,20 +250,27 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
         group.append(item)
     wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau)
     rows = []
-    for (stage, baseline, *settings), runs in groups.items():
+    for (stage, baseline, label_type, *settings), runs in groups.items():
         runs.sort(key=lambda run: -1 if run.seed is None else run.seed)
         mean, std = _mean_std([run.scores for run in runs])
         own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
-        main = own and baseline is None
+        main = own and baseline is None and label_type in (None, config.pseudo_labels.type)
         iou, _ = _mean_std([run.iou for run in runs])
-        rows.append(
-            ScoreRow(stage, settings[0], runs[0].num_clusters, settings[2], main, mean, std, iou, runs, baseline)
-        )
+        values = (settings[0], runs[0].num_clusters, settings[2])
+        rows.append(ScoreRow(stage, *values, main, mean, std, iou, runs, baseline, label_type))
 
     def order(row: ScoreRow) -> tuple[Any, ...]:
         place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
         settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0)
-        return (not row.main, *(() if row.main else settings), place, row.stage, *settings, row.baseline or "")
+        return (
+            not row.main,
+            *(() if row.main else settings),
+            place,
+            row.stage,
+            *settings,
+            row.baseline or "",
+            row.label_type or "",
+        )
 
     return sorted(rows, key=order)
 

@@ -39,6 +39,7 @@ PROTOCOL = {
     "tau": "τ",
     "seeds": "seeds",
 }
+NAMES = {"probe": "linear probe (trained on labels)"}
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
 PSEUDO_LABELS = {
     "kept": "candidates kept as pseudo-labels",
@@ -105,13 +106,15 @@ def interval_text(row: ScoreRow, metric: str) -> str:
 
 def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
     """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
+    tau = f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}"
+    painted = "" if row.label_type in (None, "mask") else f", {row.label_type}"
     return {
         "weights": weights_text(config),
         "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
         "short_side": str(config.features.short_side),
         "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
         "num_clusters": str(row.num_clusters or config.clusters.total),
-        "tau": NONE if row.stage == "masks" else f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}",
+        "tau": NONE if row.stage == "masks" else tau + painted,
         "seeds": ", ".join(map(str, row.seeds)) or NONE,
     }
 
@@ -120,7 +123,7 @@ def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:
     """One row of a score table: label, scores with intervals, protocol."""
     scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in HEADLINE]
     stage = "baseline" if row.baseline else row.stage
-    label = f"masks: {row.baseline}" if row.baseline else row.stage
+    label = f"masks: {row.baseline}" if row.baseline else NAMES.get(row.stage, row.stage)
     return {"label": label, "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
 
 

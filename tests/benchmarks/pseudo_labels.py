@@ -114,12 +114,10 @@ def one_by_one(
         by_image[image] = passed or annotations[:1]
     keys = dict(zip(table["image_id"], table["key"], strict=True))
     for image, annotations in by_image.items():
-        labels = None
-        for annotation in annotations:
+        labels = np.zeros((found.imgs[image]["height"], found.imgs[image]["width"]), np.uint8)
+        for place, annotation in enumerate(annotations):
             mask = found.annToMask(annotation)
-            if labels is None:
-                labels = np.zeros(mask.shape, np.uint8)
-            elif overlaps(labels, mask):
+            if place and overlaps(labels, mask):
                 continue
             labels[mask == 1] = annotation["category_id"]
         Image.fromarray(labels).save(folder / f"{keys[image]}.png")

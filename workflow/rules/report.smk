@@ -26,6 +26,11 @@ rule report:
             + of_run(rules.evaluate_masks.output.scores, masks=CONFIG.baselines.masks)
             + of_run(rules.evaluate_detector.output.scores)
             + of_run(rules.evaluate_segmenter.output.scores)
+            + (
+                of_run(rules.evaluate_probe.output.scores)
+                if CONFIG.probe.enabled
+                else []
+            )
             if HAS_GROUND_TRUTH
             else []
         ),
