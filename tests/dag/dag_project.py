@@ -41,6 +41,7 @@ MINIATURE: dict[str, Any] = {
         "drop_after": 1, "size": 64, "head_channels": 16, "atrous_rates": [2, 4, 6], "checkpoint_every": 2,
         "log_every": 2, "workers": 0,
     },
+    "probe": {"epochs": 2, "batch_size": 4, "drop_after": 1, "checkpoint_every": 2, "log_every": 2, "workers": 0},
     "evaluation": {"bootstrap": 20},
     "report": {"examples": 3, "per_cluster": 2},
 }  # fmt: skip

@@ -86,6 +86,42 @@ def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
     assert editable.planned() - {"report"} == AFTER_TAU - {"report", "evaluate_detector"}
 
 
+def test_label_types_are_branches_of_their_own(editable: Project) -> None:
+    """Boxes beside masks: their own folder, the same candidates, and nothing that is there is made again."""
+    before = tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"])
+    editable.configure(sweep={"label_types": ["bbox"]})
+    assert editable.planned() - {"report"} == AFTER_TAU - {"report", "evaluate_detector"}
+    editable.snakemake()
+    assert tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"]) == before
+    boxes = tree(editable.results, ["**/tau-0.9-bbox/pseudo_labels/**/*.png"])
+    masks = tree(editable.results, ["**/tau-0.9/pseudo_labels/**/*.png"])
+    assert [name.replace("0.9-bbox", "0.9") for name in boxes] == list(masks)
+    assert sum(one != other for one, other in zip(boxes.values(), masks.values(), strict=True)) > len(masks) // 2
+    assert list(editable.results.glob("**/tau-0.9-bbox/evaluation/segmenter.json"))
+
+
+def test_grabcut_as_the_main_type_stands_in_the_path(editable: Project) -> None:
+    editable.configure(pseudo_labels={"type": "grabcut"})
+    target = "results/mini/topk-0.4/k-3/seed-1234/tau-0.9-grabcut/pseudo_labels/shard-0001"
+    assert target in editable.snakemake("--dry-run")
+    editable.snakemake(target)
+    summary = json.loads((editable.folder / target / "summary.json").read_text())
+    assert summary["provenance"]["params"]["type"] == "grabcut" and summary["provenance"]["params"]["tau"] == 0.9
+
+
+def test_the_probe_is_scored_and_changes_nothing_else(editable: Project) -> None:
+    kept = ["**/segmenter/model.safetensors", "**/predictions/**/*.png", "**/evaluation/segmenter.json"]
+    before = tree(editable.results, kept)
+    editable.configure(probe={"enabled": True})
+    assert editable.planned() == {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe", "report"}
+    editable.snakemake()
+    summary = json.loads((editable.results / "summary.json").read_text())
+    assert 0 < summary["stages"]["probe"]["miou"] <= 100
+    assert "linear probe (trained on labels)" in (editable.results / "report.html").read_text()
+    assert before == {name: content for name, content in tree(editable.results, kept).items() if "/probe/" not in name}
+    assert editable.planned() == set()
+
+
 def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:
     assert copy_project(finished, tmp_path / "copy").planned() == set()
 
