@@ -116,6 +116,28 @@ def passes(score: float, tau: float, compare: Literal["gt", "ge"]) -> bool:
     return score > tau if compare == "gt" else score >= tau
 
 
+class Step(NamedTuple):
+    """One painted candidate: its score, and the pixels that it covers beyond the better ones."""
+
+    score: float
+    pixels: int
+
+
+def painting_steps(candidates: Sequence[Candidate], shape: tuple[int, int], overlap: Overlap) -> list[Step]:
+    """What :func:`paint` paints when every candidate passes, best first.
+
+    Whether a candidate is painted depends on better ones alone, so the steps with a score above any threshold are
+    what is painted at that threshold: one pass tells of all thresholds.
+    """
+    kept = paint(candidates, shape, 0.0, "ge", overlap).kept
+    ranks = np.zeros(shape[0] * shape[1], dtype=np.uint16)
+    runs = rle.runs([candidates[i]["segmentation"] for i in kept])
+    for rank in range(len(kept), 0, -1):
+        _fill(ranks, runs[rank - 1], rank)
+    pixels = np.bincount(ranks, minlength=len(kept) + 1)[1:].tolist()
+    return [Step(candidates[i]["score"], count) for i, count in zip(kept, pixels, strict=True)]
+
+
 def _disjoint(places: list[int], overlaps: npt.NDArray[np.bool_]) -> list[int]:
     """Those of ``places`` that overlap none of the earlier ones taken."""
     taken: list[int] = []

@@ -12,9 +12,10 @@ from PIL import Image
 from maskdistill import rle
 from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
+from maskdistill.label_summary import TAUS, count_image, join, rows
 from maskdistill.label_types import box_region, grabcut_region
 from maskdistill.palette import read_label_png
-from maskdistill.pseudo_labels import paint
+from maskdistill.pseudo_labels import paint, painting_steps
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 
@@ -178,6 +179,33 @@ def test_legacy_lets_the_less_confident_win_and_the_first_rows_block() -> None:
     assert blocked.kept == [0]
 
 
+@pytest.mark.parametrize("overlap", ["drop", "pixel", "legacy"])
+@pytest.mark.parametrize("compare", ["gt", "ge"])
+def test_counts_at_all_thresholds_are_those_of_painting_at_each(overlap: Overlap, compare: Compare) -> None:
+    rng = np.random.default_rng(2)
+    counts = []
+    expected = np.zeros((len(TAUS), 5))
+    for image in range(30):
+        candidates = [EMPTY] if image % 7 == 3 else []
+        for _ in range(rng.integers(0, 7)):
+            x, y, w, h = (int(v) for v in rng.integers([0, 0, 1, 1], [12, 9, 8, 8]))
+            score = float(rng.choice([0.3, 0.5, 0.8, 0.9, 0.95, 0.99]))
+            candidates.append(box(x, y, w, h, score, int(rng.integers(1, 7))))
+        counts.append(count_image(painting_steps(candidates, SHAPE, overlap), SHAPE[0] * SHAPE[1], compare))
+        for row, tau in zip(expected, TAUS, strict=True):
+            found = paint(candidates, SHAPE, tau, compare, overlap)
+            row += (
+                bool(found.kept) and not found.fallback, len(found.kept), found.fallback, not found.kept,
+                (found.labels > 0).mean(),
+            )  # fmt: skip
+    for found_row, row, tau in zip(rows(join(counts)), expected, TAUS, strict=True):
+        names = ("images_kept", "objects_kept", "fallback", "empty")
+        assert [found_row[name] for name in names] == row[:4].tolist(), tau
+        assert found_row["mean_coverage"] == pytest.approx(row[4] / 30)
+        assert found_row["tau"] == tau
+    assert expected[0, 2] == 0 and expected[-1, 2] > 5 and expected[0, 3] > 1
+
+
 def test_label_254_fits_and_255_is_refused() -> None:
     assert paint([box(0, 0, 2, 2, 0.99, 254)], SHAPE, 0.9).labels.max() == 254
     for category in (0, 255):
@@ -339,3 +367,30 @@ def test_entry_point_errors(
     candidates[0].update(change)
     assert label(tmp_path, candidates, *options, k=k) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "labels").exists()
+
+
+def test_summary_of_all_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = make_run(tmp_path)
+    write_json(tmp_path / "one.json", {"candidates": first})
+    write_json(tmp_path / "two.json", {"candidates": [{**EDGE, "image_id": 5}]})
+    command = [
+        "label_summary",
+        "--manifest",
+        str(tmp_path / "manifest.csv"),
+        "--output",
+        str(tmp_path / "summary.json"),
+    ]
+    files = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    written = []
+    for threads in ("1", "2"):
+        assert main([*command, "--candidates", *files, "--threads", threads]) == 0
+        written.append((tmp_path / "summary.json").read_bytes())
+    assert written[0] == written[1]
+    summary = json.loads(written[0])
+    assert summary["images"] == 4
+    (row,) = (row for row in summary["by_tau"] if row["tau"] == 0.9)
+    # image 1: A and C; 2: LOW as a fallback; 4: nothing; 5: EDGE, whose score is 0.9 itself, as a fallback
+    assert [row[name] for name in ("images_kept", "objects_kept", "fallback", "empty")] == [1, 4, 2, 1]
+    assert row["mean_coverage"] == pytest.approx((32 + 20 + 6 + 8) / (4 * 12 * 16))
+    assert main([*command, "--candidates", files[0], files[0]]) == 1
+    assert "one.json: image 1 is not a usable image, or stands in another shard too" in capsys.readouterr().err

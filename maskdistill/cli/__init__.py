@@ -28,6 +28,7 @@ STAGES = {
     "detector": "train Mask R-CNN on the annotations",
     "candidates": "run the detector over a shard",
     "pseudo_labels": "confident candidates become label PNGs",
+    "label_summary": "count pseudo-labels at a row of thresholds",
     "segmenter": "train DeepLab-v3 on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
     "probe": "train the segmenter's last layer on ground truth (evaluation only)",

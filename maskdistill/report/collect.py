@@ -101,7 +101,8 @@ class Run:
         rows: scores, averaged over seeds; empty without ground truth.
         clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
-        pseudo_labels: images, kept, fallback and empty, summed over shards.
+        pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
+        thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.label_summary`, or empty.
         metrics: name -> training table.
         chain, versions, weights: see :func:`merge_provenance`.
     """
@@ -118,7 +119,8 @@ class Run:
     members: list[Extremes]
     choices: pd.DataFrame
     candidates: Candidates
-    pseudo_labels: dict[str, int]
+    pseudo_labels: dict[str, Any]
+    thresholds: pd.DataFrame
     metrics: dict[str, pd.DataFrame]
     times: list[RuleTime]
     chain: list[dict[str, Any]]

@@ -7,7 +7,8 @@ from dag_project import Project, copy_project, make_project, tree
 
 AFTER_TAU = {"pseudo_labels", "evaluate_detector", "segmenter", "predictions", "evaluate_segmenter", "report"}
 AFTER_MASKS = AFTER_TAU | {
-    "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates"
+    "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
+    "label_summary",
 }  # fmt: skip
 ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
              "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
@@ -30,7 +31,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 31
+    assert len(logs) == 32
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:

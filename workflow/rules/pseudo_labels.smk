@@ -35,3 +35,34 @@ rule pseudo_labels:
         "maskdistill pseudo_labels --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --candidates {params.candidates:q} --num-clusters {wildcards.k}"
         " --params {params.settings:q} --output {params.shard:q} --threads {threads} --log {log:q}"
+
+
+rule label_summary:
+    input:
+        manifest=rules.manifest.output.manifest,
+        candidates=all_shards(CANDIDATES),
+    output:
+        summary=f"{SEED}/label_summary.json",
+    log:
+        f"{RUN}/logs/label_summary/{{masks}}/k-{{k}}/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/label_summary/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        candidates=braces(CANDIDATES),
+        settings=canonical_json(
+            CONFIG.pseudo_labels.model_dump(include={"compare", "overlap"})
+        ),
+        code=code(
+            "pseudo_labels.py", "label_summary.py", "rle.py", "cli/label_summary.py"
+        ),
+    message:
+        "label_summary: pseudo-labels at other thresholds, seed {wildcards.seed}"
+    shell:
+        "maskdistill label_summary --manifest {input.manifest:q} --candidates {params.candidates}"
+        " --params {params.settings:q} --output {output.summary:q} --threads {threads} --log {log:q}"
