@@ -105,7 +105,7 @@ def test_grabcut_as_the_main_type_stands_in_the_path(editable: Project) -> None:
     editable.configure(pseudo_labels={"type": "grabcut"})
     target = "results/mini/topk-0.4/k-3/seed-1234/tau-0.9-grabcut/pseudo_labels/shard-0001"
     assert target in editable.snakemake("--dry-run")
-    editable.snakemake(target)
+    editable.snakemake("--keep-going", target)
     summary = json.loads((editable.folder / target / "summary.json").read_text())
     assert summary["provenance"]["params"]["type"] == "grabcut" and summary["provenance"]["params"]["tau"] == 0.9
 
