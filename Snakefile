@@ -21,6 +21,7 @@ include: "workflow/rules/detector.smk"
 include: "workflow/rules/pseudo_labels.smk"
 include: "workflow/rules/segmenter.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/probe.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -14,6 +14,8 @@ from maskdistill.config_data import DataConfig, Fraction, Positive, Section, Sup
 from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
+from maskdistill.config_training import LabelType
+from maskdistill.config_training import ProbeConfig as ProbeConfig
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
 from maskdistill.config_training import SegmenterConfig as SegmenterConfig
 from maskdistill.runtime.errors import MaskDistillError
@@ -227,6 +229,7 @@ class SweepConfig(Section):
     num_clusters: list[int] = Field([], description="further values of clusters.num_clusters")
     tau: list[float] = Field([], description="further values of pseudo_labels.tau")
     hard_pixels: list[float] = Field([], description="further values of segmenter.hard_pixels")
+    label_types: list[LabelType] = Field([], description="further values of pseudo_labels.type")
 
 
 class Config(Section):
@@ -252,6 +255,7 @@ class Config(Section):
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     segmenter: SegmenterConfig
     crf: CrfConfig = CrfConfig()
+    probe: ProbeConfig = ProbeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()

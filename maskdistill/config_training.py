@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from maskdistill.config_data import Fraction, Positive, Section
 
+LabelType = Literal["mask", "bbox", "grabcut"]
+"""What is painted of a candidate [P Table S1]."""
+
 
 class DetectorConfig(Section):
     """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
@@ -60,7 +63,14 @@ class PseudoLabelsConfig(Section):
 
     tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
     compare: Literal["gt", "ge"] = Field("gt", description="score > tau or score >= tau")
-    overlap: Literal["drop", "pixel"] = Field("drop", description="drop: skip a candidate that overlaps a better one")
+    overlap: Literal["drop", "pixel", "legacy"] = Field(
+        "drop",
+        description="drop: skip a candidate that overlaps a better one; pixel: paint what is free of it; "
+        "legacy: the released script's check, under which worse candidates are painted over better ones",
+    )
+    type: LabelType = Field(
+        "mask", description="what is painted of a candidate: mask, bbox: its box, grabcut: OpenCV's GrabCut in its box"
+    )
 
 
 class SegmenterConfig(Section):
@@ -118,6 +128,23 @@ class CrfConfig(Section):
     iters: Positive = Field(10, description="mean-field iterations")
     gaussian: GaussianConfig = GaussianConfig()
     bilateral: BilateralConfig = BilateralConfig()
+
+
+class ProbeConfig(Section):
+    """Linear probe of the segmenter, the only training on labels; for scoring alone [P §A.2]."""
+
+    enabled: bool = Field(False, description="train and score a probe; needs ground truth of training images")
+    epochs: Positive = 45
+    batch_size: Positive = 24
+    lr: float = Field(0.1, gt=0)
+    drop_after: int = Field(25, ge=0, description="epochs after which the rate is multiplied by gamma")
+    gamma: float = Field(0.1, gt=0)
+    momentum: Fraction = 0.9
+    weight_decay: float = Field(1e-4, ge=0)
+    init_std: float = Field(0.01, gt=0, description="spread of the initial weights")
+    checkpoint_every: Positive = 500
+    log_every: Positive = 20
+    workers: int = Field(2, ge=0, description="data loading processes")
 
 
 class EvaluationConfig(Section):

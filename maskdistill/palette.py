@@ -1,5 +1,8 @@
 """Label maps as indexed PNGs in the colours of the PASCAL VOC development kit."""
 
+import io
+import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +28,18 @@ def color_map() -> npt.NDArray[np.uint8]:
     return colors
 
 
-def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
-    """Write a label map as an indexed 8-bit PNG, atomically; missing folders are made.
+@cache
+def _palette() -> bytes:
+    return color_map().tobytes()
+
+
+def encode_label_png(labels: npt.NDArray[np.uint8]) -> bytes:
+    """A label map as the content of an indexed 8-bit PNG; equal maps give equal bytes.
+
+    Only runs of equal bytes are looked for (zlib's Z_RLE), which label maps consist of: four times as fast as
+    Pillow's default, and the files are smaller.
 
     Args:
-        path: file to write.
         labels: uint8 (H, W), one label a pixel.
 
     Raises:
@@ -38,9 +48,17 @@ def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"a label map is uint8 (H, W), not {labels.dtype} {labels.shape}")
     image = Image.fromarray(np.ascontiguousarray(labels))
-    image.putpalette(color_map().tobytes())
+    image.putpalette(_palette())
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return stream.getvalue()
+
+
+def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
+    """Write a label map as :func:`encode_label_png` gives it, atomically; missing folders are made."""
+    content = encode_label_png(labels)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        temporary.write_bytes(content)
 
 
 def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -4,7 +4,7 @@ An RLE is ``{"size": [H, W], "counts": str}``: COCO's compressed run lengths of 
 mask, starting with a run of zeros, as ASCII text so that it can stand in JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,7 @@ def decode(rle: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
             of a truncated mask uninitialised).
     """
     native = _native(rle)
-    height, width = native["size"]
-    total = _total(native["counts"])
-    if total != height * width:
-        raise MaskDistillError(
-            f"a mask's RLE is damaged: its runs cover {total} pixels of {height} x {width};"
-            " delete the file that holds it and run again"
-        )
+    _run_ends([native])
     return np.ascontiguousarray(coco_mask.decode(native), dtype=np.bool_)
 
 
@@ -67,29 +61,68 @@ def area(rle: Mapping[str, Any]) -> int:
     return int(coco_mask.area(_native(rle)))
 
 
+def runs(masks: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], list[int]]]:
+    """Where the runs of ones of each mask start and stop in its column-major pixels; the stop is exclusive.
+
+    Much cheaper than decoding: it takes time by the runs, not by the pixels.
+
+    Raises:
+        MaskDistillError: as :func:`decode`.
+    """
+    if not masks:
+        return []
+    ends = _run_ends([_native(mask) for mask in masks])
+    return [(row[0 : row.size - 1 : 2].tolist(), row[1::2].tolist()) for row in ends]
+
+
+def overlaps(masks: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
+    """Which masks share at least one pixel, bool (N, N); masks have one size and undamaged runs."""
+    native = [_native(mask) for mask in masks]
+    if not native:
+        return np.zeros((0, 0), dtype=bool)
+    return np.asarray(coco_mask.iou(native, native, [0] * len(native)) > 0, dtype=np.bool_)
+
+
 def _native(rle: Mapping[str, Any]) -> RLE:
     """What pycocotools takes: the run lengths as bytes."""
     counts = rle["counts"]
     return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
-def _total(counts: bytes) -> int:
-    """Sum of the run lengths.
+def _run_ends(masks: Sequence[RLE]) -> list[npt.NDArray[np.int64]]:
+    """Where each run of each mask ends in the column-major pixels, checked; decoded for all masks at once.
 
     Each run is a little-endian sequence of characters 48 + (5 bits | 32 if more follow), sign-extended
     by bit 16 of the last; from the fourth run on the difference to the run before the last is stored.
     """
-    code = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
-    if code.size == 0 or code.min() < 0 or code.max() > 63 or code[-1] & 32:
-        return 0
+    texts = [mask["counts"] for mask in masks]
+    code = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
+    text_ends = np.cumsum([len(text) for text in texts])
     last = np.flatnonzero((code & 32) == 0)
+    if not all(texts) or code.min() < 0 or code.max() > 63 or (code[text_ends - 1] & 32).any():
+        raise _damaged()
     first = np.concatenate(([0], last[:-1] + 1))
     length = last - first + 1
     if length.max() > 12:
-        return 0
+        raise _damaged()
     place = np.arange(code.size) - np.repeat(first, length)
     runs = np.add.reduceat((code & 31) << (5 * place), first)
     runs -= np.where(code[last] & 16, np.int64(1) << (5 * length), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return int(runs.sum()) if runs.min() >= 0 else 0
+    counts = np.diff(np.searchsorted(last, text_ends), prepend=0)
+    used = np.arange(counts.max()) < counts[:, None]
+    table = np.zeros(used.shape, dtype=np.int64)
+    table[used] = runs
+    table[:, 1::2] = np.cumsum(table[:, 1::2], axis=1)
+    table[:, 2::2] = np.cumsum(table[:, 2::2], axis=1)
+    table *= used
+    ends = np.cumsum(table, axis=1)
+    pixels = [mask["size"][0] * mask["size"][1] for mask in masks]
+    if table.min() < 0 or ends[:, -1].tolist() != pixels:
+        raise _damaged()
+    return [row[:count] for row, count in zip(ends, counts.tolist(), strict=True)]
+
+
+def _damaged() -> MaskDistillError:
+    return MaskDistillError(
+        "a mask's RLE is damaged: its runs do not cover its image exactly; delete the file that holds it and run again"
+    )

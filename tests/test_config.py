@@ -103,7 +103,7 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
         ({"masks": {"topk": "many"}}, r"masks\.topk: .*number.*'many'"),
         ({"clusters": {"num_clusters": 0}}, r"clusters\.num_clusters: .*greater than or equal to 1.*0"),
         ({"pseudo_labels": {"tau": 1.2}}, r"pseudo_labels\.tau: .*less than or equal to 1.*1\.2"),
-        ({"pseudo_labels": {"overlap": "legacy"}}, r"pseudo_labels\.overlap: .*'drop' or 'pixel'"),
+        ({"pseudo_labels": {"overlap": "first"}}, r"pseudo_labels\.overlap: .*'drop', 'pixel' or 'legacy'"),
         ({"data": {"kind": "video"}}, r"data: .*'scenes', 'folder', 'list', 'coco', 'voc'"),
         ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing"),
         ({"run": "a/b"}, r"run: .*pattern.*'a/b'"),

@@ -80,6 +80,20 @@ def test_scene_of_another_size_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "99x77" in capsys.readouterr().err and not (tmp_path / "groundtruth").exists()
 
 
+def test_labels_of_training_images_for_the_probe(tmp_path: Path) -> None:
+    data = ScenesData.model_validate({"num_train": 2, "num_eval": 1, "size": 64, "seed": 5})
+    for index in (1, 2, 3):
+        path = tmp_path / f"scenes/scene-{index:05d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generate_scene(5, index, 64, 0.5).image).save(path, quality=95)
+    assert run(data.model_dump(), tmp_path, "--scenes-dir", str(tmp_path / "scenes")) == 0
+    command = ["ground_truth", "--params", data.model_dump_json(), "--manifest", str(tmp_path / "manifest.csv")]
+    assert main([*command, "--images", "train", "--output", str(tmp_path / "of-training")]) == 0
+    written = sorted((tmp_path / "of-training/semantic").iterdir())
+    assert [path.name for path in written] == ["scene-00001.png", "scene-00002.png"]
+    np.testing.assert_array_equal(read_label_png(written[1]), generate_scene(5, 2, 64, 0.5).semantic)
+
+
 # ---------------------------------------------------------------- COCO
 
 

@@ -7,18 +7,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from maskdistill import rle
 from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
+from maskdistill.label_summary import TAUS, count_image, join, rows
+from maskdistill.label_types import box_region, grabcut_region
 from maskdistill.palette import read_label_png
-from maskdistill.pseudo_labels import paint
+from maskdistill.pseudo_labels import paint, painting_steps
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 
 SHAPE = (12, 16)
 Compare = Literal["gt", "ge"]
-Overlap = Literal["drop", "pixel"]
+Overlap = Literal["drop", "pixel", "legacy"]
 
 
 def box(x: int, y: int, w: int, h: int, score: float, category: int, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
@@ -135,6 +138,74 @@ def test_against_slow_painting(compare: Compare, overlap: Overlap) -> None:
     assert painted > 15
 
 
+def transcribed_legacy(candidates: list[Any], tau: float) -> np.ndarray[Any, Any]:
+    """The released check as method section 6, item 4 describes it: the uint8 mask itself is the index."""
+    canvas = None
+    for candidate in sorted(candidates, key=lambda candidate: -candidate["score"]):
+        if candidate["score"] <= tau and canvas is not None:
+            break
+        mask = rle.decode(candidate["segmentation"]).astype(np.uint8)
+        if canvas is None:
+            canvas = np.zeros(mask.shape, np.uint8)
+        elif canvas[mask].any():
+            continue
+        canvas[mask == 1] = candidate["category_id"]
+    return np.zeros(SHAPE, np.uint8) if canvas is None else canvas
+
+
+def test_legacy_against_its_description() -> None:
+    rng = np.random.default_rng(5)
+    overwritten = blocked = 0
+    for turn in range(150):
+        candidates = []
+        for _ in range(rng.integers(0, 6)):
+            x, y, w, h = (int(v) for v in rng.integers([0, 0, 1, 1], [12, 9, 8, 8]))
+            candidates.append(box(x, y, w, h, float(rng.uniform(0.5, 1)), int(rng.integers(1, 7))))
+        if turn % 5 == 0:
+            candidates.append(box(0, 0, 16, 12, float(rng.uniform(0.9, 1)), 6))  # its index has no 0
+        if turn % 10 == 0:
+            candidates.append(box(3, int(rng.integers(0, 2)), 5, 1, 0.999, 5))  # only row 0 or row 1 is labelled
+        found = paint(candidates, SHAPE, 0.9, "gt", "legacy")
+        np.testing.assert_array_equal(found.labels, transcribed_legacy(candidates, 0.9))
+        overwritten += len(found.kept) > len(paint(candidates, SHAPE, 0.9).kept)
+        blocked += len(found.kept) < len(paint(candidates, SHAPE, 0.9).kept)
+    assert overwritten > 5 and blocked > 5
+
+
+def test_legacy_lets_the_less_confident_win_and_the_first_rows_block() -> None:
+    low_first = paint([box(2, 5, 6, 4, 0.99, 2), box(4, 6, 6, 4, 0.95, 3)], SHAPE, 0.9, "gt", "legacy")
+    assert low_first.kept == [0, 1] and low_first.labels[7, 5] == 3
+    blocked = paint([box(0, 0, 3, 1, 0.99, 2), box(4, 6, 6, 4, 0.95, 3)], SHAPE, 0.9, "gt", "legacy")
+    assert blocked.kept == [0]
+
+
+@pytest.mark.parametrize("overlap", ["drop", "pixel", "legacy"])
+@pytest.mark.parametrize("compare", ["gt", "ge"])
+def test_counts_at_all_thresholds_are_those_of_painting_at_each(overlap: Overlap, compare: Compare) -> None:
+    rng = np.random.default_rng(2)
+    counts = []
+    expected = np.zeros((len(TAUS), 5))
+    for image in range(30):
+        candidates = [EMPTY] if image % 7 == 3 else []
+        for _ in range(rng.integers(0, 7)):
+            x, y, w, h = (int(v) for v in rng.integers([0, 0, 1, 1], [12, 9, 8, 8]))
+            score = float(rng.choice([0.3, 0.5, 0.8, 0.9, 0.95, 0.99]))
+            candidates.append(box(x, y, w, h, score, int(rng.integers(1, 7))))
+        counts.append(count_image(painting_steps(candidates, SHAPE, overlap), SHAPE[0] * SHAPE[1], compare))
+        for row, tau in zip(expected, TAUS, strict=True):
+            found = paint(candidates, SHAPE, tau, compare, overlap)
+            row += (
+                bool(found.kept) and not found.fallback, len(found.kept), found.fallback, not found.kept,
+                (found.labels > 0).mean(),
+            )  # fmt: skip
+    for found_row, row, tau in zip(rows(join(counts)), expected, TAUS, strict=True):
+        names = ("images_kept", "objects_kept", "fallback", "empty")
+        assert [found_row[name] for name in names] == row[:4].tolist(), tau
+        assert found_row["mean_coverage"] == pytest.approx(row[4] / 30)
+        assert found_row["tau"] == tau
+    assert expected[0, 2] == 0 and expected[-1, 2] > 5 and expected[0, 3] > 1
+
+
 def test_label_254_fits_and_255_is_refused() -> None:
     assert paint([box(0, 0, 2, 2, 0.99, 254)], SHAPE, 0.9).labels.max() == 254
     for category in (0, 255):
@@ -142,6 +213,64 @@ def test_label_254_fits_and_255_is_refused() -> None:
             paint([box(0, 0, 2, 2, 0.99, category)], SHAPE, 0.9)
     with pytest.raises(MaskDistillError, match=r"size \[12, 16\], its image \[16, 12\]"):
         paint([A], (16, 12), 0.9)
+
+
+# ---------------------------------------------------------------- what is painted
+
+
+@pytest.mark.parametrize(
+    ("bbox", "rows", "columns"),
+    [
+        ([2.0, 3.0, 4.0, 5.0], range(3, 9), range(2, 7)),  # both ends included
+        ([1.5, 2.5, 2.0, 3.0], range(2, 7), range(2, 5)),  # halves go to the even number: 1.5, 2.5, 3.5, 5.5
+        ([2.4, 0.6, 3.0, 1.0], range(1, 3), range(2, 6)),
+        ([11.0, 7.0, 5.0, 5.0], range(7, 12), range(11, 16)),  # up to the edge, which is one further
+        ([-3.0, -2.0, 4.0, 4.0], range(3), range(2)),
+    ],
+)
+def test_box_region(bbox: list[float], rows: range, columns: range) -> None:
+    expected = np.zeros(SHAPE, dtype=bool)
+    for row in rows:
+        for column in columns:
+            expected[row, column] = True
+    np.testing.assert_array_equal(rle.decode(box_region({**A, "bbox": bbox})), expected)
+
+
+def coin(height: int = 60, width: int = 80) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A photo (H, W, 3) of an orange disc on blue, noisy, and the disc's pixels."""
+    rows, columns = np.mgrid[:height, :width]
+    disc = (rows - 30) ** 2 + (columns - 36) ** 2 < 15**2
+    photo = np.where(disc[..., None], (220, 140, 40), (40, 60, 170))
+    noise = np.random.default_rng(0).normal(0, 12, photo.shape)
+    return (photo + noise).clip(0, 255).astype(np.uint8), disc
+
+
+def test_grabcut_finds_the_object_in_a_loose_box_and_is_repeatable() -> None:
+    photo, disc = coin()
+    loose = {"bbox": [14.6, 9.5, 44.4, 41.2]}
+    found = rle.decode(grabcut_region(loose, photo))
+    assert (found & disc).sum() / (found | disc).sum() > 0.97
+    assert not found[:, :15].any() and not found[:10].any()
+    before = grabcut_region(loose, photo)
+    grabcut_region({"bbox": [5.0, 5.0, 60.0, 30.0]}, photo)
+    assert grabcut_region(loose, photo) == before
+
+
+@pytest.mark.parametrize("bbox", [[0.0, 0.0, 80.0, 60.0], [10.0, 10.0, 0.2, 0.3]])
+def test_grabcut_is_empty_where_opencv_refuses(bbox: list[float]) -> None:
+    assert rle.area(grabcut_region({"bbox": bbox}, coin()[0])) == 0
+
+
+def test_regions_decide_over_overlap_and_an_empty_one_is_not_kept() -> None:
+    """A and C are disjoint as masks; painted as columns that they share, only the better one remains."""
+    column = np.zeros(SHAPE, dtype=bool)
+    column[:, 2] = True
+    found = paint([A, C], SHAPE, 0.9, region=lambda _: rle.encode(column))
+    assert found.kept == [0] and set(np.unique(found.labels)) == {0, 1}
+    empty = rle.encode(np.zeros(SHAPE, dtype=bool))
+    for overlap in ("drop", "pixel", "legacy"):
+        found = paint([A, C], SHAPE, 0.9, "gt", overlap, lambda c: empty if c is A else c["segmentation"])
+        assert found.kept == [1] and not found.fallback
 
 
 # ---------------------------------------------------------------- entry point
@@ -193,6 +322,34 @@ def test_settings_and_tau_reach_the_result(tmp_path: Path) -> None:
     assert (summary["kept"], summary["fallback"]) == (2, 2)
 
 
+@pytest.mark.parametrize("kind", ["bbox", "grabcut"])
+def test_types_reach_the_result(tmp_path: Path, kind: str) -> None:
+    photo, _ = coin(12, 16)
+    photo[2:9, 4:11] = (250, 250, 20)
+    make_run(tmp_path)
+    Image.fromarray(photo).save(tmp_path / "x.jpg", quality=95)
+    candidate = {**A, "image_id": 1, "bbox": [3.0, 1.0, 9.0, 9.0]}
+    assert label(tmp_path, [candidate], "--params", json.dumps({"type": kind})) == 0
+    found = read_label_png(tmp_path / "labels/a.png") > 0
+    expected = np.zeros(SHAPE, dtype=bool)
+    if kind == "bbox":
+        expected[1:11, 3:13] = True
+    else:
+        expected[2:9, 4:11] = True
+    assert (found != expected).sum() <= (0 if kind == "bbox" else 8)
+    summary = json.loads((tmp_path / "labels/summary.json").read_text())
+    assert summary["provenance"]["params"]["type"] == kind
+
+
+def test_several_processes_give_the_same_files(tmp_path: Path) -> None:
+    candidates = make_run(tmp_path)
+    written = []
+    for threads in ("1", "2"):
+        assert label(tmp_path, candidates, "--threads", threads) == 0
+        written.append({path.name: path.read_bytes() for path in (tmp_path / "labels").rglob("*.*")})
+    assert written[0] == written[1] and len(written[0]) == 4
+
+
 @pytest.mark.parametrize(
     ("change", "options", "k", "message"),
     [
@@ -210,3 +367,30 @@ def test_entry_point_errors(
     candidates[0].update(change)
     assert label(tmp_path, candidates, *options, k=k) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "labels").exists()
+
+
+def test_summary_of_all_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = make_run(tmp_path)
+    write_json(tmp_path / "one.json", {"candidates": first})
+    write_json(tmp_path / "two.json", {"candidates": [{**EDGE, "image_id": 5}]})
+    command = [
+        "label_summary",
+        "--manifest",
+        str(tmp_path / "manifest.csv"),
+        "--output",
+        str(tmp_path / "summary.json"),
+    ]
+    files = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    written = []
+    for threads in ("1", "2"):
+        assert main([*command, "--candidates", *files, "--threads", threads]) == 0
+        written.append((tmp_path / "summary.json").read_bytes())
+    assert written[0] == written[1]
+    summary = json.loads(written[0])
+    assert summary["images"] == 4
+    (row,) = (row for row in summary["by_tau"] if row["tau"] == 0.9)
+    # image 1: A and C; 2: LOW as a fallback; 4: nothing; 5: EDGE, whose score is 0.9 itself, as a fallback
+    assert [row[name] for name in ("images_kept", "objects_kept", "fallback", "empty")] == [1, 4, 2, 1]
+    assert row["mean_coverage"] == pytest.approx((32 + 20 + 6 + 8) / (4 * 12 * 16))
+    assert main([*command, "--candidates", files[0], files[0]]) == 1
+    assert "one.json: image 1 is not a usable image, or stands in another shard too" in capsys.readouterr().err

@@ -142,6 +142,7 @@ class Synthetic:
                 {"provenance": provenance("candidates"), "candidates": candidates},
             )
             summary = {"provenance": provenance("pseudo_labels"), "images": 3, "kept": 4, "fallback": 1, "empty": shard}
+            summary["mean_coverage"] = 0.5 if shard else 0.25
             write_json(self.tau / "pseudo_labels" / name / "summary.json", summary)
             write_json(self.round / "predictions" / name / "summary.json", {"provenance": provenance("predictions")})
         for seed in SEEDS:
@@ -156,6 +157,8 @@ class Synthetic:
         table = {"num_clusters": [2, 3, 6], "masks": 5, "inertia": [4.0, 2.0, 1.0]}
         scores = {"simplified_silhouette": [0.3, 0.4, 0.2], "silhouette": [0.2, 0.1, 0.3]}
         pd.DataFrame(table | scores).to_csv(self.root / "choose_k.csv", index=False)
+        row = {"images_kept": 5, "objects_kept": 9, "fallback": 1, "empty": 0, "mean_coverage": 0.3}
+        write_json(self.root / "label_summary.json", {"by_tau": [{"tau": tau} | row for tau in (0.0, 0.5, 0.9)]})
         for name in ("pretrain-backbone", "detector"):
             steps = {"step": range(5), "loss": np.arange(5.0), "loss_a": 1.0, "loss_b": 2.0, "feature_std": 0.1}
             pd.DataFrame(steps).to_csv(self.root / f"{name}.csv", index=False)
@@ -196,6 +199,7 @@ class Synthetic:
         found += ["--clusters", *(str(self.seed.parent / f"seed-{seed}" / "clusters.json") for seed in SEEDS[::-1])]
         found += ["--assignments", *(str(self.seed.parent / f"seed-{seed}" / "assignments.h5") for seed in SEEDS[::-1])]
         found += ["--choose-k", str(self.root / "choose_k.csv")]
+        found += ["--label-summary", str(self.root / "label_summary.json")]
         found += ["--candidates", *(str(self.seed / "candidates" / f"{name}.json") for name in shards)]
         found += ["--pseudo-labels", *(str(self.tau / "pseudo_labels" / name) for name in shards)]
         found += ["--predictions", *(str(self.round / "predictions" / name) for name in shards)]
@@ -304,6 +308,18 @@ def test_summary(scored: tuple[Page, str, dict[str, Any]]) -> None:
     assert summary["provenance"]["versions"] == {"maskdistill": "0.1.0", "torch": "9.8.7"}
     assert summary["provenance"]["weights"] == {"masks: weights": "ab" * 32}
     assert summary["provenance"]["config"]["clusters"]["num_clusters"] == K
+
+
+def test_pseudo_labels_at_every_threshold(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    view, _, summary = scored
+    found = summary["pseudo_labels"]
+    assert (found["tau"], found["type"], found["images"], found["kept"], found["fallback"]) == (0.75, "mask", 6, 8, 2)
+    assert found["mean_coverage"] == pytest.approx(0.375)
+    assert [row["tau"] for row in found["by_tau"]] == [0.0, 0.5, 0.9]
+    assert found["by_tau"][1]["objects_kept"] == 9
+    plots = {str(attributes.get("aria-label")).partition(".")[0] for tag, attributes in view.elements if tag == "div"}
+    assert {"Other thresholds", "Objects an image"} <= plots
+    assert "38 %" in view.text and "mean coverage of the pseudo-labels" in view.text
 
 
 def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, dict[str, Any]]) -> None:
@@ -426,6 +442,17 @@ def test_without_ground_truth_nothing_is_scored(plain: tuple[Page, str, dict[str
 def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     run = Synthetic(tmp_path)
     assert run.build() == run.build()
+
+
+def test_label_types_are_kept_apart(tmp_path: Path) -> None:
+    run = Synthetic(tmp_path)
+    other = run.seed / "tau-0.75-bbox" / "evaluation" / "segmenter.json"
+    write_json(other, {"stage": "segmenter", "miou": 33.0, "provenance": {"params": {"seed": 11}}})
+    run.evaluations.append(str(other))
+    _, summary = run.build()
+    assert summary["stages"]["segmenter"]["miou"] == pytest.approx(statistics.mean(MIOU["segmenter"]))
+    (swept,) = summary["sweep"]
+    assert (swept["miou"], swept["protocol"]["tau"]) == (33.0, "0.75, bbox")
 
 
 def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:

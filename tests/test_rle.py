@@ -72,3 +72,29 @@ def test_damaged_run_lengths_are_refused(damage: str) -> None:
 def test_only_two_dimensional_bool_masks_are_encoded(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match="bool"):
         rle.encode(array)
+
+
+def test_runs_of_many_masks_are_those_of_the_definition() -> None:
+    rng = np.random.default_rng(3)
+    masks = [rng.random((23, 31)) < share for share in (0.0, 0.02, 0.5, 0.5, 0.98, 1.0)]
+    for mask, (starts, stops) in zip(masks, rle.runs([rle.encode(mask) for mask in masks]), strict=True):
+        pixels = [0, *mask.T.ravel().astype(int), 0]
+        steps = [pixels[i + 1] - pixels[i] for i in range(len(pixels) - 1)]
+        assert starts == [i for i, step in enumerate(steps) if step == 1]
+        assert stops == [i for i, step in enumerate(steps) if step == -1]
+    assert rle.runs([]) == []
+
+
+def test_one_damaged_mask_among_others_is_refused() -> None:
+    good = rle.encode(np.eye(6, dtype=bool))
+    for counts in (good["counts"][:-1], good["counts"] + "5", "", "P"):
+        with pytest.raises(MaskDistillError, match="damaged"):
+            rle.runs([good, {"size": [6, 6], "counts": counts}, good])
+
+
+def test_overlaps_means_a_shared_pixel() -> None:
+    rng = np.random.default_rng(4)
+    masks = [rng.random((9, 11)) < 0.04 for _ in range(12)] + [np.zeros((9, 11), dtype=bool)]
+    expected = [[bool((one & other).any()) for other in masks] for one in masks]
+    assert rle.overlaps([rle.encode(mask) for mask in masks]).tolist() == expected
+    assert {True, False} <= {value for row in expected for value in row}

@@ -9,6 +9,7 @@ detector   semantic: the pseudo-label PNGs; AP: all candidates; CorLoc: the box 
 segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-connected region of one label;
            AP: null, for a semantic map has neither instances nor scores.
 segmenter_crf  the same for predictions that a dense CRF sharpened.
+probe      semantic: the probe's predicted PNGs, whose labels are classes already, so nothing is matched.
 
 Boundary IoU is of the semantic maps, under the matching that the mean IoU found.
 """
@@ -31,6 +32,7 @@ from maskdistill.evaluation.boundaries import BoundaryIoU
 from maskdistill.evaluation.clustering import pseudo_target
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
 from maskdistill.evaluation.localisation import largest_component_box
+from maskdistill.evaluation.matching import Matching
 from maskdistill.evaluation.semantic import IGNORE, Confusions
 from maskdistill.evaluation.summary import summarise, summarise_clusters
 from maskdistill.palette import read_label_png
@@ -47,6 +49,7 @@ NEEDS = {
     "detector": ("candidates", "label_dirs"),
     "segmenter": ("label_dirs",),
     "segmenter_crf": ("label_dirs",),
+    "probe": ("label_dirs",),
 }
 
 
@@ -78,6 +81,8 @@ def run(args: argparse.Namespace) -> None:
     inputs = _inputs(args)
     truth = load_ground_truth(args.manifest, args.ground_truth)
 
+    matching: Matching = "none" if args.stage == "probe" else config.matching
+    num_labels = len(truth.class_names) - 1 if args.stage == "probe" else args.num_clusters
     extra: dict[str, float | None] = {}
     detections: list[Detection] | None = None
     predict: Callable[[TruthImage], Labels]
@@ -93,9 +98,9 @@ def run(args: argparse.Namespace) -> None:
             detections = read_candidates(args.candidates, truth)
 
         def predict(image: TruthImage) -> Labels:
-            return read_labels(find_labels(args.label_dirs, image.key), image, args.num_clusters)
+            return read_labels(find_labels(args.label_dirs, image.key), image, num_labels)
 
-    confusions = Confusions(args.num_clusters + 1, len(truth.class_names))
+    confusions = Confusions(num_labels + 1, len(truth.class_names))
     boxes: dict[int, npt.ArrayLike] = {} if detections is None else top_boxes(detections)
     for image in progress(truth.images, len(truth.images), "evaluation"):
         if not image.has_semantic and detections is not None:
@@ -103,12 +108,18 @@ def run(args: argparse.Namespace) -> None:
         labels = predict(image)
         if image.has_semantic:
             confusions.add(labels, read_semantic(args.ground_truth, image, truth))
-        if detections is None and (box := largest_component_box(labels)) is not None:
+        if args.stage.startswith("segmenter") and (box := largest_component_box(labels)) is not None:
             boxes[image.id] = box
 
-    scores = summarise(truth, confusions, boxes, detections, config.matching, config.bootstrap, args.seed)
+    scored_boxes = None if args.stage == "probe" else boxes
+    scores = summarise(truth, confusions, scored_boxes, detections, matching, config.bootstrap, args.seed)
     scores["boundary_iou"] = score_boundaries(args.ground_truth, truth, predict, scores["matching"])
-    params = config.model_dump() | {"stage": args.stage, "num_clusters": args.num_clusters, "seed": args.seed}
+    params = config.model_dump() | {
+        "matching": matching,
+        "stage": args.stage,
+        "num_clusters": args.num_clusters,
+        "seed": args.seed,
+    }
     provenance = make_provenance("evaluation", params, inputs)
     write_json(args.output, {"provenance": provenance, "stage": args.stage, **scores, **extra})
     log.info("%s: mIoU %s, AP50 %s, CorLoc %s", args.stage, *(_text(scores[n]) for n in ("miou", "ap50", "corloc")))

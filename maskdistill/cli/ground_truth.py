@@ -1,4 +1,7 @@
-"""Bring the ground truth of the images to score into one format. Evaluation alone reads the result."""
+"""Bring the ground truth of the images to score, or of training images for the linear probe, into one format.
+
+Evaluation alone reads the result.
+"""
 
 import argparse
 import logging
@@ -24,6 +27,7 @@ PATH_SETTINGS = {"root", "images", "annotations"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument("--images", choices=("eval", "train"), default="eval", help="of which images (default: eval)")
     parser.add_argument("--output", required=True, metavar="DIR", help="gets instances.json and semantic/<key>.png")
     add_common(parser)
 
@@ -32,9 +36,10 @@ def run(args: argparse.Namespace) -> None:
     """Write ``instances.json`` and one semantic map an image."""
     start(args, "ground_truth")
     data = parse_data(args.params)
-    rows = image_rows(ok_images(read_manifest(args.manifest), eval=True))
+    rows = image_rows(ok_images(read_manifest(args.manifest), **{args.images: True}))
     if not rows:
-        raise MaskDistillError(f"{args.manifest}: no usable image is to be scored; check the data section")
+        purpose = {"eval": "to be scored", "train": "for training"}[args.images]
+        raise MaskDistillError(f"{args.manifest}: no usable image is {purpose}; check the data section")
     names, truths = read_ground_truth(data, rows)
     by_id = {row.image_id: row for row in rows}
     images: list[dict[str, Any]] = []
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         inputs = {"manifest": Path(args.manifest)}
         if isinstance(data, CocoData) and data.annotations is not None:
             inputs["annotations"] = Path(data.annotations).expanduser()
-        settings = data.model_dump(mode="json", exclude=PATH_SETTINGS)
+        settings = data.model_dump(mode="json", exclude=PATH_SETTINGS) | {"of": args.images}
         write_json(
             folder / "instances.json",
             {

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--shard", type=int, required=True, help="number of the shard")
-    parser.add_argument("--model", required=True, help="model of the segmenter stage (.safetensors)")
+    parser.add_argument("--model", required=True, help="model of the segmenter or the probe (.safetensors)")
     parser.add_argument(
         "--images",
         choices=ROLES,
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict one shard."""
     device = start_on_device(args, "predictions")
-    metadata = model_metadata(args.model, "segmenter")
+    metadata = model_metadata(args.model, "segmenter", "probe")
     config = parse_section(SegmenterConfig, metadata["params"])
     crf = None if args.crf is None else parse_section(CrfConfig, args.crf)
     num_clusters = int(metadata["num_clusters"])

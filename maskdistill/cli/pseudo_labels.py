@@ -2,18 +2,24 @@
 
 import argparse
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import PseudoLabelsConfig, parse_section
-from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.palette import write_label_png
-from maskdistill.pseudo_labels import MAX_CLUSTERS, paint
+from maskdistill.data.images import load_rgb
+from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
+from maskdistill.label_types import box_region, grabcut_region
+from maskdistill.palette import encode_label_png
+from maskdistill.pseudo_labels import MAX_CLUSTERS, Candidate, paint
+from maskdistill.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, read_json, write_json
+from maskdistill.runtime.processes import in_processes
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
@@ -40,29 +46,18 @@ def run(args: argparse.Namespace) -> None:
     if not 1 <= args.num_clusters <= MAX_CLUSTERS:
         raise MaskDistillError(f"{args.num_clusters} clusters: label PNGs hold 1 to {MAX_CLUSTERS}; use fewer")
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
-    by_image: dict[int, list[dict[str, Any]]] = {row.image_id: [] for row in rows}
-    for candidate in read_json(args.candidates)["candidates"]:
-        if candidate["image_id"] not in by_image:
-            raise MaskDistillError(
-                f"{args.candidates}: image {candidate['image_id']} is not a usable image of shard {args.shard};"
-                " run the candidates stage again with this manifest"
-            )
-        if not 1 <= candidate["category_id"] <= args.num_clusters:
-            raise MaskDistillError(
-                f"{args.candidates}: category {candidate['category_id']} is not one of {args.num_clusters};"
-                " run the candidates stage again"
-            )
-        by_image[candidate["image_id"]].append(candidate)
+    found = list(_candidates_of_images(args, rows).items())
     kept = fallback = empty = 0
     coverage = []
     with atomic_directory(args.output) as folder:
-        for row in progress(rows, len(rows), "pseudo-labels"):
-            found = paint(by_image[row.image_id], (row.height, row.width), config.tau, config.compare, config.overlap)
-            write_label_png(folder / f"{row.key}.png", found.labels)
-            kept += len(found.kept)
-            fallback += found.fallback
-            empty += not found.kept
-            coverage.append(float((found.labels > 0).mean()))
+        for parent in {(folder / row.key).parent for row in rows}:
+            parent.mkdir(parents=True, exist_ok=True)
+        painted = in_processes(partial(_paint_one, folder, config), found, args.threads)
+        for painted_here, by_fallback, covered in progress(painted, len(rows), "pseudo-labels"):
+            kept += painted_here
+            fallback += by_fallback
+            empty += not painted_here
+            coverage.append(covered)
         settings = config.model_dump(mode="json") | {"num_clusters": args.num_clusters, "shard": args.shard}
         inputs = {"candidates": Path(args.candidates), "manifest": Path(args.manifest)}
         summary = {
@@ -75,3 +70,41 @@ def run(args: argparse.Namespace) -> None:
         }
         write_json(folder / "summary.json", summary)
     log.info("%d images, %d candidates kept, %d by fallback, %d empty", len(rows), kept, fallback, empty)
+
+
+def _candidates_of_images(args: argparse.Namespace, rows: list[ImageRow]) -> dict[ImageRow, list[Candidate]]:
+    """The shard's candidates by image, checked."""
+    by_image: dict[int, list[Candidate]] = {row.image_id: [] for row in rows}
+    for candidate in read_json(args.candidates)["candidates"]:
+        if candidate["image_id"] not in by_image:
+            raise MaskDistillError(
+                f"{args.candidates}: image {candidate['image_id']} is not a usable image of shard {args.shard};"
+                " run the candidates stage again with this manifest"
+            )
+        if not 1 <= candidate["category_id"] <= args.num_clusters:
+            raise MaskDistillError(
+                f"{args.candidates}: category {candidate['category_id']} is not one of {args.num_clusters};"
+                " run the candidates stage again"
+            )
+        by_image[candidate["image_id"]].append(candidate)
+    return {row: by_image[row.image_id] for row in rows}
+
+
+def _paint_one(
+    folder: Path, config: PseudoLabelsConfig, found: tuple[ImageRow, list[Candidate]]
+) -> tuple[int, bool, float]:
+    """Write the label PNG of an image: candidates kept, whether by fallback, share of the pixels covered."""
+    row, candidates = found
+    region = _region(config, row)
+    label = paint(candidates, (row.height, row.width), config.tau, config.compare, config.overlap, region)
+    (folder / f"{row.key}.png").write_bytes(encode_label_png(label.labels))
+    return len(label.kept), label.fallback, cv2.countNonZero(label.labels) / label.labels.size
+
+
+def _region(config: PseudoLabelsConfig, row: ImageRow) -> Callable[[Candidate], RLE] | None:
+    """What to paint of a candidate of the image; None: its mask. GrabCut alone opens the photograph."""
+    if config.type == "bbox":
+        return box_region
+    if config.type == "grabcut":
+        return partial(grabcut_region, photo=np.asarray(load_rgb(row.file)))
+    return None

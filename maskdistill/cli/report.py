@@ -18,7 +18,7 @@ from maskdistill.cli.common import add_common, start
 from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
 from maskdistill.palette import read_label_png
-from maskdistill.report import collect, masks, montage, page, scores
+from maskdistill.report import collect, labels, masks, montage, page, scores
 from maskdistill.report.images import find_images, read_images
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.page import Picture, picture
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--choose-k", metavar="CSV", help="numbers of clusters compared without labels")
     parser.add_argument("--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json")
     parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
+    parser.add_argument("--label-summary", metavar="JSON", help="counts of pseudo-labels at a row of thresholds")
     parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
     parser.add_argument(
         "--sharpened", nargs="*", default=[], metavar="DIR", help="predictions_crf/shard-*: the same after a dense CRF"
@@ -124,10 +125,8 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         members=members,
         choices=pd.read_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
         candidates=candidates,
-        pseudo_labels={
-            key: sum(int(record.get(key, 0)) for record in pseudo_labels)
-            for key in ("images", "kept", "fallback", "empty")
-        },
+        pseudo_labels=labels.sum_pseudo_labels(pseudo_labels),
+        thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),
         metrics={name: collect.read_metrics(path) for name, path in _named("--metrics", args.metrics).items()},
         times=collect.read_benchmarks(args.benchmarks) if args.benchmarks else [],
         chain=chain,

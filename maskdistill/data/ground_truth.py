@@ -66,7 +66,7 @@ def read_ground_truth(data: DataConfig, images: Sequence[ImageRow]) -> tuple[lis
 
     Args:
         data: the ``data`` section.
-        images: usable images of the manifest with ``eval`` set.
+        images: usable images of the manifest: those to score, or for a linear probe those to train on.
 
     Returns:
         The names of the categories with ids 1..C, and an iterator over the images in the manifest's
@@ -247,8 +247,8 @@ def _read_voc(data: VocData, images: Sequence[ImageRow]) -> Iterator[ImageTruth]
         yield ImageTruth(row.image_id, objects, has_masks, semantic)
     if not known:
         raise MaskDistillError(
-            f"data.root: {root} has neither SegmentationClass nor Annotations for the images of"
-            f" data.eval_list: {data.eval_list}; choose a list with ground truth"
+            f"data.root: {root} has neither SegmentationClass nor Annotations for these images of"
+            f" data.eval_list: {data.eval_list} or data.train_list: {data.train_list}; choose lists with ground truth"
         )
     if known < len(images):
         log.warning("%s: %d images have no ground truth and are not scored", root, len(images) - known)

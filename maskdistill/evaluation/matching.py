@@ -12,7 +12,10 @@ from scipy.optimize import linear_sum_assignment
 UNMATCHED = -1
 
 
-def match_clusters(iou: npt.NDArray[np.float64], mode: Literal["iou", "bg_fixed"] = "iou") -> npt.NDArray[np.int64]:
+Matching = Literal["iou", "bg_fixed", "none"]
+
+
+def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.NDArray[np.int64]:
     """Match predicted labels with ground-truth classes.
 
     With at most as many clusters as classes the matching is one-to-one and maximises the summed IoU; classes left over
@@ -22,13 +25,15 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Literal["iou", "bg_fixed"
 
     Args:
         iou: float (P, G) intersection over union of label p with class g, in [0, 1]; row 0 and column 0 are background.
-        mode: ``iou`` matches background like any class; ``bg_fixed`` ties label 0 to class 0 and matches the rest.
+        mode: ``iou`` matches background like any class; ``bg_fixed`` ties label 0 to class 0 and matches the rest;
+            ``none`` takes labels for classes as they are, for a model that was trained on them.
 
     Returns:
         int64 (P,): class of each label, -1 where it has none.
 
     Raises:
-        ValueError: ``iou`` is not two-dimensional, is empty or not finite, or the mode is unknown.
+        ValueError: ``iou`` is not two-dimensional, is empty or not finite, the mode is unknown, or it is ``none`` and
+            ``iou`` is not square.
     """
     if iou.ndim != 2 or iou.size == 0 or not np.isfinite(iou).all():
         raise ValueError(f"iou must be a finite, non-empty (P, G) array, got shape {iou.shape}")
@@ -38,7 +43,9 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Literal["iou", "bg_fixed"
         rest = _match(iou[1:, 1:])
         background = np.zeros(1, dtype=np.int64)
         return np.concatenate([background, np.where(rest == UNMATCHED, UNMATCHED, rest + 1)])
-    raise ValueError(f"unknown matching {mode!r}; use 'iou' or 'bg_fixed'")
+    if mode == "none" and iou.shape[0] == iou.shape[1]:
+        return np.arange(len(iou))
+    raise ValueError(f"unknown matching {mode!r} for {iou.shape}; use 'iou', 'bg_fixed' or, for classes, 'none'")
 
 
 def _match(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -3,13 +3,12 @@ classes, then mean IoU over all classes, background included, and pixel accuracy
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from maskdistill.evaluation.matching import UNMATCHED, match_clusters
+from maskdistill.evaluation.matching import UNMATCHED, Matching, match_clusters
 
 IGNORE = 255
 FLOOR = 1e-8
@@ -76,7 +75,7 @@ def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
     return iou
 
 
-def semantic_scores(confusion: npt.NDArray[np.number], mode: Literal["iou", "bg_fixed"] = "iou") -> SemanticScores:
+def semantic_scores(confusion: npt.NDArray[np.number], mode: Matching = "iou") -> SemanticScores:
     """Match labels with classes, then score.
 
     Args:

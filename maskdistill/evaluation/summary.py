@@ -1,7 +1,7 @@
 """Scores of one stage as they stand in its JSON: all in percent, None where there is nothing to score."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy.typing as npt
 
@@ -10,7 +10,7 @@ from maskdistill.evaluation.clustering import cluster_scores
 from maskdistill.evaluation.ground_truth import GroundTruth
 from maskdistill.evaluation.instances import class_agnostic_ap
 from maskdistill.evaluation.localisation import corloc_hits
-from maskdistill.evaluation.matching import UNMATCHED
+from maskdistill.evaluation.matching import UNMATCHED, Matching
 from maskdistill.evaluation.semantic import Confusions, semantic_scores
 
 
@@ -19,7 +19,7 @@ def summarise(
     confusions: Confusions,
     boxes: Mapping[int, npt.ArrayLike] | None,
     detections: Sequence[Mapping[str, Any]] | None,
-    matching: Literal["iou", "bg_fixed"],
+    matching: Matching,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.pseudo_labels import passes
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.scores import ScoreRow
@@ -49,7 +50,8 @@ class Run:
         rows: scores, averaged over seeds; empty without ground truth.
         clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
-        pseudo_labels: images, kept, fallback and empty, summed over shards.
+        pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
+        thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.label_summary`, or empty.
         metrics: name -> training table.
         chain, versions, weights: see :func:`merge_provenance`.
     """
@@ -64,7 +66,8 @@ class Run:
     members: list[Extremes]
     choices: pd.DataFrame
     candidates: Candidates
-    pseudo_labels: dict[str, int]
+    pseudo_labels: dict[str, Any]
+    thresholds: pd.DataFrame
     metrics: dict[str, pd.DataFrame]
     times: list[RuleTime]
     chain: list[dict[str, Any]]
@@ -107,8 +110,8 @@ class Run:
 
 
 def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
-    """Whether a candidate passes the threshold: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``."""
-    return score >= settings.tau if settings.compare == "ge" else score > settings.tau
+    """Whether a candidate passes the threshold, as the pseudo-labels see it."""
+    return passes(score, settings.tau, settings.compare)
 
 
 def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tuple[Candidates, list[dict[str, Any]]]:

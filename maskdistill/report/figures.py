@@ -203,9 +203,14 @@ def _cycle(count: int) -> list[str]:
 
 
 def lines(
-    name: str, xs: Sequence[int], series: Mapping[str, Sequence[float]], xlabel: str, marker: tuple[float, str]
+    name: str,
+    xs: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    xlabel: str,
+    marker: tuple[float, str],
+    log: bool = True,
 ) -> str:
-    """One or more curves over a few numbers on a logarithmic axis, each number a tick.
+    """One or more curves over a few numbers, by default on a logarithmic axis with each number a tick.
 
     Args:
         name: prefix of the SVG's ids.
@@ -213,19 +218,25 @@ def lines(
         series: label -> value at each of ``xs``.
         xlabel: of the x axis.
         marker: position and label of a vertical line.
+        log: logarithmic x axis; otherwise it is linear and starts at 0, as does the y axis.
     """
     with _style():
         figure, axes = _axes()
         for (label, ys), color in zip(series.items(), _cycle(len(series)), strict=True):
             axes.plot(xs, ys, color=color, label=label, marker="o", markersize=3.5)
-        axes.set_xscale("log")
-        axes.set_xticks(xs, labels=[str(x) for x in xs])
-        axes.xaxis.set_minor_locator(NullLocator())
+        if log:
+            axes.set_xscale("log")
+            axes.set_xticks(xs, labels=[str(x) for x in xs])
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_xlim(0, max(xs))
+            axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         axes.axvline(marker[0], color=INK, linewidth=1.3, linestyle=(0, (4, 2)))
+        side = "left" if log or marker[0] < max(xs) / 2 else "right"
         axes.annotate(
-            marker[1], (marker[0], 1.0), xycoords=("data", "axes fraction"), color=INK, ha="left", va="top",
-            xytext=(5, -2), textcoords="offset points",
+            marker[1], (marker[0], 1.0), xycoords=("data", "axes fraction"), color=INK, ha=side, va="top",
+            xytext=(5 if side == "left" else -5, -2), textcoords="offset points",
         )  # fmt: skip
         axes.set(xlabel=xlabel)
         if len(series) > 1:

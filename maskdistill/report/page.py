@@ -17,6 +17,7 @@ import maskdistill
 from maskdistill.report import figures
 from maskdistill.report.clusters import cluster_section
 from maskdistill.report.collect import RuleTime, Run
+from maskdistill.report.labels import label_facts, threshold_plots
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.scores import METRICS, STAGES, ScoreRow
 from maskdistill.report.tables import (
@@ -34,11 +35,6 @@ from maskdistill.report.tables import (
 TEMPLATE = Path(__file__).with_name("template.html.j2")
 MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
-PSEUDO_LABELS = {
-    "kept": "candidates kept as pseudo-labels",
-    "fallback": "images left with their best candidate",
-    "empty": "empty pseudo-labels",
-}
 
 
 @dataclass(frozen=True)
@@ -117,6 +113,9 @@ def summary(run: Run) -> dict[str, Any]:
         "rounds": [{"stage": row.stage} | entry(row) for row in run.chain_rows if row.earlier],
         "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
         "baselines": run.baselines | {str(row.baseline): entry(row) for row in run.baseline_rows},
+        "pseudo_labels": run.config.pseudo_labels.model_dump(mode="json")
+        | run.pseudo_labels
+        | {"by_tau": run.thresholds.to_dict("records")},
         "seconds": {"total": sum(seconds.values())} | seconds,
         "provenance": {
             "config": run.config.model_dump(mode="json"),
@@ -300,8 +299,9 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
             "facts": [
                 (f"{len(run.candidates.scores):,}", "candidates"),
                 (f"{run.candidates.images_above} of {run.images.usable}", f"images with one above τ = {tau:g}"),
-                *((f"{run.pseudo_labels[name]:,}", text) for name, text in PSEUDO_LABELS.items()),
+                *label_facts(run),
             ],
+            "thresholds": threshold_plots(run),
             "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),
         },
         "images": {"scored": bool(main), "legend": pictures.legend, "strips": pictures.strips},

@@ -13,16 +13,17 @@ from maskdistill.config import MASK_BASELINE, Config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
-STAGES = ("masks", "detector", "segmenter", "segmenter_crf")
+STAGES = ("masks", "detector", "segmenter", "segmenter_crf", "probe")
 METRICS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
-_SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)$")
+_SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of one stage for one seed, in percent, and the settings they were made with.
 
-    ``baseline`` names the rule that made the masks where it is not the method's own.
+    ``baseline`` names the rule that made the masks where it is not the method's own, ``label_type`` what was painted
+    of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone.
     """
@@ -41,6 +42,7 @@ class Evaluation:
     baseline: str | None = None
     hard_pixels: float | None = None
     crf_round: int | None = None
+    label_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class ScoreRow:
     hard_pixels: float | None = None
     crf_round: int | None = None
     earlier: bool = False
+    label_type: str | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -82,8 +85,18 @@ def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dic
 
 
 def swept_values(path: str | Path) -> dict[str, str]:
-    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9/hard-0.2/crf-1`` -> ``{"topk": "0.4", ...}``."""
-    return {match[1]: match[2] for part in Path(path).parts if (match := _SWEPT.match(part))}
+    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9/hard-0.2/crf-1`` -> ``{"topk": "0.4", ...}``.
+
+    The type of pseudo-labels stands behind tau: ``tau-0.9-bbox`` -> ``{"tau": "0.9", "label_type": "bbox"}``, and
+    without one it is ``mask``.
+    """
+    found = {}
+    for part in Path(path).parts:
+        if match := _SWEPT.match(part):
+            found[match[1]] = match[2]
+            if match[1] == "tau":
+                found["label_type"] = match[3] or "mask"
+    return found
 
 
 def mask_baseline(path: str | Path) -> str | None:
@@ -137,6 +150,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         baseline=mask_baseline(path),
         hard_pixels=setting("hard_pixels", "hard"),
         crf_round=None if round_ is None else int(round_),
+        label_type=places.get("label_type"),
     )
 
 
@@ -146,10 +160,10 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     Raises:
         MaskDistillError: two evaluations of one stage have the same settings and seed.
     """
-    groups: dict[tuple[str | float | None, ...], list[Evaluation]] = {}
+    groups: dict[tuple[Any, ...], list[Evaluation]] = {}
     for item in evaluations:
         settings = (item.topk, item.num_clusters, item.tau, item.hard_pixels, item.crf_round)
-        group = groups.setdefault((item.stage, item.baseline, *settings), [])
+        group = groups.setdefault((item.stage, item.baseline, item.label_type, *settings), [])
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
@@ -164,7 +178,7 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
         place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
         settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0, row.hard_pixels or 0.0)
         chain = (row.stage not in STAGES, row.crf_round or 0, place, row.stage)
-        return (not own, *(() if own else settings), *chain, *settings, row.baseline or "")
+        return (not own, *(() if own else settings), *chain, *settings, row.baseline or "", row.label_type or "")
 
     return sorted(rows, key=order)
 
@@ -178,7 +192,7 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     settings = (first.topk, first.num_clusters, first.tau, first.hard_pixels)
     wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau, config.segmenter.hard_pixels)
     own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
-    own &= first.baseline is None
+    own &= first.baseline is None and first.label_type in (None, config.pseudo_labels.type)
     last = first.crf_round is None or first.crf_round == config.crf.rounds
     return ScoreRow(
         stage=first.stage,
@@ -194,6 +208,7 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
         hard_pixels=first.hard_pixels,
         crf_round=first.crf_round,
         earlier=own and not last,
+        label_type=first.label_type,
     )
 
 

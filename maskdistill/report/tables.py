@@ -56,13 +56,15 @@ def interval_text(row: ScoreRow, metric: str) -> str:
 
 def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
     """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
+    tau = f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}"
+    painted = "" if row.label_type in (None, "mask") else f", {row.label_type}"
     return {
         "weights": weights_text(config),
         "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
         "short_side": str(config.features.short_side),
         "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
         "num_clusters": str(row.num_clusters or config.clusters.total),
-        "tau": NONE if row.stage == "masks" else f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}",
+        "tau": NONE if row.stage == "masks" else tau + painted,
         "hard_pixels": NONE if row.hard_pixels is None else f"{row.hard_pixels:g}",
         "seeds": ", ".join(map(str, row.seeds)) or NONE,
     }
@@ -72,6 +74,8 @@ def row_name(row: ScoreRow) -> str:
     """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round 1``."""
     if row.baseline:
         return f"masks: {row.baseline}"
+    if row.stage == "probe":
+        return "linear probe (trained on labels)" + (f", round {row.crf_round}" if row.crf_round else "")
     name = row.stage.removesuffix("_crf")
     return name + " + CRF" * (name != row.stage) + (f", round {row.crf_round}" if row.crf_round else "")
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages
-from maskdistill.config import SegmenterConfig
+from maskdistill.config import ProbeConfig, SegmenterConfig
 from maskdistill.training.distributed import rank_and_world
 
 OUTPUT_STRIDE = 8
@@ -63,6 +63,6 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
     return max(1, num_images // batch_size)
 
 
-def segmenter_lr(config: SegmenterConfig, step: int, epoch_steps: int) -> float:
-    """Learning rate of a step (from 0): ``lr``, times ``gamma`` once ``drop_after`` epochs are over [P §4.1]."""
+def segmenter_lr(config: SegmenterConfig | ProbeConfig, step: int, epoch_steps: int) -> float:
+    """Learning rate of a step (from 0): ``lr``, times ``gamma`` once ``drop_after`` epochs are over [P §4.1, §A.2]."""
     return config.lr * (config.gamma if step >= config.drop_after * epoch_steps else 1.0)

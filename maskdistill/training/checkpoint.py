@@ -81,9 +81,9 @@ def training_provenance(
     return make_provenance(stage, params, {**inputs, **given})
 
 
-def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:
-    """Key of a resumable state: everything its result depends on, the code included."""
-    code = code_hash(stage, "training", "backbones/resnet.py")
+def training_fingerprint(provenance: Mapping[str, Any], *modules: str) -> str:
+    """Key of a resumable state: everything its result depends on, the code of the stage's modules included."""
+    code = code_hash(*modules, "training", "backbones/resnet.py")
     return sha256_text(canonical_json({"provenance": provenance, "code": code}))
 
 
@@ -105,19 +105,20 @@ def describe_model(
     }
 
 
-def model_metadata(path: str | Path, stage: str) -> dict[str, str]:
+def model_metadata(path: str | Path, *stages: str) -> dict[str, str]:
     """Metadata of a model file, as of :func:`describe_model`.
 
     Raises:
-        MaskDistillError: no such file, unreadable, or not the model of that stage.
+        MaskDistillError: no such file, unreadable, or not the model of one of the stages.
     """
+    stage = " or ".join(stages)
     if not Path(path).is_file():
         raise MaskDistillError(f"{path}: no such file; run the {stage} stage first")
     try:
         metadata = read_metadata(path)
     except safetensors.SafetensorError as error:
         raise MaskDistillError(f"{path}: damaged ({error}); delete it and run the {stage} stage again") from None
-    if {"params", "num_clusters"} - metadata.keys() or json.loads(metadata["provenance"])["stage"] != stage:
+    if {"params", "num_clusters"} - metadata.keys() or json.loads(metadata["provenance"])["stage"] not in stages:
         raise MaskDistillError(f"{path}: is not a model of the {stage} stage")
     return metadata
 

@@ -42,6 +42,7 @@ MINIATURE: dict[str, Any] = {
         "log_every": 2, "workers": 0, "reference_batch": 4,
     },
     "crf": {"rounds": 1, "iters": 2},
+    "probe": {"epochs": 2, "batch_size": 4, "drop_after": 1, "checkpoint_every": 2, "log_every": 2, "workers": 0},
     "evaluation": {"bootstrap": 20},
     "report": {"examples": 3, "per_cluster": 2},
 }  # fmt: skip

@@ -1,4 +1,5 @@
-"""No checkpoint, annotation or pseudo-label has a ground-truth file among its ancestors."""
+"""No checkpoint, annotation or pseudo-label has a ground-truth file among its ancestors, but the linear probe's alone,
+which is an ancestor of scores and of nothing else."""
 
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from dag_project import Rule, make_project
 from PIL import Image
 
+PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all"}
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
@@ -36,7 +38,8 @@ def readers(rules: dict[str, Rule]) -> set[str]:
 
 
 def check(rules: dict[str, Rule]) -> None:
-    trained = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
+    made = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
+    trained = made - {"probe", "probe_predictions"}
     assert trained >= {
         "masks",
         "clusters",
@@ -48,8 +51,11 @@ def check(rules: dict[str, Rule]) -> None:
         "predictions",
     }
     for name in trained:
-        assert ancestors(rules, name) & (readers(rules) | {"ground_truth"}) == set(), name
-    assert readers(rules) <= READERS
+        assert ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE) == set(), name
+    assert readers(rules) <= READERS | {"probe", "evaluate_probe"}
+    labelled = {name for name in rules if "ground_truth_train" in ancestors(rules, name)}
+    assert labelled <= PROBE | {"report", "all"}
+    assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= {"probe"}
 
 
 def test_scenes(tmp_path: Path) -> None:
@@ -75,6 +81,40 @@ def test_coco(tmp_path: Path) -> None:
     rules = make_project(tmp_path / "project", data=data).rules()
     check(rules)
     assert [name for name, rule in rules.items() if str(truth) in rule.inputs] == ["ground_truth"]
+
+
+def test_the_probe_reaches_scores_alone(tmp_path: Path) -> None:
+    rules = make_project(tmp_path, probe={"enabled": True}).rules()
+    check(rules)
+    assert ancestors(rules, "probe") >= {"ground_truth_train", "segmenter", "pseudo_labels"}
+    assert "ground_truth" not in ancestors(rules, "probe_predictions")
+    assert "evaluate_probe" in ancestors(rules, "report")
+
+
+@pytest.mark.parametrize(
+    ("name", "parent", "file"),
+    [
+        ("segmenter", "probe", "results/mini/probe/model.safetensors"),  # its checkpoint as initial weights
+        ("predictions", "probe", "results/mini/probe/model.safetensors"),
+        ("pseudo_labels", "probe_predictions", "results/mini/probe/predictions/shard-0000"),
+        ("detector", "ground_truth_train", "results/mini/data/groundtruth-train"),
+        ("evaluate_segmenter", "probe_predictions", "results/mini/probe/predictions/shard-0000"),
+    ],
+)
+def test_the_walk_notices_what_the_probe_leaks(tmp_path: Path, name: str, parent: str, file: str) -> None:
+    rules = make_project(tmp_path, probe={"enabled": True}).rules()
+    leaking = rules[name]
+    rules[name] = Rule((*leaking.inputs, file), leaking.outputs, leaking.parents | {parent})
+    with pytest.raises(AssertionError):
+        check(rules)
+
+
+def test_a_probe_without_ground_truth_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "pictures/a.png")
+    data = {"kind": "folder", "root": str(tmp_path / "pictures")}
+    project = make_project(tmp_path / "project", data=data, num_shards=1, probe={"enabled": True})
+    assert "probe.enabled: a probe learns from ground truth" in project.snakemake("--dry-run", check=False)
 
 
 def test_the_walk_notices_a_leak(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from maskdistill.training.checkpoint import model_metadata
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
 AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
 AFTER_MASKS = AFTER_TAU | {
-    "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates"
+    "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
+    "label_summary",
 }  # fmt: skip
 ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
              "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
@@ -36,7 +37,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 40
+    assert len(logs) == 41
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
@@ -130,6 +131,42 @@ def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
 def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
     editable.configure(sweep={"tau": [0.5]})
     assert editable.planned() - {"report"} == AFTER_TAU - {"report", "evaluate_detector"}
+
+
+def test_label_types_are_branches_of_their_own(editable: Project) -> None:
+    """Boxes beside masks: their own folder, the same candidates, and nothing that is there is made again."""
+    before = tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"])
+    editable.configure(sweep={"label_types": ["bbox"]})
+    assert editable.planned() - {"report"} == AFTER_TAU - {"report", "evaluate_detector"}
+    editable.snakemake()
+    assert tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"]) == before
+    boxes = tree(editable.results, ["**/tau-0.9-bbox/pseudo_labels/**/*.png"])
+    masks = tree(editable.results, ["**/tau-0.9/pseudo_labels/**/*.png"])
+    assert [name.replace("0.9-bbox", "0.9") for name in boxes] == list(masks)
+    assert sum(one != other for one, other in zip(boxes.values(), masks.values(), strict=True)) > len(masks) // 2
+    assert list(editable.results.glob("**/tau-0.9-bbox/evaluation/segmenter.json"))
+
+
+def test_grabcut_as_the_main_type_stands_in_the_path(editable: Project) -> None:
+    editable.configure(pseudo_labels={"type": "grabcut"})
+    target = "results/mini/topk-0.4/k-3/seed-1234/tau-0.9-grabcut/pseudo_labels/shard-0001"
+    assert target in editable.snakemake("--dry-run")
+    editable.snakemake("--keep-going", target)
+    summary = json.loads((editable.folder / target / "summary.json").read_text())
+    assert summary["provenance"]["params"]["type"] == "grabcut" and summary["provenance"]["params"]["tau"] == 0.9
+
+
+def test_the_probe_is_scored_and_changes_nothing_else(editable: Project) -> None:
+    kept = ["**/segmenter/model.safetensors", "**/predictions/**/*.png", "**/evaluation/segmenter.json"]
+    before = tree(editable.results, kept)
+    editable.configure(probe={"enabled": True})
+    assert editable.planned() == {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe", "report"}
+    editable.snakemake()
+    summary = json.loads((editable.results / "summary.json").read_text())
+    assert 0 < summary["stages"]["probe"]["miou"] <= 100
+    assert "linear probe (trained on labels)" in (editable.results / "report.html").read_text()
+    assert before == {name: content for name, content in tree(editable.results, kept).items() if "/probe/" not in name}
+    assert editable.planned() == set()
 
 
 def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:

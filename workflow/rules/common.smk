@@ -75,10 +75,16 @@ SHARPENED = (
     ["_crf"] if CONFIG.crf.rounds else []
 )  # predictions that a dense CRF has worked on
 
+
+def tau_name(tau, label_type):
+    """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
+    return f"{tau:g}" + ("" if label_type == "mask" else f"-{label_type}")
+
+
 MAIN = {
     "masks": f"topk-{CONFIG.masks.topk:g}",
     "k": CONFIG.clusters.total,
-    "tau": f"{CONFIG.pseudo_labels.tau:g}",
+    "tau": tau_name(CONFIG.pseudo_labels.tau, CONFIG.pseudo_labels.type),
     "hard": f"{CONFIG.segmenter.hard_pixels:g}",
     "round": CONFIG.crf.rounds,
 }
@@ -88,7 +94,7 @@ wildcard_constraints:
     masks=r"topk-[0-9.]+|lost-\d+|attention-[0-9.]+(?:-largest)?",
     k=r"\d+",
     seed=r"\d+",
-    tau=r"[0-9.]+",
+    tau=r"[0-9.]+(?:-bbox|-grabcut)?",
     hard=r"[0-9.]+",
     round=r"\d+",
     post="|_crf",
@@ -146,6 +152,12 @@ def mask_settings(masks):
     if is_baseline(masks):
         return canonical_json({"resize_mask": CONFIG.masks.resize_mask})
     return section("masks", topk=float(masks.removeprefix("topk-")))
+
+
+def label_settings(tau):
+    """--params of the pseudo-labels at a value of the wildcard tau."""
+    value, _, label_type = tau.partition("-")
+    return section("pseudo_labels", tau=float(value), type=label_type or "mask")
 
 
 EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
@@ -210,7 +222,7 @@ def weights_option(stage):
 def sweep_targets():
     """What the sweep section asks for beside the main run: the last stage's result at each combination."""
     sweep = CONFIG.sweep
-    if not (sweep.topk or sweep.num_clusters or sweep.tau or sweep.hard_pixels):
+    if not any(sweep.model_dump().values()):
         return []
     values = {
         "masks": dict.fromkeys(
@@ -222,7 +234,11 @@ def sweep_targets():
                 *(CONFIG.clusters.overcluster * value for value in sweep.num_clusters),
             ]
         ),
-        "tau": dict.fromkeys([MAIN["tau"], *(f"{value:g}" for value in sweep.tau)]),
+        "tau": dict.fromkeys(
+            tau_name(tau, label_type)
+            for tau in [CONFIG.pseudo_labels.tau, *sweep.tau]
+            for label_type in [CONFIG.pseudo_labels.type, *sweep.label_types]
+        ),
         "hard": dict.fromkeys(
             [MAIN["hard"], *(f"{value:g}" for value in sweep.hard_pixels)]
         ),

@@ -17,6 +17,7 @@ rule report:
         choose_k=of_run(rules.choose_k.output.scores),
         candidates=of_run(CANDIDATES, **FIRST),
         pseudo_labels=of_run(PSEUDO_LABELS, **FIRST),
+        label_summary=of_run(rules.label_summary.output.summary, **FIRST),
         predictions=of_run(PREDICTIONS, **FIRST),
         sharpened=of_run(PREDICTIONS, **FIRST, post=SHARPENED),
         detector=of_run(rules.detector.output.metrics, **FIRST),
@@ -29,6 +30,11 @@ rule report:
             + of_run(rules.evaluate_segmenter.output.scores, round=ROUNDS)
             + of_run(
                 rules.evaluate_segmenter.output.scores, round=ROUNDS[1:], post="_crf"
+            )
+            + (
+                of_run(rules.evaluate_probe.output.scores)
+                if CONFIG.probe.enabled
+                else []
             )
             if HAS_GROUND_TRUTH
             else []
@@ -86,6 +92,7 @@ rule report:
         "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
         " --masks {params.masks} --clusters {input.clusters:q} --assignments {input.assignments:q}"
         " --choose-k {input.choose_k:q} --candidates {params.candidates}"
-        " --pseudo-labels {params.pseudo_labels} --predictions {params.predictions} {params.sharpened} {params.scores}"
+        " --pseudo-labels {params.pseudo_labels} --label-summary {input.label_summary:q}"
+        " --predictions {params.predictions} {params.sharpened} {params.scores}"
         " --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

@@ -1,0 +1,115 @@
+"""Linear probe: train the last layer of a finished segmenter on the ground truth of training images, for scoring only.
+
+Killed, it continues from --state when run again with the same settings and inputs.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from maskdistill.backbones.resnet import build_resnet
+from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.config import ProbeConfig, SegmenterConfig, parse_section
+from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
+from maskdistill.evaluation.probe import make_probe, train_probe
+from maskdistill.runtime.devices import make_deterministic, pick_device
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json, sha256_file, sha256_text
+from maskdistill.runtime.provenance import make_provenance
+from maskdistill.segmenter.data import LabelledImages
+from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, steps_per_epoch
+from maskdistill.training.checkpoint import (
+    describe_model,
+    load_model,
+    model_metadata,
+    save_model,
+    training_fingerprint,
+)
+from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
+from maskdistill.training.loop import LoopSettings, finish, write_metrics
+
+log = logging.getLogger("maskdistill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="JSON", help="instances.json of training images; semantic/ beside it"
+    )
+    parser.add_argument("--model", required=True, help="model of the segmenter stage (.safetensors)")
+    parser.add_argument("--output", required=True, help="probe (.safetensors)")
+    parser.add_argument("--metrics", required=True, help="CSV of loss and learning rate")
+    parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation, data order, augmentation (default: 0)")
+    add_common(parser, device=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start one process a GPU."""
+    device = start_on_device(args, "probe")
+    config = parse_section(ProbeConfig, args.params)
+    launch(_train, number_of_processes(device, args.gpus, config.batch_size), (args,))
+
+
+def _train(args: argparse.Namespace) -> None:
+    rank, world = rank_and_world()
+    if world > 1 and rank == 0:
+        start_on_device(args, "probe")
+    device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
+    config = parse_section(ProbeConfig, args.params)
+    metadata = model_metadata(args.model, "segmenter")
+    segmenter = parse_section(SegmenterConfig, metadata["params"])
+    num_classes = len(read_json(args.ground_truth)["categories"])
+    rows = _labelled(args)
+    own = {"batch_size": config.batch_size, "workers": config.workers}
+    files = [(row.file, _label_file(args, row)) for row in rows]
+    dataset = LabelledImages(files, num_classes, segmenter.model_copy(update=own), args.seed)
+    shaping = config.model_dump(mode="json", exclude={"enabled", "workers", "checkpoint_every", "log_every"})
+    inputs = {"manifest": args.manifest, "ground_truth": args.ground_truth, "model": args.model}
+    provenance = make_provenance("probe", shaping | {"seed": args.seed}, inputs)
+    hashes = [f"{row.key} {sha256_file(file)}" for row, (_, file) in zip(rows, files, strict=True)]
+    provenance["inputs"]["labels"] = sha256_text("\n".join(hashes))
+    settings = LoopSettings(
+        total_steps=config.epochs * steps_per_epoch(len(dataset), config.batch_size),
+        state_dir=Path(args.state),
+        fingerprint=training_fingerprint(provenance, "evaluation/probe.py", "segmenter"),
+        seed=args.seed,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        rank=rank,
+        name="probe",
+    )
+    if device.type == "cpu":
+        make_deterministic(args.seed)
+    torch.manual_seed(args.seed)
+    untrained = DeepLab(segmenter, int(metadata["num_clusters"]), build_resnet(segmenter.arch, OUTPUT_STRIDE))
+    load_model(args.model, untrained)
+    model = make_probe(untrained, num_classes, config.init_std)
+    log.info("%d labelled images, %d classes, %d steps", len(dataset), num_classes, settings.total_steps)
+    metrics = train_probe(model, dataset, config, settings, device)
+    if rank == 0:
+        write_metrics(args.metrics, metrics)
+        save_model(args.output, model.state_dict(), describe_model(segmenter, num_classes, provenance))
+        finish(settings)
+        log.info("wrote %s", args.output)
+
+
+def _label_file(args: argparse.Namespace, row: ImageRow) -> Path:
+    return Path(args.ground_truth).parent / "semantic" / f"{row.key}.png"
+
+
+def _labelled(args: argparse.Namespace) -> list[ImageRow]:
+    """The usable training images that have a ground-truth label map; the others are left out."""
+    usable = image_rows(ok_images(read_manifest(args.manifest), train=True))
+    rows = [row for row in usable if _label_file(args, row).is_file()]
+    if not rows:
+        raise MaskDistillError(
+            f"{args.ground_truth}: no training image has a label map in semantic/ beside it; a probe needs labels of"
+            " training images: make them with 'maskdistill ground_truth --images train', or set probe.enabled to false"
+        )
+    if len(rows) < len(usable):
+        log.warning("%d of %d training images have no label map and are left out", len(usable) - len(rows), len(usable))
+    return rows

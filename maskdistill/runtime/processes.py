@@ -1,0 +1,59 @@
+"""Work on many items in several processes, in order."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import cv2
+
+from maskdistill.runtime.devices import set_threads
+
+T = TypeVar("T")
+R = TypeVar("R")
+CHUNK = 64
+_given: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
+"""Work and items of the pool that this process belongs to."""
+
+
+def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[R]:
+    """Results of ``work`` in the order of the items; with one process, or one item, it is done here.
+
+    The processes are forks: they start at once and share what is in memory, so neither ``work`` nor the items need
+    to be picklable, only the results. Each computes with one thread. The caller must not hold a CUDA context.
+
+    Raises:
+        The first exception of ``work``, in the order of the items.
+    """
+    processes = min(processes, len(items))
+    if processes <= 1:
+        yield from map(work, items)
+        return
+    size = max(1, min(CHUNK, len(items) // (8 * processes)))
+    chunks = [(start, start + size) for start in range(0, len(items), size)]
+    context = multiprocessing.get_context("fork")
+    cv2.setNumThreads(1)  # a pool of threads that OpenCV has begun would not survive the fork
+    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(work, items)) as pool:
+        waiting: deque[Future[list[R]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_work_on, *chunk))
+                if len(waiting) >= 4 * processes:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    global _given
+    _given = work, items
+    set_threads(1)
+
+
+def _work_on(start: int, stop: int) -> list[Any]:
+    assert _given is not None
+    work, items = _given
+    return [work(item) for item in items[start:stop]]

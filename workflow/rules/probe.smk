@@ -1,0 +1,132 @@
+"""Linear probe: evaluation of the segmenter's features. The only rules in which labels train anything."""
+
+if CONFIG.probe.enabled and not HAS_GROUND_TRUTH:
+    raise WorkflowError(
+        "probe.enabled: a probe learns from ground truth, and data has none; set it to false"
+    )
+
+if CONFIG.probe.enabled:
+    # The folder in which the segmenter's own lies, with its wildcards.
+    PROBED = rules.segmenter.output.model.removesuffix("/segmenter/model.safetensors")
+    PROBE = f"{PROBED}/probe"
+    PROBE_PREDICTIONS = f"{PROBE}/predictions/shard-{{shard}}"
+    PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
+
+    rule ground_truth_train:
+        input:
+            manifest=rules.manifest.output.manifest,
+            annotations=getattr(CONFIG.data, "annotations", None) or [],
+        output:
+            truth=directory(f"{RUN}/data/groundtruth-train"),
+        log:
+            f"{RUN}/logs/ground_truth_train.log",
+        benchmark:
+            f"{RUN}/benchmarks/ground_truth_train.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            settings=section("data"),
+            code=code("data", "cli/ground_truth.py"),
+        message:
+            "ground_truth_train: labels of training images, for the linear probe alone"
+        shell:
+            "maskdistill ground_truth --images train --params {params.settings:q}"
+            " --manifest {input.manifest:q} --output {output.truth:q} --threads {threads} --log {log:q}"
+
+    rule probe:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth_train.output.truth,
+            model=rules.segmenter.output.model,
+        output:
+            model=f"{PROBE}/model.safetensors",
+            metrics=f"{PROBE}/metrics.csv",
+        log:
+            f"{RUN}/logs/probe/{PROBE_NAME}.log",
+        benchmark:
+            f"{RUN}/benchmarks/probe/{PROBE_NAME}.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 16
+        resources:
+            gpu=1,
+            mem_mb=16000,
+            runtime=2880,
+        params:
+            settings=section("probe"),
+            state=f"{PROBED}/probe.state",
+            code=code(
+                "evaluation/probe.py",
+                "segmenter",
+                "backbones",
+                "training",
+                "cli/probe.py",
+            ),
+        message:
+            "probe: last layer on labels, {CONFIG.probe.epochs} epochs, seed {wildcards.seed}"
+        shell:
+            "maskdistill probe --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
+            " --model {input.model:q} --seed {wildcards.seed} --params {params.settings:q}"
+            " --output {output.model:q} --metrics {output.metrics:q} --state {params.state:q}"
+            " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+    rule probe_predictions:
+        input:
+            manifest=rules.manifest.output.manifest,
+            model=rules.probe.output.model,
+        output:
+            labels=[directory(path) for path in of_part(PROBE_PREDICTIONS)],
+        log:
+            f"{RUN}/logs/probe_predictions/{PROBE_NAME}/{{part}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/probe_predictions/{PROBE_NAME}/{{part}}.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: SHARD_THREADS
+        resources:
+            gpu=1,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            each=each_shard,
+            shard=one_of_each(PROBE_PREDICTIONS),
+            code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
+        message:
+            "probe_predictions: shard {params.each}, seed {wildcards.seed}"
+        shell:
+            "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
+            " --model {input.model:q} --output {params.shard:q}"
+            " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+    rule evaluate_probe:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            labels=all_shards(PROBE_PREDICTIONS),
+        output:
+            scores=f"{PROBED}/evaluation/probe.json",
+        log:
+            f"{RUN}/logs/evaluation/{PROBE_NAME}/probe.log",
+        benchmark:
+            f"{RUN}/benchmarks/evaluation/{PROBE_NAME}/probe.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            labels=braces(PROBE_PREDICTIONS),
+            settings=section("evaluation"),
+            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+        message:
+            "evaluation: linear probe, seed {wildcards.seed}"
+        shell:
+            "maskdistill evaluation --stage probe --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
+            " --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
