@@ -58,8 +58,8 @@ def detectron2_config(config: DetectorConfig, num_clusters: int) -> Any:
 class Detectron2Detector(nn.Module):
     """detectron2's model under the calling convention of ``build_detector``.
 
-    Images are normalised and resized by :class:`ResizeTransform`, with the same draws from torch's generator. On GPUs
-    the whole model runs under bfloat16 autocast, as under detectron2's own AMPTrainer.
+    Images are normalised and resized by :class:`ResizeTransform`, with the same draws from torch's generator.
+    On GPUs the whole model runs under bfloat16 autocast, as under detectron2's own AMPTrainer.
 
     Args:
         config: the detector's section; ``arch`` is resnet50.
