@@ -12,7 +12,6 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from maskdistill.backbones.resnet import mixed_precision
-from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.detectron2_names import from_detectron2, to_detectron2
 from maskdistill.detector.heads import MASK_CHANNELS, TensorDict
@@ -28,15 +27,17 @@ LOSSES = {
 
 
 def detectron2_config(config: DetectorConfig, num_clusters: int) -> Any:
-    """detectron2's configuration: its defaults, with the detector's section put in [method.md §5]."""
+    """detectron2's configuration: its defaults, with the detector's section put in [method.md §5].
+
+    Pixels come normalised: mean and standard deviation are ImageNet's in :class:`ResizeTransform`.
+    """
     cfg = get_cfg()
     cfg.INPUT.FORMAT, cfg.INPUT.MASK_FORMAT = "RGB", "bitmask"
     cfg.TEST.DETECTIONS_PER_IMAGE = config.max_dets
     model = cfg.MODEL
     model.DEVICE = "cpu"
     model.MASK_ON = True
-    model.PIXEL_MEAN = [255 * value for value in IMAGENET_MEAN]
-    model.PIXEL_STD = [255 * value for value in IMAGENET_STD]
+    model.PIXEL_MEAN, model.PIXEL_STD = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
     model.BACKBONE.FREEZE_AT = config.freeze_at
     model.RESNETS.NORM = "BN"
     model.RESNETS.STRIDE_IN_1X1 = False
@@ -57,7 +58,7 @@ def detectron2_config(config: DetectorConfig, num_clusters: int) -> Any:
 class Detectron2Detector(nn.Module):
     """detectron2's model under the calling convention of ``build_detector``.
 
-    Images are resized by :class:`ResizeTransform`, with the same draws from torch's generator. On GPUs the
+    Images are normalised and resized by :class:`ResizeTransform`, with the same draws from torch's generator. On GPUs the
     whole model runs under bfloat16 autocast, as under detectron2's own AMPTrainer.
 
     Args:
@@ -105,7 +106,7 @@ class Detectron2Detector(nn.Module):
 
     def _input(self, image: Tensor, target: TensorDict | None) -> dict[str, Any]:
         height, width = image.shape[-2:]
-        resized, target = self.transform.resize(image * 255, target)
+        resized, target = self.transform.resize(self.transform.normalize(image), target)
         given = {"image": resized, "height": height, "width": width}
         if target is None:
             return given

@@ -1,6 +1,7 @@
 """Anchors and the loss of the region proposal network, as detectron2 has them by default [method.md §5]."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,14 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
-    """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal size."""
+    """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal size.
+
+    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels.
+    """
+
+    def __init__(self, *parts: Any, **settings: Any) -> None:
+        super().__init__(*parts, **settings)
+        self.min_size = torch.finfo(torch.float32).tiny
 
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
