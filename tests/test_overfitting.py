@@ -57,7 +57,7 @@ def test_the_detector_learns_eight_scenes_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_detector(settings, NUM_CLUSTERS, initial_resnet(settings.arch, settings.weights))
     loop = LoopSettings(settings.iters, tmp_path / "state", "f", checkpoint_every=1000, log_every=50)
-    model, rows = train_detector(model, AnnotatedImages(examples(tmp_path, drawn), 0.0, 7), settings, loop, CPU)
+    model, _ = train_detector(model, AnnotatedImages(examples(tmp_path, drawn), 0.0, 7), settings, loop, CPU)
     images, truth, found = [], [], []
     for number, scene in enumerate(drawn, 1):
         height, width = scene.image.shape[:2]
@@ -66,27 +66,25 @@ def test_the_detector_learns_eight_scenes_by_heart(tmp_path: Path) -> None:
         candidates = detect(model, torch.from_numpy(scene.image).permute(2, 0, 1), CPU)
         found += [{**candidate, "image_id": number} for candidate in candidates]
     scores = {kind: coco_stats(images, truth, found, kind) for kind in ("segm", "bbox")}
-    print(rows, scores)
     assert 100 * scores["segm"][1] >= 90
     assert 100 * scores["bbox"][1] >= 90
 
 
-@pytest.mark.parametrize("hard_pixels", [0.2])
-def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path, hard_pixels: float) -> None:
+def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
+    """With the paper's hard pixel mining. Scenes are enlarged, as maps of stride 8 cannot follow small outlines."""
     drawn = scenes(2, 96)
     write_run(tmp_path, drawn)
     settings = segmenter_config(
-        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=90, drop_after=70, batch_size=2, lr=0.05, size=208,
-        hard_pixels=hard_pixels, rotation=0.0, scale=(1.0, 1.0), flip=0.0,
+        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=80, drop_after=62, batch_size=2, lr=0.05, size=288,
+        hard_pixels=0.2, rotation=0.0, scale=(1.0, 1.0), flip=0.0,
     )  # fmt: skip
     torch.manual_seed(0)
     model = DeepLab(settings, NUM_CLUSTERS, initial_resnet(settings.arch, settings.weights, OUTPUT_STRIDE))
     data = LabelledImages(label_files(tmp_path, len(drawn)), NUM_CLUSTERS, settings, 7)
     loop = LoopSettings(settings.epochs, tmp_path / "state", "f", checkpoint_every=1000, log_every=15)
-    trained, rows = train_segmenter(model, data, settings, loop, CPU)
+    trained, _ = train_segmenter(model, data, settings, loop, CPU)
     confusion = np.zeros((NUM_CLUSTERS + 1, NUM_CLUSTERS + 1), np.int64)
     for scene, labels in zip(drawn, segment(trained, [s.image for s in drawn], settings.size, CPU), strict=True):
         confusion += confusion_matrix(labels, scene.semantic, NUM_CLUSTERS + 1, NUM_CLUSTERS + 1)
     iou = np.diag(iou_matrix(confusion))[confusion.sum(axis=0) > 0]
-    print(rows, iou)
     assert 100 * iou.mean() >= 95
