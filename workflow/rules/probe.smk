@@ -7,7 +7,7 @@ if CONFIG.probe.enabled and not HAS_GROUND_TRUTH:
 
 if CONFIG.probe.enabled:
     # The folder in which the segmenter's own lies, with its wildcards.
-    PROBED = rules.segmenter.output.model.removesuffix("/segmenter/model.safetensors")
+    PROBED = str(Path(rules.segmenter.output.model).parents[1])
     PROBE = f"{PROBED}/probe"
     PROBE_PREDICTIONS = f"{PROBE}/predictions/shard-{{shard}}"
     PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
