@@ -16,7 +16,7 @@ from maskdistill.label_summary import Counts, count_image, join, rows
 from maskdistill.pseudo_labels import Candidate, painting_steps
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
-from maskdistill.runtime.processes import in_processes
+from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     def all_counts() -> Iterator[Counts]:
         for path in args.candidates:
             found = _by_image(path, without)
-            yield from in_processes(partial(_count, config), found, args.threads)
+            yield from in_forks(partial(_count, config), found, args.threads)
         yield from (count_image([], row.width * row.height, config.compare) for row in without.values())
 
     total = join(progress(all_counts(), len(images), "label summary"))

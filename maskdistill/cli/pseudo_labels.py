@@ -19,7 +19,7 @@ from maskdistill.pseudo_labels import MAX_CLUSTERS, Candidate, paint
 from maskdistill.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, read_json, write_json
-from maskdistill.runtime.processes import in_processes
+from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic_directory(args.output) as folder:
         for parent in {(folder / row.key).parent for row in rows}:
             parent.mkdir(parents=True, exist_ok=True)
-        painted = in_processes(partial(_paint_one, folder, config), found, args.threads)
+        painted = in_forks(partial(_paint_one, folder, config), found, args.threads)
         for painted_here, by_fallback, covered in progress(painted, len(rows), "pseudo-labels"):
             kept += painted_here
             fallback += by_fallback

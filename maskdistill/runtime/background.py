@@ -66,6 +66,9 @@ def in_order(
 def in_processes(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterator[R]:
     """As :func:`in_order` with processes, for work that holds Python's lock; in this process where one is granted.
 
+    They are new ones and get items one by one, so a caller may have threads or a GPU and need not know all items;
+    :func:`maskdistill.runtime.processes.in_forks` starts faster where neither holds.
+
     Args:
         work: a function at the top level of a module, or a partial of one: it is sent to new processes.
     """

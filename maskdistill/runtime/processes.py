@@ -17,7 +17,7 @@ _given: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
 """Work and items of the pool that this process belongs to."""
 
 
-def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[R]:
+def in_forks(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[R]:
     """Results of ``work`` in the order of the items; with one process, or one item, it is done here.
 
     The processes are forks: they start at once and share what is in memory, so neither ``work`` nor the items need

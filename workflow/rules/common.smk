@@ -137,6 +137,17 @@ def braces(pattern, **chosen):
     return lambda wildcards: pattern.format(shard=every, **(dict(wildcards) | chosen))
 
 
+def label_shards(wildcards):
+    """Pattern of the label maps that a round's segmenter learns from."""
+    return REFINED_LABELS if int(wildcards.round) else PSEUDO_LABELS
+
+
+def model_before(wildcards):
+    """Model of the round before."""
+    values = dict(wildcards) | {"round": int(wildcards.round) - 1}
+    return f"{ROUND}/segmenter/model.safetensors".format(**values)
+
+
 def section(name, **values):
     """One section of the configuration as JSON, with swept values put in: what an entry point's --params takes."""
     return canonical_json(getattr(CONFIG, name).model_dump(mode="json") | values)

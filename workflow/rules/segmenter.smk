@@ -5,17 +5,6 @@ PLACE = "{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"  # of logs
 CRF = canonical_json(CONFIG.crf.model_dump(mode="json", exclude={"rounds"}))
 
 
-def label_shards(wildcards):
-    """Pattern of the label maps that a round's segmenter learns from."""
-    return REFINED_LABELS if int(wildcards.round) else PSEUDO_LABELS
-
-
-def model_before(wildcards):
-    """Model of the round before."""
-    values = dict(wildcards) | {"round": int(wildcards.round) - 1}
-    return f"{ROUND}/segmenter/model.safetensors".format(**values)
-
-
 rule segmenter:
     input:
         manifest=rules.manifest.output.manifest,
