@@ -1,12 +1,15 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
+# make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+CRF := $(VENV)/installed-crf
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test install
+.PHONY: demo test install crf
 install: $(STAMP)
+crf: $(CRF)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
@@ -16,11 +19,15 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -r requirements.lock -e .
 	touch $@
 
+$(CRF): $(STAMP)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[crf]'
+	touch $@
+
 demo: $(STAMP)
 	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress
 	$(BIN)/maskdistill show results/demo
 
-test: $(STAMP)
+test: $(CRF)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/snakefmt --check Snakefile workflow

@@ -56,7 +56,7 @@ def _pydensecrf() -> ModuleType:
         import pydensecrf.densecrf
     except ImportError:
         raise MaskDistillError(
-            "the dense CRF needs pydensecrf: pip install pydensecrf2 (it is compiled: g++ and Python's headers), "
-            "or set crf.rounds to 0"
+            "the dense CRF needs pydensecrf: `make crf`, or pip install pydensecrf2 (it is compiled: g++ and Python's"
+            " headers), or set crf.rounds to 0"
         ) from None
     return pydensecrf.densecrf  # type: ignore[no-any-return]

@@ -35,3 +35,12 @@ def test_more_clusters_than_masks(finished: Project, editable: Project) -> None:
     assert "num_clusters" in output or "100" in output
     log = next(editable.results.glob("logs/clusters/topk-0.4/k-100/*.log"), None)
     assert "16" in output + (log.read_text() if log else "")
+
+
+def test_crf_rounds_without_the_crf(tmp_path: Path) -> None:
+    project = make_project(tmp_path, crf={"rounds": 2})
+    hidden = "import importlib.util as u\nfind = u.find_spec\n"
+    hidden += "u.find_spec = lambda name, *rest: None if name == 'pydensecrf' else find(name, *rest)\n"
+    (project.folder / "sitecustomize.py").write_text(hidden)
+    output = message(project)
+    assert "crf.rounds: CRF rounds need pydensecrf2" in output and "make crf" in output

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -20,7 +21,8 @@ from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
-if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+if not WITH_CONDA:
     shell.prefix(
         f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
     )
@@ -37,6 +39,12 @@ except MaskDistillError as error:
 if NUM_IMAGES == 0:
     raise WorkflowError(
         "data: no images found; correct data.root or data.images in the configuration"
+    )
+
+if CONFIG.crf.rounds and not WITH_CONDA and find_spec("pydensecrf") is None:
+    raise WorkflowError(
+        "crf.rounds: CRF rounds need pydensecrf2, which is compiled when it is installed: "
+        "run `make crf` (g++ and Python's headers are wanted), or set crf.rounds to 0"
     )
 
 RUN = f"results/{CONFIG.run}"
