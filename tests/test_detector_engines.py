@@ -21,6 +21,7 @@ from maskdistill.detector.model import build_detector
 from maskdistill.detector.proposals import Anchors
 from maskdistill.runtime.errors import MaskDistillError
 
+CRF = {"pip": ["pydensecrf2 >=1.1"]}  # which detector and candidates have no use for
 ROOT = Path(__file__).parents[1]
 
 
@@ -163,7 +164,7 @@ def test_detectron2_has_no_small_resnet() -> None:
 
 def test_detectron2s_environment_holds_everything_of_the_others() -> None:
     listed = [
-        set(yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())["dependencies"])
+        {part for part in yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())["dependencies"] if part != CRF}
         for name in ("maskdistill", "detectron2")
     ]
     assert listed[0] < listed[1]
