@@ -33,8 +33,9 @@ from maskdistill.runtime.files import write_json
 ROOT = Path(__file__).parents[2]
 PER_SHARD = 500
 SIDE = 64
-RUN = "import resource, sys; from maskdistill.cli import main; status = main(); "
-RUN += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(status)"
+RUN = "import re, sys; from maskdistill.cli import main; status = main(); "
+RUN += "peak = re.search('VmHWM: *(.*) kB', open('/proc/self/status').read())[1]; "  # ru_maxrss would hold our own
+RUN += "print(peak, file=sys.stderr); sys.exit(status)"
 
 
 def peak(arguments: Sequence[object]) -> tuple[float, float]:
