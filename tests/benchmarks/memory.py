@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 PER_SHARD = 500
 SIDE = 64
 RUN = "import re, sys; from maskdistill.cli import main; status = main(); "
-RUN += "peak = re.search('VmHWM: *(.*) kB', open('/proc/self/status').read())[1]; "  # ru_maxrss would hold our own
+RUN += "peak = re.search(r'VmHWM:\s*(\d+) kB', open('/proc/self/status').read())[1]; "  # ru_maxrss would hold our own
 RUN += "print(peak, file=sys.stderr); sys.exit(status)"
 
 

@@ -144,7 +144,7 @@ def test_label_types_are_branches_of_their_own(editable: Project) -> None:
     masks = tree(editable.results, ["**/tau-0.9/pseudo_labels/**/*.png"])
     assert [name.replace("0.9-bbox", "0.9") for name in boxes] == list(masks)
     assert sum(one != other for one, other in zip(boxes.values(), masks.values(), strict=True)) > len(masks) // 2
-    assert list(editable.results.glob("**/tau-0.9-bbox/evaluation/segmenter.json"))
+    assert list(editable.results.glob("**/tau-0.9-bbox/**/evaluation/segmenter.json"))
 
 
 def test_grabcut_as_the_main_type_stands_in_the_path(editable: Project) -> None:
