@@ -33,4 +33,4 @@ test: $(CRF)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest tests/test_*.py tests/dag
+	$(BIN)/pytest tests/test_*.py tests/dag tests/slurm

@@ -31,3 +31,10 @@ rule all:
         f"{RUN}/report.html",
         f"{RUN}/summary.json",
         sweep_targets(),
+
+
+onstart:
+    try:
+        hold_run(RUN)
+    except MaskDistillError as error:
+        raise WorkflowError(str(error)) from None

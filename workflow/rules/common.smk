@@ -19,6 +19,7 @@ from maskdistill.runtime.download import check_sha256
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
+from maskdistill.runtime.run_lock import explain_lock, hold_run
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -48,6 +49,18 @@ if CONFIG.crf.rounds and not WITH_CONDA and find_spec("pydensecrf") is None:
     )
 
 RUN = f"results/{CONFIG.run}"
+if workflow.is_main_process and "--unlock" not in sys.argv:
+    AS_CALLED = (
+        [sys.executable, "-m", "snakemake"]
+        if sys.argv[0].endswith(".py")
+        else sys.argv[:1]
+    )
+    LOCK = explain_lock(
+        RUN, ".snakemake/locks", shlex.join([*AS_CALLED, "--unlock", *sys.argv[1:]])
+    )
+    if LOCK:
+        print(LOCK, file=sys.stderr)
+
 OFFICIAL = "resources/weights"  # downloads, shared between runs
 NUM_SHARDS, PER_JOB = plan_shards(NUM_IMAGES, CONFIG.num_shards, CONFIG.shards_per_job)
 DIGITS = max(4, len(str(NUM_SHARDS - 1)))
@@ -59,7 +72,11 @@ TAILS = [
 LAST_OF_JOBS = SHARDS[
     PER_JOB - 1 :: PER_JOB
 ]  # these stand for their jobs in what needs all shards
-SHARD_THREADS = max(1, min(8, (workflow.cores or 8) * PER_JOB // NUM_SHARDS))
+# Jobs of shards share this machine's cores; on a cluster, where none are given, each has its own.
+ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.cores is None
+SHARD_THREADS = (
+    8 if ON_CLUSTER else max(1, min(8, workflow.cores * PER_JOB // NUM_SHARDS))
+)
 HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
     getattr(CONFIG.data, "annotations", None)
 )

@@ -9,6 +9,8 @@ if CONFIG.data.kind == "scenes":
             f"{RUN}/logs/scenes.log",
         benchmark:
             f"{RUN}/benchmarks/scenes.tsv"
+        group:
+            "data"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 8
@@ -35,6 +37,8 @@ rule manifest:
         f"{RUN}/logs/manifest.log",
     benchmark:
         f"{RUN}/benchmarks/manifest.tsv"
+    group:
+        "data"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 8
@@ -73,6 +77,8 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/ground_truth.log",
         benchmark:
             f"{RUN}/benchmarks/ground_truth.tsv"
+        group:
+            "data"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1

@@ -74,6 +74,8 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/evaluation/{PLACE}/segmenter{{post}}.log",
         benchmark:
             f"{RUN}/benchmarks/evaluation/{PLACE}/segmenter{{post}}.tsv"
+        group:
+            "report"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1
@@ -102,6 +104,8 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/baselines/k-{{k}}.log",
         benchmark:
             f"{RUN}/benchmarks/baselines/k-{{k}}.tsv"
+        group:
+            "report"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1

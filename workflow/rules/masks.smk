@@ -13,6 +13,8 @@ if CONFIG.features.store:
             f"{RUN}/logs/masks/{{masks}}/{{part}}.log",
         benchmark:
             f"{RUN}/benchmarks/masks/{{masks}}/{{part}}.tsv"
+        group:
+            "masks"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1

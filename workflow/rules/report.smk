@@ -52,6 +52,8 @@ rule report:
         f"{RUN}/logs/report.log",
     benchmark:
         f"{RUN}/benchmarks/report.tsv"
+    group:
+        "report"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 1

@@ -15,6 +15,7 @@ DOWNLOADS = {
 if DOWNLOADS:
 
     # No code among the params: a download depends on its address and sum alone, and an existing file is only checked.
+    # A local rule: a cluster's login machine reaches the network, its nodes often do not.
     rule weights:
         output:
             weights=update(f"{OFFICIAL}/{{file}}"),
@@ -25,6 +26,7 @@ if DOWNLOADS:
         wildcard_constraints:
             file="|".join(map(re.escape, DOWNLOADS)),
         retries: 3
+        localrule: True
         conda:
             "../../envs/maskdistill.yaml"
         threads: 1

@@ -1,0 +1,116 @@
+"""Two runs at once, and a run after one that was killed: refused, or done; never a mixture, never a riddle."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from dag_project import Project, make_project
+
+from maskdistill.runtime import run_lock
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.run_lock import explain_lock, hold_run
+
+TARGET = "results/mini/data/scenes"
+
+
+def slow_project(folder: Path) -> Project:
+    """A miniature whose first stage says that it runs and waits until a file ``go`` appears."""
+    project = make_project(folder)
+    entry = project.folder / "maskdistill/cli/scenes.py"
+    wait = "    import pathlib, time\n    pathlib.Path('runs').touch()\n"
+    wait += "    while not pathlib.Path('go').exists():\n        time.sleep(0.05)\n"
+    changed, count = re.subn(
+        r"(?m)^(def run\(.*\n(?:    \"\"\".*\"\"\"\n)?)", lambda found: found[1] + wait, entry.read_text()
+    )
+    assert count == 1
+    entry.write_text(changed)
+    return project
+
+
+@contextmanager
+def at_work(project: Project) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that is in its first stage."""
+    (project.folder / "runs").unlink(missing_ok=True)
+    running = subprocess.Popen(
+        project.command("--keep-going", TARGET), cwd=project.folder, env=project.environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (project.folder / "runs").exists():
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        yield running
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def test_a_second_run_is_refused_and_the_first_ends_well(tmp_path: Path) -> None:
+    project = slow_project(tmp_path)
+    with at_work(project) as first:
+        refused = project.snakemake("--keep-going", TARGET, check=False)
+        assert f"results/mini: another run is at work here (process {first.pid} on " in refused
+        assert "Directory cannot be locked" in refused and "--config run=NAME" in refused
+        assert "Traceback" not in refused
+
+        without_lock = project.snakemake("--nolock", TARGET, check=False)
+        assert "another run is at work here" in without_lock and "Traceback" not in without_lock
+        assert "rule scenes" not in without_lock
+
+        assert "was killed" not in project.snakemake("--dry-run", TARGET)
+        (project.folder / "go").touch()
+        assert first.wait(120) == 0
+    assert "Nothing to be done" in project.snakemake("--keep-going", TARGET)
+
+
+def test_two_results_folders_at_once(tmp_path: Path) -> None:
+    project = slow_project(tmp_path)
+    with at_work(project) as first:
+        (project.folder / "go").touch()
+        project.snakemake("--config", "run=other", "--", TARGET.replace("mini", "other"))
+        assert first.wait(120) == 0
+    assert (project.folder / "results/other/data/scenes").is_dir() and (project.folder / TARGET).is_dir()
+
+
+def test_the_lock_of_a_killed_run_is_explained(tmp_path: Path) -> None:
+    project = slow_project(tmp_path)
+    with at_work(project) as first:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    (project.folder / "go").touch()
+    refused = project.snakemake("--keep-going", TARGET, check=False)
+    assert f"a run was killed and left Snakemake's lock behind (process {first.pid} on " in refused
+    assert "Traceback" not in refused and not (project.folder / TARGET).exists()
+    command = re.search(r"clear the lock with\n\n    (.*)\n", refused)
+    assert command and "--unlock" in command[1] and "config/mini.yaml" in command[1]
+    done = subprocess.run(
+        shlex.split(command[1]), cwd=project.folder, env=project.environment(), text=True, capture_output=True
+    )
+    assert done.returncode == 0 and "was killed" not in done.stderr, done.stderr
+    project.snakemake("--keep-going", TARGET)
+    assert (project.folder / TARGET).is_dir()
+
+
+def test_the_lock_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    assert explain_lock(tmp_path / "run", locks, "command") is None
+    monkeypatch.setattr(run_lock, "_held", [])
+    hold_run(tmp_path / "run")
+    assert explain_lock(tmp_path / "run", locks, "command") is None, "Snakemake would go on"
+    (locks / "0.output.lock").touch()
+    assert f"process {os.getpid()} on " in (explain_lock(tmp_path / "run", locks, "command") or "")
+    with pytest.raises(MaskDistillError, match="another run is at work here"):
+        hold_run(tmp_path / "run")
+    run_lock._held.clear()
+    assert "command" in (explain_lock(tmp_path / "run", locks, "command") or "")
+    hold_run(tmp_path / "run")
