@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     truth = load_ground_truth(args.manifest, args.ground_truth)
     scored = [image for image in truth.images if image.has_semantic] or list(truth.images)
     shown = [scored[place] for place in pick_evenly(config.ablations.examples, len(scored))]
-    folders = {_setting_of_folder(folder): Path(folder) for folder in args.labels}
+    folders = {setting_of_folder(folder): Path(folder) for folder in args.labels}
     masks = read_masks(
         args.masks, args.assignments, config.clusters.total, GroundTruth(tuple(shown), truth.class_names)
     )
@@ -132,7 +132,7 @@ def _setting(stage: str, label_type: str | None, hard_pixels: float | None, crf_
     return stage, label_type, hard_pixels if segmenter else None, crf_round if segmenter else None
 
 
-def _setting_of_folder(folder: str) -> Setting:
+def setting_of_folder(folder: str) -> Setting:
     """Variant of ``.../tau-0.9-bbox/pseudo_labels`` or ``.../hard-0.2/crf-1/predictions_crf``."""
     stage, places = STAGE_OF.get(Path(folder).name), swept_values(folder)
     if stage is None or "label_type" not in places:

@@ -34,7 +34,8 @@ def variant(row: ScoreRow, config: Config) -> Variant:
         return Variant(f"detector, {PAINTED[kind]}", row, {"bbox": 31.8, "grabcut": 38.2, "mask": 42.0}[kind])
     sharpened = " + CRF" if row.stage == "segmenter_crf" else ""
     if row.crf_round or sharpened:
-        return Variant(f"segmenter, CRF round {row.crf_round}{sharpened}", row, None)
+        round_ = f", CRF round {row.crf_round}" if row.crf_round else ""
+        return Variant(f"segmenter{round_}{sharpened}", row, None)
     share = 1.0 if row.hard_pixels is None else row.hard_pixels
     published = {1.0: 45.5, 0.2: 45.8}.get(share)
     name = "segmenter, all pixels" if share == 1 else f"segmenter, hardest {100 * share:g} % of the pixels"

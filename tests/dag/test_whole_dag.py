@@ -180,7 +180,7 @@ def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
     assert [row["name"] for row in rows] == [
         "initial masks", "detector, boxes", "detector, masks",
         "segmenter, all pixels", "segmenter, hardest 20 % of the pixels",
-        "segmenter, CRF round 0 + CRF", "segmenter, CRF round 1", "segmenter, CRF round 1 + CRF",
+        "segmenter + CRF", "segmenter, CRF round 1", "segmenter, CRF round 1 + CRF",
     ]  # fmt: skip
     below = "tau-0.9/hard-0.2/crf-1/evaluation/segmenter_crf.json"
     scores = [json.loads((editable.results / f"topk-0.4/k-3/seed-{seed}" / below).read_text()) for seed in (1234, 5)]
