@@ -23,6 +23,7 @@ include: "workflow/rules/segmenter.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/ablations.smk"
 
 
 rule all:

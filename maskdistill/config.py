@@ -222,6 +222,16 @@ class ReportConfig(Section):
     per_cluster: Positive = Field(8, description="examples a cluster")
 
 
+class AblationsConfig(Section):
+    """What the target ``snakemake ablations`` compares, all else being the run's own [P Table 1, Table S1]."""
+
+    seeds: list[int] = Field([1234, 1235, 1236], min_length=1, description="rows are means over these")
+    label_types: list[LabelType] = Field(["bbox", "grabcut", "mask"], description="values of pseudo_labels.type")
+    hard_pixels: list[float] = Field([1.0, 0.2], description="values of segmenter.hard_pixels; 1: all pixels")
+    crf_rounds: int = Field(2, ge=0, description="rounds 0 to this one, each with and without a last CRF")
+    examples: Positive = Field(6, description="images pictured")
+
+
 class SweepConfig(Section):
     """Further values whose results are made beside the main ones."""
 
@@ -259,6 +269,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()
+    ablations: AblationsConfig = AblationsConfig()
 
     @model_validator(mode="after")
     def _distilled_networks(self) -> "Config":

@@ -35,6 +35,7 @@ STAGES = {
     "evaluation": "score one stage's output against ground truth",
     "baselines": "score colour clustering on the same images",
     "report": "one page and one summary of a run",
+    "ablations": "one page on what each step of the method adds",
     "show": "print the scores of a finished run",
 }
 

@@ -19,9 +19,9 @@ from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
 from maskdistill.palette import read_label_png
 from maskdistill.report import collect, labels, masks, montage, page, scores
+from maskdistill.report.html import Picture, css, missing, picture, render
 from maskdistill.report.images import find_images, read_images
 from maskdistill.report.montage import Color, Rgb
-from maskdistill.report.page import Picture, picture
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, read_json, sha256_file, write_json
 
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     start(args, "report")
     content = read_run(args, _config(args.config))
     gallery = Gallery(content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
-    html = page.render(page.context(content, gallery.pictures()))
+    html = render("run", page.context(content, gallery.pictures()))
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     write_json(args.summary, page.summary(content))
@@ -365,13 +365,3 @@ class Gallery:
         else:
             named = [(color, f"cluster {label - 1:02d}") for label, color in self.colors["masks"].items()] + named
         return [(css(color), name) for color, name in named if color in self.used]
-
-
-def css(color: Color) -> str:
-    """``#rrggbb``."""
-    return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def missing(photo: Rgb, title: str, note: str) -> Picture:
-    """A placeholder of the photo's shape."""
-    return Picture("", photo.shape[1], photo.shape[0], "", title, note)

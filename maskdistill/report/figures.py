@@ -279,3 +279,23 @@ def class_bars(name: str, classes: Sequence[str], series: Mapping[str, Sequence[
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="IoU, %")
         return _svg(figure, name)
+
+
+def variant_bars(name: str, variants: Mapping[str, tuple[str, Sequence[float]]], xlabel: str) -> str:
+    """Mean over seeds of each variant as a horizontal bar, each seed as a dot on it.
+
+    Args:
+        name: prefix of the SVG's ids.
+        variants: label -> stage, for the colour, and a value a seed; from top to bottom.
+        xlabel: with unit.
+    """
+    with _style():
+        figure, axes = _axes(height=0.75 + 0.3 * len(variants), grid="x")
+        for place, (stage, values) in enumerate(variants.values()):
+            axes.barh(place, float(np.mean(values)), height=0.62, color=STAGE_COLORS.get(stage, MUTED))
+            axes.plot(values, [place] * len(values), "o", color=INK, markersize=2.6)
+        axes.set_yticks(range(len(variants)), labels=list(variants))
+        axes.tick_params(axis="y", labelcolor=INK, length=0)
+        axes.set(ylim=(len(variants) - 0.5, -0.5), xlabel=xlabel)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+        return _svg(figure, name)

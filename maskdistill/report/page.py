@@ -1,24 +1,19 @@
-"""The report's page and summary: numbers become text, tables and one self-contained HTML file."""
+"""The report's page and summary: a run's numbers become texts and tables."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from PIL import Image
 
-import maskdistill
 from maskdistill.report import figures
 from maskdistill.report.clusters import cluster_section
 from maskdistill.report.collect import RuleTime, Run
+from maskdistill.report.html import Picture
 from maskdistill.report.labels import label_facts, threshold_plots
-from maskdistill.report.montage import Color, Rgb
+from maskdistill.report.montage import Color
 from maskdistill.report.scores import METRICS, STAGES, ScoreRow
 from maskdistill.report.tables import (
     HEADLINE,
@@ -32,30 +27,8 @@ from maskdistill.report.tables import (
     table_row,
 )
 
-TEMPLATE = Path(__file__).with_name("template.html.j2")
 MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image of the page: a data-URI with its size in pixels, texts and the caption's two parts."""
-
-    uri: str
-    width: int
-    height: int
-    alt: str
-    title: str = ""
-    note: str = ""
-
-
-def picture(pixels: Rgb, alt: str, title: str = "", note: str = "", quality: int = 82) -> Picture:
-    """Encode (H, W, 3) uint8 RGB as a JPEG data-URI without chroma subsampling (thin coloured lines stay crisp)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0, optimize=True)
-    text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    height, width = pixels.shape[:2]
-    return Picture(f"data:image/jpeg;base64,{text}", width, height, alt, title, note)
 
 
 def duration(seconds: float) -> str:
@@ -256,7 +229,6 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
     cluster_sizes = run.clusters["sizes"]
     return {
         "run": run.name,
-        "version": maskdistill.__version__,
         "subtitle": subtitle(run),
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "metrics": list(HEADLINE.values()),
@@ -315,11 +287,3 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         "config": json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False),
         "versions": sorted(run.versions.items()),
     }
-
-
-def render(context: Mapping[str, Any]) -> str:
-    """Fill the template. Every text is escaped; only SVG made by :mod:`maskdistill.report.figures` is taken as is."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**context)

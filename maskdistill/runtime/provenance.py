@@ -32,7 +32,7 @@ def library_versions() -> dict[str, str]:
 def code_hash(*modules: str) -> str:
     """Hash of the sources of package-relative modules, e.g. ``code_hash("masks.py", "detector")``.
 
-    A folder stands for every ``.py`` file below it. With no argument: the whole package.
+    A folder stands for every ``.py`` and ``.j2`` file below it. With no argument: the whole package.
     Follows content, not time stamps, so a touch does not change it.
     """
     root = Path(maskdistill.__file__).parent
@@ -41,7 +41,9 @@ def code_hash(*modules: str) -> str:
         place = root / name
         if not place.exists():
             raise FileNotFoundError(place)
-        files.update(place.rglob("*.py") if place.is_dir() else [place])
+        files.update(
+            (file for kind in ("py", "j2") for file in place.rglob(f"*.{kind}")) if place.is_dir() else [place]
+        )
     lines = [f"{file.relative_to(root).as_posix()} {sha256_file(file)}" for file in sorted(files)]
     return sha256_text("\n".join(lines))
 

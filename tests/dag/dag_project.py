@@ -68,8 +68,8 @@ class Project:
 
     def command(self, *options: str) -> list[str]:
         return [
-            sys.executable, "-m", "snakemake", "--configfile", "config/mini.yaml", "--cores", "2",
-            "--resources", "gpu=0", *options,
+            sys.executable, "-m", "snakemake", "--configfile", "config/mini.yaml", "--resources", "gpu=0",
+            "--cores", "2", *options,
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dag_project import Project, make_project
+from PIL import Image
 
 
 def message(project: Project) -> str:
@@ -44,3 +45,16 @@ def test_crf_rounds_without_the_crf(tmp_path: Path) -> None:
     (project.folder / "sitecustomize.py").write_text(hidden)
     output = message(project)
     assert "crf.rounds: CRF rounds need pydensecrf2" in output and "make crf" in output
+    project.configure(crf={"rounds": 0})
+    assert "report" in project.planned()
+    output = project.snakemake("ablations", check=False)
+    assert "ablations.crf_rounds: CRF rounds need pydensecrf2" in output and "Traceback" not in output
+    assert not project.results.exists()
+
+
+def test_ablations_without_ground_truth(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "pictures/a.png")
+    data = {"kind": "folder", "root": str(tmp_path / "pictures")}
+    output = make_project(tmp_path / "project", data=data, num_shards=1).snakemake("ablations", check=False)
+    assert "ablations: scores need ground truth, and data.kind folder has none" in output

@@ -169,6 +169,24 @@ def test_the_probe_is_scored_and_changes_nothing_else(editable: Project) -> None
     assert editable.planned() == set()
 
 
+def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
+    """Rows of the paper's Tables 1 and S1 beside the main run, which is left alone."""
+    compared = {"seeds": [1234], "label_types": ["bbox", "mask"], "hard_pixels": [0.2], "crf_rounds": 1, "examples": 2}
+    editable.configure(ablations=compared)
+    assert editable.planned() == set()
+    editable.snakemake("ablations")
+    rows = json.loads((editable.results / "ablations.json").read_text())["variants"]
+    assert [row["name"] for row in rows] == [
+        "initial masks", "detector, boxes", "detector, masks", "segmenter, hardest 20 % of the pixels",
+        "segmenter + CRF", "segmenter, CRF round 1", "segmenter, CRF round 1 + CRF",
+    ]  # fmt: skip
+    below = "topk-0.4/k-3/seed-1234/tau-0.9/hard-0.2/crf-1/evaluation/segmenter_crf.json"
+    assert rows[-1]["mean"]["miou"] == json.loads((editable.results / below).read_text())["miou"]
+    page = (editable.results / "ablations.html").read_text()
+    assert page.count('src="data:image/jpeg') == 2 * (len(rows) + 2)  # of two images: photo, rows, ground truth
+    assert editable.planned() == set()
+
+
 def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:
     assert copy_project(finished, tmp_path / "copy").planned() == set()
 

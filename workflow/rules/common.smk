@@ -42,11 +42,18 @@ if NUM_IMAGES == 0:
         "data: no images found; correct data.root or data.images in the configuration"
     )
 
-if CONFIG.crf.rounds and not WITH_CONDA and find_spec("pydensecrf") is None:
-    raise WorkflowError(
-        "crf.rounds: CRF rounds need pydensecrf2, which is compiled when it is installed: "
-        "run `make crf` (g++ and Python's headers are wanted), or set crf.rounds to 0"
-    )
+
+def need_crf(setting):
+    """Refuse before anything starts where the dense CRF is not installed."""
+    if not WITH_CONDA and find_spec("pydensecrf") is None:
+        raise WorkflowError(
+            f"{setting}: CRF rounds need pydensecrf2, which is compiled when it is installed: "
+            f"run `make crf` (g++ and Python's headers are wanted), or set {setting} to 0"
+        )
+
+
+if CONFIG.crf.rounds:
+    need_crf("crf.rounds")
 
 RUN = f"results/{CONFIG.run}"
 if workflow.is_main_process and "--unlock" not in sys.argv:

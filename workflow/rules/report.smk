@@ -70,7 +70,7 @@ rule report:
             + braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=post)(wildcards)
             for post in SHARPENED
         ],
-        settings=canonical_json(CONFIG.model_dump(mode="json")),
+        settings=canonical_json(CONFIG.model_dump(mode="json", exclude={"ablations"})),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
             *(f"pretrain-{stage}={RUN}/pretrain/{stage}.csv" for stage in PRETRAINED),
@@ -84,9 +84,7 @@ rule report:
             else ""
         ),
         benchmarks=f"{RUN}/benchmarks",
-        code=code(
-            "report", "report/template.html.j2", "assignments.py", "cli/report.py"
-        ),
+        code=code("report", "assignments.py", "cli/report.py"),
         weights=[f"{name}={files[0]}" for name, files in WEIGHTS.items() if files],
     message:
         "report: {output.page}"

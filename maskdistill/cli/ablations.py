@@ -1,0 +1,151 @@
+"""Compare the method's variants on one page: initial masks, label types, hard pixels and CRF rounds, over seeds.
+
+The page and its JSON hold the rows of the paper's Table 1 and Table S1; see config section ``ablations``.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.cli.common import add_common, start
+from maskdistill.cli.evaluation import load_ground_truth, paint, read_masks, read_semantic
+from maskdistill.config import Config, load_config
+from maskdistill.data.images import load_rgb
+from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
+from maskdistill.palette import read_label_png
+from maskdistill.report import ablations, montage
+from maskdistill.report.html import Picture, missing, picture, render
+from maskdistill.report.images import find_images
+from maskdistill.report.masks import pick_evenly
+from maskdistill.report.montage import Color
+from maskdistill.report.scores import Evaluation, read_evaluation, score_rows, swept_values
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path, write_json
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+Labels = npt.NDArray[np.uint8]
+TILE = 224
+STAGE_OF = {"pseudo_labels": "detector", "predictions": "segmenter", "predictions_crf": "segmenter_crf"}
+Setting = tuple[str, str | None, float | None, int | None]
+"""What tells variants apart: stage, label type, hard pixels, CRF round; each where it matters to the stage."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``maskdistill ablations``."""
+    parser.add_argument("--run-name", required=True, metavar="NAME", help="name of the run, the page's title")
+    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
+    parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
+    )
+    parser.add_argument("--evaluations", required=True, nargs="+", metavar="JSON", help="of all variants and seeds")
+    parser.add_argument("--masks", required=True, nargs="+", metavar="SHARD", help="masks/shard-*.json")
+    parser.add_argument("--assignments", required=True, metavar="H5", help="clusters of the masks, of the first seed")
+    parser.add_argument(
+        "--labels",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="pseudo_labels, predictions or predictions_crf with its shards, of each variant of the first seed",
+    )
+    parser.add_argument("--output", required=True, metavar="HTML")
+    parser.add_argument("--summary", required=True, metavar="JSON")
+    add_common(parser, params=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, compose, write the page and the JSON."""
+    start(args, "ablations")
+    config = load_config(json.loads(args.config), "--config")
+    evaluations = [read_evaluation(path) for path in args.evaluations]
+    found = ablations.variants(score_rows(evaluations, config), config)
+    truth = load_ground_truth(args.manifest, args.ground_truth)
+    scored = [image for image in truth.images if image.has_semantic] or list(truth.images)
+    shown = [scored[place] for place in pick_evenly(config.ablations.examples, len(scored))]
+    folders = {setting_of_folder(folder): Path(folder) for folder in args.labels}
+    masks = read_masks(
+        args.masks, args.assignments, config.clusters.total, GroundTruth(tuple(shown), truth.class_names)
+    )
+
+    def labels_of(item: ablations.Variant, image: TruthImage) -> Labels:
+        if item.row.stage == "masks":
+            return paint(image, masks[image.id]).astype(np.uint8)
+        setting = _setting(item.row.stage, item.row.label_type, item.row.hard_pixels, item.row.crf_round)
+        if setting not in folders:
+            raise MaskDistillError(f"--labels: no folder of {item.name}; give that of every variant that is scored")
+        return _read_labels(folders[setting], image.key)
+
+    photos = find_images(args.manifest, {image.id for image in shown})
+    strips = [
+        _strip(photos[image.id].file, image, found, labels_of, truth, args.ground_truth, config) for image in shown
+    ]
+    html = render("ablations", ablations.context(args.run_name, config, found, strips))
+    with atomic_path(args.output) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    inputs = {f"evaluations/{number:03d}": path for number, path in enumerate(args.evaluations)}
+    provenance = make_provenance("ablations", config.model_dump(mode="json"), inputs)
+    write_json(args.summary, {"provenance": provenance, "run": args.run_name, "variants": ablations.records(found)})
+    for item in found:
+        log.info("%-40s mIoU %s", item.name, item.row.mean.get("miou"))
+
+
+def _strip(
+    photo: str | Path,
+    image: TruthImage,
+    found: Sequence[ablations.Variant],
+    labels_of: Callable[[ablations.Variant, TruthImage], Labels],
+    truth: GroundTruth,
+    ground_truth: str,
+    config: Config,
+) -> dict[str, Any]:
+    """One image as every variant labels it, then its ground truth."""
+    pixels = montage.fit(load_rgb(photo), TILE)
+    classes = dict(enumerate(montage.category_colors(len(truth.class_names) - 1), start=1))
+
+    def tile(labels: Labels, colors: Mapping[int, Color], title: str) -> Picture:
+        small = montage.fit_labels(labels, pixels.shape[:2])
+        return picture(montage.label_tile(pixels, small, dict(colors)), f"{title} of {image.key}", title)
+
+    tiles = [picture(pixels, f"Photo {image.key}", "photo")]
+    for item in found:
+        first: Evaluation = next(
+            (run for run in item.row.runs if run.seed == config.ablations.seeds[0]), item.row.runs[0]
+        )
+        colors = montage.matched_colors(config.clusters.total, first.matching, classes)
+        tiles.append(tile(labels_of(item, image), colors, item.name))
+    if image.has_semantic:
+        tiles.append(tile(read_semantic(ground_truth, image, truth), classes, "ground truth"))
+    else:
+        tiles.append(missing(pixels, "ground truth", "no semantic map"))
+    return {"key": image.key, "tiles": tiles}
+
+
+def _setting(stage: str, label_type: str | None, hard_pixels: float | None, crf_round: int | None) -> Setting:
+    segmenter = stage.startswith("segmenter")
+    return stage, label_type, hard_pixels if segmenter else None, crf_round if segmenter else None
+
+
+def setting_of_folder(folder: str) -> Setting:
+    """Variant of ``.../tau-0.9-bbox/pseudo_labels`` or ``.../hard-0.2/crf-1/predictions_crf``."""
+    stage, places = STAGE_OF.get(Path(folder).name), swept_values(folder)
+    if stage is None or "label_type" not in places:
+        raise MaskDistillError(f"--labels {folder}: expected .../tau-T/pseudo_labels or .../crf-N/predictions")
+    hard, round_ = places.get("hard"), places.get("crf")
+    return _setting(
+        stage, places["label_type"], None if hard is None else float(hard), None if round_ is None else int(round_)
+    )
+
+
+def _read_labels(folder: Path, key: str) -> Labels:
+    """The label map of an image in whichever shard of the folder it is."""
+    for shard in sorted(folder.glob("shard-*")):
+        if (path := shard / f"{key}.png").is_file():
+            return read_label_png(path)
+    raise MaskDistillError(f"{folder}: no label map of {key} in its shards; run the stage that makes it again")

@@ -1,0 +1,59 @@
+"""From pixels and texts to one self-contained HTML file."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+import maskdistill
+from maskdistill.report.montage import Color, Rgb
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of the page: a data-URI with its size in pixels, texts and the caption's two parts."""
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+    title: str = ""
+    note: str = ""
+
+
+def picture(pixels: Rgb, alt: str, title: str = "", note: str = "", quality: int = 82) -> Picture:
+    """Encode (H, W, 3) uint8 RGB as a JPEG data-URI without chroma subsampling (thin coloured lines stay crisp)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0, optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    height, width = pixels.shape[:2]
+    return Picture(f"data:image/jpeg;base64,{text}", width, height, alt, title, note)
+
+
+def missing(photo: Rgb, title: str, note: str) -> Picture:
+    """A placeholder of the photo's shape."""
+    return Picture("", photo.shape[1], photo.shape[0], "", title, note)
+
+
+def css(color: Color) -> str:
+    """``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(f"{template}.html.j2").render(version=maskdistill.__version__, **context)

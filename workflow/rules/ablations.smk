@@ -1,0 +1,84 @@
+"""Target `snakemake ablations`: the rows of the paper's Table 1 and Table S1, over several seeds, on one page."""
+
+from pathlib import PurePosixPath
+
+WANTED = "ablations" in sys.argv  # targets are known to Snakemake only after this file
+
+if HAS_GROUND_TRUTH:
+    ABLATED = CONFIG.ablations
+    PICTURED = ABLATED.seeds[:1]
+
+    def ablated(detector, segmenter, seeds):
+        """The paths of all variants, from patterns of the detector's and the segmenter's results."""
+        types = [
+            tau_name(CONFIG.pseudo_labels.tau, kind) for kind in ABLATED.label_types
+        ]
+        hard = [f"{share:g}" for share in ABLATED.hard_pixels]
+        rounds = range(ABLATED.crf_rounds + 1) if ABLATED.crf_rounds else []
+        paths = of_run(detector, seed=seeds, tau=types)
+        paths += of_run(segmenter, seed=seeds, hard=hard, round=0)
+        paths += of_run(segmenter, seed=seeds, round=rounds, post=["", "_crf"])
+        return list(dict.fromkeys(paths))
+
+    if WANTED and ABLATED.crf_rounds:
+        need_crf("ablations.crf_rounds")
+
+    rule ablations:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            masks=of_run(MASK_SHARDS),
+            assignments=of_run(rules.clusters.output.assignments, seed=PICTURED),
+            evaluations=of_run(rules.evaluate_masks.output.scores, seed=ABLATED.seeds)
+            + ablated(
+                rules.evaluate_detector.output.scores,
+                rules.evaluate_segmenter.output.scores,
+                ABLATED.seeds,
+            ),
+            labels=ablated(PSEUDO_LABELS, PREDICTIONS, PICTURED),
+        output:
+            page=report(
+                f"{RUN}/ablations.html",
+                category="Run",
+                caption="../report/ablations.rst",
+            ),
+            summary=f"{RUN}/ablations.json",
+        log:
+            f"{RUN}/logs/ablations.log",
+        benchmark:
+            f"{RUN}/benchmarks/ablations.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            masks=braces(MASK_SHARDS, **MAIN),
+            labels=lambda wildcards, input: list(
+                dict.fromkeys(str(PurePosixPath(path).parent) for path in input.labels)
+            ),
+            settings=canonical_json(CONFIG.model_dump(mode="json")),
+            name=CONFIG.run,
+            code=code(
+                "report",
+                "assignments.py",
+                "palette.py",
+                "rle.py",
+                "cli/ablations.py",
+                "cli/evaluation.py",
+            ),
+        message:
+            "ablations: {output.page}"
+        shell:
+            "maskdistill ablations --run-name {params.name} --config {params.settings:q}"
+            " --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
+            " --masks {params.masks} --assignments {input.assignments:q} --evaluations {input.evaluations:q}"
+            " --labels {params.labels:q} --output {output.page:q} --summary {output.summary:q}"
+            " --threads {threads} --log {log:q}"
+
+elif WANTED:
+    raise WorkflowError(
+        f"ablations: scores need ground truth, and data.kind {CONFIG.data.kind} has none; "
+        "give data.kind coco its annotations, or use voc or scenes"
+    )
