@@ -13,6 +13,8 @@ rule annotations:
         f"{RUN}/logs/annotations/{{masks}}/k-{{k}}/seed-{{seed}}.log",
     benchmark:
         f"{RUN}/benchmarks/annotations/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+    group:
+        "clusters"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 1

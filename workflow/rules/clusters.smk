@@ -66,6 +66,8 @@ rule clusters:
         f"{RUN}/logs/clusters/{{masks}}/k-{{k}}/seed-{{seed}}.log",
     benchmark:
         f"{RUN}/benchmarks/clusters/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+    group:
+        "clusters"
     conda:
         "../../envs/maskdistill.yaml"
     threads: 8
