@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     device = start_on_device(args, "embeddings")
     config = parse_section(ClustersConfig, args.params)
     backbone = find_backbone(args.arch)
-    model = vit.load_vit(args.arch, args.weights).to(device)
+    model = vit.load_vit(args.arch, args.weights, device, config.precision)
     found = read_json(args.masks)["masks"]
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
     files = {row.image_id: row.file for row in rows}

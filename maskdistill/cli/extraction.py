@@ -68,7 +68,7 @@ class Extraction:
     def __init__(self, args: argparse.Namespace, config: FeaturesConfig, device: torch.device) -> None:
         self.config, self.device, self.shard = config, device, args.shard
         self.backbone = find_backbone(args.arch)
-        self.model = vit.load_vit(args.arch, args.weights).to(device)
+        self.model = vit.load_vit(args.arch, args.weights, device, config.precision)
         self.rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
         sizes = [features.resized_hw((row.height, row.width), config.short_side) for row in self.rows]
         self.grids = [features.grid_of(size, self.backbone.patch_size) for size in sizes]
