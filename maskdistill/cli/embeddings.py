@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
     views = load_in_order(MaskedViews(found, files, backbone, config), config.workers, device, BATCH)
 
-    def size_of(view: MaskedView) -> features.HW:
+    def size_of(view: MaskedView) -> store.HW:
         return features.grid_of((view.image.shape[-2], view.image.shape[-1]), backbone.patch_size)
 
     embeddings = np.zeros((len(found), backbone.embed_dim), np.float32)
