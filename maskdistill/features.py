@@ -1,7 +1,6 @@
 """From pictures to CLS queries, patch keys and CLS embeddings [P §3.2, §4.1]."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -12,28 +11,10 @@ from torch import Tensor
 
 from maskdistill.backbones.registry import Backbone
 from maskdistill.backbones.vit import LastAttention, ViT, cls_feature, last_attention, normalize, pad_to_multiple
+from maskdistill.store import HW, ImageFeatures
 
 T = TypeVar("T")
 Array = npt.NDArray[np.float32]
-HW = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Features of one image.
-
-    Attributes:
-        cls_query, cls_key: float32 (heads, D/heads).
-        keys: float32 (R*C, D), heads concatenated, row-major patches, no CLS.
-        grid: (R, C) patches, padding included.
-        resized_hw: pixels before padding.
-    """
-
-    cls_query: Array
-    cls_key: Array
-    keys: Array
-    grid: HW
-    resized_hw: HW
 
 
 def resized_hw(image_hw: HW, short_side: int | None) -> HW:

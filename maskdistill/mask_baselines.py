@@ -13,9 +13,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from maskdistill.config import MASK_BASELINE
-from maskdistill.features import ImageFeatures
 from maskdistill.masks import Float, Mask, component, largest_share
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.store import ImageFeatures
 
 Place = tuple[int, int]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from maskdistill import masks, rle
 from maskdistill.config import MasksConfig
-from maskdistill.features import HW, ImageFeatures
 from maskdistill.mask_baselines import MaskBaseline
+from maskdistill.store import HW, ImageFeatures
 
 
 class MaskRecorder:

@@ -7,6 +7,7 @@ shipped network gzip (level 4) saves 8 % of their size and lzf nothing.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.data.manifest import ImageRow
-from maskdistill.features import HW, ImageFeatures
 from maskdistill.runtime.files import atomic_path, canonical_json
 from maskdistill.runtime.hdf5 import open_hdf5
+
+Array = npt.NDArray[np.float32]
+HW = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Features of one image.
+
+    Attributes:
+        cls_query, cls_key: float32 (heads, D/heads).
+        keys: float32 (R*C, D), heads concatenated, row-major patches, no CLS.
+        grid: (R, C) patches, padding included.
+        resized_hw: pixels before padding.
+    """
+
+    cls_query: Array
+    cls_key: Array
+    keys: Array
+    grid: HW
+    resized_hw: HW
 
 
 class FeatureWriter:

@@ -24,8 +24,8 @@ from maskdistill.config import MasksConfig
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
-from maskdistill.features import HW, ImageFeatures
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.store import HW, ImageFeatures
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MICRO = "vit_micro_patch8"

@@ -10,9 +10,9 @@ import pytest
 from scipy import ndimage
 
 from maskdistill import mask_baselines, masks, rle
-from maskdistill.features import ImageFeatures
 from maskdistill.mask_baselines import MaskBaseline
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.store import ImageFeatures
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Grid = tuple[int, int]

@@ -16,10 +16,9 @@ from maskdistill import masks, rle
 from maskdistill.cli import main
 from maskdistill.config import AffinityConfig, FurtherMasksConfig, MasksConfig
 from maskdistill.data.manifest import image_rows, read_manifest, write_manifest
-from maskdistill.features import ImageFeatures
 from maskdistill.mask_records import MaskRecorder
 from maskdistill.palette import write_label_png
-from maskdistill.store import write_features
+from maskdistill.store import ImageFeatures, write_features
 
 GRID = (4, 8)
 ANYTHING = FurtherMasksConfig(min_area=0, max_area=1, max_overlap=1)

@@ -15,6 +15,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from maskdistill.backbones.attention import prepare
 from maskdistill.backbones.checkpoints import PERIODS, convert
 from maskdistill.backbones.registry import BACKBONES, Backbone, Positions, find_backbone
 from maskdistill.backbones.registry import IMAGENET_MEAN as IMAGENET_MEAN
@@ -69,13 +70,15 @@ def _conv_stem(shape: Backbone) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(shape.embed_dim, shape.embed_dim, 1))
 
 
-def load_vit(arch: str, weights: str) -> ViT:
+def load_vit(arch: str, weights: str, device: torch.device | None = None, precision: str = "float32") -> ViT:
     """ViT in eval mode with float32 weights.
 
     Args:
         arch: key of :data:`ARCHITECTURES`.
         weights: a checkpoint in its project's layout or one of this project's own, or ``"random"``: seeded noise,
             for comparison only.
+        device: to move to, None for none.
+        precision: of its later use, which decides on the way to compute attention.
 
     Raises:
         MaskDistillError: the file is missing, damaged, or not of this architecture.
@@ -87,7 +90,11 @@ def load_vit(arch: str, weights: str) -> ViT:
         if isinstance(model, Eva):
             _set_periods(model, state.pop(PERIODS, None), weights)
         strict_load(model, state, weights)
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    if device is None:
+        return model
+    prepare(model, device, precision)
+    return model.to(device)
 
 
 def _set_periods(model: Eva, periods: Tensor | None, source: str) -> None:

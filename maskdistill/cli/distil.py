@@ -10,10 +10,10 @@ from typing import Any
 from maskdistill.cli import extraction
 from maskdistill.cli.common import start_on_device
 from maskdistill.config import DistilConfig, parse_section
-from maskdistill.features import ImageFeatures
 from maskdistill.mask_records import MaskRecorder
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.store import ImageFeatures
 
 log = logging.getLogger("maskdistill")
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     device = start_on_device(args, "embeddings")
     config = parse_section(ClustersConfig, args.params)
     backbone = find_backbone(args.arch)
-    model = vit.load_vit(args.arch, args.weights).to(device)
+    model = vit.load_vit(args.arch, args.weights, device, config.precision)
     found = read_json(args.masks)["masks"]
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
     files = {row.image_id: row.file for row in rows}
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
     views = load_in_order(MaskedViews(found, files, backbone, config), config.workers, device, BATCH)
 
-    def size_of(view: MaskedView) -> features.HW:
+    def size_of(view: MaskedView) -> store.HW:
         return features.grid_of((view.image.shape[-2], view.image.shape[-1]), backbone.patch_size)
 
     embeddings = np.zeros((len(found), backbone.embed_dim), np.float32)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset
 
-from maskdistill import features
+from maskdistill import features, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import BACKBONES, find_backbone
 from maskdistill.cli.common import add_common
@@ -68,7 +68,7 @@ class Extraction:
     def __init__(self, args: argparse.Namespace, config: FeaturesConfig, device: torch.device) -> None:
         self.config, self.device, self.shard = config, device, args.shard
         self.backbone = find_backbone(args.arch)
-        self.model = vit.load_vit(args.arch, args.weights).to(device)
+        self.model = vit.load_vit(args.arch, args.weights, device, config.precision)
         self.rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
         sizes = [features.resized_hw((row.height, row.width), config.short_side) for row in self.rows]
         self.grids = [features.grid_of(size, self.backbone.patch_size) for size in sizes]
@@ -82,7 +82,7 @@ class Extraction:
         pictures = Pictures(self.rows, self.config.short_side)
         self._decoded = load_in_order(pictures, self.config.workers, self.device, 2 * self.config.batch_size)
 
-    def each(self, put: Callable[[int, features.ImageFeatures], None]) -> None:
+    def each(self, put: Callable[[int, store.ImageFeatures], None]) -> None:
         """Call ``put(place, features)`` for every picture, batches of equal size, in a background thread."""
         if self._decoded is None:
             raise RuntimeError("start() comes first")
@@ -100,5 +100,5 @@ class Extraction:
                 hand_over(([item.place for item in batch], found))
 
 
-def _grid(patch_size: int, item: Decoded) -> features.HW:
+def _grid(patch_size: int, item: Decoded) -> store.HW:
     return features.grid_of((item.image.shape[-2], item.image.shape[-1]), patch_size)

@@ -100,7 +100,8 @@ def main() -> None:
     photos = sorted(args.photos.glob("*.jpg"))
     photos = (photos * (args.images // len(photos) + 1))[: args.images]
     backbone = find_backbone(ARCH)
-    model = vit.load_vit(ARCH, "random").to(device)
+    model = vit.load_vit(ARCH, "random", device, args.precision)
+    plain = vit.load_vit(ARCH, "random", device)
     print(f"{args.images} photos of {args.photos.name}, side {args.short_side}, {args.device}, {args.threads} threads")
 
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
@@ -150,7 +151,7 @@ def main() -> None:
         records = []
         expected = []
         for photo in photos:
-            mask = reference_mask(model, Image.open(photo).convert("RGB"), args.short_side, device)
+            mask = reference_mask(plain, Image.open(photo).convert("RGB"), args.short_side, device)
             expected.append(mask)
             records.append({"segmentation": polygons(mask), "area": int(mask.sum())})
         (folder / "reference.json").write_text(json.dumps(records))

@@ -22,8 +22,9 @@ from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import MasksConfig
 from maskdistill.data.scenes import Scene, generate_scene, make_object, render
-from maskdistill.features import ImageFeatures, extract, resize
+from maskdistill.features import extract, resize
 from maskdistill.mask_baselines import MaskBaseline
+from maskdistill.store import ImageFeatures
 
 Mask = npt.NDArray[np.bool_]
 Finder = Callable[[ImageFeatures], list[Mask]]

@@ -5,7 +5,8 @@
 
 ``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every shard, and
 runs each stage in a process of its own: by-shard stages on the last shard, the others on all. Pictures are one
-file under many names. Detector and segmenter train two steps. ``dag`` writes a list of names and times
+file under many names. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list of names and
+times
 ``snakemake --dry-run`` in a folder of its own.
 """
 
@@ -27,26 +28,36 @@ from PIL import Image
 
 from maskdistill import store
 from maskdistill.data.manifest import COLUMNS, ImageRow, write_manifest
-from maskdistill.features import ImageFeatures
 from maskdistill.runtime.files import write_json
+from maskdistill.store import ImageFeatures
 
 ROOT = Path(__file__).parents[2]
 PER_SHARD = 500
 SIDE = 64
-RUN = "import re, sys; from maskdistill.cli import main; status = main(); "
-RUN += "peak = re.search(r'VmHWM:\s*(\d+) kB', open('/proc/self/status').read())[1]; "  # ru_maxrss would hold our own
-RUN += "print(peak, file=sys.stderr); sys.exit(status)"
+TRAINED = 60.0
+"""Seconds of the segmenter's training."""
 
 
-def peak(arguments: Sequence[object]) -> tuple[float, float]:
-    """Run a stage in a process of its own: MiB at its peak, seconds."""
+def peak(arguments: Sequence[object], seconds: float | None = None) -> tuple[float, float]:
+    """Run a stage in a process of its own: MiB at its peak, seconds. With ``seconds`` it is stopped after so many."""
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-c", RUN, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{arguments}\n{done.stderr[-3000:]}")
-    return int(done.stderr.split()[-1]) / 1024, time.perf_counter() - start
+    code = "import sys; from maskdistill.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    highest, stopped = 0, False
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as job:
+        while job.poll() is None:
+            status = Path(f"/proc/{job.pid}/status").read_text()
+            if "VmHWM:" in status:  # gone once the process has ended
+                highest = int(status.split("VmHWM:")[1].split()[0])
+            if seconds is not None and time.perf_counter() - start > seconds:
+                job.kill()
+                stopped = True
+            time.sleep(0.02)
+        log.seek(0)
+        if job.wait() and not stopped:
+            raise SystemExit(f"{arguments}\n{log.read()[-3000:]}")
+    return highest / 1024, time.perf_counter() - start
 
 
 def write_inputs(folder: Path, images: int, dim: int) -> int:
@@ -78,6 +89,19 @@ def write_inputs(folder: Path, images: int, dim: int) -> int:
     return shards
 
 
+def write_names(folder: Path, images: int) -> Path:
+    """As many pictures, all links to one file, and the list of their names."""
+    pictures = folder / "pictures"
+    for start in range(0, images, PER_SHARD):
+        part = pictures / f"{start:08d}"
+        part.mkdir(parents=True)
+        for number in range(start, min(images, start + PER_SHARD)):
+            (part / f"{number:08d}.png").symlink_to(folder / "p.png")
+    names = folder / "names.txt"
+    names.write_text("".join(f"{path.relative_to(folder)}\n" for path in sorted(pictures.rglob("*.png"))))
+    return names
+
+
 def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
     """Peak memory and seconds of every stage."""
     found: dict[str, tuple[float, float]] = {}
@@ -87,6 +111,10 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
         last = f"{shards - 1:04d}"
         every = ["--each", f"0000-{last}"]
         manifest = ["--manifest", folder / "manifest.csv"]
+        source = json.dumps({"kind": "list", "file": str(write_names(folder, images))})
+        found["manifest"] = peak(
+            ["manifest", f"--params={source}", f"--num-shards={shards}", f"--output={folder}/again.csv"]
+        )
         files = [str(path) for path in sorted((folder / "features").iterdir())]
         masks = [path.replace("features", "masks").replace(".h5", ".json") for path in files]
         found["masks"] = peak(
@@ -109,6 +137,10 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
         found["clusters"] = peak(
             ["clusters", *manifest, *embeddings, "--num-clusters=20", "--seed=0", f"--params={settings}",
              f"--output={folder}/clusters.json", table, "--device=cpu"]
+        )  # fmt: skip
+        found["choose_k"] = peak(
+            ["choose_k", *manifest, *embeddings, "--seed=0", f"--output={folder}/k.csv", "--device=cpu",
+             f"--params={json.dumps(json.loads(settings) | {'candidates_k': [10, 20]})}"]
         )  # fmt: skip
         found["annotations"] = peak(
             ["annotations", *manifest, "--masks", *masks, table, "--num-clusters=20",
@@ -137,6 +169,28 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
         found["pseudo_labels"] = peak(
             ["pseudo_labels", *every, *manifest, "--shard={shard}", "--num-clusters=20",
              f"--candidates={folder}/candidates/shard-{{shard}}.json", f"--output={folder}/labels/shard-{{shard}}"]
+        )  # fmt: skip
+        shards_of = {
+            part: [str(path) for path in sorted((folder / part).iterdir())] for part in ("candidates", "labels")
+        }
+        found["label_summary"] = peak(
+            ["label_summary", *manifest, "--candidates", *shards_of["candidates"], f"--output={folder}/tau.json"]
+        )
+        demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+        segmenter = demo["segmenter"] | {"weights": "random", "size": 32, "batch_size": 16}
+        found["segmenter"] = peak(
+            ["segmenter", *manifest, "--labels", *shards_of["labels"], "--num-clusters=20", "--device=cpu",
+             f"--params={json.dumps(segmenter)}", f"--output={folder}/s.safetensors", f"--metrics={folder}/s.csv",
+             f"--state={folder}/s.state"], seconds=TRAINED
+        )  # fmt: skip
+        config = demo | {"run": "memory", "data": {"kind": "folder", "root": str(folder)}}
+        config |= {"clusters": {"num_clusters": 20}, "segmenter": segmenter, "detector": detector}
+        found["report"] = peak(
+            ["report", *manifest, "--run-name=memory", f"--config={json.dumps(config)}", "--masks", *masks,
+             f"--clusters={folder}/clusters.json", table, f"--choose-k={folder}/k.csv",
+             "--candidates", *shards_of["candidates"], "--pseudo-labels", *shards_of["labels"],
+             f"--label-summary={folder}/tau.json", "--predictions", *shards_of["labels"],
+             f"--output={folder}/report.html", f"--summary={folder}/summary.json"]
         )  # fmt: skip
     return found
 

@@ -38,6 +38,7 @@ rule embeddings:
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         code=code(
             "features.py",
+            "backbones/attention.py",
             "store.py",
             "rle.py",
             "backbones/vit.py",

@@ -2,6 +2,7 @@
 
 FEATURES_CODE = (
     "features.py",
+    "backbones/attention.py",
     "backbones/vit.py",
     "backbones/registry.py",
     "backbones/checkpoints.py",
