@@ -11,6 +11,10 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "dag"))
+
 from dag_project import ROOT, Project, make_project
 from one_node_cluster import GPUS, NoClusterError, one_node_cluster, slurm, wait_until
 
