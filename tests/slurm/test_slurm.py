@@ -177,7 +177,7 @@ def test_whole_run(asked: Path, tmp_path: Path) -> None:
     earlier = set(slurm_jobs())
     state = project.results / "topk-0.4/k-3/seed-1234/detector.state/state.pt"
     with submitted(project, tmp_path / "first") as running:
-        wait_until(lambda: running.poll() is not None or state.exists(), str(state), 900)
+        wait_until(lambda: running.poll() is not None or state.exists(), str(state), 1800)
         slurm("scancel", job_of("detector"))
         assert running.wait(300) != 0
     assert "SLURM status is: 'CANCELLED'" in (tmp_path / "first").read_text()
@@ -185,7 +185,7 @@ def test_whole_run(asked: Path, tmp_path: Path) -> None:
     before_recovery = set(slurm_jobs())
 
     with submitted(project, tmp_path / "second") as running:
-        assert running.wait(900) == 0, (tmp_path / "second").read_text()[-4000:]
+        assert running.wait(1800) == 0, (tmp_path / "second").read_text()[-4000:]
     assert set(re.findall(r"^localrule (\w+):", (tmp_path / "second").read_text(), re.M)) == {"all"}
     log = project.results / "logs/detector/topk-0.4/k-3/seed-1234.log"
     assert "resumed after step" in log.read_text()
