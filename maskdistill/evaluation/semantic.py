@@ -12,6 +12,7 @@ from maskdistill.evaluation.matching import UNMATCHED, Matching, match_clusters
 
 IGNORE = 255
 FLOOR = 1e-8
+COLUMNS = IGNORE + 1
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,17 @@ def confusion_matrix(
     """
     if predicted.shape != target.shape:
         raise ValueError(f"prediction {predicted.shape} and ground truth {target.shape} differ in size")
-    scored = target != IGNORE
-    rows = predicted[scored].astype(np.int64)
-    columns = target[scored].astype(np.int64)
-    for name, values, limit in (("prediction", rows, num_labels), ("ground truth", columns, num_classes)):
-        if values.size and (values.min() < 0 or values.max() >= limit):
-            raise ValueError(f"{name} holds values outside 0..{limit - 1}")
-    counts = np.bincount(rows * num_classes + columns, minlength=num_labels * num_classes)
-    return counts.reshape(num_labels, num_classes)
+    if predicted.dtype != np.uint8 or target.dtype != np.uint8 or predicted.max(initial=0) >= num_labels:
+        predicted = np.where(target == IGNORE, 0, predicted)
+        for name, values, low, high in (("prediction", predicted, 0, num_labels), ("ground truth", target, 0, 256)):
+            if values.min(initial=low) < low or values.max(initial=low) >= high:
+                raise ValueError(f"{name} holds values outside 0..{high - 1}")
+    cells = np.multiply(predicted, COLUMNS, dtype=np.intp)
+    cells += target
+    counts = np.bincount(cells.ravel(), minlength=num_labels * COLUMNS).reshape(num_labels, COLUMNS)
+    if counts[:, num_classes:IGNORE].any():
+        raise ValueError(f"ground truth holds values outside 0..{num_classes - 1}")
+    return counts[:, :num_classes].copy()
 
 
 def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
@@ -103,6 +107,12 @@ def matched_scores(confusion: npt.NDArray[np.number], matching: npt.NDArray[np.i
     return SemanticScores(matching, class_iou, float(class_iou.mean()), float(accuracy))
 
 
+def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A matrix (P, G) by its cells that are not 0: their flat places int64 (n,) and their counts int64 (n,)."""
+    cells = np.flatnonzero(confusion)
+    return cells, confusion.ravel()[cells]
+
+
 class Confusions:
     """Confusion matrix of a data set, filled image by image; each image's own (sparse) share is kept for the bootstrap.
 
@@ -123,11 +133,13 @@ class Confusions:
 
     def add(self, predicted: npt.NDArray[np.integer], target: npt.NDArray[np.integer]) -> None:
         """Count one image's (H, W) label maps; see :func:`confusion_matrix`."""
-        confusion = confusion_matrix(predicted, target, *self.shape)
-        self.total += confusion
-        cells = np.flatnonzero(confusion)
+        self.add_cells(*nonzero_cells(confusion_matrix(predicted, target, *self.shape)))
+
+    def add_cells(self, cells: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None:
+        """Add one image's matrix as :func:`nonzero_cells` gives it."""
+        self.total.ravel()[cells] += counts
         self._cells.append(cells)
-        self._counts.append(confusion.ravel()[cells])
+        self._counts.append(counts)
 
     def per_image(self) -> scipy.sparse.csr_array:
         """Int64 (n, P * G) sparse array: row i is image i's confusion matrix, flattened."""
