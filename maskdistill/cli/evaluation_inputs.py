@@ -139,5 +139,5 @@ def _by_image(
             check_size(shard, entry["segmentation"]["size"], images[number])
             kept = {key: entry[key] for key in ("image_id", "bbox", "segmentation", "score")}
             found.setdefault(number, []).append({**kept, "category_id": label})
-    seen |= found.keys()
+    seen.update(found)
     return found
