@@ -8,10 +8,7 @@ from maskdistill.config_data import Fraction, Positive, Section
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
-Protocol = Literal[
-    "agnostic_multi", "agnostic_single", "agnostic_single_strict",
-    "semantic_multi", "semantic_single", "semantic_single_strict",
-]  # fmt: skip
+Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
 """Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
 
 
