@@ -23,13 +23,24 @@ def coco_eval(images: Entries, annotations: Entries, detections: Entries, iou_ty
         detections: COCO results; their areas are those of the masks or boxes.
         iou_type: ``segm`` or ``bbox``.
     """
+    return run_coco_eval(*coco_indexes(images, annotations, detections, iou_type), iou_type)
+
+
+def coco_indexes(images: Entries, annotations: Entries, detections: Entries, iou_type: str) -> tuple[COCO, COCO]:
+    """Ground truth and results as COCOeval takes them; arguments as for :func:`coco_eval`."""
     kept = {image["id"] for image in images}
     truth = [dict(entry) for entry in annotations if entry["image_id"] in kept]
     found = [{**entry, "iscrowd": 0, "area": _area(entry, iou_type)} for entry in detections]
     found = [entry for entry in found if entry["image_id"] in kept]
     categories = [{"id": category} for category in sorted({entry["category_id"] for entry in truth})]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(_index(images, truth, categories), _index(images, found, categories), iou_type)
+        return _index(images, truth, categories), _index(images, found, categories)
+
+
+def run_coco_eval(truth: COCO, found: COCO, iou_type: str) -> COCOeval:
+    """Evaluate, accumulate and summarise, silently."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = COCOeval(truth, found, iou_type)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()

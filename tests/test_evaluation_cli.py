@@ -1,5 +1,6 @@
 """The entry points ``evaluation`` and ``baselines`` on a small run with four evaluation images."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from PIL import Image
 
 from maskdistill import rle
 from maskdistill.assignments import open_assignments, write_assignments
-from maskdistill.cli import evaluation, evaluation_inputs, main
+from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
+from maskdistill.evaluation.instances import image_instances
 from maskdistill.palette import write_label_png
+from maskdistill.runtime.files import read_json
 
 HEIGHT, WIDTH = 24, 32
 KEYS = ["a/one", "a/two", "b/three", "b/four", "train", "broken"]
@@ -191,6 +194,34 @@ def test_more_processes_give_equal_bytes(run_dir: Path, stage: str) -> None:
     assert (run_dir / "out.json").read_bytes() == first
 
 
+def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
+    """The best of all one-to-one matchings of 4 labels with 4 classes, in three processes."""
+    rng = np.random.default_rng(3)
+    pairs: dict[tuple[int, int], int] = {}
+    for number in (1, 2, 3, 4):
+        target = rng.integers(0, 4, (HEIGHT, WIDTH)).astype(np.uint8)
+        labels = np.where(rng.random(target.shape) < 0.5, np.array([2, 0, 3, 1])[target], target).astype(np.uint8)
+        target[rng.random(target.shape) < 0.1] = 255
+        write_label_png(run_dir / f"truth/semantic/{KEYS[number - 1]}.png", target)
+        write_label_png(run_dir / f"labels/shard-000{(number - 1) // 2}/{KEYS[number - 1]}.png", labels)
+        for pair in zip(labels.ravel().tolist(), target.ravel().tolist(), strict=True):
+            pairs[pair] = pairs.get(pair, 0) + 1
+
+    def iou(label: int, wanted: int) -> float:
+        either = sum(n for (p, g), n in pairs.items() if g != 255 and (p == label or g == wanted))
+        return pairs.get((label, wanted), 0) / either
+
+    best = max(itertools.permutations(range(4)), key=lambda order: sum(map(iou, order, range(4))))
+    assert main([*arguments(run_dir, "segmenter"), "--threads", "3"]) == 0
+    result = json.loads((run_dir / "out.json").read_text())
+    expected = [100 * iou(*pair) for pair in zip(best, range(4), strict=True)]
+    assert [result["iou"][name] for name in ("background", "apple", "pear", "plum")] == pytest.approx(expected)
+    assert result["matching"] == {str(label): wanted for wanted, label in enumerate(best)}
+    hits = sum(pairs[pair] for pair in zip(best, range(4), strict=True))
+    scored = sum(n for (_, g), n in pairs.items() if g != 255)
+    assert result["pixel_accuracy"] == pytest.approx(100 * hits / scored)
+
+
 @pytest.mark.parametrize("stage", ["masks", "detector"])
 def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> None:
     """Of three images with masks, one loses its detection."""
@@ -248,18 +279,17 @@ def test_an_image_in_two_shards_is_named(
 def test_no_more_than_one_shard_is_read_ahead(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each shard's masks are scored before the next shard is opened."""
     events: list[str] = []
-    read, compare = evaluation_inputs.read_json, evaluation.image_instances
 
     def reading(path: str) -> Any:
         events.append(Path(path).stem)
-        return read(path)
+        return read_json(path)
 
     def comparing(number: int, *rest: Any) -> Any:
         events.append(str(number))
-        return compare(number, *rest)
+        return image_instances(number, *rest)
 
-    monkeypatch.setattr(evaluation_inputs, "read_json", reading)
-    monkeypatch.setattr(evaluation, "image_instances", comparing)
+    monkeypatch.setattr("maskdistill.cli.evaluation_inputs.read_json", reading)
+    monkeypatch.setattr("maskdistill.cli.evaluation.image_instances", comparing)
     assert main([*arguments(run_dir, "detector"), "--threads", "1"]) == 0
     assert events == ["instances", "shard-0000", "1", "2", "shard-0001", "3"]
 

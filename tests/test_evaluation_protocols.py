@@ -112,7 +112,10 @@ def test_single_keeps_one_pair_an_image() -> None:
         ([found(*A)], []),
         ([], []),
     )
-    sizes = [[None if kept is None else kept.overlaps.shape for kept in map(single, data, [s] * 4)] for s in (0, 1)]
+    sizes = [
+        [None if kept is None else kept.overlaps.shape for kept in map(single, data, [strict] * 4)]
+        for strict in (False, True)
+    ]
     assert sizes == [[(1, 1), None, None, None], [(1, 1), (0, 1), (1, 0), (0, 0)]]
     kept = single(data[0], strict=False)
     assert kept is not None and kept.overlaps.tolist() == [[1]] and kept.scores.tolist() == [0.9]
