@@ -93,13 +93,13 @@ class ImageScores(NamedTuple):
 
     Attributes:
         cells: its confusion matrix, see :func:`nonzero_cells`; None without a semantic map.
-        box: box (4,) xywh that is to locate an object; None without one.
+        box: xywh of the box that is to locate an object; None without one.
         instances: its detections and objects; None where the stage detects nothing or the objects have no masks.
         targets: of the masks, clusters of all and classes of the objects that they lie on.
     """
 
-    cells: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None
-    box: npt.ArrayLike | None
+    cells: tuple[list[int], list[int]] | None
+    box: list[float] | None
     instances: ImageInstances | None
     targets: tuple[list[int], list[int]]
 
@@ -127,15 +127,14 @@ def run(args: argparse.Namespace) -> None:
     def score(item: Item) -> ImageScores:
         image, detections = item
         labels = predict(item) if image.has_semantic or located else None
-        cells = None
-        if image.has_semantic and labels is not None:
+        cells, box = None, top_box(detections)
+        if labels is not None and image.has_semantic:
             cells = nonzero_cells(confusion_matrix(labels, read_semantic(args.ground_truth, image, truth), *shape))
-        return ImageScores(
-            cells,
-            largest_component_box(labels) if located and labels is not None else top_box(detections),
-            image_instances(image.id, detections, image.annotations) if detects and image.has_masks else None,
-            pseudo_targets(image, detections) if args.stage == "masks" else ([], []),
-        )
+        if labels is not None and located and (region := largest_component_box(labels)) is not None:
+            box = region.tolist()
+        instances = image_instances(image.id, detections, image.annotations) if detects and image.has_masks else None
+        targets = pseudo_targets(image, detections) if args.stage == "masks" else ([], [])
+        return ImageScores(cells, box, instances, targets)
 
     results = _of_all_images(score, partial(_groups, args, truth, True), args.threads, truth)
     confusions = Confusions(*shape)
@@ -164,9 +163,12 @@ def run(args: argparse.Namespace) -> None:
     log.info("%s: mIoU %s, AP50 %s, CorLoc %s", args.stage, *(_text(scores[n]) for n in ("miou", "ap50", "corloc")))
 
 
-def top_box(detections: Sequence[Detection]) -> npt.ArrayLike | None:
+def top_box(detections: Sequence[Detection]) -> list[float] | None:
     """Box xywh of the top-scoring detection, the first on ties."""
-    return max(detections, key=lambda detection: float(detection["score"]))["bbox"] if detections else None
+    if not detections:
+        return None
+    best: list[float] = max(detections, key=lambda detection: float(detection["score"]))["bbox"]
+    return best
 
 
 def pseudo_targets(image: TruthImage, masks: Sequence[Detection]) -> tuple[list[int], list[int]]:

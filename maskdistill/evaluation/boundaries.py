@@ -53,7 +53,7 @@ def boundary_counts(predicted: Labels, target: Labels, num_classes: int) -> npt.
     ignored = target == IGNORE
     shown = np.where(ignored, np.uint8(IGNORE), predicted)
     outside = np.uint8(num_classes)
-    found = np.where(boundary_bands(shown, width), shown, outside)
+    found = np.where(boundary_bands(shown, width) & ~ignored, shown, outside)
     wanted = np.where(boundary_bands(target, width) | ignored, target, outside)
     shared = confusion_matrix(found, wanted, num_classes + 1, num_classes + 1)
     both = shared.diagonal()[:-1]

@@ -3,6 +3,7 @@ classes, then mean IoU over all classes, background included, and pixel accuracy
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -107,10 +108,14 @@ def matched_scores(confusion: npt.NDArray[np.number], matching: npt.NDArray[np.i
     return SemanticScores(matching, class_iou, float(class_iou.mean()), float(accuracy))
 
 
-def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """A matrix (P, G) by its cells that are not 0: their flat places int64 (n,) and their counts int64 (n,)."""
+def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """A matrix (P, G) by its cells that are not 0: their places when it is flat, and their counts.
+
+    As plain numbers: thousands of small arrays, each made between two large ones, would keep the memory of the large
+    ones from being used again.
+    """
     cells = np.flatnonzero(confusion)
-    return cells, confusion.ravel()[cells]
+    return cells.tolist(), confusion.ravel()[cells].tolist()
 
 
 class Confusions:
@@ -124,8 +129,8 @@ class Confusions:
     def __init__(self, num_labels: int, num_classes: int) -> None:
         self.shape = (num_labels, num_classes)
         self.total = np.zeros(self.shape, dtype=np.int64)
-        self._cells: list[npt.NDArray[np.int64]] = []
-        self._counts: list[npt.NDArray[np.int64]] = []
+        self._cells: list[list[int]] = []
+        self._counts: list[list[int]] = []
 
     def __len__(self) -> int:
         """Number of images."""
@@ -135,16 +140,14 @@ class Confusions:
         """Count one image's (H, W) label maps; see :func:`confusion_matrix`."""
         self.add_cells(*nonzero_cells(confusion_matrix(predicted, target, *self.shape)))
 
-    def add_cells(self, cells: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None:
+    def add_cells(self, cells: list[int], counts: list[int]) -> None:
         """Add one image's matrix as :func:`nonzero_cells` gives it."""
-        self.total.ravel()[cells] += counts
+        self.total.ravel()[np.array(cells, dtype=np.int64)] += np.array(counts, dtype=np.int64)
         self._cells.append(cells)
         self._counts.append(counts)
 
     def per_image(self) -> scipy.sparse.csr_array:
         """Int64 (n, P * G) sparse array: row i is image i's confusion matrix, flattened."""
         starts = np.cumsum([0, *(len(cells) for cells in self._cells)])
-        empty = np.zeros(0, dtype=np.int64)
-        data = np.concatenate([empty, *self._counts])
-        indices = np.concatenate([empty, *self._cells])
+        data, indices = (np.fromiter(chain.from_iterable(v), np.int64) for v in (self._counts, self._cells))
         return scipy.sparse.csr_array((data, indices, starts), shape=(len(self), self.shape[0] * self.shape[1]))
