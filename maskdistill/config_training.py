@@ -1,6 +1,6 @@
 """Sections of the configuration for what is trained on the masks, and for its scores; see maskdistill.config."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,8 @@ from maskdistill.config_data import Fraction, Positive, Section
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
+Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
+"""Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
 
 
 class DetectorConfig(Section):
@@ -152,3 +154,6 @@ class EvaluationConfig(Section):
 
     matching: Literal["iou", "bg_fixed"] = Field("iou", description="Hungarian over all classes, or 0 fixed to 0")
     bootstrap: int = Field(200, ge=0, description="resamples of the images for the intervals; 0: none")
+    protocols: list[Protocol] = Field(
+        list(get_args(Protocol)), description="which instance AP [P Table 3] is scored where there are detections"
+    )

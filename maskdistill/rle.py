@@ -83,6 +83,21 @@ def overlaps(masks: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
     return np.asarray(coco_mask.iou(native, native, [0] * len(native)) > 0, dtype=np.bool_)
 
 
+def iou(
+    masks: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], crowd: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """IoU of all pairs of masks of one size, float64 (N, M).
+
+    Args:
+        masks: N, at least 1.
+        others: M, at least 1.
+        crowd: bool (M,): where it is True, the share of the mask that lies in the other one, COCO's rule for regions
+            of many objects.
+    """
+    pairs = coco_mask.iou([_native(mask) for mask in masks], [_native(other) for other in others], crowd.tolist())
+    return np.asarray(pairs, dtype=np.float64)
+
+
 def _native(rle: Mapping[str, Any]) -> RLE:
     """What pycocotools takes: the run lengths as bytes."""
     counts = rle["counts"]

@@ -1,5 +1,6 @@
 """The entry points ``evaluation`` and ``baselines`` on a small run with four evaluation images."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from maskdistill import rle
 from maskdistill.assignments import open_assignments, write_assignments
 from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
+from maskdistill.evaluation.instances import image_instances
 from maskdistill.palette import write_label_png
+from maskdistill.runtime.files import read_json
 
 HEIGHT, WIDTH = 24, 32
 KEYS = ["a/one", "a/two", "b/three", "b/four", "train", "broken"]
@@ -181,6 +184,114 @@ def test_equal_work_gives_equal_bytes(run_dir: Path, stage: str) -> None:
     score(run_dir, stage)
     assert (run_dir / "out.json").read_bytes() == first
     assert str(run_dir).encode() not in first
+
+
+@pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
+def test_more_processes_give_equal_bytes(run_dir: Path, stage: str) -> None:
+    score(run_dir, stage)
+    first = (run_dir / "out.json").read_bytes()
+    assert main([*arguments(run_dir, stage), "--threads", "3"]) == 0
+    assert (run_dir / "out.json").read_bytes() == first
+
+
+def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
+    """The best of all one-to-one matchings of 4 labels with 4 classes, in three processes."""
+    rng = np.random.default_rng(3)
+    pairs: dict[tuple[int, int], int] = {}
+    for number in (1, 2, 3, 4):
+        target = rng.integers(0, 4, (HEIGHT, WIDTH)).astype(np.uint8)
+        labels = np.where(rng.random(target.shape) < 0.5, np.array([2, 0, 3, 1])[target], target).astype(np.uint8)
+        target[rng.random(target.shape) < 0.1] = 255
+        write_label_png(run_dir / f"truth/semantic/{KEYS[number - 1]}.png", target)
+        write_label_png(run_dir / f"labels/shard-000{(number - 1) // 2}/{KEYS[number - 1]}.png", labels)
+        for pair in zip(labels.ravel().tolist(), target.ravel().tolist(), strict=True):
+            pairs[pair] = pairs.get(pair, 0) + 1
+
+    def iou(label: int, wanted: int) -> float:
+        either = sum(n for (p, g), n in pairs.items() if g != 255 and (p == label or g == wanted))
+        return pairs.get((label, wanted), 0) / either
+
+    best = max(itertools.permutations(range(4)), key=lambda order: sum(map(iou, order, range(4))))
+    assert main([*arguments(run_dir, "segmenter"), "--threads", "3"]) == 0
+    result = json.loads((run_dir / "out.json").read_text())
+    expected = [100 * iou(*pair) for pair in zip(best, range(4), strict=True)]
+    assert [result["iou"][name] for name in ("background", "apple", "pear", "plum")] == pytest.approx(expected)
+    assert result["matching"] == {str(label): wanted for wanted, label in enumerate(best)}
+    hits = sum(pairs[pair] for pair in zip(best, range(4), strict=True))
+    scored = sum(n for (_, g), n in pairs.items() if g != 255)
+    assert result["pixel_accuracy"] == pytest.approx(100 * hits / scored)
+
+
+@pytest.mark.parametrize("stage", ["masks", "detector"])
+def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> None:
+    """Of three images with masks, one loses its detection."""
+    if stage == "masks":
+        edit(run_dir / "masks/shard-0000.json", lambda v: v["masks"].pop(1))
+    else:
+        edit(run_dir / "candidates/shard-0000.json", lambda v: v["candidates"].pop(1))
+    result = score(run_dir, stage)
+    assert result["images_without_detections"] == 1
+    apples = "3" if stage == "masks" else "1"
+    assert result["instance_matching"] == {**dict.fromkeys("123"), apples: 1}
+    scores = result["protocols"]
+    assert {name: scores["agnostic_multi"][name] for name in ("ap", "ap50", "ap75")} == {
+        name: result[name] for name in ("ap", "ap50", "ap75")
+    }
+    assert scores["agnostic_multi"]["ap"] == pytest.approx(100 * 67 / 101)
+    assert scores["semantic_single"]["ap"] == pytest.approx(100)
+    for name in ("semantic_multi", "semantic_single_strict"):
+        assert scores[name]["ap"] == pytest.approx(50)
+        assert {c: v["ap50"] for c, v in scores[name]["classes"].items()} == pytest.approx({"apple": 100, "pear": 0})
+    assert scores["semantic_single"]["images"] == 2
+    score(run_dir, "segmenter")
+    assert "protocols" not in json.loads((run_dir / "out.json").read_text())
+
+
+def test_protocols_are_a_choice_that_leaves_other_scores_alone(run_dir: Path) -> None:
+    whole = score(run_dir, "detector")
+    params = json.dumps({"bootstrap": 20, "protocols": ["semantic_single"]})
+    assert main([*arguments(run_dir, "detector"), "--params", params]) == 0
+    chosen = json.loads((run_dir / "out.json").read_text())
+    assert list(chosen["protocols"]) == ["semantic_single"]
+    rest = {key for key in whole if key not in ("protocols", "provenance")}
+    assert {key: chosen[key] for key in rest} == {key: whole[key] for key in rest}
+    assert main([*arguments(run_dir, "detector"), "--params", '{"protocols": ["single"]}']) == 1
+
+
+@pytest.mark.parametrize("category", [0, 4])
+def test_a_candidate_of_no_cluster_is_named(run_dir: Path, category: int, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(run_dir / "candidates/shard-0001.json", lambda v: v["candidates"][1].update(category_id=category))
+    assert main(arguments(run_dir, "detector")) == 1
+    assert re.search(r"shard-0001\.json: holds categories from [01] to [14] where 3 clusters", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("stage, kind", [("masks", "masks"), ("detector", "candidates")])
+def test_an_image_in_two_shards_is_named(
+    run_dir: Path, stage: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(run_dir / f"{kind}/shard-0001.json", lambda v: v[kind].append(detection(1, square(1))))
+    row = {"image_id": 1, "mask_index": 3, "shard": 1, "distance": 0.0, "cluster": 1}
+    edit_rows(run_dir, lambda rows: rows.append(row))
+    assert main(arguments(run_dir, stage)) == 1
+    assert re.search(r"shard-0001\.json: image 1 stands in an earlier shard", capsys.readouterr().err)
+
+
+def test_no_more_than_one_shard_is_read_ahead(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shard's masks are scored before the next shard is opened."""
+    events: list[str] = []
+
+    def reading(path: str) -> Any:
+        events.append(Path(path).stem)
+        return read_json(path)
+
+    def comparing(number: int, *rest: Any) -> Any:
+        events.append(str(number))
+        return image_instances(number, *rest)
+
+    monkeypatch.setattr("maskdistill.cli.evaluation_inputs.read_json", reading)
+    monkeypatch.setattr("maskdistill.cli.evaluation.image_instances", comparing)
+    assert main([*arguments(run_dir, "detector"), "--threads", "1"]) == 0
+    assert events == ["instances", "shard-0000", "1", "2", "shard-0001", "3"]
 
 
 def test_masks_that_are_missing_or_misplaced_cost_as_much_as_they_should(run_dir: Path) -> None:

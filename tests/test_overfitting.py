@@ -25,7 +25,8 @@ from maskdistill.detector.data import AnnotatedImages
 from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
-from maskdistill.evaluation.instances import coco_stats
+from maskdistill.evaluation.average_precision import average_precision
+from maskdistill.evaluation.instances import image_instances
 from maskdistill.evaluation.semantic import confusion_matrix, iou_matrix
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.inference import segment
@@ -58,16 +59,13 @@ def test_the_detector_learns_eight_scenes_by_heart(tmp_path: Path) -> None:
     model = build_detector(settings, NUM_CLUSTERS, initial_resnet(settings.arch, settings.weights))
     loop = LoopSettings(settings.iters, tmp_path / "state", "f", checkpoint_every=1000, log_every=50)
     model, _ = train_detector(model, AnnotatedImages(examples(tmp_path, drawn), 0.0, 7), settings, loop, CPU)
-    images, truth, found = [], [], []
+    masks, boxes = [], []
     for number, scene in enumerate(drawn, 1):
-        height, width = scene.image.shape[:2]
-        images.append({"id": number, "height": height, "width": width})
-        truth += annotations(scene, number)
         candidates = detect(model, torch.from_numpy(scene.image).permute(2, 0, 1), CPU)
-        found += [{**candidate, "image_id": number} for candidate in candidates]
-    scores = {kind: coco_stats(images, truth, found, kind) for kind in ("segm", "bbox")}
-    assert 100 * scores["segm"][1] >= 90
-    assert 100 * scores["bbox"][1] >= 90
+        masks.append(image_instances(number, candidates, annotations(scene, number)))
+        boxes.append(image_instances(number, candidates, annotations(scene, number), "bbox"))
+    assert 100 * average_precision(masks).stats[1] >= 90
+    assert 100 * average_precision(boxes).stats[1] >= 90
 
 
 def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:

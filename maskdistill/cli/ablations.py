@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation import load_ground_truth, paint, read_masks, read_semantic
+from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks, read_semantic
 from maskdistill.config import Config, load_config
 from maskdistill.data.images import load_rgb
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation import load_ground_truth, read_semantic
+from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ok_images, read_manifest

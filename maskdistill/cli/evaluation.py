@@ -11,39 +11,56 @@ segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-
 segmenter_crf  the same for predictions that a dense CRF sharpened.
 probe      semantic: the probe's predicted PNGs, whose labels are classes already, so nothing is matched.
 
-Boundary IoU is of the semantic maps, under the matching that the mean IoU found.
+Boundary IoU is of the semantic maps, under the matching that the mean IoU found. Where there is AP, it is scored by
+the protocols of the configuration too (see maskdistill/evaluation/protocols.py); "ap", "ap50" and "ap75" are those of
+agnostic_multi.
+
+Detections are read shard by shard and images are scored in one process a granted thread; no mask is kept.
 """
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill import rle
-from maskdistill.assignments import open_assignments, shard_number
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.evaluation_inputs import (
+    Detection,
+    Detections,
+    candidate_shards,
+    find_labels,
+    load_ground_truth,
+    mask_shards,
+    paint,
+    read_labels,
+    read_semantic,
+)
 from maskdistill.config import EvaluationConfig, parse_section
-from maskdistill.data.manifest import ok_images, read_manifest
-from maskdistill.evaluation.boundaries import BoundaryIoU
+from maskdistill.evaluation.boundaries import BoundaryIoU, boundary_counts
 from maskdistill.evaluation.clustering import pseudo_target
-from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
+from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
+from maskdistill.evaluation.instances import ImageInstances, image_instances
 from maskdistill.evaluation.localisation import largest_component_box
 from maskdistill.evaluation.matching import Matching
-from maskdistill.evaluation.semantic import IGNORE, Confusions
+from maskdistill.evaluation.protocols import protocol_scores
+from maskdistill.evaluation.semantic import Confusions, confusion_matrix, nonzero_cells
 from maskdistill.evaluation.summary import summarise, summarise_clusters
-from maskdistill.palette import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import read_json, write_json
+from maskdistill.runtime.files import write_json
+from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
 Labels = npt.NDArray[np.integer]
-Detection = dict[str, Any]
+Item = tuple[TruthImage, list[Detection]]
+Groups = Callable[[], Iterator[list[Item]]]
+R = TypeVar("R")
 NEEDS = {
     "masks": ("masks", "assignments"),
     "detector": ("candidates", "label_dirs"),
@@ -71,6 +88,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
 
 
+class ImageScores(NamedTuple):
+    """What one image adds to the scores.
+
+    Attributes:
+        cells: its confusion matrix, see :func:`nonzero_cells`; None without a semantic map.
+        box: xywh of the box that is to locate an object; None without one.
+        instances: its detections and objects; None where the stage detects nothing or the objects have no masks.
+        targets: of the masks, clusters of all and classes of the objects that they lie on.
+    """
+
+    cells: tuple[list[int], list[int]] | None
+    box: list[float] | None
+    instances: ImageInstances | None
+    targets: tuple[list[int], list[int]]
+
+
 def run(args: argparse.Namespace) -> None:
     """Score and write the JSON."""
     config = parse_section(EvaluationConfig, args.params)
@@ -80,40 +113,45 @@ def run(args: argparse.Namespace) -> None:
             raise MaskDistillError(f"--stage {args.stage} needs --{name.replace('_', '-')}")
     inputs = _inputs(args)
     truth = load_ground_truth(args.manifest, args.ground_truth)
-
     matching: Matching = "none" if args.stage == "probe" else config.matching
     num_labels = len(truth.class_names) - 1 if args.stage == "probe" else args.num_clusters
-    extra: dict[str, float | None] = {}
-    detections: list[Detection] | None = None
-    predict: Callable[[TruthImage], Labels]
+    shape = (num_labels + 1, len(truth.class_names))
+    detects, located = args.stage in ("masks", "detector"), args.stage.startswith("segmenter")
+
+    def predict(item: Item) -> Labels:
+        image, masks = item
+        if args.stage == "masks":
+            return paint(image, masks)
+        return read_labels(find_labels(args.label_dirs, image.key), image, num_labels)
+
+    def score(item: Item) -> ImageScores:
+        image, detections = item
+        labels = predict(item) if image.has_semantic or located else None
+        cells, box = None, top_box(detections)
+        if labels is not None and image.has_semantic:
+            cells = nonzero_cells(confusion_matrix(labels, read_semantic(args.ground_truth, image, truth), *shape))
+        if labels is not None and located and (region := largest_component_box(labels)) is not None:
+            box = region.tolist()
+        instances = image_instances(image.id, detections, image.annotations) if detects and image.has_masks else None
+        targets = pseudo_targets(image, detections) if args.stage == "masks" else ([], [])
+        return ImageScores(cells, box, instances, targets)
+
+    results = _of_all_images(score, partial(_groups, args, truth, True), args.threads, truth)
+    confusions = Confusions(*shape)
+    for result in results.values():
+        if result.cells is not None:
+            confusions.add_cells(*result.cells)
+    boxes = {number: result.box for number, result in results.items() if result.box is not None}
+    instances = [result.instances for result in results.values() if result.instances is not None]
+    scored = (None if args.stage == "probe" else boxes, instances if detects else None)
+    scores = summarise(truth, confusions, *scored, matching, config.bootstrap, args.seed)
+    if detects:
+        scores |= protocol_scores(instances, args.num_clusters, truth.class_names, config.protocols)
     if args.stage == "masks":
-        painted = read_masks(args.masks, args.assignments, args.num_clusters, truth)
-        detections = [mask for masks in painted.values() for mask in masks]
-        extra = score_clusters(painted, truth)
-
-        def predict(image: TruthImage) -> Labels:
-            return paint(image, painted[image.id])
-    else:
-        if args.stage == "detector":
-            detections = read_candidates(args.candidates, truth)
-
-        def predict(image: TruthImage) -> Labels:
-            return read_labels(find_labels(args.label_dirs, image.key), image, num_labels)
-
-    confusions = Confusions(num_labels + 1, len(truth.class_names))
-    boxes: dict[int, npt.ArrayLike] = {} if detections is None else top_boxes(detections)
-    for image in progress(truth.images, len(truth.images), "evaluation"):
-        if not image.has_semantic and detections is not None:
-            continue
-        labels = predict(image)
-        if image.has_semantic:
-            confusions.add(labels, read_semantic(args.ground_truth, image, truth))
-        if args.stage.startswith("segmenter") and (box := largest_component_box(labels)) is not None:
-            boxes[image.id] = box
-
-    scored_boxes = None if args.stage == "probe" else boxes
-    scores = summarise(truth, confusions, scored_boxes, detections, matching, config.bootstrap, args.seed)
-    scores["boundary_iou"] = score_boundaries(args.ground_truth, truth, predict, scores["matching"])
+        pairs = [result.targets for result in results.values()]
+        scores |= summarise_clusters(*([value for pair in pairs for value in pair[side]] for side in (0, 1)))
+    groups = partial(_groups, args, truth, args.stage == "masks")
+    scores["boundary_iou"] = score_boundaries(args, truth, predict, groups, scores["matching"])
     params = config.model_dump() | {
         "matching": matching,
         "stage": args.stage,
@@ -121,148 +159,70 @@ def run(args: argparse.Namespace) -> None:
         "seed": args.seed,
     }
     provenance = make_provenance("evaluation", params, inputs)
-    write_json(args.output, {"provenance": provenance, "stage": args.stage, **scores, **extra})
+    write_json(args.output, {"provenance": provenance, "stage": args.stage, **scores})
     log.info("%s: mIoU %s, AP50 %s, CorLoc %s", args.stage, *(_text(scores[n]) for n in ("miou", "ap50", "corloc")))
 
 
-def load_ground_truth(manifest: str, ground_truth: str) -> GroundTruth:
-    """Read ``instances.json``, restricted to the manifest's readable evaluation images."""
-    images = ok_images(read_manifest(manifest), eval=True)
-    values = read_json(ground_truth)
-    truth = parse_ground_truth(values, ground_truth, {int(number) for number in images["image_id"]})
-    left_out = len(values["images"]) - len(truth.images)
-    if left_out:
-        log.warning("%d images of %s are not scored: quarantined or not for evaluation", left_out, ground_truth)
-    return truth
+def top_box(detections: Sequence[Detection]) -> list[float] | None:
+    """Box xywh of the top-scoring detection, the first on ties."""
+    if not detections:
+        return None
+    best: list[float] = max(detections, key=lambda detection: float(detection["score"]))["bbox"]
+    return best
 
 
-def read_semantic(ground_truth: str, image: TruthImage, truth: GroundTruth) -> npt.NDArray[np.uint8]:
-    """Ground-truth map uint8 (H, W) of an image, from ``semantic/`` beside ``instances.json``."""
-    path = Path(ground_truth).parent / "semantic" / f"{image.key}.png"
-    target = read_label_png(path)
-    _check_size(path, target.shape, image)
-    if target[target != IGNORE].max(initial=0) >= len(truth.class_names):
-        raise MaskDistillError(f"{path}: holds a class above {len(truth.class_names) - 1}; run ground_truth again")
-    return target
-
-
-def find_labels(folders: Iterable[str], key: str) -> Path:
-    """The one file ``<key>.png`` below any of the folders."""
-    places = [Path(folder) / f"{key}.png" for folder in folders]
-    for path in places:
-        if path.is_file():
-            return path
-    looked = ", ".join(str(path.parent) for path in places)
-    raise MaskDistillError(f"{key}.png: no label map of this evaluation image in {looked}; run its shard again")
-
-
-def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray[np.uint8]:
-    """Predicted label map uint8 (H, W), checked against the image's size and the number of clusters."""
-    labels = read_label_png(path)
-    _check_size(path, labels.shape, image)
-    if labels.max(initial=0) > num_clusters:
-        raise MaskDistillError(f"{path}: holds label {labels.max()}, above the {num_clusters} clusters; make it again")
-    return labels
-
-
-def read_masks(
-    shards: Iterable[str], assignments: str, num_clusters: int, truth: GroundTruth
-) -> dict[int, list[Detection]]:
-    """Masks of the evaluation images by image id, in file order, with ``category_id`` 1 + cluster."""
-    images = {image.id: image for image in truth.images}
-    found: dict[int, list[Detection]] = {number: [] for number in images}
-    with open_assignments(assignments, num_clusters) as table:
-        for shard in shards:
-            masks = _part(shard, "masks")
-            clusters = table.clusters(shard_number(shard), [mask["image_id"] for mask in masks], shard)
-            for mask, cluster in zip(masks, clusters.tolist(), strict=True):
-                number = mask["image_id"]
-                if number in images:
-                    _check_size(shard, mask["segmentation"]["size"], images[number])
-                    found[number].append(_detection(mask, 1 + cluster))
-    return found
-
-
-def read_candidates(shards: Iterable[str], truth: GroundTruth) -> list[Detection]:
-    """All candidates of the evaluation images, in file order."""
-    images = {image.id: image for image in truth.images}
-    found = []
-    for shard in shards:
-        for candidate in _part(shard, "candidates"):
-            if candidate["image_id"] in images:
-                _check_size(shard, candidate["segmentation"]["size"], images[candidate["image_id"]])
-                found.append(_detection(candidate, candidate["category_id"]))
-    return found
-
-
-def paint(image: TruthImage, masks: Iterable[Mapping[str, Any]]) -> npt.NDArray[np.int32]:
-    """Label map int32 (H, W) of an image's masks; where they overlap the first one is on top."""
-    labels = np.zeros((image.height, image.width), dtype=np.int32)
-    for mask in masks:
-        labels[rle.decode(mask["segmentation"]) & (labels == 0)] = mask["category_id"]
-    return labels
-
-
-def top_boxes(detections: Iterable[Mapping[str, Any]]) -> dict[int, npt.ArrayLike]:
-    """Box xywh of each image's top-scoring detection, by image id; the first on ties."""
-    best: dict[int, Mapping[str, Any]] = {}
-    for detection in detections:
-        number = detection["image_id"]
-        if number not in best or detection["score"] > best[number]["score"]:
-            best[number] = detection
-    return {number: detection["bbox"] for number, detection in best.items()}
-
-
-def score_clusters(masks: Mapping[int, list[Detection]], truth: GroundTruth) -> dict[str, float | None]:
-    """Purity, accuracy, NMI and ARI of the masks' clusters; images without objects do not count."""
-    clusters, targets = [], []
-    for image in truth.images:
-        if image.annotations:
-            for mask in masks[image.id]:
-                clusters.append(int(mask["category_id"]))
-                targets.append(pseudo_target(mask["bbox"], image.boxes(crowd=True), image.classes()))
-    return summarise_clusters(clusters, targets)
+def pseudo_targets(image: TruthImage, masks: Sequence[Detection]) -> tuple[list[int], list[int]]:
+    """Clusters of an image's masks, and classes of the objects that their boxes overlap best; none without objects."""
+    if not image.annotations:
+        return [], []
+    boxes, classes = image.boxes(crowd=True), image.classes()
+    return [mask["category_id"] for mask in masks], [pseudo_target(mask["bbox"], boxes, classes) for mask in masks]
 
 
 def score_boundaries(
-    ground_truth: str,
+    args: argparse.Namespace,
     truth: GroundTruth,
-    predict: Callable[[TruthImage], Labels],
+    predict: Callable[[Item], Labels],
+    groups: Groups,
     matching: Mapping[str, int | None],
 ) -> float | None:
     """Boundary IoU in percent of the classes that labels are matched with; None without a semantic map."""
     classes = len(truth.class_names)
-    images = [image for image in truth.images if image.has_semantic]
-    if not images:
-        return None
-    class_of = np.full(len(matching), classes, dtype=np.int64)
+    class_of = np.full(len(matching), classes, dtype=np.uint8)
     for label, matched in matching.items():
         class_of[int(label)] = classes if matched is None else matched
-    boundaries = BoundaryIoU(classes)
-    for image in progress(images, len(images), "boundaries"):
-        boundaries.add(class_of[predict(image)], read_semantic(ground_truth, image, truth))
-    return 100 * boundaries.mean()
+
+    def count(item: Item) -> npt.NDArray[np.int64] | None:
+        if not item[0].has_semantic:
+            return None
+        return boundary_counts(class_of[predict(item)], read_semantic(args.ground_truth, item[0], truth), classes)
+
+    boundaries, images = BoundaryIoU(classes), 0
+    for counts in _of_all_images(count, groups, args.threads, truth).values():
+        if counts is not None:
+            boundaries.add(counts)
+            images += 1
+    return 100 * boundaries.mean() if images else None
 
 
-def _part(path: str, key: str) -> Any:
-    values = read_json(path)
-    if not isinstance(values, dict) or key not in values:
-        raise MaskDistillError(f"{path}: has no {key!r}; give the file that the stage before has written")
-    return values[key]
+def _of_all_images(work: Callable[[Item], R], groups: Groups, processes: int, truth: GroundTruth) -> dict[int, R]:
+    """Results of ``work`` by image id, in the order of the ground truth; a group's detections are gone after it."""
+    done = (pair for group in groups() for pair in zip(group, in_forks(work, group, processes), strict=True))
+    results = {image.id: result for (image, _), result in progress(done, len(truth.images), "evaluation")}
+    return {image.id: results[image.id] for image in truth.images}
 
 
-def _detection(source: Mapping[str, Any], category: int) -> Detection:
-    kept = {key: source[key] for key in ("image_id", "bbox", "segmentation", "score")}
-    return {**kept, "category_id": category}
-
-
-def _check_size(path: str | Path, size: Iterable[int], image: TruthImage) -> None:
-    height, width = size
-    if (height, width) != (image.height, image.width):
-        raise MaskDistillError(
-            f"{path}: {width} x {height} pixels where the ground truth of {image.key} has {image.width} x"
-            f" {image.height}; both must have the image's original size, make the wrong one again"
-        )
+def _groups(args: argparse.Namespace, truth: GroundTruth, with_detections: bool) -> Iterator[list[Item]]:
+    """All images once: those of each shard with their detections, if they are wanted, then all others."""
+    left = {image.id: image for image in truth.images}
+    shards: Iterator[Detections] = iter(())
+    if with_detections and args.stage == "masks":
+        shards = mask_shards(args.masks, args.assignments, args.num_clusters, truth)
+    elif with_detections and args.stage == "detector":
+        shards = candidate_shards(args.candidates, args.num_clusters, truth)
+    for detections in shards:
+        yield [(left.pop(number), found) for number, found in detections.items()]
+    yield [(image, []) for image in left.values()]
 
 
 def _inputs(args: argparse.Namespace) -> dict[str, str | Path]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.evaluation.semantic import FLOOR, IGNORE
+from maskdistill.evaluation.semantic import FLOOR, IGNORE, confusion_matrix
 
 Labels = npt.NDArray[np.integer]
 WIDTH = 0.02
@@ -28,11 +28,36 @@ def boundary_bands(labels: Labels, width: int) -> npt.NDArray[np.bool_]:
     Returns:
         bool (H, W).
     """
-    padded = np.pad(labels.astype(np.int16), width, constant_values=-1)
+    sides = (width,) * 4
+    padded = cv2.copyMakeBorder(labels.astype(np.int16), *sides, cv2.BORDER_CONSTANT, value=-1)
     window = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
     inner = (slice(width, -width), slice(width, -width))
     differs: npt.NDArray[np.bool_] = (cv2.erode(padded, window) != cv2.dilate(padded, window))[inner]
     return differs
+
+
+def boundary_counts(predicted: Labels, target: Labels, num_classes: int) -> npt.NDArray[np.int64]:
+    """Pixels of one image that the bands of both maps share, and those in either, by class.
+
+    Pixels whose target is 255 are left out of both maps alike: what surrounds them is a contour in both.
+
+    Args:
+        predicted: integers (H, W), classes 0..G-1 by the matching, or G where a label has no class.
+        target: integers (H, W) in 0..G-1, or 255.
+        num_classes: G, classes and background.
+
+    Returns:
+        int64 (2, G): intersection and union.
+    """
+    width = boundary_width((target.shape[0], target.shape[1]))
+    ignored = target == IGNORE
+    shown = np.where(ignored, np.uint8(IGNORE), predicted)
+    outside = np.uint8(num_classes)
+    found = np.where(boundary_bands(shown, width) & ~ignored, shown, outside)
+    wanted = np.where(boundary_bands(target, width) | ignored, target, outside)
+    shared = confusion_matrix(found, wanted, num_classes + 1, num_classes + 1)
+    both = shared.diagonal()[:-1]
+    return np.stack([both, shared.sum(axis=1)[:-1] + shared.sum(axis=0)[:-1] - both])
 
 
 class BoundaryIoU:
@@ -43,27 +68,11 @@ class BoundaryIoU:
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.intersection, self.union = (np.zeros(num_classes, dtype=np.int64) for _ in range(2))
+        self.intersection, self.union = self.counts = np.zeros((2, num_classes), dtype=np.int64)
 
-    def add(self, predicted: Labels, target: Labels) -> None:
-        """Count one image.
-
-        Pixels whose target is 255 are left out of both maps alike: what surrounds them is a contour in both.
-
-        Args:
-            predicted: integers (H, W), classes 0..G-1 by the matching, or G where a label has no class.
-            target: integers (H, W) in 0..G-1, or 255.
-        """
-        classes = len(self.union)
-        width = boundary_width((target.shape[0], target.shape[1]))
-        scored = target != IGNORE
-        predicted = np.where(scored, predicted, IGNORE)
-        found = np.where(boundary_bands(predicted, width), predicted, classes)[scored]
-        wanted = np.where(boundary_bands(target, width), target, classes)[scored]
-        both = np.bincount(found[found == wanted], minlength=classes + 1)[:classes]
-        each = [np.bincount(values, minlength=classes + 1)[:classes] for values in (found, wanted)]
-        self.intersection += both
-        self.union += each[0] + each[1] - both
+    def add(self, counts: npt.NDArray[np.int64]) -> None:
+        """Add one image's :func:`boundary_counts`."""
+        self.counts += counts
 
     def mean(self) -> float:
         """Mean over all G classes, as a fraction of 1; like the mean IoU, a class that is absent counts as 0."""

@@ -1,95 +1,109 @@
-"""Instance scores with COCO's own evaluator [P §A.4]: class-agnostic mask AP over all candidates ("multi")."""
+"""What instance scores need of an image: its detections, its objects and how well each pair of masks overlaps.
 
-import contextlib
-import io
+Overlaps are computed once, image by image, so that no mask is kept and every protocol can use them.
+"""
+
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools import mask as coco_mask
 
 from maskdistill import rle
 
-STATS = (
-    "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge"
-)  # fmt: skip
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
-def coco_stats(
-    images: Sequence[Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
+@dataclass(frozen=True)
+class ImageInstances:
+    """Detections and objects of one image, without their masks.
+
+    Attributes:
+        image_id: number of the image.
+        scores: float64 (D,) score of each detection, in the order of the file.
+        labels: int64 (D,) its category.
+        areas: float64 (D,) its pixels.
+        boxes: float64 (D, 4) xywh in pixels.
+        true_labels: int64 (M,) class of each object.
+        true_areas: float64 (M,) as the ground truth says, in pixels.
+        true_boxes: float64 (M, 4) xywh in pixels.
+        crowd: bool (M,) whether it is a region of many objects.
+        overlaps: float64 (D, M) IoU; with a crowd region the share of the detection that lies in it.
+    """
+
+    image_id: int
+    scores: Floats
+    labels: Integers
+    areas: Floats
+    boxes: Floats
+    true_labels: Integers
+    true_areas: Floats
+    true_boxes: Floats
+    crowd: npt.NDArray[np.bool_]
+    overlaps: Floats
+
+    def take(self, detections: Sequence[int] | Integers, objects: Sequence[int] | Integers) -> "ImageInstances":
+        """Some of the detections and some of the objects, by their places."""
+        found, true = np.asarray(detections, np.int64), np.asarray(objects, np.int64)
+        return replace(
+            self,
+            scores=self.scores[found],
+            labels=self.labels[found],
+            areas=self.areas[found],
+            boxes=self.boxes[found],
+            true_labels=self.true_labels[true],
+            true_areas=self.true_areas[true],
+            true_boxes=self.true_boxes[true],
+            crowd=self.crowd[true],
+            overlaps=self.overlaps[np.ix_(found, true)],
+        )
+
+
+def image_instances(
+    image_id: int,
     detections: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
     iou_type: Literal["segm", "bbox"] = "segm",
-    class_agnostic: bool = False,
-) -> npt.NDArray[np.float64]:
-    """The twelve numbers of COCOeval's summary, silently and without changing the arguments.
-
-    Equal scores keep the order of image ids and, within an image, the order of ``detections``.
+) -> ImageInstances:
+    """Compare all detections of an image with all of its objects.
 
     Args:
-        images: ``{id, height, width}`` of the images that count.
-        annotations: COCO ground truth ``{image_id, category_id, bbox, area, iscrowd, segmentation}``; those of other
-            images are left out. ``segmentation`` (RLE or polygons) is needed for ``segm`` only.
-        detections: COCO results ``{image_id, category_id, score}`` with ``segmentation`` (RLE) for ``segm`` or ``bbox``
-            xywh in pixels for ``bbox``; those of other images are left out.
-        iou_type: whether masks or boxes are compared.
-        class_agnostic: put everything into one category first. (COCOeval's ``useCats = 0`` is not the same: it drops
-            detections whose category the ground truth lacks, and orders ties by category.)
-
-    Returns:
-        float64 (12,), see ``STATS``, as fractions of 1; -1 where there is no ground truth to find.
+        image_id: number of the image.
+        detections: COCO results ``{category_id, score, bbox, segmentation}`` of this image.
+        annotations: COCO ground truth ``{category_id, bbox, area, iscrowd, segmentation}`` of this image.
+        iou_type: whether masks (RLE of one size) or boxes (xywh in pixels) are compared.
     """
-    kept = {image["id"] for image in images}
-    truth = [
-        {**annotation, "id": number, "category_id": 1 if class_agnostic else annotation["category_id"]}
-        for number, annotation in enumerate((a for a in annotations if a["image_id"] in kept), start=1)
-    ]
-    found = []
-    for number, detection in enumerate((d for d in detections if d["image_id"] in kept), start=1):
-        entry = {key: detection[key] for key in ("image_id", "category_id", "score")}
-        if class_agnostic:
-            entry["category_id"] = 1
+    crowd = np.array([bool(annotation["iscrowd"]) for annotation in annotations], dtype=np.bool_)
+    boxes, true_boxes = (_boxes(entries) for entries in (detections, annotations))
+    areas = boxes[:, 2] * boxes[:, 3]
+    if iou_type == "segm":
+        areas = np.array([rle.area(detection["segmentation"]) for detection in detections], dtype=np.float64)
+    overlaps = np.zeros((len(detections), len(annotations)))
+    if overlaps.size:
         if iou_type == "segm":
-            entry["segmentation"] = detection["segmentation"]
-            entry["area"] = rle.area(detection["segmentation"])
+            overlaps = rle.iou(_masks(detections), _masks(annotations), crowd)
         else:
-            entry["bbox"] = detection["bbox"]
-            entry["area"] = detection["bbox"][2] * detection["bbox"][3]
-        found.append({**entry, "id": number, "iscrowd": 0})
-    categories = [{"id": category} for category in sorted({annotation["category_id"] for annotation in truth})]
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(_index(images, truth, categories), _index(images, found, categories), iou_type)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return np.asarray(evaluator.stats, dtype=np.float64)
+            overlaps = np.asarray(coco_mask.iou(boxes, true_boxes, crowd.tolist()), dtype=np.float64)
+    return ImageInstances(
+        image_id=image_id,
+        scores=np.array([detection["score"] for detection in detections], dtype=np.float64),
+        labels=np.array([detection["category_id"] for detection in detections], dtype=np.int64),
+        areas=areas,
+        boxes=boxes,
+        true_labels=np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64),
+        true_areas=np.array([annotation["area"] for annotation in annotations], dtype=np.float64),
+        true_boxes=true_boxes,
+        crowd=crowd,
+        overlaps=overlaps,
+    )
 
 
-def class_agnostic_ap(
-    images: Sequence[Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
-    detections: Sequence[Mapping[str, Any]],
-) -> dict[str, float | None]:
-    """Class-agnostic mask AP, AP50 and AP75 in percent; arguments as for :func:`coco_stats`.
-
-    Returns:
-        ``{"ap", "ap50", "ap75"}``; None where there is no object to find.
-    """
-    stats = coco_stats(images, annotations, detections, "segm", class_agnostic=True)
-    return {
-        name: None if value < 0 else 100 * float(value)
-        for name, value in zip(("ap", "ap50", "ap75"), stats[:3], strict=True)
-    }
+def _boxes(entries: Sequence[Mapping[str, Any]]) -> Floats:
+    return np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
 
 
-def _index(
-    images: Sequence[Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-) -> COCO:
-    coco = COCO()
-    coco.dataset = {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
-    coco.createIndex()
-    return coco
+def _masks(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [entry["segmentation"] for entry in entries]

@@ -68,11 +68,17 @@ def largest_component_box(labels: npt.NDArray[np.integer]) -> Boxes | None:
     """
     best: Boxes | None = None
     best_area = 0
-    for label in np.unique(labels[labels != 0]):
-        _, _, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8), connectivity=4)
+    pixels = np.bincount(labels.ravel())
+    for label in np.flatnonzero(pixels[1:]) + 1:
+        if pixels[label] <= best_area:
+            continue
+        region = (labels == label).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect(region)
+        part = region[top : top + height, left : left + width]
+        _, _, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=4)
         areas = stats[1:, cv2.CC_STAT_AREA]
         index = int(areas.argmax())
         if areas[index] > best_area:
             best_area = int(areas[index])
-            best = stats[1 + index, : cv2.CC_STAT_AREA].astype(np.float64)
+            best = stats[1 + index, : cv2.CC_STAT_AREA] + np.array([left, top, 0, 0], dtype=np.float64)
     return best

@@ -38,9 +38,9 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.
     if iou.ndim != 2 or iou.size == 0 or not np.isfinite(iou).all():
         raise ValueError(f"iou must be a finite, non-empty (P, G) array, got shape {iou.shape}")
     if mode == "iou":
-        return _match(iou)
+        return match_scores(iou)
     if mode == "bg_fixed":
-        rest = _match(iou[1:, 1:])
+        rest = match_scores(iou[1:, 1:])
         background = np.zeros(1, dtype=np.int64)
         return np.concatenate([background, np.where(rest == UNMATCHED, UNMATCHED, rest + 1)])
     if mode == "none" and iou.shape[0] == iou.shape[1]:
@@ -48,15 +48,25 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.
     raise ValueError(f"unknown matching {mode!r} for {iou.shape}; use 'iou', 'bg_fixed' or, for classes, 'none'")
 
 
-def _match(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    labels, classes = iou.shape
-    matched = np.full(labels, UNMATCHED, dtype=np.int64)
-    if iou.size == 0:
+def match_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Match rows with columns: one-to-one with the largest sum, or each row with its best column if rows are more.
+
+    A pair whose score is 0 is no match.
+
+    Args:
+        scores: float64 (P, G), at least 0.
+
+    Returns:
+        int64 (P,): column of each row, -1 where it has none.
+    """
+    rows, columns = scores.shape
+    matched = np.full(rows, UNMATCHED, dtype=np.int64)
+    if scores.size == 0:
         return matched
-    if labels > classes:
-        rows, columns = np.arange(labels), iou.argmax(axis=1)
+    if rows > columns:
+        chosen, partners = np.arange(rows), scores.argmax(axis=1)
     else:
-        rows, columns = linear_sum_assignment(iou, maximize=True)
-    overlapping = iou[rows, columns] > 0
-    matched[rows[overlapping]] = columns[overlapping]
+        chosen, partners = linear_sum_assignment(scores, maximize=True)
+    positive = scores[chosen, partners] > 0
+    matched[chosen[positive]] = partners[positive]
     return matched

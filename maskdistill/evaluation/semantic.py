@@ -3,6 +3,7 @@ classes, then mean IoU over all classes, background included, and pixel accuracy
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from maskdistill.evaluation.matching import UNMATCHED, Matching, match_clusters
 
 IGNORE = 255
 FLOOR = 1e-8
+COLUMNS = IGNORE + 1
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,17 @@ def confusion_matrix(
     """
     if predicted.shape != target.shape:
         raise ValueError(f"prediction {predicted.shape} and ground truth {target.shape} differ in size")
-    scored = target != IGNORE
-    rows = predicted[scored].astype(np.int64)
-    columns = target[scored].astype(np.int64)
-    for name, values, limit in (("prediction", rows, num_labels), ("ground truth", columns, num_classes)):
-        if values.size and (values.min() < 0 or values.max() >= limit):
-            raise ValueError(f"{name} holds values outside 0..{limit - 1}")
-    counts = np.bincount(rows * num_classes + columns, minlength=num_labels * num_classes)
-    return counts.reshape(num_labels, num_classes)
+    if predicted.dtype != np.uint8 or target.dtype != np.uint8 or predicted.max(initial=0) >= num_labels:
+        predicted = np.where(target == IGNORE, 0, predicted)
+        for name, values, low, high in (("prediction", predicted, 0, num_labels), ("ground truth", target, 0, 256)):
+            if values.min(initial=low) < low or values.max(initial=low) >= high:
+                raise ValueError(f"{name} holds values outside 0..{high - 1}")
+    cells = np.multiply(predicted, COLUMNS, dtype=np.intp)
+    cells += target
+    counts = np.bincount(cells.ravel(), minlength=num_labels * COLUMNS).reshape(num_labels, COLUMNS)
+    if counts[:, num_classes:IGNORE].any():
+        raise ValueError(f"ground truth holds values outside 0..{num_classes - 1}")
+    return counts[:, :num_classes].copy()
 
 
 def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
@@ -103,6 +108,16 @@ def matched_scores(confusion: npt.NDArray[np.number], matching: npt.NDArray[np.i
     return SemanticScores(matching, class_iou, float(class_iou.mean()), float(accuracy))
 
 
+def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """A matrix (P, G) by its cells that are not 0: their places when it is flat, and their counts.
+
+    As plain numbers: thousands of small arrays, each made between two large ones, would keep the memory of the large
+    ones from being used again.
+    """
+    cells = np.flatnonzero(confusion)
+    return cells.tolist(), confusion.ravel()[cells].tolist()
+
+
 class Confusions:
     """Confusion matrix of a data set, filled image by image; each image's own (sparse) share is kept for the bootstrap.
 
@@ -114,8 +129,8 @@ class Confusions:
     def __init__(self, num_labels: int, num_classes: int) -> None:
         self.shape = (num_labels, num_classes)
         self.total = np.zeros(self.shape, dtype=np.int64)
-        self._cells: list[npt.NDArray[np.int64]] = []
-        self._counts: list[npt.NDArray[np.int64]] = []
+        self._cells: list[list[int]] = []
+        self._counts: list[list[int]] = []
 
     def __len__(self) -> int:
         """Number of images."""
@@ -123,16 +138,16 @@ class Confusions:
 
     def add(self, predicted: npt.NDArray[np.integer], target: npt.NDArray[np.integer]) -> None:
         """Count one image's (H, W) label maps; see :func:`confusion_matrix`."""
-        confusion = confusion_matrix(predicted, target, *self.shape)
-        self.total += confusion
-        cells = np.flatnonzero(confusion)
+        self.add_cells(*nonzero_cells(confusion_matrix(predicted, target, *self.shape)))
+
+    def add_cells(self, cells: list[int], counts: list[int]) -> None:
+        """Add one image's matrix as :func:`nonzero_cells` gives it."""
+        self.total.ravel()[np.array(cells, dtype=np.int64)] += np.array(counts, dtype=np.int64)
         self._cells.append(cells)
-        self._counts.append(confusion.ravel()[cells])
+        self._counts.append(counts)
 
     def per_image(self) -> scipy.sparse.csr_array:
         """Int64 (n, P * G) sparse array: row i is image i's confusion matrix, flattened."""
         starts = np.cumsum([0, *(len(cells) for cells in self._cells)])
-        empty = np.zeros(0, dtype=np.int64)
-        data = np.concatenate([empty, *self._counts])
-        indices = np.concatenate([empty, *self._cells])
+        data, indices = (np.fromiter(chain.from_iterable(v), np.int64) for v in (self._counts, self._cells))
         return scipy.sparse.csr_array((data, indices, starts), shape=(len(self), self.shape[0] * self.shape[1]))

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy.typing as npt
 
+from maskdistill.evaluation.average_precision import STATS, average_precision, percent
 from maskdistill.evaluation.bootstrap import miou_interval, share_interval
 from maskdistill.evaluation.clustering import cluster_scores
 from maskdistill.evaluation.ground_truth import GroundTruth
-from maskdistill.evaluation.instances import class_agnostic_ap
+from maskdistill.evaluation.instances import ImageInstances
 from maskdistill.evaluation.localisation import corloc_hits
 from maskdistill.evaluation.matching import UNMATCHED, Matching
 from maskdistill.evaluation.semantic import Confusions, semantic_scores
@@ -18,7 +19,7 @@ def summarise(
     truth: GroundTruth,
     confusions: Confusions,
     boxes: Mapping[int, npt.ArrayLike] | None,
-    detections: Sequence[Mapping[str, Any]] | None,
+    instances: Sequence[ImageInstances] | None,
     matching: Matching,
     resamples: int,
     seed: int,
@@ -29,7 +30,7 @@ def summarise(
         truth: evaluation images.
         confusions: filled from the images that have a semantic map.
         boxes: one predicted box (4,) xywh by image id, absent ids are misses; None: CorLoc is not scored.
-        detections: COCO results; None: AP is not scored.
+        instances: detections and objects of the images whose objects carry masks; None: AP is not scored.
         matching: see :func:`maskdistill.evaluation.matching.match_clusters`.
         resamples: bootstrap resamples of the images; 0: no intervals.
         seed: of the bootstrap.
@@ -37,7 +38,7 @@ def summarise(
     Returns:
         ``miou, pixel_accuracy, iou {class name: value}, matching {predicted label 0..K: class id 0..C or None},
         ap, ap50, ap75, corloc, images, counts {semantic, instances, localisation}, intervals {miou, corloc}``.
-        AP counts images with masks; CorLoc counts images with at least one object that is not a crowd region.
+        AP is that of all detections, class-agnostic; CorLoc counts images with an object that is not a crowd region.
     """
     result: dict[str, Any] = {"miou": None, "pixel_accuracy": None, "iou": {}, "matching": {}, "corloc": None}
     intervals: dict[str, list[float]] = {}
@@ -54,14 +55,10 @@ def summarise(
         if resamples:
             intervals["miou"] = [100 * bound for bound in miou_interval(confusions, scores.matching, resamples, seed)]
 
-    with_masks = [image for image in truth.images if image.has_masks]
-    result |= {"ap": None, "ap50": None, "ap75": None}
-    if detections is not None:
-        result |= class_agnostic_ap(
-            [{"id": image.id, "height": image.height, "width": image.width} for image in with_masks],
-            [annotation for image in with_masks for annotation in image.annotations],
-            detections,
-        )
+    result |= dict.fromkeys(STATS[:3])
+    if instances is not None:
+        stats = average_precision(instances, class_agnostic=True).stats[:3]
+        result |= {name: percent(value) for name, value in zip(STATS[:3], stats.tolist(), strict=True)}
 
     with_objects = [image for image in truth.images if len(image.boxes())]
     if boxes is not None and with_objects:
@@ -73,7 +70,7 @@ def summarise(
     result["images"] = len(truth.images)
     result["counts"] = {
         "semantic": len(confusions),
-        "instances": len(with_masks) if detections is not None else 0,
+        "instances": 0 if instances is None else len(instances),
         "localisation": len(with_objects) if boxes is not None else 0,
     }
     result["intervals"] = intervals

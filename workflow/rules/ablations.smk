@@ -66,7 +66,7 @@ if HAS_GROUND_TRUTH:
                 "palette.py",
                 "rle.py",
                 "cli/ablations.py",
-                "cli/evaluation.py",
+                "cli/evaluation_inputs.py",
             ),
         message:
             "ablations: {output.page}"

@@ -16,14 +16,20 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/masks.tsv"
         conda:
             "../../envs/maskdistill.yaml"
-        threads: 1
+        threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
             masks=braces(MASK_SHARDS),
             settings=section("evaluation"),
-            code=code("evaluation", "assignments.py", "rle.py", "cli/evaluation.py"),
+            code=code(
+                "evaluation",
+                "assignments.py",
+                "rle.py",
+                "cli/evaluation.py",
+                "cli/evaluation_inputs.py",
+            ),
         message:
             "evaluation: masks, {wildcards.masks}, seed {wildcards.seed}"
         shell:
@@ -46,7 +52,7 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.tsv"
         conda:
             "../../envs/maskdistill.yaml"
-        threads: 1
+        threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
@@ -54,7 +60,9 @@ if HAS_GROUND_TRUTH:
             candidates=braces(CANDIDATES),
             labels=braces(PSEUDO_LABELS),
             settings=section("evaluation"),
-            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+            code=code(
+                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
+            ),
         message:
             "evaluation: detector, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
@@ -78,14 +86,16 @@ if HAS_GROUND_TRUTH:
             "report"
         conda:
             "../../envs/maskdistill.yaml"
-        threads: 1
+        threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
             labels=braces(PREDICTIONS),
             settings=section("evaluation"),
-            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+            code=code(
+                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
+            ),
         message:
             "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
@@ -115,7 +125,7 @@ if HAS_GROUND_TRUTH:
         params:
             settings=section("evaluation"),
             seed=CONFIG.seeds[0],
-            code=code("evaluation", "cli/baselines.py", "cli/evaluation.py"),
+            code=code("evaluation", "cli/baselines.py", "cli/evaluation_inputs.py"),
         message:
             "baselines: what clustering of colours reaches"
         shell:

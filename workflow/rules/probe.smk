@@ -115,14 +115,16 @@ if CONFIG.probe.enabled:
             f"{RUN}/benchmarks/evaluation/{PROBE_NAME}/probe.tsv"
         conda:
             "../../envs/maskdistill.yaml"
-        threads: 1
+        threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
             labels=braces(PROBE_PREDICTIONS),
             settings=section("evaluation"),
-            code=code("evaluation", "rle.py", "cli/evaluation.py"),
+            code=code(
+                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
+            ),
         message:
             "evaluation: linear probe, seed {wildcards.seed}"
         shell:

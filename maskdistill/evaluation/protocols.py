@@ -1,0 +1,152 @@
+"""The protocols of instance AP [P §4.2, §A.4, Table 3], all on the same overlaps.
+
+Two things vary. Whose categories count: ``agnostic``, none; ``semantic``, the class that a detection's cluster is
+matched with. Which objects count:
+
+multi          all detections against all objects.
+single         of each image the top-scoring detection, against the object whose box overlaps its box best. An image
+               without detections loses its objects too: they are no misses, so read it with the number of such images.
+single_strict  as single, but an image without detections keeps its largest object, which is then missed.
+
+Table 3 (a), (b) are agnostic_multi, (c), (d) semantic_single, (e), (f) semantic_multi.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+
+from maskdistill.config_training import Protocol
+from maskdistill.evaluation.average_precision import STATS, average_precision, percent
+from maskdistill.evaluation.instances import Floats, ImageInstances, Integers
+from maskdistill.evaluation.localisation import box_iou
+from maskdistill.evaluation.matching import UNMATCHED, match_scores
+
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+
+def top_detection(image: ImageInstances) -> int | None:
+    """Place of the top-scoring detection, the first on ties; None without detections."""
+    return int(image.scores.argmax()) if image.scores.size else None
+
+
+def paired_object(image: ImageInstances, detection: int) -> int | None:
+    """Place of the object whose box overlaps the detection's box best; None in an image without objects.
+
+    The first object wins a tie, also where none overlaps. Classes do not count, crowd regions do. Corners of the
+    objects' boxes are rounded to whole pixels.
+    """
+    if not image.true_labels.size:
+        return None
+    corners = image.true_boxes[:, :2], image.true_boxes[:, :2] + image.true_boxes[:, 2:]
+    low, high = (np.round(corner) for corner in corners)
+    return int(box_iou(image.boxes[detection], np.hstack([low, high - low]))[0].argmax())
+
+
+def largest_object(image: ImageInstances) -> int | None:
+    """Place of the object with the most pixels, the first on ties; None without one. Crowd regions do not count."""
+    objects = np.flatnonzero(~image.crowd)
+    return int(objects[image.true_areas[objects].argmax()]) if objects.size else None
+
+
+def single(image: ImageInstances, strict: bool) -> ImageInstances | None:
+    """An image by the protocol ``single`` or ``single_strict``; None where it does not count at all.
+
+    ``single`` scores pairs of a detection and an object, so an image without one of them does not count. Under
+    ``strict`` it does: what is there is a false detection or a missed object.
+    """
+    top = top_detection(image)
+    chosen = largest_object(image) if top is None else paired_object(image, top)
+    if not strict and (top is None or chosen is None):
+        return None
+    return image.take([] if top is None else [top], [] if chosen is None else [chosen])
+
+
+def count_pairs(images: Sequence[ImageInstances], num_clusters: int, num_classes: int) -> Integers:
+    """Count the pairs of ``single`` by cluster and class.
+
+    Args:
+        images: with detections of clusters 1..K and objects of classes 1..C.
+        num_clusters: K.
+        num_classes: C.
+
+    Returns:
+        int64 (K, C).
+    """
+    counts = np.zeros((num_clusters, num_classes), dtype=np.int64)
+    for image in images:
+        pair = single(image, strict=False)
+        if pair is not None:
+            counts[pair.labels[0] - 1, pair.true_labels[0] - 1] += 1
+    return counts
+
+
+def match_instances(counts: Integers) -> Integers:
+    """Class 1..C of each cluster 1..K, or -1: Hungarian on the counted pairs.
+
+    With more clusters than classes each takes the class it is paired with most often, the first on ties. A cluster
+    that is never paired with a class is not matched with it; the detections of unmatched clusters do not count.
+
+    Args:
+        counts: int64 (K, C), see :func:`count_pairs`.
+
+    Returns:
+        int64 (K,).
+    """
+    matched = match_scores(counts.astype(np.float64))
+    return np.where(matched == UNMATCHED, UNMATCHED, matched + 1)
+
+
+def protocol_scores(
+    images: Sequence[ImageInstances], num_clusters: int, class_names: Sequence[str], protocols: Collection[Protocol]
+) -> dict[str, Any]:
+    """Instance scores by several protocols as they stand in the JSON: in percent, None where nothing is to be found.
+
+    Args:
+        images: those whose objects carry masks.
+        num_clusters: K, detections carry labels 1..K.
+        class_names: of classes 0..C, background first.
+        protocols: which are wanted.
+
+    Returns:
+        ``instance_matching {cluster 1..K: class id or None}, images_without_detections`` and ``protocols {name:
+        {ap, ap50, ap75, ap_small .. ar_large, images, objects, classes {class name: {ap, ap50, ap75}}}}`` with
+        the images and objects (without crowd regions) that count; ``classes`` is empty for agnostic ones.
+    """
+    matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
+    named = [_with_classes(image, matching) for image in images]
+    scores = {}
+    for protocol in PROTOCOLS:
+        if protocol in protocols:
+            categories, _, objects = protocol.partition("_")
+            # What single takes is class-blind, so it comes before detections of unmatched clusters are left out.
+            taken = [image if objects == "multi" else single(image, objects == "single_strict") for image in named]
+            chosen = [image for image in taken if image is not None]
+            scores[protocol] = _scores(chosen, class_names, categories == "agnostic")
+    return {
+        "instance_matching": {
+            str(cluster): None if label == UNMATCHED else int(label) for cluster, label in enumerate(matching, start=1)
+        },
+        "images_without_detections": sum(not image.scores.size for image in images),
+        "protocols": scores,
+    }
+
+
+def _with_classes(image: ImageInstances, matching: Integers) -> ImageInstances:
+    """Detections labelled by the class of their cluster, -1 without one."""
+    return replace(image, labels=matching[image.labels - 1])
+
+
+def _scores(images: Sequence[ImageInstances], class_names: Sequence[str], class_agnostic: bool) -> dict[str, Any]:
+    result = average_precision(images, class_agnostic)
+    return {
+        **_named(STATS, result.stats),
+        "images": len(images),
+        "objects": sum(int((~image.crowd).sum()) for image in images),
+        "classes": {class_names[label]: _named(STATS[:3], values) for label, values in result.by_class.items()},
+    }
+
+
+def _named(names: Sequence[str], values: Floats) -> Mapping[str, float | None]:
+    return {name: percent(value) for name, value in zip(names, values.tolist(), strict=True)}
