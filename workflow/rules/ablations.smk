@@ -8,18 +8,6 @@ if HAS_GROUND_TRUTH:
     ABLATED = CONFIG.ablations
     PICTURED = ABLATED.seeds[:1]
 
-    def ablated(detector, segmenter, seeds):
-        """The paths of all variants, from patterns of the detector's and the segmenter's results."""
-        types = [
-            tau_name(CONFIG.pseudo_labels.tau, kind) for kind in ABLATED.label_types
-        ]
-        hard = [f"{share:g}" for share in ABLATED.hard_pixels]
-        rounds = range(ABLATED.crf_rounds + 1) if ABLATED.crf_rounds else []
-        paths = of_run(detector, seed=seeds, tau=types)
-        paths += of_run(segmenter, seed=seeds, hard=hard, round=0)
-        paths += of_run(segmenter, seed=seeds, round=rounds, post=["", "_crf"])
-        return list(dict.fromkeys(paths))
-
     if WANTED and ABLATED.crf_rounds:
         need_crf("ablations.crf_rounds")
 

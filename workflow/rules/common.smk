@@ -139,6 +139,22 @@ def of_run(pattern, **chosen):
     return expand(pattern, **(every | MAIN | chosen))
 
 
+def ablated(detector, segmenter, seeds):
+    """The paths of all variants, from patterns of the detector's and the segmenter's results."""
+    types = [
+        tau_name(CONFIG.pseudo_labels.tau, kind)
+        for kind in CONFIG.ablations.label_types
+    ]
+    hard = [f"{share:g}" for share in CONFIG.ablations.hard_pixels]
+    rounds = (
+        range(CONFIG.ablations.crf_rounds + 1) if CONFIG.ablations.crf_rounds else []
+    )
+    paths = of_run(detector, seed=seeds, tau=types)
+    paths += of_run(segmenter, seed=seeds, hard=hard, round=0)
+    paths += of_run(segmenter, seed=seeds, round=rounds, post=["", "_crf"])
+    return list(dict.fromkeys(paths))
+
+
 def of_part(pattern):
     """The pattern for every shard of a job's part."""
     return [pattern.replace("{shard}", f"{{part}}{tail}") for tail in TAILS]
