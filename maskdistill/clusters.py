@@ -174,6 +174,7 @@ def fit_kmeans(
     rows = features
     if count > max(START_ROWS, num_clusters):
         rows = np.take(features, np.sort(rng.choice(count, max(START_ROWS, num_clusters), replace=False)), axis=0)
+    rows = rows.astype(np.float64)  # float32 ones scikit-learn converts anew for every centroid it picks
     kmeans = faiss.Kmeans(
         dim, num_clusters, niter=niter, nredo=1, seed=seed, spherical=spherical, verbose=False,
         min_points_per_centroid=1, max_points_per_centroid=count,
