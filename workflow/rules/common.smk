@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
+from maskdistill import layout
 from maskdistill.backbones.registry import find_official, how_to_get
 from maskdistill.config import load_config
 from maskdistill.data.sources import (
@@ -15,6 +16,7 @@ from maskdistill.data.sources import (
     listing_fingerprint,
     plan_shards,
 )
+from maskdistill.layout import tau_name
 from maskdistill.runtime.download import check_sha256
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
@@ -55,7 +57,7 @@ if CONFIG.crf.rounds:
     need_crf("crf.rounds")
 
 RUN = f"results/{CONFIG.run}"
-OFFICIAL = "resources/weights"  # downloads, shared between runs
+OFFICIAL = layout.OFFICIAL
 NUM_SHARDS, PER_JOB = plan_shards(NUM_IMAGES, CONFIG.num_shards, CONFIG.shards_per_job)
 DIGITS = max(4, len(str(NUM_SHARDS - 1)))
 SHARDS = [f"{shard:0{DIGITS}d}" for shard in range(NUM_SHARDS)]
@@ -71,10 +73,10 @@ HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
     getattr(CONFIG.data, "annotations", None)
 )
 
-MASKS = f"{RUN}/{{masks}}"
-SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
-TAU = f"{SEED}/tau-{{tau}}"
-ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
+MASKS = f"{RUN}/{layout.MASKS}"
+SEED = f"{RUN}/{layout.SEED}"
+TAU = f"{RUN}/{layout.TAU}"
+ROUND = f"{RUN}/{layout.ROUND}"
 
 # What stages keep by shard. One job works through the shards whose numbers begin with its part.
 FEATURES = f"{RUN}/features/shard-{{shard}}.h5"
@@ -91,18 +93,7 @@ SHARPENED = (
 )  # predictions that a dense CRF has worked on
 
 
-def tau_name(tau, label_type):
-    """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
-    return f"{tau:g}" + ("" if label_type == "mask" else f"-{label_type}")
-
-
-MAIN = {
-    "masks": f"topk-{CONFIG.masks.topk:g}",
-    "k": CONFIG.clusters.total,
-    "tau": tau_name(CONFIG.pseudo_labels.tau, CONFIG.pseudo_labels.type),
-    "hard": f"{CONFIG.segmenter.hard_pixels:g}",
-    "round": CONFIG.crf.rounds,
-}
+MAIN = layout.main_values(CONFIG)
 
 
 wildcard_constraints:
