@@ -184,7 +184,8 @@ class Work:
                         objects[item["category_id"]] += 1
                         append(item)
                         append_outlined(item | {"segmentation": polygons(rle.decode(item["segmentation"]))})
-            counts = [self._rest(content, provenance) for content in (exact, outlined)][0]
+            counts = self._rest(exact, provenance)
+            self._rest(outlined, provenance)
         names = [entry["name"] for entry in categories(self.num_clusters)]
         shares = (pixels / max(1, pixels.sum())).round(6).tolist()
         summary = counts | {

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
-from maskdistill.backbones.registry import find_official, how_to_get
+from maskdistill.backbones.registry import find_official
 from maskdistill.config import load_config
 from maskdistill.data.sources import (
     count_images,
@@ -17,7 +17,7 @@ from maskdistill.data.sources import (
     plan_shards,
 )
 from maskdistill.layout import tau_name
-from maskdistill.runtime.download import check_sha256
+from maskdistill.needed_weights import networks, weights_path
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -197,37 +197,14 @@ def code(*modules):
 
 def weights_input(stage, network):
     """The weights file of a stage as a list of inputs; empty for 'random'. A known checksum is compared here."""
-    path, sha256 = network.weights, getattr(network, "sha256", None)
-    if path == "random":
-        return []
-    if path == "pretrain":
-        shared = stage == "clusters" and CONFIG.clusters.backbone is None
-        return [f"{RUN}/pretrain/{'backbone' if shared else stage}.safetensors"]
-    absent = (
-        "no such file. Fetch the checkpoint (README, 'What needs which download'), "
-        "or write 'pretrain' to train one on your images"
-    )
-    if path == "official" and hasattr(network, "sha256"):
-        official = find_official(network.arch)
-        path, sha256 = f"{OFFICIAL}/{official.file}", sha256 or official.sha256
-        absent = official.url is None and how_to_get(official, path)
-    if not Path(path).is_file():
-        if absent:
-            raise WorkflowError(f"{stage}.weights: {path}: {absent}")
-    elif sha256:
-        try:
-            check_sha256(path, sha256)
-        except MaskDistillError as error:
-            raise WorkflowError(f"{stage}.weights: {error}") from None
-    return [path]
+    try:
+        path = weights_path(CONFIG, stage, network)
+    except MaskDistillError as error:
+        raise WorkflowError(str(error)) from None
+    return [path] if path else []
 
 
-NETWORKS = {
-    "backbone": CONFIG.backbone,
-    "clusters": CONFIG.clusters.backbone or CONFIG.backbone,
-    "detector": CONFIG.detector,
-    "segmenter": CONFIG.segmenter,
-}
+NETWORKS = networks(CONFIG)
 WEIGHTS = {name: weights_input(name, network) for name, network in NETWORKS.items()}
 
 
