@@ -1,7 +1,7 @@
 """Write a run's segmenter as ONNX, checked against torch, both models as safetensors, and a model card.
 
-Needs the extra [export]. What is written can be taken elsewhere: `maskdistill predict` takes both models without the run
-(--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
+Needs the extra [export]. What is written can be taken elsewhere: `maskdistill predict` takes both models
+without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
 """
 
 import argparse

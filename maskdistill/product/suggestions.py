@@ -66,7 +66,9 @@ def write_config(template: str, found: Found, run: str, paper: bool, weights_bel
         changes |= {"seeds": [1234], "baselines": None}
     text = set_top_level(_without_header(template), changes)
     text = set_nested(text, "clusters", "num_clusters", clusters)
-    return "".join(f"# {line}\n" for line in _header(found, clusters, paper, weights_below)) + "\n" + text
+    return (
+        "".join(f"# {line}\n" for line in _header(found, clusters, paper, weights_below)) + "\n" + text.rstrip() + "\n"
+    )
 
 
 def _header(found: Found, clusters: int, paper: bool, weights_below: str) -> list[str]:
