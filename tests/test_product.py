@@ -217,16 +217,17 @@ def test_folders_that_must_not_be_written_are_refused(
 
 def test_the_card_says_what_it_is(trained: Path) -> None:
     models = find_models(str(trained), None, None, None)
-    metadata = [model_metadata(path, stage) for path, stage in ((models.segmenter, "segmenter"),
-                                                                (models.detector, "detector"))]  # fmt: skip
+    segmenter, detector = model_metadata(models.segmenter, "segmenter"), model_metadata(models.detector, "detector")
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
-    card = model_card(*metadata, models.config, scored, names, "equal", "pictures", {"segmenter.onnx": "ab" * 32})
+    card = model_card(
+        segmenter, detector, models.config, scored, names, "equal", "pictures", {"segmenter.onnx": "ab" * 32}
+    )
     for wanted in (
         "of the run `small`", "float32 (B, 3, 48, 48)", "float32 (B, 4, 48, 48)", "3 cluster-02", "ab" * 32,
         "| segmenter | miou | 26.9 |", "no ONNX of the detector", "Apache-2.0", "seed 7, began with random weights",
         "5 to train on, 1 unusable", "  tau: 0.25", "numbers, not meanings",
     ):  # fmt: skip
         assert wanted in card
-    without = model_card(*metadata, None, {}, names, "equal", "pictures", {})
+    without = model_card(segmenter, detector, None, {}, names, "equal", "pictures", {})
     assert "None: there was no ground truth" in without and "## Configuration" not in without

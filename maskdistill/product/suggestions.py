@@ -107,7 +107,7 @@ def set_top_level(text: str, changes: Mapping[str, Any]) -> str:
         block = re.sub(r"\n- ", "\n  - ", block)
         pattern = re.compile(rf"^{re.escape(key)}:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
         if pattern.search(text):
-            text = pattern.sub(lambda _, block=block: block, text, count=1)
+            text = pattern.sub(block.replace("\\", r"\\"), text, count=1)
         else:
             new.append(block)
     first, newline, rest = text.partition("\n")
