@@ -1,15 +1,18 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
+# make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 CRF := $(VENV)/installed-crf
+EXPORT := $(VENV)/installed-export
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test install crf
+.PHONY: demo test install crf export
 install: $(STAMP)
 crf: $(CRF)
+export: $(EXPORT)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
@@ -21,6 +24,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 $(CRF): $(STAMP)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[crf]'
+	touch $@
+
+$(EXPORT): $(STAMP)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[export]'
 	touch $@
 
 demo: $(STAMP)

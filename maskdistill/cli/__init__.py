@@ -37,6 +37,10 @@ STAGES = {
     "report": "one page and one summary of a run",
     "ablations": "one page on what each step of the method adds",
     "show": "print the scores of a finished run",
+    "init": "write a configuration for a folder of photographs",
+    "doctor": "check what a run needs, and say how to mend what is missing",
+    "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
+    "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
 
@@ -58,23 +62,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="see below; each has its own --help")
     stage = parser.parse_args(arguments[:1]).stage
-    module = importlib.import_module(f"maskdistill.cli.{stage}")
-    stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
-    module.add_arguments(stage_parser)
     try:
-        commands = _for_each_shard(arguments[1:])
-        runs = [stage_parser.parse_args(given) for given in commands]
-        if log := getattr(runs[0], "log", None):
-            Path(log).unlink(missing_ok=True)
-        if len(runs) == 1:
-            module.run(runs[0])
-        else:
-            shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
-            run_unfinished(shards, [partial(module.run, run) for run in runs])
+        run_stage(stage, arguments[1:])
     except MaskDistillError as error:
         print(f"maskdistill {stage}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) -> None:
+    """Run a stage in this process.
+
+    Args:
+        stage: its name.
+        arguments: what follows the name on the command line.
+        append_log: go on with the file of ``--log`` instead of beginning it anew.
+
+    Raises:
+        MaskDistillError: as the stage raises it.
+    """
+    module = importlib.import_module(f"maskdistill.cli.{stage}")
+    stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
+    module.add_arguments(stage_parser)
+    commands = _for_each_shard(list(arguments))
+    runs = [stage_parser.parse_args(given) for given in commands]
+    if (log := getattr(runs[0], "log", None)) and not append_log:
+        Path(log).unlink(missing_ok=True)
+    if len(runs) == 1:
+        module.run(runs[0])
+    else:
+        shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
+        run_unfinished(shards, [partial(module.run, run) for run in runs])
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from maskdistill.backbones.registry import find_official, how_to_get
+from maskdistill import layout
+from maskdistill.backbones.registry import find_official
 from maskdistill.config import load_config
 from maskdistill.data.sources import (
     count_images,
     listing_fingerprint,
     plan_shards,
 )
-from maskdistill.runtime.download import check_sha256
+from maskdistill.layout import tau_name
+from maskdistill.needed_weights import networks, weights_path
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -68,7 +70,7 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
     if LOCK:
         print(LOCK, file=sys.stderr)
 
-OFFICIAL = "resources/weights"  # downloads, shared between runs
+OFFICIAL = layout.OFFICIAL
 NUM_SHARDS, PER_JOB = plan_shards(NUM_IMAGES, CONFIG.num_shards, CONFIG.shards_per_job)
 DIGITS = max(4, len(str(NUM_SHARDS - 1)))
 SHARDS = [f"{shard:0{DIGITS}d}" for shard in range(NUM_SHARDS)]
@@ -88,10 +90,10 @@ HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
     getattr(CONFIG.data, "annotations", None)
 )
 
-MASKS = f"{RUN}/{{masks}}"
-SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
-TAU = f"{SEED}/tau-{{tau}}"
-ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
+MASKS = f"{RUN}/{layout.MASKS}"
+SEED = f"{RUN}/{layout.SEED}"
+TAU = f"{RUN}/{layout.TAU}"
+ROUND = f"{RUN}/{layout.ROUND}"
 
 # What stages keep by shard. One job works through the shards whose numbers begin with its part.
 FEATURES = f"{RUN}/features/shard-{{shard}}.h5"
@@ -108,18 +110,7 @@ SHARPENED = (
 )  # predictions that a dense CRF has worked on
 
 
-def tau_name(tau, label_type):
-    """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
-    return f"{tau:g}" + ("" if label_type == "mask" else f"-{label_type}")
-
-
-MAIN = {
-    "masks": f"topk-{CONFIG.masks.topk:g}",
-    "k": CONFIG.clusters.total,
-    "tau": tau_name(CONFIG.pseudo_labels.tau, CONFIG.pseudo_labels.type),
-    "hard": f"{CONFIG.segmenter.hard_pixels:g}",
-    "round": CONFIG.crf.rounds,
-}
+MAIN = layout.main_values(CONFIG)
 
 
 wildcard_constraints:
@@ -239,37 +230,14 @@ def code(*modules):
 
 def weights_input(stage, network):
     """The weights file of a stage as a list of inputs; empty for 'random'. A known checksum is compared here."""
-    path, sha256 = network.weights, getattr(network, "sha256", None)
-    if path == "random":
-        return []
-    if path == "pretrain":
-        shared = stage == "clusters" and CONFIG.clusters.backbone is None
-        return [f"{RUN}/pretrain/{'backbone' if shared else stage}.safetensors"]
-    absent = (
-        "no such file. Fetch the checkpoint (README, 'What needs which download'), "
-        "or write 'pretrain' to train one on your images"
-    )
-    if path == "official" and hasattr(network, "sha256"):
-        official = find_official(network.arch)
-        path, sha256 = f"{OFFICIAL}/{official.file}", sha256 or official.sha256
-        absent = official.url is None and how_to_get(official, path)
-    if not Path(path).is_file():
-        if absent:
-            raise WorkflowError(f"{stage}.weights: {path}: {absent}")
-    elif sha256:
-        try:
-            check_sha256(path, sha256)
-        except MaskDistillError as error:
-            raise WorkflowError(f"{stage}.weights: {error}") from None
-    return [path]
+    try:
+        path = weights_path(CONFIG, stage, network)
+    except MaskDistillError as error:
+        raise WorkflowError(str(error)) from None
+    return [path] if path else []
 
 
-NETWORKS = {
-    "backbone": CONFIG.backbone,
-    "clusters": CONFIG.clusters.backbone or CONFIG.backbone,
-    "detector": CONFIG.detector,
-    "segmenter": CONFIG.segmenter,
-}
+NETWORKS = networks(CONFIG)
 WEIGHTS = {name: weights_input(name, network) for name, network in NETWORKS.items()}
 
 

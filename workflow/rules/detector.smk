@@ -13,7 +13,7 @@ rule detector:
         index=rules.annotations.output.index,
         weights=WEIGHTS["detector"],
     output:
-        model=f"{SEED}/detector/model.safetensors",
+        model=f"{RUN}/{layout.DETECTOR}",
         metrics=f"{SEED}/detector/metrics.csv",
     log:
         f"{RUN}/logs/detector/{{masks}}/k-{{k}}/seed-{{seed}}.log",

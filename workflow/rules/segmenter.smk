@@ -11,7 +11,7 @@ rule segmenter:
         labels=lambda wildcards: all_shards(label_shards(wildcards))(wildcards),
         weights=WEIGHTS["segmenter"],
     output:
-        model=f"{ROUND}/segmenter/model.safetensors",
+        model=f"{RUN}/{layout.SEGMENTER}",
         metrics=f"{ROUND}/segmenter/metrics.csv",
     log:
         f"{RUN}/logs/segmenter/{PLACE}.log",

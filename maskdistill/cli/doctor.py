@@ -1,0 +1,161 @@
+"""Check versions, devices, disk, weights, optional extras and a configuration; say what is wrong and how to mend it.
+
+The exit status is 0 only when nothing that is needed is missing. With --config, what that run needs counts as needed.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from maskdistill.cli.config import check_file
+from maskdistill.config import Config
+from maskdistill.data.sources import count_images
+from maskdistill.needed_weights import networks, weights_path
+from maskdistill.product.checks import GIGA, RESERVE, Check, disk_need, report_lines
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.leases import lease_folder, visible_gpus
+
+EXTRAS = {
+    "crf": (("pydensecrf",), "dense CRF", "make crf (wants g++ and Python's headers)"),
+    "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "make export"),
+    "detectron2": (("detectron2",), "detector.engine: detectron2", "--sdm conda, or see envs/detectron2.yaml"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--config", metavar="YAML", help="configuration of the run that is meant to start")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print all checks."""
+    config, checks = None, [*_versions()]
+    if args.config is not None:
+        config, found = _configuration(args.config)
+        checks += found
+    checks += [*_devices(), *_extras(config)]
+    if config is None:
+        checks.append(_disk(RESERVE))
+    else:
+        checks += [*_run(config), *_weights(config)]
+    print("\n".join(report_lines(checks)))
+    if wrong := [check.name for check in checks if check.state == "wrong"]:
+        raise MaskDistillError(f"{len(wrong)} needed things are missing or wrong: {', '.join(wrong)}")
+
+
+def _versions() -> Iterator[Check]:
+    """Python and the required libraries; their versions against what the package asks for."""
+    yield Check("python", "ok", platform.python_version())
+    for text in requires("maskdistill") or ():
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            yield Check(wanted.name, "wrong", "not installed", f"make install (wanted {wanted})")
+            continue
+        if wanted.specifier.contains(found, prereleases=True):
+            yield Check(wanted.name, "ok", found)
+        else:
+            yield Check(wanted.name, "wrong", found, f"make install (wanted {wanted})")
+
+
+def _configuration(path: str) -> tuple[Config | None, list[Check]]:
+    try:
+        config = check_file(path)
+    except MaskDistillError as error:
+        return None, [Check("configuration", "wrong", str(error), "correct what is named")]
+    return config, [Check("configuration", "ok", f"{path}: run {config.run!r}")]
+
+
+def _devices() -> Iterator[Check]:
+    """Processors, and whether GPUs that the driver knows are ones that torch can use."""
+    yield Check("processors", "ok", f"{os.cpu_count()}")
+    gpus = visible_gpus()
+    if not gpus:
+        yield Check("GPUs", "note", "none: everything runs on the CPU; take small settings (config/folder.yaml)")
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        yield Check("GPUs", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+    else:
+        yield Check(
+            "GPUs", "wrong", f"the driver has {len(gpus)}, torch {torch.__version__} sees none",
+            "install the torch wheel for this driver's CUDA, or run with --resources gpu=0",
+        )  # fmt: skip
+    yield _attempt("GPU locks", lambda: str(lease_folder()))
+
+
+def _extras(config: Config | None) -> Iterator[Check]:
+    """Optional libraries: wrong only where the configuration asks for them."""
+    needed = {
+        "crf": config is not None and config.crf.rounds > 0,
+        "detectron2": config is not None and config.detector.engine == "detectron2",
+    }
+    for name, (modules, purpose, remedy) in EXTRAS.items():
+        absent = [module for module in modules if find_spec(module) is None]
+        if not absent:
+            yield Check(f"extra {name}", "ok", "installed")
+        elif needed.get(name):
+            yield Check(f"extra {name}", "wrong", f"not installed, and the configuration asks for {purpose}", remedy)
+        else:
+            yield Check(f"extra {name}", "note", f"not installed; only {purpose} needs it", remedy)
+
+
+def _run(config: Config) -> Iterator[Check]:
+    """The pictures, and whether what they become fits on the disk."""
+    counts: list[int] = []
+
+    def count() -> str:
+        counts.append(count_images(config.data) + (count_images(config.support) if config.support else 0))
+        if config.clusters.total > counts[0]:
+            raise MaskDistillError(
+                f"{counts[0]} pictures, but clusters.num_clusters makes {config.clusters.total}; lower it"
+            )
+        return f"{counts[0]}"
+
+    yield _attempt("pictures", count)
+    if counts:
+        yield _disk(disk_need(config, counts[0]))
+
+
+def _disk(need: float) -> Check:
+    """Free space where results/ is or will be."""
+    place = Path("results") if Path("results").is_dir() else Path()
+    free = shutil.disk_usage(place).free
+    found = f"{free / GIGA:.0f} GB free in {place.resolve()}, about {need / GIGA:.1f} GB wanted"
+    if not os.access(place, os.W_OK):
+        return Check("disk", "wrong", f"{place.resolve()} cannot be written to", "start in a folder of your own")
+    if free >= need:
+        return Check("disk", "ok", found)
+    return Check("disk", "wrong", found, "free some space, or features: {store: false}, which keeps no keys")
+
+
+def _weights(config: Config) -> Iterator[Check]:
+    for stage, network in networks(config).items():
+        path = network.weights
+
+        def state(stage: str = stage, path: str = path) -> str:
+            found = weights_path(config, stage, networks(config)[stage])
+            if found is None:
+                return "random: for comparison only"
+            return found if Path(found).is_file() else f"{path}: the workflow makes {found}"
+
+        yield _attempt(f"{stage} weights", state)
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    """What ``look`` returns, or the error that it raises."""
+    try:
+        return Check(name, "ok", look())
+    except MaskDistillError as error:
+        return Check(name, "wrong", str(error))

@@ -1,0 +1,97 @@
+"""Write a commented configuration for a folder of photographs, and say what to do next.
+
+Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/voc.yaml.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import maskdistill
+from maskdistill.cli.config import check_file
+from maskdistill.config import Config
+from maskdistill.config_data import FolderData
+from maskdistill.data.manifest import inspect_image
+from maskdistill.data.sources import iter_images
+from maskdistill.needed_weights import networks, weights_path
+from maskdistill.product.suggestions import Found, write_config
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.leases import visible_gpus
+
+SAMPLE = 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("photos", metavar="PHOTOS", help="folder that holds the pictures, searched recursively")
+    parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
+    parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
+    parser.add_argument(
+        "--settings", choices=("auto", "small", "paper"), default="auto",
+        help="small ones for a CPU, or the paper's (default: auto, by whether there is a GPU)",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Look, write, validate, explain."""
+    output = Path(args.output)
+    if output.exists() and not args.force:
+        raise MaskDistillError(f"{output}: exists already; give another --output, or --force to replace it")
+    found = look_at(args.photos)
+    paper = args.settings == "paper" or (args.settings == "auto" and found.gpus > 0)
+    checkout = Path(maskdistill.__file__).parents[1]
+    template = checkout / "config" / ("voc.yaml" if paper else "folder.yaml")
+    if not template.is_file():
+        raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
+    text = write_config(template.read_text(encoding="utf-8"), found, args.run or output.stem, paper, str(checkout))
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        config = check_file(temporary)
+    print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
+    print("\n".join([*_missing(config), "next:", *(f"  {command}" for command in _commands(output, config))]))
+
+
+def look_at(photos: str) -> Found:
+    """Count the pictures, decode a sample spread over all, see what machine this is."""
+    root = os.path.abspath(Path(photos).expanduser())
+    images = [image.path for image in iter_images(FolderData(kind="folder", root=root))]
+    places = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
+    sample = [(images[place], inspect_image(images[place])) for place in places.tolist()]
+    return Found(
+        root=root,
+        count=len(images),
+        sizes=[(item.width, item.height) for _, item in sample if not item.reason],
+        unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],
+        gpus=len(visible_gpus()),
+        cores=os.cpu_count() or 1,
+    )
+
+
+def _missing(config: Config) -> list[str]:
+    """A line for each weights file that a user has to fetch."""
+    lines = []
+    for stage, network in networks(config).items():
+        try:
+            weights_path(config, stage, network)
+        except MaskDistillError as error:
+            lines.append(f"missing: {error}")
+    return lines
+
+
+def _commands(output: Path, config: Config) -> list[str]:
+    """What to type next."""
+    programs = Path(sys.executable).parent
+    if programs.is_relative_to(Path.cwd()):
+        programs = programs.relative_to(Path.cwd())
+    file = shlex.quote(str(output))
+    return [
+        f"{programs / 'maskdistill'} doctor --config {file}",
+        f"{programs / 'snakemake'} --cores all --configfile {file}",
+        f"{programs / 'maskdistill'} predict --run results/{config.run} OTHER_PHOTOS/ --out predictions",
+    ]

@@ -1,0 +1,262 @@
+"""Apply a run's trained models to other pictures: objects as COCO JSON, label maps, overlays.
+
+Killed, it goes on where it was when the same command is given again. In --out: coco.json (run lengths),
+coco_polygons.json, labels/ (indexed PNG), overlays/ (JPEG), manifest.csv (unusable pictures with the reason) and, last,
+summary.json.
+"""
+
+import argparse
+import logging
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskdistill import cli, rle
+from maskdistill.annotations import categories
+from maskdistill.cli.common import add_common, start
+from maskdistill.config_data import FolderData, ListData
+from maskdistill.data.images import load_rgb
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.data.sources import count_images, listing_fingerprint
+from maskdistill.data.stream import all_rows
+from maskdistill.palette import read_label_png
+from maskdistill.product.coco import coco_annotations, polygons
+from maskdistill.product.overlay import chosen_images, overlay
+from maskdistill.product.trained_run import TrainedRun, find_models
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path, canonical_json, read_json, sha256_file, sha256_text, write_json
+from maskdistill.runtime.json_stream import JsonObject, write_json_object
+from maskdistill.runtime.provenance import code_hash, library_versions, make_provenance
+from maskdistill.training.checkpoint import model_metadata
+
+log = logging.getLogger("maskdistill")
+PER_SHARD = 100  # what a kill loses at most
+SIDE = 640
+UNFINISHED = ".unfinished"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("photos", metavar="PHOTOS", help="folder of pictures, or text file that names one a line")
+    parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
+    parser.add_argument("--seed", type=int, help="whose models, where the run has several seeds")
+    parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
+    parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
+    parser.add_argument(
+        "--min-score", type=float,
+        help="least score of an object in the COCO files (default: the run's pseudo_labels.tau; 0.5 without a run)",
+    )  # fmt: skip
+    parser.add_argument("--overlays", type=int, default=50, metavar="N", help="most overlay pictures (default: 50)")
+    parser.add_argument(
+        "--max-quarantined", type=float, default=0.05, metavar="SHARE",
+        help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
+    )  # fmt: skip
+    add_common(parser, params=False, device=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predict all pictures, unless that is done."""
+    start(args, "predict")
+    models = find_models(args.run, args.detector, args.segmenter, args.seed)
+    work = _plan(args, models)
+    if work.is_finished():
+        log.info("%s: finished before, nothing to do", args.out)
+        return
+    common = [f"--threads={args.threads}", *([f"--log={args.log}"] if args.log else [])]
+    if not work.manifest.is_file():
+        shares = [f"--num-shards={work.num_shards}", f"--max-quarantined={args.max_quarantined}"]
+        _stage("manifest", f"--params={work.data.model_dump_json()}", *shares, f"--output={work.manifest}", *common)
+    device = [f"--device={args.device}", f"--gpus={args.gpus}", *common]
+    for shard in range(work.num_shards):
+        work.predict(shard, models, device)
+    work.collect(models)
+
+
+def _stage(name: str, *arguments: str) -> None:
+    cli.run_stage(name, arguments, append_log=True)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One call's work, in pieces that are finished or not.
+
+    Attributes:
+        out: the folder that is written.
+        photos: absolute path that names in the COCO files are relative to.
+        key: of all that the result depends on.
+        overlaid: ids of the images that get an overlay.
+    """
+
+    out: Path
+    photos: Path
+    data: FolderData | ListData
+    key: str
+    num_shards: int
+    num_clusters: int
+    min_score: float
+    overlaid: set[int]
+
+    @property
+    def manifest(self) -> Path:
+        return self.out / "manifest.csv"
+
+    def candidates(self, shard: int) -> Path:
+        return self.out / UNFINISHED / f"candidates-{shard:04d}.json"
+
+    def predictions(self, shard: int) -> Path:
+        return self.out / UNFINISHED / f"predictions-{shard:04d}"
+
+    def is_finished(self) -> bool:
+        """Whether all is done; claims the folder if nothing is.
+
+        Raises:
+            MaskDistillError: the folder holds something else.
+        """
+        summary, begun = self.out / "summary.json", self.out / UNFINISHED / "key"
+        if summary.is_file() and read_json(summary).get("key") == self.key:
+            shutil.rmtree(self.out / UNFINISHED, ignore_errors=True)
+            return True
+        if begun.is_file() and begun.read_text() == self.key:
+            log.info("%s: going on where the last call stopped", self.out)
+        elif self.out.exists() and any(path.name != UNFINISHED or begun.exists() for path in self.out.iterdir()):
+            raise MaskDistillError(
+                f"{self.out}: holds something else, or predictions of other pictures, models or settings, or another"
+                " version's; remove it or give another folder as --out"
+            )
+        with atomic_path(begun) as temporary:
+            temporary.write_text(self.key)
+        return False
+
+    def predict(self, shard: int, models: TrainedRun, device: list[str]) -> None:
+        """Both models over one shard; overlays; the label maps go to their place. What is there stays."""
+        of_shard = [f"--manifest={self.manifest}", f"--shard={shard}", *device]
+        candidates, predictions = self.candidates(shard), self.predictions(shard)
+        if not candidates.is_file():
+            _stage("candidates", f"--model={models.detector}", f"--output={candidates}", *of_shard)
+        if not predictions.is_dir():
+            _stage("predictions", f"--model={models.segmenter}", "--images=all", f"--output={predictions}", *of_shard)
+        self._overlays(shard)
+        for png in sorted(predictions.rglob("*.png")):
+            place = self.out / "labels" / png.relative_to(predictions)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            png.replace(place)
+
+    def _overlays(self, shard: int) -> None:
+        rows = image_rows(ok_images(read_manifest(self.manifest, shard)))
+        wanted = {row.image_id: self.out / "overlays" / f"{row.key}.jpg" for row in rows}
+        wanted = {key: path for key, path in wanted.items() if key in self.overlaid and not path.is_file()}
+        found: dict[int, list[dict[str, Any]]] = {key: [] for key in wanted}
+        for item in self._objects(shard, 1) if wanted else ():
+            if item["image_id"] in found:
+                found[item["image_id"]].append(item)
+        for row in rows:
+            if row.image_id in wanted:
+                labels = read_label_png(self.predictions(shard) / f"{row.key}.png")
+                picture = overlay(load_rgb(row.file), labels, found[row.image_id], SIDE)
+                with atomic_path(wanted[row.image_id]) as temporary:
+                    Image.fromarray(picture).save(temporary, format="JPEG", quality=88)
+
+    def _objects(self, shard: int, first_id: int) -> Iterator[dict[str, Any]]:
+        return coco_annotations(read_json(self.candidates(shard))["candidates"], self.min_score, first_id)
+
+    def collect(self, models: TrainedRun) -> None:
+        """Write both COCO files and the summary, one shard in memory at a time."""
+        inputs = {"manifest": self.manifest, "detector": models.detector, "segmenter": models.segmenter}
+        provenance = make_provenance("predict", {"min_score": self.min_score}, inputs)
+        pixels = np.zeros(self.num_clusters + 1, dtype=np.int64)
+        objects = np.zeros(self.num_clusters + 1, dtype=np.int64)
+        with (
+            write_json_object(self.out / "coco.json") as exact,
+            write_json_object(self.out / "coco_polygons.json") as outlined,
+        ):
+            with exact.array("annotations") as append, outlined.array("annotations") as append_outlined:
+                for shard in range(self.num_shards):
+                    pixels += read_json(self.predictions(shard) / "summary.json")["pixels"]
+                    for item in self._objects(shard, 1 + int(objects.sum())):
+                        objects[item["category_id"]] += 1
+                        append(item)
+                        append_outlined(item | {"segmentation": polygons(rle.decode(item["segmentation"]))})
+            counts = self._rest(exact, provenance)
+            self._rest(outlined, provenance)
+        names = [entry["name"] for entry in categories(self.num_clusters)]
+        shares = (pixels / max(1, pixels.sum())).round(6).tolist()
+        summary = counts | {
+            "objects": dict(zip(names, objects[1:].tolist(), strict=True)),
+            "pixel_shares": dict(zip(["background", *names], shares, strict=True)),
+            "key": self.key,
+            "provenance": provenance,
+        }
+        write_json(self.out / "summary.json", summary)
+        shutil.rmtree(self.out / UNFINISHED)
+        log.info("%d pictures, %d without use, %d objects: %s", *counts.values(), objects.sum(), self.out / "coco.json")
+
+    def _rest(self, content: JsonObject, provenance: dict[str, Any]) -> dict[str, int]:
+        """The other keys of a COCO file; numbers of usable images and of others."""
+        content.value("categories", categories(self.num_clusters))
+        counts = {"images": 0, "quarantined": 0}
+        columns = ("image_id", "path", "width", "height", "status")
+        with content.array("images") as append:
+            for rows in all_rows(self.manifest, columns):
+                for number, path, width, height, status in zip(*(rows[name].tolist() for name in columns), strict=True):
+                    counts["images" if status == "ok" else "quarantined"] += 1
+                    if status == "ok":
+                        append({"id": number, "file_name": self._name(path), "width": width, "height": height})
+        content.value("info", {"description": "MaskDistill: categories were discovered without labels"})
+        content.value("licenses", [])
+        content.value("provenance", provenance)
+        return counts
+
+    def _name(self, stored: str) -> str:
+        """Name of a picture relative to the folder of photographs, where it lies below it."""
+        path = self.manifest.parent.absolute() / stored
+        with suppress(ValueError):
+            return path.relative_to(self.photos).as_posix()
+        return path.as_posix()
+
+
+def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
+    """What is to be done, from the options."""
+    photos, out = Path(args.photos).expanduser().absolute(), Path(args.out)
+    is_list = photos.is_file()
+    folder = photos.parent if is_list else photos
+    if not is_list and out.resolve().is_relative_to(folder.resolve()):
+        raise MaskDistillError(f"--out {out} lies inside of {photos}, whose pictures are read; give another folder")
+    data = ListData(kind="list", file=str(photos)) if is_list else FolderData(kind="folder", root=str(photos))
+    metadata = {
+        "detector": model_metadata(models.detector, "detector"),
+        "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
+    }
+    clusters = {name: int(found["num_clusters"]) for name, found in metadata.items()}
+    if clusters["detector"] != clusters["segmenter"]:
+        raise MaskDistillError(
+            f"the detector {models.detector} knows {clusters['detector']} categories, the segmenter {models.segmenter}"
+            f" {clusters['segmenter']}; take two models of one run"
+        )
+    min_score = args.min_score
+    if min_score is None:
+        min_score = models.config.pseudo_labels.tau if models.config else 0.5
+    if not 0 <= min_score <= 1 or args.overlays < 0:
+        raise MaskDistillError("--min-score is between 0 and 1, --overlays at least 0")
+    count = count_images(data)
+    parts = [
+        listing_fingerprint(data), str(photos), sha256_file(models.detector), sha256_file(models.segmenter), min_score,
+        args.overlays, args.max_quarantined, code_hash(), library_versions(),
+    ]  # fmt: skip
+    return Work(
+        out=out,
+        photos=folder,
+        data=data,
+        key=sha256_text(canonical_json(parts)),
+        num_shards=math.ceil(count / PER_SHARD),
+        num_clusters=clusters["detector"],
+        min_score=min_score,
+        overlaid=chosen_images(count, args.overlays),
+    )

@@ -1,0 +1,28 @@
+"""Where a run keeps what it makes, below ``results/<run>``: the swept values stand in the paths."""
+
+from maskdistill.config import Config
+
+MASKS = "{masks}"
+SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
+TAU = f"{SEED}/tau-{{tau}}"
+ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
+DETECTOR = f"{SEED}/detector/model.safetensors"
+SEGMENTER = f"{ROUND}/segmenter/model.safetensors"
+OFFICIAL = "resources/weights"
+"""Folder of downloaded checkpoints, shared between runs."""
+
+
+def tau_name(tau: float, label_type: str) -> str:
+    """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
+    return f"{tau:g}" + ("" if label_type == "mask" else f"-{label_type}")
+
+
+def main_values(config: Config) -> dict[str, str | int]:
+    """The swept values of the configuration's main run, all but the seed."""
+    return {
+        "masks": f"topk-{config.masks.topk:g}",
+        "k": config.clusters.total,
+        "tau": tau_name(config.pseudo_labels.tau, config.pseudo_labels.type),
+        "hard": f"{config.segmenter.hard_pixels:g}",
+        "round": config.crf.rounds,
+    }

@@ -1,0 +1,54 @@
+"""Which weights file each network of a run begins with, and whether it is there and right."""
+
+from pathlib import Path
+
+from maskdistill import layout
+from maskdistill.backbones.registry import find_official, how_to_get
+from maskdistill.config import BackboneConfig, Config, DetectorConfig, SegmenterConfig
+from maskdistill.runtime.download import check_sha256
+from maskdistill.runtime.errors import MaskDistillError
+
+Network = BackboneConfig | DetectorConfig | SegmenterConfig
+
+
+def networks(config: Config) -> dict[str, Network]:
+    """The networks of a run by the stage that uses them."""
+    return {
+        "backbone": config.backbone,
+        "clusters": config.clusters.backbone or config.backbone,
+        "detector": config.detector,
+        "segmenter": config.segmenter,
+    }
+
+
+def weights_path(config: Config, stage: str, network: Network) -> str | None:
+    """Path of a network's weights file, to be made by a rule or there already; None for ``random``.
+
+    A known checksum of a file that is there is compared.
+
+    Raises:
+        MaskDistillError: no such file and no rule makes it, or a wrong checksum.
+    """
+    path, sha256 = network.weights, getattr(network, "sha256", None)
+    if path == "random":
+        return None
+    if path == "pretrain":
+        shared = stage == "clusters" and config.clusters.backbone is None
+        return f"results/{config.run}/pretrain/{'backbone' if shared else stage}.safetensors"
+    absent: str | bool = (
+        "no such file. Fetch the checkpoint (README, 'What needs which download'), "
+        "or write 'pretrain' to train one on your images"
+    )
+    if path == "official" and isinstance(network, BackboneConfig):
+        official = find_official(network.arch)
+        path, sha256 = f"{layout.OFFICIAL}/{official.file}", sha256 or official.sha256
+        absent = official.url is None and how_to_get(official, path)
+    if not Path(path).is_file():
+        if absent:
+            raise MaskDistillError(f"{stage}.weights: {path}: {absent}")
+    elif sha256:
+        try:
+            check_sha256(path, sha256)
+        except MaskDistillError as error:
+            raise MaskDistillError(f"{stage}.weights: {error}") from None
+    return path

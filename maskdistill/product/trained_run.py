@@ -1,0 +1,85 @@
+"""Which files of a finished run are its models."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskdistill import layout
+from maskdistill.config import Config, load_config
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The models to apply, and the configuration they come from.
+
+    Attributes:
+        detector, segmenter: model files (.safetensors).
+        config: the run's; None where both files were named without a run.
+        summary: the run's ``summary.json``, empty without a run.
+    """
+
+    detector: Path
+    segmenter: Path
+    config: Config | None
+    summary: dict[str, Any]
+
+
+def find_models(run: str | None, detector: str | None, segmenter: str | None, seed: int | None) -> TrainedRun:
+    """The main models of a run, that is at the configuration's own values, not at swept ones.
+
+    Args:
+        run: folder of a finished run, with ``summary.json``; may be None if both files are given.
+        detector, segmenter: files to take instead of the run's.
+        seed: of several seeds the one whose models are meant.
+
+    Raises:
+        MaskDistillError: no finished run, several seeds and none chosen, or a model that is not there.
+    """
+    if run is None:
+        if detector is None or segmenter is None:
+            raise MaskDistillError("give --run results/NAME, or both --detector FILE and --segmenter FILE")
+        return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), None, {})
+    folder = Path(run)
+    if not (folder / "summary.json").is_file():
+        have = sorted(path.parent.name for path in folder.parent.glob("*/summary.json"))
+        raise MaskDistillError(
+            f"{folder}: no finished run: it has no summary.json; run snakemake until the report is made"
+            + (f", or take one of those that are there: {', '.join(have)}" if have else "")
+        )
+    summary = read_json(folder / "summary.json")
+    config = load_config(summary["provenance"]["config"], str(folder / "summary.json"))
+    if detector is None or segmenter is None:
+        values = layout.main_values(config) | {"seed": _chosen_seed(config, seed, folder)}
+        detector = detector or _model(folder, layout.DETECTOR, "--detector", values)
+        segmenter = segmenter or _model(folder, layout.SEGMENTER, "--segmenter", values)
+    return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), config, summary)
+
+
+def _chosen_seed(config: Config, seed: int | None, folder: Path) -> int:
+    if seed is None and len(config.seeds) > 1:
+        raise MaskDistillError(
+            f"{folder} has models of {len(config.seeds)} seeds ({', '.join(map(str, config.seeds))});"
+            f" say which ones: --seed {config.seeds[0]}, the one that the report pictures"
+        )
+    return config.seeds[0] if seed is None else seed
+
+
+def _model(folder: Path, pattern: str, option: str, values: dict[str, str | int]) -> str:
+    path = folder / pattern.format(**values)
+    if not path.is_file():
+        name = Path(pattern).parent.name
+        others = sorted(str(found.relative_to(folder)) for found in folder.glob(f"topk-*/**/{name}/model.safetensors"))
+        shown = "".join(f"\n  {other}" for other in others[:10])
+        raise MaskDistillError(
+            f"{path}: the run's main {name} is not there; make it with snakemake, or name another by {option}"
+            + (f"; there are:{shown}" if others else "")
+        )
+    return str(path)
+
+
+def _existing(path: str, option: str) -> Path:
+    if not Path(path).is_file():
+        raise MaskDistillError(f"{option} {path}: no such file; give a model.safetensors of a run")
+    return Path(path)

@@ -1,0 +1,203 @@
+"""init, doctor and export: a configuration from a folder, what is missing, the segmenter as ONNX."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from miniature import segmenter_config
+from PIL import Image
+
+from maskdistill.backbones.resnet import build_resnet
+from maskdistill.cli import doctor, main
+from maskdistill.cli import init as init_stage
+from maskdistill.cli.config import check_file
+from maskdistill.config import load_config
+from maskdistill.layout import DETECTOR, SEGMENTER, main_values
+from maskdistill.needed_weights import weights_path
+from maskdistill.product import onnx_export
+from maskdistill.product.checks import RESERVE, disk_need
+from maskdistill.product.suggestions import Found, set_nested, suggest_clusters, suggest_shards, write_config
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.segmenter.inference import logits_of
+from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
+
+CONFIGS = Path(__file__).parents[1] / "config"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """24 small pictures, one of them unreadable, below a folder whose name YAML could misread."""
+    folder = tmp_path / "yes: my 'photos' #1"
+    folder.mkdir()
+    for number in range(23):
+        Image.new("RGB", (40 + number, 30)).save(folder / f"{number:02d}.png")
+    (folder / "23.jpg").write_bytes(b"")
+    return folder
+
+
+@pytest.mark.parametrize(("settings", "template"), [("small", "folder.yaml"), ("paper", "voc.yaml")])
+def test_a_configuration_is_its_template_with_what_was_found(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, template: str
+) -> None:
+    output = tmp_path / "new/holiday.yaml"
+    assert main(["init", str(photos), "--output", str(output), "--settings", settings]) == 0
+    written, original = (check_file(path).model_dump() for path in (output, CONFIGS / template))
+    assert written["run"] == "holiday"
+    assert written["data"] == {"kind": "folder", "root": str(photos)}
+    assert written["num_shards"] == 1 and written["seeds"] == [1234]
+    assert written["clusters"]["num_clusters"] == 3
+    assert written["baselines"]["masks"] == []
+    for values in (written, original):
+        for key in ("run", "data", "num_shards", "seeds", "baselines"):
+            del values[key]
+        del values["clusters"]["num_clusters"]
+    assert written == original
+    text, printed = output.read_text(), capsys.readouterr().out
+    assert "for 24 pictures" in text and "40 to 62 pixels wide and 30 to 30 high" in text
+    assert "'23.jpg' (empty file (0 bytes))" in text
+    assert f"snakemake --cores all --configfile {output}" in printed
+    assert ("missing: detector.weights: data/weights/moco_v2" in printed) == (settings == "paper")
+
+
+def test_a_file_is_not_overwritten(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "mine.yaml"
+    output.write_text("precious")
+    arguments = ["init", str(photos), "--output", str(output), "--settings", "small", "--run", "other"]
+    assert main(arguments) == 1
+    assert "exists already" in capsys.readouterr().err and output.read_text() == "precious"
+    assert main([*arguments, "--force"]) == 0
+    assert check_file(output).run == "other"
+    assert main(["init", str(photos), "--output", str(tmp_path / "b.yaml"), "--run", "a/b"]) == 1
+    assert "run:" in capsys.readouterr().err and not (tmp_path / "b.yaml").exists()
+
+
+def test_a_gpu_decides_for_the_papers_settings(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpus, arch in (([], "vit_micro_patch8"), (["GPU-1"], "dino_vits16")):
+        monkeypatch.setattr(init_stage, "visible_gpus", lambda gpus=gpus: gpus)
+        output = tmp_path / f"{arch}.yaml"
+        assert main(["init", str(photos), "--output", str(output)]) == 0
+        assert check_file(output).backbone.arch == arch
+
+
+def test_suggestions_stay_within_bounds() -> None:
+    assert [suggest_clusters(count) for count in (1, 2, 8, 150, 169, 800, 10**6)] == [1, 2, 2, 9, 9, 20, 20]
+    for count, gpus, cores, shards in (
+        (1, 0, 8, 1),
+        (150, 0, 2, 2),
+        (150, 0, 64, 6),
+        (150, 1, 64, 1),
+        (5000, 0, 2, 10),
+    ):
+        found = Found("r", count, [], [], gpus, cores)
+        assert suggest_shards(found) == shards
+        text = write_config((CONFIGS / "folder.yaml").read_text(), found, "r", False, ".")
+        assert load_config(yaml.safe_load(text)).num_shards == shards
+    with pytest.raises(ValueError, match=r"no line for clusters\.absent"):
+        set_nested("clusters:\n  k: 1\nother:\n  absent: 2\n", "clusters", "absent", 3)
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    weights = {"weights": "random"}
+    scenes = {"kind": "scenes"}
+    return {"run": "r", "data": scenes, "backbone": weights, "detector": weights, "segmenter": weights,
+            "crf": {"rounds": 0}} | changes  # fmt: skip
+
+
+def examine(folder: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[int, str, str]:
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump(values(**changes)))
+    status = main(["doctor", "--config", str(path)])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_the_doctor_finds_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "visible_gpus", list)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = examine(tmp_path, capsys)
+    assert status == 0 and "wrong" not in out
+    assert "note  extra crf" in out and "-> make crf" in out and "random: for comparison only" in out
+    status, out, error = examine(tmp_path, capsys, crf={"rounds": 1}, detector={"weights": "nowhere.pth"})
+    assert status == 1 and "2 needed things are missing or wrong: extra crf, detector weights" in error
+    assert "detector.weights: nowhere.pth: no such file" in out
+    status, out, error = examine(tmp_path, capsys, data={"kind": "folder", "root": "absent"})
+    assert status == 1 and "absent is not a folder" in out and "pictures" in error
+    status, out, error = examine(tmp_path, capsys, clusters={"num_clusters": 900})
+    assert status == 1 and "400 pictures, but clusters.num_clusters makes 900" in out
+    status, out, error = examine(tmp_path, capsys, topk=0.4)
+    assert status == 1 and "topk: unknown key" in out and "configuration" in error
+
+
+def test_disk_space_and_versions_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(values())
+    assert disk_need(config, 10) == RESERVE + 10 * 40 * 53 * 384 * 4, "keys of 640 x 848 pixels at patch 16"
+    assert disk_need(load_config(values(features={"store": False})), 10) == RESERVE
+    monkeypatch.setattr(
+        doctor, "requires", lambda name: ["numpy<1", "torch>=2", "no-such-library>=3", "x; extra == 'y'"]
+    )
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": RESERVE / 2}))
+    monkeypatch.setattr(doctor, "visible_gpus", list)
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr()
+    assert "3 needed things are missing or wrong: numpy, no-such-library, disk" in printed.err
+    assert "make install (wanted numpy<1)" in printed.out and "1 GB free" in printed.out
+
+
+def test_paths_and_weights_of_a_run() -> None:
+    """The names that results have had since the first version, spelled out."""
+    config = load_config(values(pseudo_labels={"tau": 0.2, "type": "grabcut"}, clusters={"overcluster": 3}))
+    place = main_values(config) | {"seed": 1234}
+    assert DETECTOR.format(**place) == "topk-0.4/k-60/seed-1234/detector/model.safetensors"
+    round_folder = "topk-0.4/k-60/seed-1234/tau-0.2-grabcut/hard-0.2/crf-0"
+    assert SEGMENTER.format(**place) == f"{round_folder}/segmenter/model.safetensors"
+    pretrained = load_config(values(backbone={"arch": "vit_small_patch8", "weights": "pretrain"}))
+    assert weights_path(pretrained, "clusters", pretrained.backbone) == "results/r/pretrain/backbone.safetensors"
+    assert weights_path(config, "backbone", config.backbone) is None
+    by_hand = load_config(values(backbone={"arch": "dinov3_vits16", "weights": "official"})).backbone
+    with pytest.raises(
+        MaskDistillError, match=r"backbone\.weights: resources/weights/dinov3.*accept the DINOv3 License"
+    ):
+        weights_path(config, "backbone", by_hand)
+
+
+def test_absent_onnx_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnxruntime" else name)
+        assert main(["export", "--run", str(tmp_path), "--out", str(tmp_path / "x")]) == 1
+    assert "export needs onnxruntime, which are not installed: pip install" in capsys.readouterr().err
+
+
+def test_onnxruntime_agrees_with_torch(tmp_path: Path) -> None:
+    for name in onnx_export.LIBRARIES:
+        pytest.importorskip(name, reason="needs the extra [export]: make export")
+    import onnxruntime
+
+    config = segmenter_config(freeze_at=0)
+    torch.manual_seed(0)
+    model = DeepLab(config, 3, build_resnet(config.arch, OUTPUT_STRIDE)).eval()
+    path = tmp_path / "segmenter.onnx"
+    onnx_export.write_onnx(model, config.size, path, {"classes": json.dumps(["a"])})
+    assert str(Path(__file__).parents[1]).encode() not in path.read_bytes(), "no path of this machine"
+    pictures = np.random.default_rng(0).integers(0, 256, (3, config.size, config.size, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["classes"] == '["a"]'
+    for count in (1, 3):
+        expected = logits_of(model, list(pictures[:count]), config.size, torch.device("cpu")).numpy()
+        pixels = pictures[:count].transpose(0, 3, 1, 2).astype(np.float32)
+        (found,) = session.run(["logits"], {"pixels": pixels})
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    agreement = onnx_export.compare(model, path, pictures)
+    assert agreement.holds and agreement.pictures == 3 and agreement.equal_labels > 0.999
+    with torch.no_grad():
+        model.get_parameter("classifier.4.bias").add_(0.5)
+    assert not onnx_export.compare(model, path, pictures).holds, "another model is told apart"
