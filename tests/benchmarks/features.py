@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--short-side", type=int, default=640)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="default: the product's")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -157,7 +157,7 @@ def main() -> None:
     model = vit.load_vit(ARCH, "random", device, args.precision)
     print(
         f"{args.images} photos of {args.photos.name}, side {args.short_side}, {args.device}, {args.threads} threads, "
-        f"{args.precision}, batch {args.batch_size}, {args.workers} workers, {args.rounds} rounds"
+        f"{args.precision}, batch {args.batch_size}, {args.workers} decoding processes, {args.rounds} rounds"
     )
 
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
