@@ -5,7 +5,7 @@ from pathlib import Path
 from maskdistill import layout
 from maskdistill.backbones.registry import find_official, how_to_get
 from maskdistill.config import BackboneConfig, Config, DetectorConfig, SegmenterConfig
-from maskdistill.runtime.download import check_sha256
+from maskdistill.runtime.download import check_sum
 from maskdistill.runtime.errors import MaskDistillError
 
 Network = BackboneConfig | DetectorConfig | SegmenterConfig
@@ -48,7 +48,7 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
             raise MaskDistillError(f"{stage}.weights: {path}: {absent}")
     elif sha256:
         try:
-            check_sha256(path, sha256)
+            check_sum(path, sha256)
         except MaskDistillError as error:
             raise MaskDistillError(f"{stage}.weights: {error}") from None
     return path

@@ -12,7 +12,7 @@ from range_server import RangeServer, serve
 from maskdistill.backbones import registry
 from maskdistill.cli import STAGES, main
 from maskdistill.runtime import download as module
-from maskdistill.runtime.download import check_sha256, download
+from maskdistill.runtime.download import check_sum, download
 from maskdistill.runtime.errors import MaskDistillError
 
 CONTENT = b"PK" + bytes(range(256)) * 40_000  # 10 MB, several chunks
@@ -127,7 +127,7 @@ def test_a_wrong_file_that_is_there_is_kept_and_named(tmp_path: Path) -> None:
         download(server.url, path, SHA256)
     assert str(path) in str(error.value) and SHA256 in str(error.value) and other in str(error.value)
     assert path.read_bytes() == b"something else" and server.requests == []
-    assert check_sha256(path, other[:8]) == other
+    assert check_sum(path, other[:8]) == other
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])

@@ -8,7 +8,7 @@ import logging
 
 from maskdistill.backbones.registry import BACKBONES, find_official, how_to_get
 from maskdistill.cli.common import add_common, start
-from maskdistill.runtime.download import check_sha256, download
+from maskdistill.runtime.download import check_sum, download
 from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         found = download(official.url, args.output, expected, by_hand)
     else:
         try:
-            found = check_sha256(args.output, expected or "")
+            found = check_sum(args.output, expected or "")
         except FileNotFoundError:
             raise MaskDistillError(f"{args.output}: cannot be downloaded for you; {by_hand}") from None
     log.info("%s: SHA-256 %s", args.output, found)
