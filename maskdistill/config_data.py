@@ -56,6 +56,9 @@ class VocData(Section):
     kind: Literal["voc"]
     root: str = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
     train_list: str = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
+    segmenter_list: str | None = Field(
+        None, description="list below ImageSets: images whose pseudo-labels the segmenter learns from; null: train_list"
+    )
     eval_list: str = Field("Segmentation/val", description="list below ImageSets: images that are scored")
 
 

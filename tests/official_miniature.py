@@ -83,7 +83,7 @@ def sbd() -> dict[str, bytes]:
     files = {f"{top}/train.txt": _lines(SBD_TRAIN), f"{top}/val.txt": _lines(SBD_VAL)}
     for name in SBD_TRAIN + SBD_VAL:
         stream = io.BytesIO()
-        savemat(stream, {"GTcls": {"Segmentation": labels(8), "Boundaries": 0}})
+        savemat(stream, {"GTcls": {"Segmentation": labels(8), "Boundaries": 0}})  # type: ignore[arg-type]
         files[f"{top}/cls/{name}.mat"] = stream.getvalue()
     return files
 

@@ -11,7 +11,12 @@ import pytest
 from maskdistill.runtime.archives import extract
 from maskdistill.runtime.errors import MaskDistillError
 
-FILES = {"top/a.txt": b"alpha", "top/deep/b.jpg": bytes(range(256)) * 40, "top/deep/c.txt": b"", "top/d.bin": b"d" * 700}
+FILES = {
+    "top/a.txt": b"alpha",
+    "top/deep/b.jpg": bytes(range(256)) * 40,
+    "top/deep/c.txt": b"",
+    "top/d.bin": b"d" * 700,
+}
 
 
 def tar_of(path: Path, files: dict[str, bytes], mode: str = "w", extra: list[tarfile.TarInfo] | None = None) -> Path:

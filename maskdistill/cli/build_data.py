@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--datasets", nargs="+", required=True, metavar="JSON", help="records of `maskdistill dataset`, in any order"
     )
     parser.add_argument("--any-lists", action="store_true", help="do not compare lists with the published ones")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to build; build.json in it is the record")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to build, with its record build.json")
     add_common(parser, params=False)
 
 

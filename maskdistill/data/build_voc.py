@@ -23,9 +23,9 @@ def build_voc(
     """Fill a folder with links, lists and label maps.
 
     Pictures, boxes and masks keep their names, which differ between the years. The lists below ``ImageSets``:
-    ``Main/trainval2007``, ``Main/trainval2012``, ``Main/trainval`` (both), and below ``Segmentation`` VOC2012's ``train``,
-    ``val``, ``trainval`` and the rebuilt ``train_aug``. ``SegmentationClass`` holds VOC2012's maps and, for the rest of
-    ``train_aug``, SBD's; only evaluation reads it.
+    ``Main/trainval2007``, ``Main/trainval2012``, ``Main/trainval`` (both), and below ``Segmentation`` VOC2012's
+    ``train``, ``val``, ``trainval`` and the rebuilt ``train_aug``. ``SegmentationClass`` holds VOC2012's maps and, for
+    the rest of ``train_aug``, SBD's; only evaluation reads it.
 
     Args:
         roots: folders of ``voc2007``, ``voc2012`` and ``sbd``.
@@ -72,11 +72,9 @@ def build_voc(
 
 def _lists(roots: Mapping[str, Path]) -> dict[str, list[str]]:
     sets = roots["voc2012"] / "ImageSets"
-    lists = {
-        "VOC2007 Main/trainval": read_list(roots["voc2007"] / "ImageSets/Main/trainval.txt"),
-        "VOC2012 Main/trainval": read_list(sets / "Main/trainval.txt"),
-        **{f"VOC2012 Segmentation/{p}": read_list(sets / f"Segmentation/{p}.txt") for p in ("train", "val", "trainval")},
-    }
+    lists = {"VOC2007 Main/trainval": read_list(roots["voc2007"] / "ImageSets/Main/trainval.txt")}
+    for name in ("Main/trainval", "Segmentation/train", "Segmentation/val", "Segmentation/trainval"):
+        lists[f"VOC2012 {name}"] = read_list(sets / f"{name}.txt")
     sbd = [read_list(roots["sbd"] / f"{part}.txt") for part in ("train", "val")]
     train, val = (lists[f"VOC2012 Segmentation/{part}"] for part in ("train", "val"))
     lists["train_aug"] = make_train_aug(train, val, *sbd)

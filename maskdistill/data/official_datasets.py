@@ -123,8 +123,8 @@ BUILDS: dict[str, tuple[str, ...]] = {"voc": ("voc2012", "voc2007", "sbd"), "coc
 BUILT_IMAGES = {"voc": (17_191, 0), "coco20k": (19_817, 62_966)}
 """Pictures of a build, and those that are its support set.
 
-VOC: 5,011 of 2007 and 12,180 of 2012, the union of Main/trainval (11,540) with 313 of train_aug and 327 of val outside it
-(method 0.2). COCO: 19,817 of the 82,783 of train2014, and the others.
+VOC: 5,011 of 2007 and 12,180 of 2012, the union of Main/trainval (11,540) with 313 of train_aug and 327 of val
+outside it (method 0.2). COCO: 19,817 of the 82,783 of train2014, and the others.
 """
 
 

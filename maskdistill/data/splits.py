@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ class KnownSplit(NamedTuple):
     """What a list must be.
 
     Attributes:
-        count: number of images.
-        md5: of the sorted names, one a line, each with a newline; of COCO the numbers, sorted as numbers. None: unknown.
+        images: number of them.
+        md5: of the sorted names, one a line, each with a newline; of COCO the numbers, sorted as numbers. None:
+            unknown.
     """
 
-    count: int
+    images: int
     md5: str | None
 
 
@@ -52,9 +54,9 @@ def check_split(name: str, images: Sequence[str]) -> str:
         MaskDistillError: the count or the sum is another.
     """
     known, found = SPLITS[name], list_md5(images)
-    if len(images) != known.count or found != (known.md5 or found):
+    if len(images) != known.images or found != (known.md5 or found):
         raise MaskDistillError(
-            f"{name}: {len(images):,} images with MD5 {found}, the published list has {known.count:,}"
+            f"{name}: {len(images):,} images with MD5 {found}, the published list has {known.images:,}"
             f" with MD5 {known.md5 or '(unknown)'}; use the official data, or for an excerpt set"
             " datasets.check_lists to false"
         )
@@ -76,7 +78,7 @@ def read_list(path: Path) -> list[str]:
     names = sorted(line.split()[0] for line in lines if line.strip())
     if not names:
         raise MaskDistillError(f"{path}: lists no image; unpack the official archive again")
-    twice = next((a for a, b in zip(names, names[1:], strict=False) if a == b), None)
+    twice = next((a for a, b in pairwise(names) if a == b), None)
     if twice is not None:
         raise MaskDistillError(f"{path}: lists {twice!r} twice; unpack the official archive again")
     return names
