@@ -163,9 +163,9 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def _moco(file: str, md5: str) -> Official:
-    url = f"{_META}/moco/moco_checkpoints/{file}/{file}_pretrain.pth.tar"
-    page = "https://github.com/facebookresearch/moco"
-    return Official(url.rpartition("/")[2], "CC-BY-NC-4.0 (no commercial use)", page, url, f"md5:{md5}")
+    name, page = f"{file}_pretrain.pth.tar", "https://github.com/facebookresearch/moco"
+    licence = "CC-BY-NC-4.0 (no commercial use)"
+    return Official(name, licence, page, f"{_META}/moco/moco_checkpoints/{file}/{name}", f"md5:{md5}")
 
 
 RESNET_CHECKPOINTS: dict[str, Official] = {
