@@ -303,7 +303,7 @@ class Config(Section):
         if build == "voc" and not (isinstance(self.data, VocData) and self.data.root == folder):
             raise ValueError(f"datasets.build: voc makes {folder}; write data: {{kind: voc, root: {folder}}}")
         if build == "coco20k":
-            images, truth, rest = (f"{folder}/{name}" for name in ("images", "instances.json", "support"))
+            images, truth, rest = (f"{folder}/{name}" for name in ("images", "truth/instances.json", "support"))
             data, support = self.data, self.support
             if not (isinstance(data, CocoData) and data.images == images and data.annotations in (truth, None)):
                 raise ValueError(

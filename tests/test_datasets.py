@@ -50,7 +50,8 @@ def get(folder: Path, name: str, keep: bool = False, **params: Any) -> int:
 
 def build(folder: Path, name: str, *options: str) -> int:
     records = [str(folder / f"datasets/{dataset}/dataset.json") for dataset in BUILDS[name]]
-    return main(["build_data", "--build", name, "--datasets", *records, "--output", str(folder / name), *options])
+    command = ["build_data", "--build", name, "--datasets", *records, "--output", str(folder / name), *options]
+    return main(command) or main([*command, "--truth"])
 
 
 def copies(folder: Path) -> dict[str, Path]:
@@ -250,10 +251,10 @@ def test_coco20k_is_built(tmp_path: Path) -> None:
         "images": [f"COCO_train2014_{number:012d}.jpg" for number in sorted(official.COCO20K)],
         "support": [f"COCO_train2014_{number:012d}.jpg" for number in sorted(official.COCO_OTHERS)],
     }
-    content = json.loads((built / "instances.json").read_text())
+    content = json.loads((built / "truth/instances.json").read_text())
     assert sorted(image["id"] for image in content["images"]) == sorted(official.COCO20K)
     assert sorted(item["image_id"] for item in content["annotations"]) == sorted(official.COCO20K)
-    data = CocoData(kind="coco", images=str(built / "images"), annotations=str(built / "instances.json"))
+    data = CocoData(kind="coco", images=str(built / "images"), annotations=str(built / "truth/instances.json"))
     rows = [ImageRow(i, image.key, str(image.path), 48, 40, 0) for i, image in enumerate(iter_images(data))]
     categories, truths = read_ground_truth(data, rows)
     assert categories == ["dog"]
@@ -285,7 +286,8 @@ def test_files_that_are_listed_and_missing(
     linked(tmp_path, BUILDS[name])
     (tmp_path / "mine" / lost).unlink()
     assert build(tmp_path, name, "--any-lists") == 1
-    assert message in capsys.readouterr().err and not (tmp_path / name).exists()
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / name).exists() or not (tmp_path / name / "truth").exists()
 
 
 @pytest.mark.parametrize(
@@ -316,6 +318,19 @@ def test_a_record_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     record = str(tmp_path / "datasets/voc2012/dataset.json")
     assert main(["build_data", "--build", "voc", "--datasets", record, "--output", str(tmp_path / "voc")]) == 1
     assert "voc is built from voc2007, sbd too" in capsys.readouterr().err
+
+
+def test_ground_truth_is_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What unsupervised stages need is built without opening a label."""
+    found = linked(tmp_path, BUILDS["voc"])
+    records = [str(tmp_path / f"datasets/{dataset}/dataset.json") for dataset in BUILDS["voc"]]
+    command = ["build_data", "--build", "voc", "--datasets", *records, "--output", str(tmp_path / "voc")]
+    assert main([*command, "--truth"]) == 1
+    assert "nothing is built there; run the same command without --truth first" in capsys.readouterr().err
+    for labels in (*found["sbd"].rglob("*.mat"), *found["voc2012"].rglob("*.png"), *found["voc2012"].rglob("*.xml")):
+        labels.unlink()
+    assert main([*command, "--any-lists"]) == 0
+    assert sorted(path.name for path in (tmp_path / "voc").iterdir()) == ["ImageSets", "JPEGImages", "build.json"]
 
 
 def test_the_segmenter_may_learn_from_a_list_of_its_own(tmp_path: Path) -> None:

@@ -20,12 +20,11 @@ log = logging.getLogger("maskdistill")
 def build_voc(
     roots: Mapping[str, Path], folder: Path, check: Callable[[str, Sequence[str]], str]
 ) -> dict[str, dict[str, int | str]]:
-    """Fill a folder with links, lists and label maps.
+    """Fill a folder with links to pictures and with lists; no label is read.
 
-    Pictures, boxes and masks keep their names, which differ between the years. The lists below ``ImageSets``:
-    ``Main/trainval2007``, ``Main/trainval2012``, ``Main/trainval`` (both), and below ``Segmentation`` VOC2012's
-    ``train``, ``val``, ``trainval`` and the rebuilt ``train_aug``. ``SegmentationClass`` holds VOC2012's maps and, for
-    the rest of ``train_aug``, SBD's; only evaluation reads it.
+    Pictures keep their names, which differ between the years. The lists below ``ImageSets``: ``Main/trainval2007``,
+    ``Main/trainval2012``, ``Main/trainval`` (both), and below ``Segmentation`` VOC2012's ``train``, ``val``,
+    ``trainval`` and the rebuilt ``train_aug``.
 
     Args:
         roots: folders of ``voc2007``, ``voc2012`` and ``sbd``.
@@ -56,18 +55,36 @@ def build_voc(
         path = folder / "ImageSets" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{image}\n" for image in images), encoding="utf-8")
-    years = {"voc2007": set(main[0]), "voc2012": set().union(*written.values()) - set(main[0])}
-    for year, names in years.items():
-        link_all(roots[year] / "JPEGImages", folder / "JPEGImages", sorted(names), ".jpg", f"datasets.{year}")
-        boxes = [name for name in sorted(names) if (roots[year] / "Annotations" / f"{name}.xml").is_file()]
+    for year, names in {"voc2007": main[0], "voc2012": sorted(set().union(*written.values()) - set(main[0]))}.items():
+        link_all(roots[year] / "JPEGImages", folder / "JPEGImages", names, ".jpg", f"datasets.{year}")
+    return splits
+
+
+def build_voc_truth(roots: Mapping[str, Path], built: Path, folder: Path) -> None:
+    """Fill a folder with the ground truth of what :func:`build_voc` made, which only evaluation reads.
+
+    ``Annotations`` and ``SegmentationObject`` are links; ``SegmentationClass`` holds VOC2012's maps as links and, for
+    the rest of ``train_aug``, SBD's.
+
+    Args:
+        roots: as for :func:`build_voc`.
+        built: what that filled.
+        folder: an empty folder.
+
+    Raises:
+        MaskDistillError: a file is missing, or is no label map.
+    """
+    names = sorted(path.stem for path in (built / "JPEGImages").iterdir())
+    for year in ("voc2007", "voc2012"):
+        have = {path.stem for path in (roots[year] / "Annotations").glob("*.xml")}
+        boxes = [name for name in names if name in have]
         link_all(roots[year] / "Annotations", folder / "Annotations", boxes, ".xml", f"datasets.{year}")
-    masks = written["Segmentation/trainval"]
+    masks = read_list(built / "ImageSets/Segmentation/trainval.txt")
     for kind in ("SegmentationClass", "SegmentationObject"):
         link_all(roots["voc2012"] / kind, folder / kind, masks, ".png", "datasets.voc2012")
-    for name in sorted(set(lists["train_aug"]) - set(masks)):
+    for name in sorted(set(read_list(built / "ImageSets/Segmentation/train_aug.txt")) - set(masks)):
         labels = read_sbd_labels(roots["sbd"] / "cls" / f"{name}.mat")
         write_label_png(folder / "SegmentationClass" / f"{name}.png", labels)
-    return splits
 
 
 def _lists(roots: Mapping[str, Path]) -> dict[str, list[str]]:

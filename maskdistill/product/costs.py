@@ -13,8 +13,8 @@ ZOO = "detectron2's MODEL_ZOO.md, mask_rcnn_R_50_C4_3x"
 PAPER_HOURS = 20.0
 PAPER_GPUS = 4
 SMALL = frozenset(
-    {"all", "annotations", "baselines", "build_data", "choose_k", "dataset", "ground_truth", "ground_truth_train",
-     "label_summary", "manifest", "report", "scenes", "weights"}
+    {"all", "annotations", "baselines", "build_data", "build_truth", "choose_k", "dataset", "ground_truth",
+     "ground_truth_train", "label_summary", "manifest", "report", "scenes", "weights"}
 )  # fmt: skip
 """Rules whose jobs take seconds to minutes; nothing is estimated for them."""
 
@@ -143,11 +143,11 @@ def cost_of(rule: str, config: Config, sizes: Sizes) -> Cost | None:
 
 
 def paper_bound(config: Config) -> float | None:
-    """At most so many GPU-hours by the paper's own account, all seeds; None for other networks than the paper's.
+    """At most so many GPU-hours by the paper's own account, all seeds; None for other data or networks.
 
     "About 20 h" for everything on the paper's machines, four V100 for the detector and two 1080Ti for the segmenter
     [P §A]: four GPUs in all the time is more than it can have been.
     """
-    if not _is_paper_detector(config) or config.segmenter.arch != "resnet50":
+    if config.data.kind != "voc" or not _is_paper_detector(config) or config.segmenter.arch != "resnet50":
         return None
     return PAPER_HOURS * PAPER_GPUS * len(config.seeds)

@@ -48,7 +48,10 @@ def test_from_copies_to_ground_truth(tmp_path: Path) -> None:
     data = {"kind": "voc", "root": "resources/data/voc", "segmenter_list": "Segmentation/train_aug"}
     datasets = {"build": "voc", "check_lists": False, "num_images": 11} | copies
     project = make_project(tmp_path / "project", data=data, datasets=datasets)
-    assert {"dataset", "build_data", "manifest"} <= project.planned()
+    assert {"dataset", "build_data", "build_truth", "manifest"} <= project.planned()
+    rules = project.rules()
+    assert "build_truth" in rules["ground_truth"].parents
+    assert rules["manifest"].parents == {"build_data"} and rules["build_data"].parents == {"dataset"}
     project.snakemake("--until", "ground_truth")
     table = read_manifest(project.results / "data/manifest.csv")
     assert len(table) == 11 and (table["status"] == "ok").all()

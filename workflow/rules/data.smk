@@ -65,7 +65,6 @@ if CONFIG.datasets.build:
             records=expand(rules.dataset.output.record, dataset=BUILDS[BUILD]),
         output:
             record=f"{BUILT}/{BUILD}/build.json",
-            truth=[f"{BUILT}/{BUILD}/instances.json"] if BUILD == "coco20k" else [],
         log:
             f"{RUN}/logs/build_data.log",
         benchmark:
@@ -75,7 +74,7 @@ if CONFIG.datasets.build:
             "../../envs/maskdistill.yaml"
         threads: 1
         resources:
-            mem_mb=8000,
+            mem_mb=2000,
             runtime=120,
         params:
             folder=f"{BUILT}/{BUILD}",
@@ -84,6 +83,34 @@ if CONFIG.datasets.build:
             "build_data: {BUILD}, lists compared with the published ones"
         shell:
             "maskdistill build_data --build {BUILD} --datasets {input.records:q} {params.lists}"
+            " --output {params.folder:q} --threads {threads} --log {log:q}"
+
+    rule build_truth:
+        input:
+            record=rules.build_data.output.record,
+            records=expand(rules.dataset.output.record, dataset=BUILDS[BUILD]),
+        output:
+            record=f"{BUILT}/{BUILD}/truth/build.json",
+            annotations=(
+                [f"{BUILT}/{BUILD}/truth/instances.json"] if BUILD == "coco20k" else []
+            ),
+        log:
+            f"{RUN}/logs/build_truth.log",
+        benchmark:
+            f"{RUN}/benchmarks/build_truth.tsv"
+        localrule: True
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=120,
+        params:
+            folder=f"{BUILT}/{BUILD}",
+        message:
+            "build_truth: {BUILD}, for evaluation alone"
+        shell:
+            "maskdistill build_data --truth --build {BUILD} --datasets {input.records:q}"
             " --output {params.folder:q} --threads {threads} --log {log:q}"
 
 
@@ -131,6 +158,7 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             annotations=getattr(CONFIG.data, "annotations", None) or [],
+            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth"),
         log:
