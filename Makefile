@@ -40,4 +40,4 @@ test: $(CRF)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest tests/test_*.py tests/dag tests/slurm
+	$(BIN)/pytest -n 2 --dist loadgroup tests/test_*.py tests/dag tests/slurm
