@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maskdistill.data.images import PictureError, decode
+from maskdistill.data.images import PictureError, decode, printable
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
@@ -24,6 +24,7 @@ COLUMNS = {
     "image_id": "int64", "key": "str", "path": "str", "width": "int64", "height": "int64", "mode": "str",
     "sha256": "str", "shard": "int64", "train": "bool", "eval": "bool", "status": "str", "reason": "str",
 }  # fmt: skip
+QUARANTINED = ["image_id", "path", "reason"]
 MIN_SIDE = 16
 
 
@@ -50,6 +51,8 @@ class Inspection(NamedTuple):
 
 def inspect_image(path: Path) -> Inspection:
     """Decode one file. Never raises for a bad picture: the reason says what is wrong with it."""
+    if printable(str(path)) != str(path):
+        return Inspection(0, 0, "", "", "the file name is not UTF-8; rename it")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -101,7 +104,7 @@ def build_manifest(
     base = Path(os.path.abspath(base))
     rows: list[tuple[object, ...]] = []
     listed = 0
-    bad: list[tuple[Path, str]] = []
+    bad: list[tuple[str, str]] = []
     for image, item in progress(in_order(_inspected, images, threads), n, "decoding"):
         shard = listed * num_shards // n
         if rows and shard != rows[0][_SHARD]:
@@ -112,8 +115,9 @@ def build_manifest(
         place = (listed, image.key, _stored_path(image.path, base))
         rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason))
         if item.reason:
-            log.warning("quarantined %s: %s", image.path, item.reason)
-            bad.append((image.path, item.reason))
+            name = printable(str(image.path))
+            log.warning("quarantined %s: %s", name, item.reason)
+            bad.append((name, item.reason))
     if listed != n:
         raise MaskDistillError(f"{listed} images are there, {n} were counted before; run again while nothing changes")
     _refuse_bad_source(n, bad, max_quarantined)
@@ -131,7 +135,7 @@ def _inspected(image: ListedImage) -> tuple[ListedImage, Inspection]:
     return image, inspect_image(image.path)
 
 
-def _refuse_bad_source(count: int, bad: list[tuple[Path, str]], max_quarantined: float) -> None:
+def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: float) -> None:
     first = "".join(f"\n  {path}: {reason}" for path, reason in bad[:5])
     if len(bad) == count:
         raise MaskDistillError(f"none of the {count} images can be used; give a source of pictures{first}")
@@ -139,34 +143,42 @@ def _refuse_bad_source(count: int, bad: list[tuple[Path, str]], max_quarantined:
     if len(bad) > tolerated:
         raise MaskDistillError(
             f"{len(bad)} of {count} images cannot be used, more than the {tolerated} tolerated"
-            f" (--max-quarantined {max_quarantined:g}); repair or remove them, or raise the limit{first}"
+            f" (max_quarantined: {max_quarantined:g}); repair or remove them, or raise it; the log names all{first}"
         )
 
 
 def _stored_path(path: Path, base: Path) -> str:
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+    return printable(path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path))
 
 
 def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
     Beside it lies its index (:func:`index_path`): where in the file each shard begins, so that a shard
-    of a long manifest is read without the rest.
+    of a long manifest is read without the rest. What is quarantined also stands in a file of its own
+    (:func:`quarantine_path`).
 
     Args:
         tables: the whole, or pieces of it in order; shards ascend.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
-    with atomic_path(path) as temporary:
-        with open(temporary, "wb") as stream:
-            stream.write(pd.DataFrame(columns=list(COLUMNS)).to_csv(None, index=False, **_CSV).encode())
+    with atomic_path(path) as temporary, atomic_path(quarantine_path(path)) as quarantine:
+        with open(temporary, "wb") as stream, open(quarantine, "wb") as listed:
+            stream.write(_csv(pd.DataFrame(columns=list(COLUMNS)), True))
+            listed.write(_csv(pd.DataFrame(columns=QUARANTINED), True))
             for piece in pieces:
                 for shard, rows in piece[list(COLUMNS)].groupby("shard", sort=False):
                     starts.setdefault(str(shard), stream.tell())
-                    stream.write(rows.to_csv(None, index=False, header=False, **_CSV).encode())
+                    stream.write(_csv(rows))
+                listed.write(_csv(piece.loc[piece["status"] != "ok", QUARANTINED]))
             size = stream.tell()
         write_json(index_path(path), {"size": size, "shards": starts})
+
+
+def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
+    text: str = rows.to_csv(None, index=False, header=header, **_CSV)
+    return text.encode()
 
 
 _CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
@@ -175,6 +187,11 @@ _CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
 def index_path(path: str | Path) -> Path:
     """``manifest.index.json`` of ``manifest.csv``."""
     return Path(path).with_suffix(".index.json")
+
+
+def quarantine_path(path: str | Path) -> Path:
+    """``manifest.quarantined.csv`` of ``manifest.csv``."""
+    return Path(path).with_suffix(".quarantined.csv")
 
 
 def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:

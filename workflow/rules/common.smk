@@ -10,8 +10,9 @@ from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
 from maskdistill.backbones.registry import find_official
-from maskdistill.config import load_config
+from maskdistill.config import load_config, refuse_more_clusters
 from maskdistill.data.sources import (
+    count_fitted,
     count_images,
     listing_fingerprint,
     plan_shards,
@@ -34,8 +35,9 @@ try:
     CONFIG = load_config(
         dict(config), " ".join(map(str, workflow.configfiles)) or "config"
     )
-    NUM_IMAGES = count_images(CONFIG.data)
-    NUM_IMAGES += count_images(CONFIG.support) if CONFIG.support else 0
+    NUM_SUPPORT = count_images(CONFIG.support) if CONFIG.support else 0
+    NUM_IMAGES = count_images(CONFIG.data) + NUM_SUPPORT
+    refuse_more_clusters(CONFIG, count_fitted(CONFIG.data) + NUM_SUPPORT)
 except MaskDistillError as error:
     raise WorkflowError(str(error)) from None
 
