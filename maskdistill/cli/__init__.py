@@ -1,7 +1,9 @@
 """Command line: ``maskdistill STAGE ...``. One module a stage; a stage's libraries load when it runs."""
 
 import argparse
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -43,6 +45,9 @@ STAGES = {
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says where a folder or a disk takes no more."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 only when every output is complete."""
@@ -66,6 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_stage(stage, arguments[1:])
     except MaskDistillError as error:
         print(f"maskdistill {stage}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = error.filename2 or error.filename or "an output"
+        print(
+            f"maskdistill {stage}: {place} could not be written ({os.strerror(error.errno)}); free some space or grant"
+            " access, and give the same command again",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

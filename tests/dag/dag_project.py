@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "envs", "maskdistill")
+PARTS = ("Snakefile", "workflow", "profiles", "config", "envs", "maskdistill")
 
 MINIATURE: dict[str, Any] = {
     "run": "mini",
