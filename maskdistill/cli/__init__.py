@@ -11,6 +11,7 @@ from pathlib import Path
 
 import maskdistill
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.job_record import write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
 
 STAGES = {
@@ -101,13 +102,15 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
     runs = [stage_parser.parse_args(given) for given in commands]
-    if (log := getattr(runs[0], "log", None)) and not append_log:
+    log: str | None = getattr(runs[0], "log", None)
+    if log and not append_log:
         Path(log).unlink(missing_ok=True)
     if len(runs) == 1:
         module.run(runs[0])
     else:
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
+    write_job_record(stage, log)
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:

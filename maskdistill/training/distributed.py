@@ -12,6 +12,7 @@ from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.job_record import add_of_child, gpu_peaks
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -76,7 +77,14 @@ def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int
 
 
 def _worker(
-    rank: int, function: Callable[..., None], world: int, port: int, backend: str, args: tuple[Any, ...], errors: Any
+    rank: int,
+    function: Callable[..., None],
+    world: int,
+    port: int,
+    backend: str,
+    args: tuple[Any, ...],
+    errors: Any,
+    peaks: Any,
 ) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world))
     if backend == "nccl":
@@ -84,6 +92,7 @@ def _worker(
     dist.init_process_group(backend, rank=rank, world_size=world)
     try:
         function(*args)
+        peaks.put(gpu_peaks())
     except MaskDistillError as error:
         errors.put(str(error))
         raise
@@ -108,10 +117,13 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    context = torch.multiprocessing.get_context("spawn")
+    errors, peaks = context.SimpleQueue(), context.SimpleQueue()
     try:
-        spawn(_worker, (function, processes, port, backend, args, errors), nprocs=processes)  # type: ignore[no-untyped-call]
+        spawn(_worker, (function, processes, port, backend, args, errors, peaks), nprocs=processes)  # type: ignore[no-untyped-call]
     except ProcessException:
         if errors.empty():
             raise
         raise MaskDistillError(errors.get()) from None
+    while not peaks.empty():
+        add_of_child(peaks.get())

@@ -10,11 +10,10 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from dag_project import Project
 
@@ -111,13 +110,26 @@ def _limit(largest_file: int | None) -> Callable[[], None] | None:
     return apply
 
 
-def disturb(project: Project, kind: str, rng: random.Random, options: tuple[str, ...] = ()) -> str:
-    """Start the run, do it harm up to three seconds after one of its jobs, and wait until it has ended.
+def disturb(
+    project: Project,
+    kind: str,
+    rng: random.Random,
+    options: tuple[str, ...] = (),
+    longest: float = 3.0,
+    cut: Sequence[str] = ("**/*",),
+) -> str:
+    """Start the run, do it harm some time after one of its jobs, and wait until it has ended.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        options: further ones of the command line.
+        longest: seconds that the harm may come after the job.
+        cut: patterns below the results folder: files that may be truncated.
 
     Returns:
         What was done. What the run said is in ``output.txt`` of the project.
     """
-    share, delay = rng.random(), rng.uniform(0, 3)
+    share, delay = rng.random(), rng.uniform(0, longest)
     if kind == "disk_full":
         size = int(2 ** rng.uniform(8, 19))
         running = Running(project, options, largest_file=size)
@@ -145,7 +157,7 @@ def disturb(project: Project, kind: str, rng: random.Random, options: tuple[str,
     running.kill_all()
     if kind == "kill_all":
         return f"killed all {moment}"
-    files = intermediate_files(project)
+    files = intermediate_files(project.results, cut)
     if not files:
         return f"killed all {moment}; nothing to truncate"
     path = rng.choice(files)
@@ -158,12 +170,16 @@ def _folders(top: Path) -> list[Path]:
     return sorted(path for path in [top, *top.rglob("*")] if path.is_dir() and "logs" not in path.parts)
 
 
-def intermediate_files(project: Project) -> list[Path]:
+def intermediate_files(results: Path, patterns: Sequence[str]) -> list[Path]:
     """Files that later stages read."""
-    return sorted(
-        path for path in project.results.rglob("*")
-        if path.is_file() and path.stat().st_size and path.relative_to(project.results).parts[0] not in NOT_INTERMEDIATE
-        and ".state" not in str(path) and not path.name.startswith(".")
+    found = {path for pattern in patterns for path in results.glob(pattern) if path.is_file() and path.stat().st_size}
+    return sorted(path for path in found if _is_intermediate(path.relative_to(results)))
+
+
+def _is_intermediate(name: Path) -> bool:
+    return (
+        name.parts[0] not in NOT_INTERMEDIATE
+        and not any(part.startswith(".") or part.endswith(".state") for part in name.parts)
     )  # fmt: skip
 
 
