@@ -114,10 +114,9 @@ def test_a_photograph_that_vanishes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert manifest(tmp_path / "photos", listing) == 0
     (tmp_path / "photos/2.png").unlink()
     command = ["features", f"--manifest={listing}", "--shard=0", *MICRO, f"--output={output}"]
-    for workers in (0, 1):
-        assert main([*command, f'--params={{"short_side": 32, "workers": {workers}}}']) == 1
-        assert "2.png: cannot be read (No such file or directory); restore it" in capsys.readouterr().err
-        assert not output.exists()
+    assert main([*command, '--params={"short_side": 32, "workers": 0}']) == 1
+    assert "2.png: cannot be read (No such file or directory); restore it" in capsys.readouterr().err
+    assert not output.exists()
     assert manifest(tmp_path / "photos", listing) == 0
     assert main([*command, '--params={"short_side": 32, "workers": 0}']) == 0
 

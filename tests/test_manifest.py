@@ -31,6 +31,7 @@ from maskdistill.data.sources import (
     parse_support,
     with_support,
 )
+from maskdistill.data.stream import all_rows
 from maskdistill.runtime.errors import MaskDistillError
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -481,7 +482,7 @@ def test_a_shard_is_read_alone(tmp_path: Path) -> None:
     whole = read_manifest(path)
     assert len(whole) == 7 and whole["key"].tolist() == [image.key for image in listed]
     index = index_path(path).read_text()
-    for stored in (index, None, index.replace('"size":', '"size":1')):
+    for stored in (index, None, index.replace('"size":', '"size":0,"was":')):
         index_path(path).unlink(missing_ok=True)
         if stored is not None:
             index_path(path).write_text(stored)
@@ -490,6 +491,23 @@ def test_a_shard_is_read_alone(tmp_path: Path) -> None:
             pd.testing.assert_frame_equal(read_manifest(path, shard), expected)
         with pytest.raises(MaskDistillError, match=r"no shard 3; take one of 0\.\.2"):
             read_manifest(path, 3)
+
+
+@pytest.mark.hostile(
+    "hdf5: manifest cut off, even between two rows", outcome="the stage stops: delete it and run again"
+)
+def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
+    for name in "abcd":
+        picture(tmp_path / f"pics/{name}.png")
+    listed = list_images(parse_data(folder(tmp_path / "pics")))
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest_module.build_manifest(listed, 4, 2, tmp_path))
+    rows = path.read_bytes().splitlines(keepends=True)
+    for kept in (b"".join(rows[:-1]), b"".join(rows)[:-3], b""):
+        path.write_bytes(kept)
+        for read in (read_manifest, lambda path: read_manifest(path, 0), lambda path: list(all_rows(path, ["key"]))):
+            with pytest.raises(MaskDistillError, match=r"manifest\.csv: not a manifest .*; delete it and run"):
+                read(path)
 
 
 def test_the_index_spares_the_rest_of_the_file(tmp_path: Path) -> None:

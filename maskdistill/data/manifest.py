@@ -15,7 +15,7 @@ from maskdistill.data.images import PictureError, decode, printable
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, read_json, write_json
+from maskdistill.runtime.files import atomic_path, read_json, remedy, write_json
 from maskdistill.runtime.progress import progress
 
 log = logging.getLogger("maskdistill")
@@ -201,6 +201,7 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
         MaskDistillError: if the file is missing, is not a manifest, or has no such shard.
     """
     path = Path(path)
+    refuse_cut(path)
     try:
         if shard is None:
             table = pd.read_csv(path, dtype=COLUMNS, na_filter=False, encoding="utf-8")
@@ -213,6 +214,17 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
         raise MaskDistillError(f"{path}: not a manifest ({error}); delete it and run the manifest stage") from None
     base = Path(os.path.abspath(path.parent))
     return table.assign(file=[str(base / stored) for stored in table["path"]])
+
+
+def refuse_cut(path: str | Path) -> None:
+    """Refuse a manifest that is shorter than its index says; read as a table, it might merely lack its last rows.
+
+    Raises:
+        MaskDistillError: it was cut off.
+    """
+    path, index = Path(path), index_path(path)
+    if index.is_file() and path.is_file() and path.stat().st_size < read_json(index).get("size", 0):
+        raise MaskDistillError(f"{path}: not a manifest (it was cut off); {remedy(path)}")
 
 
 def _read_shard(path: Path, shard: int) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import remedy
 
 
 @contextmanager
@@ -25,6 +26,6 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
             f"{path}: another process is writing it; wait until that one has ended, and run again"
         ) from None
     except OSError as error:
-        raise MaskDistillError(f"{path}: not a readable HDF5 file ({error}); delete it and run again") from None
+        raise MaskDistillError(f"{path}: not a readable HDF5 file ({error}); {remedy(path)}") from None
     with file:
         yield file

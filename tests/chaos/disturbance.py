@@ -18,7 +18,8 @@ from pathlib import Path
 from dag_project import Project
 
 KINDS = ("kill_all", "kill_one", "read_only", "disk_full", "truncate")
-NOT_INTERMEDIATE = ("logs", "benchmarks", "report.html", "summary.json", ".lock")
+NOT_INTERMEDIATE = {"logs", "benchmarks", "report.html", "summary.json", "scenes", "metrics.csv", "choose_k.csv"}
+"""Results, photographs that came in, and tables that only the report shows."""
 STEPS = re.compile(r"^(\d+) of (\d+) steps", re.M)
 TOTAL = re.compile(r"^total +(\d+)", re.M)
 
@@ -177,10 +178,8 @@ def intermediate_files(results: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _is_intermediate(name: Path) -> bool:
-    return (
-        name.parts[0] not in NOT_INTERMEDIATE
-        and not any(part.startswith(".") or part.endswith(".state") for part in name.parts)
-    )  # fmt: skip
+    hidden = any(part.startswith(".") or part.endswith(".state") for part in name.parts)
+    return not hidden and NOT_INTERMEDIATE.isdisjoint(name.parts)
 
 
 def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> list[str]:
@@ -217,6 +216,6 @@ def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> l
 
 def named_files(project: Project, said: str) -> list[Path]:
     """Files and folders that messages want deleted."""
-    found = re.findall(r"(\S+): [^\n]*; delete (?:it|that folder|the folder)[ ,.]", said)
+    found = re.findall(r"(\S+): [^\n]*; delete it ", said) + re.findall(r" delete the folder (\S+) and ", said)
     paths = [project.folder / name for name in dict.fromkeys(found)]
     return [path for path in paths if path.exists()]
