@@ -147,7 +147,7 @@ def disturb(
         running.process.wait()
         return f"killed {stage or 'nothing'} {moment}"
     if kind == "read_only":
-        folder = rng.choice([path for path in _folders(project.results) if path.name not in ("logs", "benchmarks")])
+        folder = rng.choice(_folders(project.results))
         mode = folder.stat().st_mode
         folder.chmod(0o555)
         try:
@@ -168,7 +168,13 @@ def disturb(
 
 
 def _folders(top: Path) -> list[Path]:
-    return sorted(path for path in [top, *top.rglob("*")] if path.is_dir() and "logs" not in path.parts)
+    """The results folder and those below it, but logs and benchmarks."""
+    below = [
+        path
+        for path in top.rglob("*")
+        if path.is_dir() and path.relative_to(top).parts[0] not in ("logs", "benchmarks")
+    ]
+    return sorted([top, *below])
 
 
 def intermediate_files(results: Path, patterns: Sequence[str]) -> list[Path]:

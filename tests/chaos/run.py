@@ -28,13 +28,13 @@ STAGES = {
     "features": ("features",),
     "masks": ("*/masks",),
     "embeddings": ("*/embeddings",),
-    "clusters": ("*/choose_k.csv", "**/clusters.*", "**/assignments.h5"),
+    "clusters": ("**/clusters.*", "**/assignments.h5"),
     "annotations": ("**/annotations.*",),
     "detector": ("**/detector",),
     "candidates": ("**/candidates", "**/label_summary*"),
     "pseudo_labels": ("**/pseudo_labels",),
     "segmenter": ("**/hard-*",),
-    "scores": ("**/evaluation", "baselines", "report.html", "summary.json"),
+    "scores": ("*/choose_k.csv", "**/evaluation", "baselines", "report.html", "summary.json"),
 }
 """Stage -> what it makes, in the order of the DAG."""
 
