@@ -168,13 +168,9 @@ def disturb(
 
 
 def _folders(top: Path) -> list[Path]:
-    """The results folder and those below it, but logs and benchmarks."""
-    below = [
-        path
-        for path in top.rglob("*")
-        if path.is_dir() and path.relative_to(top).parts[0] not in ("logs", "benchmarks")
-    ]
-    return sorted([top, *below])
+    """The results folder and those below it, but logs and benchmarks; some may vanish while one looks."""
+    found = [Path(folder) for folder, _, _ in os.walk(top)]
+    return sorted(folder for folder in found if not {"logs", "benchmarks"} & set(folder.relative_to(top).parts))
 
 
 def intermediate_files(results: Path, patterns: Sequence[str]) -> list[Path]:
@@ -222,6 +218,6 @@ def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> l
 
 def named_files(project: Project, said: str) -> list[Path]:
     """Files and folders that messages want deleted."""
-    found = re.findall(r"(\S+): [^\n]*; delete it ", said) + re.findall(r" delete the folder (\S+) and ", said)
+    found = re.findall(r"(results/\S+): [^\n]*; delete it ", said) + re.findall(r" delete the folder (\S+) and ", said)
     paths = [project.folder / name for name in dict.fromkeys(found)]
     return [path for path in paths if path.exists()]
