@@ -117,7 +117,7 @@ def disturb(
     rng: random.Random,
     options: tuple[str, ...] = (),
     longest: float = 3.0,
-    cut: Sequence[str] = ("**/*",),
+    among: Sequence[str] = ("**/*",),
 ) -> str:
     """Start the run, do it harm some time after one of its jobs, and wait until it has ended.
 
@@ -125,17 +125,17 @@ def disturb(
         kind: one of :data:`KINDS`.
         options: further ones of the command line.
         longest: seconds that the harm may come after the job.
-        cut: patterns below the results folder: files that may be truncated.
+        among: patterns below the results folder: files that may be truncated, folders that may refuse.
 
     Returns:
-        What was done. What the run said is in ``output.txt`` of the project.
+        What was done, and the exit status. What the run said is in ``output.txt`` of the project.
     """
     share, delay = rng.random(), rng.uniform(0, longest)
     if kind == "disk_full":
         size = int(2 ** rng.uniform(8, 19))
         running = Running(project, options, largest_file=size)
         running.process.wait()
-        return f"no file above {size} bytes"
+        return f"no file above {size} bytes; exit {running.process.returncode}"
     running = Running(project, options)
     step = running.wait_for_step(share)
     running.pause(delay)
@@ -145,20 +145,21 @@ def disturb(
     if kind == "kill_one":
         stage = running.kill_one(rng)
         running.process.wait()
-        return f"killed {stage or 'nothing'} {moment}"
+        return f"killed {stage or 'nothing'} {moment}; exit {running.process.returncode}"
     if kind == "read_only":
-        folder = rng.choice(_folders(project.results))
+        folder = rng.choice(_folders(project.results, among))
         mode = folder.stat().st_mode
         folder.chmod(0o555)
         try:
             running.process.wait()
         finally:
-            folder.chmod(mode)
-        return f"{folder.relative_to(project.results)}/ read-only {moment}"
+            with suppress(FileNotFoundError):  # of a job that failed Snakemake removes the folder too
+                folder.chmod(mode)
+        return f"{folder.relative_to(project.results)}/ read-only {moment}; exit {running.process.returncode}"
     running.kill_all()
     if kind == "kill_all":
         return f"killed all {moment}"
-    files = intermediate_files(project.results, cut)
+    files = intermediate_files(project.results, among)
     if not files:
         return f"killed all {moment}; nothing to truncate"
     path = rng.choice(files)
@@ -167,10 +168,11 @@ def disturb(
     return f"killed all {moment}, {path.relative_to(project.results)} cut to {size} bytes"
 
 
-def _folders(top: Path) -> list[Path]:
-    """The results folder and those below it, but logs and benchmarks; some may vanish while one looks."""
-    found = [Path(folder) for folder, _, _ in os.walk(top)]
-    return sorted(folder for folder in found if not {"logs", "benchmarks"} & set(folder.relative_to(top).parts))
+def _folders(top: Path, patterns: Sequence[str]) -> list[Path]:
+    """Folders below the results folder, but logs and benchmarks; some may vanish while one looks."""
+    every = {Path(folder) for folder, _, _ in os.walk(top)}
+    wanted = {path for path in every for pattern in patterns if pattern == "**/*" or path.match(pattern)}
+    return sorted(path for path in wanted if not {"logs", "benchmarks"} & set(path.relative_to(top).parts)) or [top]
 
 
 def intermediate_files(results: Path, patterns: Sequence[str]) -> list[Path]:
