@@ -19,7 +19,7 @@ from maskdistill.config import load_config, refuse_more_clusters
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import quarantine_path, read_manifest
 from maskdistill.data.scenes import generate_scene
-from maskdistill.data.sources import count_fitted, parse_data
+from maskdistill.data.sources import count_fitted, iter_images, parse_data
 from maskdistill.palette import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.hdf5 import open_hdf5
@@ -100,6 +100,20 @@ def test_odd_names_and_twins_stay_apart(tmp_path: Path) -> None:
     table = read_manifest(tmp_path / "manifest.csv")
     assert (table["status"] == "ok").all() and len(table) == count
     assert set(table["key"]) == {*USABLE, "a/CMYK", "b/CMYK"}
+
+
+@pytest.mark.hostile(
+    "photo: a list that leads out of its folder (`..`)", outcome="refused; the message names the entry"
+)
+@pytest.mark.parametrize("name", ["../../secret", "a/b", "/etc/x"])
+def test_lists_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
+    """Ids become names of files that are written."""
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/t.txt").write_text(f"000001\n{name}\n")
+    section = {"kind": "voc", "root": str(tmp_path), "train_list": "Main/t", "eval_list": "Main/t"}
+    with pytest.raises(MaskDistillError, match=rf"data\.train_list: .*t\.txt names '{name}'"):
+        list(iter_images(parse_data(json.dumps(section))))
 
 
 @pytest.mark.hostile(

@@ -296,4 +296,8 @@ def _read_voc_list(root: Path, setting: str, name: str) -> set[str]:
     ids = {line.split()[0] for line in lines if line.strip()}
     if not ids:
         raise MaskDistillError(f"{setting}: {path} lists no image; choose another list")
+    if wrong := sorted(key for key in ids if Path(key).name != key):
+        raise MaskDistillError(
+            f"{setting}: {path} names {wrong[0]!r}, but ids are file names without a folder; correct it"
+        )
     return ids
