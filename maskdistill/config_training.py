@@ -20,7 +20,8 @@ class DetectorConfig(Section):
     )
     arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
     weights: str = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names), or 'random'"
+        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
+        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
     freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
     iters: Positive = Field(24000, description="optimiser steps")
@@ -84,7 +85,8 @@ class SegmenterConfig(Section):
 
     arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
     weights: str = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names), or 'random'"
+        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
+        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
     head_channels: Positive = Field(256, description="channels of ASPP and head")

@@ -16,6 +16,7 @@ if CONFIG.probe.enabled:
         input:
             manifest=rules.manifest.output.manifest,
             annotations=getattr(CONFIG.data, "annotations", None) or [],
+            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth-train"),
         log:
