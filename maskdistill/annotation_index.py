@@ -77,7 +77,7 @@ class AnnotationIndex:
                 raise ValueError("other annotations stand there")
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise MaskDistillError(
-                f"{self.path}: does not fit its index at byte {start} ({error}); run the annotations stage again"
+                f"{self.path}: does not fit its index at byte {start} ({error}); delete it and run again"
             ) from None
         return items
 

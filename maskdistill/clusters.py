@@ -119,7 +119,7 @@ def check_fit(count: int, num_clusters: int) -> None:
     if not 1 <= num_clusters <= count:
         raise MaskDistillError(
             f"{num_clusters} clusters need at least as many masks, but only {count} can be fitted;"
-            " lower clusters.num_clusters, raise clusters.max_fit, or give more training images"
+            f" write `num_clusters: {count}` (times clusters.overcluster), raise clusters.max_fit, or give more images"
         )
 
 

@@ -20,8 +20,8 @@ from maskdistill.config_data import (
     Section,
     SupportConfig,
     VocData,
-    explain,
 )
+from maskdistill.config_messages import explain, yaml_line
 from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
@@ -268,6 +268,11 @@ class Config(Section):
     shards_per_job: Literal[1, 10, 100] | None = Field(
         None, description="shards that one job works through; null: so many that no stage has above 1000 jobs"
     )
+    max_quarantined: Fraction = Field(
+        0.05,
+        description="share of pictures that may be unreadable; above it the run stops before anything is computed. "
+        "A single one is tolerated unless this is 0",
+    )
     seeds: list[int] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
     data: Annotated[DataConfig, Field(discriminator="kind")]
     support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
@@ -340,7 +345,30 @@ def load_config(values: dict[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise explain(error, source) from None
+        raise explain(error, source, Config.model_json_schema()) from None
+
+
+def refuse_more_clusters(config: Config, images: int) -> None:
+    """Refuse more clusters than there can be masks, before anything is computed.
+
+    Args:
+        images: pictures that K-means may be fitted on, readable or not.
+
+    Raises:
+        MaskDistillError: with the corrected line.
+    """
+    factor, most = config.clusters.overcluster, images * config.masks.max_masks
+    fitting = [count for count in config.sweep.num_clusters if count * factor <= most]
+    for setting, wanted, right in (
+        ("clusters", config.clusters.num_clusters, {"num_clusters": max(1, most // factor)}),
+        ("sweep", max(config.sweep.num_clusters, default=0), {"num_clusters": fitting}),
+    ):
+        if wanted * factor > most:
+            product = f"{wanted} x overcluster {factor}" if factor > 1 else wanted
+            raise MaskDistillError(
+                f"{setting}.num_clusters: {product} clusters need as many masks, and {images} training images give at"
+                f" most {most}; write `{yaml_line(right)}` or give more images"
+            )
 
 
 def parse_section(section: type[S], text: str) -> S:
@@ -348,4 +376,4 @@ def parse_section(section: type[S], text: str) -> S:
     try:
         return section.model_validate_json(text)
     except ValidationError as error:
-        raise explain(error, "--params") from None
+        raise explain(error, "--params", section.model_json_schema()) from None

@@ -2,9 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from maskdistill.runtime.errors import MaskDistillError
+from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -103,17 +101,3 @@ class DatasetsConfig(Section):
 
 DataConfig = ScenesData | FolderData | ListData | CocoData | VocData
 SupportConfig = FolderData | ListData
-
-
-def explain(error: ValidationError, source: str) -> MaskDistillError:
-    """Turn a validation error into one message that names every wrong key and the remedy."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        if item["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key; remove it or correct its spelling (see config/defaults.yaml)")
-        elif item["type"] == "missing":
-            lines.append(f"  {where}: missing; add it (see config/defaults.yaml)")
-        else:
-            lines.append(f"  {where}: {item['msg']} (got {item['input']!r})")
-    return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))

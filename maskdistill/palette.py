@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.files import atomic_path, remedy
 
 
 def color_map() -> npt.NDArray[np.uint8]:
@@ -76,6 +76,6 @@ def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
                 )
             return np.array(image, dtype=np.uint8)
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
+        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first, or {remedy(path)}") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); make it again") from None
+        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); {remedy(path)}") from None

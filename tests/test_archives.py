@@ -65,6 +65,10 @@ def test_all_files_arrive(tmp_path: Path, kind: str) -> None:
     assert found == FILES
 
 
+@pytest.mark.hostile(
+    "archive: members with .. or absolute names, or outside the expected folder",
+    outcome="refused; the message names the member",
+)
 @pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
 @pytest.mark.parametrize(
     ("name", "message"),
@@ -99,6 +103,7 @@ def twice(archive: Path, kind: str, name: str) -> None:
         tar_of(archive, FILES, "w:gz" if kind == "tgz" else "w", [special(name, tarfile.REGTYPE)])
 
 
+@pytest.mark.hostile("archive: symbolic and hard links, devices (tar)", outcome="refused; the message names the member")
 @pytest.mark.parametrize(
     "member",
     [
@@ -115,6 +120,7 @@ def test_links_and_devices(tmp_path: Path, member: tarfile.TarInfo) -> None:
     assert not (tmp_path / "out" / member.name).is_symlink()
 
 
+@pytest.mark.hostile("archive: symbolic link (zip)", outcome="refused")
 def test_a_link_in_a_zip(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as target:
@@ -124,6 +130,7 @@ def test_a_link_in_a_zip(tmp_path: Path) -> None:
     assert "is a link or a device" in refusal(archive, tmp_path / "out")
 
 
+@pytest.mark.hostile("archive: truncated, at any byte", outcome="refused: fetch it again")
 @pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
 def test_every_cut_is_noticed(tmp_path: Path, kind: str) -> None:
     """Also between two members, where tarfile alone sees the end of the archive."""
@@ -139,6 +146,7 @@ def test_every_cut_is_noticed(tmp_path: Path, kind: str) -> None:
         assert "cut short or damaged; delete it and fetch it again" in told, length
 
 
+@pytest.mark.hostile("archive: damaged bytes", outcome="refused: fetch it again")
 @pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
 def test_damage_is_noticed(tmp_path: Path, kind: str) -> None:
     archive = make(tmp_path / "a", kind, {"top/a": bytes(range(256)) * 8, "top/b": b"x" * 600, "top/c": b"y"})
@@ -149,6 +157,7 @@ def test_damage_is_noticed(tmp_path: Path, kind: str) -> None:
     assert "cut short or damaged" in refusal(archive, tmp_path / "out")
 
 
+@pytest.mark.hostile("archive: a web page or another file", outcome="refused")
 def test_what_is_no_archive(tmp_path: Path) -> None:
     page = tmp_path / "VOC.tar"
     page.write_bytes(b"\n<!DOCTYPE html><html>504 Gateway Time-out</html>")
@@ -160,6 +169,7 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     assert "cannot be read (No such file" in refusal(tmp_path / "absent.tar", tmp_path / "two")
 
 
+@pytest.mark.hostile("archive: larger than the free disk space", outcome="refused with the space that is wanted")
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zip_of(tmp_path / "a.zip", FILES)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())

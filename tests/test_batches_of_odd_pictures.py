@@ -50,6 +50,10 @@ def cropped(width: int, height: int) -> Save:
     return save
 
 
+def stretched(width: int, height: int) -> Save:
+    return lambda picture, path: picture.resize((width, height)).save(path.with_suffix(".png"))
+
+
 KINDS: dict[str, Save] = {
     "portrait": cropped(96, 128),
     "landscape": cropped(128, 90),
@@ -57,6 +61,8 @@ KINDS: dict[str, Save] = {
     "tiny": cropped(16, 17),
     "wide 1:10": cropped(160, 16),
     "tall 10:1": cropped(16, 160),
+    "wide 1:50": stretched(800, 16),
+    "tall 50:1": stretched(16, 800),
     "grayscale": as_png("L"),
     "palette": as_png("P"),
     "RGBA": as_png("RGBA"),
@@ -91,6 +97,9 @@ def masks_of(manifest: Path, batch_size: int, short_side: int) -> dict[str, np.n
     return {keys[mask["image_id"]]: rle.decode(mask["segmentation"]) for mask in found}
 
 
+@pytest.mark.hostile(
+    "photo: 1:50, 50:1, 16 pixels wide, and every mode in one batch", outcome="used: masks as of each picture alone"
+)
 @pytest.mark.parametrize("short_side", [96, 6])  # 6: smaller than a patch
 def test_batches_do_not_change_masks(manifest: Path, short_side: int) -> None:
     alone, together = masks_of(manifest, 1, short_side), masks_of(manifest, 8, short_side)

@@ -1,13 +1,15 @@
 """The command line that all stages share: --each, logs, exit status."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from maskdistill import rle
+from maskdistill import cli, rle
 from maskdistill.cli import _for_each_shard, main
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.runtime.errors import MaskDistillError
@@ -83,3 +85,18 @@ def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.Captur
     assert main([*common, "--each", "0000-0002", "--shard", "{shard}", *files]) == 1
     assert "c-0001.json: category 9" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "all").glob("[!.]*")] == ["0000"]
+
+
+def test_a_disk_that_is_full_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(code: int) -> None:
+        def run(*_: object) -> None:
+            raise OSError(code, os.strerror(code), "results/a.json")
+
+        monkeypatch.setattr(cli, "run_stage", run)
+
+    fail(errno.ENOSPC)
+    assert main(["masks"]) == 1
+    assert "results/a.json could not be written (No space left on device); free some space" in capsys.readouterr().err
+    fail(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        main(["masks"])

@@ -247,7 +247,7 @@ def test_order_of_the_features_only_relabels() -> None:
 def test_as_many_clusters_as_features_and_more() -> None:
     points = noise(7, 3)
     assert sorted(fitted(points, 7, seed=0).assignments.tolist()) == list(range(7))
-    with pytest.raises(MaskDistillError, match=r"8 clusters .* only 7 .*lower clusters\.num_clusters"):
+    with pytest.raises(MaskDistillError, match=r"8 clusters .* only 7 .*write `num_clusters: 7`"):
         fitted(points, 8, seed=0)
     points[2, 1] = np.nan
     with pytest.raises(MaskDistillError, match="not finite"):

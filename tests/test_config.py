@@ -93,20 +93,37 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
             load_config(wrong)
 
 
+@pytest.mark.hostile(
+    "config: unknown key, wrong type, value out of range, missing key",
+    outcome="refused before anything is computed; the message prints the corrected line",
+)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rnu": "x"}, r"rnu: unknown key"),
-        ({"masks": {"topkk": 0.4}}, r"masks\.topkk: unknown key.*defaults\.yaml"),
-        ({"masks": {"affinity": {"centre": True}}}, r"masks\.affinity\.centre: unknown key"),
-        ({"backbone": {}}, r"backbone\.weights: missing"),
-        ({"masks": {"topk": "many"}}, r"masks\.topk: .*number.*'many'"),
-        ({"clusters": {"num_clusters": 0}}, r"clusters\.num_clusters: .*greater than or equal to 1.*0"),
+        ({"rnu": "x"}, r"rnu: unknown key; write `run: x`"),
+        ({"masks": {"topkk": 0.4}}, r"masks\.topkk: unknown key; write `topk: 0\.4` .*defaults\.yaml"),
+        ({"masks": {"affinity": {"centre": True}}}, r"masks\.affinity\.centre: unknown key; write `center: true`"),
+        ({"backbone": {}}, r"backbone\.weights: missing; add `weights: <path of a checkpoint"),
+        ({"masks": {"topk": "many"}}, r"masks\.topk: .*number.*'many'\); write `topk: 0\.4`"),
+        (
+            {"clusters": {"num_clusters": 0}},
+            r"clusters\.num_clusters: .*greater than or equal to 1.*0\); write `num_clusters: 20`",
+        ),
         ({"pseudo_labels": {"tau": 1.2}}, r"pseudo_labels\.tau: .*less than or equal to 1.*1\.2"),
-        ({"pseudo_labels": {"overlap": "first"}}, r"pseudo_labels\.overlap: .*'drop', 'pixel' or 'legacy'"),
+        (
+            {"pseudo_labels": {"overlap": "first"}},
+            r"pseudo_labels\.overlap: .*'drop', 'pixel' or 'legacy' .*write `overlap: (drop|pixel|legacy)`",
+        ),
         ({"data": {"kind": "video"}}, r"data: .*'scenes', 'folder', 'list', 'coco', 'voc'"),
-        ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing"),
-        ({"run": "a/b"}, r"run: .*pattern.*'a/b'"),
+        ({"data": {}}, r"data: .*; add `kind:`"),
+        ({"data": {"kind": "fodler"}}, r"data: .*; write `kind: folder`"),
+        ({"masks": 3}, r"masks: .*; write `masks: {topk: 0\.4}`"),
+        ({"detector": None}, r"detector: .*; write `detector: {weights: <"),
+        ({"seeds": ["a"]}, r"seeds\.0: .*; write `seeds: \[1234\]`"),
+        ({"clusters": {"backbone": {"weights": "random", "arc": "x"}}}, r"clusters\.backbone\.arc: .*write `arch: x`"),
+        ({"nothing_like_it": 1}, r"nothing_like_it: unknown key; remove the line `nothing_like_it: 1`"),
+        ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing; add `root: <folder that holds the pictures"),
+        ({"run": "a/b"}, r"run: .*pattern.*'a/b'\); write `run: <name of the folder"),
     ],
 )
 def test_wrong_configurations_are_explained(
@@ -126,6 +143,7 @@ def test_every_mistake_is_listed_at_once() -> None:
     assert all(part in str(caught.value) for part in ("rnu", "masks.topk", "seeds.0"))
 
 
+@pytest.mark.hostile("config: not YAML, empty, missing", outcome="refused; the message names the file")
 def test_valid_file_and_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "ok.yaml"
     path.write_text(yaml.safe_dump(minimal()))

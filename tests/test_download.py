@@ -101,6 +101,7 @@ def test_two_processes_fetch_once(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is refused
 
 
+@pytest.mark.hostile("weights: download with a wrong checksum", outcome="refused; both sums are named")
 def test_a_wrong_checksum_names_file_and_both_sums(tmp_path: Path) -> None:
     path, wrong = tmp_path / "weights.pth", "0" * 64
     with serve(RangeServer(CONTENT)) as server:
@@ -130,6 +131,7 @@ def test_a_wrong_file_that_is_there_is_kept_and_named(tmp_path: Path) -> None:
     assert check_sum(path, other[:8]) == other
 
 
+@pytest.mark.hostile("weights: a web page instead of a file", outcome="refused, never stored")
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
 def test_a_web_page_is_no_file(tmp_path: Path, content_type: str) -> None:
     path = tmp_path / "weights.pth"

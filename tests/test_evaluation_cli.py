@@ -353,6 +353,7 @@ def test_the_top_candidate_locates_and_all_candidates_count_for_ap(run_dir: Path
     assert result["miou"] == pytest.approx(100)
 
 
+@pytest.mark.hostile("ground truth: crowd regions in scoring", outcome="neither wanted nor punished")
 def test_crowd_regions_neither_locate_nor_count(run_dir: Path) -> None:
     def change(truth: dict[str, Any]) -> None:
         crowd = {**detection(1, crowd_mask()), "id": 9, "category_id": 2, "iscrowd": 1}
@@ -391,6 +392,9 @@ def test_boxes_alone_score_localisation_only(run_dir: Path) -> None:
         assert (result["miou"], result["iou"], result["ap"], result["corloc"]) == (None, {}, None, 100)
 
 
+@pytest.mark.hostile(
+    "hdf5: label map missing, of another size or no indexed PNG", outcome="the scoring stops and names it"
+)
 @pytest.mark.parametrize("stage", ["detector", "segmenter"])
 @pytest.mark.parametrize(
     "labels, complaint",
@@ -423,6 +427,10 @@ def other_size(shard: dict[str, Any], name: str) -> None:
     shard[name][0]["segmentation"] = rle.encode(np.ones((HEIGHT, 5), dtype=bool))
 
 
+@pytest.mark.hostile(
+    "ground truth: instances.json or results that do not fit the manifest",
+    outcome="the scoring stops and names file and entry",
+)
 @pytest.mark.parametrize(
     "stage, file, change, complaint",
     [
@@ -486,6 +494,10 @@ def test_assignments_that_do_not_fit_are_named(run_dir: Path, capsys: pytest.Cap
     fails(run_dir, "masks", r"assignments\.h5: not a readable HDF5 file", capsys)
 
 
+@pytest.mark.hostile(
+    "ground truth: label map of another size, or with labels that are no class",
+    outcome="the scoring stops and names it",
+)
 def test_ground_truth_maps_are_checked_too(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run_dir / "truth/semantic/a/two.png"
     write_label_png(path, np.full((HEIGHT, WIDTH), 4, np.uint8))

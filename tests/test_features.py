@@ -277,6 +277,7 @@ def test_putting_before_creating_is_refused(tmp_path: Path) -> None:
         writer.put(0, random_features((2, 2)))
 
 
+@pytest.mark.hostile("hdf5: truncated, or 0 bytes", outcome="the stage stops: delete it and run again")
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
 def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> None:
     path = tmp_path / "shard.h5"
@@ -290,6 +291,7 @@ def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> Non
         pass
 
 
+@pytest.mark.hostile("hdf5: missing", outcome="the stage stops and says which one makes it")
 def test_a_missing_shard_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(MaskDistillError, match=r"shard\.h5: no such file"), store.open_shard(tmp_path / "shard.h5"):
         pass
@@ -506,6 +508,9 @@ def test_a_shard_that_the_manifest_lacks(fresh: Run, capsys: pytest.CaptureFixtu
     assert "has no shard 2; take one of 0..1" in said(capsys) and not (fresh.folder / "f.h5").exists()
 
 
+@pytest.mark.hostile(
+    "photo: replaced by another after the manifest was made", outcome="the stage that wants it stops and names it"
+)
 def test_a_picture_that_changed_its_size(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     picture(64, 90).save(fresh.folder / "3.png")
     assert fresh.features() == 1
@@ -515,6 +520,7 @@ def test_a_picture_that_changed_its_size(made: Run, fresh: Run, capsys: pytest.C
     assert "3.png changed its size" in said(capsys) and not (fresh.folder / "e.h5").exists()
 
 
+@pytest.mark.hostile("hdf5: masks JSON of another manifest", outcome="the stage stops and names the image")
 def test_masks_of_another_manifest(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     table: pd.DataFrame = read_manifest(fresh.manifest)
     write_manifest(fresh.manifest, table[table["image_id"] != 2])
@@ -523,6 +529,7 @@ def test_masks_of_another_manifest(made: Run, fresh: Run, capsys: pytest.Capture
     assert "m.json: 2 is not in shard 0" in said(capsys)
 
 
+@pytest.mark.hostile("hdf5: JSON truncated", outcome="the stage stops: delete it and run again")
 def test_truncated_inputs(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (fresh.folder / "f.h5").write_bytes((made.folder / "f.h5").read_bytes()[:-100])
     assert fresh.masks() == 1

@@ -71,6 +71,9 @@ def test_scenes_are_rendered_again(tmp_path: Path) -> None:
     assert not (tmp_path / "groundtruth/semantic/scene-00001.png").exists()
 
 
+@pytest.mark.hostile(
+    "ground truth: pictures of another size than the generated scenes", outcome="the stage stops and names the picture"
+)
 def test_scene_of_another_size_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"kind": "scenes", "num_train": 1, "num_eval": 1, "size": 64}
     (tmp_path / "scenes").mkdir()
@@ -136,6 +139,7 @@ def test_paint_semantic_against_slow_painting(border: int) -> None:
         )
 
 
+@pytest.mark.hostile("ground truth: crowd RLE (COCO)", outcome="read; its pixels are ignored (255)")
 def test_real_coco_with_crowds_agrees_with_pycocotools(tmp_path: Path) -> None:
     root = real("tinycoco")
     source = root / "instances_train2017.json"
@@ -215,6 +219,14 @@ def test_coco_border_is_ignored(tmp_path: Path) -> None:
     assert labels[5, 12] == 255 and labels[5, 13] == 255 and labels[5, 14] == 0 and labels[5, 11] == 2
 
 
+@pytest.mark.hostile(
+    "ground truth: COCO with unknown category id, wrong image size, RLE of another size, neither mask nor box",
+    outcome="the stage stops and names file and annotation",
+)
+@pytest.mark.hostile(
+    "ground truth: COCO of other pictures, without a part, or with more than 254 categories",
+    outcome="the stage stops and says so",
+)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -237,6 +249,9 @@ def test_coco_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], change:
     assert not (tmp_path / "groundtruth").exists()
 
 
+@pytest.mark.hostile(
+    "ground truth: none (a folder of photographs)", outcome="the run goes without scores; the stage alone refuses"
+)
 def test_sources_without_ground_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg")
     assert run({"kind": "folder", "root": str(tmp_path)}, tmp_path / "run") == 1
@@ -320,6 +335,10 @@ def test_voc_class_map_without_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(semantic(tmp_path, "a"), labels)
 
 
+@pytest.mark.hostile(
+    "ground truth: VOC with unknown class or label, wrong size, broken XML",
+    outcome="the stage stops and names the file",
+)
 def test_voc_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     section = small_voc(tmp_path / "voc")
     xml = tmp_path / "voc/Annotations/a.xml"

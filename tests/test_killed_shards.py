@@ -123,6 +123,16 @@ def test_only_the_same_work_counts_as_finished(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.txt"]
 
 
+def test_settings_longer_than_a_file_name_may_be(tmp_path: Path) -> None:
+    """The detector's section as JSON has some 600 characters, and a file name at most 255."""
+    output = tmp_path / "out.txt"
+    write(output, "made")
+    shard = FinishedShard(output, ["--params", '{"anchor_sizes":' + "9" * 600 + "}", "--output", str(output)])
+    shard.keep()
+    output.unlink()
+    assert shard.restore() and output.read_text() == "made"
+
+
 def test_folders_are_kept_whole(tmp_path: Path) -> None:
     output = tmp_path / "labels"
     with atomic_directory(output) as temporary:

@@ -266,6 +266,7 @@ def test_a_checkpoint_that_does_not_fit(
     assert re.search(words, message), message
 
 
+@pytest.mark.hostile("weights: checkpoint of another project", outcome="refused")
 @pytest.mark.parametrize("given", ONE_OF_EACH)
 def test_another_projects_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     """DINO's and iBOT's are the same structure; nothing in the file tells them apart."""

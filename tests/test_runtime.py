@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskdistill.palette import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, atomic_path, canonical_json, read_json, write_json
 from maskdistill.runtime.loading import decoding_workers
@@ -51,6 +52,21 @@ def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, message: 
     with pytest.raises(MaskDistillError, match=message) as error:
         read_json(file)
     assert str(file) in str(error.value)
+
+
+@pytest.mark.hostile(
+    "hdf5: JSON or label map cut off in a folder that a stage made", outcome="the stage stops: delete the folder"
+)
+def test_a_damaged_file_of_a_folder_that_a_rule_made(tmp_path: Path) -> None:
+    """Snakemake would not miss the file alone."""
+    made = tmp_path / "labels/shard-0000"
+    (made / "below").mkdir(parents=True)
+    (made / ".snakemake_timestamp").touch()
+    (made / "below/x.json").write_text("{")
+    (made / "below/x.png").write_text("{")
+    for read, name in ((read_json, "x.json"), (read_label_png, "x.png"), (read_label_png, "none.png")):
+        with pytest.raises(MaskDistillError, match=rf"{name}: .*delete the folder {made} and run again"):
+            read(made / "below" / name)
 
 
 def test_code_hash_tells_modules_apart_and_refuses_unknown_ones() -> None:

@@ -83,6 +83,7 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
+@pytest.mark.hostile("weights: missing", outcome="the stage stops and says what to give")
 @pytest.mark.parametrize("name", ["absent.pth", "absent.safetensors"])
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
     assert "no such file" in refusal(tmp_path / name)
@@ -93,6 +94,7 @@ def test_a_folder(tmp_path: Path) -> None:
     refusal(tmp_path / "net.pth")
 
 
+@pytest.mark.hostile("weights: truncated, or 0 bytes", outcome="the stage stops: fetch it again")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
 def test_a_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
@@ -103,6 +105,7 @@ def test_a_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
     assert "fetch it again" in refusal(path)
 
 
+@pytest.mark.hostile("weights: bytes overwritten at random", outcome="read, or refused with one message")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_no_damage_escapes_as_another_error(tmp_path: Path, suffix: str) -> None:
@@ -128,6 +131,7 @@ def test_no_damage_escapes_as_another_error(tmp_path: Path, suffix: str) -> None
     assert refused > 40
 
 
+@pytest.mark.hostile("weights: pickle with code", outcome="refused; the code is not run")
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("how", ["torch", "pickle"])
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, how: str) -> None:
@@ -145,6 +149,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, how: str) -> No
         assert trace.exists()
 
 
+@pytest.mark.hostile("weights: no state dict inside", outcome="refused")
 @pytest.mark.parametrize("content", [[1, 2], {"a": 3}, {"state_dict": {"a": "text"}}, torch.zeros(2)])
 def test_content_without_a_state_dict(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "net.pth")
@@ -180,6 +185,10 @@ def broken(change: str) -> dict[str, Tensor]:
     return given
 
 
+@pytest.mark.hostile(
+    "weights: wrong keys or shapes, NaN, infinity",
+    outcome="refused; the message names the keys, the network is untouched",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -1,7 +1,9 @@
 """Command line: ``maskdistill STAGE ...``. One module a stage; a stage's libraries load when it runs."""
 
 import argparse
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import maskdistill
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.job_record import write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
 
 STAGES = {
@@ -46,6 +49,9 @@ STAGES = {
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says where a folder or a disk takes no more."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 only when every output is complete."""
@@ -70,6 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MaskDistillError as error:
         print(f"maskdistill {stage}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = error.filename2 or error.filename or "an output"
+        print(
+            f"maskdistill {stage}: {place} could not be written ({os.strerror(error.errno)}); free some space or grant"
+            " access, and give the same command again",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
@@ -89,13 +105,15 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
     runs = [stage_parser.parse_args(given) for given in commands]
-    if (log := getattr(runs[0], "log", None)) and not append_log:
+    log: str | None = getattr(runs[0], "log", None)
+    if log and not append_log:
         Path(log).unlink(missing_ok=True)
     if len(runs) == 1:
         module.run(runs[0])
     else:
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
+    write_job_record(stage, log)
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:

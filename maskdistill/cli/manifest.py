@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
     parser.add_argument(
-        "--output", required=True, metavar="CSV", help="manifest; its index is written beside it (.index.json)"
+        "--output",
+        required=True,
+        metavar="CSV",
+        help="manifest; beside it go its index (.index.json) and the unusable images (.quarantined.csv)",
     )
     add_common(parser)
 

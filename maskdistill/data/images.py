@@ -1,6 +1,7 @@
 """Decode pictures: upright, RGB, whole. A picture that cannot be is refused with a reason."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM")
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded (Pillow's own warning limit, 256 MiB as RGB)."""
+
+
+def printable(name: str) -> str:
+    """A file's name as text: bytes that are not UTF-8 become ``\\xe9`` and the like."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 class PictureError(MaskDistillError):

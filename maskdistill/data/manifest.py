@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maskdistill.data.images import PictureError, decode
+from maskdistill.data.images import PictureError, decode, printable
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, read_json, write_json
+from maskdistill.runtime.files import atomic_path, read_json, remedy, write_json
 from maskdistill.runtime.progress import progress
 
 log = logging.getLogger("maskdistill")
@@ -26,6 +26,7 @@ COLUMNS = {
 }  # fmt: skip
 FILE_COLUMNS = {**COLUMNS, "segmenter": "bool"}
 """As stored: with whether the segmenter learns from a picture, which is ``train`` where a table does not say."""
+QUARANTINED = ["image_id", "path", "reason"]
 MIN_SIDE = 16
 
 
@@ -52,6 +53,8 @@ class Inspection(NamedTuple):
 
 def inspect_image(path: Path) -> Inspection:
     """Decode one file. Never raises for a bad picture: the reason says what is wrong with it."""
+    if printable(str(path)) != str(path):
+        return Inspection(0, 0, "", "", "the file name is not UTF-8; rename it")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -103,7 +106,7 @@ def build_manifest(
     base = Path(os.path.abspath(base))
     rows: list[tuple[object, ...]] = []
     listed = 0
-    bad: list[tuple[Path, str]] = []
+    bad: list[tuple[str, str]] = []
     for image, item in progress(in_order(_inspected, images, threads), n, "decoding"):
         shard = listed * num_shards // n
         if rows and shard != rows[0][_SHARD]:
@@ -115,8 +118,9 @@ def build_manifest(
         segmenter = image.train if image.segmenter is None else image.segmenter
         rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason, segmenter))
         if item.reason:
-            log.warning("quarantined %s: %s", image.path, item.reason)
-            bad.append((image.path, item.reason))
+            name = printable(str(image.path))
+            log.warning("quarantined %s: %s", name, item.reason)
+            bad.append((name, item.reason))
     if listed != n:
         raise MaskDistillError(f"{listed} images are there, {n} were counted before; run again while nothing changes")
     _refuse_bad_source(n, bad, max_quarantined)
@@ -134,7 +138,7 @@ def _inspected(image: ListedImage) -> tuple[ListedImage, Inspection]:
     return image, inspect_image(image.path)
 
 
-def _refuse_bad_source(count: int, bad: list[tuple[Path, str]], max_quarantined: float) -> None:
+def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: float) -> None:
     first = "".join(f"\n  {path}: {reason}" for path, reason in bad[:5])
     if len(bad) == count:
         raise MaskDistillError(f"none of the {count} images can be used; give a source of pictures{first}")
@@ -142,35 +146,43 @@ def _refuse_bad_source(count: int, bad: list[tuple[Path, str]], max_quarantined:
     if len(bad) > tolerated:
         raise MaskDistillError(
             f"{len(bad)} of {count} images cannot be used, more than the {tolerated} tolerated"
-            f" (--max-quarantined {max_quarantined:g}); repair or remove them, or raise the limit{first}"
+            f" (max_quarantined: {max_quarantined:g}); repair or remove them, or raise it; the log names all{first}"
         )
 
 
 def _stored_path(path: Path, base: Path) -> str:
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+    return printable(path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path))
 
 
 def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
     Beside it lies its index (:func:`index_path`): where in the file each shard begins, so that a shard
-    of a long manifest is read without the rest.
+    of a long manifest is read without the rest. What is quarantined also stands in a file of its own
+    (:func:`quarantine_path`).
 
     Args:
         tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
-    with atomic_path(path) as temporary:
-        with open(temporary, "wb") as stream:
-            stream.write(pd.DataFrame(columns=list(FILE_COLUMNS)).to_csv(None, index=False, **_CSV).encode())
+    with atomic_path(path) as temporary, atomic_path(quarantine_path(path)) as quarantine:
+        with open(temporary, "wb") as stream, open(quarantine, "wb") as listed:
+            stream.write(_csv(pd.DataFrame(columns=list(FILE_COLUMNS)), True))
+            listed.write(_csv(pd.DataFrame(columns=QUARANTINED), True))
             for piece in pieces:
                 whole = piece if "segmenter" in piece else piece.assign(segmenter=piece["train"])
                 for shard, rows in whole[list(FILE_COLUMNS)].groupby("shard", sort=False):
                     starts.setdefault(str(shard), stream.tell())
-                    stream.write(rows.to_csv(None, index=False, header=False, **_CSV).encode())
+                    stream.write(_csv(rows))
+                listed.write(_csv(piece.loc[piece["status"] != "ok", QUARANTINED]))
             size = stream.tell()
         write_json(index_path(path), {"size": size, "shards": starts})
+
+
+def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
+    text: str = rows.to_csv(None, index=False, header=header, **_CSV)
+    return text.encode()
 
 
 _CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
@@ -181,6 +193,11 @@ def index_path(path: str | Path) -> Path:
     return Path(path).with_suffix(".index.json")
 
 
+def quarantine_path(path: str | Path) -> Path:
+    """``manifest.quarantined.csv`` of ``manifest.csv``."""
+    return Path(path).with_suffix(".quarantined.csv")
+
+
 def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
     """Read a manifest, all rows or those of one shard; adds the column ``file``, the absolute path of each picture.
 
@@ -188,6 +205,7 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
         MaskDistillError: if the file is missing, is not a manifest, or has no such shard.
     """
     path = Path(path)
+    refuse_cut(path)
     try:
         if shard is None:
             table = pd.read_csv(path, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8")
@@ -200,6 +218,17 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
         raise MaskDistillError(f"{path}: not a manifest ({error}); delete it and run the manifest stage") from None
     base = Path(os.path.abspath(path.parent))
     return table.assign(file=[str(base / stored) for stored in table["path"]])
+
+
+def refuse_cut(path: str | Path) -> None:
+    """Refuse a manifest that is shorter than its index says; read as a table, it might merely lack its last rows.
+
+    Raises:
+        MaskDistillError: it was cut off.
+    """
+    path, index = Path(path), index_path(path)
+    if index.is_file() and path.is_file() and path.stat().st_size < read_json(index).get("size", 0):
+        raise MaskDistillError(f"{path}: not a manifest (it was cut off); {remedy(path)}")
 
 
 def _read_shard(path: Path, shard: int) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from maskdistill.config import Config
 from maskdistill.config_data import ScenesData, VocData
+from maskdistill.data import sources
 from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
 from maskdistill.data.sources import count_images, iter_images, listing_fingerprint
 from maskdistill.data.splits import SPLITS
@@ -37,6 +38,14 @@ def count_support(config: Config) -> int:
     if build is not None and not is_built(config) and getattr(support, "root", "").startswith(f"{BUILT}/"):
         return BUILT_IMAGES[build][1]
     return count_images(support)
+
+
+def count_fitted(config: Config, images: int) -> int:
+    """Pictures that K-means may be fitted on, of so many in all; all of them where that is not known yet."""
+    here = config.datasets.build is None or is_built(config)
+    if here and isinstance(config.data, ScenesData | VocData):
+        return sources.count_fitted(config.data) + count_support(config)
+    return images
 
 
 def planned_listing(config: Config) -> list[str]:

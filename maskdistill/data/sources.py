@@ -19,9 +19,9 @@ from maskdistill.config_data import (
     ScenesData,
     SupportConfig,
     VocData,
-    explain,
 )
-from maskdistill.data.images import SUFFIXES
+from maskdistill.config_messages import explain
+from maskdistill.data.images import SUFFIXES, printable
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
 
@@ -69,7 +69,7 @@ def _parse(adapter: TypeAdapter[Any], text: str, option: str) -> Any:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        raise explain(error, option) from None
+        raise explain(error, option, adapter.json_schema()) from None
 
 
 def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Iterator[ListedImage]:
@@ -115,6 +115,15 @@ def count_images(data: DataConfig) -> int:
     if isinstance(data, ListData):
         return sum(1 for _ in _lines(data))
     return sum(1 for _ in iter_images(data))
+
+
+def count_fitted(data: DataConfig) -> int:
+    """Number of pictures that K-means may be fitted on, readable or not."""
+    if isinstance(data, ScenesData):
+        return data.num_train
+    if isinstance(data, VocData):
+        return sum(image.train for image in iter_images(data))
+    return count_images(data)
 
 
 def default_num_shards(num_images: int) -> int:
@@ -255,11 +264,7 @@ def _walk(
             else:
                 yield from _walk(path, f"{prefix}{name}/", seen, linked)
         elif path.is_file() or path.is_symlink():
-            try:
-                name.encode()
-            except UnicodeEncodeError:
-                raise MaskDistillError(f"{folder}: the file name {prefix + name!r} is not UTF-8; rename it") from None
-            yield prefix + keys[name], path
+            yield printable(prefix + keys[name]), path
 
 
 def _unique_keys(names: list[str]) -> dict[str, str]:
@@ -297,4 +302,8 @@ def _read_voc_list(root: Path, setting: str, name: str) -> set[str]:
     ids = {line.split()[0] for line in lines if line.strip()}
     if not ids:
         raise MaskDistillError(f"{setting}: {path} lists no image; choose another list")
+    if wrong := sorted(key for key in ids if Path(key).name != key):
+        raise MaskDistillError(
+            f"{setting}: {path} names {wrong[0]!r}, but ids are file names without a folder; correct it"
+        )
     return ids

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskdistill.data.manifest import FILE_COLUMNS
+from maskdistill.data.manifest import FILE_COLUMNS, refuse_cut
 from maskdistill.runtime.errors import MaskDistillError
 
 CHUNK = 50_000
@@ -20,6 +20,7 @@ def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> It
     Raises:
         MaskDistillError: if the file is missing or is not a manifest.
     """
+    refuse_cut(path)
     types = {name: FILE_COLUMNS[name] for name in columns}
     try:
         with pd.read_csv(

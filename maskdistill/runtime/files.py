@@ -14,6 +14,9 @@ from typing import Any
 
 from maskdistill.runtime.errors import MaskDistillError
 
+MARK = ".snakemake_timestamp"
+"""Snakemake leaves this file in every folder that is the output of a rule."""
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -74,6 +77,12 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(text + "\n")
 
 
+def remedy(path: str | Path) -> str:
+    """What to do about a damaged file that a run has made; a folder that one stage made goes as a whole."""
+    made = [folder for folder in Path(path).parents if (folder / MARK).exists()]
+    return f"delete the folder {made[0]} and run again" if made else "delete it and run again"
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a missing or broken file is a :class:`MaskDistillError` naming it."""
     try:
@@ -81,7 +90,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MaskDistillError(f"{path}: not valid JSON ({error}); delete it and run again") from None
+        raise MaskDistillError(f"{path}: not valid JSON ({error}); {remedy(path)}") from None
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:

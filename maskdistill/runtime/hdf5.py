@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import remedy
 
 
 @contextmanager
@@ -14,13 +15,17 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """Open a file for reading.
 
     Raises:
-        MaskDistillError: the file is missing, truncated or not HDF5.
+        MaskDistillError: the file is missing, truncated, not HDF5 or being written by another process.
     """
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
+    except BlockingIOError:
+        raise MaskDistillError(
+            f"{path}: another process is writing it; wait until that one has ended, and run again"
+        ) from None
     except OSError as error:
-        raise MaskDistillError(f"{path}: not a readable HDF5 file ({error}); delete it and run again") from None
+        raise MaskDistillError(f"{path}: not a readable HDF5 file ({error}); {remedy(path)}") from None
     with file:
         yield file

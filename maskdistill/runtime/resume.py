@@ -32,7 +32,7 @@ class FinishedShard:
         self.output = Path(output)
         values = [text.partition("=")[2] if text.startswith("--") else text for text in arguments]
         files = sorted({Path(value) for value in values if value} - {self.output})
-        inputs = [[str(file), *_stamp(file)] for file in files if file.is_file()]
+        inputs = [[str(file), *_stamp(file)] for file in files if _is_file(file)]
         key = sha256_text(canonical_json([list(arguments), inputs, code_hash(), library_versions()]))
         self.kept = self.output.parent / FOLDER / f"{key[:16]}-{self.output.name}"
 
@@ -76,6 +76,14 @@ def run_unfinished(shards: Sequence[FinishedShard], runs: Sequence[Callable[[], 
             shard.keep()
     for shard in shards:
         shard.forget()
+
+
+def _is_file(value: Path) -> bool:
+    """Whether an argument's value is a file; settings as JSON may be too long for the system to say."""
+    try:
+        return value.is_file()
+    except OSError:
+        return False
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.job_record import add_of_child, gpu_peaks
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -77,12 +78,14 @@ def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int
 
 
 @record
-def _worker(function: Callable[..., None], backend: str, args: tuple[Any, ...], errors: Any) -> None:
+def _worker(function: Callable[..., None], backend: str, args: tuple[Any, ...], errors: Any) -> list[dict[str, Any]]:
+    """Returns the GPUs it computed on and the peaks of their memory."""
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend)
     try:
         function(*args)
+        return gpu_peaks()
     except MaskDistillError as error:
         errors.put(str(error))
         raise
@@ -120,8 +123,10 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
     )
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        elastic_launch(group, _worker)(function, backend, args, errors)
+        peaks = elastic_launch(group, _worker)(function, backend, args, errors)
     except ChildFailedError:
         if errors.empty():
             raise
         raise MaskDistillError(errors.get()) from None
+    for of_one in peaks.values():
+        add_of_child(of_one)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "envs", "maskdistill")
+PARTS = ("Snakefile", "workflow", "profiles", "config", "envs", "maskdistill")
 
 MINIATURE: dict[str, Any] = {
     "run": "mini",
@@ -28,7 +28,7 @@ MINIATURE: dict[str, Any] = {
     "features": {"short_side": 96, "batch_size": 4, "workers": 0},
     "masks": {"affinity": {"center": True}},
     "baselines": {"masks": ["lost-100"]},
-    "clusters": {"num_clusters": 3, "nredo": 2},
+    "clusters": {"num_clusters": 3, "nredo": 2, "workers": 0},
     "detector": {
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "iters": 8, "batch_size": 2, "lr": 0.005,
         "steps": [6], "warmup_iters": 2, "min_size_train": [96], "min_size_test": 96, "max_size": 128,

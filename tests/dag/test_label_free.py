@@ -113,7 +113,9 @@ def test_a_probe_without_ground_truth_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "pictures/a.png")
     data = {"kind": "folder", "root": str(tmp_path / "pictures")}
-    project = make_project(tmp_path / "project", data=data, num_shards=1, probe={"enabled": True})
+    project = make_project(
+        tmp_path / "project", data=data, num_shards=1, clusters={"num_clusters": 1}, probe={"enabled": True}
+    )
     assert "probe.enabled: a probe learns from ground truth" in project.snakemake("--dry-run", check=False)
 
 

@@ -9,9 +9,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
-from maskdistill.config import load_config
+from maskdistill.config import load_config, refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
-from maskdistill.data.planned import count_planned, planned_listing
+from maskdistill.data.planned import count_fitted, count_planned, planned_listing
 from maskdistill.data.sources import plan_shards
 from maskdistill.layout import tau_name
 from maskdistill.needed_weights import (
@@ -37,6 +37,7 @@ try:
         dict(config), " ".join(map(str, workflow.configfiles)) or "config"
     )
     NUM_IMAGES = count_planned(CONFIG)
+    refuse_more_clusters(CONFIG, count_fitted(CONFIG, NUM_IMAGES))
 except MaskDistillError as error:
     raise WorkflowError(str(error)) from None
 

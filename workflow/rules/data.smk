@@ -124,6 +124,7 @@ rule manifest:
     output:
         manifest=f"{RUN}/data/manifest.csv",
         index=f"{RUN}/data/manifest.index.json",
+        quarantined=f"{RUN}/data/manifest.quarantined.csv",
     log:
         f"{RUN}/logs/manifest.log",
     benchmark:
@@ -140,6 +141,7 @@ rule manifest:
         settings=section("data"),
         support=section("support") if CONFIG.support else "null",
         shards=NUM_SHARDS,
+        quarantined=CONFIG.max_quarantined,
         listing=planned_listing(CONFIG),
         scenes=f"--scenes-dir {RUN}/data/scenes" if CONFIG.data.kind == "scenes" else "",
         code=code(
@@ -149,7 +151,7 @@ rule manifest:
         "manifest: decode {NUM_IMAGES} pictures, quarantine unreadable ones"
     shell:
         "maskdistill manifest --params {params.settings:q} --num-shards {params.shards} {params.scenes}"
-        " --support {params.support:q} --output {output.manifest:q} --threads {threads} --log {log:q}"
+        " --support {params.support:q} --max-quarantined {params.quarantined} --output {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 if HAS_GROUND_TRUTH:
