@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress
 	$(BIN)/maskdistill show results/demo
 
-test: $(CRF)
+test: $(CRF) $(EXPORT)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/snakefmt --check Snakefile workflow

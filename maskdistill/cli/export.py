@@ -8,12 +8,10 @@ import argparse
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.annotations import categories
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import SegmenterConfig, parse_section
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     detector = model_metadata(models.detector, "detector")
     config = parse_section(SegmenterConfig, metadata["params"])
     num_clusters = int(metadata["num_clusters"])
-    names = ["background", *(entry["name"] for entry in categories(num_clusters))]
+    names = ["background", *(entry["name"] for entry in models.categories(num_clusters))]
     network = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
     model = load_model(models.segmenter, network)
     provenance = make_provenance(
@@ -88,13 +86,12 @@ def run(args: argparse.Namespace) -> None:
 def _pictures(run: str | None, size: int) -> tuple[npt.NDArray[np.uint8], str]:
     """Squashed pictures (N, size, size, 3) to compare on, the run's own if they are there, and what they are."""
     manifest = Path(run or ".") / "data/manifest.csv"
-    rows: list[Any] = []
     if run is not None and manifest.is_file():
-        rows = [row for row in image_rows(ok_images(read_manifest(manifest))) if Path(row.file).is_file()]
-    if rows:
-        places = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
-        found = [squash(np.asarray(load_rgb(rows[place].file)), size) for place in places]
-        return np.stack(found), "pictures of the run"
+        rows = image_rows(ok_images(read_manifest(manifest, shard=0)))
+        spread = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
+        files = [file for file in (rows[place].file for place in spread) if Path(file).is_file()]
+        if files:
+            return np.stack([squash(np.asarray(load_rgb(file)), size) for file in files]), "pictures of the run"
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (PICTURES, 12, 12, 3), dtype=np.uint8)
     return np.stack([squash(picture, size) for picture in coarse]), "generated colour patches"
