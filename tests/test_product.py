@@ -27,7 +27,7 @@ from maskdistill.config_data import FolderData
 from maskdistill.detector.model import build_detector
 from maskdistill.palette import color_map, read_label_png
 from maskdistill.product import onnx_export
-from maskdistill.product.card import model_card
+from maskdistill.product.card import Checked, model_card
 from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.trained_run import find_models
@@ -282,11 +282,12 @@ def test_onnxruntime_sees_what_predict_sees(trained: Path, photos: Path, tmp_pat
     assert main(["manifest", f"--params={data}", *tolerant, f"--output={moved}/data/manifest.csv"]) == 0
     assert main(["export", "--run", str(moved), "--out", str(tmp_path / "exported")]) == 0
     check = json.loads((tmp_path / "exported/check.json").read_text())["onnxruntime"]
-    assert check["source"] == "pictures of the run" and check["pictures"] == 3, "those of the first shard"
+    assert check["source"] == "pictures of the run" and check["segmenter"]["pictures"] == 3, "those of the first shard"
+    assert check["detector"]["objects"] == check["detector"]["equal"] > 3
     files = {f"--{name}": str(tmp_path / f"exported/{name}.safetensors") for name in ("detector", "segmenter")}
     options = [text for pair in files.items() for text in pair]
     out = tmp_path / "out"
-    assert main(["predict", str(photos), *options, "--out", str(out), "--device=cpu", "--threads=1"]) == 0
+    assert main(["predict", str(photos), *options, "--out", str(out), "--min-score=0.02"]) == 0
 
     session = onnxruntime.InferenceSession(tmp_path / "exported/segmenter.onnx", providers=["CPUExecutionProvider"])
     for name in ("0", "below/a b", "2", "3"):
@@ -297,6 +298,25 @@ def test_onnxruntime_sees_what_predict_sees(trained: Path, photos: Path, tmp_pat
         with Image.open(out / f"labels/{name}.png") as predicted:
             equal = np.asarray(labels.resize(predicted.size, Image.Resampling.NEAREST)) == np.asarray(predicted)
         assert equal.mean() > 0.999
+
+    session = onnxruntime.InferenceSession(tmp_path / "exported/detector.onnx", providers=["CPUExecutionProvider"])
+    predicted = COCO(str(out / "coco.json"))
+    for image in predicted.loadImgs(predicted.getImgIds()):
+        with Image.open(photos / image["file_name"]) as photo:
+            scale = 64 / min(photo.size)
+            resized = photo.convert("RGB").resize(
+                [round(side * scale) for side in photo.size], Image.Resampling.BILINEAR
+            )
+        pixels = np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None]
+        given = {"pixels": pixels, "least_score": np.array(0.02, np.float32)}
+        boxes, labels, scores, masks = session.run(None, given)
+        found = predicted.loadAnns(predicted.getAnnIds(image["id"]))
+        assert found and len(found) <= len(scores) and masks.shape == (len(scores), 4, 4)
+        for item in found:
+            assert np.abs(scores[labels == item["category_id"]] - item["score"]).min() < 2e-3
+        assert (boxes >= 0).all() and (boxes[:, 2:] <= (resized.width, resized.height)).all()
+        empty = session.run(None, given | {"least_score": np.array(1.0, np.float32)})
+        assert [len(one) for one in empty] == [0, 0, 0, 0]
     card = (tmp_path / "exported/README.md").read_text()
     assert "Compared on: pictures of the run" in card and "of the run `small`" in card
 
@@ -306,14 +326,13 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
     segmenter, detector = model_metadata(models.segmenter, "segmenter"), model_metadata(models.detector, "detector")
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
-    card = model_card(
-        segmenter, detector, models.config, scored, names, "equal", "pictures", {"segmenter.onnx": "ab" * 32}
-    )
+    exported = [Checked(metadata, True, "equal", {}) for metadata in (segmenter, detector)]
+    card = model_card(*exported, models.config, scored, names, "pictures", {"segmenter.onnx": "ab" * 32})
     for wanted in (
         "of the run `small`", "float32 (B, 3, 48, 48)", "float32 (B, 4, 48, 48)", "3 cluster-02", "ab" * 32,
-        "| segmenter | miou | 26.9 |", "no ONNX of the detector", "Apache-2.0", "seed 7, began with random weights",
+        "| segmenter | miou | 26.9 |", "shortest side 64", "Apache-2.0", "seed 7, began with random weights",
         "5 to train on, 1 unusable", "  tau: 0.25", "numbers, not meanings",
     ):  # fmt: skip
         assert wanted in card
-    without = model_card(segmenter, detector, None, {}, names, "equal", "pictures", {})
+    without = model_card(*exported, None, {}, names, "pictures", {})
     assert "None: there was no ground truth" in without and "## Configuration" not in without
