@@ -240,7 +240,7 @@ def test_a_dense_crf_sharpens_the_label_maps(
     def inverted(pair: tuple[npt.NDArray[Any], npt.NDArray[Any]], config: CrfConfig) -> npt.NDArray[np.uint8]:
         given.append(config)
         assert pair[0].shape[:2] == pair[1].shape[1:]
-        return pair[1].argmin(0).astype(np.uint8)
+        return np.asarray(pair[1].argmin(0), np.uint8)
 
     monkeypatch.setattr(predict, "load_pydensecrf", lambda: None)
     monkeypatch.setattr(predictions, "refine_pair", inverted)
@@ -326,7 +326,7 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
     segmenter, detector = model_metadata(models.segmenter, "segmenter"), model_metadata(models.detector, "detector")
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
-    exported = [Checked(metadata, True, "equal", {}) for metadata in (segmenter, detector)]
+    exported = Checked(segmenter, True, "equal", {}), Checked(detector, True, "equal", {})
     card = model_card(*exported, models.config, scored, names, "pictures", {"segmenter.onnx": "ab" * 32})
     for wanted in (
         "of the run `small`", "float32 (B, 3, 48, 48)", "float32 (B, 4, 48, 48)", "3 cluster-02", "ab" * 32,

@@ -47,7 +47,9 @@ def run(args: argparse.Namespace) -> None:
     if output.exists() and not args.force:
         raise MaskDistillError(f"{output}: exists already; give another --output, or --force to replace it")
     found = look_at(args.photos)
-    settings = ("paper" if found.gpus else "small") if args.settings == "auto" else args.settings
+    settings: Settings = "paper" if found.gpus else "small"
+    if args.settings != "auto":
+        settings = args.settings
     checkout = Path(maskdistill.__file__).parents[1]
     template = checkout / "config" / ("voc.yaml" if settings == "paper" else "folder.yaml")
     if not template.is_file():
