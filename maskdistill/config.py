@@ -113,6 +113,12 @@ class PretrainConfig(Section):
         return self
 
 
+DECODING_WORKERS = (
+    "image decoding processes; null: on a GPU one less than the threads granted, on a CPU none, where they would take"
+    " cores from the network"
+)
+
+
 class FeaturesConfig(Section):
     """CLS query and patch keys of the last self-attention block [P §3.2, §4.1]."""
 
@@ -123,7 +129,7 @@ class FeaturesConfig(Section):
     store: bool = Field(
         True, description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are equal"
     )
-    workers: int = Field(1, ge=0, description="image decoding processes")
+    workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
 
 
 class AffinityConfig(Section):
@@ -183,7 +189,7 @@ class ClustersConfig(Section):
     input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
     short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's matrix products")
-    workers: int = Field(1, ge=0, description="image decoding processes")
+    workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
     backbone: BackboneConfig | None = Field(
         None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"
     )
