@@ -81,6 +81,7 @@ def write_config(template: str, found: Found, run: str, settings: Settings, weig
     changes: dict[str, Any] = {
         "run": run,
         "data": {"kind": "folder", "root": found.root},
+        "datasets": None,
         "num_shards": suggest_shards(found),
     }
     if settings == "paper":
