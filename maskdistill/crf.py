@@ -39,7 +39,7 @@ def refine(image: Image, probabilities: Probabilities, config: CrfConfig) -> npt
     classes, height, width = probabilities.shape
     if image.shape != (height, width, 3) or image.dtype != np.uint8:
         raise ValueError(f"an image of uint8 {(height, width, 3)} is needed, not {image.dtype} {image.shape}")
-    field = _pydensecrf().DenseCRF2D(width, height, classes)
+    field = load_pydensecrf().DenseCRF2D(width, height, classes)
     likely = np.clip(probabilities.reshape(classes, -1), LEAST_PROBABILITY, 1.0)
     field.setUnaryEnergy(np.ascontiguousarray(-np.log(likely), np.float32))
     field.addPairwiseGaussian(sxy=config.gaussian.sxy, compat=config.gaussian.compat)
@@ -51,12 +51,17 @@ def refine(image: Image, probabilities: Probabilities, config: CrfConfig) -> npt
     return labels.astype(np.uint8)  # type: ignore[no-any-return]
 
 
-def _pydensecrf() -> ModuleType:
+def load_pydensecrf() -> ModuleType:
+    """The library, which is compiled when it is installed.
+
+    Raises:
+        MaskDistillError: it is not installed.
+    """
     try:
         import pydensecrf.densecrf
     except ImportError:
         raise MaskDistillError(
             "the dense CRF needs pydensecrf: `make crf`, or pip install pydensecrf2 (it is compiled: g++ and Python's"
-            " headers), or set crf.rounds to 0"
+            " headers), or do without: crf.rounds 0 in a configuration, no --crf on a command line"
         ) from None
     return pydensecrf.densecrf  # type: ignore[no-any-return]

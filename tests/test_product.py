@@ -1,10 +1,15 @@
-"""A run's models for everyday use: which files they are, predictions on new pictures, polygons."""
+"""A run's models for everyday use: which files they are, predictions on new pictures, polygons, a kill in between."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,10 +21,13 @@ from pycocotools.coco import COCO
 
 from maskdistill import cli, rle
 from maskdistill.backbones.resnet import build_resnet
-from maskdistill.cli import main, predict
-from maskdistill.config import load_config
+from maskdistill.cli import main, predict, predictions
+from maskdistill.config import CrfConfig, load_config
+from maskdistill.config_data import FolderData
 from maskdistill.detector.model import build_detector
-from maskdistill.product.card import model_card
+from maskdistill.palette import color_map, read_label_png
+from maskdistill.product import onnx_export
+from maskdistill.product.card import Checked, model_card
 from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.trained_run import find_models
@@ -28,6 +36,24 @@ from maskdistill.runtime.files import write_json
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import describe_model, model_metadata, save_model
 
+KILLED = """
+import os, signal, sys, threading
+from maskdistill import cli
+from maskdistill.cli import main, predict
+
+predict.PER_SHARD = 2
+run_stage, calls = cli.run_stage, []
+
+def run_and_kill(stage, arguments, append_log=False):
+    calls.append(stage)
+    if calls[1:] == ["manifest", "candidates", "predictions", "candidates", "predictions"]:
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    run_stage(stage, arguments, append_log)
+
+cli.run_stage = run_and_kill
+main(sys.argv[1:])
+"""
+"""A command that is killed 20 ms into the second shard's label maps."""
 K = 3
 PLACE = "topk-0.4/k-3/seed-7"
 SEGMENTER = f"{PLACE}/tau-0.25-bbox/hard-0.2/crf-1/segmenter/model.safetensors"
@@ -151,7 +177,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_predictions_import_into_pycocotools_and_survive_interruption(
+def test_predictions_import_into_pycocotools_and_survive_a_kill(
     trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -172,35 +198,63 @@ def test_predictions_import_into_pycocotools_and_survive_interruption(
         with Image.open(photos / name) as photo, Image.open(out / f"labels/{name.rpartition('.')[0]}.png") as labels:
             assert photo.size == labels.size == (image["width"], image["height"])
             assert labels.mode == "P" and np.asarray(labels).max() <= K
+            assert labels.getpalette() == color_map().ravel().tolist()
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["images"], summary["quarantined"]) == (4, 1)
     assert sum(summary["objects"].values()) == len(exact.anns)
     assert len([*(out / "overlays").rglob("*.jpg")]) == 2 and not (out / predict.UNFINISHED).exists()
 
+    again = command(trained, photos, tmp_path / "again")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *again], stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL and " predictions on Python" in killed.stderr
+    assert (tmp_path / "again" / predict.UNFINISHED).exists() and not (tmp_path / "again/coco.json").exists()
     calls: list[str] = []
     run_stage = cli.run_stage
-
-    def interrupted(stage: str, arguments: Any, append_log: bool = False) -> None:
-        calls.extend([stage] if stage != "predict" else [])
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        run_stage(stage, arguments, append_log)
 
     def counted(stage: str, arguments: Any, append_log: bool = False) -> None:
         calls.append(stage)
         run_stage(stage, arguments, append_log)
 
-    monkeypatch.setattr(cli, "run_stage", interrupted)
-    again = command(trained, photos, tmp_path / "again")
-    with pytest.raises(KeyboardInterrupt):
-        main(again)
-    assert calls == ["manifest", "candidates", "predictions", "candidates", "predictions"]
-    calls.clear()
     monkeypatch.setattr(cli, "run_stage", counted)
     assert main(again) == 0
     assert calls[1:] == ["predictions", "candidates", "predictions"], "what was finished is not computed again"
     assert content(tmp_path / "again") == content(out)
     assert main(again) == 0 and calls[4:] == ["predict"], "a finished folder is left alone"
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_dense_crf_sharpens_the_label_maps(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pydensecrf.densecrf", None)
+        assert main(command(trained, photos, out, "--crf")) == 1
+    assert "the dense CRF needs pydensecrf: `make crf`" in capsys.readouterr().err and not out.exists()
+
+    given: list[CrfConfig] = []
+
+    def inverted(pair: tuple[npt.NDArray[Any], npt.NDArray[Any]], config: CrfConfig) -> npt.NDArray[np.uint8]:
+        given.append(config)
+        assert pair[0].shape[:2] == pair[1].shape[1:]
+        return np.asarray(pair[1].argmin(0), np.uint8)
+
+    monkeypatch.setattr(predict, "load_pydensecrf", lambda: None)
+    monkeypatch.setattr(predictions, "refine_pair", inverted)
+    assert main(command(trained, photos, out, "--crf")) == 0
+    assert given == [CrfConfig(**CONFIG["crf"])] * 4, "the run's settings"
+    assert main(command(trained, photos, tmp_path / "plain")) == 0
+    for path in (tmp_path / "plain/labels").rglob("*.png"):
+        sharpened = read_label_png(out / path.relative_to(tmp_path / "plain"))
+        assert (sharpened != read_label_png(path)).all()
+    annotated = [json.loads((folder / "coco.json").read_text())["annotations"] for folder in (out, tmp_path / "plain")]
+    assert annotated[0] == annotated[1], "objects are the detector's"
+    assert (
+        main(command(trained, photos, out)) == 1 and "of other pictures, models or settings" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -215,19 +269,70 @@ def test_folders_that_must_not_be_written_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_onnxruntime_sees_what_predict_sees(trained: Path, photos: Path, tmp_path: Path) -> None:
+    """The exported file, used as the card says, gives the label maps of ``predict``; checked on the run's pictures."""
+    for name in onnx_export.LIBRARIES:
+        pytest.importorskip(name, reason="needs the extra [export]: make export")
+    import onnxruntime
+
+    moved = tmp_path / "results/moved"
+    shutil.copytree(trained, moved)
+    data = FolderData(kind="folder", root=str(photos)).model_dump_json()
+    tolerant = ["--num-shards=2", "--max-quarantined=0.5"]
+    assert main(["manifest", f"--params={data}", *tolerant, f"--output={moved}/data/manifest.csv"]) == 0
+    assert main(["export", "--run", str(moved), "--out", str(tmp_path / "exported")]) == 0
+    check = json.loads((tmp_path / "exported/check.json").read_text())["onnxruntime"]
+    assert check["source"] == "pictures of the run" and check["segmenter"]["pictures"] == 3, "those of the first shard"
+    assert check["detector"]["objects"] == check["detector"]["equal"] > 3
+    files = {f"--{name}": str(tmp_path / f"exported/{name}.safetensors") for name in ("detector", "segmenter")}
+    options = [text for pair in files.items() for text in pair]
+    out = tmp_path / "out"
+    assert main(["predict", str(photos), *options, "--out", str(out), "--min-score=0.02"]) == 0
+
+    session = onnxruntime.InferenceSession(tmp_path / "exported/segmenter.onnx", providers=["CPUExecutionProvider"])
+    for name in ("0", "below/a b", "2", "3"):
+        with Image.open(next(photos.glob(f"{name}.*"))) as photo:
+            pixels = cv2.resize(np.asarray(photo.convert("RGB")), (48, 48), interpolation=cv2.INTER_CUBIC)
+        (logits,) = session.run(["logits"], {"pixels": pixels.transpose(2, 0, 1)[None].astype(np.float32)})
+        labels = Image.fromarray(logits[0].argmax(0).astype(np.uint8))
+        with Image.open(out / f"labels/{name}.png") as predicted:
+            equal = np.asarray(labels.resize(predicted.size, Image.Resampling.NEAREST)) == np.asarray(predicted)
+        assert equal.mean() > 0.999
+
+    session = onnxruntime.InferenceSession(tmp_path / "exported/detector.onnx", providers=["CPUExecutionProvider"])
+    predicted = COCO(str(out / "coco.json"))
+    for image in predicted.loadImgs(predicted.getImgIds()):
+        with Image.open(photos / image["file_name"]) as photo:
+            scale = 64 / min(photo.size)
+            resized = photo.convert("RGB").resize(
+                [round(side * scale) for side in photo.size], Image.Resampling.BILINEAR
+            )
+        pixels = np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None]
+        given = {"pixels": pixels, "least_score": np.array(0.02, np.float32)}
+        boxes, labels, scores, masks = session.run(None, given)
+        found = predicted.loadAnns(predicted.getAnnIds(image["id"]))
+        assert found and len(found) <= len(scores) and masks.shape == (len(scores), 4, 4)
+        for item in found:
+            assert np.abs(scores[labels == item["category_id"]] - item["score"]).min() < 2e-3
+        assert (boxes >= 0).all() and (boxes[:, 2:] <= (resized.width, resized.height)).all()
+        empty = session.run(None, given | {"least_score": np.array(1.0, np.float32)})
+        assert [len(one) for one in empty] == [0, 0, 0, 0]
+    card = (tmp_path / "exported/README.md").read_text()
+    assert "Compared on: pictures of the run" in card and "of the run `small`" in card
+
+
 def test_the_card_says_what_it_is(trained: Path) -> None:
     models = find_models(str(trained), None, None, None)
     segmenter, detector = model_metadata(models.segmenter, "segmenter"), model_metadata(models.detector, "detector")
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
-    card = model_card(
-        segmenter, detector, models.config, scored, names, "equal", "pictures", {"segmenter.onnx": "ab" * 32}
-    )
+    exported = Checked(segmenter, True, "equal", {}), Checked(detector, True, "equal", {})
+    card = model_card(*exported, models.config, scored, names, "pictures", {"segmenter.onnx": "ab" * 32})
     for wanted in (
         "of the run `small`", "float32 (B, 3, 48, 48)", "float32 (B, 4, 48, 48)", "3 cluster-02", "ab" * 32,
-        "| segmenter | miou | 26.9 |", "no ONNX of the detector", "Apache-2.0", "seed 7, began with random weights",
+        "| segmenter | miou | 26.9 |", "shortest side 64", "Apache-2.0", "seed 7, began with random weights",
         "5 to train on, 1 unusable", "  tau: 0.25", "numbers, not meanings",
     ):  # fmt: skip
         assert wanted in card
-    without = model_card(segmenter, detector, None, {}, names, "equal", "pictures", {})
+    without = model_card(*exported, None, {}, names, "pictures", {})
     assert "None: there was no ground truth" in without and "## Configuration" not in without

@@ -39,7 +39,9 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("settings", "template"), [("small", "folder.yaml"), ("paper", "voc.yaml")])
+@pytest.mark.parametrize(
+    ("settings", "template"), [("small", "folder.yaml"), ("dino", "folder.yaml"), ("paper", "voc.yaml")]
+)
 def test_a_configuration_is_its_template_with_what_was_found(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, template: str
 ) -> None:
@@ -51,6 +53,11 @@ def test_a_configuration_is_its_template_with_what_was_found(
     assert written["num_shards"] == 1 and written["seeds"] == [1234]
     assert written["clusters"]["num_clusters"] == 3
     assert written["baselines"]["masks"] == []
+    if settings == "dino":
+        assert (written["backbone"]["arch"], written["backbone"]["weights"]) == ("dino_vits16", "official")
+        assert written["clusters"]["backbone"] is None and written["clusters"]["short_side"] == 224
+        for values in (written, original):
+            del values["backbone"], values["features"], values["clusters"]["backbone"], values["clusters"]["short_side"]
     for values in (written, original):
         for key in ("run", "data", "datasets", "num_shards", "seeds", "baselines"):
             del values[key]
@@ -60,6 +67,7 @@ def test_a_configuration_is_its_template_with_what_was_found(
     assert "for 24 pictures" in text and "40 to 62 pixels wide and 30 to 30 high" in text
     assert "'23.jpg' (empty file (0 bytes))" in text
     assert f"snakemake --cores all --configfile {output}" in printed
+    assert ("--settings dino" in printed) == (settings == "small")
     assert "missing:" not in printed  # weights are downloaded or ship with the project
 
 
@@ -94,7 +102,7 @@ def test_suggestions_stay_within_bounds() -> None:
     ):
         found = Found("r", count, [], [], gpus, cores)
         assert suggest_shards(found) == shards
-        text = write_config((CONFIGS / "folder.yaml").read_text(), found, "r", False, ".")
+        text = write_config((CONFIGS / "folder.yaml").read_text(), found, "r", "small", ".")
         assert load_config(yaml.safe_load(text)).num_shards == shards
     with pytest.raises(ValueError, match=r"no line for clusters\.absent"):
         set_nested("clusters:\n  k: 1\nother:\n  absent: 2\n", "clusters", "absent", 3)

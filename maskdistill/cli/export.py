@@ -1,4 +1,4 @@
-"""Write a run's segmenter as ONNX, checked against torch, both models as safetensors, and a model card.
+"""Write a run's segmenter and detector as ONNX, checked against torch, both as safetensors, and a model card.
 
 Needs the extra [export]. What is written can be taken elsewhere: `maskdistill predict` takes both models
 without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
@@ -8,18 +8,20 @@ import argparse
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
-from maskdistill.annotations import categories
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start
-from maskdistill.config import SegmenterConfig, parse_section
+from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.product.card import model_card
+from maskdistill.detector.model import build_detector
+from maskdistill.product.card import Checked, model_card
+from maskdistill.product.onnx_detector import TOLERANCES, compare_detections, write_detector_onnx
 from maskdistill.product.onnx_export import OPSET, TOLERANCE, compare, need_libraries, write_onnx
 from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
@@ -33,6 +35,8 @@ log = logging.getLogger("maskdistill")
 logging.getLogger("onnxscript").setLevel(logging.WARNING)
 logging.getLogger("onnx_ir").setLevel(logging.WARNING)
 PICTURES = 8
+SIDE = 256
+Rgb: TypeAlias = npt.NDArray[np.uint8]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,48 +57,77 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something else than an export; remove it or give another --out")
-    metadata = model_metadata(models.segmenter, "segmenter", "probe")
-    detector = model_metadata(models.detector, "detector")
-    config = parse_section(SegmenterConfig, metadata["params"])
-    num_clusters = int(metadata["num_clusters"])
-    names = ["background", *(entry["name"] for entry in categories(num_clusters))]
-    network = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
-    model = load_model(models.segmenter, network)
+    metadata = {
+        "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
+        "detector": model_metadata(models.detector, "detector"),
+    }
+    names = ["background", *(entry["name"] for entry in models.categories(int(metadata["segmenter"]["num_clusters"])))]
     provenance = make_provenance(
         "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
     )
+    pictures, source = _pictures(args.run)
+    stored = {"classes": names, "provenance": provenance}
     with atomic_directory(out) as folder:
-        stored = {"classes": names, "size": config.size, "provenance": provenance}
-        stored_text = {name: canonical_json(value) for name, value in stored.items()}
-        write_onnx(model, config.size, folder / "segmenter.onnx", stored_text)
-        pictures, source = _pictures(args.run, config.size)
-        agreement = compare(model, folder / "segmenter.onnx", pictures)
-        if not agreement.holds:
-            raise MaskDistillError(f"{agreement.sentence()}: too far apart; nothing was written, try another version")
-        log.info("%s", agreement.sentence())
+        segmenter = _segmenter(models.segmenter, metadata["segmenter"], stored, pictures, folder / "segmenter.onnx")
+        detector = _detector(models.detector, metadata["detector"], stored, pictures, folder / "detector.onnx")
+        for checked in (segmenter, detector):
+            if not checked.holds:
+                raise MaskDistillError(f"{checked.sentence}: too far apart; nothing was written, try another version")
+            log.info("%s", checked.sentence)
         shutil.copyfile(models.detector, folder / "detector.safetensors")
         shutil.copyfile(models.segmenter, folder / "segmenter.safetensors")
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
-        figures = {
-            "pictures": agreement.pictures, "source": source, "largest_difference": agreement.largest,
-            "largest_logit": agreement.scale, "tolerance": TOLERANCE, "equal_labels": agreement.equal_labels,
-        }  # fmt: skip
+        figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
         write_json(folder / "check.json", {"files": files, "onnxruntime": figures, "provenance": provenance})
-        card = model_card(metadata, detector, models.config, models.summary, names, agreement.sentence(), source, files)
+        card = model_card(segmenter, detector, models.config, models.summary, names, source, files)
         (folder / "README.md").write_text(card, encoding="utf-8")
     log.info("wrote %s", out)
 
 
-def _pictures(run: str | None, size: int) -> tuple[npt.NDArray[np.uint8], str]:
-    """Squashed pictures (N, size, size, 3) to compare on, the run's own if they are there, and what they are."""
+def _segmenter(
+    weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
+) -> Checked:
+    config = parse_section(SegmenterConfig, metadata["params"])
+    network = DeepLab(config, int(metadata["num_clusters"]), build_resnet(config.arch, OUTPUT_STRIDE))
+    model = load_model(weights, network)
+    write_onnx(model, config.size, path, _texts(stored | {"size": config.size}))
+    agreement = compare(model, path, np.stack([squash(picture, config.size) for picture in pictures]))
+    figures = {
+        "pictures": agreement.pictures, "largest_difference": agreement.largest, "largest_logit": agreement.scale,
+        "tolerance": TOLERANCE, "equal_labels": agreement.equal_labels,
+    }  # fmt: skip
+    return Checked(metadata, agreement.holds, agreement.sentence(), figures)
+
+
+def _detector(
+    weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
+) -> Checked:
+    config = parse_section(DetectorConfig, metadata["params"])
+    network = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
+    model: nn.Module = load_model(weights, network).eval()
+    resizing = {"short_side": config.min_size_test, "max_size": config.max_size, "least_score": config.score_thresh}
+    write_detector_onnx(model, path, _texts(stored | resizing))
+    agreement = compare_detections(model, path, pictures, config.score_thresh)
+    figures = {
+        "pictures": agreement.pictures, "objects": agreement.objects, "equal": agreement.equal,
+        "tolerances": TOLERANCES,
+    }  # fmt: skip
+    return Checked(metadata, agreement.holds, agreement.sentence(), figures)
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    return {name: canonical_json(value) for name, value in values.items()}
+
+
+def _pictures(run: str | None) -> tuple[list[Rgb], str]:
+    """Pictures (H, W, 3) to compare on, the run's own if they are there, and what they are."""
     manifest = Path(run or ".") / "data/manifest.csv"
-    rows: list[Any] = []
     if run is not None and manifest.is_file():
-        rows = [row for row in image_rows(ok_images(read_manifest(manifest))) if Path(row.file).is_file()]
-    if rows:
-        places = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
-        found = [squash(np.asarray(load_rgb(rows[place].file)), size) for place in places]
-        return np.stack(found), "pictures of the run"
+        rows = image_rows(ok_images(read_manifest(manifest, shard=0)))
+        spread = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
+        files = [file for file in (rows[place].file for place in spread) if Path(file).is_file()]
+        if files:
+            return [np.asarray(load_rgb(file)) for file in files], "pictures of the run"
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (PICTURES, 12, 12, 3), dtype=np.uint8)
-    return np.stack([squash(picture, size) for picture in coarse]), "generated colour patches"
+    return [squash(picture, SIDE) for picture in coarse], "generated colour patches"

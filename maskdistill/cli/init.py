@@ -1,6 +1,7 @@
 """Write a commented configuration for a folder of photographs, and say what to do next.
 
-Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/voc.yaml.
+Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/voc.yaml. The small
+ones' weights are weak on photographs: where there is a network, take --settings dino.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from maskdistill.config_data import FolderData
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.sources import iter_images
 from maskdistill.needed_weights import networks, weights_path
-from maskdistill.product.suggestions import Found, write_config
+from maskdistill.product.suggestions import Found, Settings, write_config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
@@ -32,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
-        "--settings", choices=("auto", "small", "paper"), default="auto",
-        help="small ones for a CPU, or the paper's (default: auto, by whether there is a GPU)",
+        "--settings", choices=("auto", *get_args(Settings)), default="auto",
+        help="small ones for a CPU, with shipped weights; dino: the same with DINO's features, downloaded when the run"
+        " starts; the paper's, for a GPU (default: auto, small or the paper's)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
@@ -44,16 +47,22 @@ def run(args: argparse.Namespace) -> None:
     if output.exists() and not args.force:
         raise MaskDistillError(f"{output}: exists already; give another --output, or --force to replace it")
     found = look_at(args.photos)
-    paper = args.settings == "paper" or (args.settings == "auto" and found.gpus > 0)
+    settings: Settings = "paper" if found.gpus else "small"
+    if args.settings != "auto":
+        settings = args.settings
     checkout = Path(maskdistill.__file__).parents[1]
-    template = checkout / "config" / ("voc.yaml" if paper else "folder.yaml")
+    template = checkout / "config" / ("voc.yaml" if settings == "paper" else "folder.yaml")
     if not template.is_file():
         raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
-    text = write_config(template.read_text(encoding="utf-8"), found, args.run or output.stem, paper, str(checkout))
+    text = write_config(template.read_text(encoding="utf-8"), found, args.run or output.stem, settings, str(checkout))
     with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
         config = check_file(temporary)
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
+    if settings == "small":
+        print(
+            "its weights are weak on photographs; with a network better: the same command with --settings dino --force"
+        )
     print("\n".join([*_missing(config), "next:", *(f"  {command}" for command in _commands(output, config))]))
 
 
@@ -92,6 +101,7 @@ def _commands(output: Path, config: Config) -> list[str]:
     file = shlex.quote(str(output))
     return [
         f"{programs / 'maskdistill'} doctor --config {file}",
-        f"{programs / 'snakemake'} --cores all --configfile {file}",
+        f"{programs / 'snakemake'} --cores all --configfile {file}  # makes results/{config.run}/report.html",
         f"{programs / 'maskdistill'} predict --run results/{config.run} OTHER_PHOTOS/ --out predictions",
+        f"make export && {programs / 'maskdistill'} export --run results/{config.run} --out exported",
     ]

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from maskdistill import cli, rle
-from maskdistill.annotations import categories
 from maskdistill.cli.common import add_common, start
 from maskdistill.config_data import FolderData, ListData
+from maskdistill.config_training import CrfConfig
+from maskdistill.crf import load_pydensecrf
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.data.sources import count_images, listing_fingerprint
@@ -53,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-score", type=float,
         help="least score of an object in the COCO files (default: the run's pseudo_labels.tau; 0.5 without a run)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--crf", action="store_true",
+        help="sharpen the label maps by a dense CRF with the run's section crf (wants `make crf`; 1-2 s a picture)",
     )  # fmt: skip
     parser.add_argument("--overlays", type=int, default=50, metavar="N", help="most overlay pictures (default: 50)")
     parser.add_argument(
@@ -92,6 +97,8 @@ class Work:
         out: the folder that is written.
         photos: absolute path that names in the COCO files are relative to.
         key: of all that the result depends on.
+        categories: of COCO, in the order of their ids.
+        crf: settings that sharpen the label maps, as JSON; None for maps as the segmenter gives them.
         overlaid: ids of the images that get an overlay.
     """
 
@@ -100,8 +107,9 @@ class Work:
     data: FolderData | ListData
     key: str
     num_shards: int
-    num_clusters: int
+    categories: list[dict[str, Any]]
     min_score: float
+    crf: str | None
     overlaid: set[int]
 
     @property
@@ -142,7 +150,9 @@ class Work:
         if not candidates.is_file():
             _stage("candidates", f"--model={models.detector}", f"--output={candidates}", *of_shard)
         if not predictions.is_dir():
-            _stage("predictions", f"--model={models.segmenter}", "--images=all", f"--output={predictions}", *of_shard)
+            sharpen = [] if self.crf is None else [f"--crf={self.crf}"]
+            maps = ["--images=all", f"--output={predictions}", *sharpen]
+            _stage("predictions", f"--model={models.segmenter}", *maps, *of_shard)
         self._overlays(shard)
         for png in sorted(predictions.rglob("*.png")):
             place = self.out / "labels" / png.relative_to(predictions)
@@ -170,9 +180,10 @@ class Work:
     def collect(self, models: TrainedRun) -> None:
         """Write both COCO files and the summary, one shard in memory at a time."""
         inputs = {"manifest": self.manifest, "detector": models.detector, "segmenter": models.segmenter}
-        provenance = make_provenance("predict", {"min_score": self.min_score}, inputs)
-        pixels = np.zeros(self.num_clusters + 1, dtype=np.int64)
-        objects = np.zeros(self.num_clusters + 1, dtype=np.int64)
+        provenance = make_provenance("predict", {"min_score": self.min_score, "crf": self.crf}, inputs)
+        names = [entry["name"] for entry in self.categories]
+        pixels = np.zeros(len(names) + 1, dtype=np.int64)
+        objects = np.zeros(len(names) + 1, dtype=np.int64)
         with (
             write_json_object(self.out / "coco.json") as exact,
             write_json_object(self.out / "coco_polygons.json") as outlined,
@@ -186,7 +197,6 @@ class Work:
                         append_outlined(item | {"segmentation": polygons(rle.decode(item["segmentation"]))})
             counts = self._rest(exact, provenance)
             self._rest(outlined, provenance)
-        names = [entry["name"] for entry in categories(self.num_clusters)]
         shares = (pixels / max(1, pixels.sum())).round(6).tolist()
         summary = counts | {
             "objects": dict(zip(names, objects[1:].tolist(), strict=True)),
@@ -200,7 +210,7 @@ class Work:
 
     def _rest(self, content: JsonObject, provenance: dict[str, Any]) -> dict[str, int]:
         """The other keys of a COCO file; numbers of usable images and of others."""
-        content.value("categories", categories(self.num_clusters))
+        content.value("categories", self.categories)
         counts = {"images": 0, "quarantined": 0}
         columns = ("image_id", "path", "width", "height", "status")
         with content.array("images") as append:
@@ -245,10 +255,15 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
         min_score = models.config.pseudo_labels.tau if models.config else 0.5
     if not 0 <= min_score <= 1 or args.overlays < 0:
         raise MaskDistillError("--min-score is between 0 and 1, --overlays at least 0")
+    crf = None
+    if args.crf:
+        load_pydensecrf()
+        crf = (models.config.crf if models.config else CrfConfig()).model_dump_json()
+    categories = models.categories(clusters["detector"])
     count = count_images(data)
     parts = [
         listing_fingerprint(data), str(photos), sha256_file(models.detector), sha256_file(models.segmenter), min_score,
-        args.overlays, args.max_quarantined, code_hash(), library_versions(),
+        args.overlays, args.max_quarantined, crf, categories, code_hash(), library_versions(),
     ]  # fmt: skip
     return Work(
         out=out,
@@ -256,7 +271,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
         data=data,
         key=sha256_text(canonical_json(parts)),
         num_shards=math.ceil(count / PER_SHARD),
-        num_clusters=clusters["detector"],
+        categories=categories,
         min_score=min_score,
+        crf=crf,
         overlaid=chosen_images(count, args.overlays),
     )

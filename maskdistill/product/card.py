@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,28 +13,43 @@ from maskdistill.config import Config
 STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A model that was exported, and what comparing it with torch said.
+
+    Attributes:
+        metadata: of the model file.
+        holds: whether they agree.
+        sentence: how far they agree, in words.
+        figures: the same in numbers.
+    """
+
+    metadata: Mapping[str, str]
+    holds: bool
+    sentence: str
+    figures: Mapping[str, Any]
+
+
 def model_card(
-    segmenter: Mapping[str, str],
-    detector: Mapping[str, str],
+    segmenter: Checked,
+    detector: Checked,
     config: Config | None,
     summary: Mapping[str, Any],
     names: Sequence[str],
-    agreement: str,
     compared_on: str,
     files: Mapping[str, str],
 ) -> str:
     """The card's text; equal arguments give equal text.
 
     Args:
-        segmenter, detector: metadata of the model files.
+        segmenter, detector: what was exported.
         config: of the run; None where models were named without a run.
         summary: the run's ``summary.json``; empty without a run.
         names: of the label values, background first.
-        agreement: how ONNX was checked, in words.
         compared_on: pictures that it was checked on.
         files: name -> SHA-256.
     """
-    settings = json.loads(segmenter["params"])
+    settings, detecting = json.loads(segmenter.metadata["params"]), json.loads(detector.metadata["params"])
     run = f" of the run `{config.run}`" if config else ""
     parts = [
         f"# Model card: segmenter and detector{run}\n",
@@ -50,16 +66,22 @@ def model_card(
         f" by nearest neighbour, is the label map. Normalisation is inside. Label values: "
         + ", ".join(f"{value} {name}" for value, name in enumerate(names))
         + ".\n",
-        f"Check of this export: {agreement}. Compared on: {compared_on}.\n",
-        "## The detector\n",
-        "There is no ONNX of the detector: its proposals, non-maximum suppression and mask pasting follow detectron2"
-        " in Python and have no ONNX counterpart with equal results. Use it with"
-        " `maskdistill predict PHOTOS/ --detector detector.safetensors --segmenter segmenter.safetensors --out DIR`."
-        f" It is a Mask R-CNN with C4 trunk `{detector['arch']}`.\n",
+        f"Check of this export: {segmenter.sentence}. Compared on: {compared_on}.\n",
+        "## Using the detector\n",
+        f"`detector.onnx`, a Mask R-CNN with C4 trunk `{detector.metadata['arch']}`: inputs `pixels`, float32 (1, 3, H,"
+        " W), RGB values 0 to 255 of a picture that was resized (bilinear, antialiased) to shortest side"
+        f" {detecting['min_size_test']}, or longest side {detecting['max_size']} if that is smaller; and `least_score`,"
+        f" float32, no dimension, {detecting['score_thresh']} in the run. Outputs of n objects, best first: `boxes` (n,"
+        " 4), x1 y1 x2 y2 in pixels of the resized picture, `labels` (n), 1 the first category, `scores` (n), `masks`"
+        " (n, S, S), probabilities on a grid that fills the box. Enlarge a mask to its box bilinearly and cut at 0.5:"
+        " that, and scaling the boxes back, is left to you. Proposals and non-maximum suppression are inside.\n",
+        f"Check of this export: {detector.sentence}. Compared on: {compared_on}.\n",
+        "Without ONNX, the same with masks at full size: `maskdistill predict PHOTOS/ --detector detector.safetensors"
+        " --segmenter segmenter.safetensors --out DIR`.\n",
         "## Scores\n",
         _scores(summary),
         "## Provenance\n",
-        _provenance(segmenter, detector, summary),
+        _provenance(segmenter.metadata, detector.metadata, summary),
         "## Licence\n",
         _licence(config),
         "## Limits\n",

@@ -34,10 +34,11 @@ class Check:
 def report_lines(checks: Sequence[Check]) -> list[str]:
     """One line a check, and one more where there is something to do."""
     lines = []
+    width = max((len(check.name) for check in checks), default=0) + 2
     for check in checks:
-        lines.append(f"{check.state:6s}{check.name:24s}{check.found}")
+        lines.append(f"{check.state:6s}{check.name:{width}s}{check.found}")
         if check.remedy:
-            lines.append(f"{'':30s}-> {check.remedy}")
+            lines.append(f"{'':{6 + width}s}-> {check.remedy}")
     return lines
 
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -13,6 +13,27 @@ from maskdistill.data.sources import default_num_shards
 MAX_CLUSTERS = 20
 """K of the paper's main setting [P §4.1]; more is for who knows that there are more categories."""
 PER_CORE = 25
+Settings = Literal["small", "dino", "paper"]
+"""Small networks and shipped weights; the same with DINO's features; the paper's."""
+
+
+DINO: dict[str, Any] = {
+    "backbone": {"arch": "dino_vits16", "weights": "official"},
+    "features": {"short_side": 480},
+    "clusters": {"num_clusters": MAX_CLUSTERS, "short_side": 224},
+}
+"""What ``dino`` changes in the small settings: features of DINO ViT-S/16 [P §4.1], at sizes for a CPU."""
+ABOUT_WEIGHTS: dict[Settings, list[str]] = {
+    "small": [
+        "The shipped weights were trained on generated scenes and are weak on photographs. With a network,",
+        "`maskdistill init` with --settings dino takes DINO's instead (about 90 MB, once). `weights: pretrain` trains",
+        "on your own pictures: something for many thousands of them and a GPU.",
+    ],
+    "dino": [
+        "DINO ViT-S/16 is downloaded into resources/weights when the run starts (about 90 MB, once). Count with a",
+        "second a picture and core for its features, and as much again for the clusters.",
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -46,14 +67,14 @@ def suggest_shards(found: Found) -> int:
     return shards if found.gpus else max(shards, min(found.cores, found.count // PER_CORE))
 
 
-def write_config(template: str, found: Found, run: str, paper: bool, weights_below: str) -> str:
+def write_config(template: str, found: Found, run: str, settings: Settings, weights_below: str) -> str:
     """Text of the configuration.
 
     Args:
         template: text of ``config/voc.yaml`` for the paper's settings, else of ``config/folder.yaml``.
         found: what was found.
         run: name of the run.
-        paper: whether the template holds the paper's settings.
+        settings: which ones; ``small`` and ``dino`` share a template.
         weights_below: checkout that the paths of shipped weights are relative to.
     """
     clusters = suggest_clusters(found.count)
@@ -63,16 +84,21 @@ def write_config(template: str, found: Found, run: str, paper: bool, weights_bel
         "datasets": None,
         "num_shards": suggest_shards(found),
     }
-    if paper:
+    if settings == "paper":
         changes |= {"seeds": [1234], "baselines": None}
+    if settings == "dino":
+        changes |= DINO
     text = set_top_level(_without_header(template), changes)
     text = set_nested(text, "clusters", "num_clusters", clusters)
     return (
-        "".join(f"# {line}\n" for line in _header(found, clusters, paper, weights_below)) + "\n" + text.rstrip() + "\n"
+        "".join(f"# {line}\n" for line in _header(found, clusters, settings, weights_below))
+        + "\n"
+        + text.rstrip()
+        + "\n"
     )
 
 
-def _header(found: Found, clusters: int, paper: bool, weights_below: str) -> list[str]:
+def _header(found: Found, clusters: int, settings: Settings, weights_below: str) -> list[str]:
     lines = [f"Written by `maskdistill init` for {found.count} pictures below {found.root!r}."]
     if found.sizes:
         widths, heights = (sorted(side) for side in zip(*found.sizes, strict=True))
@@ -82,11 +108,12 @@ def _header(found: Found, clusters: int, paper: bool, weights_below: str) -> lis
             f" {heights[-1]} high (medians {widths[middle]} and {heights[middle]})."
         )
     lines += [f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable]
-    if paper:
-        lines.append(f"{found.gpus} GPU(s) found: the paper's settings (config/voc.yaml), one seed.")
+    machine = f"{found.gpus} GPU(s)" if found.gpus else f"No GPU, {found.cores} CPU cores"
+    if settings == "paper":
+        lines.append(f"{machine}: the paper's settings (config/voc.yaml), one seed.")
     else:
-        lines.append(f"No GPU, {found.cores} CPU cores: small settings (config/folder.yaml).")
-        lines.append("Their weights were trained on generated scenes and are weak on photographs.")
+        lines.append(f"{machine}: small settings (config/folder.yaml).")
+        lines += ABOUT_WEIGHTS[settings]
     lines.append(f"clusters.num_clusters {clusters} is the square root of half the number of pictures, 2 to"
                  f" {MAX_CLUSTERS}: write what you")  # fmt: skip
     lines.append("expect, or compare numbers in the report's section on clusters and run again.")

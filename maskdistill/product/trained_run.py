@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskdistill import layout
+from maskdistill import annotations, layout
 from maskdistill.config import Config, load_config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -24,6 +24,10 @@ class TrainedRun:
     segmenter: Path
     config: Config | None
     summary: dict[str, Any]
+
+    def categories(self, num_clusters: int) -> list[dict[str, Any]]:
+        """COCO categories of what is handed out, ids 1..K: the one place where predictions and exports get names."""
+        return annotations.categories(num_clusters)
 
 
 def find_models(run: str | None, detector: str | None, segmenter: str | None, seed: int | None) -> TrainedRun:
