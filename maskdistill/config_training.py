@@ -40,6 +40,10 @@ class DetectorConfig(Section):
     min_size_test: Positive = 800
     max_size: Positive = 1333
     flip: Fraction = 0.5
+    aspect_grouping: bool = Field(True, description="batches of portraits alone or of none, as detectron2 has them")
+    precise_bn: int = Field(
+        200, ge=0, description="batches at the end whose statistics normalisation layers take on; 0: running averages"
+    )
     anchor_sizes: list[int] = Field([32, 64, 128, 256, 512], description="side in pixels")
     aspect_ratios: list[float] = Field([0.5, 1.0, 2.0], description="height / width")
     rpn_pre_nms: tuple[int, int] = Field((12000, 6000), description="proposals before NMS: train, test")
