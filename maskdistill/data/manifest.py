@@ -171,8 +171,7 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
             stream.write(_csv(pd.DataFrame(columns=list(FILE_COLUMNS)), True))
             listed.write(_csv(pd.DataFrame(columns=QUARANTINED), True))
             for piece in pieces:
-                whole = piece if "segmenter" in piece else piece.assign(segmenter=piece["train"])
-                for shard, rows in whole[list(FILE_COLUMNS)].groupby("shard", sort=False):
+                for shard, rows in with_segmenter(piece)[list(FILE_COLUMNS)].groupby("shard", sort=False):
                     starts.setdefault(str(shard), stream.tell())
                     stream.write(_csv(rows))
                 listed.write(_csv(piece.loc[piece["status"] != "ok", QUARANTINED]))
@@ -183,6 +182,11 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
 def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
     text: str = rows.to_csv(None, index=False, header=header, **_CSV)
     return text.encode()
+
+
+def with_segmenter(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the column ``segmenter``, which is ``train`` where there is none."""
+    return table if "segmenter" in table else table.assign(segmenter=table["train"])
 
 
 _CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
@@ -211,7 +215,7 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
             table = pd.read_csv(path, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8")
         else:
             table = _read_shard(path, shard)
-        table = table[list(FILE_COLUMNS)]
+        table = with_segmenter(table)[list(FILE_COLUMNS)]
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
     except (ValueError, KeyError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskdistill.data.manifest import FILE_COLUMNS, refuse_cut
+from maskdistill.data.manifest import FILE_COLUMNS, refuse_cut, with_segmenter
 from maskdistill.runtime.errors import MaskDistillError
 
 CHUNK = 50_000
@@ -21,13 +21,14 @@ def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> It
         MaskDistillError: if the file is missing or is not a manifest.
     """
     refuse_cut(path)
-    types = {name: FILE_COLUMNS[name] for name in columns}
+    wanted = {*columns, "train"} if "segmenter" in columns else {*columns}
+    types = {name: FILE_COLUMNS[name] for name in wanted}
     try:
         with pd.read_csv(
-            path, usecols=list(columns), dtype=types, na_filter=False, encoding="utf-8", chunksize=chunk
+            path, usecols=lambda name: name in wanted, dtype=types, na_filter=False, encoding="utf-8", chunksize=chunk
         ) as reader:  # fmt: skip
             for frame in reader:
-                yield frame[list(columns)]
+                yield (with_segmenter(frame) if "segmenter" in columns else frame)[list(columns)]
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
     except (ValueError, KeyError) as error:
