@@ -37,6 +37,7 @@ STAGES = {
     "report": "one page and one summary of a run",
     "ablations": "one page on what each step of the method adds",
     "paper": "a table or figure of the paper beside the run's own scores",
+    "qualitative": "pictures of every stage as the paper shows its own",
     "show": "print the scores of a finished run",
     "init": "write a configuration for a folder of photographs",
     "doctor": "check what a run needs, and say how to mend what is missing",

@@ -3,9 +3,8 @@
 The rules ask here for the files that a target needs, the entry point for what to read from them: one list for both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from maskdistill import layout
 from maskdistill.config import Config
@@ -209,7 +208,7 @@ def _figure4(config: Config) -> list[Place]:
         found.append(miou("", row, scored, x=share))
         found.append(
             Place("", row, "accuracy", "share of masks in the cluster of their object's class, Hungarian", scored,
-                  ("cluster_accuracy",), ("intervals", "cluster_accuracy"), share)
+                  ("cluster_accuracy",), x=share)
         )  # fmt: skip
         found.append(Place("", row, "AP50", words, scored, (*keys, "ap50"), (*keys, "intervals", "ap50"), share))
     return found
@@ -226,7 +225,7 @@ def _painted_tau(tau: float, config: Config) -> str:
     return layout.tau_name(tau, config.pseudo_labels.type)
 
 
-_PLACES: dict[str, Any] = {
+_PLACES: dict[str, Callable[[Config], list[Place]]] = {
     "table1": _table1,
     "table2": _table2,
     "table3": _table3,

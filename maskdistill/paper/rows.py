@@ -179,7 +179,10 @@ def _at(record: Record, keys: Sequence[str]) -> Any:
 
 def _images(place: Place, record: Record) -> int | None:
     """Number of images behind a score."""
+    counted: tuple[str, ...] = ("images",)
     if place.metric[0] == "protocols":
-        return _at(record, (*place.metric[:2], "images"))
-    counted = ("counts", "semantic") if place.metric[0] in ("miou", "iou") else ("images",)
-    return _at(record, counted)
+        counted = (*place.metric[:2], "images")
+    elif place.metric[0] in ("miou", "iou"):
+        counted = ("counts", "semantic")
+    value = _at(record, counted)
+    return None if value is None else int(value)

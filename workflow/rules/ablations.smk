@@ -55,6 +55,7 @@ if HAS_GROUND_TRUTH:
                 "rle.py",
                 "cli/ablations.py",
                 "cli/evaluation_inputs.py",
+                "cli/label_strips.py",
             ),
         message:
             "ablations: {output.page}"

@@ -7,6 +7,10 @@ The rules of the evaluations do the work: maskdistill.paper.plan names the files
 from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
 
 PAPER = f"{RUN}/paper"
+PAPER_SETTINGS = canonical_json(
+    CONFIG.model_dump(mode="json", exclude={"report", "ablations", "sweep"})
+)
+SHOWN = CONFIG.paper.seeds[0]
 ASKED = {*TARGETS, "qualitative", "paper"} & {*sys.argv}
 
 if HAS_GROUND_TRUTH:
@@ -49,11 +53,7 @@ if HAS_GROUND_TRUTH:
             params:
                 target=target,
                 results=RUN,
-                settings=canonical_json(
-                    CONFIG.model_dump(
-                        mode="json", exclude={"report", "ablations", "sweep"}
-                    )
-                ),
+                settings=PAPER_SETTINGS,
                 code=code("paper", "paper/cited.csv", "report", "cli/paper.py"),
             message:
                 "paper: {output.page}"
@@ -61,9 +61,64 @@ if HAS_GROUND_TRUTH:
                 "maskdistill paper --target {params.target} --config {params.settings:q} --results {params.results:q}"
                 " --output {output.page:q} --csv {output.csv:q} --plots {output.plots:q} --threads {threads} --log {log:q}"
 
+    rule qualitative:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            masks=of_run(MASK_SHARDS),
+            assignments=of_run(rules.clusters.output.assignments, seed=SHOWN),
+            pseudo_labels=of_run(PSEUDO_LABELS, seed=SHOWN),
+            predictions=of_run(PREDICTIONS, seed=SHOWN),
+            evaluations=of_run(rules.evaluate_masks.output.scores, seed=SHOWN)
+            + of_run(rules.evaluate_detector.output.scores, seed=SHOWN)
+            + of_run(rules.evaluate_segmenter.output.scores, seed=SHOWN),
+        output:
+            page=report(
+                f"{PAPER}/qualitative.html",
+                category="Paper",
+                caption="../report/paper.rst",
+            ),
+            csv=f"{PAPER}/qualitative.csv",
+            grid=f"{PAPER}/qualitative.png",
+        log:
+            f"{RUN}/logs/paper/qualitative.log",
+        benchmark:
+            f"{RUN}/benchmarks/paper/qualitative.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            masks=braces(MASK_SHARDS, **MAIN),
+            labels=lambda wildcards, input: str(Path(input.pseudo_labels[0]).parent),
+            predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
+            seed=SHOWN,
+            settings=PAPER_SETTINGS,
+            code=code(
+                "paper",
+                "report",
+                "assignments.py",
+                "palette.py",
+                "rle.py",
+                "cli/qualitative.py",
+                "cli/evaluation_inputs.py",
+                "cli/label_strips.py",
+            ),
+        message:
+            "paper: {output.page}"
+        shell:
+            "maskdistill qualitative --config {params.settings:q} --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --masks {params.masks}"
+            " --assignments {input.assignments:q} --pseudo-labels {params.labels:q}"
+            " --predictions {params.predictions:q} --evaluations {input.evaluations:q} --seed {params.seed}"
+            " --output {output.page:q} --csv {output.csv:q} --grid {output.grid:q}"
+            " --threads {threads} --log {log:q}"
+
     rule paper:
         input:
-            [f"{PAPER}/{target}.html" for target in TARGETS],
+            [f"{PAPER}/{target}.html" for target in (*TARGETS, "qualitative")],
 
 elif ASKED:
     raise WorkflowError(
