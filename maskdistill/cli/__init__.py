@@ -31,6 +31,7 @@ STAGES = {
     "label_summary": "count pseudo-labels at a row of thresholds",
     "segmenter": "train DeepLab-v3 on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
+    "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
     "probe": "train the segmenter's last layer on ground truth (evaluation only)",
     "evaluation": "score one stage's output against ground truth",
     "baselines": "score colour clustering on the same images",

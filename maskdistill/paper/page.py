@@ -119,8 +119,10 @@ def context(target: str, name: str, config: Config, found: Sequence[Entry], plot
     """Everything the page shows.
 
     Args:
-        plots: pictures of a figure, as :class:`maskdistill.report.html.Picture`; none for a table.
+        plots: pictures of a figure, as :class:`maskdistill.report.html.Picture`; none for a table. What a figure's
+            paper says of the swept setting is drawn there, so the table leaves it out.
     """
+    shown = [entry for entry in found if entry.x is not None] if plots else found
     seeds = sorted({seed for entry in found for seed in entry.seeds})
     sections = [("table", "Table"), ("protocols", "Protocols")]
     return {
@@ -128,7 +130,7 @@ def context(target: str, name: str, config: Config, found: Sequence[Entry], plot
         "subtitle": f"Run {name}: {describe_data(config)}, {config.clusters.num_clusters} categories, weights "
         f"{weights_text(config)}, seed{'s' if len(seeds) != 1 else ''} {', '.join(map(str, seeds)) or NONE}.",
         "sections": ([("plots", "Plot")] if plots else []) + sections,
-        "table": pivot(target, found),
+        "table": pivot(target, shown),
         "note": NOTES.get(target, ""),
         "several": len(seeds) > 1,
         "settings": [NAMES[setting] for setting in SETTINGS],

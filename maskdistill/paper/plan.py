@@ -132,8 +132,17 @@ def _sharpened(config: Config, stage: str, **changed: str | int) -> Source:
     return source(config, f"{stage}_crf", round=config.paper.crf_rounds, **changed)
 
 
+FROZEN = "paper/backbones/{backbone}/seed-{seed}"
+"""Folder of a frozen backbone's probe and clusters, below the run's."""
+
+
 def _table2(config: Config) -> list[Place]:
-    found = [
+    found = []
+    for backbone in config.paper.backbones:
+        for stage, column in (("probe", "linear"), ("segmenter", "clustering")):
+            frozen = Source(stage, {"backbone": backbone.folder}, FROZEN)
+            found.append(miou("", backbone.name, frozen, column))
+    found += [
         miou("", "MaskDistill", source(config, "probe", round=0), "linear"),
         miou("", "MaskDistill", source(config, "segmenter", round=0), "clustering"),
     ]

@@ -10,6 +10,9 @@ if HAS_GROUND_TRUTH:
     PROBED = str(Path(rules.segmenter.output.model).parents[1])
     PROBE = f"{PROBED}/probe"
     PROBE_PREDICTIONS = f"{PROBE}/predictions{{post}}/shard-{{shard}}"
+    PROBE_CODE = code(
+        "evaluation/probe.py", "segmenter", "backbones", "training", "cli/probe.py"
+    )
     PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
 
     rule ground_truth_train:
@@ -59,13 +62,7 @@ if HAS_GROUND_TRUTH:
         params:
             settings=section("probe"),
             state=f"{PROBED}/probe.state",
-            code=code(
-                "evaluation/probe.py",
-                "segmenter",
-                "backbones",
-                "training",
-                "cli/probe.py",
-            ),
+            code=PROBE_CODE,
         message:
             "probe: last layer on labels, {CONFIG.probe.epochs} epochs, seed {wildcards.seed}"
         shell:
