@@ -1,10 +1,11 @@
 """A target as a page: paper and ours side by side in one table, its protocols below, and a figure's plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from maskdistill.config import Config
-from maskdistill.paper.rows import SETTINGS, Entry, describe_data
+from maskdistill.paper.plan import SETTINGS
+from maskdistill.paper.rows import Entry, describe_data
 from maskdistill.report.tables import NONE, weights_text
 
 TITLES = {
@@ -96,7 +97,7 @@ def protocols(found: Sequence[Entry]) -> list[dict[str, Any]]:
         if key in rows:
             rows[key]["columns"].append(entry.column)
             continue
-        values = _relevant(entry.source.stage, entry.source.values)
+        values = entry.source.settings
         rows[key] = {
             "name": name,
             "columns": [entry.column],
@@ -106,13 +107,12 @@ def protocols(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "images": NONE if entry.images is None else entry.images,
             "seeds": ", ".join(map(str, entry.seeds)) or NONE,
         }
-    return list(rows.values())
+    return [row | {"columns": _names(row["columns"])} for row in rows.values()]
 
 
-def _relevant(stage: str, values: Mapping[str, str | int]) -> dict[str, str | int]:
-    """The swept values that a stage depends on."""
-    kept = {"masks": 2, "detector": 3}.get(stage, len(SETTINGS))
-    return {name: values[name] for name in SETTINGS[:kept] if name in values}
+def _names(columns: Sequence[str]) -> str:
+    """Names in one line, the first and the last of many."""
+    return ", ".join(columns) if len(columns) <= 6 else f"{columns[0]} … {columns[-1]} ({len(columns)})"
 
 
 def context(target: str, name: str, config: Config, found: Sequence[Entry], plots: Sequence[Any]) -> dict[str, Any]:

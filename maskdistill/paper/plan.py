@@ -27,6 +27,8 @@ GROUPS: dict[Protocol, tuple[str, str, str]] = {
     "semantic_single": ("semantic single", "(c)", "(d)"),
     "semantic_multi": ("semantic multi", "(e)", "(f)"),
 }
+SETTINGS = ("masks", "k", "tau", "hard", "round")
+"""Swept values, in the order of the stages."""
 STAGE_FOLDERS = {"masks": layout.SEED, "detector": layout.TAU}
 
 
@@ -47,6 +49,11 @@ class Source:
     def path(self, seed: int) -> str:
         """Path of the evaluation below the run's folder."""
         return f"{self.folder.format(**self.values, seed=seed)}/evaluation/{self.stage}.json"
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """Those of the swept values that the stage depends on."""
+        return {name: self.values[name] for name in SETTINGS if f"{{{name}}}" in self.folder}
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,11 @@ def sweep_plot(entries: Sequence[Entry], axis: Axis, cited: Sequence[Cited]) -> 
                     value.value, color=MUTED, linewidth=1.4, linestyle=":", label=f"paper, {value.row}: {value.value:g}"
                 )
             panel.set(xlabel=axis.label, ylabel=f"{column}, %")
-            panel.xaxis.set_major_locator(MaxNLocator(6))
+            panel.set_xticks([entry.x for entry in shown], labels=[f"{entry.x:g}" for entry in shown], rotation=45)
+            panel.set_ylim(bottom=0, top=None if any(entry.ours for entry in shown) else 1)
             panel.yaxis.set_major_locator(MaxNLocator(5))
-        panels[0].legend(fontsize=8, labelcolor=MUTED)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8, labelcolor=MUTED)
         return figure
 
 

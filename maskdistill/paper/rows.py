@@ -10,14 +10,13 @@ import numpy as np
 from maskdistill.config import Config
 from maskdistill.config_data import CocoData, FolderData, ScenesData, VocData
 from maskdistill.paper.cited import Cited, cited_values
-from maskdistill.paper.plan import Place, Source, places
+from maskdistill.paper.plan import SETTINGS, Place, Source, places
 from maskdistill.report.tables import weights_text
 from maskdistill.runtime.errors import MaskDistillError
 
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
 """Evaluations by their path below the run's folder."""
-SETTINGS = ("masks", "k", "tau", "hard", "round")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def csv_rows(target: str, config: Config, found: Sequence[Entry]) -> list[dict[s
             "per_seed": " ".join(repr(score) for score in entry.scores),
             "protocol": entry.protocol,
             "stage": entry.source.stage if entry.source else None,
-            **{name: entry.source.values.get(name) if entry.source else None for name in SETTINGS},
+            **{name: entry.source.settings.get(name) if entry.source else None for name in SETTINGS},
             "data": describe_data(config) if entry.source else None,
             "weights": weights_text(config) if entry.source else None,
             "paper_source": entry.cited_from,
