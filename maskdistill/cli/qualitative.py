@@ -6,6 +6,7 @@ Writes a page, the grid as PNG, and a CSV that says of each image and stage how 
 import argparse
 import json
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> None:
     def stored(folder: str, image: TruthImage) -> Labels:
         return read_label_map(Path(folder), image.key)
 
-    labels = (painted, partial(stored, args.pseudo_labels), partial(stored, args.predictions))
+    labels: list[Callable[[TruthImage], Labels]] = [painted]
+    labels += [partial(stored, folder) for folder in (args.pseudo_labels, args.predictions)]
     matchings = [read_evaluation(path).matching for path in args.evaluations]
     columns = [
         Column(title, labels_of, montage.matched_colors(config.clusters.total, matching, class_colors(truth)))
