@@ -14,7 +14,7 @@ if FROZEN and HAS_GROUND_TRUTH:
         name: (
             weights_input(f"paper.backbones {name}", backbone)
             if FROZEN_ASKED
-            else [backbone.weights]
+            else [backbone.weights] * (backbone.weights != "random")
         )
         for name, backbone in FROZEN.items()
     }
@@ -45,7 +45,7 @@ if FROZEN and HAS_GROUND_TRUTH:
                 "segmenter",
                 head="linear",
                 arch=FROZEN[wildcards.backbone].arch,
-                weights=FROZEN[wildcards.backbone].weights,
+                weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
             ),
             k=CONFIG.clusters.num_clusters,
             code=code(

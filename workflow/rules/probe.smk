@@ -19,6 +19,7 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             annotations=getattr(CONFIG.data, "annotations", None) or [],
+            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth-train"),
         log:
