@@ -24,6 +24,8 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/ablations.smk"
+include: "workflow/rules/frozen.smk"
+include: "workflow/rules/paper.smk"
 
 
 rule all:

@@ -22,6 +22,9 @@ from maskdistill.config_data import (
     VocData,
 )
 from maskdistill.config_messages import explain, yaml_line
+from maskdistill.config_paper import MASK_BASELINE as MASK_BASELINE
+from maskdistill.config_paper import BaselineName
+from maskdistill.config_paper import PaperConfig as PaperConfig
 from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
@@ -180,14 +183,10 @@ class DistilConfig(Section):
     masks: MasksConfig = MasksConfig()
 
 
-MASK_BASELINE = r"^(lost-[1-9][0-9]*|attention-0\.[0-9]*[1-9](-largest)?)$"
-"""Names of mask baselines, and of their folders below results/<run>/."""
-
-
 class BaselinesConfig(Section):
     """Simpler mask rules on the same features, scored beside the main masks [P Table 3, §A.4]."""
 
-    masks: list[Annotated[str, Field(pattern=MASK_BASELINE)]] = Field(
+    masks: list[BaselineName] = Field(
         [],
         description="lost-K: LOST with its K patches of lowest degree; attention-M: the patches that hold the share M "
         "of DINO's CLS attention, attention-M-largest: their largest component",
@@ -294,6 +293,7 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()
     ablations: AblationsConfig = AblationsConfig()
+    paper: PaperConfig = PaperConfig()
 
     @model_validator(mode="after")
     def _distilled_networks(self) -> "Config":

@@ -88,6 +88,9 @@ class SegmenterConfig(Section):
         description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
         "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
+    head: Literal["aspp", "linear"] = Field(
+        "aspp", description="aspp: DeepLab-v3's; linear: one 1x1 convolution alone, as for frozen backbones"
+    )
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
     head_channels: Positive = Field(256, description="channels of ASPP and head")
     freeze_at: int = Field(3, ge=0, le=5, description="frozen stages: 3 = stem, layer1 and layer2")

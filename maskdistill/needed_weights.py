@@ -5,10 +5,11 @@ from pathlib import Path
 from maskdistill import layout
 from maskdistill.backbones.registry import RESNET_CHECKPOINTS, Official, find_official, how_to_get
 from maskdistill.config import BackboneConfig, Config, DetectorConfig, SegmenterConfig
+from maskdistill.config_paper import FrozenBackbone
 from maskdistill.runtime.download import check_sum
 from maskdistill.runtime.errors import MaskDistillError
 
-Network = BackboneConfig | DetectorConfig | SegmenterConfig
+Network = BackboneConfig | DetectorConfig | SegmenterConfig | FrozenBackbone
 
 
 def networks(config: Config) -> dict[str, Network]:

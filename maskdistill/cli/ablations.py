@@ -6,21 +6,18 @@ The page and its JSON hold the rows of the paper's Table 1 and Table S1; see con
 import argparse
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks, read_semantic
+from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks
+from maskdistill.cli.label_strips import Column, Labels, class_colors, label_strip, read_label_map, strip_pictures
 from maskdistill.config import Config, load_config
-from maskdistill.data.images import load_rgb
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
-from maskdistill.palette import read_label_png
 from maskdistill.report import ablations, montage
-from maskdistill.report.html import Picture, missing, picture, render
+from maskdistill.report.html import render
 from maskdistill.report.images import find_images
 from maskdistill.report.masks import pick_evenly
 from maskdistill.report.montage import Color
@@ -30,8 +27,6 @@ from maskdistill.runtime.files import atomic_path, write_json
 from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
-Labels = npt.NDArray[np.uint8]
-TILE = 224
 STAGE_OF = {"pseudo_labels": "detector", "predictions": "segmenter", "predictions_crf": "segmenter_crf"}
 Setting = tuple[str, str | None, float | None, int | None]
 """What tells variants apart: stage, label type, hard pixels, CRF round; each where it matters to the stage."""
@@ -80,11 +75,15 @@ def run(args: argparse.Namespace) -> None:
         setting = _setting(item.row.stage, item.row.label_type, item.row.hard_pixels, item.row.crf_round)
         if setting not in folders:
             raise MaskDistillError(f"--labels: no folder of {item.name}; give that of every variant that is scored")
-        return _read_labels(folders[setting], image.key)
+        return read_label_map(folders[setting], image.key)
 
     photos = find_images(args.manifest, {image.id for image in shown})
+    columns = [
+        Column(item.name, partial(labels_of, item), _first_colors(item, config, class_colors(truth))) for item in found
+    ]
     strips = [
-        _strip(photos[image.id].file, image, found, labels_of, truth, args.ground_truth, config) for image in shown
+        strip_pictures(image.key, label_strip(photos[image.id].file, image, columns, truth, args.ground_truth))
+        for image in shown
     ]
     html = render("ablations", ablations.context(args.run_name, config, found, strips))
     with atomic_path(args.output) as temporary:
@@ -96,35 +95,10 @@ def run(args: argparse.Namespace) -> None:
         log.info("%-40s mIoU %s", item.name, item.row.mean.get("miou"))
 
 
-def _strip(
-    photo: str | Path,
-    image: TruthImage,
-    found: Sequence[ablations.Variant],
-    labels_of: Callable[[ablations.Variant, TruthImage], Labels],
-    truth: GroundTruth,
-    ground_truth: str,
-    config: Config,
-) -> dict[str, Any]:
-    """One image as every variant labels it, then its ground truth."""
-    pixels = montage.fit(load_rgb(photo), TILE)
-    classes = dict(enumerate(montage.category_colors(len(truth.class_names) - 1), start=1))
-
-    def tile(labels: Labels, colors: Mapping[int, Color], title: str) -> Picture:
-        small = montage.fit_labels(labels, pixels.shape[:2])
-        return picture(montage.label_tile(pixels, small, dict(colors)), f"{title} of {image.key}", title)
-
-    tiles = [picture(pixels, f"Photo {image.key}", "photo")]
-    for item in found:
-        first: Evaluation = next(
-            (run for run in item.row.runs if run.seed == config.ablations.seeds[0]), item.row.runs[0]
-        )
-        colors = montage.matched_colors(config.clusters.total, first.matching, classes)
-        tiles.append(tile(labels_of(item, image), colors, item.name))
-    if image.has_semantic:
-        tiles.append(tile(read_semantic(ground_truth, image, truth), classes, "ground truth"))
-    else:
-        tiles.append(missing(pixels, "ground truth", "no semantic map"))
-    return {"key": image.key, "tiles": tiles}
+def _first_colors(item: ablations.Variant, config: Config, classes: dict[int, Color]) -> dict[int, Color]:
+    """Colours of a variant's clusters by what they are matched with in the first seed."""
+    first: Evaluation = next((run for run in item.row.runs if run.seed == config.ablations.seeds[0]), item.row.runs[0])
+    return montage.matched_colors(config.clusters.total, first.matching, classes)
 
 
 def _setting(stage: str, label_type: str | None, hard_pixels: float | None, crf_round: int | None) -> Setting:
@@ -141,11 +115,3 @@ def setting_of_folder(folder: str) -> Setting:
     return _setting(
         stage, places["label_type"], None if hard is None else float(hard), None if round_ is None else int(round_)
     )
-
-
-def _read_labels(folder: Path, key: str) -> Labels:
-    """The label map of an image in whichever shard of the folder it is."""
-    for shard in sorted(folder.glob("shard-*")):
-        if (path := shard / f"{key}.png").is_file():
-            return read_label_png(path)
-    raise MaskDistillError(f"{folder}: no label map of {key} in its shards; run the stage that makes it again")

@@ -149,7 +149,8 @@ def run(args: argparse.Namespace) -> None:
     scored = (None if probed else boxes, instances if detects else None)
     scores = summarise(truth, confusions, *scored, matching, config.bootstrap, args.seed)
     if detects:
-        scores |= protocol_scores(instances, args.num_clusters, truth.class_names, config.protocols)
+        sampled = (config.protocols, config.bootstrap, args.seed)
+        scores |= protocol_scores(instances, args.num_clusters, truth.class_names, *sampled)
     if args.stage == "masks":
         pairs = [result.targets for result in results.values()]
         scores |= summarise_clusters(*([value for pair in pairs for value in pair[side]] for side in (0, 1)))

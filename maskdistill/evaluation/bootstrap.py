@@ -36,16 +36,40 @@ def miou_interval(
         resamples: number of resamples, at least 1.
         seed: of the resampling.
     """
-    rows = confusions.per_image()
+    iou, drawn = _resampled_iou(confusions, matching, resamples, seed)
     present = confusions.total.sum(axis=0) > 0
-    values = []
-    for weights in image_weights(len(confusions), resamples, seed):
-        confusion = (weights @ rows).reshape(confusions.shape)
-        drawn = confusion.sum(axis=0) > 0
-        class_iou = matched_scores(confusion, matching).class_iou
-        values.append(class_iou.sum() / max(drawn.sum(), 1) * present.mean())
+    values = iou.sum(axis=1) / np.maximum(drawn.sum(axis=1), 1) * present.mean()
     low, high = np.percentile(values, LEVELS)
     return float(low), float(high)
+
+
+def class_iou_intervals(
+    confusions: Confusions, matching: npt.NDArray[np.int64], resamples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """95 % interval of each class's IoU, as fractions of 1; arguments as of :func:`miou_interval`.
+
+    Returns:
+        float64 (G, 2). A class is judged by the resamples that hold it; NaN where it is absent from all images.
+    """
+    iou, drawn = _resampled_iou(confusions, matching, resamples, seed)
+    result = np.full((iou.shape[1], 2), np.nan)
+    for place in np.flatnonzero(drawn.any(axis=0)):
+        result[place] = np.percentile(iou[drawn[:, place], place], LEVELS)
+    return result
+
+
+def _resampled_iou(
+    confusions: Confusions, matching: npt.NDArray[np.int64], resamples: int, seed: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """IoU of each class in each resample, float64 (resamples, G), and whether the resample holds it."""
+    rows = confusions.per_image()
+    iou = np.zeros((resamples, confusions.shape[1]))
+    drawn = np.zeros(iou.shape, dtype=bool)
+    for place, weights in enumerate(image_weights(len(confusions), resamples, seed)):
+        confusion = (weights @ rows).reshape(confusions.shape)
+        drawn[place] = confusion.sum(axis=0) > 0
+        iou[place] = matched_scores(confusion, matching).class_iou
+    return iou, drawn
 
 
 def share_interval(hits: npt.NDArray[np.bool_], resamples: int, seed: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 
 from maskdistill.config_training import Protocol
+from maskdistill.evaluation.ap_bootstrap import ap_intervals
 from maskdistill.evaluation.average_precision import STATS, average_precision, percent
 from maskdistill.evaluation.instances import Floats, ImageInstances, Integers
 from maskdistill.evaluation.localisation import box_iou
@@ -99,7 +100,12 @@ def match_instances(counts: Integers) -> Integers:
 
 
 def protocol_scores(
-    images: Sequence[ImageInstances], num_clusters: int, class_names: Sequence[str], protocols: Collection[Protocol]
+    images: Sequence[ImageInstances],
+    num_clusters: int,
+    class_names: Sequence[str],
+    protocols: Collection[Protocol],
+    resamples: int = 0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Instance scores by several protocols as they stand in the JSON: in percent, None where nothing is to be found.
 
@@ -108,11 +114,14 @@ def protocol_scores(
         num_clusters: K, detections carry labels 1..K.
         class_names: of classes 0..C, background first.
         protocols: which are wanted.
+        resamples: of the images, for intervals; 0: none.
+        seed: of the resampling.
 
     Returns:
         ``instance_matching {cluster 1..K: class id or None}, images_without_detections`` and ``protocols {name:
-        {ap, ap50, ap75, ap_small .. ar_large, images, objects, classes {class name: {ap, ap50, ap75}}}}`` with
-        the images and objects (without crowd regions) that count; ``classes`` is empty for agnostic ones.
+        {ap, ap50, ap75, ap_small .. ar_large, images, objects, classes {class name: {ap, ap50, ap75}}, intervals {ap,
+        ap50, ap75}}}`` with the images and objects (without crowd regions) that count; ``classes`` is empty for
+        agnostic ones.
     """
     matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
     named = [_with_classes(image, matching) for image in images]
@@ -123,7 +132,12 @@ def protocol_scores(
             # What single takes is class-blind, so it comes before detections of unmatched clusters are left out.
             taken = [image if objects == "multi" else single(image, objects == "single_strict") for image in named]
             chosen = [image for image in taken if image is not None]
-            scores[protocol] = _scores(chosen, class_names, categories == "agnostic")
+            agnostic = categories == "agnostic"
+            intervals = ap_intervals(chosen, agnostic, resamples, seed) if resamples else {}
+            scores[protocol] = {
+                **_scores(chosen, class_names, agnostic),
+                "intervals": {name: [100 * bound for bound in bounds] for name, bounds in intervals.items()},
+            }
     return {
         "instance_matching": {
             str(cluster): None if label == UNMATCHED else int(label) for cluster, label in enumerate(matching, start=1)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from maskdistill.evaluation.average_precision import STATS, average_precision, percent
-from maskdistill.evaluation.bootstrap import miou_interval, share_interval
+from maskdistill.evaluation.bootstrap import class_iou_intervals, miou_interval, share_interval
 from maskdistill.evaluation.clustering import cluster_scores
 from maskdistill.evaluation.ground_truth import GroundTruth
 from maskdistill.evaluation.instances import ImageInstances
@@ -37,10 +38,18 @@ def summarise(
 
     Returns:
         ``miou, pixel_accuracy, iou {class name: value}, matching {predicted label 0..K: class id 0..C or None},
-        ap, ap50, ap75, corloc, images, counts {semantic, instances, localisation}, intervals {miou, corloc}``.
+        ap, ap50, ap75, corloc, images, counts {semantic, instances, localisation}, intervals {miou, corloc},
+        class_intervals {class name: interval}``.
         AP is that of all detections, class-agnostic; CorLoc counts images with an object that is not a crowd region.
     """
-    result: dict[str, Any] = {"miou": None, "pixel_accuracy": None, "iou": {}, "matching": {}, "corloc": None}
+    result: dict[str, Any] = {
+        "class_intervals": {},
+        "miou": None,
+        "pixel_accuracy": None,
+        "iou": {},
+        "matching": {},
+        "corloc": None,
+    }
     intervals: dict[str, list[float]] = {}
     if len(confusions):
         scores = semantic_scores(confusions.total, matching)
@@ -53,7 +62,10 @@ def summarise(
             str(label): None if matched == UNMATCHED else int(matched) for label, matched in enumerate(scores.matching)
         }
         if resamples:
-            intervals["miou"] = [100 * bound for bound in miou_interval(confusions, scores.matching, resamples, seed)]
+            sampled = (confusions, scores.matching, resamples, seed)
+            intervals["miou"] = [100 * bound for bound in miou_interval(*sampled)]
+            by_class = zip(truth.class_names, (100 * class_iou_intervals(*sampled)).tolist(), strict=True)
+            result["class_intervals"] = {name: bounds for name, bounds in by_class if np.isfinite(bounds).all()}
 
     result |= dict.fromkeys(STATS[:3])
     if instances is not None:

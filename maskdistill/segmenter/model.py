@@ -10,6 +10,8 @@ from maskdistill.config import ProbeConfig, SegmenterConfig
 from maskdistill.training.distributed import rank_and_world
 
 OUTPUT_STRIDE = 8
+LAYERS_BEFORE = 4
+"""Layers of the head before its last convolution."""
 
 
 class BatchDropout(nn.Dropout):
@@ -29,7 +31,8 @@ class DeepLab(nn.Module):
     """DeepLab-v3 (Chen et al. 2017): ASPP with image pooling, one 3x3 convolution, one classifier.
 
     With ``resnet50`` and 256 head channels this is torchvision's ``deeplabv3_resnet50(aux_loss=None)``
-    layer for layer, under the same state-dict keys; its dropout is :class:`BatchDropout`.
+    layer for layer, under the same state-dict keys; its dropout is :class:`BatchDropout`. With head ``linear`` the last
+    1x1 convolution, under the same key, lies on the ResNet's maps.
 
     Args:
         config: the segmenter's section.
@@ -42,6 +45,10 @@ class DeepLab(nn.Module):
         freeze_stages(resnet, config.freeze_at)
         width = config.head_channels
         self.backbone = resnet
+        if config.head == "linear":
+            layers = [nn.Identity() for _ in range(LAYERS_BEFORE)]
+            self.classifier = nn.Sequential(*layers, nn.Conv2d(resnet.channels[3], num_clusters + 1, 1))
+            return
         pyramid = ASPP(resnet.channels[3], config.atrous_rates, width)
         pyramid.project[3] = BatchDropout(pyramid.project[3].p)
         self.classifier = nn.Sequential(

@@ -84,16 +84,16 @@ class Project:
         assert not check or done.returncode == 0, output[-6000:]
         return output
 
-    def planned(self) -> set[str]:
-        """Names of the rules that a dry run lists."""
-        text = self.snakemake("--dry-run")
+    def planned(self, *targets: str) -> set[str]:
+        """Names of the rules that a dry run lists, by default that of the whole run."""
+        text = self.snakemake("--dry-run", *targets)
         table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", text, re.M | re.S)
         assert table or "Nothing to be done" in text, text
         return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()
 
-    def rules(self) -> dict[str, Rule]:
-        """The rules of the whole DAG, whatever is up to date."""
-        return parse_filegraph(self.snakemake("--forceall", "--filegraph"))
+    def rules(self, *targets: str) -> dict[str, Rule]:
+        """The rules of the whole DAG, by default that of the whole run, whatever is up to date."""
+        return parse_filegraph(self.snakemake("--forceall", "--filegraph", *targets))
 
 
 @dataclass(frozen=True)

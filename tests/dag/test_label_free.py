@@ -10,7 +10,11 @@ from dag_project import Rule, make_project
 from PIL import Image
 
 PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
-READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all"}
+FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}
+PROBES = {"probe", "probe_predictions", "frozen_probe", "frozen_predictions"}
+PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "tableS2", "figure3", "figure4", "figure5"}
+READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
+           "evaluate_frozen", "qualitative"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
@@ -39,7 +43,7 @@ def readers(rules: dict[str, Rule]) -> set[str]:
 
 def check(rules: dict[str, Rule]) -> None:
     made = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
-    trained = made - {"probe", "probe_predictions"}
+    trained = made - PROBES
     assert trained >= {
         "masks",
         "clusters",
@@ -51,11 +55,11 @@ def check(rules: dict[str, Rule]) -> None:
         "predictions",
     }
     for name in trained:
-        assert ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE) == set(), name
-    assert readers(rules) <= READERS | {"probe", "evaluate_probe"}
+        assert ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE | FROZEN | PAPER) == set(), name
+    assert readers(rules) <= READERS | {"probe", "evaluate_probe", "frozen_probe"}
     labelled = {name for name in rules if "ground_truth_train" in ancestors(rules, name)}
-    assert labelled <= PROBE | {"report", "all"}
-    assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= {"probe"}
+    assert labelled <= PROBE | FROZEN | {"report", "all", "table2", "tableS2", "paper"}
+    assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= PROBES
 
 
 def test_scenes(tmp_path: Path) -> None:
@@ -89,6 +93,17 @@ def test_the_probe_reaches_scores_alone(tmp_path: Path) -> None:
     assert ancestors(rules, "probe") >= {"ground_truth_train", "segmenter", "pseudo_labels"}
     assert "ground_truth" not in ancestors(rules, "probe_predictions")
     assert "evaluate_probe" in ancestors(rules, "report")
+
+
+def test_the_papers_tables_and_figures(tmp_path: Path) -> None:
+    backbone = {"name": "MoCo", "arch": "resnet_tiny", "weights": "random"}
+    paper = {"seeds": [1], "overcluster": [1], "topk": [0.4], "tau": [0.9], "backbones": [backbone]}
+    rules = make_project(tmp_path, paper=paper).rules("paper")
+    check(rules)
+    assert rules.keys() >= PAPER | PROBE | FROZEN | {"frozen"}
+    assert "ground_truth_train" not in ancestors(rules, "frozen") and "frozen" in ancestors(rules, "table2")
+    above = {"scenes", "manifest", "ground_truth", "features", "masks", "embeddings", "clusters", "evaluate_masks"}
+    assert ancestors(rules, "figure3") == above | {"figure3"}
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,35 @@ def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
     assert editable.planned() == set()
 
 
+def test_the_papers_targets_reuse_the_run(editable: Project) -> None:
+    """Of a finished run each figure computes what is below its swept value, and no table anything twice."""
+    swept = {"seeds": [1234], "overcluster": [1, 2], "topk": [0.4, 0.8], "tau": [0.5, 0.9], "examples": 3}
+    editable.configure(paper=swept)
+    assert editable.planned() == set()
+    below_masks = {"embeddings", "clusters", "evaluate_masks"}
+    assert editable.planned("figure3") == {"clusters", "evaluate_masks", "figure3"}
+    assert editable.planned("figure4") == below_masks | {"masks", "figure4"}
+    assert editable.planned("figure5") == {"pseudo_labels", "evaluate_detector", "figure5"}
+    editable.configure(paper=swept | {"overcluster": [1], "topk": [0.4], "label_types": ["mask"]})
+    targets = ("tableS1", "figure3", "figure4", "figure5", "qualitative")
+    editable.snakemake(*targets)
+    folder = editable.results / "paper"
+    for target in targets:
+        with open(folder / f"{target}.csv", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert rows and (folder / f"{target}.html").stat().st_size > 5_000, target
+        if target != "qualitative":
+            assert any(row["ours"] for row in rows) and all(row["protocol"] for row in rows if row["ours"])
+    with open(folder / "tableS1.csv", newline="") as stream:
+        chain = {row["row"]: row for row in csv.DictReader(stream) if row["group"] == "from masks"}
+    below = "topk-0.4/k-3/seed-1234/tau-0.9/hard-0.2/crf-1/evaluation/segmenter_crf.json"
+    assert float(chain["+ CRF"]["ours"]) == json.loads((editable.results / below).read_text())["miou"]
+    assert (folder / "figure5.svg").is_file() and (folder / "figure5.png").is_file()
+    page = (folder / "qualitative.html").read_text()
+    assert page.count('src="data:image/jpeg') == 3 * 5  # photo, mask, detector, segmenter, ground truth
+    assert editable.planned(*targets) == set() and editable.planned() == set()
+
+
 def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:
     assert copy_project(finished, tmp_path / "copy").planned() == set()
 

@@ -46,7 +46,7 @@ if HAS_GROUND_TRUTH:
             labels=lambda wildcards, input: list(
                 dict.fromkeys(str(PurePosixPath(path).parent) for path in input.labels)
             ),
-            settings=canonical_json(CONFIG.model_dump(mode="json")),
+            settings=canonical_json(CONFIG.model_dump(mode="json", exclude={"paper"})),
             name=CONFIG.run,
             code=code(
                 "report",
@@ -55,6 +55,7 @@ if HAS_GROUND_TRUTH:
                 "rle.py",
                 "cli/ablations.py",
                 "cli/evaluation_inputs.py",
+                "cli/label_strips.py",
             ),
         message:
             "ablations: {output.page}"

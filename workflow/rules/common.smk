@@ -222,6 +222,22 @@ def clusters_settings(k, candidates=None):
     return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
 
 
+CRF = canonical_json(CONFIG.crf.model_dump(mode="json", exclude={"rounds"}))
+
+
+def crf_option(wildcards):
+    """Param function: --crf where a dense CRF sharpens predictions."""
+    return f"--crf {shlex.quote(CRF)}" if wildcards.post else ""
+
+
+def predictions_code(wildcards):
+    """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
+    sharpening = ["crf.py"] if wildcards.post else []
+    return code(
+        "segmenter", "backbones", "palette.py", "cli/predictions.py", *sharpening
+    )
+
+
 def code(*modules):
     """Hash of the modules that shape a stage's result: an edit of one reruns the stage, a touch does not.
 

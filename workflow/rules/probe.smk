@@ -5,11 +5,14 @@ if CONFIG.probe.enabled and not HAS_GROUND_TRUTH:
         "probe.enabled: a probe learns from ground truth, and data has none; set it to false"
     )
 
-if CONFIG.probe.enabled:
+if HAS_GROUND_TRUTH:
     # The folder in which the segmenter's own lies, with its wildcards.
     PROBED = str(Path(rules.segmenter.output.model).parents[1])
     PROBE = f"{PROBED}/probe"
     PROBE_PREDICTIONS = f"{PROBE}/predictions{{post}}/shard-{{shard}}"
+    PROBE_CODE = code(
+        "evaluation/probe.py", "segmenter", "backbones", "training", "cli/probe.py"
+    )
     PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
 
     rule ground_truth_train:
@@ -60,13 +63,7 @@ if CONFIG.probe.enabled:
         params:
             settings=section("probe"),
             state=f"{PROBED}/probe.state",
-            code=code(
-                "evaluation/probe.py",
-                "segmenter",
-                "backbones",
-                "training",
-                "cli/probe.py",
-            ),
+            code=PROBE_CODE,
         message:
             "probe: last layer on labels, {CONFIG.probe.epochs} epochs, seed {wildcards.seed}"
         shell:
@@ -96,14 +93,8 @@ if CONFIG.probe.enabled:
         params:
             each=each_shard,
             shard=one_of_each(PROBE_PREDICTIONS),
-            crf=lambda wildcards: f"--crf {shlex.quote(CRF)}" if wildcards.post else "",
-            code=lambda wildcards: code(
-                "segmenter",
-                "backbones",
-                "palette.py",
-                "cli/predictions.py",
-                *(["crf.py"] if wildcards.post else []),
-            ),
+            crf=crf_option,
+            code=predictions_code,
         message:
             "probe_predictions{wildcards.post}: shard {params.each}, seed {wildcards.seed}"
         shell:

@@ -70,7 +70,9 @@ rule report:
             + braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=post)(wildcards)
             for post in SHARPENED
         ],
-        settings=canonical_json(CONFIG.model_dump(mode="json", exclude={"ablations"})),
+        settings=canonical_json(
+            CONFIG.model_dump(mode="json", exclude={"ablations", "paper"})
+        ),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
             *(f"pretrain-{stage}={RUN}/pretrain/{stage}.csv" for stage in PRETRAINED),

@@ -2,7 +2,6 @@
 round before; and label maps for the images that are scored."""
 
 PLACE = "{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"  # of logs and benchmarks
-CRF = canonical_json(CONFIG.crf.model_dump(mode="json", exclude={"rounds"}))
 
 
 rule segmenter:
@@ -98,14 +97,8 @@ rule predictions:
     params:
         each=each_shard,
         shard=one_of_each(PREDICTIONS),
-        crf=lambda wildcards: f"--crf {shlex.quote(CRF)}" if wildcards.post else "",
-        code=lambda wildcards: code(
-            "segmenter",
-            "backbones",
-            "palette.py",
-            "cli/predictions.py",
-            *(["crf.py"] if wildcards.post else []),
-        ),
+        crf=crf_option,
+        code=predictions_code,
         images="eval" if HAS_GROUND_TRUTH else "all",
     message:
         "predictions{wildcards.post}: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau},"

@@ -4,7 +4,11 @@ import re
 
 DOWNLOADS = {
     official.file: network
-    for network in (*NETWORKS.values(), CONFIG.pretrain.teacher)
+    for network in (
+        *NETWORKS.values(),
+        CONFIG.pretrain.teacher,
+        *CONFIG.paper.backbones,
+    )
     if network and (official := official_weights(network))
 }
 

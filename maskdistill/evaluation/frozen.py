@@ -1,0 +1,75 @@
+"""What a frozen backbone's features are worth: clusters of their cells as a segmenter [P Table 2].
+
+K-means with cosine similarity (spherical, on features of unit length) needs no code of its own to predict: the
+centroid of largest cosine is the largest output of a 1x1 convolution whose weights are the centroids.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from maskdistill.backbones.resnet import mixed_precision
+from maskdistill.backbones.vit import normalize
+from maskdistill.clusters import fit_kmeans, normalise
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.segmenter.data import UInt8, squash
+from maskdistill.segmenter.model import DeepLab
+
+Floats = npt.NDArray[np.float32]
+MAX_CELLS = 200_000
+"""Cells that K-means is fitted on at most; 1.6 GB of a ResNet-50's 2,048 channels."""
+
+
+@torch.inference_mode()
+def sample_cells(
+    model: DeepLab, images: Iterable[UInt8], count: int, size: int, device: torch.device, seed: int
+) -> Floats:
+    """Features of cells drawn from each image.
+
+    Args:
+        model: with a linear head, in eval mode, on ``device``.
+        images: uint8 (H, W, 3) each, of any sizes.
+        count: cells of an image, at most.
+        size: side in pixels to which images are squashed.
+        seed: of the draws.
+
+    Returns:
+        float32 (M, D), at unit length.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for image in images:
+        batch = torch.from_numpy(squash(image, size)[None]).permute(0, 3, 1, 2)
+        with mixed_precision(device):
+            maps: Tensor = model.backbone(normalize(batch.to(device)))
+        cells = maps[0].float().flatten(1).T.cpu().numpy()
+        rows.append(cells[np.sort(rng.choice(len(cells), min(count, len(cells)), replace=False))])
+    if not rows:
+        raise MaskDistillError("no usable training image to cluster; give data some")
+    return normalise(np.concatenate(rows), None, True)
+
+
+def clustering_head(model: DeepLab, cells: Floats, seed: int, threads: int) -> DeepLab:
+    """Put the centroids of as many clusters as the model has labels into its last convolution, in place.
+
+    Args:
+        model: with a linear head and K + 1 labels; of a frozen backbone none is the background's before they are
+            matched with classes.
+        cells: float32 (M, D) at unit length.
+        seed: of K-means.
+        threads: CPU threads.
+
+    Returns:
+        The same model.
+    """
+    last = model.classifier[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    centroids = fit_kmeans(cells, last.out_channels, seed, threads=threads, spherical=True)
+    with torch.no_grad():
+        last.weight.copy_(torch.from_numpy(normalise(centroids, None, True))[:, :, None, None])
+        last.bias.zero_()
+    return model

@@ -1,0 +1,1 @@
+"""The paper's tables and figures: its published values beside those of a run."""

@@ -1,0 +1,136 @@
+"""Rows of the paper's Table 2 that frozen backbones give: K-means of their features, and a linear probe on them.
+
+Where config section paper.backbones names their weights. Both are evaluation: nothing else is made from them.
+"""
+
+FROZEN = {backbone.folder: backbone for backbone in CONFIG.paper.backbones}
+FROZEN_ASKED = {"table2", "paper"} & {*sys.argv}
+
+if FROZEN and HAS_GROUND_TRUTH:
+    BACKBONE = f"{RUN}/paper/backbones/{{backbone}}/seed-{{seed}}"
+    FROZEN_PREDICTIONS = f"{BACKBONE}/{{head}}/predictions/shard-{{shard}}"
+    FROZEN_NAME = BACKBONE.removeprefix(f"{RUN}/")
+    FROZEN_WEIGHTS = {
+        name: (
+            weights_input(f"paper.backbones {name}", backbone)
+            if FROZEN_ASKED
+            else [backbone.weights] * (backbone.weights != "random")
+        )
+        for name, backbone in FROZEN.items()
+    }
+
+    wildcard_constraints:
+        backbone="|".join(map(re.escape, FROZEN)),
+        head="segmenter|probe",
+
+    rule frozen:
+        input:
+            manifest=rules.manifest.output.manifest,
+            weights=lambda wildcards: FROZEN_WEIGHTS[wildcards.backbone],
+        output:
+            model=f"{BACKBONE}/segmenter/model.safetensors",
+        log:
+            f"{RUN}/logs/{FROZEN_NAME}/frozen.log",
+        benchmark:
+            f"{RUN}/benchmarks/{FROZEN_NAME}/frozen.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 8
+        resources:
+            gpu=1,
+            mem_mb=16000,
+            runtime=480,
+        params:
+            settings=lambda wildcards: section(
+                "segmenter",
+                head="linear",
+                arch=FROZEN[wildcards.backbone].arch,
+                weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
+            ),
+            k=CONFIG.clusters.num_clusters,
+            code=code(
+                "evaluation/frozen.py",
+                "clusters.py",
+                "segmenter",
+                "backbones",
+                "cli/frozen.py",
+            ),
+        message:
+            "frozen: clusters of {wildcards.backbone}'s features, seed {wildcards.seed}"
+        shell:
+            "maskdistill frozen --manifest {input.manifest:q} --num-clusters {params.k} --seed {wildcards.seed}"
+            " --params {params.settings:q} --output {output.model:q}"
+            " --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+    use rule probe as frozen_probe with:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth_train.output.truth,
+            model=rules.frozen.output.model,
+        output:
+            model=f"{BACKBONE}/probe/model.safetensors",
+            metrics=f"{BACKBONE}/probe/metrics.csv",
+        log:
+            f"{RUN}/logs/{FROZEN_NAME}/probe.log",
+        benchmark:
+            f"{RUN}/benchmarks/{FROZEN_NAME}/probe.tsv"
+        params:
+            settings=section("probe"),
+            state=f"{BACKBONE}/probe.state",
+            code=PROBE_CODE,
+        message:
+            "frozen_probe: {wildcards.backbone}, {CONFIG.probe.epochs} epochs, seed {wildcards.seed}"
+
+    use rule probe_predictions as frozen_predictions with:
+        input:
+            manifest=rules.manifest.output.manifest,
+            model=f"{BACKBONE}/{{head}}/model.safetensors",
+        output:
+            labels=[directory(path) for path in of_part(FROZEN_PREDICTIONS)],
+        log:
+            f"{RUN}/logs/{FROZEN_NAME}/{{head}}/{{part}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/{FROZEN_NAME}/{{head}}/{{part}}.tsv"
+        resources:
+            gpu=1,
+            mem_mb=8000,
+            runtime=240,
+        params:
+            each=each_shard,
+            shard=one_of_each(FROZEN_PREDICTIONS),
+            crf="",
+            code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
+        message:
+            "frozen_predictions: {wildcards.backbone}, {wildcards.head}, shard {params.each}, seed {wildcards.seed}"
+
+    rule evaluate_frozen:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            labels=all_shards(FROZEN_PREDICTIONS),
+        output:
+            scores=f"{BACKBONE}/evaluation/{{head}}.json",
+        log:
+            f"{RUN}/logs/{FROZEN_NAME}/evaluation/{{head}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/{FROZEN_NAME}/evaluation/{{head}}.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 8
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            labels=braces(FROZEN_PREDICTIONS),
+            k=CONFIG.clusters.num_clusters,
+            settings=section("evaluation"),
+            code=code(
+                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
+            ),
+        message:
+            "evaluation: frozen {wildcards.backbone}, {wildcards.head}, seed {wildcards.seed}"
+        shell:
+            "maskdistill evaluation --stage {wildcards.head} --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
+            " --num-clusters {params.k} --seed {wildcards.seed}"
+            " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
