@@ -222,6 +222,13 @@ class ReportConfig(Section):
     per_cluster: Positive = Field(8, description="examples a cluster")
 
 
+class CandidateQualityConfig(Section):
+    """Sections of the stage candidate_quality."""
+
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
 class AblationsConfig(Section):
     """What the target ``snakemake ablations`` compares, all else being the run's own [P Table 1, Table S1]."""
 

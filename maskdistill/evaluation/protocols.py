@@ -115,7 +115,7 @@ def protocol_scores(
         the images and objects (without crowd regions) that count; ``classes`` is empty for agnostic ones.
     """
     matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
-    named = [_with_classes(image, matching) for image in images]
+    named = [with_classes(image, matching) for image in images]
     scores = {}
     for protocol in PROTOCOLS:
         if protocol in protocols:
@@ -133,7 +133,7 @@ def protocol_scores(
     }
 
 
-def _with_classes(image: ImageInstances, matching: Integers) -> ImageInstances:
+def with_classes(image: ImageInstances, matching: Integers) -> ImageInstances:
     """Detections labelled by the class of their cluster, -1 without one."""
     return replace(image, labels=matching[image.labels - 1])
 
