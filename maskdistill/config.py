@@ -208,6 +208,11 @@ class ClustersConfig(Section):
     candidates_k: list[Annotated[int, Field(ge=2)]] | None = Field(
         None, description="numbers of clusters that the report compares without labels; null: around K"
     )
+    names: str | None = Field(
+        None,
+        description="YAML file of names for clusters, saved from the report; report, predict and export show them, "
+        "and nothing is trained again",
+    )
 
     @property
     def total(self) -> int:

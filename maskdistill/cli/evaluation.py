@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
     scored = (None if args.stage == "probe" else boxes, instances if detects else None)
     scores = summarise(truth, confusions, *scored, matching, config.bootstrap, args.seed)
     if mapped:
-        scores |= describe_confusions(confusions, mapped, scores["matching"])
+        scores |= describe_confusions(truth, confusions, mapped, scores["matching"])
     if detects:
         scores |= protocol_scores(instances, args.num_clusters, truth.class_names, config.protocols)
     if args.stage == "masks":

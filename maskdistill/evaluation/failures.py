@@ -22,8 +22,8 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
         most: how many are listed.
 
     Returns:
-        ``[{image_id, score, candidate, objects}]``, best score first, ties by image: places of the candidate and of
-        the objects among those of the image.
+        ``[{image_id, score, candidate, objects}]``, best score first, ties by image: place of the candidate among
+        the image's by falling score, equal ones in the order of the file, and places of the objects.
     """
     found = []
     for image in images:
@@ -31,9 +31,10 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
         several = np.flatnonzero(held.sum(axis=1) > 1)
         if several.size:
             best = int(several[image.scores[several].argmax()])
+            order = np.argsort(-image.scores, kind="stable")
             found.append(
-                {"image_id": image.image_id, "score": float(image.scores[best]), "candidate": best,
-                 "objects": np.flatnonzero(held[best]).tolist()}
+                {"image_id": image.image_id, "score": float(image.scores[best]),
+                 "candidate": int(np.flatnonzero(order == best)[0]), "objects": np.flatnonzero(held[best]).tolist()}
             )  # fmt: skip
     return sorted(found, key=lambda item: (-item["score"], item["image_id"]))[:most]
 

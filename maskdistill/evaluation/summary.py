@@ -83,22 +83,24 @@ def summarise(
 
 
 def describe_confusions(
-    confusions: Confusions, image_ids: Sequence[int], matching: Mapping[str, int | None]
+    truth: GroundTruth, confusions: Confusions, image_ids: Sequence[int], matching: Mapping[str, int | None]
 ) -> dict[str, Any]:
     """What a page shows beside the semantic scores.
 
     Args:
+        truth: evaluation images.
         confusions: filled from the images that have a semantic map.
         image_ids: theirs, in that order.
         matching: class id of each label, as :func:`summarise` gives it.
 
     Returns:
-        ``confusion`` (pixels by label 0..K and class 0..C) and ``worst_images {class id: [{image_id, iou}]}``, see
+        ``classes`` (names of 0..C), ``confusion`` (pixels by label 0..K and class) and ``worst_images {class id: [{image_id, iou}]}``, see
         :func:`maskdistill.evaluation.failures.worst_images`.
     """
     classes = np.array([UNMATCHED if c is None else c for _, c in sorted(matching.items(), key=lambda p: int(p[0]))])
     worst = worst_images(confusions, image_ids, classes, WORST)
     return {
+        "classes": list(truth.class_names),
         "confusion": confusions.total.tolist(),
         "worst_images": {str(label): rows for label, rows in worst.items()},
     }

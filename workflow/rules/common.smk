@@ -10,6 +10,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
 from maskdistill.backbones.registry import find_official
+from maskdistill.cluster_names import read_names
 from maskdistill.config import load_config
 from maskdistill.data.sources import (
     count_images,
@@ -36,6 +37,8 @@ try:
     )
     NUM_IMAGES = count_images(CONFIG.data)
     NUM_IMAGES += count_images(CONFIG.support) if CONFIG.support else 0
+    if CONFIG.clusters.names:
+        read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:
     raise WorkflowError(str(error)) from None
 
@@ -215,7 +218,7 @@ EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
 
 def clusters_settings(k, candidates=None):
     """--params of K-means: over-clustering is in k already; what only other rules use is left at its default."""
-    own = {"overcluster", "candidates_k", "backbone"} | EMBEDDING_KEYS
+    own = {"overcluster", "candidates_k", "backbone", "names"} | EMBEDDING_KEYS
     settings = CONFIG.clusters.model_dump(mode="json", exclude=own)
     return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
 
