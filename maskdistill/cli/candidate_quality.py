@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import Detection, candidate_shards, load_ground_truth, read_semantic
 from maskdistill.config import CandidateQualityConfig, parse_section
 from maskdistill.evaluation.average_precision import AGNOSTIC, average_precision
 from maskdistill.evaluation.failures import merged_objects, missed_objects
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
-from maskdistill.evaluation.instances import ImageInstances, image_instances
+from maskdistill.evaluation.instances import Floats, ImageInstances, image_instances
 from maskdistill.evaluation.protocols import count_pairs, match_instances, with_classes
 from maskdistill.evaluation.thresholds import ImageThresholds, Thresholds, image_thresholds, score_quality
 from maskdistill.label_summary import TAUS, levels_passed
@@ -129,5 +127,5 @@ def _curves(instances: list[ImageInstances], num_clusters: int, truth: GroundTru
     }
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return np.round(values, 5).tolist()
+def _rounded(values: Floats) -> list[float]:
+    return [round(float(value), 5) for value in values]

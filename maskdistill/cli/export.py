@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.annotations import categories
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start
+from maskdistill.cluster_names import named_categories
 from maskdistill.config import SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     detector = model_metadata(models.detector, "detector")
     config = parse_section(SegmenterConfig, metadata["params"])
     num_clusters = int(metadata["num_clusters"])
-    names = ["background", *(entry["name"] for entry in categories(num_clusters))]
+    names = ["background", *(entry["name"] for entry in named_categories(num_clusters, models.names))]
     network = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
     model = load_model(models.segmenter, network)
     provenance = make_provenance(

@@ -9,7 +9,7 @@ import argparse
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from maskdistill import cli, rle
-from maskdistill.annotations import categories
 from maskdistill.cli.common import add_common, start
+from maskdistill.cluster_names import named_categories, read_names
 from maskdistill.config_data import FolderData, ListData
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
     parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
+    parser.add_argument(
+        "--names", metavar="YAML", help="names of the clusters, saved from the report (default: the run's)"
+    )
     parser.add_argument(
         "--min-score", type=float,
         help="least score of an object in the COCO files (default: the run's pseudo_labels.tau; 0.5 without a run)",
@@ -92,6 +95,7 @@ class Work:
         out: the folder that is written.
         photos: absolute path that names in the COCO files are relative to.
         key: of all that the result depends on.
+        names: cluster 0..K-1 -> name; others are numbered.
         overlaid: ids of the images that get an overlay.
     """
 
@@ -101,6 +105,7 @@ class Work:
     key: str
     num_shards: int
     num_clusters: int
+    names: dict[int, str]
     min_score: float
     overlaid: set[int]
 
@@ -186,11 +191,11 @@ class Work:
                         append_outlined(item | {"segmentation": polygons(rle.decode(item["segmentation"]))})
             counts = self._rest(exact, provenance)
             self._rest(outlined, provenance)
-        names = [entry["name"] for entry in categories(self.num_clusters)]
+        names = [entry["name"] for entry in named_categories(self.num_clusters, self.names)]
         shares = (pixels / max(1, pixels.sum())).round(6).tolist()
         summary = counts | {
-            "objects": dict(zip(names, objects[1:].tolist(), strict=True)),
-            "pixel_shares": dict(zip(["background", *names], shares, strict=True)),
+            "objects": _by_name(names, objects[1:].tolist()),
+            "pixel_shares": _by_name(["background", *names], shares),
             "key": self.key,
             "provenance": provenance,
         }
@@ -200,7 +205,7 @@ class Work:
 
     def _rest(self, content: JsonObject, provenance: dict[str, Any]) -> dict[str, int]:
         """The other keys of a COCO file; numbers of usable images and of others."""
-        content.value("categories", categories(self.num_clusters))
+        content.value("categories", named_categories(self.num_clusters, self.names))
         counts = {"images": 0, "quarantined": 0}
         columns = ("image_id", "path", "width", "height", "status")
         with content.array("images") as append:
@@ -222,6 +227,14 @@ class Work:
         return path.as_posix()
 
 
+def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Values by name; those of one name are added up."""
+    found: dict[str, float] = {}
+    for name, value in zip(names, values, strict=True):
+        found[name] = found.get(name, 0) + value
+    return found
+
+
 def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
     photos, out = Path(args.photos).expanduser().absolute(), Path(args.out)
@@ -240,6 +253,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
             f"the detector {models.detector} knows {clusters['detector']} categories, the segmenter {models.segmenter}"
             f" {clusters['segmenter']}; take two models of one run"
         )
+    names = read_names(args.names, clusters["detector"]).names if args.names else models.names
     min_score = args.min_score
     if min_score is None:
         min_score = models.config.pseudo_labels.tau if models.config else 0.5
@@ -248,7 +262,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     count = count_images(data)
     parts = [
         listing_fingerprint(data), str(photos), sha256_file(models.detector), sha256_file(models.segmenter), min_score,
-        args.overlays, args.max_quarantined, code_hash(), library_versions(),
+        args.overlays, args.max_quarantined, sorted(names.items()), code_hash(), library_versions(),
     ]  # fmt: skip
     return Work(
         out=out,
@@ -257,6 +271,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
         key=sha256_text(canonical_json(parts)),
         num_shards=math.ceil(count / PER_SHARD),
         num_clusters=clusters["detector"],
+        names=names,
         min_score=min_score,
         overlaid=chosen_images(count, args.overlays),
     )

@@ -25,7 +25,7 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
         ``[{image_id, score, candidate, objects}]``, best score first, ties by image: place of the candidate among
         the image's by falling score, equal ones in the order of the file, and places of the objects.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for image in images:
         held = held_objects(image)
         several = np.flatnonzero(held.sum(axis=1) > 1)
@@ -77,14 +77,15 @@ def worst_images(
         most: how many images a class.
 
     Returns:
-        Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, ties by image. An image shows a class that
+        Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, of equal ones that with most pixels of
+        the class. An image shows a class that
         fills at least half a percent of its scored pixels.
     """
     classes = confusions.shape[1]
     merge = np.zeros((classes, confusions.shape[0]), np.int64)
     used = np.flatnonzero(matching != UNMATCHED)
     merge[matching[used], used] = 1
-    found: dict[int, list[tuple[float, int]]] = {label: [] for label in range(1, classes)}
+    found: dict[int, list[tuple[float, int, int]]] = {label: [] for label in range(1, classes)}
     per_image = confusions.per_image()
     for start in range(0, len(image_ids), BLOCK):
         counts = per_image[start : start + BLOCK].toarray().reshape(-1, *confusions.shape)
@@ -95,6 +96,7 @@ def worst_images(
         shown = true >= np.maximum(1, VISIBLE * true.sum(axis=1, keepdims=True))
         ids = image_ids[start : start + BLOCK]
         for label, rows in found.items():
-            rows += [(100 * float(iou[place, label]), ids[place]) for place in np.flatnonzero(shown[:, label])]
+            places = np.flatnonzero(shown[:, label]).tolist()
+            rows += [(100 * float(iou[place, label]), -int(true[place, label]), ids[place]) for place in places]
             found[label] = sorted(rows)[:most]
-    return {label: [{"image_id": number, "iou": iou} for iou, number in rows] for label, rows in found.items() if rows}
+    return {label: [{"image_id": number, "iou": iou} for iou, _, number in rows] for label, rows in found.items() if rows}

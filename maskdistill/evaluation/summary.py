@@ -94,7 +94,8 @@ def describe_confusions(
         matching: class id of each label, as :func:`summarise` gives it.
 
     Returns:
-        ``classes`` (names of 0..C), ``confusion`` (pixels by label 0..K and class) and ``worst_images {class id: [{image_id, iou}]}``, see
+        ``classes`` (names of 0..C), ``confusion`` (pixels by label 0..K and class) and ``worst_images {class id:
+        [{image_id, iou}]}``, see
         :func:`maskdistill.evaluation.failures.worst_images`.
     """
     classes = np.array([UNMATCHED if c is None else c for _, c in sorted(matching.items(), key=lambda p: int(p[0]))])

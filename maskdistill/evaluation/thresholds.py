@@ -206,10 +206,10 @@ def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> dict[str,
 
 def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
     """Spearman's correlation, ties sharing their mean rank; None where one side does not vary."""
-    ranks = [_ranks(values) for values in (first, second)]
-    if len(first) < 3 or any(np.ptp(values) == 0 for values in ranks):
+    one, other = _ranks(first), _ranks(second)
+    if len(first) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

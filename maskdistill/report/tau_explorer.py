@@ -28,7 +28,7 @@ def stops(run: Run) -> list[dict[str, Any]]:
     Where the run's threshold is none of those that were counted and it paints masks, its row is that of the run's
     pseudo-labels themselves; where it paints something else it is left out.
     """
-    rows: list[dict[str, Any]] = run.thresholds.to_dict("records")
+    rows = [{str(name): value for name, value in row.items()} for row in run.thresholds.to_dict("records")]
     tau, own = run.config.pseudo_labels.tau, run.pseudo_labels
     if rows and run.config.pseudo_labels.type == "mask" and all(row["tau"] != tau for row in rows):
         rest = {name: own[name] for name in ("fallback", "empty", "mean_coverage")}
