@@ -78,8 +78,7 @@ def worst_images(
 
     Returns:
         Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, of equal ones that with most pixels of
-        the class. An image shows a class that
-        fills at least half a percent of its scored pixels.
+        the class. An image shows a class that fills at least half a percent of its scored pixels.
     """
     classes = confusions.shape[1]
     merge = np.zeros((classes, confusions.shape[0]), np.int64)
@@ -99,4 +98,6 @@ def worst_images(
             places = np.flatnonzero(shown[:, label]).tolist()
             rows += [(100 * float(iou[place, label]), -int(true[place, label]), ids[place]) for place in places]
             found[label] = sorted(rows)[:most]
-    return {label: [{"image_id": number, "iou": iou} for iou, _, number in rows] for label, rows in found.items() if rows}
+    return {
+        label: [{"image_id": number, "iou": iou} for iou, _, number in rows] for label, rows in found.items() if rows
+    }
