@@ -81,7 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Counted:
     return made
 
 
-@pytest.mark.parametrize("tau", ["0.75", "0.2", "0.955"])
+@pytest.mark.parametrize("tau", ["0.75", "0.955"])
 def test_figures_at_the_runs_own_threshold_are_its_own(run: Counted, tmp_path: Path, tau: str) -> None:
     """Those of its pseudo-labels and of their score; 0.955 is none of the thresholds that are counted beforehand."""
     made = run
@@ -146,8 +146,12 @@ def painted(browser: Browser) -> int:
     """Coloured pixels of all drawings."""
     return int(
         browser.value(
-            "[...document.querySelectorAll('canvas')].reduce((sum, canvas) => sum + canvas.getContext('2d')"
-            ".getImageData(0, 0, canvas.width, canvas.height).data.filter((v, i) => i % 4 === 3 && v === 173).length, 0)"
+            "[...document.querySelectorAll('canvas')].reduce((sum, drawn) => {"
+            "const copy = Object.assign(document.createElement('canvas'), {width: drawn.width, height: drawn.height});"
+            "const context = copy.getContext('2d');"
+            "context.drawImage(drawn, 0, 0);"
+            "const values = context.getImageData(0, 0, copy.width, copy.height).data;"
+            "return sum + values.filter((value, place) => place % 4 === 3 && value === 173).length}, 0)"
         )
     )
 

@@ -10,7 +10,10 @@ from dag_project import Rule, make_project
 from PIL import Image
 
 PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
-READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all"}
+READERS = {
+    "ground_truth", "evaluate_masks", "evaluate_candidates", "evaluate_detector", "evaluate_segmenter", "baselines",
+    "report", "all",
+}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
