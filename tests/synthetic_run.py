@@ -29,8 +29,8 @@ def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(number)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     truth = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    truth[(rows - 22 - number) ** 2 + (columns - 18) ** 2 < 150] = 1
-    truth[14:34, 40 : 54 + number] = 2
+    truth[(rows - 22 - number % 20) ** 2 + (columns - 18) ** 2 < 150] = 1
+    truth[14:34, 40 : 54 + number % 10] = 2
     photo = rng.integers(90, 130, (HEIGHT, WIDTH, 3))
     photo[truth == 1] = (200, 60, 50)
     photo[truth == 2] = (50, 90, 210)
@@ -54,9 +54,9 @@ def provenance(stage: str, **inputs: str) -> dict[str, Any]:
 
 
 class Synthetic:
-    """Six images in two shards, a quarantined file, two seeds, three clusters; knows its command line."""
+    """Six images, or more, in two shards, a quarantined file, two seeds, three clusters; knows its command line."""
 
-    def __init__(self, root: Path, **config: Any) -> None:
+    def __init__(self, root: Path, images: int = 6, **config: Any) -> None:
         self.root = root
         self.config = {
             "run": "tiny",
@@ -73,11 +73,14 @@ class Synthetic:
         self.seed = root / "topk-0.4" / "k-3" / "seed-11"
         self.tau = self.seed / "tau-0.75"
         self.round = self.tau / "hard-0.2" / "crf-0"
-        self.scenes = {number: scene(number) for number in range(1, 7)}
+        self.scenes = {number: scene(number) for number in range(1, images + 1)}
         self.keys = {number: HOSTILE if number == 1 else f"sub/photo-{number}" for number in self.scenes}
         self.write_data()
         self.write_stages()
         self.write_scores()
+
+    def shard(self, number: int) -> int:
+        return int(number > len(self.scenes) // 2)
 
     def write_data(self) -> None:
         rows = []
@@ -87,10 +90,38 @@ class Synthetic:
             Image.fromarray(photo).save(file)
             write_label_png(self.root / "truth" / "semantic" / f"{self.keys[number]}.png", truth)
             rows.append(
-                (number, self.keys[number], str(file), WIDTH, HEIGHT, "RGB", "", number // 4, True, True, "ok", "")
+                (
+                    number,
+                    self.keys[number],
+                    str(file),
+                    WIDTH,
+                    HEIGHT,
+                    "RGB",
+                    "",
+                    self.shard(number),
+                    True,
+                    True,
+                    "ok",
+                    "",
+                )
             )
         reason = "truncated <or> damaged (OSError)"
-        rows.append((7, "broken", "photos/<img src=x>.jpg", 0, 0, "", "", 1, True, True, "quarantined", reason))
+        rows.append(
+            (
+                len(self.scenes) + 1,
+                "broken",
+                "photos/<img src=x>.jpg",
+                0,
+                0,
+                "",
+                "",
+                1,
+                True,
+                True,
+                "quarantined",
+                reason,
+            )
+        )
         write_manifest(self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
         categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
         write_json(self.root / "truth" / "instances.json", {"images": [], "annotations": [], "categories": categories})
@@ -102,7 +133,7 @@ class Synthetic:
             candidates: list[dict[str, Any]] = []
             name = f"shard-{shard:04d}"
             for number, (_, truth) in self.scenes.items():
-                if number // 4 != shard:
+                if self.shard(number) != shard:
                     continue
                 labels = as_clusters(truth)
                 write_label_png(self.tau / "pseudo_labels" / name / f"{self.keys[number]}.png", labels)
