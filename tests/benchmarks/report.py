@@ -31,7 +31,10 @@ def main() -> None:
         page = args.page or made_up(Path(folder), args.images)
         text = page.read_text()
         print(f"{page}: {len(text.encode()) / 1e6:.2f} MB, {text.count('<img')} pictures")
+        browser.call("Performance.enable", timeDomain="threadTicks")
         seconds = [browser.open(page) for _ in range(5)]
+        metrics = {item["name"]: item["value"] for item in browser.call("Performance.getMetrics")["metrics"]}
+        print(f"processor time of the page's thread, of the last: {metrics['TaskDuration']:.2f} s")
         print(f"opened in {statistics.median(seconds):.2f} s (median of 5: {[round(value, 2) for value in seconds]})")
         if args.shots:
             picture(browser, page, args.shots)
