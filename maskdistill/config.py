@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskdistill.backbones.registry import find_backbone, find_official
-from maskdistill.config_data import DataConfig, Fraction, Positive, Section, SupportConfig, explain
+from maskdistill.config_data import (
+    CocoData,
+    DataConfig,
+    DatasetsConfig,
+    FolderData,
+    Fraction,
+    Positive,
+    Section,
+    SupportConfig,
+    VocData,
+    explain,
+)
 from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
@@ -18,6 +29,7 @@ from maskdistill.config_training import LabelType
 from maskdistill.config_training import ProbeConfig as ProbeConfig
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
 from maskdistill.config_training import SegmenterConfig as SegmenterConfig
+from maskdistill.data.official_datasets import BUILT
 from maskdistill.runtime.errors import MaskDistillError
 
 S = TypeVar("S", bound=Section)
@@ -113,6 +125,12 @@ class PretrainConfig(Section):
         return self
 
 
+DECODING_WORKERS = (
+    "image decoding processes; null: on a GPU one less than the threads granted, on a CPU none, where they would take"
+    " cores from the network"
+)
+
+
 class FeaturesConfig(Section):
     """CLS query and patch keys of the last self-attention block [P §3.2, §4.1]."""
 
@@ -123,7 +141,7 @@ class FeaturesConfig(Section):
     store: bool = Field(
         True, description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are equal"
     )
-    workers: int = Field(1, ge=0, description="image decoding processes")
+    workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
 
 
 class AffinityConfig(Section):
@@ -183,7 +201,7 @@ class ClustersConfig(Section):
     input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
     short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's matrix products")
-    workers: int = Field(1, ge=0, description="image decoding processes")
+    workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
     backbone: BackboneConfig | None = Field(
         None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"
     )
@@ -267,6 +285,7 @@ class Config(Section):
     support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
         None, description="further photographs whose masks K-means is fitted on too; nothing else uses them [P §4.1]"
     )
+    datasets: DatasetsConfig = DatasetsConfig()
     backbone: BackboneConfig
     pretrain: PretrainConfig = PretrainConfig()
     features: FeaturesConfig = FeaturesConfig()
@@ -287,6 +306,24 @@ class Config(Section):
     def _distilled_networks(self) -> "Config":
         if self.pretrain.objective == "distill" and self.backbone.weights == "pretrain":
             raise ValueError("pretrain.objective: distill trains the detector's and segmenter's ResNet, not backbone")
+        return self
+
+    @model_validator(mode="after")
+    def _data_is_what_is_built(self) -> "Config":
+        build = self.datasets.build
+        folder = f"{BUILT}/{build}"
+        if build == "voc" and not (isinstance(self.data, VocData) and self.data.root == folder):
+            raise ValueError(f"datasets.build: voc makes {folder}; write data: {{kind: voc, root: {folder}}}")
+        if build == "coco20k":
+            images, truth, rest = (f"{folder}/{name}" for name in ("images", "truth/instances.json", "support"))
+            data, support = self.data, self.support
+            if not (isinstance(data, CocoData) and data.images == images and data.annotations in (truth, None)):
+                raise ValueError(
+                    f"datasets.build: coco20k makes {folder}; write data: {{kind: coco, images: {images},"
+                    f" annotations: {truth}}}"
+                )
+            if isinstance(support, FolderData) and support.root.startswith(BUILT) and support.root != rest:
+                raise ValueError(f"datasets.build: coco20k makes {rest}; write support: {{kind: folder, root: {rest}}}")
         return self
 
     @model_validator(mode="after")

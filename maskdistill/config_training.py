@@ -20,7 +20,8 @@ class DetectorConfig(Section):
     )
     arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
     weights: str = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names), or 'random'"
+        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
+        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
     freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
     iters: Positive = Field(24000, description="optimiser steps")
@@ -39,6 +40,10 @@ class DetectorConfig(Section):
     min_size_test: Positive = 800
     max_size: Positive = 1333
     flip: Fraction = 0.5
+    aspect_grouping: bool = Field(True, description="batches of portraits alone or of none, as detectron2 has them")
+    precise_bn: int = Field(
+        200, ge=0, description="batches at the end whose statistics normalisation layers take on; 0: running averages"
+    )
     anchor_sizes: list[int] = Field([32, 64, 128, 256, 512], description="side in pixels")
     aspect_ratios: list[float] = Field([0.5, 1.0, 2.0], description="height / width")
     rpn_pre_nms: tuple[int, int] = Field((12000, 6000), description="proposals before NMS: train, test")
@@ -80,7 +85,8 @@ class SegmenterConfig(Section):
 
     arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
     weights: str = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names), or 'random'"
+        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
+        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
     atrous_rates: tuple[int, int, int] = (12, 24, 36)
     head_channels: Positive = Field(256, description="channels of ASPP and head")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from maskdistill import layout
-from maskdistill.backbones.registry import find_official, how_to_get
+from maskdistill.backbones.registry import RESNET_CHECKPOINTS, Official, find_official, how_to_get
 from maskdistill.config import BackboneConfig, Config, DetectorConfig, SegmenterConfig
-from maskdistill.runtime.download import check_sha256
+from maskdistill.runtime.download import check_sum
 from maskdistill.runtime.errors import MaskDistillError
 
 Network = BackboneConfig | DetectorConfig | SegmenterConfig
@@ -19,6 +19,18 @@ def networks(config: Config) -> dict[str, Network]:
         "detector": config.detector,
         "segmenter": config.segmenter,
     }
+
+
+def official_weights(network: Network) -> Official | None:
+    """The checkpoint that a network's ``weights`` names instead of a file; None where it is a file or trained here."""
+    if isinstance(network, BackboneConfig):
+        return find_official(network.arch) if network.weights == "official" else None
+    return RESNET_CHECKPOINTS.get(network.weights)
+
+
+def checkpoint_name(network: Network) -> str:
+    """The name by which ``maskdistill weights`` knows a network's official checkpoint."""
+    return network.arch if isinstance(network, BackboneConfig) else network.weights
 
 
 def weights_path(config: Config, stage: str, network: Network) -> str | None:
@@ -39,8 +51,7 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
         "no such file. Fetch the checkpoint (README, 'What needs which download'), "
         "or write 'pretrain' to train one on your images"
     )
-    if path == "official" and isinstance(network, BackboneConfig):
-        official = find_official(network.arch)
+    if official := official_weights(network):
         path, sha256 = f"{layout.OFFICIAL}/{official.file}", sha256 or official.sha256
         absent = official.url is None and how_to_get(official, path)
     if not Path(path).is_file():
@@ -48,7 +59,7 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
             raise MaskDistillError(f"{stage}.weights: {path}: {absent}")
     elif sha256:
         try:
-            check_sha256(path, sha256)
+            check_sum(path, sha256)
         except MaskDistillError as error:
             raise MaskDistillError(f"{stage}.weights: {error}") from None
     return path

@@ -77,7 +77,8 @@ def detector_config(**changes: Any) -> DetectorConfig:
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 2, "iters": 12, "steps": [9], "batch_size": 2,
         "reference_batch": 2, "lr": 0.01, "warmup_iters": 3, "min_size_train": [48, 64], "min_size_test": 64,
         "max_size": 96, "anchor_sizes": [16, 32], "rpn_pre_nms": (100, 60), "rpn_post_nms": (20, 10), "rpn_batch": 32,
-        "roi_batch": 8, "roi_pool": 4, "max_dets": 10, "checkpoint_every": 2, "log_every": 3, "workers": 0,
+        "roi_batch": 8, "roi_pool": 4, "max_dets": 10, "precise_bn": 0, "checkpoint_every": 2, "log_every": 3,
+        "workers": 0,
     }  # fmt: skip
     return DetectorConfig(**(values | changes))
 

@@ -16,6 +16,7 @@ class RangeServer:
         ranges: whether Range is honoured.
         announced: whether the length is announced.
         requests: the Range header of each request, "" where there was none.
+        files: what is served under other names than ``weights.pth``; anything else gets ``content``.
     """
 
     content: bytes
@@ -26,13 +27,15 @@ class RangeServer:
     content_type: str = "application/octet-stream"
     requests: list[str] = field(default_factory=list)
     url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Serve one request."""
         asked = handler.headers.get("Range", "")
         self.requests.append(asked)
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.ranges else 0
-        size = len(self.content)
+        content = self.files.get(handler.path.rpartition("/")[2], self.content)
+        size = len(content)
         if self.status == 200 and start >= size > 0:
             handler.send_response(416)
             handler.send_header("Content-Range", f"bytes */{size}")
@@ -46,7 +49,7 @@ class RangeServer:
         handler.send_header("Content-Type", self.content_type)
         handler.end_headers()
         cut = self.cuts.pop(0) if self.cuts else size
-        handler.wfile.write(self.content[start : start + cut])
+        handler.wfile.write(content[start : start + cut])
 
 
 @contextmanager

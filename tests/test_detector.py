@@ -45,7 +45,7 @@ def config(**changes: Any) -> DetectorConfig:
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "iters": 100, "steps": [70], "batch_size": 3,
         "lr": 0.02, "warmup_iters": 10, "min_size_train": [64], "min_size_test": 64, "max_size": 96,
         "anchor_sizes": [32, 48], "rpn_pre_nms": (200, 100), "rpn_post_nms": (40, 20), "rpn_batch": 32,
-        "roi_batch": 12, "roi_pool": 8, "max_dets": 10, "workers": 0,
+        "roi_batch": 12, "roi_pool": 8, "max_dets": 10, "precise_bn": 0, "workers": 0,
     }  # fmt: skip
     return DetectorConfig(**(values | changes))
 

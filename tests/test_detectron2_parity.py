@@ -54,7 +54,7 @@ def call(folder: Path, output: Path, engine: str) -> tuple[Path, list[dict[str, 
     params = DetectorConfig(
         engine=engine, weights="random", iters=1, batch_size=3, min_size_train=[48, 64], min_size_test=64,
         rpn_pre_nms=(200, 100), rpn_post_nms=(40, 20), rpn_batch=32, roi_batch=8, score_thresh=0.0, max_dets=5,
-        warmup_iters=0, lr=1e-3, workers=0, checkpoint_every=1,
+        warmup_iters=0, lr=1e-3, workers=0, checkpoint_every=1, precise_bn=0,
     ).model_dump_json()  # fmt: skip
     common = ["--device", "cpu", "--threads", "1", "--manifest", str(folder / "manifest.csv"), "--params", params]
     inputs = ["--annotations", str(folder / "annotations.json"), "--index", str(folder / "annotations.h5")]

@@ -12,7 +12,7 @@ from range_server import RangeServer, serve
 from maskdistill.backbones import registry
 from maskdistill.cli import STAGES, main
 from maskdistill.runtime import download as module
-from maskdistill.runtime.download import check_sha256, download
+from maskdistill.runtime.download import check_sum, download
 from maskdistill.runtime.errors import MaskDistillError
 
 CONTENT = b"PK" + bytes(range(256)) * 40_000  # 10 MB, several chunks
@@ -127,7 +127,7 @@ def test_a_wrong_file_that_is_there_is_kept_and_named(tmp_path: Path) -> None:
         download(server.url, path, SHA256)
     assert str(path) in str(error.value) and SHA256 in str(error.value) and other in str(error.value)
     assert path.read_bytes() == b"something else" and server.requests == []
-    assert check_sha256(path, other[:8]) == other
+    assert check_sum(path, other[:8]) == other
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
@@ -200,6 +200,21 @@ def test_weights_checks_the_known_or_given_sum(
     assert path.exists() == (status == 0)
 
 
+def test_weights_by_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MoCo's authors state the first digits of the MD5."""
+    assert registry.find_checkpoint("moco_v2_800ep").sha256 == "md5:a04e12f8"
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    path, log = tmp_path / "moco.pth.tar", tmp_path / "log"
+    with serve(RangeServer(CONTENT)) as server:
+        for digits, status in (("0" * 8, 1), (md5[:8], 0)):
+            official = replace(registry.find_checkpoint("moco_v2_800ep"), url=server.url, sha256=f"md5:{digits}")
+            monkeypatch.setitem(registry.RESNET_CHECKPOINTS, "moco_v2_800ep", official)
+            command = ["weights", "--arch", "moco_v2_800ep", "--output", str(path), "--log", str(log)]
+            assert main(command) == status
+            assert path.exists() == (status == 0)
+    assert f"MD5 {md5}" in log.read_text()
+
+
 def test_weights_that_must_be_accepted_by_hand(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,10 +234,11 @@ def test_weights_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
     assert "weights" in STAGES
     assert main(["weights", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(registry.BACKBONES)
-    for line, item in zip(lines, registry.BACKBONES.values(), strict=True):
-        if item.official:
-            assert item.official.licence in line and (item.official.url or item.official.page) in line
+    known = {name: item.official for name, item in registry.BACKBONES.items()} | registry.RESNET_CHECKPOINTS
+    assert [line.split()[0] for line in lines] == list(known)
+    for line, official in zip(lines, known.values(), strict=True):
+        if official:
+            assert official.licence in line and (official.url or official.page) in line
     assert main(["weights"]) == main(["weights", "--arch", "dino_vits16"]) == 1
     assert "--list" in capsys.readouterr().err
     assert main(["weights", "--arch", "vit_micro_patch8", "--output", "x"]) == 1

@@ -93,7 +93,7 @@ def arguments(stage: str, folder: Path, output: Path) -> list[str]:
     files = ["--manifest", str(folder / "manifest.csv")]
     if stage == "detector":
         files += ["--annotations", str(folder / "annotations.json"), "--index", str(folder / "annotations.h5")]
-        params = detector_config(iters=STEPS).model_dump_json()
+        params = detector_config(iters=STEPS, precise_bn=2).model_dump_json()
     else:
         files += ["--labels", str(folder / "labels"), "--num-clusters", str(NUM_CLUSTERS)]
         params = segmenter_config(epochs=STEPS // 4).model_dump_json()

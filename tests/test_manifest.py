@@ -256,7 +256,7 @@ def test_support_pictures_are_neither_trained_on_nor_scored(tmp_path: Path) -> N
     picture(tmp_path / "more/a.jpg")
     support = parse_support(folder(tmp_path / "more"))
     listed = list(with_support(iter_images(parse_data(folder(tmp_path / "main"))), support))
-    assert [tuple(image) for image in listed] == [
+    assert [tuple(image)[:4] for image in listed] == [
         ("a", tmp_path / "main/a.jpg", True, False),
         ("support/a", tmp_path / "more/a.jpg", False, False),
     ]

@@ -53,7 +53,7 @@ def test_the_detector_learns_eight_scenes_by_heart(tmp_path: Path) -> None:
     settings = detector_config(
         weights=WEIGHTS, freeze_at=0, iters=180, steps=[140], batch_size=4, lr=0.02, warmup_iters=20,
         min_size_train=[96], min_size_test=96, max_size=128, anchor_sizes=[16, 32, 64], rpn_pre_nms=(300, 200),
-        rpn_post_nms=(100, 60), rpn_batch=64, roi_batch=24, roi_pool=8, max_dets=30, flip=0.0,
+        rpn_post_nms=(100, 60), rpn_batch=64, roi_batch=24, roi_pool=8, max_dets=30, flip=0.0, precise_bn=0,
     )  # fmt: skip
     torch.manual_seed(0)
     model = build_detector(settings, NUM_CLUSTERS, initial_resnet(settings.arch, settings.weights))

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, atomic_path, canonical_json, read_json, write_json
+from maskdistill.runtime.loading import decoding_workers
 from maskdistill.runtime.provenance import code_hash, make_provenance
 
 
@@ -70,3 +72,11 @@ def test_opencv_makes_no_thread_pool() -> None:
     """A pool made before a fork hangs the data loading process that inherits it."""
     code = "import maskdistill, cv2; print(cv2.getNumThreads())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "threads", "expected"),
+    [(None, "cpu", 8, 0), (None, "cuda", 8, 7), (None, "cuda", 1, 1), (3, "cpu", 2, 3), (0, "cuda", 8, 0)],
+)
+def test_decoding_processes_are_for_gpus(workers: int | None, device: str, threads: int, expected: int) -> None:
+    assert decoding_workers(workers, torch.device(device), threads) == expected

@@ -15,6 +15,7 @@ from maskdistill.training.checkpoint import load_model, load_state, save_model, 
 from maskdistill.training.distributed import data_parallel, gather_batch, launch, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, write_metrics
 from maskdistill.training.order import StepSampler
+from maskdistill.training.precise_bn import precise_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,46 @@ def test_impossible_orders_are_refused() -> None:
         StepSampler(num_images=0, batch_size=1, total_steps=1)
     with pytest.raises(ValueError, match="not divisible"):
         StepSampler(num_images=4, batch_size=3, total_steps=1, world_size=2)
+
+
+def test_a_batch_is_of_one_group_and_comes_when_it_is_full() -> None:
+    groups = np.array([0, 1, 0, 0, 1, 0, 0, 0, 1], dtype=np.int8)
+    settings: dict[str, Any] = {"num_images": 9, "batch_size": 2, "total_steps": 11, "seed": 3}
+    plain = [visit for batch in batches_of(**settings | {"total_steps": 40}) for visit in batch]
+    expected: list[list[tuple[int, int]]] = []
+    waiting: list[list[tuple[int, int]]] = [[], []]
+    for visit in plain:  # the same visits in the same order, each to those of its kind
+        kind = waiting[groups[visit[0]]]
+        kind.append(visit)
+        if len(kind) == 2:
+            expected.append(kind.copy())
+            kind.clear()
+    whole = batches_of(**settings, groups=groups)
+    assert whole == expected[:11] and whole != batches_of(**settings)
+    assert batches_of(**settings, groups=groups, start_step=7) == whole[7:]
+    split = [batches_of(**settings, groups=groups, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*split, strict=True)] == whole
+
+
+def test_precise_statistics_are_means_over_the_batches() -> None:
+    torch.manual_seed(0)
+    first, fixed, second = nn.BatchNorm1d(3), nn.BatchNorm1d(3).eval(), nn.BatchNorm1d(2, momentum=0.3)
+    model = nn.Sequential(first, fixed, nn.Linear(3, 2), second)
+    first.running_mean.fill_(9)  # type: ignore[union-attr]
+    batches = [torch.randn(n, 3) * 2 + 1 for n in (4, 6, 5)]
+    before = [value.clone() for value in model.state_dict().values()]
+    precise_statistics(model, [], model)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
+    precise_statistics(model, batches, model)
+    arrays = [batch.double().numpy() for batch in batches]
+    np.testing.assert_allclose(first.running_mean, np.mean([x.mean(0) for x in arrays], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(first.running_var, np.mean([x.var(0, ddof=1) for x in arrays], axis=0), rtol=1e-5)
+    weight, bias = (value.detach().double().numpy() for value in model[2].parameters())
+    inner = [((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)) / np.sqrt(1 + 1e-5) @ weight.T + bias for x in arrays]
+    np.testing.assert_allclose(second.running_mean, np.mean([x.mean(0) for x in inner], axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(second.running_var, np.mean([x.var(0, ddof=1) for x in inner], axis=0), rtol=1e-4)
+    assert fixed.running_mean is not None and not fixed.running_mean.any()
+    assert (first.momentum, second.momentum) == (0.1, 0.3)
 
 
 class Toy(nn.Module):

@@ -26,7 +26,7 @@ class Official:
         page: where licence and download are described.
         url: None where the licence must be accepted by hand first.
         sha256: of the file, in full or its leading digits as PyTorch Hub writes them into a file's name; None
-            where neither the authors nor several independent users state it.
+            where neither the authors nor several independent users state it. ``md5:`` before an MD5.
     """
 
     file: str
@@ -162,6 +162,21 @@ BACKBONES: dict[str, Backbone] = {
 }  # fmt: skip
 
 
+def _moco(file: str, md5: str) -> Official:
+    name, page = f"{file}_pretrain.pth.tar", "https://github.com/facebookresearch/moco"
+    licence = "CC-BY-NC-4.0 (no commercial use)"
+    return Official(name, licence, page, f"{_META}/moco/moco_checkpoints/{file}/{name}", f"md5:{md5}")
+
+
+RESNET_CHECKPOINTS: dict[str, Official] = {
+    # The paper names MoCo; its successors' first digits of the MD5 stand in the authors' README (method 0.4, M1).
+    "moco_v2_800ep": _moco("moco_v2_800ep", "a04e12f8"),
+    "moco_v2_200ep": _moco("moco_v2_200ep", "59fd9945"),
+    "moco_v1_200ep": _moco("moco_v1_200ep", "b251726a"),
+}
+"""ResNet-50 checkpoints that a detector or a segmenter may begin with, by the name that ``weights`` takes."""
+
+
 def find_backbone(arch: str) -> Backbone:
     """Entry of a name.
 
@@ -186,6 +201,15 @@ def find_official(arch: str) -> Official:
             f"weights 'official': {arch} has no official checkpoint; give a file, or 'pretrain', or take one of {known}"
         )
     return official
+
+
+def find_checkpoint(name: str) -> Official:
+    """The official checkpoint of a ResNet's or a backbone's name.
+
+    Raises:
+        MaskDistillError: as :func:`find_official`.
+    """
+    return RESNET_CHECKPOINTS[name] if name in RESNET_CHECKPOINTS else find_official(name)
 
 
 def how_to_get(official: Official, path: str) -> str:

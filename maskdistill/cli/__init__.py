@@ -13,6 +13,9 @@ from maskdistill.runtime.resume import FinishedShard, run_unfinished
 
 STAGES = {
     "config": "write the configuration's schema and commented defaults",
+    "plan": "what a run will download, compute and store",
+    "dataset": "download and unpack an official dataset, or note where a copy lies",
+    "build_data": "links and the paper's lists from official datasets",
     "scenes": "generate scenes with exact ground truth",
     "manifest": "list the images of a source, quarantine unreadable ones",
     "ground_truth": "bring a source's ground truth into one format (read by evaluation only)",

@@ -54,7 +54,9 @@ def _train(args: argparse.Namespace) -> None:
     config = detector_for_batch(parse_section(DetectorConfig, args.params))
     index = read_index(args.annotations, args.index)
     num_clusters = index.num_clusters
-    dataset = AnnotatedImages(IndexedExamples(index, args.manifest), config.flip, args.seed)
+    examples = IndexedExamples(index, args.manifest)
+    groups = examples.portrait if config.aspect_grouping else None
+    dataset = AnnotatedImages(examples, config.flip, args.seed, groups)
     inputs = {"manifest": args.manifest, "annotations": args.annotations}
     provenance = training_provenance("detector", config, args.seed, inputs)
     settings = LoopSettings(

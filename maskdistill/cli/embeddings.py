@@ -17,7 +17,7 @@ from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
-from maskdistill.runtime.loading import load_in_order
+from maskdistill.runtime.loading import decoding_workers, load_in_order
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> None:
                 f"{args.masks}: {mask['key']} is not in shard {args.shard} of {args.manifest}; make the masks again"
             )
 
-    views = load_in_order(MaskedViews(found, files, backbone, config), config.workers, device, BATCH)
+    workers = decoding_workers(config.workers, device, args.threads)
+    views = load_in_order(MaskedViews(found, files, backbone, config), workers, device, BATCH)
 
     def size_of(view: MaskedView) -> store.HW:
         return features.grid_of((view.image.shape[-2], view.image.shape[-1]), backbone.patch_size)

@@ -10,6 +10,7 @@ segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-
            AP: null, for a semantic map has neither instances nor scores.
 segmenter_crf  the same for predictions that a dense CRF sharpened.
 probe      semantic: the probe's predicted PNGs, whose labels are classes already, so nothing is matched.
+probe_crf  the same for predictions that a dense CRF sharpened.
 
 Boundary IoU is of the semantic maps, under the matching that the mean IoU found. Where there is AP, it is scored by
 the protocols of the configuration too (see maskdistill/evaluation/protocols.py); "ap", "ap50" and "ap75" are those of
@@ -67,6 +68,7 @@ NEEDS = {
     "segmenter": ("label_dirs",),
     "segmenter_crf": ("label_dirs",),
     "probe": ("label_dirs",),
+    "probe_crf": ("label_dirs",),
 }
 
 
@@ -113,8 +115,9 @@ def run(args: argparse.Namespace) -> None:
             raise MaskDistillError(f"--stage {args.stage} needs --{name.replace('_', '-')}")
     inputs = _inputs(args)
     truth = load_ground_truth(args.manifest, args.ground_truth)
-    matching: Matching = "none" if args.stage == "probe" else config.matching
-    num_labels = len(truth.class_names) - 1 if args.stage == "probe" else args.num_clusters
+    probed = args.stage.startswith("probe")
+    matching: Matching = "none" if probed else config.matching
+    num_labels = len(truth.class_names) - 1 if probed else args.num_clusters
     shape = (num_labels + 1, len(truth.class_names))
     detects, located = args.stage in ("masks", "detector"), args.stage.startswith("segmenter")
 
@@ -144,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
             mapped.append(number)
     boxes = {number: result.box for number, result in results.items() if result.box is not None}
     instances = [result.instances for result in results.values() if result.instances is not None]
-    scored = (None if args.stage == "probe" else boxes, instances if detects else None)
+    scored = (None if probed else boxes, instances if detects else None)
     scores = summarise(truth, confusions, *scored, matching, config.bootstrap, args.seed)
     if mapped:
         scores |= describe_confusions(truth, confusions, mapped, scores["matching"])

@@ -18,7 +18,7 @@ from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.runtime.background import in_background
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.loading import load_in_order
+from maskdistill.runtime.loading import decoding_workers, load_in_order
 from maskdistill.runtime.progress import progress
 
 
@@ -62,6 +62,7 @@ class Extraction:
         rows: the usable pictures.
         grids: patches (rows, columns) of each.
         backbone: entry in the registry.
+        workers: decoding processes.
         params, inputs: for the provenance.
     """
 
@@ -69,6 +70,7 @@ class Extraction:
         self.config, self.device, self.shard = config, device, args.shard
         self.backbone = find_backbone(args.arch)
         self.model = vit.load_vit(args.arch, args.weights, device, config.precision)
+        self.workers = decoding_workers(config.workers, device, args.threads)
         self.rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
         sizes = [features.resized_hw((row.height, row.width), config.short_side) for row in self.rows]
         self.grids = [features.grid_of(size, self.backbone.patch_size) for size in sizes]
@@ -80,7 +82,7 @@ class Extraction:
     def start(self) -> None:
         """Start the decoding processes: before an HDF5 file is open, which a forked process must not inherit."""
         pictures = Pictures(self.rows, self.config.short_side)
-        self._decoded = load_in_order(pictures, self.config.workers, self.device, 2 * self.config.batch_size)
+        self._decoded = load_in_order(pictures, self.workers, self.device, 2 * self.config.batch_size)
 
     def each(self, put: Callable[[int, store.ImageFeatures], None]) -> None:
         """Call ``put(place, features)`` for every picture, batches of equal size, in a background thread."""

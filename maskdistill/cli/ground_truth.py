@@ -27,7 +27,10 @@ PATH_SETTINGS = {"root", "images", "annotations"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument("--images", choices=("eval", "train"), default="eval", help="of which images (default: eval)")
+    parser.add_argument(
+        "--images", choices=("eval", "train"), default="eval",
+        help="of those to score, or of those that the segmenter learns from (default: eval)",
+    )  # fmt: skip
     parser.add_argument("--output", required=True, metavar="DIR", help="gets instances.json and semantic/<key>.png")
     add_common(parser)
 
@@ -36,7 +39,9 @@ def run(args: argparse.Namespace) -> None:
     """Write ``instances.json`` and one semantic map an image."""
     start(args, "ground_truth")
     data = parse_data(args.params)
-    rows = image_rows(ok_images(read_manifest(args.manifest), **{args.images: True}))
+    rows = image_rows(
+        ok_images(read_manifest(args.manifest), **{"eval" if args.images == "eval" else "segmenter": True})
+    )
     if not rows:
         purpose = {"eval": "to be scored", "train": "for training"}[args.images]
         raise MaskDistillError(f"{args.manifest}: no usable image is {purpose}; check the data section")

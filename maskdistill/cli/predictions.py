@@ -32,7 +32,7 @@ from maskdistill.training.checkpoint import load_model, model_metadata
 
 log = logging.getLogger("maskdistill")
 BATCH = 8
-ROLES: dict[str, dict[str, Any]] = {"eval": {"eval": True}, "train": {"train": True}, "all": {}}
+ROLES: dict[str, dict[str, Any]] = {"eval": {"eval": True}, "train": {"segmenter": True}, "all": {}}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         choices=ROLES,
         default="eval",
-        help="which usable images: for evaluation, for training, or all (default: eval)",
+        help="which usable images: for evaluation, the segmenter's for training, or all (default: eval)",
     )
     parser.add_argument("--crf", metavar="JSON", help="sharpen by a dense CRF with these settings: the section crf")
     parser.add_argument("--output", required=True, help="folder of the label maps (PNG)")

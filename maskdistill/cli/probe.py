@@ -103,7 +103,7 @@ def _label_file(args: argparse.Namespace, row: ImageRow) -> Path:
 
 def _labelled(args: argparse.Namespace) -> list[ImageRow]:
     """The usable training images that have a ground-truth label map; the others are left out."""
-    usable = image_rows(ok_images(read_manifest(args.manifest), train=True))
+    usable = image_rows(ok_images(read_manifest(args.manifest), segmenter=True))
     rows = [row for row in usable if _label_file(args, row).is_file()]
     if not rows:
         raise MaskDistillError(

@@ -52,7 +52,7 @@ def _train(args: argparse.Namespace) -> None:
         start_on_device(args, "segmenter")
     device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
     config = segmenter_for_batch(parse_section(SegmenterConfig, args.params))
-    rows = image_rows(ok_images(read_manifest(args.manifest), train=True))
+    rows = image_rows(ok_images(read_manifest(args.manifest), segmenter=True))
     if not rows:
         raise MaskDistillError(f"{args.manifest}: no usable training image")
     label_files = find_label_files([row.key for row in rows], args.labels)

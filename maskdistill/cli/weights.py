@@ -6,9 +6,9 @@ A file that is already at --output is checked, not fetched again; what a broken 
 import argparse
 import logging
 
-from maskdistill.backbones.registry import BACKBONES, find_official, how_to_get
+from maskdistill.backbones.registry import BACKBONES, RESNET_CHECKPOINTS, find_checkpoint, how_to_get
 from maskdistill.cli.common import add_common, start
-from maskdistill.runtime.download import check_sha256, download
+from maskdistill.runtime.download import check_sum, download
 from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")
@@ -17,7 +17,8 @@ log = logging.getLogger("maskdistill")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--list", action="store_true", help="list names, licences and addresses, and stop")
-    parser.add_argument("--arch", help=f"one of {', '.join(name for name, e in BACKBONES.items() if e.official)}")
+    names = [*(name for name, entry in BACKBONES.items() if entry.official), *RESNET_CHECKPOINTS]
+    parser.add_argument("--arch", help=f"one of {', '.join(names)}")
     parser.add_argument("--output", metavar="FILE", help="where the checkpoint is to lie")
     parser.add_argument("--sha256", help="expected checksum (default: the known one, if any)")
     add_common(parser, params=False)
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.arch or not args.output:
         raise MaskDistillError("give --arch and --output, or --list")
     start(args, "weights")
-    official = find_official(args.arch)
+    official = find_checkpoint(args.arch)
     expected = args.sha256 or official.sha256
     log.info("%s: licence of the weights: %s, see %s", args.arch, official.licence, official.page)
     by_hand = how_to_get(official, args.output)
@@ -39,20 +40,22 @@ def run(args: argparse.Namespace) -> None:
         found = download(official.url, args.output, expected, by_hand)
     else:
         try:
-            found = check_sha256(args.output, expected or "")
+            found = check_sum(args.output, expected or "")
         except FileNotFoundError:
             raise MaskDistillError(f"{args.output}: cannot be downloaded for you; {by_hand}") from None
-    log.info("%s: SHA-256 %s", args.output, found)
+    log.info("%s: %s %s", args.output, "MD5" if (expected or "").startswith("md5:") else "SHA-256", found)
     if not expected:
         log.warning("no checksum is known for %s; write the one above as sha256 beside weights to fix it", args.arch)
 
 
 def listing() -> list[str]:
-    """A line for each backbone: name, patch size, licence, address."""
+    """A line for each backbone, and each checkpoint of a ResNet-50: name, patch size, licence, address."""
     lines = []
     for name, entry in BACKBONES.items():
         licence, where = "-", "no download: weights: pretrain, or a file"
         if entry.official is not None:
             licence, where = entry.official.licence, entry.official.url or f"by hand: {entry.official.page}"
         lines.append(f"{name:20s} patch {entry.patch_size:2d}  {licence:32s} {where}")
+    for name, official in RESNET_CHECKPOINTS.items():
+        lines.append(f"{name:20s} ResNet-50 {official.licence:31s} {official.url}")
     return lines

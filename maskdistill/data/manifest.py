@@ -24,6 +24,8 @@ COLUMNS = {
     "image_id": "int64", "key": "str", "path": "str", "width": "int64", "height": "int64", "mode": "str",
     "sha256": "str", "shard": "int64", "train": "bool", "eval": "bool", "status": "str", "reason": "str",
 }  # fmt: skip
+FILE_COLUMNS = {**COLUMNS, "segmenter": "bool"}
+"""As stored: with whether the segmenter learns from a picture, which is ``train`` where a table does not say."""
 MIN_SIDE = 16
 
 
@@ -88,7 +90,7 @@ def build_manifest(
             tolerated unless the share is 0.
 
     Yields:
-        The rows of one shard, columns :data:`COLUMNS`. ``width``/``height`` are pixels after EXIF rotation,
+        The rows of one shard, columns :data:`FILE_COLUMNS`. ``width``/``height`` are pixels after EXIF rotation,
         0 where the picture cannot be decoded.
 
     Raises:
@@ -110,7 +112,8 @@ def build_manifest(
         listed += 1
         status = "quarantined" if item.reason else "ok"
         place = (listed, image.key, _stored_path(image.path, base))
-        rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason))
+        segmenter = image.train if image.segmenter is None else image.segmenter
+        rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason, segmenter))
         if item.reason:
             log.warning("quarantined %s: %s", image.path, item.reason)
             bad.append((image.path, item.reason))
@@ -124,7 +127,7 @@ _SHARD = list(COLUMNS).index("shard")
 
 
 def _table(rows: list[tuple[object, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return pd.DataFrame(rows, columns=list(FILE_COLUMNS)).astype(FILE_COLUMNS)
 
 
 def _inspected(image: ListedImage) -> tuple[ListedImage, Inspection]:
@@ -154,15 +157,16 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
     of a long manifest is read without the rest.
 
     Args:
-        tables: the whole, or pieces of it in order; shards ascend.
+        tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
     with atomic_path(path) as temporary:
         with open(temporary, "wb") as stream:
-            stream.write(pd.DataFrame(columns=list(COLUMNS)).to_csv(None, index=False, **_CSV).encode())
+            stream.write(pd.DataFrame(columns=list(FILE_COLUMNS)).to_csv(None, index=False, **_CSV).encode())
             for piece in pieces:
-                for shard, rows in piece[list(COLUMNS)].groupby("shard", sort=False):
+                whole = piece if "segmenter" in piece else piece.assign(segmenter=piece["train"])
+                for shard, rows in whole[list(FILE_COLUMNS)].groupby("shard", sort=False):
                     starts.setdefault(str(shard), stream.tell())
                     stream.write(rows.to_csv(None, index=False, header=False, **_CSV).encode())
             size = stream.tell()
@@ -186,10 +190,10 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
     path = Path(path)
     try:
         if shard is None:
-            table = pd.read_csv(path, dtype=COLUMNS, na_filter=False, encoding="utf-8")
+            table = pd.read_csv(path, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8")
         else:
             table = _read_shard(path, shard)
-        table = table[list(COLUMNS)]
+        table = table[list(FILE_COLUMNS)]
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
     except (ValueError, KeyError) as error:
@@ -203,7 +207,7 @@ def _read_shard(path: Path, shard: int) -> pd.DataFrame:
     size = path.stat().st_size
     index = read_json(index_path(path)) if index_path(path).is_file() else {}
     if index.get("size") != size:
-        table = pd.read_csv(path, dtype=COLUMNS, na_filter=False, encoding="utf-8")
+        table = pd.read_csv(path, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8")
         found = table[table["shard"] == shard].reset_index(drop=True)
         last = int(table["shard"].max())
     else:
@@ -217,7 +221,7 @@ def _read_shard(path: Path, shard: int) -> pd.DataFrame:
                 stream.seek(start)
                 content = io.BytesIO(stream.read(stop - start))
             found = pd.read_csv(
-                content, dtype=COLUMNS, na_filter=False, encoding="utf-8", header=None, names=list(COLUMNS)
+                content, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8", header=None, names=list(FILE_COLUMNS)
             )
     if found.empty:
         raise MaskDistillError(f"{path}: has no shard {shard}; take one of 0..{last}")
@@ -229,21 +233,24 @@ def ok_images(
     shard: int | None = None,
     train: bool | None = None,
     eval: bool | None = None,
+    segmenter: bool | None = None,
     support: bool = True,
 ) -> pd.DataFrame:
     """Usable rows, in order, with a fresh index; optionally of one shard and with the given flags.
 
-    The support set, neither trained on nor scored, is left out where ``support`` is False.
+    The support set, which nothing trains on or scores, is left out where ``support`` is False.
     """
     keep = table["status"] == "ok"
     if not support:
-        keep &= table["train"] | table["eval"]
+        keep &= table["train"] | table["eval"] | table["segmenter"]
     if shard is not None:
         keep &= table["shard"] == shard
     if train is not None:
         keep &= table["train"] == train
     if eval is not None:
         keep &= table["eval"] == eval
+    if segmenter is not None:
+        keep &= table["segmenter"] == segmenter
     return table[keep].reset_index(drop=True)
 
 

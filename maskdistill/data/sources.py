@@ -37,12 +37,14 @@ class ListedImage(NamedTuple):
         path: absolute path.
         train: unsupervised stages train on it.
         eval: evaluation scores it.
+        segmenter: the segmenter learns from its pseudo-labels; None: as ``train``.
     """
 
     key: str
     path: Path
     train: bool
     eval: bool
+    segmenter: bool | None = None
 
 
 def parse_data(text: str) -> DataConfig:
@@ -82,7 +84,7 @@ def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Itera
         folder: every picture below ``root`` by relative path (linked folders last), all to train on.
         list: the lines of ``file``, all to train on.
         coco: every picture below ``images``, all to train on, all to score if annotations are given.
-        voc: the union of the two lists by id, each with its flags.
+        voc: the union of the lists by id, each with its flags.
 
     Raises:
         MaskDistillError: if a folder or list is missing, or there is no picture.
@@ -152,7 +154,7 @@ def listing_fingerprint(data: DataConfig) -> str:
     root = _absolute(data.images if isinstance(data, CocoData) else data.root)
     digest = hashlib.sha256(data.kind.encode())
     for image in iter_images(data):
-        row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval]
+        row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval, image.segmenter]
         try:
             stat = image.path.stat()
             row += [stat.st_size, stat.st_mtime_ns]
@@ -274,8 +276,12 @@ def _iter_voc(data: VocData) -> Iterator[ListedImage]:
         raise MaskDistillError(f"data.root: {root} has no folder JPEGImages; give e.g. VOCdevkit/VOC2012")
     train = _read_voc_list(root, "data.train_list", data.train_list)
     scored = _read_voc_list(root, "data.eval_list", data.eval_list)
-    for key in sorted(train | scored):
-        yield ListedImage(key, root / "JPEGImages" / f"{key}.jpg", key in train, key in scored)
+    labelled = train
+    if data.segmenter_list is not None:
+        labelled = _read_voc_list(root, "data.segmenter_list", data.segmenter_list)
+    for key in sorted(train | scored | labelled):
+        path = root / "JPEGImages" / f"{key}.jpg"
+        yield ListedImage(key, path, key in train, key in scored, key in labelled)
 
 
 def _read_voc_list(root: Path, setting: str, name: str) -> set[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskdistill.data.manifest import COLUMNS
+from maskdistill.data.manifest import FILE_COLUMNS
 from maskdistill.runtime.errors import MaskDistillError
 
 CHUNK = 50_000
@@ -20,7 +20,7 @@ def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> It
     Raises:
         MaskDistillError: if the file is missing or is not a manifest.
     """
-    types = {name: COLUMNS[name] for name in columns}
+    types = {name: FILE_COLUMNS[name] for name in columns}
     try:
         with pd.read_csv(
             path, usecols=list(columns), dtype=types, na_filter=False, encoding="utf-8", chunksize=chunk
@@ -72,7 +72,7 @@ class Roles:
         image_id: int64 (n,), ascending.
         shard: int32 (n,).
         fitted: bool (n,): K-means is fitted on training images and on the support set, that is on all but those
-            that are only scored. Support images are in neither set.
+            that are only scored or only the segmenter's. Support images are in no set.
     """
 
     image_id: npt.NDArray[np.int64]
@@ -99,9 +99,9 @@ class Roles:
 def read_roles(path: str | Path) -> Roles:
     """Ids, shards and roles of the usable images of a manifest: 13 bytes an image."""
     ids, shards, fitted = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.bool_)]
-    for rows in usable_rows(path, ("image_id", "shard", "train", "eval")):
+    for rows in usable_rows(path, ("image_id", "shard", "train", "eval", "segmenter")):
         ids.append(rows["image_id"].to_numpy(np.int64))
         shards.append(rows["shard"].to_numpy(np.int32))
-        fitted.append((rows["train"] | ~rows["eval"]).to_numpy(np.bool_))
+        fitted.append((rows["train"] | ~(rows["eval"] | rows["segmenter"])).to_numpy(np.bool_))
     order = np.argsort(np.concatenate(ids), kind="stable")
     return Roles(np.concatenate(ids)[order], np.concatenate(shards)[order], np.concatenate(fitted)[order])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -71,10 +72,17 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         examples: what to read.
         flip: probability of a horizontal flip.
         seed: with the draw, seed of the flip and of what the model draws for the image.
+        groups: int (n,), images of one group share a batch; None: all may.
     """
 
-    def __init__(self, examples: Sequence[Example], flip: float, seed: int) -> None:
-        self.examples, self.flip, self.seed = examples, flip, seed
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        flip: float,
+        seed: int,
+        groups: npt.NDArray[np.integer] | None = None,
+    ) -> None:
+        self.examples, self.flip, self.seed, self.groups = examples, flip, seed, groups
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -114,5 +122,5 @@ def detector_batches(
 ) -> Iterator[Batch]:
     """Batches of the steps ``start .. total_steps - 1`` for this process: lists of images and targets."""
     rank, world = rank_and_world()
-    sampler = StepSampler(len(dataset), batch_size, total_steps, start, dataset.seed, rank, world)
+    sampler = StepSampler(len(dataset), batch_size, total_steps, start, dataset.seed, rank, world, dataset.groups)
     return load_batches(dataset, sampler, workers, pin_memory, _collate)

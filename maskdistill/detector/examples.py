@@ -18,6 +18,9 @@ class IndexedExamples(Sequence[Example]):
 
     Paths are kept as one block of bytes, which data loading processes share instead of each having a copy.
 
+    Attributes:
+        portrait: int8 (n,), 1 where an image is higher than wide: detectron2 groups images by it.
+
     Args:
         index: where the annotations lie.
         manifest: lists the pictures.
@@ -32,12 +35,14 @@ class IndexedExamples(Sequence[Example]):
         stored: list[bytes] = []
         lengths: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
         found: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
-        for rows in usable_rows(manifest, ("image_id", "path")):
+        portrait: list[np.ndarray[tuple[int], np.dtype[np.int8]]] = []
+        for rows in usable_rows(manifest, ("image_id", "path", "width", "height")):
             rows = rows[np.isin(rows["image_id"].to_numpy(), index.image_id)]
             paths = [os.fsencode(path) for path in rows["path"].tolist()]
             stored.append(b"".join(paths))
             lengths.append(np.array([len(path) for path in paths], np.int64))
             found.append(rows["image_id"].to_numpy(np.int64))
+            portrait.append((rows["height"] > rows["width"]).to_numpy(np.bool_).astype(np.int8))
         listed = np.concatenate([np.zeros(0, np.int64), *found])
         lost = np.setdiff1d(index.image_id, listed)
         if len(lost):
@@ -46,6 +51,7 @@ class IndexedExamples(Sequence[Example]):
                 " run annotations again"
             )
         self._paths = np.frombuffer(b"".join(stored), np.uint8)
+        self.portrait = np.concatenate([np.zeros(0, np.int8), *portrait])
         self._offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
 
     def __len__(self) -> int:

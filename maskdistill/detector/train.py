@@ -1,5 +1,7 @@
 """Training of the detector."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from maskdistill.detector.data import AnnotatedImages, Batch, detector_batches
 from maskdistill.detector.model import detector_lr, norm_parameter_groups
 from maskdistill.training.distributed import data_parallel, synchronise_norms
 from maskdistill.training.loop import LoopSettings, MetricRow, train
+from maskdistill.training.precise_bn import precise_statistics
 
 
 def train_detector(
@@ -17,7 +20,8 @@ def train_detector(
 
     SGD with momentum, no weight decay on norm layers, :func:`detector_lr`. The loss is the plain sum of
     the RPN's two, class, box and mask losses. ``config.batch_size`` images a step over all processes,
-    with synchronised batch normalisation on several GPUs.
+    with synchronised batch normalisation on several GPUs. At the end ``config.precise_bn`` further batches give the
+    normalisation layers their statistics.
 
     Returns:
         The trained model, in eval mode, and the metric rows.
@@ -30,20 +34,28 @@ def train_detector(
     parallel = data_parallel(model, device)
     optimizer = torch.optim.SGD(norm_parameter_groups(model, config.weight_decay), config.lr, config.momentum)
 
-    def step(_: int, batch: Batch) -> dict[str, Tensor]:
+    def forward(batch: Batch) -> dict[str, Tensor]:
         images = [image.to(device, non_blocking=True).float() / 255 for image in batch[0]]
         targets = [{key: value.to(device, non_blocking=True) for key, value in one.items()} for one in batch[1]]
         losses: dict[str, Tensor] = parallel(images, targets)
+        return losses
+
+    def step(_: int, batch: Batch) -> dict[str, Tensor]:
+        losses = forward(batch)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
+    def batches(start: int, end: int) -> Iterator[Batch]:
+        return detector_batches(dataset, config.batch_size, end, start, config.workers, device.type == "cuda")
+
+    last = settings.total_steps
     rows = train(
         settings,
         {"detector": model},
         optimizer,
-        lambda start: detector_batches(
-            dataset, config.batch_size, settings.total_steps, start, config.workers, device.type == "cuda"
-        ),
+        lambda start: batches(start, last),
         step,
         lambda number: detector_lr(config, number),
     )
+    if config.precise_bn:
+        precise_statistics(model, batches(last, last + config.precise_bn), forward)
     return model.eval(), rows

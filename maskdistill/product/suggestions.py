@@ -60,6 +60,7 @@ def write_config(template: str, found: Found, run: str, paper: bool, weights_bel
     changes: dict[str, Any] = {
         "run": run,
         "data": {"kind": "folder", "root": found.root},
+        "datasets": None,
         "num_shards": suggest_shards(found),
     }
     if paper:

@@ -13,7 +13,7 @@ from maskdistill.config import MASK_BASELINE, Config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
-STAGES = ("masks", "detector", "segmenter", "segmenter_crf", "probe")
+STAGES = ("masks", "detector", "segmenter", "segmenter_crf", "probe", "probe_crf")
 METRICS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
 _SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 

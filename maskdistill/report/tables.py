@@ -74,10 +74,11 @@ def row_name(row: ScoreRow) -> str:
     """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round 1``."""
     if row.baseline:
         return f"masks: {row.baseline}"
-    if row.stage == "probe":
-        return "linear probe (trained on labels)" + (f", round {row.crf_round}" if row.crf_round else "")
     name = row.stage.removesuffix("_crf")
-    return name + " + CRF" * (name != row.stage) + (f", round {row.crf_round}" if row.crf_round else "")
+    sharpened = " + CRF" * (name != row.stage)
+    if name == "probe":
+        name = "linear probe (trained on labels)"
+    return name + sharpened + (f", round {row.crf_round}" if row.crf_round else "")
 
 
 def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from maskdistill.runtime.allocator import keep_freed_memory
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import claim_gpus
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
-    """Device for a stage.
+    """Device for a stage. A process that computes on the CPU keeps the memory that its tensors free.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda[:N]``. ``auto`` takes a GPU if one was granted and exists.
@@ -27,10 +28,13 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
     import torch
 
     if device == "auto":
-        return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
+        chosen = torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+    else:
+        chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise MaskDistillError(f"--device {device}: no CUDA device is visible; use --device cpu or auto")
+    if chosen.type == "cpu":
+        keep_freed_memory()
     return chosen
 
 

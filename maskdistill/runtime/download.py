@@ -12,43 +12,51 @@ from pathlib import Path
 from typing import IO
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import sha256_file
+from maskdistill.runtime.files import file_digest
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
+ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 log = logging.getLogger("maskdistill")
 
 
-def check_sha256(path: str | Path, expected: str) -> str:
-    """SHA-256 of a file, compared with the expected one.
+def check_sum(path: str | Path, expected: str) -> str:
+    """Hex checksum of a file, compared with the expected one.
 
     Args:
-        expected: hex, in full or its leading digits.
+        expected: hex digits of the SHA-256, in full or the leading ones; ``md5:`` before them for the MD5.
 
     Raises:
         MaskDistillError: naming the file and both sums.
     """
-    found = sha256_file(path)
-    if not found.startswith(expected.lower()):
+    algorithm, digits = _parse_sum(expected)
+    found = file_digest(path, algorithm)
+    if not found.startswith(digits):
         raise MaskDistillError(
-            f"{path}: wrong checksum: SHA-256 is {found}, expected {expected}; delete the file and fetch it again,"
-            " or correct the expected sum"
+            f"{path}: wrong checksum: {ALGORITHMS[algorithm]} is {found}, expected {digits}; delete the file and fetch"
+            " it again, or correct the expected sum"
         )
     return found
 
 
-def download(url: str, path: str | Path, sha256: str | None = None, by_hand: str = "") -> str:
+def _parse_sum(expected: str | None) -> tuple[str, str]:
+    """Algorithm and leading digits of an expected checksum; no digits for None."""
+    algorithm, colon, digits = (expected or "").lower().rpartition(":")
+    return (algorithm if colon else "sha256"), digits
+
+
+def download(url: str, path: str | Path, expected: str | None = None, by_hand: str = "") -> str:
     """Fetch ``url`` to ``path`` unless it is there already.
 
     Bytes arrive in ``PATH.part``, which a later call continues (HTTP Range); it becomes ``path`` by renaming once it
     is complete and its checksum is right. Two processes that fetch the same file do so one after the other.
 
     Args:
-        sha256: expected checksum, in full or its leading digits; None: only the announced length is checked.
+        expected: checksum as :func:`check_sum` takes it; None: only the announced length is checked.
         by_hand: what to do without a network, for messages.
 
     Returns:
-        SHA-256 of the file.
+        Checksum of the file: SHA-256, or MD5 where that was expected.
 
     Raises:
         MaskDistillError: server or network failed, the transfer was cut (call again to continue), the answer is a web
@@ -63,30 +71,37 @@ def download(url: str, path: str | Path, sha256: str | None = None, by_hand: str
             try:
                 if not path.exists():
                     _fetch(url, stream, part, by_hand)
-                    _finish(url, part, path, sha256)
+                    return _finish(url, part, path, expected)
             finally:
                 if part.exists() and not part.stat().st_size:
                     part.unlink()
-    else:
-        log.info("%s is there already", path)
-    return check_sha256(path, sha256) if sha256 else sha256_file(path)
+    log.info("%s is there already", path)
+    return check_sum(path, expected or "")
 
 
-def _finish(url: str, part: Path, path: Path, sha256: str | None) -> None:
-    """Check the complete bytes and give them their name; wrong ones are removed."""
+def looks_like_web_page(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of a web page or an XML answer."""
+    return start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+
+
+def _finish(url: str, part: Path, path: Path, expected: str | None) -> str:
+    """Check the complete bytes and give them their name; wrong ones are removed. Returns the checksum."""
     with open(part, "rb") as stream:
-        start = stream.read(256).lstrip().lower()
-    found = sha256_file(part)
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        start = stream.read(256)
+    if looks_like_web_page(start):
         part.unlink()
         raise MaskDistillError(f"{path}: {url} answered with a web page instead of the file; open it in a browser")
-    if sha256 and not found.startswith(sha256.lower()):
+    algorithm, digits = _parse_sum(expected)
+    found = file_digest(part, algorithm)
+    if not found.startswith(digits):
         part.unlink()
         raise MaskDistillError(
-            f"{path}: wrong checksum: SHA-256 of what {url} sent is {found}, expected {sha256}; it was discarded."
-            " Run again; if it stays wrong, the file was replaced or something between here and the server alters it"
+            f"{path}: wrong checksum: {ALGORITHMS[algorithm]} of what {url} sent is {found}, expected {digits}; it was"
+            " discarded. Run again; if it stays wrong, the file was replaced or something between here and the server"
+            " alters it"
         )
     part.replace(path)
+    return found
 
 
 def _fetch(url: str, stream: IO[bytes], part: Path, by_hand: str) -> None:

@@ -84,10 +84,15 @@ def read_json(path: str | Path) -> Any:
         raise MaskDistillError(f"{path}: not valid JSON ({error}); delete it and run again") from None
 
 
+def file_digest(path: str | Path, algorithm: str) -> str:
+    """Hex digest of a file's bytes; ``algorithm`` as :mod:`hashlib` names it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
 def sha256_file(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(path, "sha256")
 
 
 def sha256_text(text: str) -> str:

@@ -31,6 +31,19 @@ class _Guarded(Dataset[T | MaskDistillError]):
             return error
 
 
+def decoding_workers(workers: int | None, device: torch.device, threads: int) -> int:
+    """Decoding processes for a network that runs on ``device``.
+
+    Args:
+        workers: as configured; None: none on a CPU, where decoding takes a hundredth of the network's time and a
+            process more would take its cores; on a GPU one less than ``threads``, at least 1.
+        threads: granted to the stage.
+    """
+    if workers is not None:
+        return workers
+    return max(1, threads - 1) if device.type == "cuda" else 0
+
+
 def load_in_order(items: Dataset[T], workers: int, device: torch.device, ahead: int = 2) -> Iterator[T]:
     """Start the workers now and return an iterator over all items, in order, one by one.
 

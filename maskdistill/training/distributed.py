@@ -1,14 +1,15 @@
 """The same training in one process or in one process a GPU."""
 
 import os
-import socket
+import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessException, spawn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
 from maskdistill.runtime.errors import MaskDistillError
@@ -75,13 +76,11 @@ def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int
     return processes
 
 
-def _worker(
-    rank: int, function: Callable[..., None], world: int, port: int, backend: str, args: tuple[Any, ...], errors: Any
-) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world))
+@record
+def _worker(function: Callable[..., None], backend: str, args: tuple[Any, ...], errors: Any) -> None:
     if backend == "nccl":
-        torch.cuda.set_device(rank)
-    dist.init_process_group(backend, rank=rank, world_size=world)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(backend)
     try:
         function(*args)
     except MaskDistillError as error:
@@ -94,6 +93,9 @@ def _worker(
 def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...], backend: str = "nccl") -> None:
     """Run ``function(*args)`` in ``processes`` processes of one group, or here when that is at most 1.
 
+    They are started as ``torchrun --standalone --nproc-per-node`` does, without restarts: a training that was killed
+    resumes from its state when its entry point runs again.
+
     Args:
         function: a module-level function; it asks :func:`rank_and_world` who it is.
         processes: number of processes, one a GPU with ``nccl``.
@@ -101,17 +103,25 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
 
     Raises:
         MaskDistillError: the first one that a process raised.
+        ChildFailedError: a process ended otherwise.
     """
     if processes <= 1:
         function(*args)
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    group = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        spawn(_worker, (function, processes, port, backend, args, errors), nprocs=processes)  # type: ignore[no-untyped-call]
-    except ProcessException:
+        elastic_launch(group, _worker)(function, backend, args, errors)
+    except ChildFailedError:
         if errors.empty():
             raise
         raise MaskDistillError(errors.get()) from None

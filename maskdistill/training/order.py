@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """Batch sampler that can start at any step.
 
-    Images are shuffled anew every epoch and the epochs are laid end to end, so every batch is full.
+    Images are shuffled anew every epoch and the epochs are laid end to end, so every batch is full. Where images have
+    groups, a batch is of one group and comes when it is full: pictures of one orientation need little padding.
     Each element is ``(index, draw)``: ``draw`` is a non-negative integer unique to this visit, from
     which a dataset seeds its augmentation (``np.random.default_rng([seed, draw])``).
 
@@ -19,6 +21,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         total_steps: step at which iteration ends.
         start_step: first step to yield (a resumed run).
         seed: seed of the shuffles.
+        groups: int (num_images,), the group of each image; None: one for all.
         rank, world_size: this process takes every ``world_size``-th element of each batch.
     """
 
@@ -31,6 +34,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        groups: npt.NDArray[np.integer] | None = None,
     ) -> None:
         if num_images < 1:
             raise ValueError("a training needs at least one image")
@@ -38,18 +42,31 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             raise ValueError(f"batch_size {batch_size} is not divisible by {world_size} processes")
         self.num_images, self.batch_size = num_images, batch_size
         self.total_steps, self.start_step = total_steps, start_step
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed, self.rank, self.world_size, self.groups = seed, rank, world_size, groups
 
     def __len__(self) -> int:
         return max(0, self.total_steps - self.start_step)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step = self.start_step if self.groups is None else 0  # what waits in a group depends on all steps before
+        visits = self._visits(step * self.batch_size)
+        waiting: dict[int, list[tuple[int, int]]] = {}
+        while step < self.total_steps:
+            index, draw = next(visits)
+            group = 0 if self.groups is None else int(self.groups[index])
+            batch = waiting.setdefault(group, [])
+            batch.append((index, draw))
+            if len(batch) == self.batch_size:
+                if step >= self.start_step:
+                    yield batch[self.rank :: self.world_size]
+                waiting[group] = []
+                step += 1
+
+    def _visits(self, draw: int) -> Iterator[tuple[int, int]]:
         epoch, order = -1, np.empty(0, dtype=np.int64)
-        for step in range(self.start_step, self.total_steps):
-            batch = []
-            for draw in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if draw // self.num_images != epoch:
-                    epoch = draw // self.num_images
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
-                batch.append((int(order[draw % self.num_images]), draw))
-            yield batch[self.rank :: self.world_size]
+        while True:
+            if draw // self.num_images != epoch:
+                epoch = draw // self.num_images
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
+            yield int(order[draw % self.num_images]), draw
+            draw += 1

@@ -2,20 +2,24 @@
 
     python tests/benchmarks/features.py [--images N] [--short-side 640] [--device cpu|cuda] [--photos FOLDER]
 
-Prints ratios measured in this one run. The network is a ViT-S/16 with random weights: speed does not depend on
-their values, and masks are compared with masks of the same weights.
+Prints ratios measured in this one run: every round times each way once after the other, since a machine's speed
+drifts, and the median of the rounds' ratios counts. The network is a ViT-S/16 with random weights: speed does not
+depend on their values, and masks are compared with masks of the same weights.
 
 The reference does, in plain torch, what scripts of this field do: one image at a time, all twelve blocks with the
 attention matrix materialised, an N x N affinity per head, and one JSON of polygons at the very end.
 """
 
 import argparse
+import functools
 import json
+import multiprocessing
 import os
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.cli import main as command
 from maskdistill.config import MasksConfig
+from maskdistill.runtime.allocator import keep_freed_memory
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 ARCH = "dino_vits16"
@@ -74,6 +79,26 @@ def polygons(mask: Mask) -> list[list[float]]:
     return [cv2.approxPolyDP(contour, 2, True).ravel().tolist() for contour in contours]
 
 
+@functools.cache
+def reference_model(device: str) -> Any:
+    return vit.load_vit(ARCH, "random", torch.device(device))
+
+
+def reference_round(photos: Sequence[Path], short_side: int, device: str, threads: int) -> tuple[float, list[Mask]]:
+    """Seconds and masks of all photos. Runs in a process of its own, whose allocator is the system's."""
+    torch.set_num_threads(threads)
+    model, chosen = reference_model(device), torch.device(device)
+    found, records = [], []
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        start = time.perf_counter()
+        for photo in photos:
+            mask = reference_mask(model, Image.open(photo).convert("RGB"), short_side, chosen)
+            found.append(mask)
+            records.append({"segmentation": polygons(mask), "area": int(mask.sum())})
+        Path(folder, "reference.json").write_text(json.dumps(records))
+        return time.perf_counter() - start, found
+
+
 def sync(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -84,12 +109,42 @@ def quiet(arguments: Sequence[object]) -> None:
         raise SystemExit(f"failed: {arguments}")
 
 
+def prepared_batches(
+    photos: Sequence[Path], short_side: int, batch_size: int, device: torch.device
+) -> list[torch.Tensor]:
+    """Batches of equal grids, decoded, resized and on the device: what the bare forward starts from."""
+    backbone = find_backbone(ARCH)
+    by_grid: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for photo in photos:
+        tensor = features.resize(Image.open(photo).convert("RGB"), short_side)
+        by_grid.setdefault(features.grid_of((tensor.shape[-2], tensor.shape[-1]), 16), []).append(tensor)
+    return [
+        features.batch_of(same[i : i + batch_size], backbone, device)
+        for same in by_grid.values()
+        for i in range(0, len(same), batch_size)
+    ]
+
+
+def print_ratios(seconds: dict[str, list[float]], images: int) -> None:
+    """Images/s of all rounds together, and the median, least and greatest of each round's ratios."""
+    for name, times in seconds.items():
+        print(f"{name:<32} {images * len(times) / sum(times):7.3f} images/s; seconds a round", np.round(times, 1))
+    reference, bare = np.array(seconds["reference"]), np.array(seconds["bare forward"])
+    for name in ("features + masks", "fused (distil)", "bare forward"):
+        ratio = reference / np.array(seconds[name])
+        print(f"{name:<32} {np.median(ratio):5.2f}x the reference ({ratio.min():.2f} to {ratio.max():.2f})")
+    for name in ("features", "fused (distil)"):
+        share = 100 * bare / np.array(seconds[name])
+        print(f"{name:<32} {np.median(share):4.0f} % of the bare forward ({share.min():.0f} to {share.max():.0f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--short-side", type=int, default=640)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="default: the product's")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -99,10 +154,11 @@ def main() -> None:
     device = torch.device(args.device)
     photos = sorted(args.photos.glob("*.jpg"))
     photos = (photos * (args.images // len(photos) + 1))[: args.images]
-    backbone = find_backbone(ARCH)
     model = vit.load_vit(ARCH, "random", device, args.precision)
-    plain = vit.load_vit(ARCH, "random", device)
-    print(f"{args.images} photos of {args.photos.name}, side {args.short_side}, {args.device}, {args.threads} threads")
+    print(
+        f"{args.images} photos of {args.photos.name}, side {args.short_side}, {args.device}, {args.threads} threads, "
+        f"{args.precision}, batch {args.batch_size}, {args.workers} decoding processes, {args.rounds} rounds"
+    )
 
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
         folder = Path(name)
@@ -116,53 +172,38 @@ def main() -> None:
         settings["precision"] = args.precision
         common = ["--manifest", folder / "manifest.csv", "--shard", 0, "--arch", ARCH, "--weights", "random"]
         common += ["--device", args.device, "--threads", args.threads]
-        gpus = ["--gpus", 1 if device.type == "cuda" else 0]
-        warm = features.resize(Image.open(photos[0]).convert("RGB"), args.short_side)
-        features.extract(model, backbone, [warm], device, args.precision).get()
-
-        start = time.perf_counter()
-        quiet(["features", *common, *gpus, "--params", json.dumps(settings), "--output", folder / "features.h5"])
-        stage = time.perf_counter() - start
-        start = time.perf_counter()
-        quiet(["masks", "--features", folder / "features.h5", "--output", folder / "masks.json"])  # fmt: skip
-        ours = stage + time.perf_counter() - start
+        common += ["--gpus", 1 if device.type == "cuda" else 0]
         both = json.dumps({"features": settings, "masks": {}})
-        start = time.perf_counter()
-        quiet(["distil", *common, *gpus, "--params", both, "--output", folder / "fused.json"])
-        fused = time.perf_counter() - start
+        extracted, masked = folder / "features.h5", folder / "masks.json"
+        ready = prepared_batches(photos, args.short_side, args.batch_size, device)
 
-        batches: dict[tuple[int, int], list[torch.Tensor]] = {}
-        for photo in photos:
-            tensor = features.resize(Image.open(photo).convert("RGB"), args.short_side)
-            batches.setdefault(features.grid_of((tensor.shape[-2], tensor.shape[-1]), 16), []).append(tensor)
-        ready = []
-        for same in batches.values():
-            for i in range(0, len(same), args.batch_size):
-                ready.append(features.batch_of(same[i : i + args.batch_size], backbone, device))
-        sync(device)
-        start = time.perf_counter()
-        for batch in ready:
-            with features.mixed(device, args.precision):
-                vit.last_attention(model, batch)
-        sync(device)
-        bare = time.perf_counter() - start
+        def bare() -> None:
+            for batch in ready:
+                with features.mixed(device, args.precision):
+                    vit.last_attention(model, batch)
+            sync(device)
 
-        start = time.perf_counter()
-        records = []
-        expected = []
-        for photo in photos:
-            mask = reference_mask(plain, Image.open(photo).convert("RGB"), args.short_side, device)
-            expected.append(mask)
-            records.append({"segmentation": polygons(mask), "area": int(mask.sum())})
-        (folder / "reference.json").write_text(json.dumps(records))
-        reference = time.perf_counter() - start
-
+        steps: dict[str, Callable[[], None]] = {
+            "features": lambda: quiet(["features", *common, "--params", json.dumps(settings), "--output", extracted]),
+            "masks": lambda: quiet(["masks", "--features", extracted, "--output", masked]),
+            "fused (distil)": lambda: quiet(["distil", *common, "--params", both, "--output", folder / "fused.json"]),
+            "bare forward": bare,
+        }
+        keep_freed_memory()  # as every stage does on a CPU: the bare forward has the same
+        bare()
+        seconds: dict[str, list[float]] = {name: [] for name in ("reference", *steps)}
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+            for _ in range(args.rounds):
+                work = other.submit(reference_round, photos, args.short_side, args.device, args.threads)
+                taken, expected = work.result()
+                seconds["reference"].append(taken)
+                for name, step in steps.items():
+                    start = time.perf_counter()
+                    step()
+                    seconds[name].append(time.perf_counter() - start)
+        seconds["features + masks"] = [a + b for a, b in zip(seconds["features"], seconds["masks"], strict=True)]
         n = len(photos)
-        print(f"reference, one image at a time   {n / reference:8.2f} images/s")
-        print(f"features + masks                 {n / ours:8.2f} images/s   {reference / ours:6.2f}x the reference")
-        print(f"fused (distil)                   {n / fused:8.2f} images/s   {reference / fused:6.2f}x the reference")
-        print(f"bare batched forward             {n / bare:8.2f} images/s")
-        print(f"stage / bare: features {100 * bare / stage:.0f} %, distil {100 * bare / fused:.0f} % (target 85 %)")
+        print_ratios(seconds, n)
 
         found = json.loads((folder / "masks.json").read_text())["masks"]
         again = json.loads((folder / "fused.json").read_text())["masks"]
@@ -180,7 +221,8 @@ def main() -> None:
         for image in loaded:
             masks.distil(image.keys, image.cls_query, image.grid, MasksConfig())
         rule = time.perf_counter() - start
-        print(f"mask rule: {1000 * rule / n:.2f} ms an image, {100 * rule / bare:.2f} % of the forward (target 1 %)")
+        share = 100 * rule / min(seconds["bare forward"])
+        print(f"mask rule: {1000 * rule / n:.2f} ms an image, {share:.2f} % of the forward (target 1 %)")
 
     print("mask rule over N (O(N d): time / N stays level)")
     rng = np.random.default_rng(0)

@@ -34,7 +34,7 @@ MINIATURE: dict[str, Any] = {
         "steps": [6], "warmup_iters": 2, "min_size_train": [96], "min_size_test": 96, "max_size": 128,
         "anchor_sizes": [32, 64], "rpn_pre_nms": [50, 50], "rpn_post_nms": [20, 20], "rpn_batch": 16,
         "roi_batch": 8, "roi_pool": 4, "max_dets": 5, "checkpoint_every": 2, "log_every": 2, "workers": 0,
-        "score_thresh": 0.01, "reference_batch": 2,
+        "score_thresh": 0.01, "reference_batch": 2, "precise_bn": 2,
     },
     "segmenter": {
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "epochs": 2, "batch_size": 4, "lr": 0.01,

@@ -164,7 +164,10 @@ def test_the_probe_is_scored_and_changes_nothing_else(editable: Project) -> None
     editable.snakemake()
     summary = json.loads((editable.results / "summary.json").read_text())
     assert 0 < summary["stages"]["probe"]["miou"] <= 100
-    assert "linear probe (trained on labels)" in (editable.results / "report.html").read_text()
+    assert 0 < summary["stages"]["probe_crf"]["miou"] <= 100
+    page = (editable.results / "report.html").read_text()
+    assert "linear probe (trained on labels), round 1" in page
+    assert "linear probe (trained on labels) + CRF, round 1" in page
     assert before == {name: content for name, content in tree(editable.results, kept).items() if "/probe/" not in name}
     assert editable.planned() == set()
 

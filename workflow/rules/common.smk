@@ -9,16 +9,18 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
-from maskdistill.backbones.registry import find_official
 from maskdistill.cluster_names import read_names
 from maskdistill.config import load_config
-from maskdistill.data.sources import (
-    count_images,
-    listing_fingerprint,
-    plan_shards,
-)
+from maskdistill.data.official_datasets import BUILDS, BUILT
+from maskdistill.data.planned import count_planned, planned_listing
+from maskdistill.data.sources import plan_shards
 from maskdistill.layout import tau_name
-from maskdistill.needed_weights import networks, weights_path
+from maskdistill.needed_weights import (
+    checkpoint_name,
+    networks,
+    official_weights,
+    weights_path,
+)
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -35,8 +37,7 @@ try:
     CONFIG = load_config(
         dict(config), " ".join(map(str, workflow.configfiles)) or "config"
     )
-    NUM_IMAGES = count_images(CONFIG.data)
-    NUM_IMAGES += count_images(CONFIG.support) if CONFIG.support else 0
+    NUM_IMAGES = count_planned(CONFIG)
     if CONFIG.clusters.names:
         read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:

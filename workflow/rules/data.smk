@@ -27,9 +27,100 @@ if CONFIG.data.kind == "scenes":
             " --threads {threads} --log {log:q}"
 
 
+if CONFIG.datasets.build:
+    DATASETS = "resources/datasets"  # shared between runs, as what is built
+    BUILD = CONFIG.datasets.build
+    KEEP_ARCHIVES = "--keep-archives" if CONFIG.datasets.keep_archives else ""
+
+    # As for weights: no code among the params, and a local rule, tried again. What is here already is only checked.
+    rule dataset:
+        output:
+            record=update(f"{DATASETS}/{{dataset}}/dataset.json"),
+        log:
+            f"{RUN}/logs/dataset/{{dataset}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/dataset/{{dataset}}.tsv"
+        wildcard_constraints:
+            dataset="|".join(BUILDS[BUILD]),
+        retries: 3
+        localrule: True
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=1440,
+        params:
+            settings=lambda wildcards: canonical_json(
+                getattr(CONFIG.datasets, wildcards.dataset).model_dump(mode="json")
+            ),
+        message:
+            "dataset: {wildcards.dataset}, downloaded or linked"
+        shell:
+            "maskdistill dataset --name {wildcards.dataset} --params {params.settings:q} {KEEP_ARCHIVES}"
+            " --output {output.record:q} --threads {threads} --log {log:q}"
+
+    rule build_data:
+        input:
+            records=expand(rules.dataset.output.record, dataset=BUILDS[BUILD]),
+        output:
+            record=f"{BUILT}/{BUILD}/build.json",
+        log:
+            f"{RUN}/logs/build_data.log",
+        benchmark:
+            f"{RUN}/benchmarks/build_data.tsv"
+        localrule: True
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=120,
+        params:
+            folder=f"{BUILT}/{BUILD}",
+            lists="" if CONFIG.datasets.check_lists else "--any-lists",
+        message:
+            "build_data: {BUILD}, lists compared with the published ones"
+        shell:
+            "maskdistill build_data --build {BUILD} --datasets {input.records:q} {params.lists}"
+            " --output {params.folder:q} --threads {threads} --log {log:q}"
+
+    rule build_truth:
+        input:
+            record=rules.build_data.output.record,
+            records=expand(rules.dataset.output.record, dataset=BUILDS[BUILD]),
+        output:
+            record=f"{BUILT}/{BUILD}/truth/build.json",
+            annotations=(
+                [f"{BUILT}/{BUILD}/truth/instances.json"] if BUILD == "coco20k" else []
+            ),
+        log:
+            f"{RUN}/logs/build_truth.log",
+        benchmark:
+            f"{RUN}/benchmarks/build_truth.tsv"
+        localrule: True
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=120,
+        params:
+            folder=f"{BUILT}/{BUILD}",
+        message:
+            "build_truth: {BUILD}, for evaluation alone"
+        shell:
+            "maskdistill build_data --truth --build {BUILD} --datasets {input.records:q}"
+            " --output {params.folder:q} --threads {threads} --log {log:q}"
+
+
 rule manifest:
     input:
-        images=rules.scenes.output.images if CONFIG.data.kind == "scenes" else [],
+        images=(
+            rules.scenes.output.images
+            if CONFIG.data.kind == "scenes"
+            else rules.build_data.output.record if CONFIG.datasets.build else []
+        ),
     output:
         manifest=f"{RUN}/data/manifest.csv",
         index=f"{RUN}/data/manifest.index.json",
@@ -49,11 +140,7 @@ rule manifest:
         settings=section("data"),
         support=section("support") if CONFIG.support else "null",
         shards=NUM_SHARDS,
-        listing=[
-            listing_fingerprint(source)
-            for source in (CONFIG.data, CONFIG.support)
-            if source
-        ],
+        listing=planned_listing(CONFIG),
         scenes=f"--scenes-dir {RUN}/data/scenes" if CONFIG.data.kind == "scenes" else "",
         code=code(
             "data/manifest.py", "data/sources.py", "data/images.py", "cli/manifest.py"
@@ -71,6 +158,7 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             annotations=getattr(CONFIG.data, "annotations", None) or [],
+            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth"),
         log:

@@ -9,13 +9,14 @@ if CONFIG.probe.enabled:
     # The folder in which the segmenter's own lies, with its wildcards.
     PROBED = str(Path(rules.segmenter.output.model).parents[1])
     PROBE = f"{PROBED}/probe"
-    PROBE_PREDICTIONS = f"{PROBE}/predictions/shard-{{shard}}"
+    PROBE_PREDICTIONS = f"{PROBE}/predictions{{post}}/shard-{{shard}}"
     PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
 
     rule ground_truth_train:
         input:
             manifest=rules.manifest.output.manifest,
             annotations=getattr(CONFIG.data, "annotations", None) or [],
+            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth-train"),
         log:
@@ -81,25 +82,33 @@ if CONFIG.probe.enabled:
         output:
             labels=[directory(path) for path in of_part(PROBE_PREDICTIONS)],
         log:
-            f"{RUN}/logs/probe_predictions/{PROBE_NAME}/{{part}}.log",
+            f"{RUN}/logs/probe_predictions{{post}}/{PROBE_NAME}/{{part}}.log",
         benchmark:
-            f"{RUN}/benchmarks/probe_predictions/{PROBE_NAME}/{{part}}.tsv"
+            f"{RUN}/benchmarks/probe_predictions{{post}}/{PROBE_NAME}/{{part}}.tsv"
         conda:
             "../../envs/maskdistill.yaml"
         threads: SHARD_THREADS
         resources:
             gpu=1,
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=lambda wildcards, threads: 8000
+            + bool(wildcards.post) * 2000 * threads,
+            runtime=lambda wildcards: 1440 if wildcards.post else 240,
         params:
             each=each_shard,
             shard=one_of_each(PROBE_PREDICTIONS),
-            code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
+            crf=lambda wildcards: f"--crf {shlex.quote(CRF)}" if wildcards.post else "",
+            code=lambda wildcards: code(
+                "segmenter",
+                "backbones",
+                "palette.py",
+                "cli/predictions.py",
+                *(["crf.py"] if wildcards.post else []),
+            ),
         message:
-            "probe_predictions: shard {params.each}, seed {wildcards.seed}"
+            "probe_predictions{wildcards.post}: shard {params.each}, seed {wildcards.seed}"
         shell:
             "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
-            " --model {input.model:q} --output {params.shard:q}"
+            " --model {input.model:q} {params.crf} --output {params.shard:q}"
             " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
     rule evaluate_probe:
@@ -108,11 +117,11 @@ if CONFIG.probe.enabled:
             truth=rules.ground_truth.output.truth,
             labels=all_shards(PROBE_PREDICTIONS),
         output:
-            scores=f"{PROBED}/evaluation/probe.json",
+            scores=f"{PROBED}/evaluation/probe{{post}}.json",
         log:
-            f"{RUN}/logs/evaluation/{PROBE_NAME}/probe.log",
+            f"{RUN}/logs/evaluation/{PROBE_NAME}/probe{{post}}.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/{PROBE_NAME}/probe.tsv"
+            f"{RUN}/benchmarks/evaluation/{PROBE_NAME}/probe{{post}}.tsv"
         conda:
             "../../envs/maskdistill.yaml"
         threads: 8
@@ -126,9 +135,9 @@ if CONFIG.probe.enabled:
                 "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
             ),
         message:
-            "evaluation: linear probe, seed {wildcards.seed}"
+            "evaluation: linear probe{wildcards.post}, seed {wildcards.seed}"
         shell:
-            "maskdistill evaluation --stage probe --manifest {input.manifest:q}"
+            "maskdistill evaluation --stage probe{wildcards.post} --manifest {input.manifest:q}"
             " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
             " --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"

@@ -32,7 +32,7 @@ rule report:
                 rules.evaluate_segmenter.output.scores, round=ROUNDS[1:], post="_crf"
             )
             + (
-                of_run(rules.evaluate_probe.output.scores)
+                of_run(rules.evaluate_probe.output.scores, post=["", *SHARPENED])
                 if CONFIG.probe.enabled
                 else []
             )

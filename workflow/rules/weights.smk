@@ -3,13 +3,9 @@
 import re
 
 DOWNLOADS = {
-    find_official(network.arch).file: network
-    for network in (
-        NETWORKS["backbone"],
-        NETWORKS["clusters"],
-        CONFIG.pretrain.teacher,
-    )
-    if network and network.weights == "official"
+    official.file: network
+    for network in (*NETWORKS.values(), CONFIG.pretrain.teacher)
+    if network and (official := official_weights(network))
 }
 
 if DOWNLOADS:
@@ -34,10 +30,10 @@ if DOWNLOADS:
             mem_mb=1000,
             runtime=120,
         params:
-            arch=lambda wildcards: DOWNLOADS[wildcards.file].arch,
+            arch=lambda wildcards: checkpoint_name(DOWNLOADS[wildcards.file]),
             sha256=lambda wildcards: (
                 f"--sha256 {DOWNLOADS[wildcards.file].sha256}"
-                if DOWNLOADS[wildcards.file].sha256
+                if getattr(DOWNLOADS[wildcards.file], "sha256", None)
                 else ""
             ),
         message:

@@ -1,0 +1,117 @@
+"""Say what a run will download, compute and store, before any of it: no data and no weights are needed.
+
+Jobs are those of Snakemake's dry run. Hours come from published or committed measurements, which are named; where there
+is none it says so. Sizes that nobody states exactly are marked.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from maskdistill import layout
+from maskdistill.backbones.registry import find_checkpoint
+from maskdistill.cli.config import check_file
+from maskdistill.cli.dataset import FILES, RECORD
+from maskdistill.config import Config
+from maskdistill.data.official_datasets import BUILDS, DATASETS
+from maskdistill.data.planned import count_planned, count_roles, count_support
+from maskdistill.data.sources import plan_shards
+from maskdistill.needed_weights import checkpoint_name, networks, official_weights
+from maskdistill.product.checks import RESERVE, disk_need
+from maskdistill.product.costs import Sizes
+from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs, weights_bytes
+from maskdistill.runtime.errors import MaskDistillError
+
+DATASET_FOLDER = Path("resources/datasets")
+DOWNLOADS = Path("resources/downloads")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--config", required=True, metavar="YAML", help="configuration of the run")
+    parser.add_argument("targets", nargs="*", help="targets of Snakemake (default: the whole run)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the plan."""
+    config = check_file(args.config)
+    jobs = parse_jobs(dry_run(args.config, args.targets))
+    count = count_planned(config)
+    shards, per_job = plan_shards(count, config.num_shards, config.shards_per_job)
+    train, scored = count_roles(config)
+    sizes = Sizes(count, count - count_support(config), scored, shards // per_job)
+    print(f"{args.config}: run {config.run!r}, {count:,} pictures ({train:,} to train on, {scored:,} to score)")
+    fetched = list(downloads(config))
+    for lines in (
+        items_lines("download", fetched),
+        job_lines(jobs, config, sizes),
+        items_lines("store", list(stored(config, count))),
+    ):
+        print("\n".join(["", *lines]))
+
+
+def dry_run(config: str, targets: list[str]) -> str:
+    """What ``snakemake --dry-run`` prints for a configuration.
+
+    Raises:
+        MaskDistillError: there is no workflow in this folder.
+    """
+    if not Path("Snakefile").is_file():
+        raise MaskDistillError("no Snakefile here; call maskdistill plan in the project's folder")
+    options = ["--dry-run", "--quiet", "rules", "--nolock", "--configfile", config]
+    done = subprocess.run([sys.executable, "-m", "snakemake", *targets, *options], text=True, capture_output=True)
+    return done.stdout + done.stderr
+
+
+def downloads(config: Config) -> Iterator[Item]:
+    """Archives and weights, and of each what is still to fetch."""
+    for name in BUILDS.get(str(config.datasets.build), ()):
+        given = getattr(config.datasets, name)
+        here = (DATASET_FOLDER / name / FILES / RECORD).is_file()
+        for file in DATASETS[name].files:
+            label = f"{name}: {file.name}"
+            held = DOWNLOADS / file.name
+            part = held.with_name(held.name + ".part")
+            if given.path is not None:
+                yield Item(label, 0, f"linked from {given.path}")
+            elif here or held.is_file():
+                yield Item(label, 0, "here already")
+            else:
+                begun = part.stat().st_size if part.is_file() else 0
+                state = f"{begun:,} bytes of it are here; " if begun else ""
+                checksum = "" if file.md5 or file.name in given.md5 else "; no checksum known"
+                yield Item(label, max(0, file.size - begun), f"{state}size: {file.size_source}{checksum}")
+    for name in sorted(_checkpoints(config)):
+        official = find_checkpoint(name)
+        label = f"weights: {official.file}"
+        if (Path(layout.OFFICIAL) / official.file).is_file():
+            yield Item(label, 0, f"here already; {official.licence}")
+        elif official.url is None:
+            yield Item(label, 0, f"by hand, from {official.page}: {official.licence}")
+        else:
+            yield Item(label, weights_bytes(name), f"about: its parameters in float32; {official.licence}")
+
+
+def _checkpoints(config: Config) -> set[str]:
+    """Names of the official checkpoints that a run downloads."""
+    return {checkpoint_name(network) for network in networks(config).values() if official_weights(network)}
+
+
+def stored(config: Config, count: int) -> Iterator[Item]:
+    """What lies on the disk when the run is finished, and what is needed for a while only."""
+    for name in BUILDS.get(str(config.datasets.build), ()):
+        if getattr(config.datasets, name).path is not None:
+            yield Item(f"{name}, links", 0, "the copy stays where it is")
+        else:
+            size = sum(file.size for file in DATASETS[name].files)
+            kept = size if config.datasets.keep_archives else 0
+            archives = "are kept" if kept else "need as much meanwhile"
+            yield Item(name, size + kept, f"unpacked, taken as large as its archives, which {archives}")
+    if names := _checkpoints(config):
+        yield Item("weights", sum(map(weights_bytes, names)), "about: their parameters in float32")
+    keys = round(disk_need(config, count) - RESERVE)
+    if config.features.store:
+        yield Item("features", keys, f"keys of {count:,} pictures of 4:3 as {config.features.dtype}")
+    yield Item("all else", round(RESERVE), "a reserve for models, masks, label maps and the report; not measured")

@@ -1,0 +1,75 @@
+"""How many pictures a run has, and what stands for their list: also before the workflow has brought them here."""
+
+from pathlib import Path
+
+from maskdistill.config import Config
+from maskdistill.config_data import ScenesData, VocData
+from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
+from maskdistill.data.sources import count_images, iter_images, listing_fingerprint
+from maskdistill.data.splits import SPLITS
+from maskdistill.runtime.files import canonical_json, sha256_text
+
+
+def is_built(config: Config) -> bool:
+    """Whether the data that the configuration has the workflow build lies there."""
+    return Path(BUILT, str(config.datasets.build), "build.json").is_file()
+
+
+def count_planned(config: Config) -> int:
+    """Pictures of data and support: counted, or as stated for official data that is not here yet.
+
+    Raises:
+        MaskDistillError: as :func:`maskdistill.data.sources.count_images`.
+    """
+    build = config.datasets.build
+    if build is None or is_built(config):
+        return count_images(config.data) + count_support(config)
+    if config.datasets.num_images is not None:
+        return config.datasets.num_images
+    return BUILT_IMAGES[build][0] + count_support(config)
+
+
+def count_support(config: Config) -> int:
+    """Pictures of the support set: counted, or as stated where it is built and not here yet."""
+    support, build = config.support, config.datasets.build
+    if support is None:
+        return 0
+    if build is not None and not is_built(config) and getattr(support, "root", "").startswith(f"{BUILT}/"):
+        return BUILT_IMAGES[build][1]
+    return count_images(support)
+
+
+def planned_listing(config: Config) -> list[str]:
+    """What changes when pictures do: of built data its sections, as the record of the build is followed beside."""
+    listing = []
+    for source in (config.data, config.support):
+        if source is None:
+            continue
+        place = getattr(source, "images", getattr(source, "root", ""))
+        built = config.datasets.build is not None and place.startswith(f"{BUILT}/")
+        listing.append(sha256_text(canonical_json(source.model_dump())) if built else listing_fingerprint(source))
+    return listing
+
+
+def count_roles(config: Config) -> tuple[int, int]:
+    """Pictures to train on and to score; of official data that is not here yet by the published counts of its lists."""
+    build = config.datasets.build
+    if build is None or is_built(config):
+        if isinstance(config.data, ScenesData):
+            return config.data.num_train, config.data.num_eval
+        images = list(iter_images(config.data))
+        return sum(image.train for image in images), sum(image.eval for image in images)
+    if isinstance(config.data, VocData):
+        counts = [_published(name) for name in (config.data.train_list, config.data.eval_list)]
+        return counts[0], counts[1]
+    count = BUILT_IMAGES[build][0]
+    return count, count
+
+
+def _published(name: str) -> int:
+    """Length of a list below ImageSets of the built VOC; 0 where none of that name is made."""
+    both = sum(SPLITS[f"VOC{year} Main/trainval"].images for year in (2007, 2012))
+    known = {"Main/trainval": both, "Segmentation/train_aug": SPLITS["train_aug"].images}
+    known |= {f"Main/trainval{year}": SPLITS[f"VOC{year} Main/trainval"].images for year in (2007, 2012)}
+    known |= {f"Segmentation/{p}": SPLITS[f"VOC2012 Segmentation/{p}"].images for p in ("train", "val", "trainval")}
+    return known.get(name, 0)

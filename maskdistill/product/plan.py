@@ -1,0 +1,102 @@
+"""What ``maskdistill plan`` says of a run that has not begun: downloads, jobs and hours, bytes on the disk."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from maskdistill.backbones.registry import RESNET_CHECKPOINTS, find_backbone
+from maskdistill.config import Config
+from maskdistill.product.costs import SMALL, Cost, Sizes, cost_of, paper_bound
+from maskdistill.runtime.errors import MaskDistillError
+
+RESNET50_PARAMETERS = 23_508_032
+"""Of the trunk, without a classifier."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to fetch or to keep.
+
+    Attributes:
+        name: what it is.
+        bytes: how much; None where nobody says.
+        note: who says so, or why nothing is fetched.
+    """
+
+    name: str
+    bytes: int | None
+    note: str
+
+
+def parse_jobs(text: str) -> dict[str, int]:
+    """Jobs by rule in what ``snakemake --dry-run`` prints; none where nothing is to be done.
+
+    Raises:
+        MaskDistillError: neither is there.
+    """
+    table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", text, re.M | re.S)
+    if table is None:
+        if "Nothing to be done" in text:
+            return {}
+        raise MaskDistillError(f"snakemake's dry run failed; what it said:\n{text.strip()[-4000:]}")
+    rows = [line.split() for line in table[1].splitlines() if line.strip()]
+    return {row[0]: int(row[1]) for row in rows if row[0] != "all"}
+
+
+def weights_bytes(name: str) -> int:
+    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in float32."""
+    if name in RESNET_CHECKPOINTS:
+        return 4 * RESNET50_PARAMETERS
+    net = find_backbone(name)
+    dim, patches = net.embed_dim, (net.image_size // net.patch_size) ** 2
+    blocks = net.depth * (12 * dim**2 + 13 * dim)
+    return 4 * (blocks + (3 * net.patch_size**2 + 1) * dim + (patches + 2) * dim + 2 * dim)
+
+
+def in_words(count: float | None) -> str:
+    """Bytes with a unit of 1000."""
+    if count is None:
+        return "unknown"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def items_lines(title: str, items: Sequence[Item]) -> Iterator[str]:
+    """A block of lines with the sum of what is known."""
+    known = [item.bytes for item in items if item.bytes is not None]
+    open_items = sum(item.bytes is None for item in items)
+    rest = f" and {open_items} of unknown size" if open_items else ""
+    yield f"{title}: {in_words(sum(known))}{rest}"
+    width = max((len(item.name) for item in items), default=0)
+    for item in items:
+        yield f"  {item.name:{width}s}  {in_words(item.bytes):>10s}  {item.note}"
+
+
+def job_lines(jobs: Mapping[str, int], config: Config, sizes: Sizes) -> Iterator[str]:
+    """Jobs by rule with hours, and below them the sums of what somebody measured, of each device."""
+    yield f"compute: {sum(jobs.values()):,} jobs"
+    hours = {"cpu": 0.0, "gpu": 0.0}
+    absent = []
+    for rule, count in jobs.items():
+        cost: Cost | None = cost_of(rule, config, sizes)
+        if cost is not None:
+            total = count * cost.seconds / 3600
+            hours[cost.device] += total
+            unit = {"cpu": "core", "gpu": "GPU"}[cost.device]
+            yield f"  {rule:20s}{count:7,d}  {total:10.2f} {unit}-hours: {cost.source}"
+        elif rule in SMALL:
+            yield f"  {rule:20s}{count:7,d}  {'small':>10s}"
+        else:
+            absent.append(rule)
+            yield f"  {rule:20s}{count:7,d}  {'not measured':>12s}"
+    rest = f"; not measured, and not in the sums: {', '.join(absent)}" if absent else ""
+    yield f"  sums: {hours['gpu']:.1f} GPU-hours (published figures for V100), {hours['cpu']:.1f} core-hours{rest}"
+    yield "  Nothing here was measured on a GPU. Core-hours are of the benchmarks' machine; a GPU takes features over."
+    if (bound := paper_bound(config)) is not None:
+        yield (
+            f"  By the paper's own account the whole is at most {bound:.0f} GPU-hours for {len(config.seeds)} seeds:"
+            " about 20 h a run on 4 V100 and 2 1080Ti [P §A]"
+        )

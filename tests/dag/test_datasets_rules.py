@@ -1,0 +1,64 @@
+"""Official datasets as rules: from copies to manifest and ground truth, and dry runs where nothing is present."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import official_miniature as official
+from dag_project import Project, make_project
+
+from maskdistill.data.manifest import read_manifest
+from maskdistill.runtime.files import read_json
+
+
+def plan(project: Project, config: str) -> str:
+    """What ``maskdistill plan`` prints in a project's folder."""
+    code = f"import sys; from maskdistill.cli import main; sys.exit(main(['plan', '--config', '{config}']))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=project.folder, env=project.environment(), text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def jobs(text: str) -> dict[str, int]:
+    return {name: int(count.replace(",", "")) for name, count in re.findall(r"^  (\w+) +([\d,]+)  ", text, re.M)}
+
+
+def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path) -> None:
+    """35 shards of 500 images for VOC, 166 for all of train2014; five seeds, and four baselines beside the masks."""
+    project = make_project(tmp_path)
+    voc, coco = (jobs(plan(project, f"config/{name}.yaml")) for name in ("voc", "coco20k"))
+    assert {name: voc[name] for name in ("dataset", "weights", "build_data", "features", "masks", "detector")} == {
+        "dataset": 3, "weights": 2, "build_data": 1, "features": 35, "masks": 5 * 35, "detector": 5,
+    }  # fmt: skip
+    assert {name: coco[name] for name in ("dataset", "build_data", "features", "candidates", "detector")} == {
+        "dataset": 2, "build_data": 1, "features": 166, "candidates": 5 * 166, "detector": 5,
+    }  # fmt: skip
+    assert not (project.folder / "resources").exists() and not (project.folder / "results").exists()
+
+
+def test_from_copies_to_ground_truth(tmp_path: Path) -> None:
+    names = {"voc2007": official.voc2007(), "voc2012": official.voc2012(), "sbd": official.sbd()}
+    copies = {name: {"path": str(official.unpack(files, tmp_path / name))} for name, files in names.items()}
+    data = {"kind": "voc", "root": "resources/data/voc", "segmenter_list": "Segmentation/train_aug"}
+    datasets = {"build": "voc", "check_lists": False, "num_images": 11} | copies
+    project = make_project(tmp_path / "project", data=data, datasets=datasets)
+    assert {"dataset", "build_data", "build_truth", "manifest"} <= project.planned()
+    rules = project.rules()
+    assert "build_truth" in rules["ground_truth"].parents
+    assert rules["manifest"].parents == {"build_data"} and rules["build_data"].parents == {"dataset"}
+    project.snakemake("--until", "ground_truth")
+    table = read_manifest(project.results / "data/manifest.csv")
+    assert len(table) == 11 and (table["status"] == "ok").all()
+    assert set(table["key"][table["eval"]]) == set(official.SEG_VAL)
+    truth = read_json(project.results / "data/groundtruth/instances.json")
+    assert [item["category_id"] for item in truth["annotations"]] == [12, 12]
+    left = project.planned()
+    assert "features" in left and not {"dataset", "build_data", "manifest", "ground_truth"} & left
+    project.configure(data=data, datasets=datasets | {"keep_archives": True})
+    assert not {"dataset", "build_data", "manifest"} & project.planned()
