@@ -50,10 +50,10 @@ class Counted(Synthetic):
         assert main(["candidate_quality", *scored, "--candidates", *candidates, "--output", self.quality]) == 0
         self.evaluations = []
         for stage, folder in (("detector", self.tau), ("segmenter", self.round)):
-            labels = folder / ("pseudo_labels" if stage == "detector" else "predictions")
+            maps = folder / ("pseudo_labels" if stage == "detector" else "predictions")
             self.evaluations.append(str(folder / "evaluation" / f"{stage}.json"))
             options = ["--candidates", *candidates] if stage == "detector" else []
-            options += ["--label-dirs", *(str(labels / name) for name in SHARDS), "--seed", "11"]
+            options += ["--label-dirs", *(str(maps / name) for name in SHARDS), "--seed", "11"]
             assert main(["evaluation", "--stage", stage, *scored, *options, "--output", self.evaluations[-1]]) == 0
 
     def arguments(self, scored: bool = True) -> list[str]:
