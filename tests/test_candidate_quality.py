@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
 from maskdistill import rle
 from maskdistill.cli import main
+from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.evaluation.average_precision import average_precision
 from maskdistill.evaluation.failures import merged_objects, missed_objects, worst_images
 from maskdistill.evaluation.instances import ImageInstances, image_instances
@@ -182,15 +184,15 @@ def test_command(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     found: list[dict[str, Any]] = []
     truth: dict[str, list[Any]] = {"images": [], "annotations": []}
-    rows = ["image_id,key,path,width,height,mode,sha256,shard,train,eval,status,reason"]
+    rows: list[tuple[Any, ...]] = []
     for number in range(1, 9):
         candidates, objects, _ = random_image(rng)
         found += [one | {"image_id": number} for one in candidates]
         truth["annotations"] += [item | {"image_id": number, "id": len(truth["annotations"])} for item in objects]
         size = {"id": number, "file_name": str(number), "height": SHAPE[0], "width": SHAPE[1]}
         truth["images"].append(size | {"has_masks": True, "has_semantic": False})
-        rows.append(f"{number},{number},{number}.png,{SHAPE[1]},{SHAPE[0]},RGB,x,0,True,True,ok,")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+        rows.append((number, str(number), f"{number}.png", SHAPE[1], SHAPE[0], "RGB", "x", 0, True, True, "ok", ""))
+    write_manifest(tmp_path / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
     write_json(tmp_path / "truth.json", truth | {"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]})
     write_json(tmp_path / "candidates.json", {"candidates": found})
     command = ["candidate_quality", "--manifest", str(tmp_path / "manifest.csv"), "--num-clusters", str(K)]
