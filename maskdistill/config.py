@@ -225,6 +225,11 @@ class ClustersConfig(Section):
     candidates_k: list[Annotated[int, Field(ge=2)]] | None = Field(
         None, description="numbers of clusters that the report compares without labels; null: around K"
     )
+    names: str | None = Field(
+        None,
+        description="YAML file of names for clusters, saved from the report; report, predict and export show them, "
+        "and nothing is trained again",
+    )
 
     @property
     def total(self) -> int:
@@ -237,6 +242,13 @@ class ReportConfig(Section):
 
     examples: Positive = Field(12, description="images in the montage")
     per_cluster: Positive = Field(8, description="examples a cluster")
+
+
+class CandidateQualityConfig(Section):
+    """Sections of the stage candidate_quality."""
+
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
 
 class AblationsConfig(Section):

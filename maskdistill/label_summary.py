@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from maskdistill.pseudo_labels import Step, passes
+from maskdistill.pseudo_labels import Step
 
-TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
+TAUS = tuple(step / 100 for step in range(101))
+"""Thresholds that are counted, ascending: 0, 0.01, ... 1."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,20 @@ class Counts:
     coverage: np.ndarray
 
 
+def levels_passed(
+    scores: Sequence[float], compare: Literal["gt", "ge"], taus: Sequence[float] = TAUS
+) -> npt.NDArray[np.int64]:
+    """How many of the ascending thresholds each score passes, int64 (n,); it passes the first so many.
+
+    Args:
+        scores: of candidates.
+        compare: see :func:`maskdistill.pseudo_labels.paint`.
+        taus: thresholds.
+    """
+    side: Literal["left", "right"] = "left" if compare == "gt" else "right"
+    return np.searchsorted(np.asarray(taus), np.asarray(scores, dtype=np.float64), side).astype(np.int64)
+
+
 def count_image(
     steps: Sequence[Step], pixels: int, compare: Literal["gt", "ge"], taus: Sequence[float] = TAUS
 ) -> Counts:
@@ -42,7 +58,8 @@ def count_image(
         pixels: of the image.
         compare: see :func:`maskdistill.pseudo_labels.paint`.
     """
-    passed = np.array([sum(passes(step.score, tau, compare) for step in steps) for tau in taus], dtype=np.int64)
+    levels = levels_passed([step.score for step in steps], compare, taus)
+    passed = (levels[:, None] > np.arange(len(taus))).sum(axis=0)
     painted = np.maximum(passed, 1 if steps else 0)
     covered = np.cumsum([0, *(step.pixels for step in steps)])[painted]
     none = np.full(len(taus), not steps).astype(np.int64)

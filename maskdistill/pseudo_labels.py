@@ -129,13 +129,26 @@ def painting_steps(candidates: Sequence[Candidate], shape: tuple[int, int], over
     Whether a candidate is painted depends on better ones alone, so the steps with a score above any threshold are
     what is painted at that threshold: one pass tells of all thresholds.
     """
+    kept, ranks = painting_ranks(candidates, shape, overlap)
+    pixels = np.bincount(ranks.ravel(), minlength=len(kept) + 1)[1:].tolist()
+    return [Step(candidates[i]["score"], count) for i, count in zip(kept, pixels, strict=True)]
+
+
+def painting_ranks(
+    candidates: Sequence[Candidate], shape: tuple[int, int], overlap: Overlap
+) -> tuple[list[int], npt.NDArray[np.uint16]]:
+    """Positions of the candidates that are painted when every one passes, best first, and whose each pixel is.
+
+    Returns:
+        The positions, and uint16 (H, W): 0 background, r where the r-th painted candidate is the best one. What is
+        painted at a threshold are the ranks up to the number of painted candidates that pass it.
+    """
     kept = paint(candidates, shape, 0.0, "ge", overlap).kept
     ranks = np.zeros(shape[0] * shape[1], dtype=np.uint16)
     runs = rle.runs([candidates[i]["segmentation"] for i in kept])
     for rank in range(len(kept), 0, -1):
         _fill(ranks, runs[rank - 1], rank)
-    pixels = np.bincount(ranks, minlength=len(kept) + 1)[1:].tolist()
-    return [Step(candidates[i]["score"], count) for i, count in zip(kept, pixels, strict=True)]
+    return kept, ranks.reshape(shape[1], shape[0]).T
 
 
 def _disjoint(places: list[int], overlaps: npt.NDArray[np.bool_]) -> list[int]:

@@ -176,6 +176,34 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_names_of_clusters_become_categories(trained: Path, photos: Path, tmp_path: Path) -> None:
+    """By default those that the run's report had, else those of a file; two clusters may share one."""
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "0.png", tmp_path / "photos")
+    summary = json.loads((trained / "summary.json").read_text()) | {"clusters": {"names": {"1": "mug"}}}
+    named = shutil.copytree(trained, tmp_path / "named")
+    write_json(named / "summary.json", summary)
+    assert find_models(str(named), None, None, None).names == {1: "mug"}
+    other = named / PLACE / "detector/model.safetensors"
+    assert find_models(str(named), str(other), None, None).names == {}
+    (tmp_path / "names.yaml").write_text("names: {0: cup, 2: cup}")
+    for options, expected in (
+        ([], ["cluster-00", "mug", "cluster-02"]),
+        (["names.yaml"], ["cup", "cluster-01", "cup"]),
+    ):
+        out = tmp_path / f"out{len(options)}"
+        more = ["--names", *(str(tmp_path / name) for name in options)] if options else []
+        assert main(command(named, tmp_path / "photos", out, *more)) == 0
+        for name in ("coco.json", "coco_polygons.json"):
+            found = json.loads((out / name).read_text())
+            assert [category["name"] for category in found["categories"]] == expected
+        counted = json.loads((out / "summary.json").read_text())
+        assert counted["objects"].keys() == set(expected)
+        assert sum(counted["objects"].values()) == len(found["annotations"])
+        assert counted["pixel_shares"].keys() == {"background", *expected}
+    assert main([*command(named, tmp_path / "photos", tmp_path / "x"), "--names", str(tmp_path / "none.yaml")]) == 1
+
+
 @pytest.mark.usefixtures("small_shards")
 def test_predictions_import_into_pycocotools_and_survive_a_kill(
     trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

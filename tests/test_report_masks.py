@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import Page, Synthetic
+from synthetic_run import Synthetic
+from test_report import Page
 
 from maskdistill import rle
 from maskdistill.config import load_config

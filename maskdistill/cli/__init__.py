@@ -40,6 +40,7 @@ STAGES = {
     "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
     "probe": "train the segmenter's last layer on ground truth (evaluation only)",
     "evaluation": "score one stage's output against ground truth",
+    "candidate_quality": "score the detector's candidates at every threshold against ground truth",
     "baselines": "score colour clustering on the same images",
     "report": "one page and one summary of a run",
     "ablations": "one page on what each step of the method adds",
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="maskdistill",
         description=maskdistill.__doc__,
         epilog="stages, in the order of the method:\n"
-        + "\n".join(f"  {name:14s} {text}" for name, text in STAGES.items()),
+        + "\n".join(f"  {name:17s} {text}" for name, text in STAGES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

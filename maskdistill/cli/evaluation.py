@@ -50,7 +50,7 @@ from maskdistill.evaluation.localisation import largest_component_box
 from maskdistill.evaluation.matching import Matching
 from maskdistill.evaluation.protocols import protocol_scores
 from maskdistill.evaluation.semantic import Confusions, confusion_matrix, nonzero_cells
-from maskdistill.evaluation.summary import summarise, summarise_clusters
+from maskdistill.evaluation.summary import describe_confusions, summarise, summarise_clusters
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.processes import in_forks
@@ -140,14 +140,17 @@ def run(args: argparse.Namespace) -> None:
         return ImageScores(cells, box, instances, targets)
 
     results = _of_all_images(score, partial(_groups, args, truth, True), args.threads, truth)
-    confusions = Confusions(*shape)
-    for result in results.values():
+    confusions, mapped = Confusions(*shape), []
+    for number, result in results.items():
         if result.cells is not None:
             confusions.add_cells(*result.cells)
+            mapped.append(number)
     boxes = {number: result.box for number, result in results.items() if result.box is not None}
     instances = [result.instances for result in results.values() if result.instances is not None]
     scored = (None if probed else boxes, instances if detects else None)
     scores = summarise(truth, confusions, *scored, matching, config.bootstrap, args.seed)
+    if mapped:
+        scores |= describe_confusions(truth, confusions, mapped, scores["matching"])
     if detects:
         sampled = (config.protocols, config.bootstrap, args.seed)
         scores |= protocol_scores(instances, args.num_clusters, truth.class_names, *sampled)

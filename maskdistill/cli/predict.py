@@ -9,7 +9,7 @@ import argparse
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image
 
 from maskdistill import cli, rle
 from maskdistill.cli.common import add_common, start
+from maskdistill.cluster_names import named_categories, read_names
 from maskdistill.config_data import FolderData, ListData
 from maskdistill.config_training import CrfConfig
 from maskdistill.crf import load_pydensecrf
@@ -51,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
     parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
+    parser.add_argument(
+        "--names", metavar="YAML", help="names of the clusters, saved from the report (default: the run's)"
+    )
     parser.add_argument(
         "--min-score", type=float,
         help="least score of an object in the COCO files (default: the run's pseudo_labels.tau; 0.5 without a run)",
@@ -199,8 +203,8 @@ class Work:
             self._rest(outlined, provenance)
         shares = (pixels / max(1, pixels.sum())).round(6).tolist()
         summary = counts | {
-            "objects": dict(zip(names, objects[1:].tolist(), strict=True)),
-            "pixel_shares": dict(zip(["background", *names], shares, strict=True)),
+            "objects": _by_name(names, objects[1:].tolist()),
+            "pixel_shares": _by_name(["background", *names], shares),
             "key": self.key,
             "provenance": provenance,
         }
@@ -232,6 +236,14 @@ class Work:
         return path.as_posix()
 
 
+def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Values by name; those of one name are added up."""
+    found: dict[str, float] = {}
+    for name, value in zip(names, values, strict=True):
+        found[name] = found.get(name, 0) + value
+    return found
+
+
 def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
     photos, out = Path(args.photos).expanduser().absolute(), Path(args.out)
@@ -260,6 +272,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
         load_pydensecrf()
         crf = (models.config.crf if models.config else CrfConfig()).model_dump_json()
     categories = models.categories(clusters["detector"])
+    if args.names:
+        categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
     count = count_images(data)
     parts = [
         listing_fingerprint(data), str(photos), sha256_file(models.detector), sha256_file(models.segmenter), min_score,

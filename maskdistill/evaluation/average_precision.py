@@ -26,10 +26,13 @@ class AveragePrecision:
         stats: float64 (12,), see ``STATS``: precision averaged over recall, at most 100 detections an image and class,
             IoU 0.50 to 0.95, all classes; small is below 32², large from 96² pixels.
         by_class: float64 (3,) AP, AP50 and AP75 of each class that has an object.
+        curves: float64 (10, 101) precision by IoU 0.50 to 0.95 and by recall 0, 0.01, ... 1, of each class that has an
+            object; of category 1 where classes do not count.
     """
 
     stats: Floats
     by_class: dict[int, Floats]
+    curves: dict[int, Floats]
 
 
 def average_precision(images: Sequence[ImageInstances], class_agnostic: bool = False) -> AveragePrecision:
@@ -48,13 +51,14 @@ def average_precision(images: Sequence[ImageInstances], class_agnostic: bool = F
     else:
         classes = np.unique(np.concatenate([np.zeros(0, np.int64), *(image.true_labels for image in images)])).tolist()
     if not classes:
-        return AveragePrecision(np.full(len(STATS), ABSENT), {})
+        return AveragePrecision(np.full(len(STATS), ABSENT), {}, {})
     evaluator = _GivenOverlaps(images, classes, class_agnostic)
     evaluator.run()
     precision = evaluator.eval["precision"][:, :, :, 0, -1]  # thresholds, recalls, classes; all areas, 100 detections
-    by_class = {} if class_agnostic else {c: _class_ap(precision[:, :, i]) for i, c in enumerate(classes)}
-    found = {c: values for c, values in by_class.items() if values[0] != ABSENT}
-    return AveragePrecision(np.asarray(evaluator.stats, dtype=np.float64), found)
+    curves = {c: np.asarray(precision[:, :, i], np.float64) for i, c in enumerate(classes)}
+    curves = {c: values for c, values in curves.items() if values[0, 0] != ABSENT}
+    by_class = {} if class_agnostic else {c: _class_ap(values) for c, values in curves.items()}
+    return AveragePrecision(np.asarray(evaluator.stats, dtype=np.float64), by_class, curves)
 
 
 def percent(value: float) -> float | None:

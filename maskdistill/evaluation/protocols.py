@@ -124,7 +124,7 @@ def protocol_scores(
         agnostic ones.
     """
     matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
-    named = [_with_classes(image, matching) for image in images]
+    named = [with_classes(image, matching) for image in images]
     scores = {}
     for protocol in PROTOCOLS:
         if protocol in protocols:
@@ -147,7 +147,7 @@ def protocol_scores(
     }
 
 
-def _with_classes(image: ImageInstances, matching: Integers) -> ImageInstances:
+def with_classes(image: ImageInstances, matching: Integers) -> ImageInstances:
     """Detections labelled by the class of their cluster, -1 without one."""
     return replace(image, labels=matching[image.labels - 1])
 

@@ -9,11 +9,15 @@ import numpy.typing as npt
 from maskdistill.evaluation.average_precision import STATS, average_precision, percent
 from maskdistill.evaluation.bootstrap import class_iou_intervals, miou_interval, share_interval
 from maskdistill.evaluation.clustering import cluster_scores
+from maskdistill.evaluation.failures import worst_images
 from maskdistill.evaluation.ground_truth import GroundTruth
 from maskdistill.evaluation.instances import ImageInstances
 from maskdistill.evaluation.localisation import corloc_hits
 from maskdistill.evaluation.matching import UNMATCHED, Matching
 from maskdistill.evaluation.semantic import Confusions, semantic_scores
+
+WORST = 4
+"""Images listed for each class."""
 
 
 def summarise(
@@ -87,6 +91,31 @@ def summarise(
     }
     result["intervals"] = intervals
     return result
+
+
+def describe_confusions(
+    truth: GroundTruth, confusions: Confusions, image_ids: Sequence[int], matching: Mapping[str, int | None]
+) -> dict[str, Any]:
+    """What a page shows beside the semantic scores.
+
+    Args:
+        truth: evaluation images.
+        confusions: filled from the images that have a semantic map.
+        image_ids: theirs, in that order.
+        matching: class id of each label, as :func:`summarise` gives it.
+
+    Returns:
+        ``classes`` (names of 0..C), ``confusion`` (pixels by label 0..K and class) and ``worst_images {class id:
+        [{image_id, iou}]}``, see
+        :func:`maskdistill.evaluation.failures.worst_images`.
+    """
+    classes = np.array([UNMATCHED if c is None else c for _, c in sorted(matching.items(), key=lambda p: int(p[0]))])
+    worst = worst_images(confusions, image_ids, classes, WORST)
+    return {
+        "classes": list(truth.class_names),
+        "confusion": confusions.total.tolist(),
+        "worst_images": {str(label): rows for label, rows in worst.items()},
+    }
 
 
 def summarise_clusters(clusters: Sequence[int], targets: Sequence[int]) -> dict[str, float | None]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskdistill import annotations, layout
+from maskdistill import layout
+from maskdistill.cluster_names import named_categories
 from maskdistill.config import Config, load_config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -18,16 +19,19 @@ class TrainedRun:
         detector, segmenter: model files (.safetensors).
         config: the run's; None where both files were named without a run.
         summary: the run's ``summary.json``, empty without a run.
+        names: cluster 0..K-1 -> name that it was given in the run; empty where the models are not those of the
+            clusters that the report shows.
     """
 
     detector: Path
     segmenter: Path
     config: Config | None
     summary: dict[str, Any]
+    names: dict[int, str]
 
     def categories(self, num_clusters: int) -> list[dict[str, Any]]:
-        """COCO categories of what is handed out, ids 1..K: the one place where predictions and exports get names."""
-        return annotations.categories(num_clusters)
+        """COCO categories of what is handed out, ids 1..K, with the run's names."""
+        return named_categories(num_clusters, self.names)
 
 
 def find_models(run: str | None, detector: str | None, segmenter: str | None, seed: int | None) -> TrainedRun:
@@ -44,7 +48,7 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
     if run is None:
         if detector is None or segmenter is None:
             raise MaskDistillError("give --run results/NAME, or both --detector FILE and --segmenter FILE")
-        return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), None, {})
+        return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), None, {}, {})
     folder = Path(run)
     if not (folder / "summary.json").is_file():
         have = sorted(path.parent.name for path in folder.parent.glob("*/summary.json"))
@@ -54,11 +58,14 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
         )
     summary = read_json(folder / "summary.json")
     config = load_config(summary["provenance"]["config"], str(folder / "summary.json"))
+    own = detector is None and segmenter is None and seed in (None, config.seeds[0])
     if detector is None or segmenter is None:
         values = layout.main_values(config) | {"seed": _chosen_seed(config, seed, folder)}
         detector = detector or _model(folder, layout.DETECTOR, "--detector", values)
         segmenter = segmenter or _model(folder, layout.SEGMENTER, "--segmenter", values)
-    return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), config, summary)
+    given = summary.get("clusters", {}).get("names", {}) if own else {}
+    names = {int(cluster): str(name) for cluster, name in given.items()}
+    return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), config, summary, names)
 
 
 def _chosen_seed(config: Config, seed: int | None, folder: Path) -> int:

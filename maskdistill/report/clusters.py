@@ -51,3 +51,8 @@ def cluster_section(run: Run, strips: list[dict[str, Any]], colors: Sequence[Col
         "strips": strips,
         "choice": choice_section(run.choices, run.config.clusters.total),
     }
+
+
+def names_data(run: Run) -> dict[str, Any]:
+    """What the page's script needs to write a file of names (see :mod:`maskdistill.cluster_names`)."""
+    return {"run": run.name, "file": f"names-{run.name}.yaml", "sizes": run.clusters["sizes"]}

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
 from maskdistill.pseudo_labels import passes
+from maskdistill.report.failures import Failures
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
-from maskdistill.report.scores import ScoreRow
+from maskdistill.report.scores import ScoreRow, first_seed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -52,6 +53,10 @@ class Run:
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
         pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
         thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.label_summary`, or empty.
+        quality: what ``maskdistill candidate_quality`` wrote; empty without ground truth.
+        failures: what the failure gallery pictures.
+        names: cluster 0..K-1 -> the name that it was given.
+        unused_names: file of names that were given to other clusters; empty if none.
         metrics: name -> training table.
         chain, versions, weights: see :func:`merge_provenance`.
     """
@@ -68,6 +73,10 @@ class Run:
     candidates: Candidates
     pseudo_labels: dict[str, Any]
     thresholds: pd.DataFrame
+    quality: dict[str, Any]
+    failures: Failures
+    names: dict[int, str]
+    unused_names: str
     metrics: dict[str, pd.DataFrame]
     times: list[RuleTime]
     chain: list[dict[str, Any]]
@@ -104,9 +113,12 @@ class Run:
 
     def matching(self, stage: str) -> dict[int, int]:
         """Label value -> class id of a stage for the first seed; empty without ground truth."""
-        runs = [run for row in self.main_rows if row.stage == stage for run in row.runs]
-        runs.sort(key=lambda run: run.seed != self.config.seeds[0])
-        return runs[0].matching if runs else {}
+        found = first_seed(self.rows, stage, self.config)
+        return found.matching if found else {}
+
+    def cluster_name(self, cluster: int) -> str:
+        """What the page calls a cluster, 0..K-1."""
+        return self.names.get(cluster, f"cluster {cluster:02d}")
 
 
 def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:

@@ -62,11 +62,13 @@ NAMES = {
 STEPS = [1, 2, 2.5, 5, 10]
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """Settings of matplotlib for a figure of the page."""
     return mpl.rc_context(cast(Any, _STYLE))
 
 
-def _axes(height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
+def new_axes(height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, ``height`` in inches."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(False)
@@ -74,7 +76,7 @@ def _axes(height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, name: str) -> str:
+def to_svg(figure: Figure, name: str) -> str:
     """The figure as an ``<svg>`` element without a fixed size, without addresses, its ids prefixed with ``name``."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -117,8 +119,8 @@ def histogram(
     if low == high:
         low, high = low - 0.5 * max(1.0, abs(low) * 0.1), high + 0.5 * max(1.0, abs(high) * 0.1)
     edges = np.linspace(low, high, 31)
-    with _style():
-        figure, axes = _axes()
+    with style():
+        figure, axes = new_axes()
         for place, (label, values) in enumerate(arrays.items()):
             if place == 0:
                 axes.hist(values, bins=list(edges), color=ACCENT, rwidth=0.9, label=label)
@@ -143,7 +145,7 @@ def histogram(
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(low, high))
         if len(arrays) > 1:
             axes.legend()
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def thin(values: NDArray[np.float64], points: int = POINTS) -> NDArray[np.float64]:
@@ -180,9 +182,9 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
     plots = []
     for place, group in enumerate(groups):
         title = "parts of the loss" if group is parts else NAMES.get(group[0], group[0].replace("_", " "))
-        with _style():
-            figure, axes = _axes()
-            for column, color in zip(group, _cycle(len(group)), strict=True):
+        with style():
+            figure, axes = new_axes()
+            for column, color in zip(group, cycle(len(group)), strict=True):
                 ys = frame[column].to_numpy(dtype=np.float64)
                 known = np.isfinite(ys)
                 label = column.removeprefix("loss_").replace("_", " ")
@@ -194,11 +196,12 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
             axes.margins(x=0.02)
             if len(group) > 1:
                 axes.legend(ncols=2)
-            plots.append((title, _svg(figure, f"{name}-{place}")))
+            plots.append((title, to_svg(figure, f"{name}-{place}")))
     return plots
 
 
-def _cycle(count: int) -> list[str]:
+def cycle(count: int) -> list[str]:
+    """Colours of so many curves."""
     return [_SERIES[place % len(_SERIES)] for place in range(count)]
 
 
@@ -220,9 +223,9 @@ def lines(
         marker: position and label of a vertical line.
         log: logarithmic x axis; otherwise it is linear and starts at 0, as does the y axis.
     """
-    with _style():
-        figure, axes = _axes()
-        for (label, ys), color in zip(series.items(), _cycle(len(series)), strict=True):
+    with style():
+        figure, axes = new_axes()
+        for (label, ys), color in zip(series.items(), cycle(len(series)), strict=True):
             axes.plot(xs, ys, color=color, label=label, marker="o", markersize=3.5)
         if log:
             axes.set_xscale("log")
@@ -241,13 +244,13 @@ def lines(
         axes.set(xlabel=xlabel)
         if len(series) > 1:
             axes.legend()
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def cluster_bars(name: str, sizes: Sequence[int], colors: Sequence[tuple[int, int, int]]) -> str:
     """Number of masks in each cluster, in the cluster's colour."""
-    with _style():
-        figure, axes = _axes()
+    with style():
+        figure, axes = new_axes()
         places = np.arange(len(sizes))
         axes.bar(places, sizes, width=0.78, color=["#{:02x}{:02x}{:02x}".format(*color) for color in colors])
         axes.set(xlabel="cluster", ylabel="masks", xlim=(-0.6, len(sizes) - 0.4))
@@ -255,7 +258,7 @@ def cluster_bars(name: str, sizes: Sequence[int], colors: Sequence[tuple[int, in
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         if len(sizes) > 0:
             axes.axhline(float(np.mean(sizes)), color=MUTED, linewidth=1, linestyle=(0, (4, 2)))
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def class_bars(name: str, classes: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
@@ -266,8 +269,8 @@ def class_bars(name: str, classes: Sequence[str], series: Mapping[str, Sequence[
         classes: names, from top to bottom.
         series: stage -> percent a class, NaN where there is none.
     """
-    with _style():
-        figure, axes = _axes(height=0.75 + 0.36 * len(classes), grid="x")
+    with style():
+        figure, axes = new_axes(height=0.75 + 0.36 * len(classes), grid="x")
         thickness = 0.8 / max(1, len(series))
         places = np.arange(len(classes), dtype=np.float64)
         for turn, (stage, values) in enumerate(series.items()):
@@ -278,7 +281,7 @@ def class_bars(name: str, classes: Sequence[str], series: Mapping[str, Sequence[
         axes.set_yticks(places, labels=labels)
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="IoU, %")
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def variant_bars(name: str, variants: Mapping[str, tuple[str, Sequence[float]]], xlabel: str) -> str:
@@ -289,8 +292,8 @@ def variant_bars(name: str, variants: Mapping[str, tuple[str, Sequence[float]]],
         variants: label -> stage, for the colour, and a value a seed; from top to bottom.
         xlabel: with unit.
     """
-    with _style():
-        figure, axes = _axes(height=0.75 + 0.3 * len(variants), grid="x")
+    with style():
+        figure, axes = new_axes(height=0.75 + 0.3 * len(variants), grid="x")
         for place, (stage, values) in enumerate(variants.values()):
             axes.barh(place, float(np.mean(values)), height=0.62, color=STAGE_COLORS.get(stage, MUTED))
             axes.plot(values, [place] * len(values), "o", color=INK, markersize=2.6)
@@ -298,4 +301,4 @@ def variant_bars(name: str, variants: Mapping[str, tuple[str, Sequence[float]]],
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set(ylim=(len(variants) - 0.5, -0.5), xlabel=xlabel)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-        return _svg(figure, name)
+        return to_svg(figure, name)

@@ -1,6 +1,7 @@
 """From pixels and texts to one self-contained HTML file."""
 
 import base64
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +49,11 @@ def css(color: Color) -> str:
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is."""
+    """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is.
+
+    The page runs one script at most, ``<template>.js`` beside the template, which its content security policy names by
+    its hash; no other script runs, and nothing is loaded.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
         autoescape=True,
@@ -56,4 +61,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(f"{template}.html.j2").render(version=maskdistill.__version__, **context)
+    source = TEMPLATES / f"{template}.js"
+    script = source.read_text(encoding="utf-8") if source.is_file() else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    page = environment.get_template(f"{template}.html.j2")
+    return page.render(version=maskdistill.__version__, script=script, script_hash=digest, **context)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskdistill.report import figures
 from maskdistill.report.collect import Run
 
 PSEUDO_LABELS = {
@@ -25,29 +24,3 @@ def label_facts(run: Run) -> list[tuple[str, str]]:
     """Numbers of the run's pseudo-labels, each with what it counts."""
     counts = [(f"{run.pseudo_labels[name]:,}", text) for name, text in PSEUDO_LABELS.items()]
     return [*counts, (f"{100 * run.pseudo_labels['mean_coverage']:.0f} %", "mean coverage of the pseudo-labels")]
-
-
-def threshold_plots(run: Run) -> list[tuple[str, str, str]]:
-    """Title, SVG and caption of what pseudo-labels would be at other thresholds; empty where that was not counted."""
-    table, tau = run.thresholds, run.config.pseudo_labels.tau
-    if table.empty:
-        return []
-    taus, marker = table["tau"].tolist(), (tau, f"τ = {tau:g}")
-    images = table[["images_kept", "fallback", "empty"]].iloc[0].sum()
-    shares = {
-        "images with a confident object": (100 * table["images_kept"] / images).tolist(),
-        "mean coverage": (100 * table["mean_coverage"]).tolist(),
-    }
-    objects = {"objects": (table["objects_kept"] / images).tolist()}
-    return [
-        (
-            "Other thresholds",
-            figures.lines("thresholds-shares", taus, shares, "threshold; shares in %", marker, log=False),
-            "Images with a candidate above a threshold, and the pixels that pseudo-labels would cover on average.",
-        ),
-        (
-            "Objects an image",
-            figures.lines("thresholds-objects", taus, objects, "threshold", marker, log=False),
-            "Candidates painted an image; where none passes it is the best one.",
-        ),
-    ]

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.report import figures
-from maskdistill.report.clusters import cluster_section
+from maskdistill.report import figures, tau_explorer
+from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import RuleTime, Run
 from maskdistill.report.html import Picture
-from maskdistill.report.labels import label_facts, threshold_plots
+from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
+from maskdistill.report.quality import confusion_tables, quality_section
 from maskdistill.report.scores import METRICS, STAGES, ScoreRow
 from maskdistill.report.tables import (
     HEADLINE,
@@ -82,6 +83,10 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "images": run.image_counts,
+        "clusters": {
+            "sizes": run.clusters["sizes"],
+            "names": {str(cluster): name for cluster, name in run.names.items()},
+        },
         "stages": {row.stage: entry(row) for row in run.main_rows},
         "rounds": [{"stage": row.stage} | entry(row) for row in run.chain_rows if row.earlier],
         "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
@@ -137,6 +142,8 @@ def checks(run: Run) -> list[str]:
         notes.append(f"{run.unmasked} of {images} images have no mask.")
     if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:
         notes.append(f"Half of the masks cover {middle:.1f} % of their image or {'less' if middle < 2 else 'more'}.")
+    if run.unused_names:
+        notes.append(f"The names in {run.unused_names} were given to other clusters and are not used; save them anew.")
     if empty := sum(size == 0 for size in sizes):
         notes.append(f"{empty} of {len(sizes)} clusters are empty.")
     if len(sizes) > 1 and sum(sizes) and (share := 100 * max(sizes) / sum(sizes)) > 60:
@@ -200,16 +207,20 @@ class Pictures:
     strips: list[dict[str, Any]]
     sharpened: list[dict[str, Any]]
     legend: list[tuple[str, str]]
+    samples: list[tuple[Picture, dict[str, Any]]]
 
 
-def context(run: Run, pictures: Pictures) -> dict[str, Any]:
-    """Everything the template shows."""
+def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Everything the template shows; ``failures`` are the groups of the failure gallery."""
     config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
     chain = run.chain_rows
     curves = [(name, figures.curves(name, frame)) for name, frame in run.metrics.items()]
     pretrain = [(name.removeprefix("pretrain-"), plots) for name, plots in curves if name.startswith("pretrain")]
     training = [(name, plots) for name, plots in curves if not name.startswith("pretrain")]
     classes = class_section(main)
+    photos, drawn = [photo for photo, _ in pictures.samples], [values for _, values in pictures.samples]
+    tau_section = tau_explorer.section(run, drawn, photos)
+    quality = quality_section(run)
     sections = [
         ("result", "Result", True),
         ("data", "Data", True),
@@ -218,9 +229,12 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
         ("clusters", "Clusters", True),
         ("training", "Training", bool(training)),
         ("candidates", "Candidates", True),
+        ("tau", "τ explorer", bool(tau_section["data"])),
+        ("quality", "Quality", bool(quality["plots"])),
         ("images", "Images", True),
         ("crf", "CRF", bool(pictures.sharpened)),
         ("classes", "Classes", bool(classes["plots"])),
+        ("failures", "Failures", any(failures.values())),
         ("provenance", "Provenance", True),
     ]
     baselines = [table_row(row, config) for row in run.baseline_rows]
@@ -273,11 +287,15 @@ def context(run: Run, pictures: Pictures) -> dict[str, Any]:
                 (f"{run.candidates.images_above} of {run.images.usable}", f"images with one above τ = {tau:g}"),
                 *label_facts(run),
             ],
-            "thresholds": threshold_plots(run),
             "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),
         },
         "images": {"scored": bool(main), "legend": pictures.legend, "strips": pictures.strips},
         "crf": {"rounds": config.crf.rounds, "strips": pictures.sharpened},
+        "tau": tau_section,
+        "quality": quality,
+        "confusions": confusion_tables(run) if classes["plots"] else [],
+        "failures": failures,
+        "names": names_data(run),
         "columns": max((len(strip["tiles"]) for strip in pictures.strips), default=1),
         "classes": classes,
         "times": time_rows(run.times),

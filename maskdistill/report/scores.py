@@ -25,7 +25,9 @@ class Evaluation:
     ``baseline`` names the rule that made the masks where it is not the method's own, ``label_type`` what was painted
     of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
-    ``hard_pixels`` and ``crf_round`` are of the segmenter alone.
+    ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C, ``confusion``
+    counts pixels by label 0..K and class, ``worst_images`` lists ``{image_id, iou}`` by class id; all are empty without
+    semantic maps.
     """
 
     stage: str
@@ -43,6 +45,9 @@ class Evaluation:
     hard_pixels: float | None = None
     crf_round: int | None = None
     label_type: str | None = None
+    classes: list[str] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    worst_images: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,16 @@ def read_evaluation(path: str | Path) -> Evaluation:
         hard_pixels=setting("hard_pixels", "hard"),
         crf_round=None if round_ is None else int(round_),
         label_type=places.get("label_type"),
+        classes=record.get("classes") or [],
+        confusion=record.get("confusion") or [],
+        worst_images={int(label): rows for label, rows in (record.get("worst_images") or {}).items()},
     )
+
+
+def first_seed(rows: Iterable[ScoreRow], stage: str, config: Config) -> Evaluation | None:
+    """A stage's main evaluation of the configuration's first seed, else of the least one; None without."""
+    runs = [run for row in rows if row.main and row.stage == stage for run in row.runs]
+    return min(runs, key=lambda run: run.seed != config.seeds[0], default=None)
 
 
 def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreRow]:

@@ -14,7 +14,7 @@ FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}
 PROBES = {"probe", "probe_predictions", "frozen_probe", "frozen_predictions"}
 PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "tableS2", "figure3", "figure4", "figure5"}
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
-           "evaluate_frozen", "qualitative"}  # fmt: skip
+           "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip

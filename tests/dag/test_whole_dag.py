@@ -12,7 +12,7 @@ AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_seg
 AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
 AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
-    "label_summary",
+    "label_summary", "evaluate_candidates",
 }  # fmt: skip
 ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
              "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
@@ -217,6 +217,18 @@ def test_the_papers_targets_reuse_the_run(editable: Project) -> None:
     page = (folder / "qualitative.html").read_text()
     assert page.count('src="data:image/jpeg') == 3 * 5  # photo, mask, detector, segmenter, ground truth
     assert editable.planned(*targets) == set() and editable.planned() == set()
+
+
+def test_names_of_clusters_make_the_report_alone_again(editable: Project) -> None:
+    names = editable.folder / "names.yaml"
+    names.write_text("clusters: 3\nnames:\n  1: mug\n")
+    editable.configure(clusters={"names": "names.yaml"})
+    assert editable.planned() == {"report"}
+    editable.snakemake()
+    assert json.loads((editable.results / "summary.json").read_text())["clusters"]["names"] == {"1": "mug"}
+    assert editable.planned() == set()
+    names.write_text("names:\n  3: mug\n")
+    assert "3 is no cluster: they are numbered from 0 to 2" in editable.snakemake("--dry-run", check=False)
 
 
 def test_a_copy_of_the_results_needs_nothing(finished: Project, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
+from maskdistill.cluster_names import read_names
 from maskdistill.config import load_config, refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
 from maskdistill.data.planned import count_fitted, count_planned, planned_listing
@@ -38,6 +39,8 @@ try:
     )
     NUM_IMAGES = count_planned(CONFIG)
     refuse_more_clusters(CONFIG, count_fitted(CONFIG, NUM_IMAGES))
+    if CONFIG.clusters.names:
+        read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:
     raise WorkflowError(str(error)) from None
 
@@ -217,7 +220,7 @@ EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
 
 def clusters_settings(k, candidates=None):
     """--params of K-means: over-clustering is in k already; what only other rules use is left at its default."""
-    own = {"overcluster", "candidates_k", "backbone"} | EMBEDDING_KEYS
+    own = {"overcluster", "candidates_k", "backbone", "names"} | EMBEDDING_KEYS
     settings = CONFIG.clusters.model_dump(mode="json", exclude=own)
     return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
 

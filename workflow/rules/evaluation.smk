@@ -104,6 +104,49 @@ if HAS_GROUND_TRUTH:
             " --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 
+    rule evaluate_candidates:
+        input:
+            manifest=rules.manifest.output.manifest,
+            truth=rules.ground_truth.output.truth,
+            candidates=all_shards(CANDIDATES),
+        output:
+            scores=f"{SEED}/evaluation/candidates.json",
+        log:
+            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/candidates.log",
+        benchmark:
+            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/candidates.tsv"
+        conda:
+            "../../envs/maskdistill.yaml"
+        threads: 8
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            candidates=braces(CANDIDATES),
+            settings=canonical_json(
+                {
+                    "pseudo_labels": CONFIG.pseudo_labels.model_dump(
+                        include={"compare", "overlap"}
+                    ),
+                    "evaluation": CONFIG.evaluation.model_dump(include={"matching"}),
+                }
+            ),
+            code=code(
+                "evaluation",
+                "pseudo_labels.py",
+                "label_summary.py",
+                "rle.py",
+                "cli/candidate_quality.py",
+                "cli/evaluation_inputs.py",
+            ),
+        message:
+            "evaluation: candidates at every threshold, seed {wildcards.seed}"
+        shell:
+            "maskdistill candidate_quality --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json --candidates {params.candidates}"
+            " --num-clusters {wildcards.k} --params {params.settings:q} --output {output.scores:q}"
+            " --threads {threads} --log {log:q}"
+
     rule baselines:
         input:
             manifest=rules.manifest.output.manifest,

@@ -39,6 +39,12 @@ rule report:
             if HAS_GROUND_TRUTH
             else []
         ),
+        quality=(
+            of_run(rules.evaluate_candidates.output.scores, **FIRST)
+            if HAS_GROUND_TRUTH
+            else []
+        ),
+        names=CONFIG.clusters.names or [],
         weights=[path for files in WEIGHTS.values() for path in files],
         models=of_run(rules.segmenter.output.model),
         baselines=of_run(rules.baselines.output.scores) if HAS_GROUND_TRUTH else [],
@@ -81,12 +87,23 @@ rule report:
         ],
         scores=lambda wildcards, input: (
             f"--evaluations {shlex.join(input.evaluations)} --baselines {shlex.quote(str(input.baselines[0]))}"
-            f" --ground-truth {shlex.quote(str(input.truth))}"
+            f" --ground-truth {shlex.quote(str(input.truth))} --quality {shlex.quote(str(input.quality[0]))}"
             if HAS_GROUND_TRUTH
             else ""
         ),
         benchmarks=f"{RUN}/benchmarks",
-        code=code("report", "assignments.py", "cli/report.py"),
+        names=lambda wildcards, input: (
+            f"--names {shlex.quote(input.names)}" if CONFIG.clusters.names else ""
+        ),
+        code=code(
+            "report",
+            "assignments.py",
+            "cluster_names.py",
+            "pseudo_labels.py",
+            "cli/report.py",
+            "cli/report_pictures.py",
+            "cli/report_failures.py",
+        ),
         weights=[f"{name}={files[0]}" for name, files in WEIGHTS.items() if files],
     message:
         "report: {output.page}"
@@ -96,5 +113,5 @@ rule report:
         " --choose-k {input.choose_k:q} --candidates {params.candidates}"
         " --pseudo-labels {params.pseudo_labels} --label-summary {input.label_summary:q}"
         " --predictions {params.predictions} {params.sharpened} {params.scores}"
-        " --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
+        " {params.names} --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

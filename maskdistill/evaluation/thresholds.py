@@ -1,0 +1,228 @@
+"""How good the pseudo-labels would be at every threshold, from one pass over the candidates.
+
+Whether a candidate is painted depends on better ones alone (see :func:`maskdistill.pseudo_labels.painting_ranks`), so
+what is painted at a threshold are the first few of what is painted at none. Each painted candidate and its pixels are
+counted once, at the number of thresholds that it passes, and sums over these give every threshold.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.evaluation.instances import ImageInstances, Integers
+from maskdistill.evaluation.matching import Matching
+from maskdistill.evaluation.semantic import COLUMNS, IGNORE, semantic_scores
+
+HALF = 0.5
+"""IoU from which a candidate finds an object, and share of an object from which a candidate holds it."""
+
+
+class ImageThresholds(NamedTuple):
+    """What one image adds.
+
+    Attributes:
+        levels: of each painted candidate, best first, how many of the ascending thresholds it passes; the best one is
+            painted at all of them, by fallback if need be.
+        found: whether each finds an object that no better one finds; None where the objects have no masks.
+        merged: whether each holds at least half of two or more objects.
+        objects: how many there are to find, without crowd regions.
+        cells: level, flat place in the (P, G) confusion matrix and count, of painted pixels, then of all others
+            (level 0, label 0); None without a semantic map. Pixels whose target is 255 are left out.
+    """
+
+    levels: list[int]
+    found: list[bool] | None
+    merged: list[bool]
+    objects: int
+    cells: list[tuple[int, int, int]] | None
+
+
+def image_thresholds(
+    levels: Sequence[int],
+    kept: Sequence[int],
+    ranks: npt.NDArray[np.uint16],
+    categories: Sequence[int],
+    instances: ImageInstances | None,
+    target: npt.NDArray[np.uint8] | None,
+    num_classes: int,
+    num_taus: int,
+) -> ImageThresholds:
+    """Count one image.
+
+    Args:
+        levels: number of thresholds that each candidate passes.
+        kept, ranks: see :func:`maskdistill.pseudo_labels.painting_ranks`.
+        categories: cluster 1..K of each candidate.
+        instances: all candidates, in their order, compared with the objects; None where these have no masks.
+        target: uint8 (H, W) class of each pixel or 255; None without a semantic map.
+        num_classes: G, background included.
+        num_taus: number of thresholds.
+    """
+    painted = [num_taus if rank == 0 else int(levels[i]) for rank, i in enumerate(kept)]
+    found, merged, objects = None, [False] * len(kept), 0
+    if instances is not None:
+        objects = int((~instances.crowd).sum())
+        found = greedy_matches(instances, kept)
+        held = held_objects(instances)
+        merged = [int(held[i].sum()) > 1 for i in kept]
+    cells = None
+    if target is not None:
+        of_rank = np.zeros(1 + len(kept), np.intp)
+        of_rank[1:] = [categories[i] for i in kept]
+        flat = np.bincount((ranks.astype(np.intp) * COLUMNS + target).ravel(), minlength=(1 + len(kept)) * COLUMNS)
+        counts = flat.reshape(-1, COLUMNS)
+        counts[:, IGNORE] = 0
+        steps = [0, *painted]
+        cells = [
+            (steps[rank], int(of_rank[rank]) * num_classes + int(column), int(counts[rank, column]))
+            for rank, column in zip(*np.nonzero(counts), strict=True)
+        ]
+    return ImageThresholds(painted, found, merged, objects, cells)
+
+
+def greedy_matches(instances: ImageInstances, order: Sequence[int]) -> list[bool]:
+    """Whether each detection, best first, overlaps an object that no earlier one found with an IoU of a half or more.
+
+    Crowd regions are no objects here.
+    """
+    overlaps = instances.overlaps[:, ~instances.crowd]
+    free = np.ones(overlaps.shape[1], dtype=np.bool_)
+    found = []
+    for i in order:
+        row = np.where(free, overlaps[i], 0.0)
+        best = int(row.argmax()) if row.size else -1
+        found.append(best >= 0 and bool(row[best] >= HALF))
+        if found[-1]:
+            free[best] = False
+    return found
+
+
+def held_objects(instances: ImageInstances) -> npt.NDArray[np.bool_]:
+    """Which objects, crowd regions aside, each detection holds at least half of: bool (D, M)."""
+    overlaps, areas = instances.overlaps, instances.areas[:, None] + instances.true_areas[None]
+    shared = overlaps * areas / (1 + overlaps)
+    held: npt.NDArray[np.bool_] = (shared >= HALF * instances.true_areas[None]) & ~instances.crowd[None]
+    return held & (overlaps > 0)
+
+
+class Thresholds:
+    """Sums over images.
+
+    Args:
+        num_labels: P, clusters and background.
+        num_classes: G, classes and background.
+        taus: ascending thresholds.
+    """
+
+    def __init__(self, num_labels: int, num_classes: int, taus: Sequence[float]) -> None:
+        self.taus = taus
+        self.shape = (num_labels, num_classes)
+        levels = len(taus) + 1
+        self._painted, self._found, self._merged = (np.zeros(levels, np.int64) for _ in range(3))
+        self._cells = np.zeros((levels, num_labels * num_classes), np.int64)
+        self._objects = self._with_masks = self._with_maps = 0
+
+    def add(self, image: ImageThresholds) -> None:
+        """Count one image."""
+        if image.found is not None:
+            levels = np.array(image.levels, np.int64)
+            self._with_masks += 1
+            self._objects += image.objects
+            np.add.at(self._painted, levels, 1)
+            np.add.at(self._found, levels[np.array(image.found, np.bool_)], 1)
+            np.add.at(self._merged, levels[np.array(image.merged, np.bool_)], 1)
+        if image.cells is not None:
+            self._with_maps += 1
+            for level, cell, count in image.cells:
+                self._cells[level, cell] += count
+
+    def rows(self, mode: Matching) -> list[dict[str, Any]]:
+        """One row a threshold, shares in percent, None where there is nothing to divide by.
+
+        Returns:
+            ``tau, painted, found, merged, objects, precision`` (of painted candidates, how many find an object),
+            ``coverage`` (of objects, how many are found), ``pixel_precision`` (of painted pixels, how many lie on
+            objects), ``pixel_coverage`` (of the objects' pixels, how many are painted) and ``miou`` (clusters matched
+            with classes at this threshold).
+        """
+        painted, found, merged = (_passing(counts) for counts in (self._painted, self._found, self._merged))
+        return [
+            {"tau": tau}
+            | self._objects_row(int(painted[place]), int(found[place]), int(merged[place]))
+            | self._pixels_row(place, mode)
+            for place, tau in enumerate(self.taus)
+        ]
+
+    def _objects_row(self, painted: int, found: int, merged: int) -> dict[str, Any]:
+        if not self._with_masks:
+            return dict.fromkeys(("painted", "found", "merged", "objects", "precision", "coverage"))
+        counts = {"painted": painted, "found": found, "merged": merged, "objects": self._objects}
+        return counts | {"precision": _percent(found, painted), "coverage": _percent(found, self._objects)}
+
+    def _pixels_row(self, place: int, mode: Matching) -> dict[str, float | None]:
+        if not self._with_maps:
+            return dict.fromkeys(("pixel_precision", "pixel_coverage", "miou"))
+        confusion = self._cells[place + 1 :].sum(axis=0).reshape(self.shape)
+        confusion[0] += self._cells[: place + 1].sum(axis=0).reshape(self.shape).sum(axis=0)
+        hit = int(confusion[1:, 1:].sum())
+        return {
+            "pixel_precision": _percent(hit, int(confusion[1:].sum())),
+            "pixel_coverage": _percent(hit, int(confusion[:, 1:].sum())),
+            "miou": 100 * semantic_scores(confusion, mode).miou,
+        }
+
+
+def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> dict[str, Any]:
+    """Score of every candidate against its IoU with the object that it overlaps best, 0 without one.
+
+    Returns:
+        ``bins [{low, high, count, mean_iou, good}]`` over scores 0..1, ``good`` being the share in percent with an IoU
+        of a half or more; ``points`` [score, iou] of at most 600 candidates at even steps through all by score;
+        ``rank_correlation`` (Spearman's) of all, None below three candidates or without variation.
+    """
+    scores, qualities = [np.zeros(0)], [np.zeros(0)]
+    for image in images:
+        overlaps = image.overlaps[:, ~image.crowd]
+        scores.append(image.scores)
+        qualities.append(overlaps.max(axis=1) if overlaps.shape[1] else np.zeros(len(image.scores)))
+    score, quality = np.concatenate(scores), np.concatenate(qualities)
+    place = np.minimum((score * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    sums, good = (np.bincount(place, values, minlength=bins) for values in (quality, quality >= HALF))
+    order = np.lexsort((quality, score))
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(600, len(order))).round().astype(np.int64))]
+    return {
+        "bins": [
+            {"low": b / bins, "high": (b + 1) / bins, "count": int(counts[b]),
+             "mean_iou": float(sums[b] / counts[b]), "good": 100 * float(good[b] / counts[b])}
+            for b in np.flatnonzero(counts).tolist()
+        ],
+        "points": [[round(float(score[i]), 4), round(float(quality[i]), 4)] for i in chosen],
+        "rank_correlation": rank_correlation(score, quality),
+    }  # fmt: skip
+
+
+def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
+    """Spearman's correlation, ties sharing their mean rank; None where one side does not vary."""
+    one, other = _ranks(first), _ranks(second)
+    if len(first) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: npt.NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return means[inverse]
+
+
+def _passing(counts: Integers) -> Integers:
+    """From counts by level, (T + 1,), the number at each threshold: those of higher levels."""
+    passing: Integers = counts[::-1].cumsum()[::-1][1:]
+    return passing
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None

@@ -1,0 +1,50 @@
+"""Which failures the gallery shows: few of those that evaluation listed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskdistill.report.scores import Evaluation
+
+CLASSES, PER_CLASS, OBJECTS = 20, 2, 6
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Failures to be pictured; empty without ground truth.
+
+    Attributes:
+        worst: class id -> ``[{image_id, iou}]``, the class with the lowest IoU first.
+        merged, missed: see :mod:`maskdistill.evaluation.failures`.
+    """
+
+    worst: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    merged: Sequence[dict[str, Any]] = ()
+    missed: Sequence[dict[str, Any]] = ()
+
+    @property
+    def images(self) -> set[int]:
+        """Ids of all images that are pictured."""
+        rows = [*self.merged, *self.missed, *(row for rows in self.worst.values() for row in rows)]
+        return {int(row["image_id"]) for row in rows}
+
+
+def choose_failures(final: Evaluation | None, quality: Mapping[str, Any]) -> Failures:
+    """The first few of each list.
+
+    Args:
+        final: scores of the segmenter; None without.
+        quality: what ``maskdistill candidate_quality`` wrote; empty without.
+    """
+    worst: dict[int, list[dict[str, Any]]] = {}
+    if final is not None:
+        order = sorted(final.worst_images, key=lambda label: (final.iou.get(final.classes[label], 0.0), label))
+        worst = {label: final.worst_images[label][:PER_CLASS] for label in order[:CLASSES]}
+    return Failures(worst, quality.get("merged", [])[:OBJECTS], quality.get("missed", [])[:OBJECTS])
+
+
+def score_note(score: float | None, tau: float) -> str:
+    """How a missed object is missed, in words."""
+    if score is None:
+        return "found by no candidate"
+    return f"found with a score of {score:.2f}, {'below' if score <= tau else 'above'} τ"

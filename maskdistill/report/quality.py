@@ -1,0 +1,45 @@
+"""The sections that compare candidates and predictions with the ground truth in more than one number."""
+
+from typing import Any
+
+from maskdistill.report.collect import Run
+from maskdistill.report.confusion import heat_map
+from maskdistill.report.scores import first_seed
+from maskdistill.report.truth_figures import quality_plot, recall_curves
+
+PER_PLOT = 5
+STAGES = {"segmenter": "segmenter", "segmenter_crf": "segmenter + CRF", "detector": "detector", "masks": "masks"}
+
+
+def quality_section(run: Run) -> dict[str, Any]:
+    """Plots of score against IoU and of precision against recall; none without ground truth."""
+    if not run.quality:
+        return {"plots": [], "classes": []}
+    found, curves = run.quality["quality"], run.quality["curves"]
+    correlation = found["rank_correlation"]
+    told = "" if correlation is None else f" Rank correlation of score and IoU: {correlation:.2f}."
+    plots = []
+    if found["bins"]:
+        plot = quality_plot("quality-iou", found["points"], found["bins"])
+        plots.append(("Score and quality", plot, f"A dot a candidate; the line is the mean of a step of scores.{told}"))
+    if curves["agnostic"]:
+        named = {f"IoU {iou}": values for iou, values in curves["agnostic"].items()}
+        caption = "All candidates against all objects, whatever their class."
+        plots.append(("Precision and recall", recall_curves("quality-recall", named), caption))
+    names = list(curves["classes"])
+    classes = []
+    for start in range(0, len(names), PER_PLOT):
+        named = {name: curves["classes"][name] for name in names[start : start + PER_PLOT]}
+        classes.append((", ".join(named), recall_curves(f"quality-{start}", named)))
+    return {"plots": plots, "classes": classes}
+
+
+def confusion_tables(run: Run) -> list[dict[str, Any]]:
+    """Heat maps of the stages of the first seed, the last stage first."""
+    tables = []
+    for stage, title in STAGES.items():
+        found = first_seed(run.rows, stage, run.config)
+        if found is not None and found.confusion:
+            labels = ["background", *(run.cluster_name(cluster) for cluster in range(len(found.confusion) - 1))]
+            tables.append({"title": title} | heat_map(found.confusion, found.matching, labels, found.classes))
+    return tables
