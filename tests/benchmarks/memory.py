@@ -1,4 +1,4 @@
-"""Peak memory of every stage past the network at 1,000, 10,000 and 100,000 images, and of a dry run of the workflow.
+"""Peak memory of every stage at 1,000, 10,000 and 100,000 images, and of a dry run of the workflow.
 
     python tests/benchmarks/memory.py stages [--images 1000 10000 100000] [--dim 64]
     python tests/benchmarks/memory.py dag [--images 10000000] [--shards 10000]
@@ -57,7 +57,9 @@ def peak(arguments: Sequence[object], seconds: float | None = None) -> tuple[flo
         log.seek(0)
         if job.wait() and not stopped:
             raise SystemExit(f"{arguments}\n{log.read()[-3000:]}")
-    return highest / 1024, time.perf_counter() - start
+    seconds_taken = time.perf_counter() - start
+    print(f"  {arguments[0]}: {highest / 1024:.0f} MiB, {seconds_taken:.1f} s", file=sys.stderr, flush=True)
+    return highest / 1024, seconds_taken
 
 
 def write_inputs(folder: Path, images: int, dim: int) -> int:
@@ -115,13 +117,17 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
         found["manifest"] = peak(
             ["manifest", f"--params={source}", f"--num-shards={shards}", f"--output={folder}/again.csv"]
         )
+        network = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu"]
+        found["features"] = peak(
+            ["features", *manifest, *network, f"--shard={last}", f"--output={folder}/f.h5",
+             f"--params={json.dumps({'short_side': SIDE})}"]
+        )  # fmt: skip
         files = [str(path) for path in sorted((folder / "features").iterdir())]
         masks = [path.replace("features", "masks").replace(".h5", ".json") for path in files]
         found["masks"] = peak(
             ["masks", *every, f"--features={folder}/features/shard-{{shard}}.h5",
              f"--output={folder}/masks/shard-{{shard}}.json"]
         )  # fmt: skip
-        network = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu"]
         found["embeddings"] = peak(
             ["embeddings", *manifest, *network, f"--shard={last}", f"--masks={masks[-1]}", f"--output={folder}/e.h5"]
         )
@@ -199,7 +205,7 @@ def dag(images: int, shards: int) -> None:
     """Time and memory of a dry run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in ("Snakefile", "workflow", "envs", "config"):
+        for part in ("Snakefile", "workflow", "profiles", "envs", "config"):
             (folder / part).symlink_to(ROOT / part)
         with open(folder / "names.txt", "w") as stream:
             for start in range(0, images, 100_000):

@@ -52,7 +52,7 @@ if HAS_GROUND_TRUTH:
                 runtime=30,
             params:
                 target=target,
-                results=RUN,
+                results=lambda _, output: str(Path(output.page).parents[1]),
                 settings=PAPER_SETTINGS,
                 code=code("paper", "paper/cited.csv", "report", "cli/paper.py"),
             message:
