@@ -54,6 +54,9 @@ class DetectorConfig(Section):
     score_thresh: Fraction = 0.05
     nms: Fraction = 0.5
     max_dets: Positive = 100
+    compile: bool = Field(
+        False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
+    )
     checkpoint_every: Positive = 1000
     log_every: Positive = 20
     workers: int = Field(2, ge=0, description="data loading processes")
@@ -62,6 +65,8 @@ class DetectorConfig(Section):
     def _engine_has_arch(self) -> "DetectorConfig":
         if self.engine == "detectron2" and self.arch != "resnet50":
             raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
+        if self.engine == "detectron2" and self.compile:
+            raise ValueError("engine detectron2 is not compiled; set compile to false or use engine torchvision")
         return self
 
 
@@ -108,6 +113,9 @@ class SegmenterConfig(Section):
     scale: tuple[float, float] = Field((0.75, 1.25), description="uniform zoom about the centre")
     flip: Fraction = 0.5
     border_label: Literal[0, 255] = Field(0, description="label of pixels that the warp brings in")
+    compile: bool = Field(
+        False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
+    )
     checkpoint_every: Positive = 500
     log_every: Positive = 20
     workers: int = Field(2, ge=0, description="data loading processes")

@@ -26,6 +26,7 @@ from maskdistill.detector.model import build_detector, detector_lr, norm_paramet
 from maskdistill.detector.train import train_detector
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.json_stream import write_json_object
+from maskdistill.training import compilation
 from maskdistill.training.loop import LoopSettings, MetricRow
 
 CPU = torch.device("cpu")
@@ -262,6 +263,18 @@ def test_frozen_stages_do_not_change_in_training(examples: list[Example], tmp_pa
     frozen = ("backbone.conv1", "backbone.bn1", "backbone.layer1")
     assert not any(key.startswith(frozen) for key in changed)
     assert {"backbone.layer2.0.bn1.running_mean", "roi_heads.box_head.0.0.conv1.weight"} <= changed
+
+
+def test_a_compiled_network_learns_the_same(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "BACKEND", "aot_eager")  # inductor takes minutes on CPUs
+    settings = config(iters=2, batch_size=2)
+    plain, rows = fit(examples, tmp_path / "plain", settings)
+    compiled, compiled_rows = fit(examples, tmp_path / "compiled", settings.model_copy(update={"compile": True}))
+    assert compiled.backbone._compiled_call_impl is not None and plain.backbone._compiled_call_impl is None
+    assert [row["loss"] for row in compiled_rows] == pytest.approx([row["loss"] for row in rows], rel=1e-3)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
 
 
 class Interrupted(Exception):

@@ -27,6 +27,7 @@ from maskdistill.segmenter.inference import class_probabilities, logits_of, segm
 from maskdistill.segmenter.loss import hard_pixel_loss
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, segmenter_lr, steps_per_epoch
 from maskdistill.segmenter.train import train_segmenter
+from maskdistill.training import compilation
 from maskdistill.training.checkpoint import describe_model, save_model
 from maskdistill.training.loop import LoopSettings, MetricRow
 
@@ -279,6 +280,16 @@ def test_frozen_stages_do_not_change_in_training(run_folder: Path, tmp_path: Pat
     frozen = ("backbone.conv1", "backbone.bn1", "backbone.layer1", "backbone.layer2")
     assert not any(key.startswith(frozen) for key in changed)
     assert {"backbone.layer3.0.bn1.running_mean", "classifier.4.weight"} <= changed
+
+
+def test_a_compiled_network_learns_the_same(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "BACKEND", "aot_eager")  # inductor takes minutes on CPUs
+    settings = config(epochs=1)
+    plain, rows = fit(run_folder, tmp_path / "plain", settings)
+    compiled, compiled_rows = fit(run_folder, tmp_path / "compiled", settings.model_copy(update={"compile": True}))
+    assert compiled._compiled_call_impl is not None and plain._compiled_call_impl is None
+    assert [row["loss"] for row in compiled_rows] == pytest.approx([row["loss"] for row in rows], rel=1e-3)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
 
 
 class Interrupted(Exception):

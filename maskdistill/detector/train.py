@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.data import AnnotatedImages, Batch, detector_batches
 from maskdistill.detector.model import detector_lr, norm_parameter_groups
+from maskdistill.training.compilation import compile_parts
 from maskdistill.training.distributed import data_parallel, synchronise_norms
 from maskdistill.training.loop import LoopSettings, MetricRow, train
 from maskdistill.training.precise_bn import precise_statistics
@@ -31,6 +32,8 @@ def train_detector(
     """
     model = synchronise_norms(model.to(memory_format=torch.channels_last).to(device), device)
     model.train()
+    if config.compile:
+        compile_parts(model, ["backbone", "roi_heads.box_head"], dynamic=True)
     parallel = data_parallel(model, device)
     optimizer = torch.optim.SGD(norm_parameter_groups(model, config.weight_decay), config.lr, config.momentum)
 

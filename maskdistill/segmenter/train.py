@@ -10,6 +10,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.loss import IGNORE, hard_pixel_loss
 from maskdistill.segmenter.model import segmenter_lr, steps_per_epoch
+from maskdistill.training.compilation import compile_parts
 from maskdistill.training.distributed import data_parallel, rank_and_world, synchronise_norms
 from maskdistill.training.loop import LoopSettings, MetricRow, train
 
@@ -38,6 +39,8 @@ def train_segmenter(
         )
     model = synchronise_norms(model.to(memory_format=torch.channels_last).to(device), device)
     model.train()
+    if config.compile:
+        compile_parts(model, [""], dynamic=False)
     parallel = data_parallel(model, device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trainable, config.lr, config.momentum, weight_decay=config.weight_decay)

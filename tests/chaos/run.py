@@ -28,7 +28,7 @@ STAGES = {
     "features": ("features",),
     "masks": ("*/masks",),
     "embeddings": ("*/embeddings",),
-    "clusters": ("**/clusters.*", "**/assignments.h5"),
+    "clusters": ("topk-*/**/clusters.*", "topk-*/**/assignments.h5"),
     "annotations": ("**/annotations.*",),
     "detector": ("**/detector",),
     "candidates": ("**/candidates", "**/label_summary*"),

@@ -37,7 +37,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 41
+    assert len(logs) == 42
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
