@@ -32,7 +32,7 @@ $(EXPORT): $(STAMP)
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress
+	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress reason host
 	$(BIN)/maskdistill show results/demo
 
 test: $(CRF) $(EXPORT)

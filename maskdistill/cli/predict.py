@@ -174,7 +174,7 @@ class Work:
         for row in rows:
             if row.image_id in wanted:
                 labels = read_label_png(self.predictions(shard) / f"{row.key}.png")
-                picture = overlay(load_rgb(row.file), labels, found[row.image_id], SIDE)
+                picture = overlay(load_rgb(row.file), labels, found[row.image_id], SIDE, len(self.categories))
                 with atomic_path(wanted[row.image_id]) as temporary:
                     Image.fromarray(picture).save(temporary, format="JPEG", quality=88)
 

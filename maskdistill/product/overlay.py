@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image
 
 from maskdistill import rle
-from maskdistill.palette import color_map
-from maskdistill.report.montage import Color, Rgb, candidate_tile, fit, fit_labels, fit_mask, label_tile
+from maskdistill.report.montage import Rgb, candidate_tile, category_colors, fit, fit_labels, fit_mask, label_tile
 
 GAP = 4
 
@@ -19,14 +18,17 @@ def chosen_images(num_images: int, limit: int) -> set[int]:
     return {1 + place * num_images // count for place in range(count)}
 
 
-def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]], side: int) -> Rgb:
-    """Left the label map over the photo, right the objects; both in the colours of the label PNGs.
+def overlay(
+    photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]], side: int, num_clusters: int
+) -> Rgb:
+    """Left the label map over the photo, right the objects; both in the colours that the run's report gives clusters.
 
     Args:
         photo: at its full size.
         labels: uint8 (H, W) at the photo's size, 0 is background.
         objects: COCO annotations with run lengths and ``score``, best first.
         side: longer side of each half in pixels.
+        num_clusters: K.
 
     Returns:
         uint8 (h, 2 w + 4, 3).
@@ -36,10 +38,10 @@ def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]
     scale = (width / photo.width, height / photo.height)
     boxes = [[value * scale[place % 2] for place, value in enumerate(item["bbox"])] for item in objects]
     masks = [fit_mask(rle.decode(item["segmentation"]), (height, width)) for item in objects]
-    palette: list[Color] = [(int(red), int(green), int(blue)) for red, green, blue in color_map()]
-    left = label_tile(small, fit_labels(labels, (height, width)), dict(enumerate(palette[1:255], start=1)))
+    colors = dict(enumerate(category_colors(num_clusters), start=1))
+    left = label_tile(small, fit_labels(labels, (height, width)), colors)
     right = candidate_tile(
         small, boxes, masks, [item["score"] for item in objects],
-        [palette[item["category_id"]] for item in objects], [True] * len(objects),
+        [colors[item["category_id"]] for item in objects], [True] * len(objects),
     )  # fmt: skip
     return np.concatenate([left, np.full((height, GAP, 3), 255, dtype=np.uint8), right], axis=1)
