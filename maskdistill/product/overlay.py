@@ -18,9 +18,7 @@ def chosen_images(num_images: int, limit: int) -> set[int]:
     return {1 + place * num_images // count for place in range(count)}
 
 
-def overlay(
-    photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]], side: int, num_clusters: int
-) -> Rgb:
+def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]], side: int, num_clusters: int) -> Rgb:
     """Left the label map over the photo, right the objects; both in the colours that the run's report gives clusters.
 
     Args:
