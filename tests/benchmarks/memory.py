@@ -41,7 +41,7 @@ TRAINED = 60.0
 def peak(arguments: Sequence[object], seconds: float | None = None) -> tuple[float, float]:
     """Run a stage in a process of its own: MiB at its peak, seconds. With ``seconds`` it is stopped after so many."""
     start = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = "import sys; from maskdistill.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     highest, stopped = 0, False
