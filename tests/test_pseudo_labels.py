@@ -372,8 +372,8 @@ def test_entry_point_errors(
 
 def test_summary_of_all_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = make_run(tmp_path)
-    write_json(tmp_path / "one.json", {"candidates": first})
-    write_json(tmp_path / "two.json", {"candidates": [{**EDGE, "image_id": 5}]})
+    write_json(tmp_path / "shard-0000.json", {"candidates": first})
+    write_json(tmp_path / "shard-0001.json", {"candidates": [{**EDGE, "image_id": 5}]})
     command = [
         "label_summary",
         "--manifest",
@@ -381,7 +381,7 @@ def test_summary_of_all_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "--output",
         str(tmp_path / "summary.json"),
     ]
-    files = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    files = [str(tmp_path / name) for name in ("shard-0000.json", "shard-0001.json")]
     written = []
     for threads in ("1", "2"):
         assert main([*command, "--candidates", *files, "--threads", threads]) == 0
@@ -393,5 +393,12 @@ def test_summary_of_all_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str
     # image 1: A and C; 2: LOW as a fallback; 4: nothing; 5: EDGE, whose score is 0.9 itself, as a fallback
     assert [row[name] for name in ("images_kept", "objects_kept", "fallback", "empty")] == [1, 4, 2, 1]
     assert row["mean_coverage"] == pytest.approx((32 + 20 + 6 + 8) / (4 * 12 * 16))
-    assert main([*command, "--candidates", files[0], files[0]]) == 1
-    assert "one.json: image 1 is not a usable image, or stands in another shard too" in capsys.readouterr().err
+    for given, message in (
+        ([files[0], files[0]], "a shard is given twice"),
+        ([files[0]], "shard 1 is missing"),
+    ):
+        assert main([*command, "--candidates", *given]) == 1
+        assert message in capsys.readouterr().err
+    write_json(tmp_path / "shard-0001.json", {"candidates": first})
+    assert main([*command, "--candidates", *files]) == 1
+    assert "shard-0001.json: image 1 is not a usable image of its shard" in capsys.readouterr().err

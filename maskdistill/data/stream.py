@@ -11,7 +11,7 @@ import pandas as pd
 from maskdistill.data.manifest import FILE_COLUMNS, refuse_cut, with_segmenter
 from maskdistill.runtime.errors import MaskDistillError
 
-CHUNK = 50_000
+CHUNK = 5_000
 
 
 def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> Iterator[pd.DataFrame]:
