@@ -5,7 +5,8 @@
 
 ``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every shard, and
 runs each stage in a process of its own: by-shard stages on the last shard, the others on all. Pictures are one
-file under many names. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list of names and
+file under many names. K-means is fitted on 1,000 masks, so that the sample is as large with few images; by default it is
+bounded by ``clusters.max_fit``. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list of names and
 times
 ``snakemake --dry-run`` in a folder of its own.
 """
@@ -138,7 +139,7 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
             path = mask_file.replace("/masks/", "/embeddings/").replace(".json", ".h5")
             store.write_embeddings(path, vectors, ids, range(len(ids)), {})
         embeddings = ["--embeddings", *(path.replace("features", "embeddings") for path in files)]
-        settings = json.dumps({"niter": 10, "nredo": 1, "max_fit": 20_000})
+        settings = json.dumps({"niter": 10, "nredo": 1, "max_fit": 1_000})
         table = f"--assignments={folder}/assignments.h5"
         found["clusters"] = peak(
             ["clusters", *manifest, *embeddings, "--num-clusters=20", "--seed=0", f"--params={settings}",
