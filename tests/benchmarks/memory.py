@@ -5,10 +5,9 @@
 
 ``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every shard, and
 runs each stage in a process of its own: by-shard stages on the last shard, the others on all. Pictures are one
-file under many names. K-means is fitted on 1,000 masks, so that the sample is as large with few images; by default it is
-bounded by ``clusters.max_fit``. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list of names and
-times
-``snakemake --dry-run`` in a folder of its own.
+file under many names. K-means is fitted on 1,000 masks, so that the sample is as large with few images; by default
+it is bounded by ``clusters.max_fit``. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list
+of names and times ``snakemake --dry-run`` in a folder of its own.
 """
 
 import argparse
