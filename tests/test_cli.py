@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,17 @@ def test_a_disk_that_is_full_is_a_message(monkeypatch: pytest.MonkeyPatch, capsy
     fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         main(["masks"])
+
+
+def test_a_disk_that_hdf5_finds_full_is_a_message(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, numpy\n"
+        "from maskdistill import cli, store\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "zeros = numpy.zeros((100, 100), numpy.float32)\n"
+        "cli.run_stage = lambda *_: store.write_embeddings(sys.argv[1], zeros, range(100), range(100), {})\n"
+        "sys.exit(cli.main(['masks']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "e.h5"], text=True, capture_output=True)
+    assert done.returncode != 0  # HDF5 itself may crash at the very end, after the message
+    assert "could not be written (File too large); free some space" in done.stderr and not (tmp_path / "e.h5").exists()

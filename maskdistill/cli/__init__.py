@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import maskdistill
-from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.errors import MaskDistillError, system_errno
 from maskdistill.runtime.job_record import write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
 
@@ -80,12 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MaskDistillError as error:
         print(f"maskdistill {stage}: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
+    except (OSError, RuntimeError) as error:
+        number = system_errno(error)
+        if number not in UNWRITABLE:
             raise
-        place = error.filename2 or error.filename or "an output"
+        place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
         print(
-            f"maskdistill {stage}: {place} could not be written ({os.strerror(error.errno)}); free some space or grant"
+            f"maskdistill {stage}: {place} could not be written ({os.strerror(number)}); free some space or grant"
             " access, and give the same command again",
             file=sys.stderr,
         )

@@ -1,4 +1,6 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what the system said where a library hides it."""
+
+import re
 
 
 class MaskDistillError(Exception):
@@ -6,3 +8,10 @@ class MaskDistillError(Exception):
 
     The command line prints the message without a traceback and exits with status 1.
     """
+
+
+def system_errno(error: Exception) -> int | None:
+    """The system's number behind an exception; HDF5 has it in the text of an ``OSError`` or ``RuntimeError`` alone."""
+    number: int | None = getattr(error, "errno", None)
+    told = re.search(r"errno = (\d+)", str(error)) if number is None else None
+    return int(told[1]) if told else number
