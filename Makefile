@@ -41,4 +41,4 @@ test: $(CRF) $(EXPORT)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest -n 2 --dist loadgroup tests/test_*.py tests/dag tests/slurm
+	$(BIN)/pytest -n 2 tests/test_*.py tests/dag tests/slurm
