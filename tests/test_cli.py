@@ -99,6 +99,9 @@ def test_a_disk_that_is_full_is_a_message(monkeypatch: pytest.MonkeyPatch, capsy
     fail(errno.ENOSPC)
     assert main(["masks"]) == 1
     assert "results/a.json could not be written (No space left on device); free some space" in capsys.readouterr().err
+    fail(errno.EACCES)
+    assert main(["masks"]) == 1
+    assert "results/a.json could not be read or written (Permission denied)" in capsys.readouterr().err
     fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         main(["masks"])

@@ -85,8 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if number not in UNWRITABLE:
             raise
         place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
+        failed = "read or written" if number in (errno.EACCES, errno.EPERM) else "written"
         print(
-            f"maskdistill {stage}: {place} could not be written ({os.strerror(number)}); free some space or grant"
+            f"maskdistill {stage}: {place} could not be {failed} ({os.strerror(number)}); free some space or grant"
             " access, and give the same command again",
             file=sys.stderr,
         )
