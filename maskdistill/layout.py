@@ -1,5 +1,7 @@
 """Where a run keeps what it makes, below ``results/<run>``: the swept values stand in the paths."""
 
+import numpy as np
+
 from maskdistill.config import Config
 
 MASKS = "{masks}"
@@ -12,17 +14,22 @@ OFFICIAL = "resources/weights"
 """Folder of downloaded checkpoints, shared between runs."""
 
 
+def value_name(value: float) -> str:
+    """A swept value as it stands in paths: the shortest decimals that give it back, never an exponent."""
+    return np.format_float_positional(value, trim="-")
+
+
 def tau_name(tau: float, label_type: str) -> str:
     """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
-    return f"{tau:g}" + ("" if label_type == "mask" else f"-{label_type}")
+    return value_name(tau) + ("" if label_type == "mask" else f"-{label_type}")
 
 
 def main_values(config: Config) -> dict[str, str | int]:
     """The swept values of the configuration's main run, all but the seed."""
     return {
-        "masks": f"topk-{config.masks.topk:g}",
+        "masks": f"topk-{value_name(config.masks.topk)}",
         "k": config.clusters.total,
         "tau": tau_name(config.pseudo_labels.tau, config.pseudo_labels.type),
-        "hard": f"{config.segmenter.hard_pixels:g}",
+        "hard": value_name(config.segmenter.hard_pixels),
         "round": config.crf.rounds,
     }

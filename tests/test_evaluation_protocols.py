@@ -148,7 +148,7 @@ def test_images_without_detections_are_misses_for_strict_alone() -> None:
 
 
 def test_hungarian_on_the_counted_pairs_then_ap_by_class() -> None:
-    """Cluster 1 is paired with apples 3 times and once with a pear, cluster 2 with apples twice: 1 apple, 2 nothing.
+    """Cluster 1 is paired with apples 3 times and once with a pear, cluster 2 with apples twice: 1 apple, 2 the rest.
 
     Apples + pears by counts: 1-apple 2-pear = 3 + 0; 1-pear 2-apple = 1 + 2: a tie is avoided by a fourth apple.
     """
@@ -157,9 +157,24 @@ def test_hungarian_on_the_counted_pairs_then_ap_by_class() -> None:
     counts = count_pairs(data, 2, 3)
     assert counts.tolist() == [[3, 1, 0], [2, 0, 0]]
     counts[0, 0] = 4
-    assert match_instances(counts).tolist() == [1, -1]  # a cluster that no pair speaks for is not given the rest
+    assert match_instances(counts[:, :2]).tolist() == [1, 2]  # no pair speaks for 2: it is given what is left
     counts[1, 1] = 1
     assert match_instances(counts).tolist() == [1, 2]  # 4 + 1 against 1 + 2
+
+
+def test_a_class_that_is_never_an_images_top_detection_is_found() -> None:
+    """A big object and a small one an image, both found; the big one has the better score everywhere."""
+    image = ([found(*A, cluster=1, score=0.9), found(*B, cluster=2, score=0.5)], [thing(*A), thing(*B, category=2)])
+    data = images(*[image] * 5)
+    assert count_pairs(data, 2, 2).tolist() == [[5, 0], [0, 0]]
+    scores = protocol_scores(data, 2, NAMES[:3], PROTOCOLS)
+    assert scores["instance_matching"] == {"1": 1, "2": 2}
+    assert scores["protocols"]["semantic_multi"]["ap"] == pytest.approx(100)
+
+
+def test_of_more_clusters_than_classes_one_without_a_pair_is_left_out() -> None:
+    counts = np.array([[3, 0], [0, 0], [1, 2]])
+    assert match_instances(counts).tolist() == [1, -1, 2]
 
 
 def test_a_permuted_perfect_run_scores_one_hundred_by_every_protocol() -> None:
@@ -219,22 +234,22 @@ def test_more_clusters_than_classes_take_the_majority_each_and_the_lower_class_o
     assert scores["protocols"]["semantic_multi"]["classes"]["pear"]["ap"] == pytest.approx(100 * pear)
 
 
-def test_detections_of_an_unmatched_cluster_do_not_count_but_can_be_an_images_top() -> None:
-    """Cluster 2 is never top, so it has no class; in image 3 cluster 3 is top over nothing of its class."""
+def test_detections_of_an_unmatched_cluster_do_not_count() -> None:
+    """Of more clusters than classes, cluster 2 is never top, so it has no class."""
     data = images(
         ([found(*A, cluster=1), found(*B, cluster=2, score=0.5)], [thing(*A), thing(*B)]),
         ([found(*A, cluster=1)], [thing(*A)]),
     )
-    scores = protocol_scores(data, 2, NAMES, PROTOCOLS)
-    assert scores["instance_matching"] == {"1": 1, "2": None}
+    scores = protocol_scores(data, 4, NAMES, PROTOCOLS)
+    assert scores["instance_matching"] == {"1": 1, "2": None, "3": None, "4": None}
     assert ap50(scores)["semantic_multi"] == pytest.approx(100 * 67 / 101)  # two of three objects
     assert ap50(scores)["agnostic_multi"] == pytest.approx(100)
     assert ap50(scores)["semantic_single"] == pytest.approx(100)
 
 
 def test_nothing_detected_anywhere_and_nothing_to_detect() -> None:
-    scores = protocol_scores(images(([], [thing(*A), thing(*B, side=3)])), 2, NAMES, PROTOCOLS)
-    assert scores["instance_matching"] == {"1": None, "2": None}
+    scores = protocol_scores(images(([], [thing(*A), thing(*B, side=3)])), 4, NAMES, PROTOCOLS)
+    assert scores["instance_matching"] == dict.fromkeys("1234")
     assert scores["images_without_detections"] == 1
     expected = {name: None if name.endswith("single") else 0 for name in PROTOCOLS}
     assert ap50(scores) == expected

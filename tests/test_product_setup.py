@@ -16,7 +16,7 @@ from maskdistill.cli import doctor, main
 from maskdistill.cli import init as init_stage
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
-from maskdistill.layout import DETECTOR, SEGMENTER, main_values
+from maskdistill.layout import DETECTOR, SEGMENTER, main_values, value_name
 from maskdistill.needed_weights import weights_path
 from maskdistill.product import onnx_export
 from maskdistill.product.checks import RESERVE, disk_need
@@ -176,6 +176,14 @@ def test_paths_and_weights_of_a_run() -> None:
         MaskDistillError, match=r"backbone\.weights: resources/weights/dinov3.*accept the DINOv3 License"
     ):
         weights_path(config, "backbone", by_hand)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(0.4, "0.4"), (1.0, "1"), (0.0, "0"), (1e-5, "0.00001"), (1 / 3, "0.3333333333333333"), (0.95, "0.95")],
+)
+def test_a_swept_value_comes_back_from_its_path(value: float, name: str) -> None:
+    assert value_name(value) == name and float(name) == value
 
 
 def test_absent_onnx_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,17 +1,20 @@
 """Atomic files, canonical JSON, provenance hashes, and OpenCV's threads."""
 
+import ast
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import torch
 
+import maskdistill
 from maskdistill.palette import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, atomic_path, canonical_json, read_json, write_json
 from maskdistill.runtime.loading import decoding_workers
-from maskdistill.runtime.provenance import code_hash, make_provenance
+from maskdistill.runtime.provenance import code_hash, library_versions, make_provenance
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -82,6 +85,24 @@ def test_provenance_holds_hashes_and_no_paths(tmp_path: Path) -> None:
     record = make_provenance("masks", {"topk": 0.4}, {"input": file})
     assert record["inputs"]["input"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert str(tmp_path) not in canonical_json(record)
+
+
+def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
+    """Of the packages that the code imports all those that compute; the others read, write, draw and check."""
+    imported = set()
+    for file in Path(maskdistill.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.partition(".")[0] for name in names}
+    ours = set(sys.stdlib_module_names) | {"maskdistill"}
+    no_results = {"tqdm", "yaml", "pydantic", "pydantic_core", "filelock", "jinja2", "markupsafe", "matplotlib"}
+    no_results |= {"packaging", "safetensors", "onnx", "onnxruntime", "onnxscript", "snakemake", "detectron2"}
+    computing = imported - ours - no_results
+    packages = packages_distributions()
+    assert {"torch", "cv2", "faiss", "faster_coco_eval"} <= computing
+    for name in computing & packages.keys():
+        assert set(packages[name]) & library_versions().keys(), name
 
 
 def test_opencv_makes_no_thread_pool() -> None:

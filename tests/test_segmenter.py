@@ -56,6 +56,23 @@ def fresh(settings: SegmenterConfig, num_clusters: int = 2) -> DeepLab:
     return DeepLab(settings, num_clusters, build_resnet(settings.arch, OUTPUT_STRIDE))
 
 
+@torch.inference_mode()
+def test_logits_are_in_full_precision_under_autocast() -> None:
+    """bfloat16 maps, then the last convolution and the enlargement in float32: no two equal largest logits."""
+    model = fresh(config(), num_clusters=20).eval()
+    images = torch.randn(1, 3, 64, 64)
+    kept: list[Tensor] = []
+    model.classifier[-2].register_forward_hook(lambda *passed: kept.append(passed[-1]))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    assert kept[0].dtype == torch.bfloat16 and logits.dtype == torch.float32
+    small = F.conv2d(kept[0].float(), model.classifier[-1].weight, model.classifier[-1].bias)
+    expected = F.interpolate(small, (64, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(logits, expected)
+    largest = logits.topk(2, dim=1).values
+    assert (largest[:, 0] > largest[:, 1]).all()
+
+
 def test_it_is_torchvisions_deeplab_layer_for_layer() -> None:
     torch.manual_seed(0)
     reference = torchvision.models.segmentation.deeplabv3_resnet50(

@@ -18,8 +18,8 @@ from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.pretrain.train import pretrain
 from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import canonical_json, sha256_text
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.training.checkpoint import training_fingerprint
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
 from maskdistill.training.loop import LoopSettings, finish, write_metrics
 
@@ -55,7 +55,8 @@ def _train(args: argparse.Namespace) -> None:
     files = [file for frame in frames for file in frame["file"]]
     if not files and config.exchange_share < 1:
         raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
-    params = {"arch": args.arch, **config.model_dump(), "teacher": config.teacher and config.teacher.arch}
+    shaping = config.model_dump(exclude={"workers", "checkpoint_every", "log_every"})
+    params = {"arch": args.arch, **shaping, "teacher": config.teacher and config.teacher.arch}
     inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
     for name, weights in {"init": args.init, "teacher": config.teacher and config.teacher.weights}.items():
         if weights:
@@ -67,7 +68,7 @@ def _train(args: argparse.Namespace) -> None:
     settings = LoopSettings(
         total_steps=config.steps,
         state_dir=Path(args.state) if args.state else output.parent / f"{output.stem}.state",
-        fingerprint=sha256_text(canonical_json(provenance)),
+        fingerprint=training_fingerprint(provenance, "pretrain", "backbones"),
         seed=config.seed,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,

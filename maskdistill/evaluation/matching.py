@@ -38,9 +38,9 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.
     if iou.ndim != 2 or iou.size == 0 or not np.isfinite(iou).all():
         raise ValueError(f"iou must be a finite, non-empty (P, G) array, got shape {iou.shape}")
     if mode == "iou":
-        return match_scores(iou)
+        return _overlapping(iou)
     if mode == "bg_fixed":
-        rest = match_scores(iou[1:, 1:])
+        rest = _overlapping(iou[1:, 1:])
         background = np.zeros(1, dtype=np.int64)
         return np.concatenate([background, np.where(rest == UNMATCHED, UNMATCHED, rest + 1)])
     if mode == "none" and iou.shape[0] == iou.shape[1]:
@@ -48,10 +48,18 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.
     raise ValueError(f"unknown matching {mode!r} for {iou.shape}; use 'iou', 'bg_fixed' or, for classes, 'none'")
 
 
+def _overlapping(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    matched = match_scores(iou)
+    pairs = np.flatnonzero(matched != UNMATCHED)
+    matched[pairs[iou[pairs, matched[pairs]] == 0]] = UNMATCHED
+    return matched
+
+
 def match_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Match rows with columns: one-to-one with the largest sum, or each row with its best column if rows are more.
 
-    A pair whose score is 0 is no match.
+    One-to-one every row gets a column, also where its score is 0: what is left over is shared out. With more rows
+    than columns a row without any score is left unmatched.
 
     Args:
         scores: float64 (P, G), at least 0.
@@ -64,9 +72,7 @@ def match_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     if scores.size == 0:
         return matched
     if rows > columns:
-        chosen, partners = np.arange(rows), scores.argmax(axis=1)
-    else:
-        chosen, partners = linear_sum_assignment(scores, maximize=True)
-    positive = scores[chosen, partners] > 0
-    matched[chosen[positive]] = partners[positive]
+        return np.where(scores.max(axis=1) > 0, scores.argmax(axis=1), UNMATCHED)
+    chosen, partners = linear_sum_assignment(scores, maximize=True)
+    matched[chosen] = partners
     return matched

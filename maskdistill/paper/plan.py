@@ -106,7 +106,7 @@ def miou(group: str, row: str, source: Source, column: str = "mIoU", x: float | 
 
 
 def _table1(config: Config) -> list[Place]:
-    hard = f"{config.paper.hard_pixels:g}"
+    hard = layout.value_name(config.paper.hard_pixels)
     return [
         miou("", "ViT masks", source(config, "masks")),
         miou("", "+ Mask R-CNN", source(config, "detector")),
@@ -218,7 +218,7 @@ def _figure3(config: Config) -> list[Place]:
 def _figure4(config: Config) -> list[Place]:
     found = []
     for share in config.paper.topk:
-        scored, row = source(config, "masks", masks=f"topk-{share:g}"), f"top-k = {share:g}"
+        scored, row = source(config, "masks", masks=f"topk-{layout.value_name(share)}"), f"top-k = {share:g}"
         keys = ("protocols", "agnostic_multi")
         words = INSTANCES["agnostic_multi"]
         found.append(miou("", row, scored, x=share))

@@ -11,9 +11,11 @@ import maskdistill
 from maskdistill.runtime.files import sha256_file, sha256_text
 
 LIBRARIES = (
-    "torch", "torchvision", "timm", "faiss-cpu", "h5py", "numpy", "scipy", "scikit-learn", "pandas", "pillow",
-    "pycocotools", "pydensecrf2",
+    "torch", "torchvision", "timm", "detectron2", "faiss", "faiss-cpu", "faiss-gpu", "h5py", "numpy", "scipy",
+    "scikit-learn", "pandas", "pillow", "opencv-python-headless", "opencv-python", "pycocotools", "faster-coco-eval",
+    "pydensecrf2",
 )  # fmt: skip
+"""Distributions; of one library under several names (conda's, for GPUs) the one that is installed is found."""
 
 
 @cache

@@ -60,9 +60,15 @@ class DeepLab(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> logits (B, K+1, H, W), enlarged bilinearly from 1/8."""
-        logits = self.classifier(self.backbone(images))
-        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        """Normalised images (B, 3, H, W) -> logits float32 (B, K+1, H, W), enlarged bilinearly from 1/8.
+
+        The last convolution and the enlargement are in float32 under autocast too: in bfloat16 the largest logits of
+        a pixel are often equal.
+        """
+        maps = self.classifier[:-1](self.backbone(images))
+        with torch.autocast(maps.device.type, enabled=False):
+            logits = self.classifier[-1](maps.float())
+            return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:

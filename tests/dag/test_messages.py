@@ -18,6 +18,16 @@ def test_missing_weights(tmp_path: Path) -> None:
     assert "README" in output
 
 
+def test_missing_weights_of_a_frozen_backbone(tmp_path: Path) -> None:
+    """A named checkpoint is found also where the command line lacks the word table2, as of a job on a cluster."""
+    project = make_project(tmp_path, paper={"backbones": [{"name": "MoCo", "weights": "nowhere.pth"}], "crf_rounds": 0})
+    assert "paper.backbones MoCo.weights: nowhere.pth: no such file" in message(project)
+    project.configure(paper={"backbones": [{"name": "MoCo", "weights": "moco_v2_800ep"}], "crf_rounds": 0})
+    for target in ("table2", "results/mini/paper/table2.html"):
+        planned = project.snakemake("--dry-run", target)
+        assert "weights: moco_v2_800ep, moco_v2_800ep_pretrain.pth.tar" in planned, planned[-3000:]
+
+
 def test_unknown_key(tmp_path: Path) -> None:
     output = message(make_project(tmp_path, masks={"top_k": 0.3}))
     assert "masks.top_k: unknown key" in output

@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from dag_project import Project, copy_project, make_project, tree
+from dag_project import MINIATURE, Project, copy_project, make_project, tree
 
 from maskdistill.training.checkpoint import model_metadata
 
@@ -47,6 +47,15 @@ def test_nothing_to_do_the_second_time(finished: Project) -> None:
 def test_tau_reruns_pseudo_labels_and_below(editable: Project) -> None:
     editable.configure(pseudo_labels={"tau": 0.5})
     assert editable.planned() == AFTER_TAU
+
+
+def test_how_a_stage_works_reruns_nothing(editable: Project) -> None:
+    """Workers, logging, checkpoints: they change no result. The mini configuration has other values."""
+    ways = {"workers": 1, "log_every": 3, "checkpoint_every": 5}
+    trained = {name: MINIATURE[name] | ways for name in ("detector", "segmenter", "probe")}
+    alone = {name: MINIATURE[name] | {"workers": 1} for name in ("features", "clusters")}
+    editable.configure(**trained, **alone)
+    assert editable.planned() == {"report"}  # which prints the configuration
 
 
 def test_hard_pixels_rerun_the_segmenter_and_below(editable: Project) -> None:

@@ -7,6 +7,9 @@ KMEANS_CODE = (
     "store.py",
     "data/stream.py",
 )
+EMBEDDING_SETTINGS = canonical_json(
+    CONFIG.clusters.model_dump(mode="json", include=EMBEDDING_KEYS)
+)
 
 
 rule embeddings:
@@ -28,9 +31,8 @@ rule embeddings:
         mem_mb=6000,
         runtime=240,
     params:
-        settings=canonical_json(
-            CONFIG.clusters.model_dump(mode="json", include=EMBEDDING_KEYS)
-        ),
+        settings=in_full(EMBEDDING_SETTINGS),
+        shaping=shaping(EMBEDDING_SETTINGS),
         each=each_shard,
         shard=one_of_each(EMBEDDINGS),
         masks=one_of_each(MASK_SHARDS),

@@ -1,5 +1,6 @@
 """What all rules share: the validated configuration, paths, shards and parameters of each stage."""
 
+import json
 import shlex
 import sys
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from maskdistill.config import load_config, refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
 from maskdistill.data.planned import count_fitted, count_planned, planned_listing
 from maskdistill.data.sources import plan_shards
-from maskdistill.layout import tau_name
+from maskdistill.layout import tau_name, value_name
 from maskdistill.needed_weights import (
     checkpoint_name,
     networks,
@@ -141,7 +142,7 @@ def ablated(detector, segmenter, seeds):
         tau_name(CONFIG.pseudo_labels.tau, kind)
         for kind in CONFIG.ablations.label_types
     ]
-    hard = [f"{share:g}" for share in CONFIG.ablations.hard_pixels]
+    hard = [value_name(share) for share in CONFIG.ablations.hard_pixels]
     rounds = (
         range(CONFIG.ablations.crf_rounds + 1) if CONFIG.ablations.crf_rounds else []
     )
@@ -195,6 +196,34 @@ def model_before(wildcards):
 def section(name, **values):
     """One section of the configuration as JSON, with swept values put in: what an entry point's --params takes."""
     return canonical_json(getattr(CONFIG, name).model_dump(mode="json") | values)
+
+
+# How a stage works, not what comes out.
+RUNNING = {"workers", "checkpoint_every", "log_every"}
+
+
+def in_full(settings):
+    """Param function: settings as an entry point takes them, as JSON or as a function of the wildcards.
+
+    It takes the threads, so Snakemake does not compare it with that of the last run; ``shaping`` is what it compares.
+    """
+    return lambda wildcards, threads: (
+        settings(wildcards) if callable(settings) else settings
+    )
+
+
+def shaping(settings):
+    """Param function: of the same settings those that change the result. With other workers nothing is made anew."""
+
+    def without_running(values):
+        return {key: value for key, value in values.items() if key not in RUNNING}
+
+    return lambda wildcards: canonical_json(
+        json.loads(
+            settings(wildcards) if callable(settings) else settings,
+            object_hook=without_running,
+        )
+    )
 
 
 def is_baseline(masks):
@@ -274,7 +303,7 @@ def sweep_targets():
         return []
     values = {
         "masks": dict.fromkeys(
-            [MAIN["masks"], *(f"topk-{value:g}" for value in sweep.topk)]
+            [MAIN["masks"], *(f"topk-{value_name(value)}" for value in sweep.topk)]
         ),
         "k": dict.fromkeys(
             [
@@ -288,7 +317,7 @@ def sweep_targets():
             for label_type in [CONFIG.pseudo_labels.type, *sweep.label_types]
         ),
         "hard": dict.fromkeys(
-            [MAIN["hard"], *(f"{value:g}" for value in sweep.hard_pixels)]
+            [MAIN["hard"], *(value_name(value) for value in sweep.hard_pixels)]
         ),
     }
     last = (

@@ -4,6 +4,7 @@ DETECTOR_ENVIRONMENT = {
     "torchvision": "../../envs/maskdistill.yaml",
     "detectron2": "../../envs/detectron2.yaml",
 }[CONFIG.detector.engine]
+DETECTOR_SETTINGS = section("detector", weights=weights_option("detector"))
 
 
 rule detector:
@@ -27,7 +28,8 @@ rule detector:
         mem_mb=16000,
         runtime=2880,
     params:
-        settings=section("detector", weights=weights_option("detector")),
+        settings=in_full(DETECTOR_SETTINGS),
+        shaping=shaping(DETECTOR_SETTINGS),
         state=f"{SEED}/detector.state",
         code=code(
             "detector",
@@ -64,7 +66,8 @@ rule candidates:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=section("detector", weights=weights_option("detector")),
+        settings=in_full(DETECTOR_SETTINGS),
+        shaping=shaping(DETECTOR_SETTINGS),
         each=each_shard,
         shard=one_of_each(CANDIDATES),
         code=code("detector", "backbones", "rle.py", "cli/candidates.py"),

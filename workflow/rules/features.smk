@@ -28,7 +28,8 @@ rule features:
         mem_mb=6000,
         runtime=240,
     params:
-        settings=section("features"),
+        settings=in_full(section("features")),
+        shaping=shaping(section("features")),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         each=each_shard,

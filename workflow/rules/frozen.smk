@@ -4,20 +4,24 @@ Where config section paper.backbones names their weights. Both are evaluation: n
 """
 
 FROZEN = {backbone.folder: backbone for backbone in CONFIG.paper.backbones}
-FROZEN_ASKED = {"table2", "paper"} & {*sys.argv}
 
 if FROZEN and HAS_GROUND_TRUTH:
     BACKBONE = f"{RUN}/paper/backbones/{{backbone}}/seed-{{seed}}"
     FROZEN_PREDICTIONS = f"{BACKBONE}/{{head}}/predictions/shard-{{shard}}"
     FROZEN_NAME = BACKBONE.removeprefix(f"{RUN}/")
     FROZEN_WEIGHTS = {
-        name: (
-            weights_input(f"paper.backbones {name}", backbone)
-            if FROZEN_ASKED
-            else [backbone.weights] * (backbone.weights != "random")
-        )
+        name: weights_input(f"paper.backbones {name}", backbone)
         for name, backbone in FROZEN.items()
     }
+
+    def frozen_settings(wildcards):
+        """--params of a frozen backbone's segmenter."""
+        return section(
+            "segmenter",
+            head="linear",
+            arch=FROZEN[wildcards.backbone].arch,
+            weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
+        )
 
     wildcard_constraints:
         backbone="|".join(map(re.escape, FROZEN)),
@@ -41,12 +45,8 @@ if FROZEN and HAS_GROUND_TRUTH:
             mem_mb=16000,
             runtime=480,
         params:
-            settings=lambda wildcards: section(
-                "segmenter",
-                head="linear",
-                arch=FROZEN[wildcards.backbone].arch,
-                weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
-            ),
+            settings=in_full(frozen_settings),
+            shaping=shaping(frozen_settings),
             k=CONFIG.clusters.num_clusters,
             code=code(
                 "evaluation/frozen.py",
@@ -75,7 +75,8 @@ if FROZEN and HAS_GROUND_TRUTH:
         benchmark:
             f"{RUN}/benchmarks/{FROZEN_NAME}/probe.tsv"
         params:
-            settings=section("probe"),
+            settings=in_full(section("probe")),
+            shaping=shaping(section("probe")),
             state=f"{BACKBONE}/probe.state",
             code=PROBE_CODE,
         message:
@@ -123,7 +124,8 @@ if FROZEN and HAS_GROUND_TRUTH:
         params:
             labels=braces(FROZEN_PREDICTIONS),
             k=CONFIG.clusters.num_clusters,
-            settings=section("evaluation"),
+            # No label stands for the background, as matching bg_fixed would have it.
+            settings=section("evaluation", matching="iou"),
             code=code(
                 "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
             ),

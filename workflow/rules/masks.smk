@@ -42,6 +42,12 @@ if CONFIG.features.store:
             " --output {params.shard:q} --threads {threads} --log {log:q}"
 
 else:
+    DISTIL_SETTINGS = canonical_json(
+        {
+            "features": CONFIG.features.model_dump(mode="json"),
+            "masks": CONFIG.masks.model_dump(mode="json"),
+        }
+    )
 
     rule masks:
         input:
@@ -61,12 +67,8 @@ else:
             mem_mb=6000,
             runtime=240,
         params:
-            settings=canonical_json(
-                {
-                    "features": CONFIG.features.model_dump(mode="json"),
-                    "masks": CONFIG.masks.model_dump(mode="json"),
-                }
-            ),
+            settings=in_full(DISTIL_SETTINGS),
+            shaping=shaping(DISTIL_SETTINGS),
             arch=CONFIG.backbone.arch,
             weights=lambda wildcards, input: (
                 input.weights[0] if input.weights else "random"

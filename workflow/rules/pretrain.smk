@@ -5,6 +5,14 @@ TEACHER = (
     if CONFIG.pretrain.teacher
     else []
 )
+PRETRAIN_SETTINGS = (
+    section(
+        "pretrain",
+        teacher=CONFIG.pretrain.teacher.model_dump() | {"weights": TEACHER[0]},
+    )
+    if TEACHER
+    else section("pretrain")
+)
 
 
 rule pretrain:
@@ -28,14 +36,8 @@ rule pretrain:
         mem_mb=16000,
         runtime=2880,
     params:
-        settings=(
-            section(
-                "pretrain",
-                teacher=CONFIG.pretrain.teacher.model_dump() | {"weights": TEACHER[0]},
-            )
-            if TEACHER
-            else section("pretrain")
-        ),
+        settings=in_full(PRETRAIN_SETTINGS),
+        shaping=shaping(PRETRAIN_SETTINGS),
         arch=lambda wildcards: NETWORKS[wildcards.stage].arch,
         state=f"{RUN}/pretrain/{{stage}}.state",
         code=code(

@@ -61,7 +61,8 @@ if HAS_GROUND_TRUTH:
             mem_mb=16000,
             runtime=2880,
         params:
-            settings=section("probe"),
+            settings=in_full(section("probe")),
+            shaping=shaping(section("probe")),
             state=f"{PROBED}/probe.state",
             code=PROBE_CODE,
         message:

@@ -4,6 +4,15 @@ round before; and label maps for the images that are scored."""
 PLACE = "{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"  # of logs and benchmarks
 
 
+def segmenter_settings(wildcards):
+    """--params of the segmenter."""
+    return section(
+        "segmenter",
+        weights=weights_option("segmenter"),
+        hard_pixels=float(wildcards.hard),
+    )
+
+
 rule segmenter:
     input:
         manifest=rules.manifest.output.manifest,
@@ -25,11 +34,8 @@ rule segmenter:
         runtime=2880,
     params:
         labels=lambda wildcards: braces(label_shards(wildcards))(wildcards),
-        settings=lambda wildcards: section(
-            "segmenter",
-            weights=weights_option("segmenter"),
-            hard_pixels=float(wildcards.hard),
-        ),
+        settings=in_full(segmenter_settings),
+        shaping=shaping(segmenter_settings),
         state=f"{ROUND}/segmenter.state",
         code=code("segmenter", "backbones", "training", "cli/segmenter.py"),
     message:
