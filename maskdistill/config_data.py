@@ -58,6 +58,11 @@ class VocData(Section):
         None, description="list below ImageSets: images whose pseudo-labels the segmenter learns from; null: train_list"
     )
     eval_list: str = Field("Segmentation/val", description="list below ImageSets: images that are scored")
+    instance_list: str | None = Field(
+        None,
+        description="list below ImageSets: images whose instances are scored (AP), all of them in the other lists too; "
+        "null: eval_list",
+    )
 
 
 class DatasetConfig(Section):

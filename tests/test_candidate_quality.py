@@ -190,7 +190,7 @@ def test_command(tmp_path: Path) -> None:
         found += [one | {"image_id": number} for one in candidates]
         truth["annotations"] += [item | {"image_id": number, "id": len(truth["annotations"])} for item in objects]
         size = {"id": number, "file_name": str(number), "height": SHAPE[0], "width": SHAPE[1]}
-        truth["images"].append(size | {"has_masks": True, "has_semantic": False})
+        truth["images"].append(size | {"has_masks": True, "has_semantic": False, "evaluated": True})
         rows.append((number, str(number), f"{number}.png", SHAPE[1], SHAPE[0], "RGB", "x", 0, True, True, "ok", ""))
     write_manifest(tmp_path / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
     write_json(tmp_path / "truth.json", truth | {"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]})

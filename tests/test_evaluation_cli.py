@@ -77,7 +77,7 @@ def run_dir(tmp_path: Path) -> Path:
         images.append(
             {
                 "id": number, "file_name": KEYS[number - 1], "width": WIDTH, "height": HEIGHT,
-                "has_masks": number != 4, "has_semantic": True,
+                "has_masks": number != 4, "has_semantic": True, "evaluated": True,
             }
         )  # fmt: skip
     for number, category in CLASSES.items():
@@ -232,7 +232,7 @@ def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> No
     result = score(run_dir, stage)
     assert result["images_without_detections"] == 1
     apples = "3" if stage == "masks" else "1"
-    assert result["instance_matching"] == {**dict.fromkeys("123"), apples: 1}
+    assert result["instance_matching"][apples] == 1 and sorted(result["instance_matching"].values()) == [1, 2, 3]
     scores = result["protocols"]
     assert {name: scores["agnostic_multi"][name] for name in ("ap", "ap50", "ap75")} == {
         name: result[name] for name in ("ap", "ap50", "ap75")
@@ -245,6 +245,28 @@ def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> No
     assert scores["semantic_single"]["images"] == 2
     score(run_dir, "segmenter")
     assert "protocols" not in json.loads((run_dir / "out.json").read_text())
+
+
+@pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
+def test_an_image_for_instances_alone_changes_no_other_score(run_dir: Path, stage: str) -> None:
+    """The training image, which has no label map at all: VOC's instance list is longer than its list for mIoU."""
+    before = score(run_dir, stage)
+
+    def add(truth: dict[str, Any]) -> None:
+        size = {"width": WIDTH, "height": HEIGHT, "has_masks": True, "has_semantic": False, "evaluated": False}
+        truth["images"].append({"id": 5, "file_name": "train", **size})
+        found = {**detection(5, square(5)), "id": 50, "category_id": 1, "iscrowd": 0}
+        missed = {**detection(5, square(2)), "id": 51, "category_id": 1, "iscrowd": 0}
+        truth["annotations"] += [found, missed]
+
+    edit(run_dir / "truth/instances.json", add)
+    after = score(run_dir, stage)
+    counts = {"semantic": 4, "instances": 0 if stage == "segmenter" else 4, "localisation": 4}
+    assert after["counts"] == counts
+    others = ("miou", "iou", "corloc", "images", "boundary_iou", "intervals", "purity", "nmi")
+    assert {key: after.get(key) for key in others} == {key: before.get(key) for key in others}
+    if stage != "segmenter":  # four of five objects, all detections right
+        assert (before["ap50"], after["ap50"]) == (pytest.approx(100), pytest.approx(100 * 81 / 101))
 
 
 def test_protocols_are_a_choice_that_leaves_other_scores_alone(run_dir: Path) -> None:

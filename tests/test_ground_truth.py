@@ -335,6 +335,33 @@ def test_voc_class_map_without_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(semantic(tmp_path, "a"), labels)
 
 
+def test_voc_instances_are_of_a_list_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """a is scored, b is in the list of instances, c in both; b's semantic map and a's masks do not count."""
+    section = small_voc(tmp_path / "voc") | {"train_list": "Main/b", "instance_list": "Main/bc"}
+    maps = {kind: tmp_path / f"voc/Segmentation{kind}" for kind in ("Class", "Object")}
+    for name, value in (("a", 3), ("b", 12), ("c", 5)):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"voc/JPEGImages/{name}.jpg")
+        labels = np.zeros((20, 30), dtype=np.uint8)
+        labels[3:9] = value
+        write_label_png(maps["Class"] / f"{name}.png", labels)
+        write_label_png(maps["Object"] / f"{name}.png", (labels > 0).astype(np.uint8))
+    for name, listed in (("all", "a\nc\n"), ("b", "b\n"), ("bc", "b\nc\n")):
+        (tmp_path / f"voc/ImageSets/Main/{name}.txt").write_text(listed)
+    assert run(section, tmp_path) == 0
+    content = truth(tmp_path)
+    flags = ("has_semantic", "has_masks", "evaluated")
+    assert {image["file_name"]: tuple(image[flag] for flag in flags) for image in content["images"]} == {
+        "a": (True, False, True), "b": (False, True, False), "c": (True, True, True),
+    }  # fmt: skip
+    assert [(item["category_id"], "segmentation" in item) for item in content["annotations"]] == [
+        (3, False), (12, True), (5, True),
+    ]  # fmt: skip
+    assert sorted(path.stem for path in (tmp_path / "groundtruth/semantic").glob("*.png")) == ["a", "c"]
+    (tmp_path / "voc/ImageSets/Main/bc.txt").write_text("b\nc\nd\n")
+    assert run(section, tmp_path) == 1
+    assert "data.instance_list: 1 of its 3 images are in no other list, e.g. d" in capsys.readouterr().err
+
+
 @pytest.mark.hostile(
     "ground truth: VOC with unknown class or label, wrong size, broken XML",
     outcome="the stage stops and names the file",

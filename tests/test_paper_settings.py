@@ -54,7 +54,7 @@ OWN: dict[str, dict[str, Any]] = {
     "voc": {
         "clusters.num_clusters": 20, "crf.rounds": 1, "support": None,
         "data.train_list": "Main/trainval", "data.segmenter_list": "Segmentation/train_aug",
-        "data.eval_list": "Segmentation/val", "datasets.build": "voc",
+        "data.eval_list": "Segmentation/val", "data.instance_list": "Segmentation/trainval", "datasets.build": "voc",
     },
     "coco20k": {
         "clusters.num_clusters": 80, "support.root": "resources/data/coco20k/support", "datasets.build": "coco20k",

@@ -85,7 +85,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not train:
             images.append(
                 {"id": index + 1, "file_name": f"sub/{index}", "width": 60, "height": 44, "has_masks": False,
-                 "has_semantic": True}
+                 "has_semantic": True, "evaluated": True}
             )  # fmt: skip
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     categories = [{"id": number, "name": name} for number, name in enumerate(("sea", "rose", "leaf"), start=1)]

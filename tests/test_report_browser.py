@@ -28,7 +28,7 @@ class Counted(Synthetic):
         truth = read_json(self.root / "truth" / "instances.json")
         for number, (_, labels) in self.scenes.items():
             size = {"id": number, "file_name": self.keys[number], "height": HEIGHT, "width": WIDTH}
-            truth["images"].append(size | {"has_masks": True, "has_semantic": True})
+            truth["images"].append(size | {"has_masks": True, "has_semantic": True, "evaluated": True})
             for label in CLASSES:
                 code = rle.encode(labels == label)
                 found = {"category_id": label, "segmentation": code, "bbox": rle.bbox(code), "area": rle.area(code)}

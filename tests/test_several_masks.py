@@ -250,7 +250,7 @@ def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             code = rle.encode(mask)
             box = {"bbox": rle.bbox(code), "area": rle.area(code), "segmentation": code}
             annotations.append(box | {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0})
-    sizes = {"width": 160, "height": 128, "has_masks": True, "has_semantic": True}
+    sizes = {"width": 160, "height": 128, "has_masks": True, "has_semantic": True, "evaluated": True}
     images = [{"id": number, "file_name": key} | sizes for number, key in ((1, "one"), (2, "two"))]
     truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]}
     (root / "truth/instances.json").write_text(json.dumps(truth))

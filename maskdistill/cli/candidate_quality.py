@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     """Score all candidates and write the JSON."""
     start(args, "candidate_quality")
     config = parse_section(CandidateQualityConfig, args.params)
-    truth = load_ground_truth(args.manifest, args.ground_truth)
+    truth = load_ground_truth(args.manifest, args.ground_truth, instances=True)
     classes = len(truth.class_names)
     thresholds = Thresholds(args.num_clusters + 1, classes, TAUS)
     instances = []

@@ -114,12 +114,12 @@ def run(args: argparse.Namespace) -> None:
         if not getattr(args, name):
             raise MaskDistillError(f"--stage {args.stage} needs --{name.replace('_', '-')}")
     inputs = _inputs(args)
-    truth = load_ground_truth(args.manifest, args.ground_truth)
+    detects, located = args.stage in ("masks", "detector"), args.stage.startswith("segmenter")
+    truth = load_ground_truth(args.manifest, args.ground_truth, instances=detects)
     probed = args.stage.startswith("probe")
     matching: Matching = "none" if probed else config.matching
     num_labels = len(truth.class_names) - 1 if probed else args.num_clusters
     shape = (num_labels + 1, len(truth.class_names))
-    detects, located = args.stage in ("masks", "detector"), args.stage.startswith("segmenter")
 
     def predict(item: Item) -> Labels:
         image, masks = item
@@ -136,7 +136,8 @@ def run(args: argparse.Namespace) -> None:
         if labels is not None and located and (region := largest_component_box(labels)) is not None:
             box = region.tolist()
         instances = image_instances(image.id, detections, image.annotations) if detects and image.has_masks else None
-        targets = pseudo_targets(image, detections) if args.stage == "masks" else ([], [])
+        grouped = args.stage == "masks" and image.evaluated
+        targets = pseudo_targets(image, detections) if grouped else ([], [])
         return ImageScores(cells, box, instances, targets)
 
     results = _of_all_images(score, partial(_groups, args, truth, True), args.threads, truth)

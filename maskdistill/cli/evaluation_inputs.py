@@ -26,11 +26,19 @@ Detections = dict[int, list[Detection]]
 """Detections by image id, in file order."""
 
 
-def load_ground_truth(manifest: str, ground_truth: str) -> GroundTruth:
-    """Read ``instances.json``, restricted to the manifest's readable evaluation images."""
-    images = ok_images(read_manifest(manifest), eval=True)
+def load_ground_truth(manifest: str, ground_truth: str, instances: bool = False) -> GroundTruth:
+    """Read ``instances.json``, restricted to the manifest's readable evaluation images.
+
+    Args:
+        instances: also those that are there for instance AP alone.
+    """
+    images = ok_images(read_manifest(manifest))
     values = read_json(ground_truth)
-    truth = parse_ground_truth(values, ground_truth, {int(number) for number in images["image_id"]})
+    scored = set(images.loc[images["eval"], "image_id"])
+    if instances:
+        alone = {int(image["id"]) for image in values.get("images", ()) if not image.get("evaluated", True)}
+        scored |= alone & set(images["image_id"])
+    truth = parse_ground_truth(values, ground_truth, {int(number) for number in scored})
     left_out = len(values["images"]) - len(truth.images)
     if left_out:
         log.warning("%d images of %s are not scored: quarantined or not for evaluation", left_out, ground_truth)

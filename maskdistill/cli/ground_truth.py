@@ -10,9 +10,9 @@ from typing import Any
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.config_data import CocoData
-from maskdistill.data.ground_truth import read_ground_truth
+from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.data.sources import parse_data
+from maskdistill.data.sources import instance_keys, parse_data
 from maskdistill.palette import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
@@ -39,9 +39,14 @@ def run(args: argparse.Namespace) -> None:
     """Write ``instances.json`` and one semantic map an image."""
     start(args, "ground_truth")
     data = parse_data(args.params)
-    rows = image_rows(
-        ok_images(read_manifest(args.manifest), **{"eval" if args.images == "eval" else "segmenter": True})
-    )
+    listed = read_manifest(args.manifest)
+    table = ok_images(listed)
+    role = table["eval" if args.images == "eval" else "segmenter"]
+    instances = instance_keys(data) if args.images == "eval" else None
+    evaluated = set(table.loc[role, "image_id"])
+    rows = image_rows(table[role | table["key"].isin(instances or ())])
+    if instances is not None:
+        _check_listed(instances, set(listed["key"]))
     if not rows:
         purpose = {"eval": "to be scored", "train": "for training"}[args.images]
         raise MaskDistillError(f"{args.manifest}: no usable image is {purpose}; check the data section")
@@ -53,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
         (folder / "semantic").mkdir()
         for truth in progress(truths, len(rows), "ground truth"):
             row = by_id[truth.image_id]
+            truth = _of_role(truth, truth.image_id in evaluated, instances is None or row.key in instances)
             images.append(
                 {
                     "id": truth.image_id,
@@ -61,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
                     "height": row.height,
                     "has_masks": truth.has_masks,
                     "has_semantic": truth.semantic is not None,
+                    "evaluated": truth.image_id in evaluated,
                 }
             )
             if truth.semantic is not None:
@@ -84,3 +91,22 @@ def run(args: argparse.Namespace) -> None:
             },
         )
     log.info("%d images, %d objects, %d categories", len(images), len(annotations), len(names))
+
+
+def _check_listed(instances: set[str], listed: set[str]) -> None:
+    """Refuse images of ``data.instance_list`` that the run does not have, so that nothing was detected in them."""
+    if unlisted := instances - listed:
+        raise MaskDistillError(
+            f"data.instance_list: {len(unlisted)} of its {len(instances)} images are in no other list, e.g."
+            f" {min(unlisted)}; add them to data.train_list, or choose another list"
+        )
+
+
+def _of_role(truth: ImageTruth, evaluated: bool, with_instances: bool) -> ImageTruth:
+    """What counts of an image: its semantic map if it is evaluated, its objects' masks if its instances are scored."""
+    if not evaluated:
+        truth = truth._replace(semantic=None)
+    if not with_instances:
+        boxes = [item._replace(segmentation=None) for item in truth.objects]
+        truth = truth._replace(has_masks=False, objects=boxes)
+    return truth

@@ -289,6 +289,17 @@ def _iter_voc(data: VocData) -> Iterator[ListedImage]:
         yield ListedImage(key, path, key in train, key in scored, key in labelled)
 
 
+def instance_keys(data: DataConfig) -> set[str] | None:
+    """Keys of the images whose instances are scored; None where they are those that are scored at all.
+
+    Raises:
+        MaskDistillError: no such list.
+    """
+    if not isinstance(data, VocData) or data.instance_list is None:
+        return None
+    return _read_voc_list(_absolute(data.root), "data.instance_list", data.instance_list)
+
+
 def _read_voc_list(root: Path, setting: str, name: str) -> set[str]:
     path = root / "ImageSets" / f"{name}.txt"
     try:

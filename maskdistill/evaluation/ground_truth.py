@@ -23,6 +23,7 @@ class TruthImage:
         width: in pixels.
         has_masks: whether its objects carry masks, so that it counts for instance AP.
         has_semantic: whether it has a semantic map.
+        evaluated: whether it counts for semantic scores, CorLoc and clusters; else it is there for instance AP alone.
         annotations: COCO annotations of its objects, crowd regions included.
     """
 
@@ -32,6 +33,7 @@ class TruthImage:
     width: int
     has_masks: bool
     has_semantic: bool
+    evaluated: bool
     annotations: tuple[Mapping[str, Any], ...]
 
     def boxes(self, crowd: bool = False) -> npt.NDArray[np.float64]:
@@ -56,7 +58,7 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
     """Index a COCO dictionary as the stage ``ground_truth`` writes it.
 
     Args:
-        values: ``images`` with ``has_masks`` and ``has_semantic``, ``annotations`` and ``categories``.
+        values: ``images`` with ``has_masks``, ``has_semantic`` and ``evaluated``, ``annotations`` and ``categories``.
         source: file to name in an error message.
         image_ids: images that may be scored; others are left out.
 
@@ -99,5 +101,6 @@ def _image(image: Mapping[str, Any], annotations: list[Mapping[str, Any]], sourc
         width=int(image["width"]),
         has_masks=bool(image["has_masks"]),
         has_semantic=bool(image["has_semantic"]),
+        evaluated=bool(image["evaluated"]),
         annotations=tuple(annotations),
     )

@@ -76,14 +76,15 @@ def summarise(
         stats = average_precision(instances, class_agnostic=True).stats[:3]
         result |= {name: percent(value) for name, value in zip(STATS[:3], stats.tolist(), strict=True)}
 
-    with_objects = [image for image in truth.images if len(image.boxes())]
+    evaluated = [image for image in truth.images if image.evaluated]
+    with_objects = [image for image in evaluated if len(image.boxes())]
     if boxes is not None and with_objects:
         hits = corloc_hits([boxes.get(image.id) for image in with_objects], [image.boxes() for image in with_objects])
         result["corloc"] = 100 * float(hits.mean())
         if resamples:
             intervals["corloc"] = [100 * bound for bound in share_interval(hits, resamples, seed)]
 
-    result["images"] = len(truth.images)
+    result["images"] = len(evaluated)
     result["counts"] = {
         "semantic": len(confusions),
         "instances": 0 if instances is None else len(instances),

@@ -129,7 +129,8 @@ def describe_data(config: Config) -> str:
     """The images that are scored, in a few words, without folders above the data's own."""
     data = config.data
     if isinstance(data, VocData):
-        return f"{Path(data.root).name} {data.eval_list}"
+        instances = f", instances of {data.instance_list}" if data.instance_list else ""
+        return f"{Path(data.root).name} {data.eval_list}{instances}"
     if isinstance(data, CocoData):
         return f"COCO format: {Path(data.annotations or data.images).name}"
     if isinstance(data, ScenesData):

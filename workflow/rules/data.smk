@@ -138,7 +138,9 @@ rule manifest:
         mem_mb=2000,
         runtime=240,
     params:
-        settings=section("data"),
+        settings=canonical_json(
+            CONFIG.data.model_dump(mode="json", exclude={"instance_list"})
+        ),
         support=section("support") if CONFIG.support else "null",
         shards=NUM_SHARDS,
         quarantined=CONFIG.max_quarantined,
