@@ -1,6 +1,21 @@
-"""Tests in two processes."""
+"""Tests in two processes, each test with logging as it was."""
 
+import logging
 import os
+from collections.abc import Iterator
+
+import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: each process has a core
+
+
+@pytest.fixture(autouse=True)
+def log_handlers_end_with_their_test() -> Iterator[None]:
+    """A handler of an entry point called in this process writes to a stream that pytest closes after the test."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers.copy():
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
