@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
 from maskdistill import rle
 from maskdistill.cli import main
+from maskdistill.config import load_config
 from maskdistill.config_data import ScenesData
 from maskdistill.data.ground_truth import VOC_CLASSES, TrueObject, paint_semantic, voc_objects
 from maskdistill.data.manifest import read_manifest
+from maskdistill.data.planned import truth_listing
 from maskdistill.data.scenes import CATEGORIES, generate_scene
 from maskdistill.palette import read_label_png, write_label_png
 
@@ -333,6 +336,21 @@ def test_voc_class_map_without_objects(tmp_path: Path) -> None:
         (12, [0, 1, 10, 19], 190)
     ]
     np.testing.assert_array_equal(semantic(tmp_path, "a"), labels)
+
+
+def test_another_ground_truth_of_voc_is_noticed(tmp_path: Path) -> None:
+    demo = yaml.safe_load((Path(__file__).parents[1] / "config/demo.yaml").read_text())
+    config = load_config(demo | {"data": small_voc(tmp_path / "voc")})
+    seen = [truth_listing(config)]
+    write_label_png(tmp_path / "voc/SegmentationClass/a.png", np.zeros((20, 30), dtype=np.uint8))
+    seen.append(truth_listing(config))
+    (tmp_path / "voc/Annotations/a.xml").unlink()
+    seen.append(truth_listing(config))
+    assert len(set(seen)) == 3
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "voc/JPEGImages/a.jpg")
+    (tmp_path / "voc/Annotations/unlisted.xml").write_text("")
+    assert truth_listing(config) == seen[2]
+    assert truth_listing(load_config(demo)) == ""
 
 
 def test_voc_instances_are_of_a_list_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from snakemake.utils import update_config  # type: ignore[import-untyped]
 from maskdistill.config import Config, MasksConfig, load_config
 
 CONFIG = Path(__file__).parents[1] / "config"
-SECTIONS = ("features", "masks", "clusters")
+SECTIONS = ("features", "masks", "clusters", "pseudo_labels", "segmenter")
 
 
 def read(*names: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def test_the_code_preset_changes_what_the_released_scripts_do_otherwise() -> None:
-    """Section 2: five of six heads, half of the mass, bicubic. Section 3: crops, ViT-S/8, MiniBatchKMeans."""
+    """Method section 12: V1, V2, V5; K1 to K3; S1, S3; D1. What depends on labels (D7) has no switch."""
     assert differences(load("voc"), load("voc", "presets/code")) == {
         "masks.cls_heads": (None, 5),
         "masks.cls_mass": (None, 0.5),
@@ -48,6 +48,9 @@ def test_the_code_preset_changes_what_the_released_scripts_do_otherwise() -> Non
         "clusters.backbone.arch": (None, "dino_vits8"),
         "clusters.backbone.weights": (None, "official"),
         "clusters.algorithm": ("faiss", "minibatch"),
+        "pseudo_labels.compare": ("gt", "ge"),
+        "pseudo_labels.overlap": ("drop", "legacy"),
+        "segmenter.drop_after": (40, 41),
     }
 
 
@@ -70,7 +73,7 @@ def test_the_paper_preset_is_the_default_and_undoes_the_code_preset() -> None:
 
 
 @pytest.mark.parametrize("preset", ["paper", "code"])
-def test_presets_speak_of_masks_and_categories_alone(preset: str) -> None:
+def test_presets_speak_alone_of_what_differs(preset: str) -> None:
     assert set(read(f"presets/{preset}")) == set(SECTIONS)
 
 

@@ -60,6 +60,26 @@ def planned_listing(config: Config) -> list[str]:
     return listing
 
 
+def truth_listing(config: Config) -> str:
+    """What changes when VOC's ground truth does: names, sizes and modification times of the files of listed images.
+
+    Empty where the ground truth is a file that a rule names among its inputs, or follows from the section.
+    """
+    data = config.data
+    if config.datasets.build is not None or not isinstance(data, VocData):
+        return ""
+    root = Path(data.root).expanduser()
+    found = []
+    for image in iter_images(data):
+        for kind, suffix in (("SegmentationClass", "png"), ("SegmentationObject", "png"), ("Annotations", "xml")):
+            try:
+                stat = (root / kind / f"{image.key}.{suffix}").stat()
+            except OSError:
+                continue
+            found.append([kind, image.key, stat.st_size, stat.st_mtime_ns])
+    return sha256_text(canonical_json(found))
+
+
 def count_roles(config: Config) -> tuple[int, int]:
     """Pictures to train on and to score; of official data that is not here yet by the published counts of its lists."""
     build = config.datasets.build

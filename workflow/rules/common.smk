@@ -13,7 +13,12 @@ from maskdistill import layout
 from maskdistill.cluster_names import read_names
 from maskdistill.config import load_config, refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
-from maskdistill.data.planned import count_fitted, count_planned, planned_listing
+from maskdistill.data.planned import (
+    count_fitted,
+    count_planned,
+    planned_listing,
+    truth_listing,
+)
 from maskdistill.data.sources import plan_shards
 from maskdistill.layout import tau_name, value_name
 from maskdistill.needed_weights import (
@@ -296,39 +301,49 @@ def weights_option(stage):
     return (WEIGHTS[stage] or ["random"])[0]
 
 
-def sweep_targets():
-    """What the sweep section asks for beside the main run: the last stage's result at each combination."""
+def swept_values():
+    """Values of the wildcards that the sweep section asks for, the main run's among them; empty without a sweep."""
     sweep = CONFIG.sweep
     if not any(sweep.model_dump().values()):
-        return []
+        return {}
     values = {
-        "masks": dict.fromkeys(
-            [MAIN["masks"], *(f"topk-{value_name(value)}" for value in sweep.topk)]
-        ),
-        "k": dict.fromkeys(
-            [
-                MAIN["k"],
-                *(CONFIG.clusters.overcluster * value for value in sweep.num_clusters),
-            ]
-        ),
-        "tau": dict.fromkeys(
+        "masks": [
+            MAIN["masks"],
+            *(f"topk-{value_name(value)}" for value in sweep.topk),
+        ],
+        "k": [
+            MAIN["k"],
+            *(CONFIG.clusters.overcluster * value for value in sweep.num_clusters),
+        ],
+        "tau": [
             tau_name(tau, label_type)
             for tau in [CONFIG.pseudo_labels.tau, *sweep.tau]
             for label_type in [CONFIG.pseudo_labels.type, *sweep.label_types]
-        ),
-        "hard": dict.fromkeys(
-            [MAIN["hard"], *(value_name(value) for value in sweep.hard_pixels)]
-        ),
+        ],
+        "hard": [MAIN["hard"], *(value_name(value) for value in sweep.hard_pixels)],
+        "seed": CONFIG.seeds,
+        "round": [CONFIG.crf.rounds],
     }
+    return {name: list(dict.fromkeys(found)) for name, found in values.items()}
+
+
+def at_swept_values(*patterns):
+    """The patterns' paths at each combination of the values that the sweep section asks for."""
+    values = swept_values()
+    paths = [
+        path
+        for pattern in patterns
+        if values
+        for path in expand(pattern, post=["", *SHARPENED], **values)
+    ]
+    return list(dict.fromkeys(paths))
+
+
+def sweep_targets():
+    """What the sweep section asks for beside the main run: the last stage's result at each combination."""
     last = (
-        [f"evaluation/segmenter{post}.json" for post in ("", *SHARPENED)]
+        "evaluation/segmenter{post}.json"
         if HAS_GROUND_TRUTH
-        else ["segmenter/model.safetensors"]
+        else "segmenter/model.safetensors"
     )
-    return expand(
-        f"{ROUND}/{{last}}",
-        last=last,
-        seed=CONFIG.seeds,
-        round=CONFIG.crf.rounds,
-        **values,
-    )
+    return at_swept_values(f"{ROUND}/{last}")

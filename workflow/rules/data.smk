@@ -179,6 +179,7 @@ if HAS_GROUND_TRUTH:
             runtime=120,
         params:
             settings=section("data"),
+            listing=truth_listing(CONFIG),
             code=code("data", "cli/ground_truth.py"),
         message:
             "ground_truth: one format for evaluation"
