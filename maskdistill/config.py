@@ -316,6 +316,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _heads_that_there_are(self) -> "Config":
+        heads, arch = find_backbone(self.backbone.arch).num_heads, self.backbone.arch
+        if (self.masks.cls_heads or 0) > heads:
+            raise ValueError(
+                f"masks.cls_heads: {self.masks.cls_heads} heads, and backbone.arch {arch} has {heads}; write"
+                f" `cls_heads: {heads}`, or `cls_heads: null` for all"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _data_is_what_is_built(self) -> "Config":
         build = self.datasets.build
         folder = f"{BUILT}/{build}"

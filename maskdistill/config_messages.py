@@ -28,6 +28,8 @@ def explain(error: ValidationError, source: str, schema: Schema) -> MaskDistillE
             lines.append(f"  {where}: unknown key; {correction} (all keys: config/defaults.yaml)")
         elif item["type"] == "missing":
             lines.append(f"  {where}: missing; {correction}")
+        elif not item["loc"] and item["type"] == "value_error":
+            lines.append(f"  {item['ctx']['error']}")
         else:
             lines.append(f"  {where}: {item['msg']} (got {item['input']!r}){correction and f'; {correction}'}")
     return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))

@@ -134,6 +134,10 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
         ({"sweep": {"hard_pixels": [0.5, 0]}}, r"sweep\.hard_pixels\.1: .*greater than 0"),
         ({"sweep": {"num_clusters": [0]}}, r"sweep\.num_clusters\.0: .*greater than or equal to 1"),
         ({"ablations": {"hard_pixels": [20]}}, r"ablations\.hard_pixels\.0: .*less than or equal to 1"),
+        (
+            {"masks": {"cls_heads": 7}},
+            r"  masks\.cls_heads: 7 heads, and backbone\.arch dino_vits16 has 6; .*`cls_heads: 6`",
+        ),
         ({"seeds": [-1]}, r"seeds\.0: .*greater than or equal to 0"),
         ({"paper": {"seeds": [2**31]}}, r"paper\.seeds\.0: .*less than 2147483648"),
         ({"ablations": {"seeds": [-1]}}, r"ablations\.seeds\.0: .*greater than or equal to 0"),
