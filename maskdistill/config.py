@@ -330,14 +330,17 @@ class Config(Section):
         build = self.datasets.build
         folder = f"{BUILT}/{build}"
         if build == "voc" and not (isinstance(self.data, VocData) and self.data.root == folder):
-            raise ValueError(f"datasets.build: voc makes {folder}; write data: {{kind: voc, root: {folder}}}")
+            raise ValueError(
+                f"datasets.build: voc makes {folder}; write data: {{kind: voc, root: {folder}}}, or datasets:"
+                " {build: null}"
+            )
         if build == "coco20k":
             images, truth, rest = (f"{folder}/{name}" for name in ("images", "truth/instances.json", "support"))
             data, support = self.data, self.support
             if not (isinstance(data, CocoData) and data.images == images and data.annotations in (truth, None)):
                 raise ValueError(
                     f"datasets.build: coco20k makes {folder}; write data: {{kind: coco, images: {images},"
-                    f" annotations: {truth}}}"
+                    f" annotations: {truth}}}, or datasets: {{build: null}}"
                 )
             if isinstance(support, FolderData) and support.root.startswith(BUILT) and support.root != rest:
                 raise ValueError(f"datasets.build: coco20k makes {rest}; write support: {{kind: folder, root: {rest}}}")

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config  # type: ignore[import-untyped]
 
 from maskdistill.cli import main
 from maskdistill.cli.config import check_file, render_defaults, render_schema
 from maskdistill.config import Config, load_config
+from maskdistill.config_given import with_given
 from maskdistill.runtime.errors import MaskDistillError
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -153,6 +155,21 @@ def test_wrong_configurations_are_explained(
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert "mine.yaml: the configuration is not valid" in error
+
+
+def test_values_of_the_command_line() -> None:
+    """Snakemake merges them, and hands on null as a word."""
+    file = {"data": {"kind": "folder", "root": "p"}, "num_shards": 2, "clusters": {"short_side": 9, "niter": 5}}
+    given = {"num_shards": "null", "clusters": {"short_side": "null"}, "data": {"kind": "list", "file": "n"}}
+    merged: dict[str, Any] = {}
+    update_config(merged, file)
+    update_config(merged, given)
+    changed = {"data": given["data"], "num_shards": None, "clusters": {"short_side": None, "niter": 5}}
+    assert with_given(merged, given) == changed
+    assert with_given(file, {}) == file
+    update_config(file, {"data": {"root": "q"}, "seeds": ["null"]})
+    assert with_given(file, {"data": {"root": "q"}})["data"] == {"kind": "folder", "root": "q"}
+    assert with_given(file, {"seeds": ["null"]})["seeds"] == [None]
 
 
 def test_every_mistake_is_listed_at_once() -> None:

@@ -12,6 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 from maskdistill import layout
 from maskdistill.cluster_names import read_names
 from maskdistill.config import load_config
+from maskdistill.config_given import with_given
 from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
 from maskdistill.data.planned import count_fitted, count_planned, planned_listing
@@ -37,7 +38,8 @@ if not WITH_CONDA:
 
 try:
     CONFIG = load_config(
-        dict(config), " ".join(map(str, workflow.configfiles)) or "config"
+        with_given(config, workflow.config_settings.config),
+        " ".join(map(str, workflow.configfiles)) or "config",
     )
     NUM_IMAGES = count_planned(CONFIG)
     NUM_FITTED = count_fitted(CONFIG, NUM_IMAGES)
