@@ -40,6 +40,13 @@ def test_no_images(tmp_path: Path) -> None:
     assert "data.root: no picture" in message(make_project(tmp_path / "project", data=data))
 
 
+def test_absent_annotations(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    data = {"kind": "coco", "images": str(tmp_path), "annotations": "/nope/x.json"}
+    output = message(make_project(tmp_path / "project", data=data, clusters={"num_clusters": 1}))
+    assert "data.annotations: /nope/x.json: no such file; correct the path" in output
+
+
 def test_more_clusters_than_training_images(tmp_path: Path) -> None:
     output = message(make_project(tmp_path, clusters={"num_clusters": 100}))
     assert "clusters.num_clusters: 100 clusters" in output and "write `num_clusters: 16`" in output

@@ -15,7 +15,12 @@ from maskdistill.config import load_config
 from maskdistill.config_given import with_given
 from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
-from maskdistill.data.planned import count_fitted, count_planned, planned_listing
+from maskdistill.data.planned import (
+    check_annotations,
+    count_fitted,
+    count_planned,
+    planned_listing,
+)
 from maskdistill.data.sources import plan_shards
 from maskdistill.layout import tau_name, value_name
 from maskdistill.needed_weights import (
@@ -44,6 +49,7 @@ try:
     NUM_IMAGES = count_planned(CONFIG)
     NUM_FITTED = count_fitted(CONFIG, NUM_IMAGES)
     refuse_more_clusters(CONFIG, NUM_FITTED)
+    check_annotations(CONFIG)
     if CONFIG.clusters.names:
         read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:
