@@ -92,6 +92,21 @@ def test_a_gpu_decides_for_the_papers_settings(photos: Path, tmp_path: Path, mon
         assert check_file(output).backbone.arch == arch
 
 
+def test_a_cluster_is_told_of_the_papers_settings(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init_stage, "visible_gpus", list)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["init", str(photos), "--output", str(tmp_path / "mine.yaml"), "--force"]
+    for sbatch in (False, True):
+        if sbatch:
+            (tmp_path / "sbatch").touch(mode=0o755)
+        assert main(arguments) == 0
+        assert ("--settings paper --force" in capsys.readouterr().out) == sbatch
+    assert main([*arguments, "--settings", "paper"]) == 0
+    assert "--settings paper" not in capsys.readouterr().out
+
+
 def test_suggestions_stay_within_bounds() -> None:
     assert [suggest_clusters(count) for count in (1, 2, 8, 150, 169, 800, 10**6)] == [1, 2, 2, 9, 9, 20, 20]
     for count, gpus, cores, shards in (
