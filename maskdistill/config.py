@@ -23,7 +23,7 @@ from maskdistill.config_data import (
     SupportConfig,
     VocData,
 )
-from maskdistill.config_messages import explain
+from maskdistill.config_messages import explain, refuse_wildcards
 from maskdistill.config_paper import MASK_BASELINE as MASK_BASELINE
 from maskdistill.config_paper import BaselineName
 from maskdistill.config_paper import PaperConfig as PaperConfig
@@ -367,12 +367,14 @@ def load_config(values: dict[str, Any], source: str = "config") -> Config:
         source: what to name in an error message.
 
     Raises:
-        MaskDistillError: listing every unknown, missing or ill-typed key.
+        MaskDistillError: listing every unknown, missing or ill-typed key, or paths that Snakemake cannot be given.
     """
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise explain(error, source, Config.model_json_schema()) from None
+    refuse_wildcards(config.model_dump(mode="json"), source)
+    return config
 
 
 def parse_section(section: type[S], text: str) -> S:

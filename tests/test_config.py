@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.io import contains_wildcard  # type: ignore[import-untyped]
 from snakemake.utils import update_config  # type: ignore[import-untyped]
 
 from maskdistill.cli import main
@@ -170,6 +171,27 @@ def test_values_of_the_command_line() -> None:
     update_config(file, {"data": {"root": "q"}, "seeds": ["null"]})
     assert with_given(file, {"data": {"root": "q"}})["data"] == {"kind": "folder", "root": "q"}
     assert with_given(file, {"seeds": ["null"]})["seeds"] == [None]
+
+
+@pytest.mark.hostile(
+    "config: a path with braces that Snakemake takes for a wildcard, `odd {x}/w.pth`",
+    outcome="refused before anything is computed; the message names the key. Other braces are taken as they are",
+)
+def test_paths_that_snakemake_takes_for_patterns() -> None:
+    backbone = {"arch": "vit_micro_patch8", "weights": "/tmp/odd {x}/w.pth"}
+    rows = [{"name": "a", "weights": "ok"}, {"name": "b", "weights": "{seed,1,2}.pth"}]
+    with pytest.raises(MaskDistillError) as caught:
+        load_config(
+            minimal(backbone=backbone, data={"kind": "folder", "root": "{ 0 }"}, paper={"backbones": rows}), "f"
+        )
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("f: ") and "give a link to it" in lines[-1]
+    assert [line.split(":")[0].strip() for line in lines[1:-1]] == [
+        "data.root", "backbone.weights", "paper.backbones.1.weights"
+    ]  # fmt: skip
+    for root in ("{", "a}b{", "{}", "{a b}", "{a-b}", "{a, b"):
+        config = load_config(minimal(data={"kind": "folder", "root": root}))
+        assert not contains_wildcard(root) and config.data.model_dump()["root"] == root
 
 
 def test_every_mistake_is_listed_at_once() -> None:
