@@ -18,10 +18,12 @@ from maskdistill.config_data import (
     Fraction,
     Positive,
     Section,
+    Seed,
+    Share,
     SupportConfig,
     VocData,
 )
-from maskdistill.config_messages import explain, yaml_line
+from maskdistill.config_messages import explain, refuse_wildcards
 from maskdistill.config_paper import MASK_BASELINE as MASK_BASELINE
 from maskdistill.config_paper import BaselineName
 from maskdistill.config_paper import PaperConfig as PaperConfig
@@ -254,9 +256,9 @@ class CandidateQualityConfig(Section):
 class AblationsConfig(Section):
     """What the target ``snakemake ablations`` compares, all else being the run's own [P Table 1, Table S1]."""
 
-    seeds: list[int] = Field([1234, 1235, 1236], min_length=1, description="rows are means over these")
+    seeds: list[Seed] = Field([1234, 1235, 1236], min_length=1, description="rows are means over these")
     label_types: list[LabelType] = Field(["bbox", "grabcut", "mask"], description="values of pseudo_labels.type")
-    hard_pixels: list[float] = Field([1.0, 0.2], description="values of segmenter.hard_pixels; 1: all pixels")
+    hard_pixels: list[Share] = Field([1.0, 0.2], description="values of segmenter.hard_pixels; 1: all pixels")
     crf_rounds: int = Field(2, ge=0, description="rounds 0 to this one, each with and without a last CRF")
     examples: Positive = Field(6, description="images pictured")
 
@@ -264,10 +266,10 @@ class AblationsConfig(Section):
 class SweepConfig(Section):
     """Further values whose results are made beside the main ones."""
 
-    topk: list[float] = Field([], description="further values of masks.topk")
-    num_clusters: list[int] = Field([], description="further values of clusters.num_clusters")
-    tau: list[float] = Field([], description="further values of pseudo_labels.tau")
-    hard_pixels: list[float] = Field([], description="further values of segmenter.hard_pixels")
+    topk: list[Share] = Field([], description="further values of masks.topk")
+    num_clusters: list[Positive] = Field([], description="further values of clusters.num_clusters")
+    tau: list[Fraction] = Field([], description="further values of pseudo_labels.tau")
+    hard_pixels: list[Share] = Field([], description="further values of segmenter.hard_pixels")
     label_types: list[LabelType] = Field([], description="further values of pseudo_labels.type")
 
 
@@ -284,7 +286,7 @@ class Config(Section):
         description="share of pictures that may be unreadable; above it the run stops before anything is computed. "
         "A single one is tolerated unless this is 0",
     )
-    seeds: list[int] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
+    seeds: list[Seed] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
     data: Annotated[DataConfig, Field(discriminator="kind")]
     support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
         None, description="further photographs whose masks K-means is fitted on too; nothing else uses them [P §4.1]"
@@ -314,18 +316,31 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _heads_that_there_are(self) -> "Config":
+        heads, arch = find_backbone(self.backbone.arch).num_heads, self.backbone.arch
+        if (self.masks.cls_heads or 0) > heads:
+            raise ValueError(
+                f"masks.cls_heads: {self.masks.cls_heads} heads, and backbone.arch {arch} has {heads}; write"
+                f" `cls_heads: {heads}`, or `cls_heads: null` for all"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _data_is_what_is_built(self) -> "Config":
         build = self.datasets.build
         folder = f"{BUILT}/{build}"
         if build == "voc" and not (isinstance(self.data, VocData) and self.data.root == folder):
-            raise ValueError(f"datasets.build: voc makes {folder}; write data: {{kind: voc, root: {folder}}}")
+            raise ValueError(
+                f"datasets.build: voc makes {folder}; write data: {{kind: voc, root: {folder}}}, or datasets:"
+                " {build: null}"
+            )
         if build == "coco20k":
             images, truth, rest = (f"{folder}/{name}" for name in ("images", "truth/instances.json", "support"))
             data, support = self.data, self.support
             if not (isinstance(data, CocoData) and data.images == images and data.annotations in (truth, None)):
                 raise ValueError(
                     f"datasets.build: coco20k makes {folder}; write data: {{kind: coco, images: {images},"
-                    f" annotations: {truth}}}"
+                    f" annotations: {truth}}}, or datasets: {{build: null}}"
                 )
             if isinstance(support, FolderData) and support.root.startswith(BUILT) and support.root != rest:
                 raise ValueError(f"datasets.build: coco20k makes {rest}; write support: {{kind: folder, root: {rest}}}")
@@ -352,35 +367,14 @@ def load_config(values: dict[str, Any], source: str = "config") -> Config:
         source: what to name in an error message.
 
     Raises:
-        MaskDistillError: listing every unknown, missing or ill-typed key.
+        MaskDistillError: listing every unknown, missing or ill-typed key, or paths that Snakemake cannot be given.
     """
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise explain(error, source, Config.model_json_schema()) from None
-
-
-def refuse_more_clusters(config: Config, images: int) -> None:
-    """Refuse more clusters than there can be masks, before anything is computed.
-
-    Args:
-        images: pictures that K-means may be fitted on, readable or not.
-
-    Raises:
-        MaskDistillError: with the corrected line.
-    """
-    factor, most = config.clusters.overcluster, images * config.masks.max_masks
-    fitting = [count for count in config.sweep.num_clusters if count * factor <= most]
-    for setting, wanted, right in (
-        ("clusters", config.clusters.num_clusters, {"num_clusters": max(1, most // factor)}),
-        ("sweep", max(config.sweep.num_clusters, default=0), {"num_clusters": fitting}),
-    ):
-        if wanted * factor > most:
-            product = f"{wanted} x overcluster {factor}" if factor > 1 else wanted
-            raise MaskDistillError(
-                f"{setting}.num_clusters: {product} clusters need as many masks, and {images} training images give at"
-                f" most {most}; write `{yaml_line(right)}` or give more images"
-            )
+    refuse_wildcards(config.model_dump(mode="json"), source)
+    return config
 
 
 def parse_section(section: type[S], text: str) -> S:

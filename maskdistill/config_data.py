@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""FAISS keeps a seed in 32 bits with a sign."""
+MAX_CLUSTERS = 254
+"""Labels are 1..K in uint8, and 255 means ignore wherever labels are read."""
 
 
 class Section(BaseModel):

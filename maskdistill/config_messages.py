@@ -1,7 +1,8 @@
 """What is wrong with a configuration, and the line that would be right."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from maskdistill.runtime.errors import MaskDistillError
 
 Schema = Mapping[str, Any]
+WILDCARD = re.compile(r"\{\s*([.\w]+)\s*(,.*)?\}")
 
 
 def explain(error: ValidationError, source: str, schema: Schema) -> MaskDistillError:
@@ -28,9 +30,38 @@ def explain(error: ValidationError, source: str, schema: Schema) -> MaskDistillE
             lines.append(f"  {where}: unknown key; {correction} (all keys: config/defaults.yaml)")
         elif item["type"] == "missing":
             lines.append(f"  {where}: missing; {correction}")
+        elif not item["loc"] and item["type"] == "value_error":
+            lines.append(f"  {item['ctx']['error']}")
         else:
             lines.append(f"  {where}: {item['msg']} (got {item['input']!r}){correction and f'; {correction}'}")
     return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
+
+
+def refuse_wildcards(values: Mapping[str, Any], source: str) -> None:
+    """Refuse what Snakemake would take for a wildcard: it stands in inputs and params, and there is no escape for it.
+
+    Args:
+        values: a valid configuration.
+        source: what to name: a file.
+
+    Raises:
+        MaskDistillError: naming every such key.
+    """
+    if lines := [
+        f"  {where}: {text!r}: {{{name}}} is a wildcard to Snakemake" for where, text, name in _wildcards(values)
+    ]:
+        remedy = "rename the file or folder, or give a link to it whose path has no such braces"
+        raise MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines, f"  {remedy}"]))
+
+
+def _wildcards(value: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted key, text and wildcard of each text that has one."""
+    if isinstance(value, str):
+        if found := WILDCARD.search(value):
+            yield where, value, found[1]
+    elif isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _wildcards(inner, f"{where}.{key}" if where else str(key))
 
 
 def _correction(item: Any, schema: Schema) -> str:

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from maskdistill.config_data import Positive, Section
+from maskdistill.backbones.registry import ResNetName
+from maskdistill.config_data import Positive, Section, Seed, Share
 from maskdistill.config_training import LabelType
 
 MASK_BASELINE = r"^(lost-[1-9][0-9]*|attention-0\.[0-9]*[1-9](-largest)?)$"
 """Names of mask baselines, and of their folders below results/<run>/."""
 BaselineName = Annotated[str, Field(pattern=MASK_BASELINE)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class FrozenBackbone(Section):
@@ -20,7 +20,7 @@ class FrozenBackbone(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$",
         description="row of Table 2, e.g. MoCo, SwAV, InfoMin; others are added",
     )
-    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
+    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
     weights: str = Field(description="path of a ResNet checkpoint, as of segmenter.weights")
 
     @property
@@ -32,7 +32,7 @@ class FrozenBackbone(Section):
 class PaperConfig(Section):
     """What table1 ... figure5 and qualitative compute, all else being the run's own [P Tables 1-3, S1, S2]."""
 
-    seeds: list[int] = Field(
+    seeds: list[Seed] = Field(
         [1234, 1235, 1236, 1237, 1238],
         min_length=1,
         description="scores are means over these, five in the paper [P §A.4]",

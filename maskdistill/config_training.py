@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
+from maskdistill.backbones.registry import ResNetName
 from maskdistill.config_data import Fraction, Positive, Section
 
 LabelType = Literal["mask", "bbox", "grabcut"]
@@ -18,7 +19,7 @@ class DetectorConfig(Section):
     engine: Literal["torchvision", "detectron2"] = Field(
         "torchvision", description="library that runs the network; detectron2 needs an installation of its own"
     )
-    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
+    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
     weights: str = Field(
         description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
         "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
@@ -88,7 +89,7 @@ class PseudoLabelsConfig(Section):
 class SegmenterConfig(Section):
     """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
 
-    arch: str = Field("resnet50", description="name in maskdistill.backbones.resnet.ARCHITECTURES")
+    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
     weights: str = Field(
         description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
         "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"

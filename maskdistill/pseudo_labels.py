@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill import rle
+from maskdistill.config_data import MAX_CLUSTERS
 from maskdistill.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
-
-MAX_CLUSTERS = 254
-"""Labels are 1..K in uint8, and 255 means ignore wherever labels are read."""
 
 Candidate = Mapping[str, Any]
 Overlap = Literal["drop", "pixel", "legacy"]

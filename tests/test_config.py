@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.io import contains_wildcard  # type: ignore[import-untyped]
+from snakemake.utils import update_config  # type: ignore[import-untyped]
 
 from maskdistill.cli import main
 from maskdistill.cli.config import check_file, render_defaults, render_schema
 from maskdistill.config import Config, load_config
+from maskdistill.config_given import with_given
 from maskdistill.runtime.errors import MaskDistillError
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -123,6 +126,24 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
         ({"clusters": {"backbone": {"weights": "random", "arc": "x"}}}, r"clusters\.backbone\.arc: .*write `arch: x`"),
         ({"nothing_like_it": 1}, r"nothing_like_it: unknown key; remove the line `nothing_like_it: 1`"),
         ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing; add `root: <folder that holds the pictures"),
+        ({"detector": {"weights": "random", "arch": "resnet101"}}, r"detector\.arch: .*write `arch: resnet50`"),
+        ({"segmenter": {"weights": "random", "arch": "resnet18"}}, r"segmenter\.arch: .*write `arch: resnet50`"),
+        (
+            {"paper": {"backbones": [{"name": "a", "weights": "random", "arch": "resnet101"}]}},
+            r"paper\.backbones\.0\.arch: .*'resnet50' or 'resnet_tiny'",
+        ),
+        ({"sweep": {"tau": [9]}}, r"sweep\.tau\.0: .*less than or equal to 1"),
+        ({"sweep": {"topk": [40]}}, r"sweep\.topk\.0: .*less than or equal to 1"),
+        ({"sweep": {"hard_pixels": [0.5, 0]}}, r"sweep\.hard_pixels\.1: .*greater than 0"),
+        ({"sweep": {"num_clusters": [0]}}, r"sweep\.num_clusters\.0: .*greater than or equal to 1"),
+        ({"ablations": {"hard_pixels": [20]}}, r"ablations\.hard_pixels\.0: .*less than or equal to 1"),
+        (
+            {"masks": {"cls_heads": 7}},
+            r"  masks\.cls_heads: 7 heads, and backbone\.arch dino_vits16 has 6; .*`cls_heads: 6`",
+        ),
+        ({"seeds": [-1]}, r"seeds\.0: .*greater than or equal to 0"),
+        ({"paper": {"seeds": [2**31]}}, r"paper\.seeds\.0: .*less than 2147483648"),
+        ({"ablations": {"seeds": [-1]}}, r"ablations\.seeds\.0: .*greater than or equal to 0"),
         ({"run": "a/b"}, r"run: .*pattern.*'a/b'\); write `run: <name of the folder"),
     ],
 )
@@ -135,6 +156,42 @@ def test_wrong_configurations_are_explained(
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert "mine.yaml: the configuration is not valid" in error
+
+
+def test_values_of_the_command_line() -> None:
+    """Snakemake merges them, and hands on null as a word."""
+    file = {"data": {"kind": "folder", "root": "p"}, "num_shards": 2, "clusters": {"short_side": 9, "niter": 5}}
+    given = {"num_shards": "null", "clusters": {"short_side": "null"}, "data": {"kind": "list", "file": "n"}}
+    merged: dict[str, Any] = {}
+    update_config(merged, file)
+    update_config(merged, given)
+    changed = {"data": given["data"], "num_shards": None, "clusters": {"short_side": None, "niter": 5}}
+    assert with_given(merged, given) == changed
+    assert with_given(file, {}) == file
+    update_config(file, {"data": {"root": "q"}, "seeds": ["null"]})
+    assert with_given(file, {"data": {"root": "q"}})["data"] == {"kind": "folder", "root": "q"}
+    assert with_given(file, {"seeds": ["null"]})["seeds"] == [None]
+
+
+@pytest.mark.hostile(
+    "config: a path with braces that Snakemake takes for a wildcard, `odd {x}/w.pth`",
+    outcome="refused before anything is computed; the message names the key. Other braces are taken as they are",
+)
+def test_paths_that_snakemake_takes_for_patterns() -> None:
+    backbone = {"arch": "vit_micro_patch8", "weights": "/tmp/odd {x}/w.pth"}
+    rows = [{"name": "a", "weights": "ok"}, {"name": "b", "weights": "{seed,1,2}.pth"}]
+    with pytest.raises(MaskDistillError) as caught:
+        load_config(
+            minimal(backbone=backbone, data={"kind": "folder", "root": "{ 0 }"}, paper={"backbones": rows}), "f"
+        )
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("f: ") and "give a link to it" in lines[-1]
+    assert [line.split(":")[0].strip() for line in lines[1:-1]] == [
+        "data.root", "backbone.weights", "paper.backbones.1.weights"
+    ]  # fmt: skip
+    for root in ("{", "a}b{", "{}", "{a b}", "{a-b}", "{a, b"):
+        config = load_config(minimal(data={"kind": "folder", "root": root}))
+        assert not contains_wildcard(root) and config.data.model_dump()["root"] == root
 
 
 def test_every_mistake_is_listed_at_once() -> None:

@@ -15,7 +15,8 @@ from hostile_table import PAGE, render
 from PIL import Image
 
 from maskdistill.cli import main
-from maskdistill.config import load_config, refuse_more_clusters
+from maskdistill.config import load_config
+from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import quarantine_path, read_manifest
 from maskdistill.data.scenes import generate_scene
@@ -211,6 +212,9 @@ def test_ground_truth_without_an_object(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- configuration
 
 
+MANY = {"kind": "scenes", "num_train": 400}
+
+
 def config(**changes: object) -> dict[str, object]:
     weights = {"weights": "random"}
     least = {"run": "r", "data": {"kind": "scenes", "num_train": 12, "num_eval": 90}}
@@ -218,7 +222,7 @@ def config(**changes: object) -> dict[str, object]:
 
 
 @pytest.mark.hostile(
-    "config: more clusters than training images (K > images)",
+    "config: more clusters than training images (K > images), or than labels (254)",
     outcome="refused before anything is computed; the message prints the corrected line",
 )
 @pytest.mark.parametrize(
@@ -230,6 +234,19 @@ def config(**changes: object) -> dict[str, object]:
             {"clusters": {"num_clusters": 3}, "sweep": {"num_clusters": [4, 12, 20]}},
             r"sweep\.num_clusters: 20 clusters .*`num_clusters: \[4, 12\]`",
         ),
+        (
+            {"clusters": {"num_clusters": 2, "overcluster": 13}},
+            r"2 x overcluster 13 clusters .*`num_clusters: 1, overcluster: 12`",
+        ),
+        (
+            {"data": MANY, "clusters": {"num_clusters": 300}},
+            r"300 clusters are too many: label PNGs hold 1 to 254; write `num_clusters: 254`$",
+        ),
+        (
+            {"data": MANY, "clusters": {"num_clusters": 4, "overcluster": 10}, "sweep": {"num_clusters": [25, 26]}},
+            r"sweep\.num_clusters: 26 x overcluster 10 clusters are too many.*`num_clusters: \[25\]`$",
+        ),
+        ({"data": MANY, "clusters": {"num_clusters": 254}}, None),
         ({"clusters": {"num_clusters": 12}}, None),
         ({"clusters": {"num_clusters": 24}, "masks": {"max_masks": 2}}, None),
     ],
@@ -241,6 +258,15 @@ def test_more_clusters_than_training_images(sections: dict[str, object], message
         return
     with pytest.raises(MaskDistillError, match=message):
         refuse_more_clusters(checked, count_fitted(checked.data))
+
+
+def test_figure3_needs_masks_for_its_multiples_and_no_labels() -> None:
+    """The default multiples of 80 are above 254, and label maps are not made of them."""
+    few = load_config(config(clusters={"num_clusters": 4}))
+    refuse_more_clusters(few, 12)
+    with pytest.raises(MaskDistillError, match=r"paper\.overcluster: 8 x num_clusters 4 .*`overcluster: \[1, 2, 3\]`"):
+        refuse_more_clusters(few, 12, figure3=True)
+    refuse_more_clusters(load_config(config(clusters={"num_clusters": 80})), 640, figure3=True)
 
 
 def test_which_pictures_are_fitted(tmp_path: Path) -> None:

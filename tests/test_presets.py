@@ -8,6 +8,7 @@ import yaml
 from snakemake.utils import update_config  # type: ignore[import-untyped]
 
 from maskdistill.config import Config, MasksConfig, load_config
+from maskdistill.runtime.errors import MaskDistillError
 
 CONFIG = Path(__file__).parents[1] / "config"
 SECTIONS = ("features", "masks", "clusters", "pseudo_labels", "segmenter")
@@ -56,13 +57,13 @@ def test_the_code_preset_changes_what_the_released_scripts_do_otherwise() -> Non
 
 @pytest.mark.parametrize("preset", ["paper", "code"])
 def test_values_that_both_share(preset: str) -> None:
-    config = load("demo", f"presets/{preset}")
+    config = load("voc", f"presets/{preset}")
     assert config.features.short_side == 640
     assert (config.masks.topk, config.masks.component, config.masks.max_masks) == (0.4, "source_4conn", 1)
     assert not config.masks.affinity.center
     clusters = config.clusters
     assert (clusters.short_side, clusters.whiten, clusters.l2, clusters.overcluster) == (None, "std", True, 1)
-    assert clusters.num_clusters == 6 and config.run == "demo"  # what a preset says nothing about stays
+    assert clusters.num_clusters == 20 and config.run == "voc"  # what a preset says nothing about stays
 
 
 def test_the_paper_preset_is_the_default_and_undoes_the_code_preset() -> None:
@@ -70,6 +71,11 @@ def test_the_paper_preset_is_the_default_and_undoes_the_code_preset() -> None:
     assert load("voc", "presets/paper") == voc
     assert load("voc", "presets/code", "presets/paper") == voc
     assert load("demo", "presets/paper").masks == MasksConfig()
+
+
+def test_the_code_preset_wants_a_backbone_with_six_heads() -> None:
+    with pytest.raises(MaskDistillError, match=r"masks\.cls_heads: 5 heads, and backbone\.arch vit_micro_patch8 has 4"):
+        load("demo", "presets/code")
 
 
 @pytest.mark.parametrize("preset", ["paper", "code"])

@@ -16,6 +16,7 @@ from maskdistill.cli import doctor, main
 from maskdistill.cli import init as init_stage
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
+from maskdistill.data.official_datasets import BUILT_IMAGES
 from maskdistill.layout import DETECTOR, SEGMENTER, main_values, value_name
 from maskdistill.needed_weights import weights_path
 from maskdistill.product import onnx_export
@@ -91,6 +92,21 @@ def test_a_gpu_decides_for_the_papers_settings(photos: Path, tmp_path: Path, mon
         assert check_file(output).backbone.arch == arch
 
 
+def test_a_cluster_is_told_of_the_papers_settings(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init_stage, "visible_gpus", list)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["init", str(photos), "--output", str(tmp_path / "mine.yaml"), "--force"]
+    for sbatch in (False, True):
+        if sbatch:
+            (tmp_path / "sbatch").touch(mode=0o755)
+        assert main(arguments) == 0
+        assert ("--settings paper --force" in capsys.readouterr().out) == sbatch
+    assert main([*arguments, "--settings", "paper"]) == 0
+    assert "--settings paper" not in capsys.readouterr().out
+
+
 def test_suggestions_stay_within_bounds() -> None:
     assert [suggest_clusters(count) for count in (1, 2, 8, 150, 169, 800, 10**6)] == [1, 2, 2, 9, 9, 20, 20]
     for count, gpus, cores, shards in (
@@ -138,9 +154,35 @@ def test_the_doctor_finds_what_is_missing(
     status, out, error = examine(tmp_path, capsys, data={"kind": "folder", "root": "absent"})
     assert status == 1 and "absent is not a folder" in out and "pictures" in error
     status, out, error = examine(tmp_path, capsys, clusters={"num_clusters": 900})
-    assert status == 1 and "400 pictures, but clusters.num_clusters makes 900" in out
+    assert status == 1 and "clusters.num_clusters: 900 clusters are too many" in out and "wrong pictures" in out
     status, out, error = examine(tmp_path, capsys, topk=0.4)
     assert status == 1 and "topk: unknown key" in out and "configuration" in error
+
+
+def test_the_doctor_judges_data_as_the_workflow_does(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "visible_gpus", list)
+    monkeypatch.setattr(doctor, "_disk", lambda need: doctor.Check("disk", "ok", f"{need:.0f}"))
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "--config", str(CONFIGS / "voc.yaml")]) == 0
+    assert f"{BUILT_IMAGES['voc'][0]}, which the workflow brings here" in capsys.readouterr().out
+    folder = {"kind": "folder", "root": str(photos)}
+    status, out, _ = examine(tmp_path, capsys, data=folder, clusters={"num_clusters": 40}, masks={"max_masks": 5})
+    assert status == 0, "several masks a picture make up for few pictures"
+    status, out, _ = examine(tmp_path, capsys, data={"kind": "scenes", "num_train": 9}, clusters={"num_clusters": 12})
+    assert status == 1 and "12 clusters need as many masks, and 9 training images" in out
+    coco = {"kind": "coco", "images": str(photos), "annotations": "/nope/x.json"}
+    status, out, error = examine(tmp_path, capsys, data=coco)
+    assert status == 1 and "data.annotations: /nope/x.json: no such file" in out and error.endswith(": annotations\n")
+    few = {"num_clusters": 3, "names": "nowhere.yaml"}
+    status, out, error = examine(tmp_path, capsys, clusters=few)
+    assert status == 1 and "nowhere.yaml: no such file" in out and error.endswith(": cluster names\n")
+    (tmp_path / "nowhere.yaml").write_text("names: {0: toad}")
+    (tmp_path / "x.json").write_text("{}")
+    status, out, _ = examine(tmp_path, capsys, data=coco | {"annotations": "x.json"}, clusters=few)
+    assert status == 0 and "1 in nowhere.yaml" in out and "ok    annotations" in out
 
 
 def test_disk_space_and_versions_are_compared(

@@ -1,7 +1,7 @@
 """ResNets: shapes, checkpoints of every layout, refusals, freezing."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import safetensors.torch
@@ -9,7 +9,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from maskdistill.backbones.registry import ResNetName
 from maskdistill.backbones.resnet import (
+    ARCHITECTURES,
     FrozenBatchNorm2d,
     build_resnet,
     freeze_stages,
@@ -55,6 +57,10 @@ def test_resnet50_is_torchvisions() -> None:
 
 def test_resnet_tiny_weights_fit_in_five_megabytes_at_half_precision() -> None:
     assert sum(value.numel() for value in build_resnet("resnet_tiny").state_dict().values()) * 2 < 5e6
+
+
+def test_the_configuration_knows_the_same_names() -> None:
+    assert set(get_args(ResNetName)) == set(ARCHITECTURES)
 
 
 def test_unknown_architecture_lists_the_known_ones() -> None:

@@ -1,4 +1,4 @@
-"""Every vision transformer by name: structure, original checkpoint, licence. Data only, no torch.
+"""Every network by name: structure of vision transformers, original checkpoints, licences. Data only, no torch.
 
 Sources, read in 2026: facebookresearch/dino hubconf.py; facebookresearch/dinov2 dinov2/hub/backbones.py;
 facebookresearch/dinov3 dinov3/hub/backbones.py; facebookresearch/moco-v3 vits.py, CONFIG.md; bytedance/ibot README.
@@ -11,6 +11,9 @@ from maskdistill.runtime.errors import MaskDistillError
 
 Positions = Literal["table", "table_antialiased", "rope"]
 Layout = Literal["self", "dino", "ibot", "mocov3", "dinov2", "dinov3"]
+
+ResNetName = Literal["resnet50", "resnet_tiny"]
+"""What maskdistill.backbones.resnet builds."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -15,8 +15,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from maskdistill.cli.config import check_file
+from maskdistill.cluster_names import read_names
 from maskdistill.config import Config
-from maskdistill.data.sources import count_images
+from maskdistill.config_limits import refuse_more_clusters
+from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
 from maskdistill.needed_weights import networks, weights_path
 from maskdistill.product.checks import GIGA, RESERVE, Check, disk_need, report_lines
 from maskdistill.runtime.errors import MaskDistillError
@@ -112,18 +114,20 @@ def _extras(config: Config | None) -> Iterator[Check]:
 
 
 def _run(config: Config) -> Iterator[Check]:
-    """The pictures, and whether what they become fits on the disk."""
+    """The pictures and what is beside them, and whether what they become fits on the disk; as the workflow has it."""
     counts: list[int] = []
 
     def count() -> str:
-        counts.append(count_images(config.data) + (count_images(config.support) if config.support else 0))
-        if config.clusters.total > counts[0]:
-            raise MaskDistillError(
-                f"{counts[0]} pictures, but clusters.num_clusters makes {config.clusters.total}; lower it"
-            )
-        return f"{counts[0]}"
+        counts.append(count_planned(config))
+        refuse_more_clusters(config, count_fitted(config, counts[0]))
+        coming = config.datasets.build is not None and not is_built(config)
+        return f"{counts[0]}, which the workflow brings here" if coming else f"{counts[0]}"
 
     yield _attempt("pictures", count)
+    if getattr(config.data, "annotations", None):
+        yield _attempt("annotations", lambda: check_annotations(config))
+    if names := config.clusters.names:
+        yield _attempt("cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}")
     if counts:
         yield _disk(disk_need(config, counts[0]))
 

@@ -7,6 +7,7 @@ ones' weights are weak on photographs: where there is a network, take --settings
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import get_args
@@ -62,6 +63,11 @@ def run(args: argparse.Namespace) -> None:
     if settings == "small":
         print(
             "its weights are weak on photographs; with a network better: the same command with --settings dino --force"
+        )
+    if settings != "paper" and shutil.which("sbatch"):
+        print(
+            "to run it on this Slurm cluster's GPUs take the paper's settings: the same command with --settings paper"
+            " --force (README, 'On a cluster')"
         )
     print("\n".join([*_missing(config), "next:", *(f"  {command}" for command in _commands(output, config))]))
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import PseudoLabelsConfig, parse_section
+from maskdistill.config_data import MAX_CLUSTERS
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.label_types import box_region, grabcut_region
 from maskdistill.palette import encode_label_png
-from maskdistill.pseudo_labels import MAX_CLUSTERS, Candidate, paint
+from maskdistill.pseudo_labels import Candidate, paint
 from maskdistill.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, read_json, write_json

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from maskdistill.config import Config
-from maskdistill.config_data import ScenesData, VocData
+from maskdistill.config_data import CocoData, ScenesData, VocData
 from maskdistill.data import sources
 from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
 from maskdistill.data.sources import count_images, iter_images, listing_fingerprint
 from maskdistill.data.splits import SPLITS
+from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_text
 
 
@@ -46,6 +47,20 @@ def count_fitted(config: Config, images: int) -> int:
     if here and isinstance(config.data, ScenesData | VocData):
         return sources.count_fitted(config.data) + count_support(config)
     return images
+
+
+def check_annotations(config: Config) -> str:
+    """The file of ground truth that ``data.annotations`` names, there already or made by the workflow; empty if none.
+
+    Raises:
+        MaskDistillError: there is no such file.
+    """
+    path = config.data.annotations if isinstance(config.data, CocoData) else None
+    if path is not None and config.datasets.build is None and not Path(path).is_file():
+        raise MaskDistillError(
+            f"data.annotations: {path}: no such file; correct the path, or leave it out: nothing is scored then"
+        )
+    return path or ""
 
 
 def planned_listing(config: Config) -> list[str]:

@@ -40,9 +40,36 @@ def test_no_images(tmp_path: Path) -> None:
     assert "data.root: no picture" in message(make_project(tmp_path / "project", data=data))
 
 
+def test_absent_annotations(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    data = {"kind": "coco", "images": str(tmp_path), "annotations": "/nope/x.json"}
+    output = message(make_project(tmp_path / "project", data=data, clusters={"num_clusters": 1}))
+    assert "data.annotations: /nope/x.json: no such file; correct the path" in output
+
+
 def test_more_clusters_than_training_images(tmp_path: Path) -> None:
     output = message(make_project(tmp_path, clusters={"num_clusters": 100}))
     assert "clusters.num_clusters: 100 clusters" in output and "write `num_clusters: 16`" in output
+
+
+def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) -> None:
+    """README's line for millions of pictures, over a file with another kind of data; the jobs see the same."""
+    project = make_project(tmp_path, clusters={"num_clusters": 1}, support={"kind": "list", "file": "names.txt"})
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    (tmp_path / "names.txt").write_text("a.png\n")
+    given = ("--config", "data={kind: list, file: names.txt}")
+    manifest = "results/mini/data/manifest.csv"
+    output = project.snakemake(manifest, *given)
+    assert "manifest: decode 2 pictures" in output and "a.png" in (tmp_path / manifest).read_text()
+    output = project.snakemake("--dry-run", *given, "support={kind: folder, root: config}", check=False)
+    assert f"no picture below {tmp_path}/config" in output, output[-3000:]
+
+
+def test_null_on_the_command_line(tmp_path: Path) -> None:
+    project = make_project(tmp_path, num_shards=3, clusters={"short_side": 96})
+    given = ("num_shards=null", "clusters={short_side: null, backbone: null}", "datasets={build: null}")
+    planned = project.snakemake("--dry-run", "--printshellcmds", "--config", *given)
+    assert "--num-shards 1 " in planned and '"short_side":null' in planned, planned[-3000:]
 
 
 def test_crf_rounds_without_the_crf(tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ from snakemake.settings.types import DeploymentMethod
 
 from maskdistill import layout
 from maskdistill.cluster_names import read_names
-from maskdistill.config import load_config, refuse_more_clusters
+from maskdistill.config import load_config
+from maskdistill.config_given import with_given
+from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.official_datasets import BUILDS, BUILT
 from maskdistill.data.planned import (
+    check_annotations,
     count_fitted,
     count_planned,
     planned_listing,
@@ -41,10 +44,13 @@ if not WITH_CONDA:
 
 try:
     CONFIG = load_config(
-        dict(config), " ".join(map(str, workflow.configfiles)) or "config"
+        with_given(config, workflow.config_settings.config),
+        " ".join(map(str, workflow.configfiles)) or "config",
     )
     NUM_IMAGES = count_planned(CONFIG)
-    refuse_more_clusters(CONFIG, count_fitted(CONFIG, NUM_IMAGES))
+    NUM_FITTED = count_fitted(CONFIG, NUM_IMAGES)
+    refuse_more_clusters(CONFIG, NUM_FITTED)
+    check_annotations(CONFIG)
     if CONFIG.clusters.names:
         read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:

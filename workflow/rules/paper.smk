@@ -20,6 +20,11 @@ if HAS_GROUND_TRUTH:
         raise WorkflowError(
             "table3, figure4: other masks need the stored keys; set features.store to true"
         )
+    if ASKED & {"figure3", "paper"}:
+        try:
+            refuse_more_clusters(CONFIG, NUM_FITTED, figure3=True)
+        except MaskDistillError as error:
+            raise WorkflowError(str(error)) from None
 
     for target in TARGETS:
 
