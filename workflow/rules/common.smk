@@ -25,7 +25,6 @@ from maskdistill.needed_weights import (
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
-from maskdistill.runtime.run_lock import explain_lock, hold_run
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -64,18 +63,6 @@ if CONFIG.crf.rounds:
     need_crf("crf.rounds")
 
 RUN = f"results/{CONFIG.run}"
-if workflow.is_main_process and "--unlock" not in sys.argv:
-    AS_CALLED = (
-        [sys.executable, "-m", "snakemake"]
-        if sys.argv[0].endswith(".py")
-        else sys.argv[:1]
-    )
-    LOCK = explain_lock(
-        RUN, ".snakemake/locks", shlex.join([*AS_CALLED, "--unlock", *sys.argv[1:]])
-    )
-    if LOCK:
-        print(LOCK, file=sys.stderr)
-
 OFFICIAL = layout.OFFICIAL
 NUM_SHARDS, PER_JOB = plan_shards(NUM_IMAGES, CONFIG.num_shards, CONFIG.shards_per_job)
 DIGITS = max(4, len(str(NUM_SHARDS - 1)))
