@@ -5,7 +5,9 @@ import errno
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -77,22 +79,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage = parser.parse_args(arguments[:1]).stage
     try:
         run_stage(stage, arguments[1:])
-    except MaskDistillError as error:
-        print(f"maskdistill {stage}: {error}", file=sys.stderr)
-        return 1
-    except (OSError, RuntimeError) as error:
-        number = system_errno(error)
-        if number not in UNWRITABLE:
+    except Exception as error:
+        message = _message(error)
+        _end_log(arguments[1:], f"maskdistill {stage}: {message}" if message else traceback.format_exc())
+        if message is None:
             raise
-        place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
-        failed = "read or written" if number in (errno.EACCES, errno.EPERM) else "written"
-        print(
-            f"maskdistill {stage}: {place} could not be {failed} ({os.strerror(number)}); free some space or grant"
-            " access, and give the same command again",
-            file=sys.stderr,
-        )
+        print(f"maskdistill {stage}: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _message(error: Exception) -> str | None:
+    """What a user is told instead of a traceback; None where nothing better is known."""
+    if isinstance(error, MaskDistillError):
+        return str(error)
+    number = system_errno(error) if isinstance(error, (OSError, RuntimeError)) else None
+    if number not in UNWRITABLE:
+        return None
+    place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
+    failed = "read or written" if number in (errno.EACCES, errno.EPERM) else "written"
+    return (
+        f"{place} could not be {failed} ({os.strerror(number)}); free some space or grant access, and give the same"
+        " command again"
+    )
+
+
+def _end_log(arguments: Sequence[str], text: str) -> None:
+    """Write how a stage failed at the end of its log too, where it has one: that file is what Snakemake points to."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--log")
+    log = parser.parse_known_args(arguments)[0].log
+    if log:
+        with suppress(OSError):  # a full disk may be what failed
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text.rstrip("\n") + "\n")
 
 
 def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) -> None:
