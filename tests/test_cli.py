@@ -77,6 +77,22 @@ def test_one_call_for_several_shards_equals_one_call_each(tmp_path: Path) -> Non
     assert log.read_text().count("maskdistill 0") == 1, "and begins anew with the next"
 
 
+def test_a_pattern_of_shards_is_expanded_as_bash_does(tmp_path: Path) -> None:
+    for text in ("a-{0000..0002}.json", "{8..11}", "{08..11}/{0..1}", "{3..1}x", "{1..003}", "{a}{shard}", "{2..2}"):
+        done = subprocess.run(["bash", "-c", f"echo {text}"], text=True, capture_output=True, check=True)
+        assert cli._expand(text) == done.stdout.split(), text
+    candidates(tmp_path, 3)
+    common = ["label_summary", f"--manifest={tmp_path}/manifest.csv", "--threads=1"]
+    for shard in range(3):
+        (tmp_path / f"c-{shard:04d}.json").rename(tmp_path / f"shard-{shard:04d}.json")
+    given = [f"{tmp_path}/shard-{shard:04d}.json" for shard in range(3)]
+    assert main([*common, f"--output={tmp_path}/one.json", "--candidates", *given]) == 0
+    assert (
+        main([*common, f"--output={tmp_path}/all.json", "--candidates", f"{tmp_path}/shard-{{0000..0002}}.json"]) == 0
+    )
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "all.json").read_bytes()
+
+
 def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     candidates(tmp_path, 3)
     broken = json.loads((tmp_path / "c-0001.json").read_text())

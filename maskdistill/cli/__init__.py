@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="maskdistill",
         description=maskdistill.__doc__,
         epilog="stages, in the order of the method:\n"
-        + "\n".join(f"  {name:17s} {text}" for name, text in STAGES.items()),
+        + "\n".join(f"  {name:17s} {text}" for name, text in STAGES.items())
+        + "\n\nWhere several files are taken, {0000..0199} in quotes stands for all these numbers, as in bash.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -131,7 +133,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
-    runs = [stage_parser.parse_args(given) for given in commands]
+    runs = [_with_all_files(stage_parser.parse_args(given)) for given in commands]
     log: str | None = getattr(runs[0], "log", None)
     if log and not append_log:
         Path(log).unlink(missing_ok=True)
@@ -141,6 +143,29 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
     write_job_record(stage, log)
+
+
+def _with_all_files(options: argparse.Namespace) -> argparse.Namespace:
+    """In options that take several values ``{0000..0199}`` stands for all these numbers, as in bash.
+
+    Quoted, 20,000 shards are one argument; as many arguments are more than the system takes.
+    """
+    for name, value in vars(options).items():
+        if isinstance(value, list):
+            setattr(options, name, [path for text in value for path in _expand(text)])
+    return options
+
+
+def _expand(text: str) -> list[str]:
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", text)
+    if not found:
+        return [text]
+    first, last = found.groups()
+    padded = any(len(end) > 1 and end.startswith("0") for end in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    step = 1 if int(first) <= int(last) else -1
+    numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + step, step)]
+    return [path for number in numbers for path in _expand(text[: found.start()] + number + text[found.end() :])]
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:

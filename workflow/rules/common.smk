@@ -164,7 +164,10 @@ def one_of_each(pattern):
 
 
 def braces(pattern, **chosen):
-    """Param function: the pattern for every shard as bash expands it, which no number of shards makes too long."""
+    """Param function: the pattern for every shard, which no number of shards makes too long.
+
+    Quoted (``:q``) in a command: the entry point expands it, for the system takes only 2 MiB of arguments.
+    """
     every = f"{{{SHARDS[0]}..{SHARDS[-1]}}}"
     return lambda wildcards: pattern.format(shard=every, **(dict(wildcards) | chosen))
 
