@@ -26,6 +26,7 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/ablations.smk"
 include: "workflow/rules/frozen.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/lock.smk"
 
 
 rule all:
@@ -34,10 +35,3 @@ rule all:
         f"{RUN}/report.html",
         f"{RUN}/summary.json",
         sweep_targets(),
-
-
-onstart:
-    try:
-        hold_run(RUN)
-    except MaskDistillError as error:
-        raise WorkflowError(str(error)) from None

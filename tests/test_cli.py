@@ -77,6 +77,22 @@ def test_one_call_for_several_shards_equals_one_call_each(tmp_path: Path) -> Non
     assert log.read_text().count("maskdistill 0") == 1, "and begins anew with the next"
 
 
+def test_a_pattern_of_shards_is_expanded_as_bash_does(tmp_path: Path) -> None:
+    for text in ("a-{0000..0002}.json", "{8..11}", "{08..11}/{0..1}", "{3..1}x", "{1..003}", "{a}{shard}", "{2..2}"):
+        done = subprocess.run(["bash", "-c", f"echo {text}"], text=True, capture_output=True, check=True)
+        assert cli._expand(text) == done.stdout.split(), text
+    candidates(tmp_path, 3)
+    common = ["label_summary", f"--manifest={tmp_path}/manifest.csv", "--threads=1"]
+    for shard in range(3):
+        (tmp_path / f"c-{shard:04d}.json").rename(tmp_path / f"shard-{shard:04d}.json")
+    given = [f"{tmp_path}/shard-{shard:04d}.json" for shard in range(3)]
+    assert main([*common, f"--output={tmp_path}/one.json", "--candidates", *given]) == 0
+    assert (
+        main([*common, f"--output={tmp_path}/all.json", "--candidates", f"{tmp_path}/shard-{{0000..0002}}.json"]) == 0
+    )
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "all.json").read_bytes()
+
+
 def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     candidates(tmp_path, 3)
     broken = json.loads((tmp_path / "c-0001.json").read_text())
@@ -84,12 +100,18 @@ def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.Captur
     write_json(tmp_path / "c-0001.json", broken)
     files = [f"--candidates={tmp_path}/c-{{shard}}.json", f"--output={tmp_path}/all/{{shard}}"]
     common = ["pseudo_labels", f"--manifest={tmp_path}/manifest.csv", "--num-clusters=2", "--threads=1"]
-    assert main([*common, "--each", "0000-0002", "--shard", "{shard}", *files]) == 1
-    assert "c-0001.json: category 9" in capsys.readouterr().err
+    assert main([*common, "--each", "0000-0002", "--shard", "{shard}", *files, f"--log={tmp_path}/log"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("c-0001.json: category 9") == 1
+    assert (tmp_path / "log").read_text().splitlines()[-1] == said.splitlines()[-1], "the log ends with the error"
     assert [path.name for path in (tmp_path / "all").glob("[!.]*")] == ["0000"]
 
 
-def test_a_disk_that_is_full_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disk_that_is_full_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "logs/masks.log"
+
     def fail(code: int) -> None:
         def run(*_: object) -> None:
             raise OSError(code, os.strerror(code), "results/a.json")
@@ -97,14 +119,18 @@ def test_a_disk_that_is_full_is_a_message(monkeypatch: pytest.MonkeyPatch, capsy
         monkeypatch.setattr(cli, "run_stage", run)
 
     fail(errno.ENOSPC)
-    assert main(["masks"]) == 1
-    assert "results/a.json could not be written (No space left on device); free some space" in capsys.readouterr().err
+    assert main(["masks", "--log", str(log)]) == 1
+    said = capsys.readouterr().err
+    assert "results/a.json could not be written (No space left on device); free some space" in said
+    assert log.read_text() == said
     fail(errno.EACCES)
     assert main(["masks"]) == 1
     assert "results/a.json could not be read or written (Permission denied)" in capsys.readouterr().err
     fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
-        main(["masks"])
+        main(["masks", "--log", str(log)])
+    assert log.read_text().endswith("OSError: [Errno 5] Input/output error: 'results/a.json'\n")
+    assert "Traceback (most recent call last)" in log.read_text() and not capsys.readouterr().err
 
 
 def test_a_disk_that_hdf5_finds_full_is_a_message(tmp_path: Path) -> None:

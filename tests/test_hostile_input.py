@@ -103,6 +103,40 @@ def test_odd_names_and_twins_stay_apart(tmp_path: Path) -> None:
     assert set(table["key"]) == {*USABLE, "a/CMYK", "b/CMYK"}
 
 
+@pytest.mark.hostile("photo: name of up to 251 bytes without its extension", outcome="used, under that name")
+@pytest.mark.parametrize("stem", ["猫" * 77, "x" * 251])
+def test_long_names_are_used(tmp_path: Path, stem: str) -> None:
+    """The name of a label map may be as long as a name can be; its temporary name is no longer."""
+    (tmp_path / "photos").mkdir()
+    scene().save(tmp_path / f"photos/{stem}.jpg")
+    assert manifest(tmp_path / "photos", tmp_path / "manifest.csv") == 0
+    assert read_manifest(tmp_path / "manifest.csv")["key"].tolist() == [stem]
+    labels = np.ones((4, 5), np.uint8)
+    path = tmp_path / f"labels/{stem}.png"
+    write_label_png(path, labels)
+    np.testing.assert_array_equal(read_label_png(path), labels)
+    code = "import os, sys; from maskdistill.runtime.files import atomic_path\n"
+    code += "with atomic_path(sys.argv[1]): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert len(list(path.parent.iterdir())) == 2
+    write_label_png(path, labels)
+    assert list(path.parent.iterdir()) == [path], "what a killed process left is found by its short name too"
+
+
+@pytest.mark.hostile(
+    "photo: name of more than 251 bytes that keeps its extension (in a list, or twins)",
+    outcome="quarantined: a label map NAME.png could not be written",
+)
+def test_too_long_names_are_quarantined(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("x" * 251 + ".jpg", "x" * 251 + ".png", "good.jpg"):
+        scene().save(tmp_path / "photos" / name)
+    assert manifest(tmp_path / "photos", tmp_path / "manifest.csv", "--max-quarantined=0.9") == 0
+    table = read_manifest(tmp_path / "manifest.csv")
+    assert table["status"].tolist() == ["ok", "quarantined", "quarantined"]
+    assert table["reason"][1].startswith("the name is too long")
+
+
 @pytest.mark.hostile(
     "photo: a list that leads out of its folder (`..`)", outcome="refused; the message names the entry"
 )

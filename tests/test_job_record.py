@@ -23,16 +23,18 @@ def test_a_job_on_the_cpu_leaves_a_record(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_leaves_none(tmp_path: Path) -> None:
-    log = tmp_path / "logs/scenes.log"
+    log = tmp_path / "results/r/logs/scenes.log"
     assert main(["scenes", '--params={"kind": "video"}', f"--output={tmp_path}/scenes", f"--log={log}"]) == 1
-    assert not (tmp_path / "benchmarks").exists()
+    assert not (tmp_path / "results/r/benchmarks").exists()
 
 
 @pytest.mark.parametrize(
     ("log", "path"),
     [
         ("results/r/logs/report.log", "results/r/benchmarks/report.json"),
-        ("/logs/results/logs/a/0-lost.1.log", "/logs/results/benchmarks/a/0-lost.1.json"),
+        ("/logs/results/logs/logs/a/logs/0-lost.1.log", "/logs/results/logs/benchmarks/a/logs/0-lost.1.json"),
+        ("/var/logs/mine.log", None),
+        ("results/logs/mine.log", None),
         ("mine.log", None),
     ],
 )

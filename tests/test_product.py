@@ -33,6 +33,7 @@ from maskdistill.product.overlay import chosen_images
 from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
+from maskdistill.runtime.run_lock import hold_run, release_run
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import describe_model, model_metadata, save_model
 
@@ -251,6 +252,20 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
     assert calls[1:] == ["predictions", "candidates", "predictions"], "what was finished is not computed again"
     assert content(tmp_path / "again") == content(out)
     assert main(again) == 0 and calls[4:] == ["predict"], "a finished folder is left alone"
+
+
+def test_one_call_at_a_time_writes_into_a_folder(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold_run(tmp_path / "out")
+    assert main(command(trained, photos, tmp_path / "out")) == 1
+    said = capsys.readouterr().err
+    assert f"out: another run is at work here (process {os.getpid()} on " in said
+    assert "Wait until it has ended, or give another folder as --out" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    release_run(tmp_path / "out")
+    assert main(command(trained, photos, tmp_path / "out")) == 0
+    assert (tmp_path / "out/.lock").read_text() == "" and (tmp_path / "out/coco.json").is_file()
 
 
 @pytest.mark.usefixtures("small_shards")

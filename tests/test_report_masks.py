@@ -68,13 +68,39 @@ def test_the_folder_says_whose_masks_they_are(path: str, name: str | None) -> No
     assert scores.mask_baseline(path) == name
 
 
+def summed(benchmarks: Path, **changes: Any) -> dict[str, tuple[int, float]]:
+    """Jobs and seconds by rule for a configuration of six clusters."""
+    least: dict[str, Any] = {"run": "r", "data": {"kind": "scenes"}, "clusters": {"num_clusters": 6}}
+    for stage in ("backbone", "detector", "segmenter"):
+        least[stage] = {"weights": "random"}
+    config = load_config(least | {"baselines": {"masks": ["lost-100", "lost-400"]}, "crf": {"rounds": 1}} | changes)
+    return {time.rule: (time.jobs, time.seconds) for time in collect.read_benchmarks(benchmarks, config)}
+
+
 def test_a_baselines_seconds_are_apart(tmp_path: Path) -> None:
     for place, seconds in {"masks/topk-0.4/0000": 1.0, "masks/lost-400/0000": 2.0, "masks/lost-100/0000": 4.0}.items():
         file = tmp_path / f"{place}.tsv"
         file.parent.mkdir(parents=True)
         file.write_text(f"s\tmax_rss\n{seconds}\t-\n")
-    found = {time.rule: (time.jobs, time.seconds) for time in collect.read_benchmarks(tmp_path)}
-    assert found == {"masks": (1, 1.0), "masks (baselines)": (2, 6.0)}
+    assert summed(tmp_path) == {"masks": (1, 1.0), "masks (baselines)": (2, 6.0)}
+
+
+def test_seconds_of_other_settings_are_left_out(tmp_path: Path) -> None:
+    round_ = "topk-0.4/k-6/seed-1/tau-0.9-bbox/hard-0.2"
+    own = ["features/0000", "weights/seed.pth", "masks/topk-0.4/0000", "masks/lost-400/0000", "baselines/k-6"]
+    own += ["choose_k/topk-0.4", "clusters/topk-0.4/k-6/seed-1", "clusters/topk-0.4/k-6/seed-2"]
+    own += [f"segmenter/{round_}/crf-0", f"segmenter/{round_}/crf-1", f"predictions_crf/{round_}/crf-1/0001"]
+    others = ["masks/topk-0.5/0000", "masks/lost-200/0000", "masks/attention-0.6-largest/0000", "baselines/k-7"]
+    others += ["choose_k/topk-0.45", "clusters/topk-0.4/k-6/seed-3", "clusters/topk-0.4/k-12/seed-1"]
+    others += [f"segmenter/{round_.replace('-bbox', '')}/crf-0", f"segmenter/{round_.replace('0.2', '0.3')}/crf-0"]
+    others += [f"segmenter/{round_}/crf-2", "ablations", "paper/table1", "paper/backbones/dino/seed-1/frozen", "report"]
+    for place in [*own, *others]:
+        file = tmp_path / f"{place}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"s\tmax_rss\n{1.0 if place in own else 1000.0}\t-\n")
+    found = summed(tmp_path, seeds=[1, 2], pseudo_labels={"type": "bbox", "tau": 0.9}, segmenter={"weights": "random"})
+    assert sum(seconds for _, seconds in found.values()) == len(own), found
+    assert found["clusters"] == found["segmenter"] == (2, 2.0)
 
 
 def test_all_masks_of_an_image_are_drawn(tmp_path: Path) -> None:

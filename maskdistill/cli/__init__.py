@@ -4,8 +4,11 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -64,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="maskdistill",
         description=maskdistill.__doc__,
         epilog="stages, in the order of the method:\n"
-        + "\n".join(f"  {name:17s} {text}" for name, text in STAGES.items()),
+        + "\n".join(f"  {name:17s} {text}" for name, text in STAGES.items())
+        + "\n\nWhere several files are taken, {0000..0199} in quotes stands for all these numbers, as in bash.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -77,22 +81,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage = parser.parse_args(arguments[:1]).stage
     try:
         run_stage(stage, arguments[1:])
-    except MaskDistillError as error:
-        print(f"maskdistill {stage}: {error}", file=sys.stderr)
-        return 1
-    except (OSError, RuntimeError) as error:
-        number = system_errno(error)
-        if number not in UNWRITABLE:
+    except Exception as error:
+        message = _message(error)
+        _end_log(arguments[1:], f"maskdistill {stage}: {message}" if message else traceback.format_exc())
+        if message is None:
             raise
-        place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
-        failed = "read or written" if number in (errno.EACCES, errno.EPERM) else "written"
-        print(
-            f"maskdistill {stage}: {place} could not be {failed} ({os.strerror(number)}); free some space or grant"
-            " access, and give the same command again",
-            file=sys.stderr,
-        )
+        print(f"maskdistill {stage}: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _message(error: Exception) -> str | None:
+    """What a user is told instead of a traceback; None where nothing better is known."""
+    if isinstance(error, MaskDistillError):
+        return str(error)
+    number = system_errno(error) if isinstance(error, (OSError, RuntimeError)) else None
+    if number not in UNWRITABLE:
+        return None
+    place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
+    failed = "read or written" if number in (errno.EACCES, errno.EPERM) else "written"
+    return (
+        f"{place} could not be {failed} ({os.strerror(number)}); free some space or grant access, and give the same"
+        " command again"
+    )
+
+
+def _end_log(arguments: Sequence[str], text: str) -> None:
+    """Write how a stage failed at the end of its log too, where it has one: that file is what Snakemake points to."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--log")
+    log = parser.parse_known_args(arguments)[0].log
+    if log:
+        with suppress(OSError):  # a full disk may be what failed
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            with open(log, "a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text.rstrip("\n") + "\n")
 
 
 def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) -> None:
@@ -110,7 +133,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
-    runs = [stage_parser.parse_args(given) for given in commands]
+    runs = [_with_all_files(stage_parser.parse_args(given)) for given in commands]
     log: str | None = getattr(runs[0], "log", None)
     if log and not append_log:
         Path(log).unlink(missing_ok=True)
@@ -120,6 +143,29 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
     write_job_record(stage, log)
+
+
+def _with_all_files(options: argparse.Namespace) -> argparse.Namespace:
+    """In options that take several values ``{0000..0199}`` stands for all these numbers, as in bash.
+
+    Quoted, 20,000 shards are one argument; as many arguments are more than the system takes.
+    """
+    for name, value in vars(options).items():
+        if isinstance(value, list):
+            setattr(options, name, [path for text in value for path in _expand(text)])
+    return options
+
+
+def _expand(text: str) -> list[str]:
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", text)
+    if not found:
+        return [text]
+    first, last = found.groups()
+    padded = any(len(end) > 1 and end.startswith("0") for end in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    step = 1 if int(first) <= int(last) else -1
+    numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + step, step)]
+    return [path for number in numbers for path in _expand(text[: found.start()] + number + text[found.end() :])]
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:

@@ -36,6 +36,8 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json, read_json, sha256_file, sha256_text, write_json
 from maskdistill.runtime.json_stream import JsonObject, write_json_object
 from maskdistill.runtime.provenance import code_hash, library_versions, make_provenance
+from maskdistill.runtime.run_lock import NAME as LOCK
+from maskdistill.runtime.run_lock import hold_run, release_run
 from maskdistill.training.checkpoint import model_metadata
 
 log = logging.getLogger("maskdistill")
@@ -76,17 +78,12 @@ def run(args: argparse.Namespace) -> None:
     start(args, "predict")
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
     work = _plan(args, models)
-    if work.is_finished():
-        log.info("%s: finished before, nothing to do", args.out)
-        return
-    common = [f"--threads={args.threads}", *([f"--log={args.log}"] if args.log else [])]
-    if not work.manifest.is_file():
-        shares = [f"--num-shards={work.num_shards}", f"--max-quarantined={args.max_quarantined}"]
-        _stage("manifest", f"--params={work.data.model_dump_json()}", *shares, f"--output={work.manifest}", *common)
-    device = [f"--device={args.device}", f"--gpus={args.gpus}", *common]
-    for shard in range(work.num_shards):
-        work.predict(shard, models, device)
-    work.collect(models)
+    work.refuse_other()
+    hold_run(work.out, "give another folder as --out")
+    try:
+        _predict(args, work, models)
+    finally:
+        release_run(work.out)
 
 
 def _stage(name: str, *arguments: str) -> None:
@@ -126,26 +123,40 @@ class Work:
     def predictions(self, shard: int) -> Path:
         return self.out / UNFINISHED / f"predictions-{shard:04d}"
 
-    def is_finished(self) -> bool:
-        """Whether all is done; claims the folder if nothing is.
+    @property
+    def begun(self) -> Path:
+        """Holds the key while the work is not finished."""
+        return self.out / UNFINISHED / "key"
+
+    def refuse_other(self) -> None:
+        """Refuse a folder that holds something else, before anything is written into it.
 
         Raises:
-            MaskDistillError: the folder holds something else.
+            MaskDistillError: it does.
         """
-        summary, begun = self.out / "summary.json", self.out / UNFINISHED / "key"
-        if summary.is_file() and read_json(summary).get("key") == self.key:
-            shutil.rmtree(self.out / UNFINISHED, ignore_errors=True)
-            return True
-        if begun.is_file() and begun.read_text() == self.key:
-            log.info("%s: going on where the last call stopped", self.out)
-        elif self.out.exists() and any(path.name != UNFINISHED or begun.exists() for path in self.out.iterdir()):
+        if self.is_finished() or self.is_begun() or not self.out.exists():
+            return
+        if any(path.name not in (UNFINISHED, LOCK) or self.begun.exists() for path in self.out.iterdir()):
             raise MaskDistillError(
                 f"{self.out}: holds something else, or predictions of other pictures, models or settings, or another"
                 " version's; remove it or give another folder as --out"
             )
-        with atomic_path(begun) as temporary:
+
+    def is_finished(self) -> bool:
+        """Whether all is done."""
+        summary = self.out / "summary.json"
+        return summary.is_file() and read_json(summary).get("key") == self.key
+
+    def is_begun(self) -> bool:
+        """Whether an earlier call of the same kind has begun."""
+        return self.begun.is_file() and self.begun.read_text() == self.key
+
+    def begin(self) -> None:
+        """Claim the folder."""
+        if self.is_begun():
+            log.info("%s: going on where the last call stopped", self.out)
+        with atomic_path(self.begun) as temporary:
             temporary.write_text(self.key)
-        return False
 
     def predict(self, shard: int, models: TrainedRun, device: list[str]) -> None:
         """Both models over one shard; overlays; the label maps go to their place. What is there stays."""
@@ -209,7 +220,7 @@ class Work:
             "provenance": provenance,
         }
         write_json(self.out / "summary.json", summary)
-        shutil.rmtree(self.out / UNFINISHED)
+        shutil.rmtree(self.out / UNFINISHED, ignore_errors=True)
         log.info("%d pictures, %d without use, %d objects: %s", *counts.values(), objects.sum(), self.out / "coco.json")
 
     def _rest(self, content: JsonObject, provenance: dict[str, Any]) -> dict[str, int]:
@@ -234,6 +245,23 @@ class Work:
         with suppress(ValueError):
             return path.relative_to(self.photos).as_posix()
         return path.as_posix()
+
+
+def _predict(args: argparse.Namespace, work: Work, models: TrainedRun) -> None:
+    """What is left to do, in a folder that no other process writes into."""
+    if work.is_finished():
+        shutil.rmtree(work.out / UNFINISHED, ignore_errors=True)
+        log.info("%s: finished before, nothing to do", args.out)
+        return
+    work.begin()
+    common = [f"--threads={args.threads}", *([f"--log={args.log}"] if args.log else [])]
+    if not work.manifest.is_file():
+        shares = [f"--num-shards={work.num_shards}", f"--max-quarantined={args.max_quarantined}"]
+        _stage("manifest", f"--params={work.data.model_dump_json()}", *shares, f"--output={work.manifest}", *common)
+    device = [f"--device={args.device}", f"--gpus={args.gpus}", *common]
+    for shard in range(work.num_shards):
+        work.predict(shard, models, device)
+    work.collect(models)
 
 
 def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:

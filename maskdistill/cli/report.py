@@ -134,7 +134,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         names=names.names if fits else {},
         unused_names="" if fits else args.names,
         metrics={name: collect.read_metrics(path) for name, path in _named("--metrics", args.metrics).items()},
-        times=collect.read_benchmarks(args.benchmarks) if args.benchmarks else [],
+        times=collect.read_benchmarks(args.benchmarks, config) if args.benchmarks else [],
         chain=chain,
         versions=versions,
         weights=hashes | weights,

@@ -15,7 +15,7 @@ from maskdistill.data.images import PictureError, decode, printable
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, read_json, remedy, write_json
+from maskdistill.runtime.files import LONGEST_NAME, atomic_path, read_json, remedy, write_json
 from maskdistill.runtime.progress import progress
 
 log = logging.getLogger("maskdistill")
@@ -135,7 +135,11 @@ def _table(rows: list[tuple[object, ...]]) -> pd.DataFrame:
 
 
 def _inspected(image: ListedImage) -> tuple[ListedImage, Inspection]:
-    return image, inspect_image(image.path)
+    item = inspect_image(image.path)
+    derived = image.key.rpartition("/")[2] + ".png"
+    if not item.reason and len(derived.encode()) > LONGEST_NAME:
+        item = item._replace(reason=f"the name is too long for files made of it (NAME.png, {LONGEST_NAME} bytes)")
+    return image, item
 
 
 def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: float) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.layout import main_values
 from maskdistill.pseudo_labels import passes
 from maskdistill.report.failures import Failures
 from maskdistill.report.images import Images
@@ -20,6 +21,8 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
 _PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
+_SETTING = re.compile(r"^(topk|k|seed|tau|hard|crf|lost|attention)-\d")
+_OTHER_TARGETS = ("report", "ablations", "paper")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
 
@@ -166,20 +169,26 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
     return numeric.dropna(axis="columns", how="all")
 
 
-def read_benchmarks(folder: str | Path) -> list[RuleTime]:
+def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     """Sum Snakemake's benchmark TSVs (columns ``s`` and, optionally, ``max_rss``) by rule, slowest first.
 
     A rule is the first component of a file's path below ``folder`` that is no wildcard such as ``topk-0.4`` or
     ``shard-0000``: ``features/shard-0000.tsv`` and ``topk-0.4/masks/shard-0001.tsv`` are ``features`` and ``masks``.
-    Below ``lost-400`` and the like it is ``masks (baselines)``. The rule ``report`` itself is left out, for it has not
-    ended yet.
+    Below ``lost-400`` and the like it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
+    (sweeps, variants, what was configured earlier), other targets than the report, and the rule ``report`` itself,
+    which has not ended yet.
     """
     folder = Path(folder)
+    main = main_values(config)
+    values = {"k": [main["k"]], "seed": config.seeds, "tau": [main["tau"]], "hard": [main["hard"]]}
+    values["crf"] = range(config.crf.rounds + 1)
+    own = {f"{name}-{value}" for name, allowed in values.items() for value in allowed}
+    own |= {str(main["masks"]), *config.baselines.masks}
     found: dict[str, list[pd.DataFrame]] = {}
     for file in sorted(folder.rglob("*.tsv")):
         parts = file.relative_to(folder).with_suffix("").parts
         rule = next((part for part in parts if not _PLACE.match(part)), parts[-1])
-        if rule == "report":
+        if rule in _OTHER_TARGETS or any(_SETTING.match(part) and part not in own for part in parts):
             continue
         if any(re.match(MASK_BASELINE, part) for part in parts):
             rule += " (baselines)"

@@ -17,6 +17,10 @@ from maskdistill.runtime.errors import MaskDistillError
 MARK = ".snakemake_timestamp"
 """Snakemake leaves this file in every folder that is the output of a rule."""
 
+LONGEST_NAME = 255
+"""Bytes that file systems take as the name of a file."""
+_NAME_KEPT = 100
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -56,8 +60,13 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def _own_prefix(path: Path) -> str:
-    """How this process begins temporary names of ``path``; what killed processes of this host left is removed."""
-    begin = f".{path.name}.{platform.node()}-"
+    """How this process begins temporary names of ``path``; what killed processes of this host left is removed.
+
+    Of a long name a hash stands there: the temporary name must not be too long where ``path`` itself is not.
+    """
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= _NAME_KEPT else hashlib.sha256(name).hexdigest()[:32]
+    begin = f".{short}.{platform.node()}-"
     for leftover in path.parent.glob(f"{glob.escape(begin)}*"):
         process = leftover.name.removeprefix(begin).partition("-")[0]
         if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():

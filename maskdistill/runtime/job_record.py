@@ -1,7 +1,7 @@
 """What a job took: its devices, the peak of their memory and of its own, beside Snakemake's benchmark of the job.
 
-Snakemake measures seconds and resident memory, no GPU. The record of ``logs/STAGE/JOB.log`` is
-``benchmarks/STAGE/JOB.json``.
+Snakemake measures seconds and resident memory, no GPU. The record of ``results/RUN/logs/STAGE/JOB.log`` is
+``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none.
 """
 
 import os
@@ -66,12 +66,13 @@ def job_record(stage: str) -> dict[str, Any]:
 
 
 def record_path(log: str | Path) -> Path | None:
-    """Where the record of the job with this log goes; None for a log outside a folder ``logs``."""
+    """Where the record of the job with this log goes; None for a log outside of ``results/RUN/logs``."""
     parts = list(Path(log).parts)
-    if "logs" not in parts:
-        return None
-    parts[len(parts) - 1 - parts[::-1].index("logs")] = "benchmarks"
-    return Path(*parts).with_suffix(".json")
+    for place in range(2, len(parts) - 1):
+        if parts[place - 2] == "results" and parts[place] == "logs":
+            parts[place] = "benchmarks"
+            return Path(*parts).with_suffix(".json")
+    return None
 
 
 def write_job_record(stage: str, log: str | None) -> None:

@@ -5,21 +5,29 @@ alive from one that is dead. A kernel's lock beside it does: the kernel releases
 ends.
 """
 
+import atexit
 import fcntl
 import os
 import socket
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from maskdistill.runtime.errors import MaskDistillError
 
 NAME = ".lock"
-_held: list[IO[str]] = []
+_ELSEWHERE = "give this one a folder of its own: --config run=NAME"
+_held: dict[str, IO[str]] = {}
 
 
-def hold_run(folder: str | Path) -> None:
-    """Keep every other run out of a results folder until this process ends.
+def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
+    """Keep every other run out of a results folder until :func:`release_run`, or until this process ends.
+
+    Args:
+        folder: of results.
+        remedy: what else than waiting a refused user can do.
 
     Raises:
         MaskDistillError: another process holds it; the message names it.
@@ -30,43 +38,81 @@ def hold_run(folder: str | Path) -> None:
     if not _lock(stream):
         holder = _read(stream)
         stream.close()
-        raise MaskDistillError(_refusal(folder, holder))
+        raise MaskDistillError(_refusal(folder, holder, remedy))
     stream.truncate(0)
     stream.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
     stream.flush()
-    _held.append(stream)
+    _held[str(folder)] = stream
+    atexit.register(release_run, folder)
 
 
-def explain_lock(folder: str | Path, locks: str | Path, command: str) -> str | None:
+def release_run(folder: str | Path) -> None:
+    """Let others in, and forget who was here: only the name of a process that was killed stays in the lock."""
+    if stream := _held.pop(str(folder), None):
+        stream.truncate(0)
+        stream.close()
+
+
+def explain_lock(folder: str | Path, locks: str | Path, command: str, shared: Sequence[str] = ()) -> str | None:
     """What a user should know about a run that is under way, or was killed, before Snakemake looks at its lock.
 
     Args:
-        folder: results folder of the run.
-        locks: Snakemake's folder of lock files, ``.snakemake/locks``.
+        folder: results folder of the run; those of other runs lie beside it.
+        locks: Snakemake's folder of lock files, ``.snakemake/locks``: each lists the files of one run.
         command: the command that clears Snakemake's lock.
+        shared: how paths begin that this run wants and that runs share, such as downloads.
 
     Returns:
-        A few sentences, or None where there is no lock.
+        A few sentences, or None where no lock is in the way.
     """
-    path = Path(folder) / NAME
-    if not path.exists() or not any(Path(locks).glob("*.lock")):
+    listed = _listed(Path(locks))
+    own = [line for line in listed if line.startswith(f"{folder}/")]
+    wanted = [line for line in listed if line.startswith(tuple(shared))]
+    alive, holder = _holder(Path(folder))
+    if alive and listed:
+        return _refusal(folder, holder, _ELSEWHERE)
+    if not own and not wanted:
         return None
-    with open(path, "a+") as stream:
-        alive, holder = not _lock(stream), _read(stream)
-    if alive:
-        return _refusal(folder, holder)
+    found = {place.parent: _holder(place.parent) for place in sorted(Path(folder).parent.glob(f"*/{NAME}"))}
+    if at_work := [f"{place} ({name})" for place, (living, name) in found.items() if living]:
+        files = f" and holds {', '.join(wanted[:3])} until it ends, which this run wants too" if wanted else ""
+        return (
+            f"{', '.join(at_work)}: a run is at work in this checkout{files}. Wait until it has ended, or give this run"
+            " a checkout of its own; do not use --unlock now. Runs that begin when all downloads are there (make them"
+            " first: snakemake resources/...) do not stand in each other's way."
+        )
+    killed = [(place, name) for place, (_, name) in found.items() if name and (wanted or place == Path(folder))]
+    if not killed:
+        return None
+    place, holder = next((item for item in killed if item[0] == Path(folder)), killed[0])
     return (
-        f"{folder}: a run was killed and left Snakemake's lock behind ({holder}). Make sure that none of its jobs is"
+        f"{place}: a run was killed and left Snakemake's lock behind ({holder}). Make sure that none of its jobs is"
         f" left (here: pgrep -fa maskdistill, on a cluster: squeue --me), clear the lock with\n\n    {command}\n\n"
         "and give your command again: it goes on where it was."
     )
 
 
-def _refusal(folder: str | Path, holder: str) -> str:
+def _listed(locks: Path) -> list[str]:
+    """The outputs that Snakemake has locked, in order."""
+    found: set[str] = set()
+    for file in locks.glob("*.output.lock"):
+        with suppress(FileNotFoundError):  # its run has just ended
+            found.update(file.read_text(errors="replace").splitlines())
+    return sorted(found)
+
+
+def _refusal(folder: str | Path, holder: str, remedy: str) -> str:
     return (
-        f"{folder}: another run is at work here ({holder}). Wait until it has ended, or give this one a folder of its"
-        " own: --config run=NAME"
+        f"{folder}: another run is at work here ({holder or 'unknown process'}). Wait until it has ended, or {remedy}"
     )
+
+
+def _holder(folder: Path) -> tuple[bool, str]:
+    """Whether a living process holds a results folder, and who wrote in its lock; empty after a run that ended."""
+    path = folder / NAME
+    with suppress(FileNotFoundError), open(path, "r+" if os.access(path, os.W_OK) else "r") as stream:
+        return not _lock(stream), _read(stream)
+    return False, ""
 
 
 def _lock(stream: IO[str]) -> bool:
@@ -82,4 +128,4 @@ def _lock(stream: IO[str]) -> bool:
 
 def _read(stream: IO[str]) -> str:
     stream.seek(0)
-    return stream.read() or "unknown process"
+    return stream.read()

@@ -1,5 +1,6 @@
 """What a user sees when something is wrong: one message that names the thing and the remedy."""
 
+import re
 from pathlib import Path
 
 from dag_project import Project, make_project
@@ -94,3 +95,11 @@ def test_ablations_without_ground_truth(tmp_path: Path) -> None:
         "ablations", check=False
     )
     assert "ablations: scores need ground truth, and data.kind folder has none" in output
+
+
+def test_a_list_of_shards_is_one_argument(tmp_path: Path) -> None:
+    """As bash would expand it, 20,000 shards are more than the system takes."""
+    commands = make_project(tmp_path).snakemake("--dry-run", "--printshellcmds", "all", "ablations", "table2")
+    lists = re.findall(r"\S*\{0000\.\.0001\}\S*", commands)
+    assert len(lists) > 20
+    assert all(text.startswith("'") and text.endswith("'") for text in lists), set(lists)

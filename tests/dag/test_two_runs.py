@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -74,11 +75,30 @@ def test_a_second_run_is_refused_and_the_first_ends_well(tmp_path: Path) -> None
 
 def test_two_results_folders_at_once(tmp_path: Path) -> None:
     project = slow_project(tmp_path)
+    other = ("--config", "run=other", "--", TARGET.replace("mini", "other"))
+    (project.folder / "go").touch()
+    project.snakemake(*other)
+    assert (project.folder / "results/other/.lock").read_text() == "", "it ended well"
+    shutil.rmtree(project.folder / other[-1])
+    (project.folder / "go").unlink()
     with at_work(project) as first:
+        assert "was killed" not in project.snakemake("--dry-run", *other)
         (project.folder / "go").touch()
-        project.snakemake("--config", "run=other", "--", TARGET.replace("mini", "other"))
+        project.snakemake(*other)
         assert first.wait(120) == 0
-    assert (project.folder / "results/other/data/scenes").is_dir() and (project.folder / TARGET).is_dir()
+    assert (project.folder / other[-1]).is_dir() and (project.folder / TARGET).is_dir()
+
+
+def test_two_runs_that_want_the_same_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path, backbone={"arch": "dino_vits16", "weights": "official"})
+    monkeypatch.setattr(run_lock, "_held", {})
+    hold_run(project.folder / "results/first")
+    weights = "resources/weights/dino_deitsmall16_pretrain.pth"
+    (project.folder / ".snakemake/locks").mkdir(parents=True)
+    (project.folder / ".snakemake/locks/0.output.lock").write_text(weights + "\n")
+    said = project.snakemake("--dry-run")
+    assert f"results/first (process {os.getpid()} on " in said and f"holds {weights} until it ends" in said
+    run_lock.release_run(project.folder / "results/first")
 
 
 def test_the_lock_of_a_killed_run_is_explained(tmp_path: Path) -> None:
@@ -104,13 +124,36 @@ def test_the_lock_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     locks = tmp_path / "locks"
     locks.mkdir()
     assert explain_lock(tmp_path / "run", locks, "command") is None
-    monkeypatch.setattr(run_lock, "_held", [])
+    monkeypatch.setattr(run_lock, "_held", {})
     hold_run(tmp_path / "run")
     assert explain_lock(tmp_path / "run", locks, "command") is None, "Snakemake would go on"
-    (locks / "0.output.lock").touch()
+    (locks / "0.output.lock").write_text(f"{tmp_path}/run/data/manifest.csv\n")
     assert f"process {os.getpid()} on " in (explain_lock(tmp_path / "run", locks, "command") or "")
     with pytest.raises(MaskDistillError, match="another run is at work here"):
         hold_run(tmp_path / "run")
     run_lock._held.clear()
     assert "command" in (explain_lock(tmp_path / "run", locks, "command") or "")
     hold_run(tmp_path / "run")
+    run_lock.release_run(tmp_path / "run")
+    assert (tmp_path / "run/.lock").read_text() == "", "a run that ended is forgotten"
+    assert explain_lock(tmp_path / "run", locks, "command") is None
+
+
+def test_a_living_neighbour_is_never_called_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "_held", {})
+    locks, weights = tmp_path / "locks", "resources/weights/dino.pth"
+    locks.mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/.lock").write_text("process 1, which was killed")
+    hold_run(tmp_path / "a")
+    (locks / "0.output.lock").write_text(f"{tmp_path}/a/data/manifest.csv\n{weights}\n")
+    assert explain_lock(tmp_path / "b", locks, "command --unlock", ["resources/weights/other"]) is None
+    said = explain_lock(tmp_path / "b", locks, "command --unlock", [weights]) or ""
+    assert f"{tmp_path}/a (process {os.getpid()}" in said and f"holds {weights} until it ends" in said
+    assert "command" not in said and "was killed" not in said
+    (locks / "1.output.lock").write_text(f"{tmp_path}/b/data/manifest.csv\n")
+    said = explain_lock(tmp_path / "b", locks, "command --unlock") or ""
+    assert f"{tmp_path}/a (process {os.getpid()}" in said and "command" not in said
+    run_lock.release_run(tmp_path / "a")
+    said = explain_lock(tmp_path / "b", locks, "command --unlock") or ""
+    assert "process 1, which was killed" in said and "command --unlock" in said

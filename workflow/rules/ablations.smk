@@ -62,7 +62,7 @@ if HAS_GROUND_TRUTH:
         shell:
             "maskdistill ablations --run-name {params.name} --config {params.settings:q}"
             " --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
-            " --masks {params.masks} --assignments {input.assignments:q} --evaluations {input.evaluations:q}"
+            " --masks {params.masks:q} --assignments {input.assignments:q} --evaluations {input.evaluations:q}"
             " --labels {params.labels:q} --output {output.page:q} --summary {output.summary:q}"
             " --threads {threads} --log {log:q}"
 

@@ -35,6 +35,6 @@ rule annotations:
     message:
         "annotations: K = {wildcards.k}, seed {wildcards.seed}"
     shell:
-        "maskdistill annotations --manifest {input.manifest:q} --masks {params.masks}"
+        "maskdistill annotations --manifest {input.manifest:q} --masks {params.masks:q}"
         " --assignments {input.assignments:q} --num-clusters {wildcards.k}"
         " --output {output.annotations:q} --index {output.index:q} --threads {threads} --log {log:q}"

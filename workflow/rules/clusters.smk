@@ -85,7 +85,7 @@ rule clusters:
     message:
         "clusters: K-means, {wildcards.masks}, K = {wildcards.k}, seed {wildcards.seed}"
     shell:
-        "maskdistill clusters --embeddings {params.embeddings} --manifest {input.manifest:q}"
+        "maskdistill clusters --embeddings {params.embeddings:q} --manifest {input.manifest:q}"
         " --num-clusters {wildcards.k} --seed {wildcards.seed} --params {params.settings:q}"
         " --output {output.clusters:q} --assignments {output.assignments:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
@@ -116,6 +116,6 @@ rule choose_k:
     message:
         "choose_k: numbers of clusters compared without labels, {wildcards.masks}"
     shell:
-        "maskdistill choose_k --embeddings {params.embeddings} --manifest {input.manifest:q}"
+        "maskdistill choose_k --embeddings {params.embeddings:q} --manifest {input.manifest:q}"
         " --seed {params.seed} --params {params.settings:q} --output {output.scores:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

@@ -33,7 +33,6 @@ from maskdistill.needed_weights import (
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
-from maskdistill.runtime.run_lock import explain_lock, hold_run
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -75,18 +74,6 @@ if CONFIG.crf.rounds:
     need_crf("crf.rounds")
 
 RUN = f"results/{CONFIG.run}"
-if workflow.is_main_process and "--unlock" not in sys.argv:
-    AS_CALLED = (
-        [sys.executable, "-m", "snakemake"]
-        if sys.argv[0].endswith(".py")
-        else sys.argv[:1]
-    )
-    LOCK = explain_lock(
-        RUN, ".snakemake/locks", shlex.join([*AS_CALLED, "--unlock", *sys.argv[1:]])
-    )
-    if LOCK:
-        print(LOCK, file=sys.stderr)
-
 OFFICIAL = layout.OFFICIAL
 NUM_SHARDS, PER_JOB = plan_shards(NUM_IMAGES, CONFIG.num_shards, CONFIG.shards_per_job)
 DIGITS = max(4, len(str(NUM_SHARDS - 1)))
@@ -188,7 +175,10 @@ def one_of_each(pattern):
 
 
 def braces(pattern, **chosen):
-    """Param function: the pattern for every shard as bash expands it, which no number of shards makes too long."""
+    """Param function: the pattern for every shard, which no number of shards makes too long.
+
+    Quoted (``:q``) in a command: the entry point expands it, for the system takes only 2 MiB of arguments.
+    """
     every = f"{{{SHARDS[0]}..{SHARDS[-1]}}}"
     return lambda wildcards: pattern.format(shard=every, **(dict(wildcards) | chosen))
 

@@ -34,7 +34,7 @@ if HAS_GROUND_TRUTH:
             "evaluation: masks, {wildcards.masks}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage masks --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --masks {params.masks}"
+            " --ground-truth {input.truth:q}/instances.json --masks {params.masks:q}"
             " --assignments {input.assignments:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 
@@ -67,8 +67,8 @@ if HAS_GROUND_TRUTH:
             "evaluation: detector, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage detector --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --candidates {params.candidates}"
-            " --label-dirs {params.labels} --num-clusters {wildcards.k} --seed {wildcards.seed}"
+            " --ground-truth {input.truth:q}/instances.json --candidates {params.candidates:q}"
+            " --label-dirs {params.labels:q} --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 
     rule evaluate_segmenter:
@@ -100,7 +100,7 @@ if HAS_GROUND_TRUTH:
             "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage segmenter{wildcards.post} --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels:q}"
             " --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"
 
@@ -143,7 +143,7 @@ if HAS_GROUND_TRUTH:
             "evaluation: candidates at every threshold, seed {wildcards.seed}"
         shell:
             "maskdistill candidate_quality --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --candidates {params.candidates}"
+            " --ground-truth {input.truth:q}/instances.json --candidates {params.candidates:q}"
             " --num-clusters {wildcards.k} --params {params.settings:q} --output {output.scores:q}"
             " --threads {threads} --log {log:q}"
 

@@ -133,6 +133,6 @@ if FROZEN and HAS_GROUND_TRUTH:
             "evaluation: frozen {wildcards.backbone}, {wildcards.head}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage {wildcards.head} --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels:q}"
             " --num-clusters {params.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"

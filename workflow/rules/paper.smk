@@ -115,7 +115,7 @@ if HAS_GROUND_TRUTH:
             "paper: {output.page}"
         shell:
             "maskdistill qualitative --config {params.settings:q} --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --masks {params.masks}"
+            " --ground-truth {input.truth:q}/instances.json --masks {params.masks:q}"
             " --assignments {input.assignments:q} --pseudo-labels {params.labels:q}"
             " --predictions {params.predictions:q} --evaluations {input.evaluations:q} --seed {params.seed}"
             " --output {output.page:q} --csv {output.csv:q} --grid {output.grid:q}"

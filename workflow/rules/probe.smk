@@ -131,6 +131,6 @@ if HAS_GROUND_TRUTH:
             "evaluation: linear probe{wildcards.post}, seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage probe{wildcards.post} --manifest {input.manifest:q}"
-            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels}"
+            " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels:q}"
             " --num-clusters {wildcards.k} --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.scores:q} --threads {threads} --log {log:q}"

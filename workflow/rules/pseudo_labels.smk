@@ -64,5 +64,5 @@ rule label_summary:
     message:
         "label_summary: pseudo-labels at other thresholds, seed {wildcards.seed}"
     shell:
-        "maskdistill label_summary --manifest {input.manifest:q} --candidates {params.candidates}"
+        "maskdistill label_summary --manifest {input.manifest:q} --candidates {params.candidates:q}"
         " --params {params.settings:q} --output {output.summary:q} --threads {threads} --log {log:q}"

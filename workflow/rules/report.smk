@@ -82,7 +82,9 @@ rule report:
         predictions=braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=""),
         sharpened=lambda wildcards: [
             "--sharpened "
-            + braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=post)(wildcards)
+            + shlex.quote(
+                braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=post)(wildcards)
+            )
             for post in SHARPENED
         ],
         settings=canonical_json(
@@ -118,9 +120,9 @@ rule report:
         "report: {output.page}"
     shell:
         "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
-        " --masks {params.masks} --clusters {input.clusters:q} --assignments {input.assignments:q}"
-        " --choose-k {input.choose_k:q} --candidates {params.candidates}"
-        " --pseudo-labels {params.pseudo_labels} --label-summary {input.label_summary:q}"
-        " --predictions {params.predictions} {params.sharpened} {params.scores}"
+        " --masks {params.masks:q} --clusters {input.clusters:q} --assignments {input.assignments:q}"
+        " --choose-k {input.choose_k:q} --candidates {params.candidates:q}"
+        " --pseudo-labels {params.pseudo_labels:q} --label-summary {input.label_summary:q}"
+        " --predictions {params.predictions:q} {params.sharpened} {params.scores}"
         " {params.names} --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

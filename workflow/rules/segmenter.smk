@@ -42,7 +42,7 @@ rule segmenter:
         "segmenter: DeepLab-v3, {CONFIG.segmenter.epochs} epochs, CRF round {wildcards.round}, tau {wildcards.tau},"
         " seed {wildcards.seed}"
     shell:
-        "maskdistill segmenter --manifest {input.manifest:q} --labels {params.labels}"
+        "maskdistill segmenter --manifest {input.manifest:q} --labels {params.labels:q}"
         " --num-clusters {wildcards.k} --seed {wildcards.seed} --params {params.settings:q}"
         " --output {output.model:q} --metrics {output.metrics:q} --state {params.state:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

@@ -1,0 +1,32 @@
+"""One run at a time in a results folder: who is in the way is said before Snakemake looks at its own lock."""
+
+from maskdistill.runtime.run_lock import explain_lock, hold_run
+
+# What runs of one checkout share. Snakemake locks it for as long as the run lives that makes it.
+SHARED = [path for files in WEIGHTS.values() for path in files] + (
+    [f"{DATASETS}/{name}/" for name in BUILDS[BUILD]] + [f"{BUILT}/{BUILD}/"]
+    if CONFIG.datasets.build
+    else []
+)
+
+if workflow.is_main_process and "--unlock" not in sys.argv:
+    AS_CALLED = (
+        [sys.executable, "-m", "snakemake"]
+        if sys.argv[0].endswith(".py")
+        else sys.argv[:1]
+    )
+    LOCK = explain_lock(
+        RUN,
+        ".snakemake/locks",
+        shlex.join([*AS_CALLED, "--unlock", *sys.argv[1:]]),
+        SHARED,
+    )
+    if LOCK:
+        print(LOCK, file=sys.stderr)
+
+
+onstart:
+    try:
+        hold_run(RUN)
+    except MaskDistillError as error:
+        raise WorkflowError(str(error)) from None
