@@ -180,8 +180,8 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     """
     folder = Path(folder)
     main = main_values(config)
-    values = {"k": [main["k"]], "seed": config.seeds, "tau": [main["tau"]], "hard": [main["hard"]]}
-    values["crf"] = range(config.crf.rounds + 1)
+    values: dict[str, Iterable[object]] = {"k": [main["k"]], "tau": [main["tau"]], "hard": [main["hard"]]}
+    values |= {"seed": config.seeds, "crf": range(config.crf.rounds + 1)}
     own = {f"{name}-{value}" for name, allowed in values.items() for value in allowed}
     own |= {str(main["masks"]), *config.baselines.masks}
     found: dict[str, list[pd.DataFrame]] = {}
