@@ -180,10 +180,8 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     """
     folder = Path(folder)
     main = main_values(config)
-    values: dict[str, Iterable[object]] = {"k": [main["k"]], "tau": [main["tau"]], "hard": [main["hard"]]}
-    values |= {"seed": config.seeds, "crf": range(config.crf.rounds + 1)}
-    own = {f"{name}-{value}" for name, allowed in values.items() for value in allowed}
-    own |= {str(main["masks"]), *config.baselines.masks}
+    own = {str(main["masks"]), *config.baselines.masks, *(f"{name}-{main[name]}" for name in ("k", "tau", "hard"))}
+    own |= {f"seed-{seed}" for seed in config.seeds} | {f"crf-{number}" for number in range(config.crf.rounds + 1)}
     found: dict[str, list[pd.DataFrame]] = {}
     for file in sorted(folder.rglob("*.tsv")):
         parts = file.relative_to(folder).with_suffix("").parts
