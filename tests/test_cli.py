@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from maskdistill import cli, rle
 from maskdistill.cli import _for_each_shard, main
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
+from maskdistill.runtime.processes import in_forks
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,29 @@ def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.Captur
     assert said.count("c-0001.json: category 9") == 1
     assert (tmp_path / "log").read_text().splitlines()[-1] == said.splitlines()[-1], "the log ends with the error"
     assert [path.name for path in (tmp_path / "all").glob("[!.]*")] == ["0000"]
+
+
+def test_a_worker_that_is_killed_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the kernel does when memory runs out: a process of a pool, and one that loads data."""
+
+    def die(_: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    class Deadly(torch.utils.data.Dataset[int]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> int:
+            return die(index)
+
+    loader = torch.utils.data.DataLoader(Deadly(), num_workers=1)
+    for work in (lambda: list(in_forks(die, [1, 2, 3], 2)), lambda: list(loader)):
+        monkeypatch.setattr(cli, "run_stage", lambda *_, work=work: work())
+        assert main(["masks"]) == 1
+        assert "was killed, most often because memory ran out" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_full_is_a_message(

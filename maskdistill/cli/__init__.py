@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,13 @@ def _message(error: Exception) -> str | None:
     """What a user is told instead of a traceback; None where nothing better is known."""
     if isinstance(error, MaskDistillError):
         return str(error)
+    if isinstance(error, BrokenProcessPool) or re.search(
+        r"DataLoader worker .* (is killed|exited unexpectedly)", str(error)
+    ):
+        return (
+            "a process that worked for it was killed, most often because memory ran out; give the job more memory or"
+            " fewer threads and workers, and give the same command again"
+        )
     number = system_errno(error) if isinstance(error, (OSError, RuntimeError)) else None
     if number not in UNWRITABLE:
         return None

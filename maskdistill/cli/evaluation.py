@@ -52,7 +52,7 @@ from maskdistill.evaluation.protocols import protocol_scores
 from maskdistill.evaluation.semantic import Confusions, confusion_matrix, nonzero_cells
 from maskdistill.evaluation.summary import describe_confusions, summarise, summarise_clusters
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import write_json
+from maskdistill.runtime.files import absent, write_json
 from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
@@ -244,7 +244,7 @@ def _inputs(args: argparse.Namespace) -> dict[str, str | Path]:
         inputs |= {f"labels/{Path(path).name}": Path(path) / "summary.json" for path in args.label_dirs}
     for path in inputs.values():
         if not Path(path).is_file():
-            raise MaskDistillError(f"{path}: no such file; run the stage that makes it first")
+            raise absent(path)
     return inputs
 
 

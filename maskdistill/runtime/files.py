@@ -92,12 +92,23 @@ def remedy(path: str | Path) -> str:
     return f"delete the folder {made[0]} and run again" if made else "delete it and run again"
 
 
+def absent(path: str | Path) -> MaskDistillError:
+    """What to say of a missing file that a stage makes.
+
+    Snakemake itself misses it, unless one job makes several shards: of these it looks at the last.
+    """
+    made = Path(path) if Path(path).parent.is_dir() else Path(path).parent
+    return MaskDistillError(
+        f"{path}: no such file; run the stage that makes it first (in a run: the same command with --forcerun {made})"
+    )
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a missing or broken file is a :class:`MaskDistillError` naming it."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
+        raise absent(path) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MaskDistillError(f"{path}: not valid JSON ({error}); {remedy(path)}") from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import remedy
+from maskdistill.runtime.files import absent, remedy
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first") from None
+        raise absent(path) from None
     except BlockingIOError:
         raise MaskDistillError(
             f"{path}: another process is writing it; wait until that one has ended, and run again"

@@ -19,7 +19,8 @@ from dag_project import Project
 
 KINDS = ("kill_all", "kill_one", "read_only", "disk_full", "truncate")
 NOT_INTERMEDIATE = {"logs", "benchmarks", "report.html", "summary.json", "scenes", "metrics.csv", "choose_k.csv"}
-"""Results, photographs that came in, and tables that only the report shows."""
+NOT_INTERMEDIATE |= {"clusters.npz"}
+"""Results, photographs that came in, tables that only the report shows, and centroids, which no stage reads."""
 STEPS = re.compile(r"^(\d+) of (\d+) steps", re.M)
 TOTAL = re.compile(r"^total +(\d+)", re.M)
 
@@ -211,6 +212,10 @@ def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> l
             continue
         assert "Traceback (most recent call last)" not in said, f"a traceback:\n{said[-6000:]}"
         damaged = named_files(project, said)
+        if not damaged and (lost := re.search(r"no such file; .* --forcerun (\S+)\)", said)):
+            options = (*options, "--forcerun", lost[1])
+            done.append(f"--forcerun {lost[1]}")
+            continue
         assert damaged, f"no way on:\n{said[-6000:]}"
         for path in damaged:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -259,6 +259,18 @@ def test_a_job_works_through_several_shards(tmp_path: Path) -> None:
         assert names == [f"shard-{shard:04d}.{kind}" for shard in range(20)]
     assert sorted(path.name for path in (project.results / "logs/features").iterdir()) == ["000.log", "001.log"]
     assert "Nothing to be done" in project.snakemake("--dry-run", target)
+    lost = project.results / "topk-0.4/embeddings/shard-0004.h5"  # Snakemake looks at the last shard of a job alone
+    before = lost.read_bytes()
+    for path in (lost, project.results.parents[1] / target):
+        path.unlink()
+    option = f"--forcerun {lost.relative_to(project.folder)}"
+    said = project.snakemake(target, check=False)
+    assert (
+        f"shard-0004.h5: no such file; run the stage that makes it first (in a run: the same command with {option})"
+        in said
+    )
+    project.snakemake(target, *option.split())
+    assert lost.read_bytes() == before and (project.folder / target).exists()
 
 
 def test_masks_straight_from_the_pictures_are_the_same(finished: Project, tmp_path: Path) -> None:

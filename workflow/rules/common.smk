@@ -335,6 +335,14 @@ def at_swept_values(*patterns):
     return list(dict.fromkeys(paths))
 
 
+def beside_main(*patterns):
+    """The patterns' paths at the values that the sweep section asks for, but those of the main run."""
+    own = [
+        path for pattern in patterns for path in of_run(pattern, post=["", *SHARPENED])
+    ]
+    return [path for path in at_swept_values(*patterns) if path not in own]
+
+
 def sweep_targets():
     """What the sweep section asks for beside the main run: the last stage's result at each combination."""
     last = (

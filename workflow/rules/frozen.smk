@@ -14,14 +14,12 @@ if FROZEN and HAS_GROUND_TRUTH:
         for name, backbone in FROZEN.items()
     }
 
-    def frozen_settings(wildcards):
-        """--params of a frozen backbone's segmenter."""
-        return section(
-            "segmenter",
-            head="linear",
-            arch=FROZEN[wildcards.backbone].arch,
-            weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
-        )
+    FROZEN_SETTINGS = lambda wildcards: section(
+        "segmenter",
+        head="linear",
+        arch=FROZEN[wildcards.backbone].arch,
+        weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
+    )
 
     wildcard_constraints:
         backbone="|".join(map(re.escape, FROZEN)),
@@ -45,8 +43,8 @@ if FROZEN and HAS_GROUND_TRUTH:
             mem_mb=16000,
             runtime=480,
         params:
-            settings=in_full(frozen_settings),
-            shaping=shaping(frozen_settings),
+            settings=in_full(FROZEN_SETTINGS),
+            shaping=shaping(FROZEN_SETTINGS),
             k=CONFIG.clusters.num_clusters,
             code=code(
                 "evaluation/frozen.py",

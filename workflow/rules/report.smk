@@ -8,14 +8,6 @@ PRETRAINED = [
 ]
 
 
-def swept_scores():
-    """Scores of the stages at the values of the sweep section that are not the main ones."""
-    stages = (rules.evaluate_masks, rules.evaluate_detector, rules.evaluate_segmenter)
-    paths = at_swept_values(*(stage.output.scores for stage in stages))
-    own = [of_run(stage.output.scores, post=["", *SHARPENED]) for stage in stages]
-    return [path for path in paths if path not in sum(own, [])]
-
-
 rule report:
     input:
         manifest=rules.manifest.output.manifest,
@@ -44,7 +36,11 @@ rule report:
                 if CONFIG.probe.enabled
                 else []
             )
-            + swept_scores()
+            + beside_main(
+                rules.evaluate_masks.output.scores,
+                rules.evaluate_detector.output.scores,
+                rules.evaluate_segmenter.output.scores,
+            )
             if HAS_GROUND_TRUTH
             else []
         ),

@@ -2,15 +2,11 @@
 round before; and label maps for the images that are scored."""
 
 PLACE = "{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"  # of logs and benchmarks
-
-
-def segmenter_settings(wildcards):
-    """--params of the segmenter."""
-    return section(
-        "segmenter",
-        weights=weights_option("segmenter"),
-        hard_pixels=float(wildcards.hard),
-    )
+SEGMENTER_SETTINGS = lambda wildcards: section(
+    "segmenter",
+    weights=weights_option("segmenter"),
+    hard_pixels=float(wildcards.hard),
+)
 
 
 rule segmenter:
@@ -34,8 +30,8 @@ rule segmenter:
         runtime=2880,
     params:
         labels=lambda wildcards: braces(label_shards(wildcards))(wildcards),
-        settings=in_full(segmenter_settings),
-        shaping=shaping(segmenter_settings),
+        settings=in_full(SEGMENTER_SETTINGS),
+        shaping=shaping(SEGMENTER_SETTINGS),
         state=f"{ROUND}/segmenter.state",
         code=code("segmenter", "backbones", "training", "cli/segmenter.py"),
     message:
