@@ -10,6 +10,7 @@ line a seed; seeds that stand there already are not run again. The exit status i
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 import time
@@ -44,6 +45,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 """Beside the miniature of tests/dag: fewer and smaller scenes, and every job of a stage works through ten shards."""
 
+UNHARMED = re.compile("the run had ended|killed nothing|nothing to truncate")
+
 
 def undo(project: Project, first: str) -> None:
     """Delete what a stage and all later ones made."""
@@ -66,6 +69,7 @@ def run_seed(base: Project, folder: Path, seed: int) -> dict[str, Any]:
     try:
         undo(project, first)
         outcome["done"] = disturb(project, kind, rng)
+        assert not UNHARMED.search(outcome["done"]), f"no harm was done: {outcome['done']}"
         said = (project.folder / "output.txt").read_text(errors="replace")
         outcome["tracebacks"] = said.count("Traceback (most recent call last)")
         outcome["resumed"] = resume(project)
