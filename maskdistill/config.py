@@ -30,7 +30,7 @@ from maskdistill.config_paper import PaperConfig as PaperConfig
 from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
-from maskdistill.config_training import LabelType
+from maskdistill.config_training import LabelType, Precision
 from maskdistill.config_training import ProbeConfig as ProbeConfig
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
 from maskdistill.config_training import SegmenterConfig as SegmenterConfig
@@ -116,6 +116,7 @@ class PretrainConfig(Section):
         1.0, gt=0, le=1, description="share of a ViT's patches that training sees (FLIP, Li 2023)"
     )
     drop_path: Fraction = Field(0.1, description="stochastic depth rate of the student ViT")
+    precision: Precision = Field("float32", description="of matrix products in training; bfloat16 is faster on GPUs")
     workers: int = Field(2, ge=0, description="data loading processes")
     checkpoint_every: Positive = Field(200, description="steps between resumable checkpoints")
     log_every: Positive = Field(20, description="steps between rows of the metrics CSV")
@@ -141,7 +142,7 @@ class FeaturesConfig(Section):
 
     short_side: Positive = Field(640, description="shortest side in pixels after resizing")
     batch_size: Positive = Field(8, description="images of equal size forwarded together")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's matrix products")
+    precision: Precision = Field("float32", description="of the network's matrix products")
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the keys")
     store: bool = Field(
         True, description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are equal"
@@ -170,7 +171,11 @@ class MasksConfig(Section):
 
     topk: float = Field(0.4, gt=0, le=1, description="share of patches taken as candidates [P §4.1]")
     cls_heads: Positive | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
-    cls_mass: Fraction | None = Field(None, description="keep this share of the CLS affinity's sum; null: off")
+    cls_mass: Fraction | None = Field(
+        None,
+        description="keep this share of the CLS affinity's sum; the rest counts as 0, in the order of torch.topk; "
+        "null: off",
+    )
     component: Literal["source_4conn", "all"] = Field("source_4conn", description="keep the source's component")
     resize_mask: Literal["nearest", "bicubic_nonzero"] = Field("nearest", description="resampling to full size")
     affinity: AffinityConfig = AffinityConfig()
@@ -201,7 +206,7 @@ class ClustersConfig(Section):
     num_clusters: Positive = Field(20, description="K before over-clustering; background is not a cluster")
     input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
     short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network's matrix products")
+    precision: Precision = Field("float32", description="of the network's matrix products")
     workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
     backbone: BackboneConfig | None = Field(
         None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"

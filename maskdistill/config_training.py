@@ -9,6 +9,11 @@ from maskdistill.config_data import Fraction, Positive, Section
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
+Precision = Literal["float32", "bfloat16"]
+PRECISION = (
+    "of convolutions and matrix products, in training and after it. float32, without TF32, is what the paper's engines"
+    " ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for GPUs that are faster in it"
+)
 Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
 """Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
 
@@ -41,7 +46,9 @@ class DetectorConfig(Section):
     min_size_test: Positive = 800
     max_size: Positive = 1333
     flip: Fraction = 0.5
-    aspect_grouping: bool = Field(True, description="batches of portraits alone or of none, as detectron2 has them")
+    aspect_grouping: bool = Field(
+        True, description="batches of portraits and squares alone, or of none, as detectron2 has them"
+    )
     precise_bn: int = Field(
         200, ge=0, description="batches at the end whose statistics normalisation layers take on; 0: running averages"
     )
@@ -55,6 +62,7 @@ class DetectorConfig(Section):
     score_thresh: Fraction = 0.05
     nms: Fraction = 0.5
     max_dets: Positive = 100
+    precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
         False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
     )
@@ -114,6 +122,12 @@ class SegmenterConfig(Section):
     scale: tuple[float, float] = Field((0.75, 1.25), description="uniform zoom about the centre")
     flip: Fraction = 0.5
     border_label: Literal[0, 255] = Field(0, description="label of pixels that the warp brings in")
+    resize_labels: Literal["nearest_exact", "nearest"] = Field(
+        "nearest_exact",
+        description="of training labels and predictions: the label at a pixel's centre; nearest: at its upper left"
+        " corner, OpenCV's INTER_NEAREST, as in the released code",
+    )
+    precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
         False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
     )
@@ -146,6 +160,11 @@ class CrfConfig(Section):
         description="fresh segmenters, each trained on refined predictions of the one before; the last is the run's",
     )
     iters: Positive = Field(10, description="mean-field iterations")
+    channels: Literal["rgb", "bgr"] = Field(
+        "rgb",
+        description="order of the picture's colour channels; bgr: the released code's. The library's filter is"
+        " approximate, so that some 0.3 % of the pixels differ",
+    )
     gaussian: GaussianConfig = GaussianConfig()
     bilateral: BilateralConfig = BilateralConfig()
 

@@ -26,7 +26,7 @@ def refine(image: Image, probabilities: Probabilities, config: CrfConfig) -> npt
     """The most likely label of each pixel after mean-field inference.
 
     Args:
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, 3), RGB.
         probabilities: floats (C, H, W) that sum to 1 over C, at the image's size; C of 2 to 255.
         config: the section ``crf``.
 
@@ -44,8 +44,9 @@ def refine(image: Image, probabilities: Probabilities, config: CrfConfig) -> npt
     field.setUnaryEnergy(np.ascontiguousarray(-np.log(likely), np.float32))
     field.addPairwiseGaussian(sxy=config.gaussian.sxy, compat=config.gaussian.compat)
     bilateral = config.bilateral
+    seen = image if config.channels == "rgb" else image[..., ::-1]
     field.addPairwiseBilateral(
-        sxy=bilateral.sxy, srgb=bilateral.srgb, rgbim=np.array(image, order="C"), compat=bilateral.compat
+        sxy=bilateral.sxy, srgb=bilateral.srgb, rgbim=np.array(seen, order="C"), compat=bilateral.compat
     )
     labels = np.asarray(field.inference(config.iters)).argmax(0).reshape(height, width)
     return labels.astype(np.uint8)  # type: ignore[no-any-return]

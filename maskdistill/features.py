@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskdistill.backbones.registry import Backbone
 from maskdistill.backbones.vit import LastAttention, ViT, cls_feature, last_attention, normalize, pad_to_multiple
+from maskdistill.runtime.devices import mixed
 from maskdistill.store import HW, ImageFeatures
 
 T = TypeVar("T")
@@ -48,11 +49,6 @@ def batch_of(images: Sequence[Tensor], backbone: Backbone, device: torch.device)
     moved = (image.to(device, non_blocking=True) for image in images)
     ready = [pad_to_multiple(normalize(image, backbone.mean, backbone.std), backbone.patch_size) for image in moved]
     return torch.stack(ready)
-
-
-def mixed(device: torch.device, precision: str) -> torch.autocast:
-    """The precision of matrix products: ``float32``, or ``bfloat16`` by autocast."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class Pending:
@@ -98,7 +94,7 @@ def extract(
     Args:
         model: on ``device``, in eval mode; ``backbone``: its entry in the registry.
         images: uint8 (3, h, w) whose padded sizes are equal.
-        precision: see :func:`mixed`.
+        precision: see :func:`maskdistill.runtime.devices.mixed`.
     """
     batch = batch_of(images, backbone, device)
     grid = (batch.shape[-2] // backbone.patch_size, batch.shape[-1] // backbone.patch_size)

@@ -29,11 +29,13 @@ class PatchMask:
         mask: bool (R, C), the object's patches.
         source: (row, column) of the patch that the mask grew from: the highest CLS affinity there was.
         cls_affinity: float32 (R, C), mean over heads of q_cls . k.
+        tied: share of P that equals a patch which was left out: the order of equal values put it there.
     """
 
     mask: Mask
     source: tuple[int, int]
     cls_affinity: Float
+    tied: float
 
 
 def cls_affinity(cls_query: Float, keys: Float, heads: int | None = None) -> Float:
@@ -71,6 +73,29 @@ def keep_mass(affinity: Float, mass: float) -> Float:
     return np.where(largest_share(affinity, mass), affinity, np.float32(0))
 
 
+def highest(ranked: Float, count: int, as_torch: bool) -> npt.NDArray[np.int64]:
+    """Places of the ``count`` highest entries, the highest first.
+
+    Args:
+        ranked: (N,).
+        count: 1..N.
+        as_torch: equal entries in the order of ``torch.topk`` on a CPU, which follows neither index nor chance; as in
+            the released code, where most of P is entries at 0. False: the lower index first.
+    """
+    if not as_torch:
+        return np.argsort(-ranked, kind="stable")[:count]
+    import torch  # takes seconds to load, and nothing else here wants it
+
+    return torch.topk(torch.from_numpy(ranked), count).indices.numpy()  # type: ignore[no-any-return]
+
+
+def tied_share(ranked: Float, chosen: npt.NDArray[np.int64]) -> float:
+    """Share of the chosen entries of ``ranked`` (N,) that equal one which is not chosen; at least one is chosen."""
+    lowest = ranked[chosen].min()
+    equal = int((ranked[chosen] == lowest).sum())
+    return equal / len(chosen) if (ranked == lowest).sum() > equal else 0.0
+
+
 def component(mask: Mask, patch: tuple[int, int]) -> Mask:
     """The 4-connected part of ``mask`` (R, C) that holds ``patch``, which is true in it."""
     labels, _ = ndimage.label(mask)
@@ -81,7 +106,8 @@ def component(mask: Mask, patch: tuple[int, int]) -> Mask:
 def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> PatchMask:
     """The mask rule [P §3.2].
 
-    1. P: the ``int(topk * N)`` (at least 1) patches of highest CLS affinity; source s: the highest.
+    1. P: the ``int(topk * N)`` (at least 1) patches of highest CLS affinity; source s: the highest. Of equal ones the
+       lower index comes first; with ``cls_mass`` they come as the released code has them, see :func:`highest`.
     2. P' = {j in P: A_sj > 0}.  3. m_j = [sum over P' of A_ij > 0].  4. the component of s.
 
     Args:
@@ -121,7 +147,8 @@ def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksC
     if config.affinity.center:
         keys = keys - keys.mean(axis=0)
     count = max(int(config.topk * len(keys)), 1)
-    candidates = np.argsort(-ranked, kind="stable")[:count]
+    candidates = highest(ranked, count, config.cls_mass is not None)
+    tied = tied_share(ranked, candidates)
     covered = np.zeros(grid, bool)
     while len(candidates):
         source = divmod(int(candidates[0]), grid[1])
@@ -135,7 +162,7 @@ def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksC
             mask = component(mask, source)
         if covered.any() and not _is_further(mask, whole, covered, config.further):
             return
-        yield PatchMask(mask, source, affinity.reshape(grid))
+        yield PatchMask(mask, source, affinity.reshape(grid), tied)
         covered |= mask
         candidates = candidates[~covered.reshape(-1)[candidates]]
 

@@ -1,15 +1,23 @@
 """The mask rule against the N x N affinity matrix, formed head by head in exact integer arithmetic."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 from pydantic import ValidationError
+from scipy import ndimage
 
-from maskdistill import masks
+from maskdistill import features, masks
+from maskdistill.backbones.registry import find_backbone
+from maskdistill.backbones.vit import load_vit
 from maskdistill.config import AffinityConfig, MasksConfig
+
+PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/pets/images"
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Grid = tuple[int, int]
@@ -62,11 +70,15 @@ def slow_mass(a: list[int], mass: Fraction) -> list[int]:
 def slow_rule(a: list[int], matrix: Matrix, grid: Grid, topk: float, component: bool) -> tuple[Array, int]:
     """The rule by double loops; ties go to the lower index; the component by breadth-first search."""
     count = max(int(topk * len(a)), 1)
-    chosen = sorted(range(len(a)), key=lambda j: (-a[j], j))[:count]
+    return slow_rule_of(sorted(range(len(a)), key=lambda j: (-a[j], j))[:count], matrix, grid, component)
+
+
+def slow_rule_of(chosen: list[int], matrix: Matrix, grid: Grid, component: bool) -> tuple[Array, int]:
+    """The same for a given P."""
     source = chosen[0]
     related = [j for j in chosen if matrix[source][j] > 0]
     inside = {source}
-    for j in range(len(a)):
+    for j in range(len(matrix)):
         total = 0
         for i in related:
             total += matrix[i][j]
@@ -179,7 +191,7 @@ def test_mass_rule_keeps_about_half_of_a_flat_positive_input() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_rule_with_mass_breaks_the_ties_at_zero_by_index(seed: int) -> None:
+def test_the_rule_with_mass_breaks_the_ties_at_zero_as_torch_does(seed: int) -> None:
     grid = (4, 8)
     keys, query = integer_case(seed)
     keys += np.float32(1)
@@ -187,11 +199,74 @@ def test_the_rule_with_mass_breaks_the_ties_at_zero_by_index(seed: int) -> None:
     a, matrix = slow_affinities(keys, query, 3, False)
     assert sum(a) > 0
     ranked = slow_mass(a, Fraction(1, 4))
-    assert sum(value > 0 for value in ranked) < 12  # so that P is filled up from the ties
-    expected, source = slow_rule(ranked, matrix, grid, 0.4, True)
+    above = sum(value > 0 for value in ranked)
+    assert above < 12  # so that P is filled up from the ties
+    chosen = torch.topk(torch.tensor(ranked, dtype=torch.float32), 12).indices.tolist()
+    expected, source = slow_rule_of(chosen, matrix, grid, True)
     found = masks.distil(keys, query, grid, MasksConfig(cls_mass=0.25))
     assert found.source == divmod(source, grid[1])
     np.testing.assert_array_equal(found.mask, expected)
+    assert found.tied == pytest.approx((12 - above) / 12)
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "share"),
+    [
+        ([5, 4, 3, 2], 2, 0.0),
+        ([5, 0, 0, 0], 3, 2 / 3),
+        ([5, 0, 0, 0], 4, 0.0),  # all are taken: their order decides nothing
+        ([1, 1, 1, 1], 1, 1.0),
+        ([7, 7, 3, 3, 3, 1], 4, 0.5),
+        ([-1, -1, 0, -1], 2, 0.5),
+    ],
+)
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_the_share_of_ties_counts_what_their_order_chose(
+    values: list[int], count: int, share: float, as_torch: bool
+) -> None:
+    ranked = np.array(values, np.float32)
+    chosen = masks.highest(ranked, count, as_torch)
+    assert len(set(chosen.tolist())) == count
+    assert sorted(ranked[chosen], reverse=True) == sorted(values, reverse=True)[:count]
+    assert masks.tied_share(ranked, chosen) == pytest.approx(share)
+
+
+def released_rule(keys: Array, query: Array, grid: Grid, by_index: bool) -> Array:
+    """The code preset's rule written out with torch over the N x N matrix (method 2, a and b); bool (R, C).
+
+    Args:
+        by_index: take ties in P by their index instead, which the released code does not.
+    """
+    per_head = torch.from_numpy(keys).reshape(len(keys), len(query), -1).transpose(0, 1)  # (H, N, d)
+    a = torch.einsum("hd,hnd->hn", torch.from_numpy(query), per_head)[:5].mean(0)
+    value, order = torch.sort(a)
+    kept = torch.zeros_like(a)
+    kept[order] = (torch.cumsum(value / value.sum(), 0) > 1 - 0.5).float()
+    ranked, k = a * kept, int(0.4 * len(a))
+    chosen = torch.sort(ranked, descending=True, stable=True).indices[:k] if by_index else torch.topk(ranked, k).indices
+    affinity = (per_head.double() @ per_head.double().transpose(1, 2)).sum(0)
+    related = chosen[affinity[chosen[0], chosen] > 0]
+    labels, _ = ndimage.label((affinity[related].sum(0) > 0).reshape(grid).numpy())
+    return labels == labels.reshape(-1)[int(chosen[0])]  # type: ignore[no-any-return]
+
+
+def test_the_code_preset_finds_the_released_codes_masks_on_photographs() -> None:
+    """Six photographs, random weights: with ties by index patch IoU falls as low as the released rule never does."""
+    if not PHOTOGRAPHS.exists():
+        pytest.skip(f"{PHOTOGRAPHS} is not on this machine")
+    settings = yaml.safe_load((Path(__file__).parents[1] / "config/presets/code.yaml").read_text())["masks"]
+    backbone, model = find_backbone("dino_vits16"), load_vit("dino_vits16", "random")
+    agreement, by_index, tied = [], [], []
+    for file in sorted(PHOTOGRAPHS.glob("*.jpg"))[::25][:6]:
+        photo = features.resize(Image.open(file).convert("RGB"), 160)
+        (image,) = features.extract(model, backbone, [photo], torch.device("cpu")).get()
+        found = masks.distil(image.keys, image.cls_query, image.grid, MasksConfig(**settings))
+        for scores, index in ((agreement, False), (by_index, True)):
+            expected = released_rule(image.keys, image.cls_query, image.grid, index)
+            scores.append((found.mask & expected).sum() / (found.mask | expected).sum())
+        tied.append(found.tied)
+    assert len(agreement) == 6 and min(agreement) > 0.99
+    assert min(by_index) < 0.99 and max(tied) > 0.3
 
 
 def test_mass_is_off_by_default() -> None:

@@ -164,11 +164,6 @@ def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     return {"layout": layout.name, "loaded": len(tensors), "ignored": ignored}
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast on GPUs, nothing elsewhere; what needs the full precision of its inputs stays outside."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-
-
 def _shortened(keys: list[str], limit: int = 8) -> str:
     rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return ", ".join(keys[:limit]) + rest

@@ -102,7 +102,8 @@ def _segmenter(
 def _detector(
     weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
 ) -> Checked:
-    config = parse_section(DetectorConfig, metadata["params"])
+    # float32 whatever it was trained in: autocast would become conversions in the file.
+    config = parse_section(DetectorConfig, metadata["params"]).model_copy(update={"precision": "float32"})
     network = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
     model: nn.Module = load_model(weights, network).eval()
     resizing = {"short_side": config.min_size_test, "max_size": config.max_size, "least_score": config.score_thresh}

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     rows = image_rows(ok_images(read_manifest(args.manifest), train=True))
     count = max(1, MAX_CELLS // max(1, len(rows)))
     images = (np.asarray(load_rgb(row.file)) for row in progress(rows, len(rows), "cells of images"))
-    cells = sample_cells(model, images, count, config.size, device, args.seed)
+    cells = sample_cells(model, images, count, config, device, args.seed)
     clustered = clustering_head(model, cells, args.seed, args.threads)
     provenance = training_provenance("segmenter", config, args.seed, {"manifest": args.manifest})
     save_model(args.output, clustered.state_dict(), describe_model(config, args.num_clusters, provenance))

@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args.model, untrained).to(device)
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False, **ROLES[args.images]))
     if crf is None:
-        maps = _predict(model, rows, config.size, device)
+        maps = _predict(model, rows, config, device)
     else:
-        pairs = _probabilities(model, rows, config.size, device)
+        pairs = _probabilities(model, rows, config, device)
         maps = in_processes(partial(refine_pair, config=crf), pairs, min(args.threads, len(rows)))
     pixels = np.zeros(256, dtype=np.int64)
     coverage = 0.0
@@ -94,16 +94,16 @@ def _batches(rows: Sequence[ImageRow]) -> Iterator[list[npt.NDArray[np.uint8]]]:
 
 
 def _predict(
-    model: nn.Module, rows: Sequence[ImageRow], size: int, device: torch.device
+    model: nn.Module, rows: Sequence[ImageRow], config: SegmenterConfig, device: torch.device
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Label maps in the order of the rows."""
     for images in _batches(rows):
-        yield from segment(model, images, size, device)
+        yield from segment(model, images, config, device)
 
 
 def _probabilities(
-    model: nn.Module, rows: Sequence[ImageRow], size: int, device: torch.device
+    model: nn.Module, rows: Sequence[ImageRow], config: SegmenterConfig, device: torch.device
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
     """Pictures with their class probabilities, in the order of the rows."""
     for images in _batches(rows):
-        yield from zip(images, class_probabilities(model, images, size, device), strict=True)
+        yield from zip(images, class_probabilities(model, images, config, device), strict=True)

@@ -25,14 +25,20 @@ def run(args: argparse.Namespace) -> None:
     print("\n".join([*table(summary), f"\ncompute: {summary['seconds']['total']:.0f} s", f"report:  {page}"]))
 
 
-def table(summary: dict[str, Any]) -> list[str]:
-    """Lines of the score table; scores in percent, ``-`` where a stage has none."""
+def score_rows_of(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What a summary scores, in the order of the stages: name and scores in percent."""
     rows = [*summary["baselines"].items()]
     stages = dict(summary["stages"])
     rows += [(name, stages.pop(name)) for name in ("masks", "detector") if name in stages]
     for scores in (*summary["rounds"], *({"stage": name} | scores for name, scores in stages.items())):
         number = scores.get("crf_round")
         rows.append((scores["stage"] + (f", round {number}" if number else ""), scores))
+    return rows
+
+
+def table(summary: dict[str, Any]) -> list[str]:
+    """Lines of the score table; scores in percent, ``-`` where a stage has none."""
+    rows = score_rows_of(summary)
     if not rows:
         return ["no ground truth: nothing is scored"]
     lines = [f"{'':24s}" + "".join(f"{name:>16s}" for name in COLUMNS)]

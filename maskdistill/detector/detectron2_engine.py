@@ -11,11 +11,11 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.detectron2_names import from_detectron2, to_detectron2
 from maskdistill.detector.heads import MASK_CHANNELS, TensorDict
 from maskdistill.detector.model import ResizeTransform
+from maskdistill.runtime.devices import mixed
 
 LOSSES = {
     "loss_cls": "loss_classifier",
@@ -59,7 +59,7 @@ class Detectron2Detector(nn.Module):
     """detectron2's model under the calling convention of ``build_detector``.
 
     Images are normalised and resized by :class:`ResizeTransform`, with the same draws from torch's generator.
-    On GPUs the whole model runs under bfloat16 autocast, as under detectron2's own AMPTrainer.
+    With ``precision: bfloat16`` the whole model runs under autocast, as under detectron2's own AMPTrainer.
 
     Args:
         config: the detector's section; ``arch`` is resnet50.
@@ -72,7 +72,7 @@ class Detectron2Detector(nn.Module):
 
     def __init__(self, config: DetectorConfig, num_clusters: int, state: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.transform = ResizeTransform(config)
+        self.transform, self.precision = ResizeTransform(config), config.precision
         self.model: nn.Module = build_model(detectron2_config(config, num_clusters))
         res5: Any = self.model.get_submodule("roi_heads.res5")
         if config.freeze_at >= 5:
@@ -98,7 +98,7 @@ class Detectron2Detector(nn.Module):
         """
         given: Sequence[TensorDict | None] = targets or [None] * len(images)
         inputs = [self._input(image, target) for image, target in zip(images, given, strict=True)]
-        with mixed_precision(images[0].device), EventStorage():
+        with mixed(images[0].device, self.precision), EventStorage():
             outputs = self.model(inputs)
         if self.training:
             return {LOSSES[name]: loss for name, loss in outputs.items()}

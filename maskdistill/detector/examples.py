@@ -19,7 +19,7 @@ class IndexedExamples(Sequence[Example]):
     Paths are kept as one block of bytes, which data loading processes share instead of each having a copy.
 
     Attributes:
-        portrait: int8 (n,), 1 where an image is higher than wide: detectron2 groups images by it.
+        portrait: int8 (n,), 0 where an image is wider than high, else 1, squares too: detectron2 groups images so.
 
     Args:
         index: where the annotations lie.
@@ -42,7 +42,7 @@ class IndexedExamples(Sequence[Example]):
             stored.append(b"".join(paths))
             lengths.append(np.array([len(path) for path in paths], np.int64))
             found.append(rows["image_id"].to_numpy(np.int64))
-            portrait.append((rows["height"] > rows["width"]).to_numpy(np.bool_).astype(np.int8))
+            portrait.append((rows["height"] >= rows["width"]).to_numpy(np.bool_).astype(np.int8))
         listed = np.concatenate([np.zeros(0, np.int64), *found])
         lost = np.setdiff1d(index.image_id, listed)
         if len(lost):

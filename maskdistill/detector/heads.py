@@ -9,11 +9,11 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
-from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.grids import mask_targets
 from maskdistill.detector.losses import REGIONS, balanced_sample, random_stream, region_losses
 from maskdistill.detector.proposals import STRIDE
+from maskdistill.runtime.devices import mixed
 
 MASK_CHANNELS = 256
 TensorDict: TypeAlias = dict[str, Tensor]
@@ -66,6 +66,7 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             nms_thresh=config.nms,
             detections_per_img=config.max_dets,
         )
+        self.precision = config.precision
         self.mask_predictor = MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters)
         last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, self.mask_predictor.mask_fcn_logits)
         for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
@@ -75,12 +76,12 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
 
     def _region_features(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
         regions = self.box_roi_pool(features, boxes)
-        with mixed_precision(features.device):
+        with mixed(features.device, self.precision):
             out: Tensor = self.box_head(regions)
         return out.float()
 
     def _mask_logits(self, regions: Tensor) -> Tensor:
-        with mixed_precision(regions.device):
+        with mixed(regions.device, self.precision):
             out: Tensor = self.mask_predictor(regions)
         return out.float()
 

@@ -9,13 +9,14 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import clip_boxes_to_image
 
-from maskdistill.backbones.resnet import ResNet, freeze_stages, mixed_precision
+from maskdistill.backbones.resnet import ResNet, freeze_stages
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.grids import paste_masks, resize_image, resize_masks, resized_shape
 from maskdistill.detector.heads import Res5RoIHeads, TensorDict
 from maskdistill.detector.losses import SIZE, random_stream
 from maskdistill.detector.proposals import Anchors, ProposalNetwork
+from maskdistill.runtime.devices import mixed
 
 
 class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
@@ -56,16 +57,22 @@ class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 class Trunk(nn.Sequential):
-    """Stem to layer3 of a ResNet, stride 16."""
+    """Stem to layer3 of a ResNet, stride 16.
 
-    def __init__(self, resnet: ResNet) -> None:
+    Args:
+        resnet: whose parts are taken over.
+        precision: of the convolutions.
+    """
+
+    def __init__(self, resnet: ResNet, precision: str) -> None:
         names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
         super().__init__(OrderedDict((name, getattr(resnet, name)) for name in names))
         self.out_channels = resnet.channels[2]
+        self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> float32 (B, out_channels, H/16, W/16)."""
-        with mixed_precision(images.device):
+        with mixed(images.device, self.precision):
             maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
         return maps.float()
 
@@ -82,7 +89,7 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
         resnet: from ``build_resnet(config.arch)``; its first ``config.freeze_at`` stages become fixed.
     """
     freeze_stages(resnet, config.freeze_at)
-    trunk = Trunk(resnet)
+    trunk = Trunk(resnet, config.precision)
     anchors = Anchors(config.anchor_sizes, config.aspect_ratios)
     rpn = ProposalNetwork(
         anchors,

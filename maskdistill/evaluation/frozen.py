@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.backbones.vit import normalize
 from maskdistill.clusters import fit_kmeans, normalise
+from maskdistill.config import SegmenterConfig
+from maskdistill.runtime.devices import mixed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.data import UInt8, squash
 from maskdistill.segmenter.model import DeepLab
@@ -25,7 +26,7 @@ MAX_CELLS = 200_000
 
 @torch.inference_mode()
 def sample_cells(
-    model: DeepLab, images: Iterable[UInt8], count: int, size: int, device: torch.device, seed: int
+    model: DeepLab, images: Iterable[UInt8], count: int, config: SegmenterConfig, device: torch.device, seed: int
 ) -> Floats:
     """Features of cells drawn from each image.
 
@@ -33,7 +34,7 @@ def sample_cells(
         model: with a linear head, in eval mode, on ``device``.
         images: uint8 (H, W, 3) each, of any sizes.
         count: cells of an image, at most.
-        size: side in pixels to which images are squashed.
+        config: the model's; its ``size`` and ``precision``.
         seed: of the draws.
 
     Returns:
@@ -42,8 +43,8 @@ def sample_cells(
     rng = np.random.default_rng(seed)
     rows = []
     for image in images:
-        batch = torch.from_numpy(squash(image, size)[None]).permute(0, 3, 1, 2)
-        with mixed_precision(device):
+        batch = torch.from_numpy(squash(image, config.size)[None]).permute(0, 3, 1, 2)
+        with mixed(device, config.precision):
             maps: Tensor = model.backbone(normalize(batch.to(device)))
         cells = maps[0].float().flatten(1).T.cpu().numpy()
         rows.append(cells[np.sort(rng.choice(len(cells), min(count, len(cells)), replace=False))])

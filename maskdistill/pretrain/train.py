@@ -16,6 +16,7 @@ from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
 from maskdistill.pretrain.schedule import cosine, warmup_cosine
 from maskdistill.pretrain.views import ViewDataset, Views
+from maskdistill.runtime.devices import mixed
 from maskdistill.runtime.loading import load_batches
 from maskdistill.training.distributed import data_parallel, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, train
@@ -164,7 +165,7 @@ def pretrain(
     def step(number: int, views: Views) -> dict[str, Tensor]:
         ready = [vit.normalize(view.to(device, non_blocking=True)) for view in views]
         model.train()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with mixed(device, config.precision):
             return model.losses(student, ready)
 
     def diagnose() -> dict[str, float]:

@@ -42,6 +42,7 @@ class Masks:
         labels: 1 + cluster of the masks that are pictured.
         spread: places at even steps through all masks sorted by coverage.
         chain: the shards' provenance records.
+        tied: mean share of the candidate patches that the order of equal CLS affinities chose, None without cls_mass.
     """
 
     coverage: NDArray[np.float64]
@@ -50,6 +51,7 @@ class Masks:
     labels: dict[Place, int]
     spread: list[Place]
     chain: list[dict[str, Any]] = field(default_factory=list)
+    tied: float | None = None
 
     def of_image(self, image_id: int) -> list[Place]:
         """Places of the pictured masks of an image, in order."""
@@ -110,12 +112,14 @@ def read_masks(
     records: dict[Place, dict[str, Any]] = {}
     with_masks = 0
     chain: list[dict[str, Any]] = []
+    tied: list[float] = []
     for shard, path in sorted(files.items()):
         content = read_json(path)
         found: list[dict[str, Any]] = content["masks"]
         chain.append(content.get("provenance") or {})
         with_masks += len({record["image_id"] for record in found})
         coverage = np.array([record["coverage"] for record in found], dtype=np.float64)
+        tied += [record["tied"] for record in found if "tied" in record]
         columns.append((coverage, np.full(len(found), shard), np.arange(len(found))))
         for index, record in enumerate(found):
             if (shard, index) in wanted or record["image_id"] in images:
@@ -132,7 +136,8 @@ def read_masks(
     for shard in sorted({shard for shard, _ in spread}):
         found = read_json(files[shard])["masks"]
         records |= {place: found[place[1]] for place in spread if place[0] == shard}
-    return Masks(100 * coverage, with_masks, records, labels_of(table, records), spread, chain)
+    share = float(np.mean(tied)) if tied else None
+    return Masks(100 * coverage, with_masks, records, labels_of(table, records), spread, chain, share)
 
 
 def labels_of(table: Assignments, places: Mapping[Place, Any]) -> dict[Place, int]:

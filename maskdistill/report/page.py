@@ -240,7 +240,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
     baselines = [table_row(row, config) for row in run.baseline_rows]
     baselines += [baseline_row(name, scores) for name, scores in run.baselines.items()]
     scores = {"all": run.candidates.scores}
-    cluster_sizes = run.clusters["sizes"]
+    cluster_sizes, tied = run.clusters["sizes"], run.masks.tied
     return {
         "run": run.name,
         "subtitle": subtitle(run),
@@ -274,6 +274,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
                 (len(run.masks.coverage), "masks"),
                 (run.unmasked, "images without one"),
                 (f"{np.median(run.masks.coverage):.0f} %" if len(run.masks.coverage) else NONE, "median coverage"),
+                *([] if tied is None else [(f"{100 * tied:.0f} %", "of the candidate patches are ties (cls_mass)")]),
             ],
             "coverage": figures.histogram("coverage", {"masks": run.masks.coverage}, "% of the image", (0, 100)),
             "pairs": pictures.pairs,

@@ -35,7 +35,25 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
         raise MaskDistillError(f"--device {device}: no CUDA device is visible; use --device cpu or auto")
     if chosen.type == "cpu":
         keep_freed_memory()
+    full_precision()
     return chosen
+
+
+def mixed(device: torch.device, precision: str) -> torch.autocast:
+    """The precision of matrix products and convolutions: ``float32``, or ``bfloat16`` by autocast.
+
+    What needs the full precision of its inputs, such as losses, stays outside.
+    """
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def full_precision() -> None:
+    """Let float32 be float32: by default torch rounds the inputs of a GPU's convolutions to TF32's 10 bits."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def set_threads(threads: int) -> None:

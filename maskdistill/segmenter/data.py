@@ -27,9 +27,14 @@ def squash(image: UInt8, size: int) -> UInt8:
     return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def resize_labels(labels: UInt8, height: int, width: int) -> UInt8:
-    """Resize a label map (H, W) to (height, width): nearest, pixel centres aligned."""
-    return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+def resize_labels(labels: UInt8, height: int, width: int, how: str) -> UInt8:
+    """Resize a label map (H, W) to (height, width) by nearest neighbour, ``how`` as ``SegmenterConfig.resize_labels``.
+
+    ``nearest_exact``: a pixel takes the label where its centre falls, ``floor((x + 0.5) * W / width)``; ``nearest``:
+    where its upper left corner falls, ``floor(x * W / width)``, which shifts labels a little against the picture.
+    """
+    flag = {"nearest_exact": cv2.INTER_NEAREST_EXACT, "nearest": cv2.INTER_NEAREST}[how]
+    return np.asarray(cv2.resize(labels, (width, height), interpolation=flag), np.uint8)
 
 
 def augment(image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random.Generator) -> tuple[UInt8, UInt8]:
@@ -40,7 +45,7 @@ def augment(image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random
     Args:
         image: uint8 (H, W, 3).
         labels: uint8 (H, W).
-        config: ``flip``, ``rotation`` (degrees), ``scale``, ``border_label``, ``size``.
+        config: ``flip``, ``rotation`` (degrees), ``scale``, ``border_label``, ``size``, ``resize_labels``.
         rng: decides.
 
     Returns:
@@ -62,7 +67,7 @@ def augment(image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random
         ),
         np.uint8,
     )  # fmt: skip
-    return squash(image, config.size), resize_labels(labels, config.size, config.size)
+    return squash(image, config.size), resize_labels(labels, config.size, config.size, config.resize_labels)
 
 
 def find_label_files(keys: Sequence[str], folders: Sequence[str | Path]) -> list[Path]:

@@ -8,42 +8,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.backbones.vit import normalize
+from maskdistill.config import SegmenterConfig
+from maskdistill.runtime.devices import mixed
 from maskdistill.segmenter.data import UInt8, resize_labels, squash
 
 
 @torch.inference_mode()
-def logits_of(model: nn.Module, images: Sequence[UInt8], size: int, device: torch.device) -> Tensor:
-    """Logits (B, K+1, size, size) of images squashed to ``size`` x ``size``, on ``device``.
+def logits_of(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device) -> Tensor:
+    """Logits (B, K+1, size, size) of images squashed to ``config.size``, on ``device``.
 
     Args:
         model: :class:`DeepLab` in eval mode, on ``device``.
         images: uint8 (H, W, 3) each, of any sizes.
-        size: ``SegmenterConfig.size``.
+        config: the model's; its ``size``, ``precision`` and ``resize_labels``.
     """
-    batch = torch.from_numpy(np.stack([squash(image, size) for image in images])).permute(0, 3, 1, 2)
-    with mixed_precision(device):
+    batch = torch.from_numpy(np.stack([squash(image, config.size) for image in images])).permute(0, 3, 1, 2)
+    with mixed(device, config.precision):
         logits: Tensor = model(normalize(batch.to(device)))
     return logits
 
 
-def segment(model: nn.Module, images: Sequence[UInt8], size: int, device: torch.device) -> list[UInt8]:
+def segment(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device) -> list[UInt8]:
     """Label maps uint8 (H, W) at the original sizes, 0..K; arguments as of :func:`logits_of`.
 
-    The map of the most likely labels is enlarged by nearest neighbour, as the authors do (method 9.1).
+    The map of the most likely labels is enlarged by nearest neighbour (method 9.1).
     """
-    labels = logits_of(model, images, size, device).argmax(1).to(torch.uint8).cpu().numpy()
-    return [resize_labels(one, *image.shape[:2]) for one, image in zip(labels, images, strict=True)]
+    labels = logits_of(model, images, config, device).argmax(1).to(torch.uint8).cpu().numpy()
+    sizes = [image.shape for image in images]
+    return [resize_labels(one, size[0], size[1], config.resize_labels) for one, size in zip(labels, sizes, strict=True)]
 
 
 def class_probabilities(
-    model: nn.Module, images: Sequence[UInt8], size: int, device: torch.device
+    model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Softmax float32 (K+1, H, W) of each image at its original size; arguments as of :func:`logits_of`.
 
     The logits are enlarged bilinearly first (method section 8). One image at a time: they are large.
     """
-    for logits, image in zip(logits_of(model, images, size, device), images, strict=True):
+    for logits, image in zip(logits_of(model, images, config, device), images, strict=True):
         enlarged = F.interpolate(logits[None].float(), image.shape[:2], mode="bilinear", align_corners=False)
         yield enlarged[0].softmax(0).cpu().numpy()

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from maskdistill.backbones.resnet import mixed_precision
 from maskdistill.backbones.vit import normalize
 from maskdistill.config import SegmenterConfig
+from maskdistill.runtime.devices import mixed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.loss import IGNORE, hard_pixel_loss
@@ -49,7 +49,7 @@ def train_segmenter(
     def step(_: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         images = normalize(batch[0].to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
         labels = batch[1].to(device, non_blocking=True).long()
-        with mixed_precision(device):
+        with mixed(device, config.precision):
             logits = parallel(images)
         accuracy = (logits.detach().argmax(1) == labels)[labels != IGNORE].float().mean()
         return {"loss": hard_pixel_loss(logits, labels, config.hard_pixels), "agreement": accuracy}

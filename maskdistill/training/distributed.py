@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
+from maskdistill.runtime.devices import full_precision
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.job_record import add_of_child, gpu_peaks
 
@@ -49,6 +50,15 @@ def gather_batch(tensor: Tensor) -> Tensor:
     return torch.cat(list(all_gather(tensor)))  # type: ignore[no-untyped-call]
 
 
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Elementwise sum of every process's ``values`` (n,), without gradient; alone they are returned as they are."""
+    if rank_and_world()[1] == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
 def mean_over_processes(values: Tensor) -> Tensor:
     """Elementwise mean of every process's ``values`` (n,), without gradient; alone they are returned as they are.
 
@@ -56,11 +66,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
     all items once :func:`data_parallel` has averaged it.
     """
     _, world = rank_and_world()
-    if world == 1:
-        return values
-    total = values.detach().clone()
-    dist.all_reduce(total)
-    return total / world
+    return values if world == 1 else sum_over_processes(values) / world
 
 
 def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int:
@@ -82,6 +88,7 @@ def _worker(function: Callable[..., None], backend: str, args: tuple[Any, ...], 
     """Returns the GPUs it computed on and the peaks of their memory."""
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    full_precision()
     dist.init_process_group(backend)
     try:
         function(*args)

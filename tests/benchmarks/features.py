@@ -36,6 +36,7 @@ from maskdistill.backbones.registry import find_backbone
 from maskdistill.cli import main as command
 from maskdistill.config import MasksConfig
 from maskdistill.runtime.allocator import keep_freed_memory
+from maskdistill.runtime.devices import mixed
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 ARCH = "dino_vits16"
@@ -58,8 +59,8 @@ def reference_mask(model: Any, picture: Image.Image, short_side: int, device: to
         qkv = attention.qkv(block.norm1(tokens)).reshape(b, n, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
         weights = (q @ k.transpose(-2, -1) * attention.head_dim**-0.5).softmax(dim=-1)
-        mixed = (weights @ v).transpose(1, 2).reshape(b, n, d)
-        tokens = tokens + attention.proj(mixed)
+        joined = (weights @ v).transpose(1, 2).reshape(b, n, d)
+        tokens = tokens + attention.proj(joined)
         tokens = tokens + block.mlp(block.norm2(tokens))
     affinity = (k[0, :, 1:] @ k[0, :, 1:].transpose(-2, -1)).mean(0)
     cls = (q[0, :, :1] @ k[0, :, 1:].transpose(-2, -1)).mean(0)[0]
@@ -179,7 +180,7 @@ def main() -> None:
 
         def bare() -> None:
             for batch in ready:
-                with features.mixed(device, args.precision):
+                with mixed(device, args.precision):
                     vit.last_attention(model, batch)
             sync(device)
 
