@@ -168,6 +168,19 @@ def test_examples_leave_out_images_without_annotations(examples: list[Example], 
         found[5]
 
 
+def test_squares_are_grouped_with_portraits_as_in_detectron2(examples: list[Example], tmp_path: Path) -> None:
+    """detectron2's AspectRatioGroupedDataset: ``0 if width > height else 1``."""
+    sizes = [(60, 40), (40, 60), (50, 50), (51, 50), (50, 51), (1, 1)]
+    write_pictures(tmp_path, examples)
+    write_annotations(tmp_path, coco(examples))
+    lines = (tmp_path / "manifest.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    lines[1:] = [",".join([*row[:3], str(w), str(h), *row[5:]]) for row, (w, h) in zip(rows, sizes, strict=True)]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    found = indexed(tmp_path).portrait
+    assert found.tolist() == [0 if width > height else 1 for width, height in sizes] == [0, 1, 1, 0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

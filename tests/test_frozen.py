@@ -30,10 +30,10 @@ def model() -> DeepLab:
 
 def test_the_largest_output_is_the_nearest_centroid(model: DeepLab) -> None:
     images = [scene.image for scene in scenes(4)]
-    cells = sample_cells(model, images, 30, 48, CPU, seed=5)
+    cells = sample_cells(model, images, 30, segmenter_config(), CPU, seed=5)
     assert cells.shape == (4 * 30, model.backbone.channels[3])
     np.testing.assert_allclose(np.linalg.norm(cells, axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(cells, sample_cells(model, images, 30, 48, CPU, seed=5))
+    np.testing.assert_array_equal(cells, sample_cells(model, images, 30, segmenter_config(), CPU, seed=5))
     clustering_head(model, cells, seed=1, threads=1)
     batch = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def test_a_probe_trains_its_last_convolution_alone(model: DeepLab) -> None:
 
 def test_without_pictures_there_is_nothing_to_cluster(model: DeepLab) -> None:
     with pytest.raises(MaskDistillError, match="no usable training image"):
-        sample_cells(model, [], 4, 48, CPU, 0)
+        sample_cells(model, [], 4, segmenter_config(), CPU, 0)
 
 
 def test_from_pictures_to_label_maps(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
     loop = LoopSettings(settings.epochs, tmp_path / "state", "f", checkpoint_every=1000, log_every=15)
     trained, _ = train_segmenter(model, data, settings, loop, CPU)
     confusion = np.zeros((NUM_CLUSTERS + 1, NUM_CLUSTERS + 1), np.int64)
-    for scene, labels in zip(drawn, segment(trained, [s.image for s in drawn], settings.size, CPU), strict=True):
+    for scene, labels in zip(drawn, segment(trained, [s.image for s in drawn], settings, CPU), strict=True):
         confusion += confusion_matrix(labels, scene.semantic, NUM_CLUSTERS + 1, NUM_CLUSTERS + 1)
     iou = np.diag(iou_matrix(confusion))[confusion.sum(axis=0) > 0]
     assert 100 * iou.mean() >= 95

@@ -31,7 +31,7 @@ SHEET: dict[str, Any] = {
     "detector.reference_batch": 16, "detector.momentum": 0.9, "detector.weight_decay": 1e-4,
     "detector.min_size_train": [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800], "detector.min_size_test": 800,
     "detector.max_size": 1333, "detector.flip": 0.5, "detector.score_thresh": 0.05, "detector.nms": 0.5,
-    "detector.max_dets": 100,
+    "detector.max_dets": 100, "detector.precision": "float32",
     # pseudo
     "pseudo_labels.tau": 0.9, "pseudo_labels.compare": "gt", "pseudo_labels.overlap": "drop",
     "pseudo_labels.type": "mask",
@@ -41,9 +41,10 @@ SHEET: dict[str, Any] = {
     "segmenter.lr": 2e-3, "segmenter.drop_after": 40, "segmenter.gamma": 0.1, "segmenter.momentum": 0.9,
     "segmenter.weight_decay": 1e-4, "segmenter.hard_pixels": 0.2, "segmenter.size": 512, "segmenter.rotation": 5.0,
     "segmenter.scale": (0.75, 1.25), "segmenter.flip": 0.5, "segmenter.border_label": 0,
+    "segmenter.precision": "float32", "segmenter.resize_labels": "nearest_exact",
     # crf
     "crf.iters": 10, "crf.gaussian.sxy": 1.0, "crf.gaussian.compat": 3.0, "crf.bilateral.sxy": 67.0,
-    "crf.bilateral.srgb": 3.0, "crf.bilateral.compat": 4.0,
+    "crf.bilateral.srgb": 3.0, "crf.bilateral.compat": 4.0, "crf.channels": "rgb",
     # probe
     "probe.epochs": 45, "probe.batch_size": 24, "probe.lr": 0.1, "probe.drop_after": 25, "probe.gamma": 0.1,
     "probe.momentum": 0.9, "probe.weight_decay": 1e-4, "probe.init_std": 0.01,

@@ -11,7 +11,7 @@ from maskdistill.config import Config, MasksConfig, load_config
 from maskdistill.runtime.errors import MaskDistillError
 
 CONFIG = Path(__file__).parents[1] / "config"
-SECTIONS = ("features", "masks", "clusters", "pseudo_labels", "segmenter")
+SECTIONS = ("features", "masks", "clusters", "pseudo_labels", "segmenter", "crf", "probe")
 
 
 def read(*names: str) -> dict[str, Any]:
@@ -40,7 +40,8 @@ def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def test_the_code_preset_changes_what_the_released_scripts_do_otherwise() -> None:
-    """Method section 12: V1, V2, V5; K1 to K3; S1, S3; D1. What depends on labels (D7) has no switch."""
+    """Method section 12: V1, V2, V5; K1 to K3; S1, S3; D1; the probe's epochs (9.2), the
+    nearest neighbour of labels and the CRF's channels. What depends on labels (D7) has no switch."""
     assert differences(load("voc"), load("voc", "presets/code")) == {
         "masks.cls_heads": (None, 5),
         "masks.cls_mass": (None, 0.5),
@@ -52,6 +53,9 @@ def test_the_code_preset_changes_what_the_released_scripts_do_otherwise() -> Non
         "pseudo_labels.compare": ("gt", "ge"),
         "pseudo_labels.overlap": ("drop", "legacy"),
         "segmenter.drop_after": (40, 41),
+        "segmenter.resize_labels": ("nearest_exact", "nearest"),
+        "crf.channels": ("rgb", "bgr"),
+        "probe.drop_after": (25, 26),
     }
 
 

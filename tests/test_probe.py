@@ -230,7 +230,7 @@ def test_separable_features_give_a_high_miou(run_folder: Path, tmp_path: Path) -
     fit(probe, dataset(run_folder, config, rotation=0.0, scale=(1.0, 1.0)), config, tmp_path)
     confusions = Confusions(CLASSES + 1, CLASSES + 1)
     for index in (7, 8):
-        (found,) = segment(probe, [np.asarray(Image.open(run_folder / f"{index}.png"))], 48, CPU)
+        (found,) = segment(probe, [np.asarray(Image.open(run_folder / f"{index}.png"))], segmenter_config(), CPU)
         confusions.add(found, read_label_png(run_folder / f"truth-eval/semantic/sub/{index}.png"))
     assert semantic_scores(confusions.total, "none").miou > 0.9
 

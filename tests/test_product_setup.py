@@ -250,7 +250,7 @@ def test_onnxruntime_agrees_with_torch(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["classes"] == '["a"]'
     for count in (1, 3):
-        expected = logits_of(model, list(pictures[:count]), config.size, torch.device("cpu")).numpy()
+        expected = logits_of(model, list(pictures[:count]), config, torch.device("cpu")).numpy()
         pixels = pictures[:count].transpose(0, 3, 1, 2).astype(np.float32)
         (found,) = session.run(["logits"], {"pixels": pixels})
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -78,25 +78,88 @@ def test_a_batch_is_of_one_group_and_comes_when_it_is_full() -> None:
     assert [a + b for a, b in zip(*split, strict=True)] == whole
 
 
-def test_precise_statistics_are_means_over_the_batches() -> None:
+class Spread(nn.Module):
+    """Normalisation before and after a convolution, one layer used twice, one fixed, one that no batch reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fixed, self.idle = nn.BatchNorm2d(3), nn.BatchNorm2d(3).eval(), nn.BatchNorm2d(3)
+        self.inner = nn.Conv2d(3, 2, 1)
+        self.second = nn.BatchNorm2d(2, momentum=0.3)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.second(2 * self.second(self.inner(self.fixed(self.first(maps)))) + 1)
+        return out
+
+
+@pytest.mark.parametrize(("batch_size", "sides"), [(16, (3, 3)), (2, (3, 3)), (2, (2, 7)), (5, (1, 4))])
+def test_precise_statistics_are_those_of_all_values(batch_size: int, sides: tuple[int, int]) -> None:
+    """Against NumPy in float64 over every input that a layer saw, in batches of two sizes around changing means."""
     torch.manual_seed(0)
-    first, fixed, second = nn.BatchNorm1d(3), nn.BatchNorm1d(3).eval(), nn.BatchNorm1d(2, momentum=0.3)
-    model = nn.Sequential(first, fixed, nn.Linear(3, 2), second)
-    first.running_mean.fill_(9)  # type: ignore[union-attr]
-    batches = [torch.randn(n, 3) * 2 + 1 for n in (4, 6, 5)]
-    before = [value.clone() for value in model.state_dict().values()]
+    model = Spread()
+    model.idle.running_var.fill_(7)  # type: ignore[union-attr]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     precise_statistics(model, [], model)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    batches = [100 + torch.randn(batch_size, 3, side, side) + torch.randn(1, 3, 1, 1) for side in sides * 3]
+    seen: dict[str, list[np.ndarray]] = {"first": [], "second": []}
+    handles = [
+        getattr(model, name).register_forward_hook(lambda _, x, __, of=of: of.append(x[0].detach().double().numpy()))
+        for name, of in seen.items()
+    ]
     precise_statistics(model, batches, model)
-    arrays = [batch.double().numpy() for batch in batches]
-    np.testing.assert_allclose(first.running_mean, np.mean([x.mean(0) for x in arrays], axis=0), rtol=1e-5)
-    np.testing.assert_allclose(first.running_var, np.mean([x.var(0, ddof=1) for x in arrays], axis=0), rtol=1e-5)
-    weight, bias = (value.detach().double().numpy() for value in model[2].parameters())
-    inner = [((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)) / np.sqrt(1 + 1e-5) @ weight.T + bias for x in arrays]
-    np.testing.assert_allclose(second.running_mean, np.mean([x.mean(0) for x in inner], axis=0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(second.running_var, np.mean([x.var(0, ddof=1) for x in inner], axis=0), rtol=1e-4)
-    assert fixed.running_mean is not None and not fixed.running_mean.any()
-    assert (first.momentum, second.momentum) == (0.1, 0.3)
+    for handle in handles:
+        handle.remove()
+    for name, inputs in seen.items():
+        values = np.concatenate([x.transpose(1, 0, 2, 3).reshape(x.shape[1], -1) for x in inputs], axis=1)
+        layer = getattr(model, name)
+        np.testing.assert_allclose(layer.running_mean, values.mean(axis=1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(layer.running_var, values.var(axis=1), rtol=1e-4)
+    assert (model.first.momentum, model.second.momentum) == (0.1, 0.3)
+    assert not model.first._forward_hooks and not model.second._forward_hooks
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.split(".")[0] in ("fixed", "idle"))
+
+
+@pytest.mark.parametrize(("batch_size", "ratio"), [(16, 1 - 1 / 16), (2, 1 - 1 / 2), (4, 1 - 1 / 4)])
+def test_the_mean_of_the_batches_own_variances_would_be_too_small(batch_size: int, ratio: float) -> None:
+    """Pictures of constant colour: a batch of n sees ``(n - 1) / n`` of their variance around its own mean."""
+    torch.manual_seed(0)
+    colours = torch.randn(400 * batch_size, 3, 1, 1).expand(-1, -1, 8, 8)
+    layer = nn.BatchNorm2d(3)
+    batches = list(colours.split(batch_size))
+    precise_statistics(layer, batches, layer)
+    within = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in batches]).mean(0)
+    assert layer.running_var is not None
+    np.testing.assert_allclose(within / layer.running_var, ratio, rtol=0.06)
+    np.testing.assert_allclose(layer.running_var, colours[..., 0, 0].double().var(0, correction=0), rtol=1e-5)
+
+
+def test_an_interrupted_pass_puts_momenta_and_hooks_back() -> None:
+    layer = nn.BatchNorm2d(3)
+
+    def fails(_: Tensor) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        precise_statistics(layer, [torch.zeros(2, 3, 2, 2)], fails)
+    assert layer.momentum == 0.1 and not layer._forward_hooks
+
+
+def test_compiled_layers_take_on_the_same_statistics() -> None:
+    """Hooks are not called from compiled code, so that it runs as written here."""
+    torch.manual_seed(0)
+    plain = Spread()
+    compiled = Spread()
+    compiled.load_state_dict(plain.state_dict())
+    compiled.compile(backend="eager")
+    batches = [torch.randn(4, 3, 3, 3) for _ in range(3)]
+    compiled(batches[0])  # compiled before there are hooks
+    for model in (plain, compiled):
+        precise_statistics(model, batches, model)
+        assert model.second.running_var is not None
+    for name in ("first.running_var", "second.running_mean", "second.running_var"):
+        assert torch.equal(plain.state_dict()[name], compiled.state_dict()[name])
 
 
 class Toy(nn.Module):
