@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-
 from test_manifest import build_manifest, list_images, picture
 
 from maskdistill.data.keys import DERIVED, fold, key_of_path, parts_of_keys

@@ -73,7 +73,7 @@ def test_only_files_of_a_sensible_size_are_read(tmp_path: Path, make: Callable[[
     make(tmp_path / "a.jpg")
     began = time.monotonic()
     assert inspect_image(tmp_path / "a.jpg") == (0, 0, "", "", reason)
-    with pytest.raises(MaskDistillError, match="a.jpg: "):
+    with pytest.raises(MaskDistillError, match=r"a\.jpg: "):
         load_rgb(tmp_path / "a.jpg")
     assert time.monotonic() - began < 5
 
@@ -92,7 +92,7 @@ def test_the_machine_is_not_the_picture(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(picture_files.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(MaskDistillError, match=r"a\.png: .*ran out of .*ulimit -n") as caught:
         inspect_image(tmp_path / "a.png")
     assert not isinstance(caught.value, PictureError)
@@ -254,7 +254,7 @@ def test_a_cut_png_with_a_large_profile_is_still_damaged() -> None:
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_heic_is_called_by_its_name(brand: bytes) -> None:
-    with pytest.raises(PictureError, match="^HEIC, which is not decoded: save it as JPEG"):
+    with pytest.raises(PictureError, match=r"^HEIC, which is not decoded: save it as JPEG"):
         decode(b"\0\0\0\x18ftyp" + brand + bytes(40))
 
 

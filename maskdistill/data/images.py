@@ -146,10 +146,10 @@ def _rescue(data: bytes, image: Image.Image) -> tuple[Image.Image, int] | None:
     extrema = image.getextrema()
     if max(high for _, high in extrema[: 1 if image.mode == "LA" else 3]) >= 1 << (max(DEPTHS) - 8):  # type: ignore[misc, index]
         return None
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint16 or found.shape[:2] != (image.height, image.width):
         return None
-    values = np.asarray(values, np.uint16)
+    values: npt.NDArray[np.uint16] = found.astype(np.uint16, copy=False)
     if values.ndim == 2 or values.shape[2] not in (3, 4):
         return None
     bits = _depth(values[..., :3], _stated_depth(image))

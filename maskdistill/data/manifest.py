@@ -65,14 +65,16 @@ def inspect_image(path: Path) -> Inspection:
         with picture_bytes(path) as data:
             digest = hashlib.sha256(data).hexdigest()
             image, mode = decode(data)
+            width, height = image.size
+            del image  # while its memory is accounted for
     except PictureError as error:
         return Inspection(0, 0, "", digest, str(error))
     except OSError as error:
         return Inspection(0, 0, "", "", f"cannot be read ({error.strerror})")
     reason = ""
-    if min(image.size) < MIN_SIDE:
-        reason = f"{image.width}x{image.height} pixels, smaller than {MIN_SIDE} a side"
-    return Inspection(image.width, image.height, mode, digest, reason)
+    if min(width, height) < MIN_SIDE:
+        reason = f"{width}x{height} pixels, smaller than {MIN_SIDE} a side"
+    return Inspection(width, height, mode, digest, reason)
 
 
 def build_manifest(
@@ -214,7 +216,7 @@ def index_path(path: str | Path) -> Path:
 
 
 def left_out_of(path: str | Path) -> dict[str, int]:
-    """How many files of which suffix lie beside a manifest's pictures and were not taken; see :func:`write_manifest`."""
+    """How many files of which suffix lie beside a manifest's pictures and were not taken (:func:`write_manifest`)."""
     index = index_path(path)
     found: dict[str, int] = read_json(index).get("left_out", {}) if index.is_file() else {}
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from maskdistill.runtime.allocator import return_freed_memory
 from maskdistill.runtime.errors import MaskDistillError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM", "JPEG2000")
@@ -22,13 +23,15 @@ MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded (Pillow's own warning limit, 256 MiB as RGB)."""
 
 MAX_SIDE = 32_000
-"""In pixels: libraries that count sides in 16 bits with a sign, as OpenCV 4 does when it turns a picture, take no more."""
+"""In pixels: libraries that count sides in 16 bits with a sign take no more, such as OpenCV 4 where it turns one."""
 
 MAX_ASPECT = 50
 """Longest side over shortest: beyond it nothing is left of the short side at the sizes that networks see."""
 
 DECODING = 1_250_000_000
 """Bytes that the pictures which one process decodes at once may take: the manifest stage asks for 2 GB."""
+GIANT = DECODING // 8
+"""Whoever took more gives freed memory back to the system: eight threads may keep as much as this, each."""
 BYTES_A_PIXEL = 12
 """Of a picture while it is decoded, at most: as stored, upright and as RGB, 4 bytes each."""
 
@@ -101,8 +104,13 @@ def picture_bytes(path: str | Path) -> Iterator[bytes]:
         with open(descriptor, "rb", buffering=0) as stream:
             pixels = _pixels(descriptor) if size else 0
             stream.seek(0)
-            with _budget.hold(size + BYTES_A_PIXEL * pixels):
-                yield _read(stream.fileno(), size)
+            wanted = size + BYTES_A_PIXEL * pixels
+            with _budget.hold(wanted):
+                try:
+                    yield _read(stream.fileno(), size)
+                finally:
+                    if wanted > GIANT:
+                        return_freed_memory()
     except MemoryError:
         raise exhausted(path, "memory") from None
     except OSError as error:
