@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
-from maskdistill.runtime.hdf5 import open_hdf5
+from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5
 
 Integers = npt.NDArray[np.int64]
 
@@ -40,7 +39,7 @@ class IndexBuilder:
 
     def write(self, path: str | Path, num_clusters: int) -> None:
         """Write the index; ``num_clusters`` is the number of the dataset's categories."""
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_path(path) as temporary, hdf5_file(temporary, "w") as file:
             for name, values in (("image_id", self._image_id), ("start", self._start), ("stop", self._stop)):
                 file[name] = np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
             file.attrs["num_clusters"] = num_clusters

@@ -17,6 +17,7 @@ AREAS = {
     "archive": "Archives",
     "config": "Configuration",
     "hdf5": "HDF5 and other intermediate files",
+    "files": "The machine: lock files, shared memory, downloads",
 }
 HEAD = """\
 # Hostile and odd input

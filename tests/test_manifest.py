@@ -17,10 +17,11 @@ from PIL import Image
 
 from maskdistill.cli import main
 from maskdistill.config_data import DataConfig
-from maskdistill.data import images as images_module
 from maskdistill.data import manifest as manifest_module
-from maskdistill.data.images import PictureError, decode, load_rgb
+from maskdistill.data import picture_files
+from maskdistill.data.images import decode, load_rgb
 from maskdistill.data.manifest import image_rows, index_path, ok_images, read_manifest, write_manifest
+from maskdistill.data.picture_files import PictureError
 from maskdistill.data.sources import (
     ListedImage,
     count_images,
@@ -156,9 +157,9 @@ def test_bombs_are_refused_before_decoding(side: int) -> None:
 
 def test_size_limit_is_exclusive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = picture(tmp_path / "a.png", (40, 30)).read_bytes()
-    monkeypatch.setattr(images_module, "MAX_PIXELS", 1200)
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 1200)
     assert decode(data)[0].size == (40, 30)
-    monkeypatch.setattr(images_module, "MAX_PIXELS", 1199)
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 1199)
     with pytest.raises(PictureError, match="40x30"):
         decode(data)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from collections import Counter
 from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
@@ -10,6 +11,7 @@ from maskdistill.data.sources import (
     count_images,
     default_num_shards,
     iter_images,
+    left_out_words,
     parse_data,
     parse_support,
     with_support,
@@ -52,9 +54,13 @@ def run(args: argparse.Namespace) -> None:
         raise MaskDistillError(f"--max-quarantined {args.max_quarantined:g}: give a share between 0 and 1")
     data = parse_data(args.params)
     support = parse_support(args.support)
-    images = with_support(iter_images(data, args.scenes_dir), support)
+    left_out: Counter[str] = Counter()
+    images = with_support(iter_images(data, args.scenes_dir, left_out), support, left_out)
     count = count_images(data) + (count_images(support) if support else 0)
     num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     folder = Path(args.output).parent
-    write_manifest(args.output, build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined))
+    tables = build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined)
+    write_manifest(args.output, tables, left_out)
+    if left_out:
+        log.warning("left out, for they are not decoded: %s; convert what you want to use", left_out_words(left_out))
     log.info("%d images, %d shards", count, num_shards)

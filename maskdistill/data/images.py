@@ -2,23 +2,42 @@
 
 import io
 import os
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from maskdistill.data.picture_files import FORMATS, MAX_PIXELS, PictureError, picture_bytes, refuse_size
 from maskdistill.runtime.errors import MaskDistillError
 
 SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".gif", ".ppm", ".pgm", ".heic", ".heif"
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".gif", ".ppm", ".pgm", ".heic", ".heif",
+    ".jfif", ".jpe", ".jif", ".jfi", ".mpo", ".apng", ".dib", ".pnm", ".pbm", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx",
+    ".j2c", ".jpc",
 )  # fmt: skip
 """File names that are taken for pictures, in any case. HEIC is listed so that it is reported, not overlooked."""
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM")
-"""Pillow formats that are decoded, whatever the suffix says."""
+OTHER_SUFFIXES = (
+    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf", ".pef", ".srw",
+    ".raw", ".3fr", ".iiq", ".x3f", ".erf", ".kdc", ".mrw", ".rwl", ".heics", ".jxl", ".jxr", ".wdp", ".hdp", ".psd",
+    ".psb", ".xcf", ".kra", ".svg", ".svgz", ".eps", ".ai", ".ico", ".cur", ".icns", ".tga", ".exr", ".hdr", ".dds",
+    ".pcx", ".sgi", ".ras", ".qoi", ".xbm", ".xpm", ".fits", ".fit", ".dcm", ".emf", ".wmf", ".pict", ".pct", ".jng",
+    ".mng", ".bpg", ".flif", ".pfm", ".pam",
+)  # fmt: skip
+"""Kinds of pictures that are not decoded: they are counted, so that nobody misses them in vain."""
+_DISGUISED = re.compile(
+    r"\.(?:jpe?g|png|tiff?|webp|gif|bmp)(?:[_~!@ -].*|\d+|\.(?:part|tmp|bak|orig|old|\w*download|\d+))$"
+)
+"""``a.jpg_large``, ``b.png~``, ``c.jpeg.part``: a picture's name, and something behind that no companion file has."""
 
-MAX_PIXELS = 89_478_485
-"""Larger pictures are refused before they are decoded (Pillow's own warning limit, 256 MiB as RGB)."""
+DEPTHS = (8, 10, 12, 14)
+"""Bits that are looked for in 16: what cameras, scanners and microscopes write."""
+_HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_NOTES = {b"iCCP", b"tEXt", b"zTXt", b"iTXt"}
 
 
 def printable(name: str) -> str:
@@ -26,66 +45,184 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-class PictureError(MaskDistillError):
-    """A picture cannot be used. The message is the reason alone: no path, equal on every machine."""
+def left_out_kind(name: str) -> str | None:
+    """What a file is counted as that looks like a picture by its name and is not taken for one; None for all others."""
+    name = name.lower()
+    suffix = os.path.splitext(name)[1]
+    if suffix in OTHER_SUFFIXES:
+        return suffix
+    disguised = _DISGUISED.search(name)
+    return disguised[0] if disguised and not name.endswith(SUFFIXES) else None
 
 
 def decode(data: bytes) -> tuple[Image.Image, str]:
     """Decode a picture held in memory.
 
-    The EXIF orientation is applied. Transparent parts become white, as viewers show them; 16-bit grey is
-    scaled to 8 bits; of an animation the first frame is taken.
+    The EXIF orientation is applied. Transparent parts become white, as viewers show them; of an animation the first
+    frame is taken. 16 bits a channel become 8: where the file states fewer significant bits, or its largest value
+    would fit into 8, 10, 12 or 14, as of a 12-bit camera, white is the largest value of so many bits.
 
     Args:
         data: the file's bytes.
 
     Returns:
-        The upright picture in mode RGB, and the mode it is stored in (e.g. ``CMYK``).
+        The upright picture in mode RGB, and the mode it is stored in (e.g. ``CMYK``, or ``I;16 of 12 bits``).
 
     Raises:
-        PictureError: with the reason: empty, not a picture, too large, truncated or an unusable pixel type.
+        PictureError: with the reason: empty, not a picture, a refused size, truncated or an unusable pixel type.
+        MemoryError: not the picture's fault.
     """
     if not data:
         raise PictureError("empty file (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        mode = image.mode
-        if image.width * image.height > MAX_PIXELS:
-            raise PictureError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}: scale it down")
-        image.load()
-    except PictureError:
+        image, deep = _load(data)
+    except (PictureError, MemoryError):
         raise
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombWarning,
-        Image.DecompressionBombError,
-    ) as error:
-        if isinstance(error, UnidentifiedImageError):
-            raise PictureError(f"not a picture in a supported format ({', '.join(FORMATS)})") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise PictureError(f"more than {MAX_PIXELS} pixels: scale it down") from None
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
-        raise PictureError(f"truncated or damaged ({type(error).__name__})") from None
-    return _to_rgb(_upright(image)), mode
+        image, deep = _load_bare(data, error)
+    mode = image.mode
+    if deep and (rescued := _rescue(data, image)):
+        image, bits = rescued
+        return _to_rgb(image), f"{mode} of {bits} bits"
+    image = _upright(image)
+    if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
+        values = np.asarray(image).astype(np.uint16, copy=False)
+        bits = 16 if mode == "I" else _depth(values, _stated_depth(image))
+        return Image.fromarray(_shift(values, bits)).convert("RGB"), mode if bits == 16 else f"{mode} of {bits} bits"
+    return _to_rgb(image), mode
+
+
+def _load(data: bytes) -> tuple[Image.Image, bool]:
+    """The decoded picture as it is stored, and whether Pillow cut 16 bits of several channels to the upper 8."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    refuse_size(*image.size)
+    deep = not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
+    image.load()
+    return image, deep
+
+
+def _load_bare(data: bytes, error: Exception) -> tuple[Image.Image, bool]:
+    """Once more without what is no pixel: a PNG's profile and texts, which may be damaged or larger than Pillow takes.
+
+    Raises:
+        PictureError: with the reason in ``error``.
+    """
+    bare = _without_notes(data)
+    if len(bare) < len(data):
+        try:
+            return _load(bare)
+        except (PictureError, MemoryError):
+            raise
+        except Exception as again:
+            error = again
+    if isinstance(error, UnidentifiedImageError):
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+            raise PictureError("HEIC, which is not decoded: save it as JPEG or PNG")
+        raise PictureError(f"not a picture in a supported format ({', '.join(FORMATS)})")
+    told = re.sub(r"0x[0-9a-f]+", "", " ".join(str(error).split()))[:100]
+    raise PictureError(f"truncated or damaged ({type(error).__name__}{': ' + told if told else ''})")
+
+
+def _without_notes(data: bytes) -> bytes:
+    """A PNG without its profile and texts; anything else as it is."""
+    if not data.startswith(_PNG):
+        return data
+    kept, place = [_PNG], len(_PNG)
+    while place + 12 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in _NOTES:
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _rescue(data: bytes, image: Image.Image) -> tuple[Image.Image, int] | None:
+    """A picture of several 16-bit channels that hold fewer bits, upright and with 8; None where they hold 16.
+
+    Pillow keeps the upper bytes of such a picture, which are next to black then; OpenCV reads all bits.
+    """
+    extrema = image.getextrema()
+    if max(high for _, high in extrema[: 1 if image.mode == "LA" else 3]) >= 1 << (max(DEPTHS) - 8):  # type: ignore[misc, index]
+        return None
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint16 or found.shape[:2] != (image.height, image.width):
+        return None
+    values: npt.NDArray[np.uint16] = found.astype(np.uint16, copy=False)
+    if values.ndim == 2 or values.shape[2] not in (3, 4):
+        return None
+    bits = _depth(values[..., :3], _stated_depth(image))
+    channels = [_shift(values[..., channel], bits) for channel in (2, 1, 0)]
+    if values.shape[2] == 4:
+        channels.append(_shift(values[..., 3], _depth(values[..., 3], None)))
+    shallow = Image.fromarray(np.stack(channels, axis=2))
+    shallow.getexif()[_ORIENTATION] = _orientation(image)
+    return _upright(shallow), bits
+
+
+def _depth(values: npt.NDArray[np.uint16], stated: int | None) -> int:
+    """Significant bits of 16-bit values: as stated if all fit, else the fewest of :data:`DEPTHS` that hold all."""
+    largest = int(values.max(initial=0)).bit_length()
+    if stated is not None and stated >= largest:
+        return stated
+    return next((bits for bits in DEPTHS if largest <= bits), 16)
+
+
+def _shift(values: npt.NDArray[np.uint16], bits: int) -> npt.NDArray[np.uint8]:
+    return (values >> (bits - 8)).astype(np.uint8)
+
+
+def _stated_depth(image: Image.Image) -> int | None:
+    """Significant bits between 8 and 15 that a TIFF states: bits a sample, or its largest value."""
+    tags = getattr(image, "tag_v2", {})
+    try:
+        bits = [int(np.max(tags[258])) if 258 in tags else 16, int(np.max(tags.get(281, 65535))).bit_length()]
+    except (TypeError, ValueError):
+        return None
+    return min(bits) if 8 <= min(bits) < 16 else None
+
+
+_ORIENTATION = 0x0112
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a picture whose EXIF block is damaged is taken as it is stored."""
     try:
-        return ImageOps.exif_transpose(image)
+        if _orientation(image) != 1:
+            return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     except Exception:
-        return image
+        pass
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise PictureError(f"pixel type {image.mode} (32-bit) has no defined white: convert it to 8 or 16 bits")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        image = Image.new("RGBA", layer.size, "white")
-        image.alpha_composite(layer)
+        return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The picture on white, a strip at a time: whole layers would take three times its memory."""
+    out = Image.new("RGB", image.size)
+    rows = max(1, 2**20 // image.width)
+    for top in range(0, image.height, rows):
+        layer = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        canvas = Image.new("RGBA", layer.size, "white")
+        canvas.alpha_composite(layer)
+        out.paste(canvas.convert("RGB"), (0, top))
+    return out
 
 
 def load_rgb(path: str | Path) -> Image.Image:
@@ -95,7 +232,8 @@ def load_rgb(path: str | Path) -> Image.Image:
         MaskDistillError: naming the file, the reason and the remedy.
     """
     try:
-        return decode(Path(path).read_bytes())[0]
+        with picture_bytes(path) as data:
+            return decode(data)[0]
     except PictureError as error:
         raise MaskDistillError(f"{path}: {error}; replace or remove it and run the manifest stage again") from None
     except OSError as error:

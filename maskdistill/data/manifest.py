@@ -5,13 +5,14 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maskdistill.data.images import PictureError, decode, printable
+from maskdistill.data.images import decode, printable
+from maskdistill.data.picture_files import PictureError, picture_bytes
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
@@ -52,22 +53,28 @@ class Inspection(NamedTuple):
 
 
 def inspect_image(path: Path) -> Inspection:
-    """Decode one file. Never raises for a bad picture: the reason says what is wrong with it."""
+    """Decode one file. Never raises for a bad picture: the reason says what is wrong with it.
+
+    Raises:
+        MaskDistillError: the process ran out of memory or open files.
+    """
     if printable(str(path)) != str(path):
         return Inspection(0, 0, "", "", "the file name is not UTF-8; rename it")
+    digest = ""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Inspection(0, 0, "", "", f"cannot be read ({error.strerror})")
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        image, mode = decode(data)
+        with picture_bytes(path) as data:
+            digest = hashlib.sha256(data).hexdigest()
+            image, mode = decode(data)
+            width, height = image.size
+            del image  # while its memory is accounted for
     except PictureError as error:
         return Inspection(0, 0, "", digest, str(error))
+    except OSError as error:
+        return Inspection(0, 0, "", "", f"cannot be read ({error.strerror})")
     reason = ""
-    if min(image.size) < MIN_SIDE:
-        reason = f"{image.width}x{image.height} pixels, smaller than {MIN_SIDE} a side"
-    return Inspection(image.width, image.height, mode, digest, reason)
+    if min(width, height) < MIN_SIDE:
+        reason = f"{width}x{height} pixels, smaller than {MIN_SIDE} a side"
+    return Inspection(width, height, mode, digest, reason)
 
 
 def build_manifest(
@@ -106,6 +113,7 @@ def build_manifest(
     base = Path(os.path.abspath(base))
     rows: list[tuple[object, ...]] = []
     listed = 0
+    shallow = 0
     bad: list[tuple[str, str]] = []
     for image, item in progress(in_order(_inspected, images, threads), n, "decoding"):
         shard = listed * num_shards // n
@@ -113,6 +121,7 @@ def build_manifest(
             yield _table(rows)
             rows = []
         listed += 1
+        shallow += not item.reason and item.mode.endswith(" bits")
         status = "quarantined" if item.reason else "ok"
         place = (listed, image.key, _stored_path(image.path, base))
         segmenter = image.train if image.segmenter is None else image.segmenter
@@ -121,6 +130,8 @@ def build_manifest(
             name = printable(str(image.path))
             log.warning("quarantined %s: %s", name, item.reason)
             bad.append((name, item.reason))
+    if shallow:
+        log.info("%d images have fewer than 16 bits in 16: their white is that of so many bits (mode)", shallow)
     if listed != n:
         raise MaskDistillError(f"{listed} images are there, {n} were counted before; run again while nothing changes")
     _refuse_bad_source(n, bad, max_quarantined)
@@ -158,7 +169,9 @@ def _stored_path(path: Path, base: Path) -> str:
     return printable(path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path))
 
 
-def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+def write_manifest(
+    path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame], left_out: Mapping[str, int] | None = None
+) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
     Beside it lies its index (:func:`index_path`): where in the file each shard begins, so that a shard
@@ -167,6 +180,7 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
 
     Args:
         tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
+        left_out: how many files of which suffix look like pictures and are not taken; looked at when all is written.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
@@ -180,7 +194,7 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
                     stream.write(_csv(rows))
                 listed.write(_csv(piece.loc[piece["status"] != "ok", QUARANTINED]))
             size = stream.tell()
-        write_json(index_path(path), {"size": size, "shards": starts})
+        write_json(index_path(path), {"size": size, "shards": starts, "left_out": dict(left_out or {})})
 
 
 def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
@@ -199,6 +213,13 @@ _CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
 def index_path(path: str | Path) -> Path:
     """``manifest.index.json`` of ``manifest.csv``."""
     return Path(path).with_suffix(".index.json")
+
+
+def left_out_of(path: str | Path) -> dict[str, int]:
+    """How many files of which suffix lie beside a manifest's pictures and were not taken (:func:`write_manifest`)."""
+    index = index_path(path)
+    found: dict[str, int] = read_json(index).get("left_out", {}) if index.is_file() else {}
+    return found
 
 
 def quarantine_path(path: str | Path) -> Path:

@@ -3,13 +3,11 @@
 import hashlib
 import math
 import os
-from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from maskdistill.config_data import (
@@ -21,12 +19,15 @@ from maskdistill.config_data import (
     VocData,
 )
 from maskdistill.config_messages import explain
-from maskdistill.data.images import SUFFIXES, printable
+from maskdistill.data.images import SUFFIXES, left_out_kind, printable
+from maskdistill.data.keys import KeyClashes, key_of_path, parts_of_keys
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
 
 IMAGES_PER_SHARD = 500
 JOBS_PER_STAGE = 1000
+SUPPORT = "support/"
+LONGEST_LINE = 16_384
 
 
 class ListedImage(NamedTuple):
@@ -72,12 +73,15 @@ def _parse(adapter: TypeAdapter[Any], text: str, option: str) -> Any:
         raise explain(error, option, adapter.json_schema()) from None
 
 
-def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Iterator[ListedImage]:
+def iter_images(
+    data: DataConfig, scenes_dir: str | Path | None = None, left_out: Counter[str] | None = None
+) -> Iterator[ListedImage]:
     """List a source's pictures in a fixed order, one at a time; none is opened, so none need be readable.
 
     Args:
         data: the ``data`` section.
         scenes_dir: folder of the generated scenes, needed for ``kind: scenes`` only.
+        left_out: counts files beside the pictures that look like some by their names and are not taken, by suffix.
 
     Yields:
         scenes: scene-00001 ... in order, the first ``num_train`` to train on, the others to score.
@@ -96,16 +100,34 @@ def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Itera
     if isinstance(data, ListData):
         return _iter_list(data)
     if isinstance(data, CocoData):
-        return _iter_tree(data.images, "data.images", scored=data.annotations is not None)
-    return _iter_tree(data.root, "data.root", scored=False)
+        return _iter_tree(data.images, "data.images", data.annotations is not None, left_out)
+    return _iter_tree(data.root, "data.root", False, left_out)
 
 
-def with_support(images: Iterator[ListedImage], support: SupportConfig | None) -> Iterator[ListedImage]:
-    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more (method 3)."""
-    yield from images
-    if support is not None:
-        for image in iter_images(support):
-            yield ListedImage(f"support/{image.key}", image.path, False, False)
+def with_support(
+    images: Iterator[ListedImage], support: SupportConfig | None, left_out: Counter[str] | None = None
+) -> Iterator[ListedImage]:
+    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more (method 3).
+
+    Raises:
+        MaskDistillError: the former lie in a folder under whose name the support set is kept.
+    """
+    if support is None:
+        yield from images
+        return
+    for image in images:
+        if image.key.startswith(SUPPORT):
+            raise MaskDistillError(
+                f"{image.path}: the folder {SUPPORT} would hold results of the support set too; rename it in data"
+            )
+        yield image
+    for image in iter_images(support, left_out=left_out):
+        yield ListedImage(f"{SUPPORT}{image.key}", image.path, False, False)
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """How many files look like pictures and are not taken, such as ``3 .dng, 1 .psd``; empty if none does."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item)))
 
 
 def count_images(data: DataConfig) -> int:
@@ -198,7 +220,10 @@ def _lines(data: ListData) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with open(path, encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
+            while line := stream.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE or "\0" in line:
+                    raise MaskDistillError(f"{path}: line {number} is no name of a picture; give a text file")
                 yield number, line.rstrip("\r\n")
     except UnicodeDecodeError:
         raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; rename the picture") from None
@@ -207,39 +232,46 @@ def _lines(data: ListData) -> Iterator[tuple[int, str]]:
 
 
 def _iter_list(data: ListData) -> Iterator[ListedImage]:
-    """Pictures named in a text file; their keys are the names as they stand. 8 bytes of each find doubles."""
+    """Pictures named in a text file; their keys are the names as they stand, but for slashes that do not count."""
     path = _list_file(data)
-    seen = array("Q")
+    clashes = KeyClashes()
     for number, name in _lines(data):
-        parts = Path(name).parts
-        if not name.strip() or ".." in parts:
+        key = key_of_path(name)
+        if not name.strip() or not key or ".." in Path(name).parts:
             raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
-        seen.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]))
-        yield ListedImage(name.lstrip("/"), path.parent / name, True, False)
-    order = np.argsort(np.frombuffer(seen, np.uint64), kind="stable")
-    same = np.flatnonzero(np.diff(np.frombuffer(seen, np.uint64)[order]) == 0)
-    if len(same):
-        first, second = sorted(order[same[0] : same[0] + 2] + 1)
-        raise MaskDistillError(f"{path}: lines {first} and {second} name the same picture; remove one")
+        clashes.add(key, number)
+        yield ListedImage(key, path.parent / name, True, False)
+    if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in _lines(data))):
+        named = dict(line for line in _lines(data) if line[0] in found)
+        first, second = (path.parent / named[number] for number in found)
+        if first == second:
+            raise MaskDistillError(f"{path}: lines {found[0]} and {found[1]} name the same picture; remove one")
+        raise MaskDistillError(
+            f"{path}: results of lines {found[0]} and {found[1]} would overwrite each other: their names, {first} and"
+            f" {second}, are kept as {key_of_path(named[found[0]])!r} and {key_of_path(named[found[1]])!r}; rename or"
+            " link one of the pictures, or its folder"
+        )
 
 
-def _iter_tree(root: str, setting: str, scored: bool) -> Iterator[ListedImage]:
+def _iter_tree(root: str, setting: str, scored: bool, left_out: Counter[str] | None) -> Iterator[ListedImage]:
     top = _absolute(root)
     if not top.is_dir():
         raise MaskDistillError(f"{setting}: {top} is not a folder; correct the path")
     found = False
     seen: set[tuple[int, int]] = set()
     linked = [(top, "")]
+    left_out = Counter() if left_out is None else left_out
     while linked:
-        for key, path in _walk(*linked.pop(0), seen, linked):
+        for key, path in _walk(*linked.pop(0), seen, linked, left_out):
             found = True
             yield ListedImage(key, path, True, scored)
     if not found:
-        raise MaskDistillError(f"{setting}: no picture below {top} (looked for {' '.join(SUFFIXES)})")
+        others = f"; there are {left_out_words(left_out)}, which are not decoded" if left_out else ""
+        raise MaskDistillError(f"{setting}: no picture below {top} (looked for {' '.join(SUFFIXES)}{others})")
 
 
 def _walk(
-    folder: Path, prefix: str, seen: set[tuple[int, int]], linked: list[tuple[Path, str]]
+    folder: Path, prefix: str, seen: set[tuple[int, int]], linked: list[tuple[Path, str]], left_out: Counter[str]
 ) -> Iterator[tuple[str, Path]]:
     """Keys and paths of the pictures below ``folder``, in the order of their paths; one folder's names in memory.
 
@@ -254,25 +286,18 @@ def _walk(
     except OSError as error:
         raise MaskDistillError(f"{folder}: cannot be listed ({error.strerror}); grant access or move it") from None
     folders = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
-    names = [entry.name for entry in entries if entry.name not in folders and entry.name.lower().endswith(SUFFIXES)]
-    keys = _unique_keys(names)
+    files = [entry.name for entry in entries if entry.name not in folders]
+    names = [name for name in files if name.lower().endswith(SUFFIXES)]
+    left_out.update(kind for name in files if (kind := left_out_kind(name)))
+    parts = parts_of_keys(names, folders)
     for name in sorted([*names, *folders], key=lambda name: f"{name}/" if name in folders else name):
         path = folder / name
-        if name in folders:
-            if folders[name]:
-                linked.append((path, f"{prefix}{name}/"))
-            else:
-                yield from _walk(path, f"{prefix}{name}/", seen, linked)
-        elif path.is_file() or path.is_symlink():
-            yield printable(prefix + keys[name]), path
-
-
-def _unique_keys(names: list[str]) -> dict[str, str]:
-    """Keys of one folder's pictures: names without extension; where that is ambiguous the extension stays."""
-    keys = {name: name.rpartition(".")[0] for name in names}
-    while clashes := {key for key, count in Counter(keys.values()).items() if count > 1}:
-        keys = {name: name if key in clashes else key for name, key in keys.items()}
-    return keys
+        if name not in folders:
+            yield printable(prefix + parts[name]), path
+        elif folders[name]:
+            linked.append((path, f"{prefix}{parts[name]}/"))
+        else:
+            yield from _walk(path, f"{prefix}{parts[name]}/", seen, linked, left_out)
 
 
 def _iter_voc(data: VocData) -> Iterator[ListedImage]:

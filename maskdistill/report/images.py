@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.data.manifest import ImageRow, image_rows, read_manifest
+from maskdistill.data.manifest import ImageRow, image_rows, left_out_of, read_manifest
 from maskdistill.data.stream import all_rows, usable_rows
 from maskdistill.report.masks import pick_evenly
 
@@ -30,6 +30,7 @@ class Images:
         sizes: ``width`` and ``height`` in pixels of usable images at even steps.
         quarantined: path and reason of the first unusable files.
         reasons: reason -> number of unusable files.
+        left_out: suffix -> number of files that look like pictures and were not taken.
     """
 
     total: int
@@ -40,6 +41,7 @@ class Images:
     sizes: dict[str, npt.NDArray[np.int64]]
     quarantined: list[tuple[str, str]]
     reasons: dict[str, int]
+    left_out: dict[str, int]
 
 
 def read_images(manifest: str | Path, examples: int) -> Images:
@@ -73,7 +75,9 @@ def read_images(manifest: str | Path, examples: int) -> Images:
             parts.append(rows[name].to_numpy(np.int64)[_within(sampled, seen, len(rows))])
         seen, pooled = seen + len(rows), pooled + len(pool)
     joined = {name: np.concatenate([np.zeros(0, np.int64), *parts]) for name, parts in sizes.items()}
-    return Images(total, usable, train, scored, ids, joined, quarantined, dict(reasons.most_common()))
+    return Images(
+        total, usable, train, scored, ids, joined, quarantined, dict(reasons.most_common()), left_out_of(manifest)
+    )
 
 
 def _within(places: Places, first: int, count: int) -> Places:

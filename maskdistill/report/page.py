@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from maskdistill.data.sources import left_out_words
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import RuleTime, Run
@@ -138,6 +139,9 @@ def checks(run: Run) -> list[str]:
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
     if count := run.image_counts["quarantined"]:
         notes.append(f"{count} of {run.images.total} files could not be used; the reasons are listed under Data.")
+    if run.images.left_out:
+        others = left_out_words(run.images.left_out)
+        notes.append(f"Files beside the images that look like some were left out, for they are not decoded: {others}.")
     if run.unmasked:
         notes.append(f"{run.unmasked} of {images} images have no mask.")
     if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:

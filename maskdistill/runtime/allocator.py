@@ -11,6 +11,12 @@ KEPT_BYTES = 256 * 2**20
 """Freed memory that a process keeps at most at the end of its heap."""
 
 
+def return_freed_memory() -> None:
+    """Give back what each thread of this process has freed: glibc keeps a heap a thread, as large as it once was."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keep_freed_memory() -> bool:
     """Let this process reuse the memory of freed tensors instead of fetching fresh pages for each new one.
 

@@ -8,14 +8,22 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import file_digest
+from maskdistill.runtime.locks import FileLock
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
+"""Seconds without a byte after which a transfer is given up."""
+STALL = 600.0
+"""Seconds in which at least :data:`SLOWEST` bytes come; and in which another process that fetches gets some."""
+SLOWEST = 64 * 1024
+POLL = 0.2
 ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 log = logging.getLogger("maskdistill")
 
@@ -65,9 +73,10 @@ def download(url: str, path: str | Path, expected: str | None = None, by_hand: s
     path = Path(path)
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise MaskDistillError(f"{path}: is not a file, and {url} is to be kept there; move it elsewhere")
     if not path.exists():
-        with open(part, "ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with _locked(part) as stream:
             try:
                 if not path.exists():
                     _fetch(url, stream, part, by_hand)
@@ -77,6 +86,38 @@ def download(url: str, path: str | Path, expected: str | None = None, by_hand: s
                     part.unlink()
     log.info("%s is there already", path)
     return check_sum(path, expected or "")
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[IO[bytes]]:
+    """A partial file, locked and open for appending; waits while another process makes progress with it.
+
+    Raises:
+        MaskDistillError: it is no file, cannot be written to, or whoever has it makes no progress.
+    """
+    lock = FileLock(part)
+    seen, since, said = -1, time.monotonic(), False
+    while not lock.acquire():
+        size = part.stat().st_size if part.exists() else -1
+        if size != seen:
+            seen, since = size, time.monotonic()
+        if time.monotonic() - since > STALL:
+            raise MaskDistillError(
+                f"{part}: another process fetches it and has got nothing for {STALL:.0f} s; end that one (fuser {part}"
+                " names it) and run again"
+            )
+        if not said:
+            log.info("another process fetches %s: waiting for it", part)
+            said = True
+        time.sleep(POLL)
+    try:
+        if lock.descriptor is None or not lock.writable:
+            raise MaskDistillError(f"{part}: cannot be written to; grant access, or fetch to another folder")
+        fcntl.fcntl(lock.descriptor, fcntl.F_SETFL, os.O_APPEND)
+        with open(os.dup(lock.descriptor), "ab") as stream:
+            yield stream
+    finally:
+        lock.release()
 
 
 def looks_like_web_page(start: bytes) -> bool:
@@ -139,10 +180,15 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
     if answer.status == 206 and (first is None or int(first[1]) != held):
         raise MaskDistillError(f"{url}: the server did not continue at byte {held}; delete {part} and run again")
     log.info("%s: %s of %s bytes are here", url, f"{held:,}", "an unknown number of" if total is None else f"{total:,}")
-    last = time.monotonic()
-    while data := answer.read(CHUNK):
+    last = checked = time.monotonic()
+    before = held
+    while data := answer.read1(CHUNK):
         stream.write(data)
         held += len(data)
+        if time.monotonic() - checked > STALL:
+            if held - before < SLOWEST:
+                raise TimeoutError(f"{held - before} bytes in {STALL:.0f} s")
+            checked, before = time.monotonic(), held
         if time.monotonic() - last > 5:
             last = time.monotonic()
             log.info("%s bytes%s", f"{held:,}", f" of {total:,}" if total else "")

@@ -6,8 +6,31 @@ from pathlib import Path
 
 import h5py
 
-from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.errors import MaskDistillError, system_errno
 from maskdistill.runtime.files import absent, remedy
+from maskdistill.runtime.locks import UNSUPPORTED, warn_without_locks
+
+
+def hdf5_file(path: str | Path, mode: str) -> h5py.File:
+    """Open a file with HDF5's own lock; without where the file system has none, which is said once.
+
+    Raises:
+        OSError: as h5py raises it; a BlockingIOError where another process holds the lock.
+    """
+    try:
+        return h5py.File(path, mode)
+    except OSError as error:
+        if system_errno(error) not in UNSUPPORTED or "lock" not in str(error):
+            raise
+    warn_without_locks(Path(path).parent)
+    try:
+        return h5py.File(path, mode, locking=False)
+    except OSError as error:
+        if system_errno(error) not in UNSUPPORTED or "lock" not in str(error):
+            raise
+        raise MaskDistillError(
+            f"{path}: this file system has no locks, which HDF5_USE_FILE_LOCKING in the environment asks for; unset it"
+        ) from None
 
 
 @contextmanager
@@ -18,7 +41,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
         MaskDistillError: the file is missing, truncated, not HDF5 or being written by another process.
     """
     try:
-        file = h5py.File(path, "r")
+        file = hdf5_file(path, "r")
     except FileNotFoundError:
         raise absent(path) from None
     except BlockingIOError:

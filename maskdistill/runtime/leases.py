@@ -13,14 +13,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.locks import FileLock, UnfitLockError
 
 FOLDER = "MASKDISTILL_LEASES"
 """Environment variable: folder of the lock files, of this machine and shared by all that use its GPUs."""
 HELD = "MASKDISTILL_LEASED"
 """Environment variable: GPUs that this process or its parent holds, as in CUDA_VISIBLE_DEVICES."""
+WAIT = "MASKDISTILL_LEASE_WAIT"
+"""Environment variable: seconds that a job waits for GPUs before it gives up."""
+PATIENCE = 7 * 86400.0
+NAMES = 8
+"""Other names of a lock that are tried where something else has the first."""
 POLL = 0.05
 REMIND = 30.0
 
@@ -67,16 +71,29 @@ def select(uuids: Sequence[str], given: str | None) -> list[str]:
 
 def lease_folder() -> Path:
     """Folder of the lock files, made for all users of the machine."""
-    folder = Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / "maskdistill-gpus")
-    if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / "maskdistill-gpus").expanduser()
+    remedy = f"set {FOLDER} to a folder of this machine that all who use its GPUs can write to"
+    if folder.is_symlink():
+        raise MaskDistillError(f"{folder}: is a link, which may lead elsewhere tomorrow; {remedy}")
+    try:
+        folder.mkdir(parents=True)
         folder.chmod(0o1777)
-    if folder.is_symlink() or not os.access(folder, os.W_OK):
-        raise MaskDistillError(f"{folder}: not a folder that this user may write lock files to; set {FOLDER}")
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise MaskDistillError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
+    for _ in range(20):  # another user may have made it this very moment, and not opened it to all yet
+        if os.access(folder, os.W_OK | os.X_OK):
+            break
+        time.sleep(POLL)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise MaskDistillError(f"{folder}: not a folder that this user may write lock files to; {remedy}")
     return folder
 
 
-def lease(uuids: Sequence[str], count: int, folder: Path, remind: float = REMIND) -> list[tuple[str, FileLock]]:
+def lease(
+    uuids: Sequence[str], count: int, folder: Path, remind: float = REMIND, patience: float | None = None
+) -> list[tuple[str, FileLock]]:
     """Wait until ``count`` of the GPUs are free and take them.
 
     Whoever wants GPUs queues at a gate and passes it with all it asked for, so that two jobs never wait for each
@@ -87,29 +104,38 @@ def lease(uuids: Sequence[str], count: int, folder: Path, remind: float = REMIND
         count: at most as many as there are.
         folder: of the lock files.
         remind: seconds between two lines in the log while waiting.
+        patience: seconds after which waiting ends.
 
     Returns:
         UUID and its lock, for each GPU; the lock is held until it is released or the process ends.
 
     Raises:
-        MaskDistillError: more are wanted than there are.
+        MaskDistillError: more are wanted than there are, they did not become free in time, or a lock file cannot be
+            used.
     """
+    patience = _patience() if patience is None else patience
     if count > len(uuids):
         raise MaskDistillError(f"{count} GPUs are asked for and {len(uuids)} are visible; lower --gpus")
-    gate = FileLock(folder / "gate.lock", mode=0o666)
+    gate = _Lock(folder, "gate")
+    locks = {uuid: _Lock(folder, uuid) for uuid in uuids}
     began, reminded = time.monotonic(), time.monotonic()
     taken: list[tuple[str, FileLock]] = []
     try:
         while len(taken) < count:
-            if gate.is_locked or _try(gate):
-                for uuid in uuids:
-                    lock = FileLock(folder / f"{uuid}.lock", mode=0o666)
-                    if len(taken) < count and uuid not in dict(taken) and _try(lock):
-                        taken.append((uuid, lock))
+            if gate.acquire():
+                for uuid, own in locks.items():
+                    if len(taken) < count and uuid not in dict(taken) and own.acquire():
+                        taken.append((uuid, own.file))
             if len(taken) < count:
-                if time.monotonic() - reminded > remind:
-                    reminded = time.monotonic()
-                    log.info("waiting for %d of %d GPUs since %.0f s", count, len(uuids), reminded - began)
+                now = time.monotonic()
+                if now - began > patience:
+                    raise MaskDistillError(
+                        f"{count} of {len(uuids)} GPUs did not become free in {patience:.0f} s: other processes hold"
+                        f" their locks in {folder} (fuser {folder}/*.lock names them); wait for those, or set {WAIT}"
+                    )
+                if now - reminded > remind:
+                    reminded = now
+                    log.info("waiting for %d of %d GPUs since %.0f s", count, len(uuids), now - began)
                 time.sleep(POLL)
     except BaseException:
         for _, lock in taken:
@@ -120,12 +146,47 @@ def lease(uuids: Sequence[str], count: int, folder: Path, remind: float = REMIND
     return sorted(taken, key=lambda held: uuids.index(held[0]))
 
 
-def _try(lock: FileLock) -> bool:
+class _Lock:
+    """The lock of one thing in the folder, under another name where what lies there is no file: for all users alike."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.file = self._numbered(0)
+        self._number = 0
+
+    def acquire(self) -> bool:
+        """Try to take it, as :meth:`FileLock.acquire` does."""
+        try:
+            return self.file.acquire()
+        except UnfitLockError as error:
+            if self._number == NAMES:
+                raise MaskDistillError(f"{error}, or set {FOLDER} to another folder") from None
+            self._number += 1
+            self.file = self._numbered(self._number)
+            log.warning("%s; %s is taken instead", error, self.file.path)
+            return self.acquire()
+        except OSError as error:
+            raise MaskDistillError(
+                f"{self.file.path}: cannot be locked ({error.strerror}); set {FOLDER} to another folder"
+            ) from None
+        except MaskDistillError as error:
+            raise MaskDistillError(
+                f"{error}: let its owner grant everybody access, or set {FOLDER} to another folder for all"
+            ) from None
+
+    def release(self) -> None:
+        self.file.release()
+
+    def _numbered(self, number: int) -> FileLock:
+        return FileLock(self.folder / (f"{self.name}.{number}.lock" if number else f"{self.name}.lock"), 0o666)
+
+
+def _patience() -> float:
+    given = os.environ.get(WAIT, "")
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
+        return float(given) if given else PATIENCE
+    except ValueError:
+        raise MaskDistillError(f"{WAIT}={given!r}: give seconds") from None
 
 
 def claim_gpus(device: str, gpus: int) -> None:

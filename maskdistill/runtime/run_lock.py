@@ -6,20 +6,20 @@ ends.
 """
 
 import atexit
-import fcntl
+import errno
 import os
 import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.locks import FileLock
 
 NAME = ".lock"
 _ELSEWHERE = "give this one a folder of its own: --config run=NAME"
-_held: dict[str, IO[str]] = {}
+_held: dict[str, FileLock] = {}
 
 
 def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
@@ -30,27 +30,31 @@ def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
         remedy: what else than waiting a refused user can do.
 
     Raises:
-        MaskDistillError: another process holds it; the message names it.
+        MaskDistillError: another process holds it, and the message names it; or the folder cannot be held.
     """
-    path = Path(folder) / NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = open(path, "a+")  # noqa: SIM115 (it stays open as long as the lock is wanted)
-    if not _lock(stream):
-        holder = _read(stream)
-        stream.close()
-        raise MaskDistillError(_refusal(folder, holder, remedy))
-    stream.truncate(0)
-    stream.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    stream.flush()
-    _held[str(folder)] = stream
+    lock = FileLock(Path(folder) / NAME)
+    try:
+        lock.path.parent.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire():
+            raise MaskDistillError(_refusal(folder, _read(lock.path), remedy))
+        if not lock.writable:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    except OSError as error:
+        lock.release()
+        raise MaskDistillError(
+            f"{folder}: results cannot be written there ({error.strerror}); grant access, or {remedy}"
+        ) from None
+    _held[str(folder)] = lock
     atexit.register(release_run, folder)
 
 
 def release_run(folder: str | Path) -> None:
     """Let others in, and forget who was here: only the name of a process that was killed stays in the lock."""
-    if stream := _held.pop(str(folder), None):
-        stream.truncate(0)
-        stream.close()
+    if lock := _held.pop(str(folder), None):
+        with suppress(OSError):  # a full disk
+            lock.write("")
+        lock.release()
 
 
 def explain_lock(folder: str | Path, locks: str | Path, command: str, shared: Sequence[str] = ()) -> str | None:
@@ -109,23 +113,19 @@ def _refusal(folder: str | Path, holder: str, remedy: str) -> str:
 
 def _holder(folder: Path) -> tuple[bool, str]:
     """Whether a living process holds a results folder, and who wrote in its lock; empty after a run that ended."""
-    path = folder / NAME
-    with suppress(FileNotFoundError), open(path, "r+" if os.access(path, os.W_OK) else "r") as stream:
-        return not _lock(stream), _read(stream)
-    return False, ""
-
-
-def _lock(stream: IO[str]) -> bool:
-    """Try to take the lock; where the file system knows none, Snakemake's lock has to do."""
+    lock = FileLock(folder / NAME)
+    if not os.path.lexists(lock.path):
+        return False, ""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        alive = not lock.acquire()
+    except (MaskDistillError, OSError):  # no file, or none of ours: nobody who can be told apart holds it
+        return False, ""
+    holder = _read(lock.path)
+    lock.release()
+    return alive, holder
 
 
-def _read(stream: IO[str]) -> str:
-    stream.seek(0)
-    return stream.read()
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
