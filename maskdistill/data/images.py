@@ -97,7 +97,7 @@ def load_rgb(path: str | Path) -> Image.Image:
     try:
         return decode(Path(path).read_bytes())[0]
     except PictureError as error:
-        raise MaskDistillError(f"{path}: {error}; replace or remove it and run the manifest stage again") from None
+        raise MaskDistillError(f"{path}: {error}; replace it and run the manifest stage again") from None
     except OSError as error:
         raise MaskDistillError(
             f"{path}: cannot be read ({error.strerror}); restore it or run the manifest stage again"
