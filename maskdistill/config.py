@@ -291,6 +291,12 @@ class Config(Section):
         description="share of pictures that may be unreadable; above it the run stops before anything is computed. "
         "A single one is tolerated unless this is 0",
     )
+    max_dropped: Fraction = Field(
+        0.05,
+        description="share of the ground truth's annotations, or images, that may be dropped for being empty, without "
+        "an image and the like; above it the run stops before anything is trained. A single one is tolerated unless "
+        "this is 0",
+    )
     seeds: list[Seed] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
     data: Annotated[DataConfig, Field(discriminator="kind")]
     support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(

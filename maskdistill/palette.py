@@ -2,12 +2,13 @@
 
 import io
 import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, remedy
@@ -61,12 +62,19 @@ def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
         temporary.write_bytes(content)
 
 
-def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
+def read_label_png(
+    path: str | Path, made: bool = True, check: Callable[[int, int], None] | None = None
+) -> npt.NDArray[np.uint8]:
     """Read a label map, uint8 (H, W), from an indexed or greyscale 8-bit PNG.
+
+    Args:
+        made: whether a run has made the file; else somebody gave it, and is not told to part with it.
+        check: is given height and width before anything is decoded, and raises what is to be raised.
 
     Raises:
         MaskDistillError: if the file is missing, damaged, or a colour picture without an index a pixel.
     """
+    todo = remedy(path) if made else "give the intact file"
     try:
         with Image.open(path, formats=("PNG",)) as image:
             if image.mode not in ("P", "L"):
@@ -74,8 +82,12 @@ def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
                     f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
                     " convert it to labels"
                 )
+            if check is not None:
+                check(image.height, image.width)
             return np.array(image, dtype=np.uint8)
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first, or {remedy(path)}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); {remedy(path)}") from None
+        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first, or {todo}") from None
+    except MaskDistillError:
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
+        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); {todo}") from None

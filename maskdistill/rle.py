@@ -132,12 +132,13 @@ def _run_ends(masks: Sequence[RLE]) -> list[npt.NDArray[np.int64]]:
     table *= used
     ends = np.cumsum(table, axis=1)
     pixels = [mask["size"][0] * mask["size"][1] for mask in masks]
-    if table.min() < 0 or ends[:, -1].tolist() != pixels:
+    longest = np.array(pixels)[:, None]  # bounds every run, so that no sum can wrap around to the right one
+    if table.min() < 0 or (table > longest).any() or ends[:, -1].tolist() != pixels:
         raise _damaged()
     return [row[:count] for row, count in zip(ends, counts.tolist(), strict=True)]
 
 
 def _damaged() -> MaskDistillError:
     return MaskDistillError(
-        "a mask's RLE is damaged: its runs do not cover its image exactly; delete the file that holds it and run again"
+        "a mask's RLE is damaged: its runs do not cover its image exactly; run the stage again that made the file"
     )

@@ -90,7 +90,7 @@ def _fetched(
         if absent := missing_parts(dataset, temporary / dataset.root):
             archives = ", ".join(str(downloads / file.name) for file in dataset.files)
             raise MaskDistillError(
-                f"{archives}: lacks {', '.join(absent)}: not the official archive; delete it and fetch it again"
+                f"{archives}: lacks {', '.join(absent)}: not the official archive; put that in its place"
             )
         write_json(temporary / RECORD, found)
     if not args.keep_archives:

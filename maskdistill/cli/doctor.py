@@ -19,6 +19,7 @@ from maskdistill.cluster_names import read_names
 from maskdistill.config import Config
 from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
+from maskdistill.data.truth_check import check_truth
 from maskdistill.needed_weights import networks, weights_path
 from maskdistill.product.checks import GIGA, RESERVE, Check, disk_need, report_lines
 from maskdistill.runtime.errors import MaskDistillError
@@ -126,10 +127,16 @@ def _run(config: Config) -> Iterator[Check]:
     yield _attempt("pictures", count)
     if getattr(config.data, "annotations", None):
         yield _attempt("annotations", lambda: check_annotations(config))
+    if config.datasets.build is None and (truth := _attempt("ground truth", lambda: _truth(config))).found:
+        yield truth
     if names := config.clusters.names:
         yield _attempt("cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}")
     if counts:
         yield _disk(disk_need(config, counts[0]))
+
+
+def _truth(config: Config) -> str:
+    return check_truth(config.data, config.max_dropped, config.probe.enabled)
 
 
 def _disk(need: float) -> Check:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
-        raise MaskDistillError(f"{out}: holds something else than an export; remove it or give another --out")
+        raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
     metadata = {
         "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
         "detector": model_metadata(models.detector, "detector"),

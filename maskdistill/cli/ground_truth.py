@@ -13,6 +13,7 @@ from maskdistill.config_data import CocoData
 from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.data.sources import instance_keys, parse_data
+from maskdistill.data.truth_types import Losses
 from maskdistill.palette import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
@@ -31,13 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", choices=("eval", "train"), default="eval",
         help="of those to score, or of those that the segmenter learns from (default: eval)",
     )  # fmt: skip
-    parser.add_argument("--output", required=True, metavar="DIR", help="gets instances.json and semantic/<key>.png")
+    parser.add_argument(
+        "--max-dropped", type=float, default=0.05, metavar="SHARE",
+        help="share of annotations, or images, that may be dropped; above it the stage stops (default: 0.05)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="gets instances.json, dropped.json and semantic/<key>.png"
+    )
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Write ``instances.json`` and one semantic map an image."""
     start(args, "ground_truth")
+    if not 0 <= args.max_dropped <= 1:
+        raise MaskDistillError(f"--max-dropped {args.max_dropped:g}: give a share between 0 and 1")
     data = parse_data(args.params)
     listed = read_manifest(args.manifest)
     table = ok_images(listed)
@@ -50,7 +59,9 @@ def run(args: argparse.Namespace) -> None:
     if not rows:
         purpose = {"eval": "to be scored", "train": "for training"}[args.images]
         raise MaskDistillError(f"{args.manifest}: no usable image is {purpose}; check the data section")
-    names, truths = read_ground_truth(data, rows)
+    # Of a list to train on, nothing says that all of it has labels.
+    losses = Losses(args.max_dropped) if args.images == "eval" else Losses(1, logged=0)
+    names, truths = read_ground_truth(data, rows, losses)
     by_id = {row.image_id: row for row in rows}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -77,20 +88,26 @@ def run(args: argparse.Namespace) -> None:
                 if item.segmentation is None:
                     del record["segmentation"]
                 annotations.append(record)
+        losses.refuse_many()
         inputs = {"manifest": Path(args.manifest)}
         if isinstance(data, CocoData) and data.annotations is not None:
             inputs["annotations"] = Path(data.annotations).expanduser()
         settings = data.model_dump(mode="json", exclude=PATH_SETTINGS) | {"of": args.images}
+        provenance = make_provenance("ground_truth", settings, inputs)
+        dropped = [item._asdict() for item in losses.dropped]
+        write_json(folder / "dropped.json", {"provenance": provenance, "counts": losses.counts, "dropped": dropped})
         write_json(
             folder / "instances.json",
             {
-                "provenance": make_provenance("ground_truth", settings, inputs),
+                "provenance": provenance,
                 "images": images,
                 "annotations": annotations,
                 "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
             },
         )
     log.info("%d images, %d objects, %d categories", len(images), len(annotations), len(names))
+    if losses.dropped:
+        log.warning("dropped of the ground truth: %s; listed in %s", losses.text(), Path(args.output) / "dropped.json")
 
 
 def _check_listed(instances: set[str], listed: set[str]) -> None:

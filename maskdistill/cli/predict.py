@@ -139,7 +139,7 @@ class Work:
         if any(path.name not in (UNFINISHED, LOCK) or self.begun.exists() for path in self.out.iterdir()):
             raise MaskDistillError(
                 f"{self.out}: holds something else, or predictions of other pictures, models or settings, or another"
-                " version's; remove it or give another folder as --out"
+                " version's; give another folder as --out"
             )
 
     def is_finished(self) -> bool:

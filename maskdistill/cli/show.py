@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print one row a stage."""
     folder = Path(args.run)
-    summary = read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json", "give the folder of a finished run")
     page = folder / "report.html"
     if not page.is_file():
         raise MaskDistillError(f"{page}: no such file; run snakemake to make it")

@@ -235,7 +235,7 @@ def load_rgb(path: str | Path) -> Image.Image:
         with picture_bytes(path) as data:
             return decode(data)[0]
     except PictureError as error:
-        raise MaskDistillError(f"{path}: {error}; replace or remove it and run the manifest stage again") from None
+        raise MaskDistillError(f"{path}: {error}; replace it and run the manifest stage again") from None
     except OSError as error:
         raise MaskDistillError(
             f"{path}: cannot be read ({error.strerror}); restore it or run the manifest stage again"

@@ -157,12 +157,17 @@ def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: 
     first = "".join(f"\n  {path}: {reason}" for path, reason in bad[:5])
     if len(bad) == count:
         raise MaskDistillError(f"none of the {count} images can be used; give a source of pictures{first}")
-    tolerated = 0 if max_quarantined == 0 else max(1, int(max_quarantined * count))
-    if len(bad) > tolerated:
+    allowed = tolerated(max_quarantined, count)
+    if len(bad) > allowed:
         raise MaskDistillError(
-            f"{len(bad)} of {count} images cannot be used, more than the {tolerated} tolerated"
-            f" (max_quarantined: {max_quarantined:g}); repair or remove them, or raise it; the log names all{first}"
+            f"{len(bad)} of {count} images cannot be used, more than the {allowed} tolerated"
+            f" (max_quarantined: {max_quarantined:g}); repair them, or raise it; the log names all{first}"
         )
+
+
+def tolerated(share: float, count: int) -> int:
+    """How many of ``count`` things may be unusable: a share of them, and a single one unless the share is 0."""
+    return 0 if share == 0 else max(1, int(share * count))
 
 
 def _stored_path(path: Path, base: Path) -> str:

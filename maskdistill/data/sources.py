@@ -23,6 +23,7 @@ from maskdistill.data.images import SUFFIXES, left_out_kind, printable
 from maskdistill.data.keys import KeyClashes, key_of_path, parts_of_keys
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
+from maskdistill.runtime.user_files import read_user_text
 
 IMAGES_PER_SHARD = 500
 JOBS_PER_STAGE = 1000
@@ -328,7 +329,7 @@ def instance_keys(data: DataConfig) -> set[str] | None:
 def _read_voc_list(root: Path, setting: str, name: str) -> set[str]:
     path = root / "ImageSets" / f"{name}.txt"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_user_text(path).splitlines()
     except FileNotFoundError:
         have = sorted(
             p.relative_to(root / "ImageSets").with_suffix("").as_posix() for p in root.glob("ImageSets/*/*.txt")

@@ -56,7 +56,7 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
             f"{folder}: no finished run: it has no summary.json; run snakemake until the report is made"
             + (f", or take one of those that are there: {', '.join(have)}" if have else "")
         )
-    summary = read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json", "give the folder of a finished run")
     config = load_config(summary["provenance"]["config"], str(folder / "summary.json"))
     own = detector is None and segmenter is None and seed in (None, config.seeds[0])
     if detector is None or segmenter is None:

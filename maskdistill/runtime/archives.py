@@ -36,14 +36,14 @@ def extract(archive: str | Path, folder: str | Path, top: str) -> int:
     except OSError as error:
         raise MaskDistillError(f"{archive}: cannot be read ({error.strerror}); fetch it again") from None
     if looks_like_web_page(start):
-        raise MaskDistillError(f"{archive}: is a web page, not an archive; delete it and fetch the file itself")
+        raise MaskDistillError(f"{archive}: is a web page, not an archive; put the file itself in its place")
     try:
         if start.startswith(b"PK"):
             return _extract_zip(archive, folder, top)
         return _extract_tar(archive, folder, top, start.startswith(b"\x1f\x8b"))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MaskDistillError(
-            f"{archive}: not a whole archive ({error}): cut short or damaged; delete it and fetch it again"
+            f"{archive}: not a whole archive ({error}): cut short or damaged; put the whole one in its place"
         ) from None
 
 
@@ -118,7 +118,7 @@ def _target(archive: Path, folder: Path, name: str, top: str) -> Path:
 
 
 def _refused(archive: Path, name: str, reason: str) -> str:
-    return f"{archive}: member {name!r} {reason}; this is not the official archive: delete it and fetch it again"
+    return f"{archive}: member {name!r} {reason}; this is not the official archive: put that in its place"
 
 
 def _need_space(archive: Path, folder: Path, size: int) -> None:

@@ -41,8 +41,8 @@ def check_sum(path: str | Path, expected: str) -> str:
     found = file_digest(path, algorithm)
     if not found.startswith(digits):
         raise MaskDistillError(
-            f"{path}: wrong checksum: {ALGORITHMS[algorithm]} is {found}, expected {digits}; delete the file and fetch"
-            " it again, or correct the expected sum"
+            f"{path}: wrong checksum: {ALGORITHMS[algorithm]} is {found}, expected {digits}; put the right"
+            " file in its place, or correct the expected sum"
         )
     return found
 

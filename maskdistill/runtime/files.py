@@ -103,14 +103,18 @@ def absent(path: str | Path) -> MaskDistillError:
     )
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or broken file is a :class:`MaskDistillError` naming it."""
+def read_json(path: str | Path, todo: str = "") -> Any:
+    """Read a JSON file that a run has made; a missing or broken file is a :class:`MaskDistillError` naming it.
+
+    Args:
+        todo: the remedy, where the file is perhaps not a run's.
+    """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise absent(path) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MaskDistillError(f"{path}: not valid JSON ({error}); {remedy(path)}") from None
+        raise MaskDistillError(f"{path}: not valid JSON ({error}); {todo or remedy(path)}") from None
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:

@@ -180,9 +180,10 @@ if HAS_GROUND_TRUTH:
         params:
             settings=section("data"),
             listing=truth_listing(CONFIG),
+            dropped=CONFIG.max_dropped,
             code=code("data", "cli/ground_truth.py"),
         message:
             "ground_truth: one format for evaluation"
         shell:
             "maskdistill ground_truth --params {params.settings:q} --manifest {input.manifest:q}"
-            " --output {output.truth:q} --threads {threads} --log {log:q}"
+            " --max-dropped {params.dropped} --output {output.truth:q} --threads {threads} --log {log:q}"

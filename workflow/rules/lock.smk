@@ -1,5 +1,6 @@
 """One run at a time in a results folder: who is in the way is said before Snakemake looks at its own lock."""
 
+from maskdistill.data.truth_check import check_truth
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
 # What runs of one checkout share. Snakemake locks it for as long as the run lives that makes it.
@@ -25,8 +26,16 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
         print(LOCK, file=sys.stderr)
 
 
+def check_truth_once():
+    """Before anything is trained: the ground truth, where this run is to read it and it lies there already."""
+    reads = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    if reads & {"ground_truth", "ground_truth_train"} and not CONFIG.datasets.build:
+        check_truth(CONFIG.data, CONFIG.max_dropped, CONFIG.probe.enabled)
+
+
 onstart:
     try:
         hold_run(RUN)
+        check_truth_once()
     except MaskDistillError as error:
         raise WorkflowError(str(error)) from None

@@ -1,0 +1,84 @@
+"""Check the ground truth before anything is trained: all that scoring will need of it, without painting masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from maskdistill.config_data import CocoData, DataConfig, VocData
+from maskdistill.data.coco_truth import CocoTruth
+from maskdistill.data.ground_truth import read_ground_truth
+from maskdistill.data.images import FORMATS
+from maskdistill.data.manifest import MIN_SIDE, ImageRow
+from maskdistill.data.sources import ListedImage, instance_keys, iter_images
+from maskdistill.data.truth_types import Losses
+
+MEASURED = 20_000
+"""Pictures whose headers are read for their size, at even steps; of the others a COCO file's own sizes count."""
+_EXIF_ORIENTATION = 0x0112
+
+
+def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> str:
+    """Check the ground truth of photographs that are there.
+
+    Args:
+        data: the ``data`` section.
+        max_dropped: see :class:`maskdistill.data.truth_types.Losses`.
+        probe: also of the images that a linear probe learns from.
+
+    Returns:
+        What there is, in words; empty where the source has no files of ground truth.
+
+    Raises:
+        MaskDistillError: as the stage ``ground_truth`` would.
+    """
+    if not isinstance(data, VocData) and not (isinstance(data, CocoData) and data.annotations is not None):
+        return ""
+    listed = list(iter_images(data))
+    alone = instance_keys(data) or set()
+    losses = Losses(max_dropped, logged=0)
+    measured = MEASURED if isinstance(data, CocoData) else len(listed)
+    rows = _rows([image for image in listed if image.eval or image.key in alone], measured)
+    objects = _count(data, rows, losses)
+    losses.refuse_many()
+    if probe and isinstance(data, VocData):
+        learnt = [image for image in listed if (image.train if image.segmenter is None else image.segmenter)]
+        _count(data, _rows(learnt, measured), Losses(1, logged=0))
+    dropped = f", dropped: {losses.text()}" if losses.dropped else ""
+    return f"{objects} objects in {len(rows)} pictures{dropped}"
+
+
+def _count(data: DataConfig, rows: Sequence[ImageRow], losses: Losses) -> int:
+    """Number of objects, all of them checked."""
+    if isinstance(data, CocoData):
+        return CocoTruth(data, rows, losses).check()
+    return sum(len(truth.objects) for truth in read_ground_truth(data, rows, losses)[1])
+
+
+def _rows(images: Sequence[ListedImage], measured: int) -> list[ImageRow]:
+    """Rows as the manifest will have them, without pictures that will be quarantined; size 0 where it is not read."""
+    step = -(-len(images) // max(measured, 1))
+    sizes = (upright_size(image.path) if number % step == 0 else (0, 0) for number, image in enumerate(images))
+    return [
+        ImageRow(number, image.key, str(image.path), *size, 0)
+        for number, (image, size) in enumerate(zip(images, sizes, strict=True), start=1)
+        if size is not None
+    ]
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture after EXIF rotation, out of its header; None where it cannot be used."""
+    try:
+        if not path.is_file():
+            return None
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            try:
+                turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            except Exception:  # a damaged EXIF block, and the picture is taken as it is stored
+                turned = False
+    except Exception:  # Pillow's decoders raise a dozen unrelated types on damaged data
+        return None
+    if min(width, height) < MIN_SIDE:
+        return None
+    return (height, width) if turned else (width, height)
