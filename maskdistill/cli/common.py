@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.devices import pick_device, set_threads
 from maskdistill.runtime.logs import setup_logging
 
 if TYPE_CHECKING:
     import torch
+
+MOST_THREADS = 8
+"""Threads of a command that was granted none: some stages start as many processes."""
 
 
 def add_common(parser: argparse.ArgumentParser, params: bool = True, device: bool = False) -> None:
@@ -19,19 +23,28 @@ def add_common(parser: argparse.ArgumentParser, params: bool = True, device: boo
     if device:
         parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
         parser.add_argument("--gpus", type=int, default=1, help="GPUs granted; 0 means CPU (default: 1)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads granted (default: 2)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=min(MOST_THREADS, available_cores()),
+        help=f"CPU threads granted; cores that may be used are the limit (default: these, {MOST_THREADS} at most)",
+    )
     parser.add_argument("--log", metavar="FILE", help="also log to this file")
 
 
 def start(args: argparse.Namespace, stage: str) -> None:
     """Set up logging and threads as granted, for a stage that computes on the CPU alone."""
-    set_threads(args.threads)
-    setup_logging(stage, args.log, device="cpu", threads=args.threads)
+    setup_logging(stage, args.log, device="cpu", threads=_settle_threads(args))
 
 
 def start_on_device(args: argparse.Namespace, stage: str) -> torch.device:
     """Set up logging and threads as granted; return the device to compute on."""
     device = pick_device(args.device, args.gpus)
-    set_threads(args.threads)
-    setup_logging(stage, args.log, device=device, threads=args.threads, gpus=args.gpus)
+    setup_logging(stage, args.log, device=device, threads=_settle_threads(args), gpus=args.gpus)
     return device
+
+
+def _settle_threads(args: argparse.Namespace) -> str:
+    """Set ``args.threads`` to what may be used of it; the number, and the one granted where it is another, as text."""
+    granted, args.threads = args.threads, set_threads(args.threads)
+    return str(granted) if granted == args.threads else f"{args.threads} ({granted} granted)"

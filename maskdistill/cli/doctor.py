@@ -22,6 +22,7 @@ from maskdistill.data.planned import check_annotations, count_fitted, count_plan
 from maskdistill.data.truth_check import check_truth
 from maskdistill.needed_weights import networks, weights_path
 from maskdistill.product.checks import GIGA, RESERVE, Check, disk_need, report_lines
+from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import lease_folder, visible_gpus
 
@@ -81,7 +82,8 @@ def _configuration(path: str) -> tuple[Config | None, list[Check]]:
 
 def _devices() -> Iterator[Check]:
     """Processors, and whether GPUs that the driver knows are ones that torch can use."""
-    yield Check("processors", "ok", f"{os.cpu_count()}")
+    cores, there = available_cores(), os.cpu_count() or 1
+    yield Check("processors", "ok", f"{cores}" if cores == there else f"{cores} of {there} may be used")
     gpus = visible_gpus()
     if not gpus:
         yield Check("GPUs", "note", "none: everything runs on the CPU; take small settings (config/folder.yaml)")

@@ -22,6 +22,7 @@ from maskdistill.data.manifest import inspect_image
 from maskdistill.data.sources import iter_images
 from maskdistill.needed_weights import networks, weights_path
 from maskdistill.product.suggestions import Found, Settings, write_config
+from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
@@ -84,7 +85,7 @@ def look_at(photos: str) -> Found:
         sizes=[(item.width, item.height) for _, item in sample if not item.reason],
         unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],
         gpus=len(visible_gpus()),
-        cores=os.cpu_count() or 1,
+        cores=available_cores(),
     )
 
 

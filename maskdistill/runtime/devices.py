@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from maskdistill.runtime.allocator import keep_freed_memory
+from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import claim_gpus
 
@@ -56,12 +57,17 @@ def full_precision() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def set_threads(threads: int) -> None:
-    """Limit OpenMP and, where it is loaded, torch to the granted number of threads, at least 1."""
-    threads = max(1, threads)
+def set_threads(threads: int) -> int:
+    """Limit OpenMP and, where it is loaded, torch to the granted threads, and to the cores that may be used.
+
+    Returns:
+        The number of threads, at least 1.
+    """
+    threads = max(1, min(threads, available_cores()))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+    return threads
 
 
 def single_thread(worker: int) -> None:

@@ -30,6 +30,7 @@ from maskdistill.needed_weights import (
     official_weights,
     weights_path,
 )
+from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -87,6 +88,9 @@ LAST_OF_JOBS = SHARDS[
 ]  # these stand for their jobs in what needs all shards
 # Jobs of shards share this machine's cores; on a cluster, where none are given, each has its own.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.cores is None
+# `--cores all` knows nothing of the quota of a container: jobs beyond it would only take memory.
+if not ON_CLUSTER and workflow.cores > available_cores():
+    workflow.global_resources["_cores"] = available_cores()
 SHARD_THREADS = (
     8 if ON_CLUSTER else max(1, min(8, workflow.cores * PER_JOB // NUM_SHARDS))
 )
