@@ -40,7 +40,11 @@ class ListData(Section):
     """A text file that names one photograph a line, no ground truth: for millions of pictures."""
 
     kind: Literal["list"]
-    file: UserPath = Field(description="text file; paths are relative to its folder, or absolute")
+    file: UserPath = Field(
+        description="text file; paths are relative to its folder, or absolute; empty lines and those that begin with #"
+        " are passed over"
+    )
+    root: UserPath | None = Field(None, description="folder that relative paths are below; null: the file's own")
 
 
 class CocoData(Section):

@@ -95,11 +95,10 @@ def _run(stage: str, arguments: Sequence[str], interrupted: interruption.Interru
         run_stage(stage, arguments[1:])
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        if interrupted.signal or isinstance(error, KeyboardInterrupt):
-            message = f"maskdistill {stage}: {INTERRUPTED}"
-            _end_log(arguments[1:], message)
-            print(message, file=sys.stderr)
-            return interrupted.status or 128 + signal.SIGINT
+        if number := interrupted.number(error):
+            _end_log(arguments[1:], f"maskdistill {stage}: {INTERRUPTED}")
+            print(f"maskdistill {stage}: {INTERRUPTED}", file=sys.stderr)
+            return 128 + number
         if isinstance(error, BrokenPipeError) and interruption.reader_has_left():
             interruption.mute_output()
             return 128 + signal.SIGPIPE
@@ -112,7 +111,7 @@ def _run(stage: str, arguments: Sequence[str], interrupted: interruption.Interru
     return 0
 
 
-def _message(error: Exception) -> str | None:
+def _message(error: BaseException) -> str | None:
     """What a user is told instead of a traceback; None where nothing better is known."""
     if isinstance(error, MaskDistillError):
         return str(error)

@@ -6,7 +6,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -113,7 +113,8 @@ def count_images(data: DataConfig) -> int:
     if isinstance(data, ScenesData):
         return data.num_train + data.num_eval
     if isinstance(data, ListData):
-        return sum(1 for _ in _lines(data))
+        path = _list_file(data)
+        return sum(1 for _ in _lines(path, _list_root(data, path)))
     return sum(1 for _ in iter_images(data))
 
 
@@ -159,7 +160,8 @@ def listing_fingerprint(data: DataConfig) -> str:
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
     if isinstance(data, ListData):
-        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data))]))
+        root = [] if data.root is None else [data.root]
+        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data)), *root]))
     root = _absolute(data.images if isinstance(data, CocoData) else data.root)
     digest = hashlib.sha256(data.kind.encode())
     for image in iter_images(data):
@@ -193,33 +195,58 @@ def _list_file(data: ListData) -> Path:
     return path
 
 
-def _lines(data: ListData) -> Iterator[tuple[int, str]]:
-    path = _list_file(data)
-    number = 0
+def first_listed(path: Path) -> str | None:
+    """The first picture that a text names; None if it names none, or is no text."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        return next((name for _, name in _lines(path, path.parent)), None)
+    except MaskDistillError:
+        return None
+
+
+def _lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that names a picture: no empty ones, no comments, no byte order mark."""
+    number, found = 0, False
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
-                yield number, line.rstrip("\r\n")
+                name = line.rstrip("\r\n")
+                if not name.strip():
+                    continue
+                if name.startswith("#"):
+                    if (root / name).exists():
+                        raise MaskDistillError(
+                            f"{path}: line {number} ({name!r}) is a comment, and there is a file of this name; write"
+                            f" {f'./{name}'!r} for the picture"
+                        )
+                    continue
+                found = True
+                yield number, name
     except UnicodeDecodeError:
-        raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; rename the picture") from None
-    if number == 0:
-        raise MaskDistillError(f"{path}: is empty; name one picture a line")
+        raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; save the list as UTF-8") from None
+    if not found:
+        raise MaskDistillError(f"{path}: names no picture; name one a line")
+
+
+def _list_root(data: ListData, path: Path) -> Path:
+    return path.parent if data.root is None else _absolute(data.root)
 
 
 def _iter_list(data: ListData) -> Iterator[ListedImage]:
     """Pictures named in a text file; their keys are the names as they stand. 8 bytes of each find doubles."""
     path = _list_file(data)
-    seen = array("Q")
-    for number, name in _lines(data):
-        parts = Path(name).parts
-        if not name.strip() or ".." in parts:
+    root = _list_root(data, path)
+    seen, numbers = array("Q"), array("Q")
+    for number, name in _lines(path, root):
+        key = PurePosixPath(name).as_posix().lstrip("/")
+        if ".." in Path(name).parts or key in ("", "."):
             raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
-        seen.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]))
-        yield ListedImage(name.lstrip("/"), path.parent / name, True, False)
+        seen.append(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]))
+        numbers.append(number)
+        yield ListedImage(key, root / name, True, False)
     order = np.argsort(np.frombuffer(seen, np.uint64), kind="stable")
     same = np.flatnonzero(np.diff(np.frombuffer(seen, np.uint64)[order]) == 0)
     if len(same):
-        first, second = sorted(order[same[0] : same[0] + 2] + 1)
+        first, second = sorted(numbers[place] for place in order[same[0] : same[0] + 2])
         raise MaskDistillError(f"{path}: lines {first} and {second} name the same picture; remove one")
 
 

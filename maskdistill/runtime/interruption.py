@@ -23,10 +23,14 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
-    @property
-    def status(self) -> int:
-        """Exit status as shells have it: 130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + self.signal if self.signal is not None else 0
+    def number(self, error: BaseException) -> int:
+        """The signal that an exception goes back to, 0 if it does to none: 128 more is the exit status of shells.
+
+        Libraries raise exceptions of their own when a process that worked for them is ended, and torch's launcher of
+        several processes has its own signal handler, whose exception carries ``sigval``.
+        """
+        other: int | None = getattr(error, "sigval", None)
+        return int(self.signal or other or signal.SIGINT * isinstance(error, KeyboardInterrupt))
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt once; the second time the system ends the process."""
