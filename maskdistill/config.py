@@ -5,6 +5,8 @@ Each stage receives exactly its own section as JSON and never opens the configur
 Sections cite method items as [P §x], the paper's section (arXiv 2206.06363).
 """
 
+import json
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -15,11 +17,7 @@ from maskdistill.config_data import (
     DataConfig,
     DatasetsConfig,
     FolderData,
-    Fraction,
-    Positive,
-    Section,
-    Seed,
-    Share,
+    SceneSide,
     SupportConfig,
     VocData,
 )
@@ -34,17 +32,46 @@ from maskdistill.config_training import LabelType, Precision
 from maskdistill.config_training import ProbeConfig as ProbeConfig
 from maskdistill.config_training import PseudoLabelsConfig as PseudoLabelsConfig
 from maskdistill.config_training import SegmenterConfig as SegmenterConfig
+from maskdistill.config_types import (
+    NUMBER,
+    Batch,
+    Channels,
+    Decay,
+    Distinct,
+    DistinctSome,
+    Examples,
+    Fraction,
+    Positive,
+    Rate,
+    Resized,
+    Rounds,
+    Section,
+    Seed,
+    Share,
+    Spread,
+    UserPath,
+    Workers,
+)
 from maskdistill.data.official_datasets import BUILT
 from maskdistill.runtime.errors import MaskDistillError
 
 S = TypeVar("S", bound=Section)
+FITTED = 1_000_000
+ViewSide = Annotated[int, Field(ge=32, le=16_384), NUMBER]
+LocalSide = Annotated[int, Field(ge=16, le=16_384), NUMBER]
+HalfTurn = Annotated[float, Field(ge=0, le=0.5), NUMBER]
+Masks = Annotated[int, Field(ge=1, le=100), NUMBER]
+Dim = Annotated[int, Field(ge=1, le=1_048_576), NUMBER]
+Heads = Annotated[int, Field(ge=1, le=1024), NUMBER]
+Iterations = Annotated[int, Field(ge=1, le=1_000_000), NUMBER]
+Compared = Annotated[int, Field(ge=2, le=1_000_000), NUMBER]
 
 
 class BackboneConfig(Section):
     """Vision transformer that gives features [P §3.2, §4.1]."""
 
     arch: str = Field("dino_vits16", description="name of a backbone; `maskdistill weights --list` shows them")
-    weights: str = Field(
+    weights: UserPath = Field(
         description="path of a checkpoint; 'official': the authors', downloaded into resources/weights; "
         "'pretrain': train on the run's own images; 'random': for comparison only"
     )
@@ -91,36 +118,34 @@ class PretrainConfig(Section):
     exchange_pairs: Positive = Field(
         30_000, description="different generated pairs; rendered once, then kept in memory"
     )
-    scene_size: int = Field(96, ge=64, description="side in pixels at which generated pairs are rendered")
+    scene_size: SceneSide = Field(96, description="side in pixels at which generated pairs are rendered")
     scene_difficulty: Fraction = Field(0.5, description="largest difficulty of the generated pairs")
-    scene_seed: int = Field(1_000_000, ge=0, description="seed of the generated pairs; apart from data.seed")
+    scene_seed: Seed = Field(1_000_000, description="seed of the generated pairs; apart from data.seed")
     steps: Positive = Field(2000, description="optimiser steps")
-    batch_size: Positive = Field(64, description="images a step, over all GPUs")
-    size: int = Field(128, ge=32, description="side of a global view in pixels")
-    local_size: int = Field(64, ge=16, description="side of a local view in pixels (dino)")
-    local_views: int = Field(4, ge=0, description="local views an image (dino)")
+    batch_size: Batch = Field(64, description="images a step, over all GPUs")
+    size: ViewSide = Field(128, description="side of a global view in pixels")
+    local_size: LocalSide = Field(64, description="side of a local view in pixels (dino)")
+    local_views: Rounds = Field(4, description="local views an image (dino)")
     photometric: Fraction = Field(1.0, description="strength of brightness, contrast, blur; 1: the published setting")
-    hue: float = Field(0.1, ge=0, le=0.5, description="largest turn of the hue; 0.1: the published setting")
+    hue: HalfTurn = Field(0.1, description="largest turn of the hue; 0.1: the published setting")
     grayscale: Fraction = Field(0.2, description="share of the views without colour; 0.2: the published setting")
-    min_crop: Fraction = Field(0.4, description="smallest share of the picture in a global view")
-    lr: float = Field(5e-4, gt=0, description="peak learning rate at batch 256, scaled linearly")
-    weight_decay: float = Field(0.04, ge=0)
+    min_crop: Share = Field(0.4, description="smallest share of the picture in a global view")
+    lr: Rate = Field(5e-4, description="peak learning rate at batch 256, scaled linearly")
+    weight_decay: Decay = 0.04
     warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
-    temperature: float = Field(0.2, gt=0, description="contrast only")
-    teacher_temperature: float = Field(0.04, gt=0, description="dino only")
+    temperature: Spread = Field(0.2, description="contrast only")
+    teacher_temperature: Spread = Field(0.04, description="dino only")
     momentum: Fraction = Field(0.996, description="teacher momentum at the start, cosine to 1")
-    out_dim: Positive = Field(4096, description="prototypes (dino)")
-    projection_dim: Positive = Field(256, description="projection size (contrast) or bottleneck (dino)")
-    hidden_dim: Positive = Field(1024, description="hidden size of the projection head")
-    patch_keep: float = Field(
-        1.0, gt=0, le=1, description="share of a ViT's patches that training sees (FLIP, Li 2023)"
-    )
+    out_dim: Dim = Field(4096, description="prototypes (dino)")
+    projection_dim: Channels = Field(256, description="projection size (contrast) or bottleneck (dino)")
+    hidden_dim: Channels = Field(1024, description="hidden size of the projection head")
+    patch_keep: Share = Field(1.0, description="share of a ViT's patches that training sees (FLIP, Li 2023)")
     drop_path: Fraction = Field(0.1, description="stochastic depth rate of the student ViT")
     precision: Precision = Field("float32", description="of matrix products in training; bfloat16 is faster on GPUs")
-    workers: int = Field(2, ge=0, description="data loading processes")
+    workers: Workers = Field(2, description="data loading processes")
     checkpoint_every: Positive = Field(200, description="steps between resumable checkpoints")
     log_every: Positive = Field(20, description="steps between rows of the metrics CSV")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _teacher_where_needed(self) -> "PretrainConfig":
@@ -140,14 +165,14 @@ DECODING_WORKERS = (
 class FeaturesConfig(Section):
     """CLS query and patch keys of the last self-attention block [P §3.2, §4.1]."""
 
-    short_side: Positive = Field(640, description="shortest side in pixels after resizing")
-    batch_size: Positive = Field(8, description="images of equal size forwarded together")
+    short_side: Resized = Field(640, description="shortest side in pixels after resizing")
+    batch_size: Batch = Field(8, description="images of equal size forwarded together")
     precision: Precision = Field("float32", description="of the network's matrix products")
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the keys")
     store: bool = Field(
         True, description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are equal"
     )
-    workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
+    workers: Workers | None = Field(None, description=DECODING_WORKERS)
 
 
 class AffinityConfig(Section):
@@ -165,13 +190,19 @@ class FurtherMasksConfig(Section):
         0.5, description="stop where earlier masks cover a larger share of a further one, before it is cut"
     )
 
+    @model_validator(mode="after")
+    def _some_area_between(self) -> "FurtherMasksConfig":
+        if self.min_area > self.max_area:
+            raise ValueError(f"min_area {self.min_area:g} is above max_area {self.max_area:g}: no mask would be taken")
+        return self
+
 
 class MasksConfig(Section):
     """Object masks from the affinity graph, one an image in the paper [P §3.2 Eq. 1-2]."""
 
-    topk: float = Field(0.4, gt=0, le=1, description="share of patches taken as candidates [P §4.1]")
-    cls_heads: Positive | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
-    cls_mass: Fraction | None = Field(
+    topk: Share = Field(0.4, description="share of patches taken as candidates [P §4.1]")
+    cls_heads: Heads | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
+    cls_mass: Share | None = Field(
         None,
         description="keep this share of the CLS affinity's sum; the rest counts as 0, in the order of torch.topk; "
         "null: off",
@@ -179,7 +210,7 @@ class MasksConfig(Section):
     component: Literal["source_4conn", "all"] = Field("source_4conn", description="keep the source's component")
     resize_mask: Literal["nearest", "bicubic_nonzero"] = Field("nearest", description="resampling to full size")
     affinity: AffinityConfig = AffinityConfig()
-    max_masks: int = Field(1, ge=1, le=100, description="most masks an image; above 1 beyond the paper")
+    max_masks: Masks = Field(1, description="most masks an image; above 1 beyond the paper")
     further: FurtherMasksConfig = FurtherMasksConfig()
 
 
@@ -193,7 +224,7 @@ class DistilConfig(Section):
 class BaselinesConfig(Section):
     """Simpler mask rules on the same features, scored beside the main masks [P Table 3, §A.4]."""
 
-    masks: list[BaselineName] = Field(
+    masks: Distinct[BaselineName] = Field(
         [],
         description="lost-K: LOST with its K patches of lowest degree; attention-M: the patches that hold the share M "
         "of DINO's CLS attention, attention-M-largest: their largest component",
@@ -205,9 +236,9 @@ class ClustersConfig(Section):
 
     num_clusters: Positive = Field(20, description="K before over-clustering; background is not a cluster")
     input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
-    short_side: Positive | None = Field(None, description="resize to this shortest side first; null: native")
+    short_side: Resized | None = Field(None, description="resize to this shortest side first; null: native")
     precision: Precision = Field("float32", description="of the network's matrix products")
-    workers: int | None = Field(None, ge=0, description=DECODING_WORKERS)
+    workers: Workers | None = Field(None, description=DECODING_WORKERS)
     backbone: BackboneConfig | None = Field(
         None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"
     )
@@ -219,20 +250,20 @@ class ClustersConfig(Section):
         "its own 100 iterations and 3 starts",
     )
     spherical: bool = Field(False, description="keep centroids at unit length (faiss); meant for l2: true")
-    niter: Positive = Field(
+    niter: Iterations = Field(
         100, description="most K-means iterations of a start (faiss); fewer where they gain nothing"
     )
-    nredo: Positive = Field(10, description="K-means starts by k-means++, the best is kept (faiss)")
+    nredo: Iterations = Field(10, description="K-means starts by k-means++, the best is kept (faiss)")
     overcluster: Positive = Field(1, description="K = overcluster * num_clusters [P §4.2, Fig. 3]")
     max_fit: Positive = Field(
-        1_000_000,
+        FITTED,
         description="masks that K-means is fitted on at most; of more, a uniform sample that does not depend on "
         "shards. Memory is 4 * dim * max_fit bytes. Centroids are applied to all masks",
     )
-    candidates_k: list[Annotated[int, Field(ge=2)]] | None = Field(
+    candidates_k: DistinctSome[Compared] | None = Field(
         None, description="numbers of clusters that the report compares without labels; null: around K"
     )
-    names: str | None = Field(
+    names: UserPath | None = Field(
         None,
         description="YAML file of names for clusters, saved from the report; report, predict and export show them, "
         "and nothing is trained again",
@@ -243,12 +274,21 @@ class ClustersConfig(Section):
         """K with over-clustering."""
         return self.overcluster * self.num_clusters
 
+    @model_validator(mode="after")
+    def _enough_to_fit(self) -> "ClustersConfig":
+        if self.max_fit < self.total:
+            raise ValueError(
+                f"max_fit: {self.max_fit} masks are fitted at most, and {self.total} clusters need as many; write"
+                f" `max_fit: {FITTED}`, or fewer clusters"
+            )
+        return self
+
 
 class ReportConfig(Section):
     """The page that shows it all."""
 
-    examples: Positive = Field(12, description="images in the montage")
-    per_cluster: Positive = Field(8, description="examples a cluster")
+    examples: Examples = Field(12, description="images in the montage")
+    per_cluster: Examples = Field(8, description="examples a cluster")
 
 
 class CandidateQualityConfig(Section):
@@ -261,29 +301,33 @@ class CandidateQualityConfig(Section):
 class AblationsConfig(Section):
     """What the target ``snakemake ablations`` compares, all else being the run's own [P Table 1, Table S1]."""
 
-    seeds: list[Seed] = Field([1234, 1235, 1236], min_length=1, description="rows are means over these")
-    label_types: list[LabelType] = Field(["bbox", "grabcut", "mask"], description="values of pseudo_labels.type")
-    hard_pixels: list[Share] = Field([1.0, 0.2], description="values of segmenter.hard_pixels; 1: all pixels")
-    crf_rounds: int = Field(2, ge=0, description="rounds 0 to this one, each with and without a last CRF")
-    examples: Positive = Field(6, description="images pictured")
+    seeds: DistinctSome[Seed] = Field([1234, 1235, 1236], description="rows are means over these")
+    label_types: DistinctSome[LabelType] = Field(
+        ["bbox", "grabcut", "mask"], description="values of pseudo_labels.type"
+    )
+    hard_pixels: DistinctSome[Share] = Field([1.0, 0.2], description="values of segmenter.hard_pixels; 1: all pixels")
+    crf_rounds: Rounds = Field(2, description="rounds 0 to this one, each with and without a last CRF")
+    examples: Examples = Field(6, description="images pictured")
 
 
 class SweepConfig(Section):
     """Further values whose results are made beside the main ones."""
 
-    topk: list[Share] = Field([], description="further values of masks.topk")
-    num_clusters: list[Positive] = Field([], description="further values of clusters.num_clusters")
-    tau: list[Fraction] = Field([], description="further values of pseudo_labels.tau")
-    hard_pixels: list[Share] = Field([], description="further values of segmenter.hard_pixels")
-    label_types: list[LabelType] = Field([], description="further values of pseudo_labels.type")
+    topk: Distinct[Share] = Field([], description="further values of masks.topk")
+    num_clusters: Distinct[Positive] = Field([], description="further values of clusters.num_clusters")
+    tau: Distinct[Fraction] = Field([], description="further values of pseudo_labels.tau")
+    hard_pixels: Distinct[Share] = Field([], description="further values of segmenter.hard_pixels")
+    label_types: Distinct[LabelType] = Field([], description="further values of pseudo_labels.type")
 
 
 class Config(Section):
     """A run."""
 
-    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the folder below results/")
+    run: str = Field(
+        max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the folder below results/"
+    )
     num_shards: Positive | None = Field(None, description="pieces that images are split into; null: by their number")
-    shards_per_job: Literal[1, 10, 100] | None = Field(
+    shards_per_job: Annotated[Literal[1, 10, 100], NUMBER] | None = Field(
         None, description="shards that one job works through; null: so many that no stage has above 1000 jobs"
     )
     max_quarantined: Fraction = Field(
@@ -297,7 +341,7 @@ class Config(Section):
         "an image and the like; above it the run stops before anything is trained. A single one is tolerated unless "
         "this is 0",
     )
-    seeds: list[Seed] = Field([1234], min_length=1, description="a branch each: K-means, detector, segmenter")
+    seeds: DistinctSome[Seed] = Field([1234], description="a branch each: K-means, detector, segmenter")
     data: Annotated[DataConfig, Field(discriminator="kind")]
     support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
         None, description="further photographs whose masks K-means is fitted on too; nothing else uses them [P §4.1]"
@@ -364,33 +408,91 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _sweeps_can_be_fitted(self) -> "Config":
+        most = self.clusters.max_fit // self.clusters.overcluster
+        fitting = [count for count in self.sweep.num_clusters if count <= most]
+        if len(fitting) < len(self.sweep.num_clusters):
+            raise ValueError(
+                f"sweep.num_clusters: {max(self.sweep.num_clusters)} clusters need as many masks, and clusters.max_fit"
+                f" has {self.clusters.max_fit} fitted at most; write `num_clusters: {fitting}`, or a larger max_fit"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedules_fit(self) -> "Config":
+        """Rates drop and warm-ups end within the training, and shorter sides are no longer than the longest."""
+        detector = self.detector
+        if detector.steps and detector.steps[-1] >= detector.iters:
+            right = [step for step in detector.steps if step < detector.iters]
+            raise ValueError(
+                f"detector.steps: {detector.steps} do not lie within {detector.iters} iterations (iters), and the rate"
+                f" would not drop there; write `steps: {right}`, or `iters: {detector.steps[-1] + 1}` and more"
+            )
+        if detector.warmup_iters > detector.iters:
+            raise ValueError(
+                f"detector.warmup_iters: {detector.warmup_iters} are more than the {detector.iters} of iters; write"
+                f" `warmup_iters: {detector.iters // 10}`"
+            )
+        for name, size in (("min_size_train", max(detector.min_size_train)), ("min_size_test", detector.min_size_test)):
+            if size > detector.max_size:
+                raise ValueError(
+                    f"detector.{name}: a shorter side of {size} is above max_size, the longest side, which is"
+                    f" {detector.max_size}; write `max_size: {size}` or more"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _exchange_needs_scenes(self) -> "Config":
         if self.backbone.weights == "pretrain" and self.pretrain.exchange_share and self.data.kind != "scenes":
             raise ValueError("pretrain.exchange_share is for data.kind: scenes; set it to 0 for photographs")
         return self
 
 
-def load_config(values: dict[str, Any], source: str = "config") -> Config:
+def load_config(values: dict[str, Any], source: str = "config", given: Mapping[str, Any] | None = None) -> Config:
     """Validate a configuration read from YAML.
 
     Args:
         values: the mapping as read.
         source: what to name in an error message.
+        given: what of it the command line's ``--config`` gave.
 
     Raises:
         MaskDistillError: listing every unknown, missing or ill-typed key, or paths that Snakemake cannot be given.
     """
-    try:
-        config = Config.model_validate(values)
-    except ValidationError as error:
-        raise explain(error, source, Config.model_json_schema()) from None
+    config = _validated(Config, lambda: Config.model_validate(values), source, values, given)
     refuse_wildcards(config.model_dump(mode="json"), source)
     return config
 
 
 def parse_section(section: type[S], text: str) -> S:
     """Validate one section from the JSON text given to an entry point's ``--params``."""
+    return _validated(section, lambda: section.model_validate_json(text), "--params", _mapping(text))
+
+
+def _validated(
+    section: type[S],
+    validate: Callable[[], S],
+    source: str,
+    values: dict[str, Any] | None,
+    given: Mapping[str, Any] | None = None,
+) -> S:
+    def check(corrected: dict[str, Any]) -> list[Any]:
+        try:
+            section.model_validate(corrected)
+        except ValidationError as error:
+            return list(error.errors())
+        return []
+
     try:
-        return section.model_validate_json(text)
+        return validate()
     except ValidationError as error:
-        raise explain(error, "--params", section.model_json_schema()) from None
+        raise explain(error, source, section.model_json_schema(), values, check, given) from None
+
+
+def _mapping(text: str) -> dict[str, Any] | None:
+    """What a JSON text holds; None where that is no mapping."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

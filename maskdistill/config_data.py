@@ -2,68 +2,71 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-"""FAISS keeps a seed in 32 bits with a sign."""
+from maskdistill.config_types import NUMBER, Text, UserPath
+from maskdistill.config_types import Fraction as Fraction
+from maskdistill.config_types import Positive as Positive
+from maskdistill.config_types import Section as Section
+from maskdistill.config_types import Seed as Seed
+from maskdistill.config_types import Share as Share
+
+SceneSide = Annotated[int, Field(ge=64, le=512), NUMBER]
+Border = Annotated[int, Field(ge=0, le=1000), NUMBER]
+Scenes = Annotated[int, Field(ge=1, le=1_000_000), NUMBER]
 MAX_CLUSTERS = 254
 """Labels are 1..K in uint8, and 255 means ignore wherever labels are read."""
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused at every level."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ScenesData(Section):
     """Generated scenes with exact ground truth (no download)."""
 
     kind: Literal["scenes"] = "scenes"
-    num_train: Positive = Field(300, description="scenes that every unsupervised stage trains on")
-    num_eval: Positive = Field(100, description="further scenes that only evaluation scores")
-    size: int = Field(128, ge=64, le=512, description="shortest side in pixels")
+    num_train: Scenes = Field(300, description="scenes that every unsupervised stage trains on")
+    num_eval: Scenes = Field(100, description="further scenes that only evaluation scores")
+    size: SceneSide = Field(128, description="shortest side in pixels")
     difficulty: Fraction = Field(0.5, description="0: plain backgrounds, clean light; 1: camouflage, occlusion")
-    seed: int = Field(0, ge=0, description="seed of the generator")
+    seed: Seed = Field(0, description="seed of the generator")
 
 
 class FolderData(Section):
     """Any tree of photographs, no ground truth."""
 
     kind: Literal["folder"]
-    root: str = Field(description="folder that holds the pictures, searched recursively")
+    root: UserPath = Field(description="folder that holds the pictures, searched recursively")
 
 
 class ListData(Section):
     """A text file that names one photograph a line, no ground truth: for millions of pictures."""
 
     kind: Literal["list"]
-    file: str = Field(description="text file; paths are relative to its folder, or absolute")
+    file: UserPath = Field(
+        description="text file; paths are relative to its folder, or absolute; empty lines and those that begin with #"
+        " are passed over"
+    )
+    root: UserPath | None = Field(None, description="folder that relative paths are below; null: the file's own")
 
 
 class CocoData(Section):
     """Images and, optionally, a COCO JSON as ground truth."""
 
     kind: Literal["coco"]
-    images: str = Field(description="folder that holds the pictures")
-    annotations: str | None = Field(None, description="COCO instances JSON, read by evaluation rules only")
-    ignore_border: int = Field(0, ge=0, description="pixels around each object that semantic scores ignore")
+    images: UserPath = Field(description="folder that holds the pictures")
+    annotations: UserPath | None = Field(None, description="COCO instances JSON, read by evaluation rules only")
+    ignore_border: Border = Field(0, description="pixels around each object that semantic scores ignore")
 
 
 class VocData(Section):
     """PASCAL VOC directory layout (JPEGImages, ImageSets, SegmentationClass, ...)."""
 
     kind: Literal["voc"]
-    root: str = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
-    train_list: str = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
-    segmenter_list: str | None = Field(
+    root: UserPath = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
+    train_list: Text = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
+    segmenter_list: Text | None = Field(
         None, description="list below ImageSets: images whose pseudo-labels the segmenter learns from; null: train_list"
     )
-    eval_list: str = Field("Segmentation/val", description="list below ImageSets: images that are scored")
-    instance_list: str | None = Field(
+    eval_list: Text = Field("Segmentation/val", description="list below ImageSets: images that are scored")
+    instance_list: Text | None = Field(
         None,
         description="list below ImageSets: images whose instances are scored (AP), all of them in the other lists too; "
         "null: eval_list",
@@ -73,10 +76,10 @@ class VocData(Section):
 class DatasetConfig(Section):
     """Where one official dataset comes from."""
 
-    path: str | None = Field(
+    path: UserPath | None = Field(
         None, description="folder of an existing copy, which is linked and never changed; null: download"
     )
-    mirror: str | None = Field(
+    mirror: Text | None = Field(
         None, description="address of a folder with the same files, e.g. where the official server is slow"
     )
     md5: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{32}$")]] = Field(

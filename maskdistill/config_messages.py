@@ -1,31 +1,41 @@
 """What is wrong with a configuration, and the line that would be right."""
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from maskdistill.config_corrections import Check, Schema, choose
+from maskdistill.config_corrections import yaml_line as yaml_line
 from maskdistill.runtime.errors import MaskDistillError
 
-Schema = Mapping[str, Any]
 WILDCARD = re.compile(r"\{\s*([.\w]+)\s*(,.*)?\}")
 
 
-def explain(error: ValidationError, source: str, schema: Schema) -> MaskDistillError:
+def explain(
+    error: ValidationError,
+    source: str,
+    schema: Schema,
+    values: Mapping[str, Any] | None = None,
+    check: Check = lambda values: (),
+    given: Mapping[str, Any] | None = None,
+) -> MaskDistillError:
     """Turn a validation error into one message that names every wrong key and prints the corrected line.
 
     Args:
         error: as pydantic raised it.
         source: what to name: a file, an option.
         schema: JSON schema of what was validated.
+        values: what was validated; a correction is printed only if it is accepted there.
+        check: lists the errors of corrected values.
+        given: what of the values the command line gave, where a correction is typed too.
     """
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        correction = _correction(item, schema)
+        chosen = choose(item, schema, values, check)
+        correction = chosen.message(given or {}) if chosen else ""
         if item["type"] == "extra_forbidden":
             lines.append(f"  {where}: unknown key; {correction} (all keys: config/defaults.yaml)")
         elif item["type"] == "missing":
@@ -33,7 +43,8 @@ def explain(error: ValidationError, source: str, schema: Schema) -> MaskDistillE
         elif not item["loc"] and item["type"] == "value_error":
             lines.append(f"  {item['ctx']['error']}")
         else:
-            lines.append(f"  {where}: {item['msg']} (got {item['input']!r}){correction and f'; {correction}'}")
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"  {where}: {message} (got {item['input']!r}){correction and f'; {correction}'}")
     return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
 
 
@@ -62,69 +73,3 @@ def _wildcards(value: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
     elif isinstance(value, Mapping | list):
         for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _wildcards(inner, f"{where}.{key}" if where else str(key))
-
-
-def _correction(item: Any, schema: Schema) -> str:
-    """What to write instead, as a line of YAML; empty where the message itself says it."""
-    keys = [part for part in item["loc"] if isinstance(part, str)]
-    if not keys:
-        return ""
-    section, missing = _section(schema, keys[:-1]), item["type"] == "missing"
-    known: dict[str, Schema] = section.get("properties", {})
-    key, given = keys[-1], item["input"]
-    if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, known, 1)
-        return f"write `{yaml_line({close[0]: given})}`" if close else f"remove the line `{yaml_line({key: given})}`"
-    if item["type"] == "union_tag_invalid":
-        expected = [tag.strip("' ") for tag in item["ctx"]["expected_tags"].split(",")]
-        return f"write `{yaml_line({'kind': _closest(given.get('kind'), expected)})}`"
-    if item["type"] == "union_tag_not_found":
-        return "add `kind:`, which says what the source is"
-    if key not in known or item["type"] in ("value_error", "assertion_error"):
-        return ""
-    return f"{'add' if missing else 'write'} `{_filled(schema, key, known[key], given)}`"
-
-
-def _section(schema: Schema, keys: Sequence[str]) -> Schema:
-    """The schema of a section; the names of a union's alternatives stand among the keys."""
-    found = _target(schema, schema)
-    for key in keys:
-        if key in found.get("properties", {}):
-            found = _target(schema, found["properties"][key])
-        else:
-            found = _target(schema, {"$ref": found.get("discriminator", {}).get("mapping", {}).get(key, "")})
-    return found
-
-
-def _target(schema: Schema, node: Schema) -> Schema:
-    """Follow references; of a section or null, the section."""
-    options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
-    if len(options) == 1:
-        node = options[0]
-    if "$ref" in node:
-        found: Schema = schema.get("$defs", {}).get(node["$ref"].rpartition("/")[2], {})
-        return found
-    return node
-
-
-def _filled(schema: Schema, key: str, field: Schema, given: Any) -> str:
-    """A valid line for a key: the nearest choice, its default, or what belongs there in angle brackets."""
-    choices = [choice for option in field.get("anyOf", [field]) for choice in option.get("enum", ())]
-    if choices and isinstance(given, str):
-        return yaml_line({key: _closest(given, choices)})
-    below = _target(schema, field)
-    if "properties" in below:
-        needed = below.get("required") or list(below["properties"])[:1]
-        return f"{key}: {{{', '.join(_filled(schema, name, below['properties'][name], None) for name in needed)}}}"
-    if "default" in field:
-        return yaml_line({key: field["default"]})
-    return f"{key}: <{field.get('description', 'value')}>"
-
-
-def _closest(given: Any, choices: Sequence[str]) -> str:
-    return (difflib.get_close_matches(str(given), choices, 1, 0.0) or list(choices))[0]
-
-
-def yaml_line(values: Mapping[str, Any]) -> str:
-    """Keys and values as they stand on one line of a configuration."""
-    return yaml.safe_dump(dict(values), default_flow_style=True, width=10_000, allow_unicode=True).strip()[1:-1]

@@ -5,8 +5,18 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from maskdistill.backbones.registry import ResNetName
-from maskdistill.config_data import Positive, Section, Seed, Share
 from maskdistill.config_training import LabelType
+from maskdistill.config_types import (
+    NUMBER,
+    DistinctSome,
+    Examples,
+    Positive,
+    Rounds,
+    Section,
+    Seed,
+    Share,
+    UserPath,
+)
 
 MASK_BASELINE = r"^(lost-[1-9][0-9]*|attention-0\.[0-9]*[1-9](-largest)?)$"
 """Names of mask baselines, and of their folders below results/<run>/."""
@@ -21,7 +31,7 @@ class FrozenBackbone(Section):
         description="row of Table 2, e.g. MoCo, SwAV, InfoMin; others are added",
     )
     arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: str = Field(description="path of a ResNet checkpoint, as of segmenter.weights")
+    weights: UserPath = Field(description="path of a ResNet checkpoint, as of segmenter.weights")
 
     @property
     def folder(self) -> str:
@@ -32,44 +42,38 @@ class FrozenBackbone(Section):
 class PaperConfig(Section):
     """What table1 ... figure5 and qualitative compute, all else being the run's own [P Tables 1-3, S1, S2]."""
 
-    seeds: list[Seed] = Field(
+    seeds: DistinctSome[Seed] = Field(
         [1234, 1235, 1236, 1237, 1238],
-        min_length=1,
         description="scores are means over these, five in the paper [P §A.4]",
     )
     hard_pixels: Share = Field(0.2, description="Table 1's share of hard pixels; beside it all pixels are trained on")
-    label_types: list[LabelType] = Field(
+    label_types: DistinctSome[LabelType] = Field(
         ["bbox", "grabcut", "mask"], description="Table S1's values of pseudo_labels.type"
     )
-    crf_rounds: int = Field(
-        1, ge=0, description="rounds behind the rows with CRF; the paper does not say how many. 0: leave these rows out"
+    crf_rounds: Rounds = Field(
+        1, description="rounds behind the rows with CRF; the paper does not say how many. 0: leave these rows out"
     )
     backbones: list[FrozenBackbone] = Field(
-        [], description="Table 2's rows of frozen backbones that are computed; those that are not stand as quoted"
+        [],
+        max_length=1000,
+        description="Table 2's rows of frozen backbones that are computed; those that are not stand as quoted",
     )
     dino_masks: BaselineName = Field("attention-0.75", description="Table 3's DINO: attention-M or attention-M-largest")
     lost_masks: BaselineName = Field("lost-400", description="Table 3's LOST: lost-K")
-    overcluster: list[Positive] = Field(
-        [1, 2, 3, 5, 8], min_length=1, description="Figure 3: clusters for each of clusters.num_clusters"
+    overcluster: DistinctSome[Positive] = Field(
+        [1, 2, 3, 5, 8], description="Figure 3: clusters for each of clusters.num_clusters"
     )
-    topk: list[Share] = Field(
-        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], min_length=1, description="Figure 4: values of masks.topk"
+    topk: DistinctSome[Share] = Field(
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], description="Figure 4: values of masks.topk"
     )
-    tau: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        [0.0, 0.25, 0.5, 0.75, 0.9, 0.95], min_length=1, description="Figure 5: values of pseudo_labels.tau"
+    tau: DistinctSome[Annotated[float, Field(ge=0, lt=1), NUMBER]] = Field(
+        [0.0, 0.25, 0.5, 0.75, 0.9, 0.95], description="Figure 5: values of pseudo_labels.tau"
     )
-    examples: Positive = Field(8, description="images in the grid of the target qualitative")
+    examples: Examples = Field(8, description="images in the grid of the target qualitative")
 
     @field_validator("backbones")
     @classmethod
     def _apart(cls, values: list[FrozenBackbone]) -> list[FrozenBackbone]:
         if len({backbone.folder for backbone in values}) < len(values):
             raise ValueError("two backbones have the same name; a name is a row and a folder")
-        return values
-
-    @field_validator("seeds", "overcluster", "topk", "tau")
-    @classmethod
-    def _once(cls, values: list[float]) -> list[float]:
-        if len(set(values)) < len(values):
-            raise ValueError("give each value once")
         return values

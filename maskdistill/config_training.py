@@ -1,11 +1,37 @@
 """Sections of the configuration for what is trained on the masks, and for its scores; see maskdistill.config."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from maskdistill.backbones.registry import ResNetName
-from maskdistill.config_data import Fraction, Positive, Section
+from maskdistill.confidence import Compare
+from maskdistill.config_types import (
+    NUMBER,
+    Batch,
+    Channels,
+    Count,
+    Decay,
+    Distinct,
+    DistinctSome,
+    Epochs,
+    EpochsBefore,
+    Fraction,
+    Momentum,
+    Positive,
+    Rate,
+    Resized,
+    Rounds,
+    Section,
+    Share,
+    Side,
+    Spread,
+    Stages,
+    UserPath,
+    Workers,
+    ascending,
+    ordered,
+)
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
@@ -17,6 +43,16 @@ PRECISION = (
 Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
 """Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
 
+Aspect = Annotated[float, Field(gt=0, le=100), NUMBER]
+Proposals = Annotated[int, Field(ge=1, le=1_000_000), NUMBER]
+Pool = Annotated[int, Field(ge=1, le=256), NUMBER]
+Atrous = Annotated[int, Field(ge=1, le=1024), NUMBER]
+Zoom = Annotated[float, Field(gt=0, le=100), NUMBER]
+Degrees = Annotated[float, Field(ge=0, le=180), NUMBER]
+MeanFields = Annotated[int, Field(ge=1, le=1000), NUMBER]
+Resamples = Annotated[int, Field(ge=0, le=1_000_000), NUMBER]
+Weight = Annotated[float, Field(ge=0, le=10_000), NUMBER]
+
 
 class DetectorConfig(Section):
     """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
@@ -25,50 +61,54 @@ class DetectorConfig(Section):
         "torchvision", description="library that runs the network; detectron2 needs an installation of its own"
     )
     arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: str = Field(
+    weights: UserPath = Field(
         description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
         "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
-    freeze_at: int = Field(2, ge=0, le=5, description="frozen stages: 1 the stem, 2 also layer1, ...")
+    freeze_at: Stages = Field(2, description="frozen stages: 1 the stem, 2 also layer1, ...")
     iters: Positive = Field(24000, description="optimiser steps")
-    batch_size: Positive = Field(16, description="images a step, over all GPUs")
-    reference_batch: Positive = Field(
+    batch_size: Batch = Field(16, description="images a step, over all GPUs")
+    reference_batch: Batch = Field(
         16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
     )
-    lr: float = Field(0.02, gt=0)
-    steps: list[int] = Field([20000, 22000], description="iterations at which the rate drops")
-    gamma: float = Field(0.1, gt=0)
-    warmup_iters: int = Field(100, ge=0)
-    warmup_factor: float = Field(0.001, gt=0, le=1)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(1e-4, ge=0, description="norm layers have none")
-    min_size_train: list[int] = Field([480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800])
-    min_size_test: Positive = 800
-    max_size: Positive = 1333
+    lr: Rate = 0.02
+    steps: Annotated[list[Positive], Field(max_length=1000), AfterValidator(ascending)] = Field(
+        [20000, 22000], description="iterations at which the rate drops; none: it never does"
+    )
+    gamma: Share = 0.1
+    warmup_iters: Count = 100
+    warmup_factor: Share = 0.001
+    momentum: Momentum = 0.9
+    weight_decay: Decay = Field(1e-4, description="norm layers have none")
+    min_size_train: list[Resized] = Field(
+        [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800], min_length=1, max_length=1000
+    )
+    min_size_test: Resized = 800
+    max_size: Resized = 1333
     flip: Fraction = 0.5
     aspect_grouping: bool = Field(
         True, description="batches of portraits and squares alone, or of none, as detectron2 has them"
     )
-    precise_bn: int = Field(
-        200, ge=0, description="batches at the end whose statistics normalisation layers take on; 0: running averages"
+    precise_bn: Count = Field(
+        200, description="batches at the end whose statistics normalisation layers take on; 0: running averages"
     )
-    anchor_sizes: list[int] = Field([32, 64, 128, 256, 512], description="side in pixels")
-    aspect_ratios: list[float] = Field([0.5, 1.0, 2.0], description="height / width")
-    rpn_pre_nms: tuple[int, int] = Field((12000, 6000), description="proposals before NMS: train, test")
-    rpn_post_nms: tuple[int, int] = Field((2000, 1000), description="proposals after NMS: train, test")
-    rpn_batch: Positive = 256
-    roi_batch: Positive = 512
-    roi_pool: Positive = Field(14, description="RoIAlign output; layer4 halves it")
+    anchor_sizes: DistinctSome[Side] = Field([32, 64, 128, 256, 512], description="side in pixels")
+    aspect_ratios: DistinctSome[Aspect] = Field([0.5, 1.0, 2.0], description="height / width")
+    rpn_pre_nms: tuple[Proposals, Proposals] = Field((12000, 6000), description="proposals before NMS: train, test")
+    rpn_post_nms: tuple[Proposals, Proposals] = Field((2000, 1000), description="proposals after NMS: train, test")
+    rpn_batch: Batch = 256
+    roi_batch: Batch = 512
+    roi_pool: Pool = Field(14, description="RoIAlign output; layer4 halves it")
     score_thresh: Fraction = 0.05
     nms: Fraction = 0.5
-    max_dets: Positive = 100
+    max_dets: Proposals = 100
     precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
         False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
     )
     checkpoint_every: Positive = 1000
     log_every: Positive = 20
-    workers: int = Field(2, ge=0, description="data loading processes")
+    workers: Workers = Field(2, description="data loading processes")
 
     @model_validator(mode="after")
     def _engine_has_arch(self) -> "DetectorConfig":
@@ -83,7 +123,7 @@ class PseudoLabelsConfig(Section):
     """Confident candidates become one semantic map an image [P §3.3, §4.1]."""
 
     tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
-    compare: Literal["gt", "ge"] = Field("gt", description="score > tau or score >= tau")
+    compare: Compare = Field("gt", description="score > tau or score >= tau")
     overlap: Literal["drop", "pixel", "legacy"] = Field(
         "drop",
         description="drop: skip a candidate that overlaps a better one; pixel: paint what is free of it; "
@@ -98,30 +138,32 @@ class SegmenterConfig(Section):
     """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
 
     arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: str = Field(
+    weights: UserPath = Field(
         description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
         "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
     )
     head: Literal["aspp", "linear"] = Field(
         "aspp", description="aspp: DeepLab-v3's; linear: one 1x1 convolution alone, as for frozen backbones"
     )
-    atrous_rates: tuple[int, int, int] = (12, 24, 36)
-    head_channels: Positive = Field(256, description="channels of ASPP and head")
-    freeze_at: int = Field(3, ge=0, le=5, description="frozen stages: 3 = stem, layer1 and layer2")
-    epochs: Positive = 45
-    batch_size: Positive = Field(16, description="images a step, over all GPUs")
-    reference_batch: Positive = Field(16, description="images a step for which lr is given; scaled to batch_size")
-    lr: float = Field(2e-3, gt=0)
-    drop_after: int = Field(40, ge=0, description="epochs after which the rate is multiplied by gamma")
-    gamma: float = Field(0.1, gt=0)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(1e-4, ge=0)
-    hard_pixels: float = Field(0.2, gt=0, le=1, description="share of the batch's pixels with the largest loss")
-    size: Positive = Field(512, description="images and labels are squashed to size x size")
-    rotation: float = Field(5.0, ge=0, description="degrees, uniform in [-rotation, rotation]")
-    scale: tuple[float, float] = Field((0.75, 1.25), description="uniform zoom about the centre")
+    atrous_rates: tuple[Atrous, Atrous, Atrous] = (12, 24, 36)
+    head_channels: Channels = Field(256, description="channels of ASPP and head")
+    freeze_at: Stages = Field(3, description="frozen stages: 3 = stem, layer1 and layer2")
+    epochs: Epochs = 45
+    batch_size: Batch = Field(16, description="images a step, over all GPUs")
+    reference_batch: Batch = Field(16, description="images a step for which lr is given; scaled to batch_size")
+    lr: Rate = 2e-3
+    drop_after: EpochsBefore = Field(40, description="epochs after which the rate is multiplied by gamma")
+    gamma: Share = 0.1
+    momentum: Momentum = 0.9
+    weight_decay: Decay = 1e-4
+    hard_pixels: Share = Field(0.2, description="share of the batch's pixels with the largest loss")
+    size: Resized = Field(512, description="images and labels are squashed to size x size")
+    rotation: Degrees = Field(5.0, description="degrees, uniform in [-rotation, rotation]")
+    scale: Annotated[tuple[Zoom, Zoom], AfterValidator(ordered)] = Field(
+        (0.75, 1.25), description="uniform zoom about the centre"
+    )
     flip: Fraction = 0.5
-    border_label: Literal[0, 255] = Field(0, description="label of pixels that the warp brings in")
+    border_label: Annotated[Literal[0, 255], NUMBER] = Field(0, description="label of pixels that the warp brings in")
     resize_labels: Literal["nearest_exact", "nearest"] = Field(
         "nearest_exact",
         description="of training labels and predictions: the label at a pixel's centre; nearest: at its upper left"
@@ -133,33 +175,32 @@ class SegmenterConfig(Section):
     )
     checkpoint_every: Positive = 500
     log_every: Positive = 20
-    workers: int = Field(2, ge=0, description="data loading processes")
+    workers: Workers = Field(2, description="data loading processes")
 
 
 class GaussianConfig(Section):
     """Pairwise term of the dense CRF for pixels that are close."""
 
-    sxy: float = Field(1.0, gt=0, description="standard deviation in pixels")
-    compat: float = Field(3.0, ge=0, description="weight")
+    sxy: Spread = Field(1.0, description="standard deviation in pixels")
+    compat: Weight = Field(3.0, description="weight")
 
 
 class BilateralConfig(Section):
     """Pairwise term of the dense CRF for pixels that are close and of similar colour."""
 
-    sxy: float = Field(67.0, gt=0, description="standard deviation in pixels")
-    srgb: float = Field(3.0, gt=0, description="standard deviation of each colour channel, of 256 levels")
-    compat: float = Field(4.0, ge=0, description="weight")
+    sxy: Spread = Field(67.0, description="standard deviation in pixels")
+    srgb: Spread = Field(3.0, description="standard deviation of each colour channel, of 256 levels")
+    compat: Weight = Field(4.0, description="weight")
 
 
 class CrfConfig(Section):
     """Rounds of training on the segmenter's own predictions, sharpened by a dense CRF [P §B]."""
 
-    rounds: int = Field(
+    rounds: Rounds = Field(
         1,
-        ge=0,
         description="fresh segmenters, each trained on refined predictions of the one before; the last is the run's",
     )
-    iters: Positive = Field(10, description="mean-field iterations")
+    iters: MeanFields = Field(10, description="mean-field iterations")
     channels: Literal["rgb", "bgr"] = Field(
         "rgb",
         description="order of the picture's colour channels; bgr: the released code's. The library's filter is"
@@ -173,24 +214,24 @@ class ProbeConfig(Section):
     """Linear probe of the segmenter, the only training on labels; for scoring alone [P §A.2]."""
 
     enabled: bool = Field(False, description="train and score a probe; needs ground truth of training images")
-    epochs: Positive = 45
-    batch_size: Positive = 24
-    lr: float = Field(0.1, gt=0)
-    drop_after: int = Field(25, ge=0, description="epochs after which the rate is multiplied by gamma")
-    gamma: float = Field(0.1, gt=0)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(1e-4, ge=0)
-    init_std: float = Field(0.01, gt=0, description="spread of the initial weights")
+    epochs: Epochs = 45
+    batch_size: Batch = 24
+    lr: Rate = 0.1
+    drop_after: EpochsBefore = Field(25, description="epochs after which the rate is multiplied by gamma")
+    gamma: Share = 0.1
+    momentum: Momentum = 0.9
+    weight_decay: Decay = 1e-4
+    init_std: Spread = Field(0.01, description="spread of the initial weights")
     checkpoint_every: Positive = 500
     log_every: Positive = 20
-    workers: int = Field(2, ge=0, description="data loading processes")
+    workers: Workers = Field(2, description="data loading processes")
 
 
 class EvaluationConfig(Section):
     """Scores against ground truth; the only stages that read it [P §4, §A.3, §A.4]."""
 
     matching: Literal["iou", "bg_fixed"] = Field("iou", description="Hungarian over all classes, or 0 fixed to 0")
-    bootstrap: int = Field(200, ge=0, description="resamples of the images for the intervals; 0: none")
-    protocols: list[Protocol] = Field(
+    bootstrap: Resamples = Field(200, description="resamples of the images for the intervals; 0: none")
+    protocols: Distinct[Protocol] = Field(
         list(get_args(Protocol)), description="which instance AP [P Table 3] is scored where there are detections"
     )

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from maskdistill.confidence import Compare, levels_passed
 from maskdistill.pseudo_labels import Step
 
 TAUS = tuple(step / 100 for step in range(101))
@@ -34,23 +34,7 @@ class Counts:
     coverage: np.ndarray
 
 
-def levels_passed(
-    scores: Sequence[float], compare: Literal["gt", "ge"], taus: Sequence[float] = TAUS
-) -> npt.NDArray[np.int64]:
-    """How many of the ascending thresholds each score passes, int64 (n,); it passes the first so many.
-
-    Args:
-        scores: of candidates.
-        compare: see :func:`maskdistill.pseudo_labels.paint`.
-        taus: thresholds.
-    """
-    side: Literal["left", "right"] = "left" if compare == "gt" else "right"
-    return np.searchsorted(np.asarray(taus), np.asarray(scores, dtype=np.float64), side).astype(np.int64)
-
-
-def count_image(
-    steps: Sequence[Step], pixels: int, compare: Literal["gt", "ge"], taus: Sequence[float] = TAUS
-) -> Counts:
+def count_image(steps: Sequence[Step], pixels: int, compare: Compare, taus: Sequence[float] = TAUS) -> Counts:
     """Counts of one image.
 
     Args:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill import rle
+from maskdistill.confidence import Compare, passes
 from maskdistill.config_data import MAX_CLUSTERS
 from maskdistill.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
@@ -38,7 +39,7 @@ def paint(
     candidates: Sequence[Candidate],
     shape: tuple[int, int],
     tau: float,
-    compare: Literal["gt", "ge"] = "gt",
+    compare: Compare = "gt",
     overlap: Overlap = "drop",
     region: Callable[[Candidate], RLE] | None = None,
 ) -> PseudoLabel:
@@ -97,7 +98,7 @@ def paint(
     return PseudoLabel(labels, [chosen[place] for place in places], fallback)
 
 
-def _choose(candidates: Sequence[Candidate], tau: float, compare: Literal["gt", "ge"]) -> tuple[list[int], bool]:
+def _choose(candidates: Sequence[Candidate], tau: float, compare: Compare) -> tuple[list[int], bool]:
     """Positions of the candidates above the threshold, most confident first, or of the best one as a fallback."""
 
     def solid(i: int) -> bool:
@@ -107,11 +108,6 @@ def _choose(candidates: Sequence[Candidate], tau: float, compare: Literal["gt", 
     chosen = [i for i in order if passes(candidates[i]["score"], tau, compare) and solid(i)]
     best = [] if chosen else [i for i in order if solid(i)][:1]
     return chosen or best, bool(best)
-
-
-def passes(score: float, tau: float, compare: Literal["gt", "ge"]) -> bool:
-    """Whether a candidate is confident: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``."""
-    return score > tau if compare == "gt" else score >= tau
 
 
 class Step(NamedTuple):

@@ -5,6 +5,7 @@ import errno
 import importlib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import maskdistill
+from maskdistill.runtime import interruption
 from maskdistill.runtime.errors import MaskDistillError, system_errno
 from maskdistill.runtime.job_record import write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
@@ -61,6 +64,9 @@ UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 """What the system says where a folder or a disk takes no more."""
 
 
+INTERRUPTED = "interrupted; nothing half-written is left, and the same command goes on or begins anew"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 only when every output is complete."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -80,9 +86,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="see below; each has its own --help")
     stage = parser.parse_args(arguments[:1]).stage
+    with interruption.in_order() as interrupted:
+        return _run(stage, arguments, interrupted)
+
+
+def _run(stage: str, arguments: Sequence[str], interrupted: interruption.Interruption) -> int:
     try:
         run_stage(stage, arguments[1:])
-    except Exception as error:
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        if number := interrupted.number(error):
+            _end_log(arguments[1:], f"maskdistill {stage}: {INTERRUPTED}")
+            print(f"maskdistill {stage}: {INTERRUPTED}", file=sys.stderr)
+            return 128 + number
+        if isinstance(error, BrokenPipeError) and interruption.reader_has_left():
+            interruption.mute_output()
+            return 128 + signal.SIGPIPE
         message = _message(error)
         _end_log(arguments[1:], f"maskdistill {stage}: {message}" if message else traceback.format_exc())
         if message is None:
@@ -92,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _message(error: Exception) -> str | None:
+def _message(error: BaseException) -> str | None:
     """What a user is told instead of a traceback; None where nothing better is known."""
     if isinstance(error, MaskDistillError):
         return str(error)
@@ -141,7 +160,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
-    runs = [_with_all_files(stage_parser.parse_args(given)) for given in commands]
+    runs = [_with_all_files(_with_home(stage_parser.parse_args(given))) for given in commands]
     log: str | None = getattr(runs[0], "log", None)
     if log and not append_log:
         Path(log).unlink(missing_ok=True)
@@ -151,6 +170,17 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
     write_job_record(stage, log)
+
+
+def _with_home(options: argparse.Namespace) -> argparse.Namespace:
+    """Put the home folder in for ``~/``, which shells leave as it is in ``--out=~/x``."""
+
+    def put_in(value: Any) -> Any:
+        if isinstance(value, list):
+            return [put_in(one) for one in value]
+        return os.path.expanduser(value) if isinstance(value, str) and value.partition("/")[0] == "~" else value
+
+    return argparse.Namespace(**{name: put_in(value) for name, value in vars(options).items()})
 
 
 def _with_all_files(options: argparse.Namespace) -> argparse.Namespace:

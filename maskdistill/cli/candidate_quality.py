@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import Detection, candidate_shards, load_ground_truth, read_semantic
+from maskdistill.confidence import levels_passed
 from maskdistill.config import CandidateQualityConfig, parse_section
 from maskdistill.evaluation.average_precision import AGNOSTIC, average_precision
 from maskdistill.evaluation.failures import merged_objects, missed_objects
@@ -20,7 +21,7 @@ from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.instances import Floats, ImageInstances, image_instances
 from maskdistill.evaluation.protocols import count_pairs, match_instances, with_classes
 from maskdistill.evaluation.thresholds import ImageThresholds, Thresholds, image_thresholds, score_quality
-from maskdistill.label_summary import TAUS, levels_passed
+from maskdistill.label_summary import TAUS
 from maskdistill.pseudo_labels import painting_ranks
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.processes import in_forks
@@ -106,7 +107,7 @@ def _score(
     image, found = item
     labels = config.pseudo_labels
     kept, ranks = painting_ranks(found, (image.height, image.width), labels.overlap)
-    levels = levels_passed([one["score"] for one in found], labels.compare)
+    levels = levels_passed([one["score"] for one in found], labels.compare, TAUS)
     instances = image_instances(image.id, found, image.annotations) if image.has_masks else None
     target = read_semantic(args.ground_truth, image, truth) if image.has_semantic else None
     categories = [one["category_id"] for one in found]

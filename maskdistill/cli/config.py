@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from maskdistill.config import Config, load_config
+from maskdistill.config_types import MOST
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 
@@ -112,12 +113,21 @@ def _explain(field: dict[str, Any], required: bool) -> str:
     choices = [str(choice) for option in options for choice in option.get("enum", ())]
     if choices:
         notes.append(f"one of {', '.join(choices)}")
-    limits = [f"{sign} {option[key]:g}" for option in options for key, sign in LIMITS.items() if key in option]
-    if limits:
+    if limits := [_limits(option) for option in options if _limits(option)]:
         notes.append(" and ".join(limits))
+    items = [item for option in options for item in (option.get("items"), *option.get("prefixItems", ())[:1]) if item]
+    if each := [_limits(item) for item in items if _limits(item)]:
+        notes.append(f"each {each[0]}")
+    if any(option.get("minItems") and "prefixItems" not in option for option in options):
+        notes.append("at least one")
     if any(option.get("type") == "null" for option in options) and "null" not in meaning:
         notes.append("may be null")
     return " ".join([meaning] * bool(meaning) + [f"({'; '.join(notes)})"] * bool(notes))
+
+
+def _limits(node: dict[str, Any]) -> str:
+    """The range of a number; a largest value that only 32 bits set goes without saying."""
+    return " and ".join(f"{sign} {node[key]:.10g}" for key, sign in LIMITS.items() if abs(node.get(key, MOST)) < MOST)
 
 
 def _comment(text: str, depth: int) -> list[str]:

@@ -20,8 +20,10 @@ from PIL import Image
 
 from maskdistill import cli, rle
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import share, whole
 from maskdistill.cluster_names import named_categories, read_names
-from maskdistill.config_data import FolderData, ListData
+from maskdistill.confidence import Compare
+from maskdistill.config_data import FolderData
 from maskdistill.config_training import CrfConfig
 from maskdistill.crf import load_pydensecrf
 from maskdistill.data.images import load_rgb
@@ -31,6 +33,7 @@ from maskdistill.data.stream import all_rows
 from maskdistill.palette import read_label_png
 from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images, overlay
+from maskdistill.product.photos import Photos, find_photos
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json, read_json, sha256_file, sha256_text, write_json
@@ -44,11 +47,15 @@ log = logging.getLogger("maskdistill")
 PER_SHARD = 100  # what a kill loses at most
 SIDE = 640
 UNFINISHED = ".unfinished"
+LISTING = f"{UNFINISHED}/pictures.txt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("photos", metavar="PHOTOS", help="folder of pictures, or text file that names one a line")
+    parser.add_argument(
+        "photos", metavar="PHOTOS", nargs="+",
+        help="folder of pictures, or text file that names one a line, or pictures one by one",
+    )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
     parser.add_argument("--seed", type=int, help="whose models, where the run has several seeds")
@@ -58,16 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", metavar="YAML", help="names of the clusters, saved from the report (default: the run's)"
     )
     parser.add_argument(
-        "--min-score", type=float,
-        help="least score of an object in the COCO files (default: the run's pseudo_labels.tau; 0.5 without a run)",
+        "--min-score", type=share,
+        help="least score of an object in the COCO files (default: what passes the run's pseudo_labels.tau; 0.5 without"
+        " a run)",
     )  # fmt: skip
     parser.add_argument(
         "--crf", action="store_true",
         help="sharpen the label maps by a dense CRF with the run's section crf (wants `make crf`; 1-2 s a picture)",
     )  # fmt: skip
-    parser.add_argument("--overlays", type=int, default=50, metavar="N", help="most overlay pictures (default: 50)")
     parser.add_argument(
-        "--max-quarantined", type=float, default=0.05, metavar="SHARE",
+        "--overlays", type=whole(0), default=50, metavar="N", help="most overlay pictures (default: 50)"
+    )
+    parser.add_argument(
+        "--max-quarantined", type=share, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
     add_common(parser, params=False, device=True)
@@ -96,20 +106,21 @@ class Work:
 
     Attributes:
         out: the folder that is written.
-        photos: absolute path that names in the COCO files are relative to.
+        photos: what is looked at.
         key: of all that the result depends on.
         categories: of COCO, in the order of their ids.
+        min_score, compare: which objects the COCO files hold.
         crf: settings that sharpen the label maps, as JSON; None for maps as the segmenter gives them.
         overlaid: ids of the images that get an overlay.
     """
 
     out: Path
-    photos: Path
-    data: FolderData | ListData
+    photos: Photos
     key: str
     num_shards: int
     categories: list[dict[str, Any]]
     min_score: float
+    compare: Compare
     crf: str | None
     overlaid: set[int]
 
@@ -122,6 +133,11 @@ class Work:
 
     def predictions(self, shard: int) -> Path:
         return self.out / UNFINISHED / f"predictions-{shard:04d}"
+
+    @property
+    def listing(self) -> Path:
+        """Where the list of pictures lies that were named one by one."""
+        return self.out / LISTING
 
     @property
     def begun(self) -> Path:
@@ -190,12 +206,14 @@ class Work:
                     Image.fromarray(picture).save(temporary, format="JPEG", quality=88)
 
     def _objects(self, shard: int, first_id: int) -> Iterator[dict[str, Any]]:
-        return coco_annotations(read_json(self.candidates(shard))["candidates"], self.min_score, first_id)
+        candidates = read_json(self.candidates(shard))["candidates"]
+        return coco_annotations(candidates, self.min_score, first_id, self.compare)
 
     def collect(self, models: TrainedRun) -> None:
         """Write both COCO files and the summary, one shard in memory at a time."""
         inputs = {"manifest": self.manifest, "detector": models.detector, "segmenter": models.segmenter}
-        provenance = make_provenance("predict", {"min_score": self.min_score, "crf": self.crf}, inputs)
+        settings = {"min_score": self.min_score, "compare": self.compare, "crf": self.crf}
+        provenance = make_provenance("predict", settings, inputs)
         names = [entry["name"] for entry in self.categories]
         pixels = np.zeros(len(names) + 1, dtype=np.int64)
         objects = np.zeros(len(names) + 1, dtype=np.int64)
@@ -243,7 +261,7 @@ class Work:
         """Name of a picture relative to the folder of photographs, where it lies below it."""
         path = self.manifest.parent.absolute() / stored
         with suppress(ValueError):
-            return path.relative_to(self.photos).as_posix()
+            return path.relative_to(self.photos.folder).as_posix()
         return path.as_posix()
 
 
@@ -256,8 +274,13 @@ def _predict(args: argparse.Namespace, work: Work, models: TrainedRun) -> None:
     work.begin()
     common = [f"--threads={args.threads}", *([f"--log={args.log}"] if args.log else [])]
     if not work.manifest.is_file():
+        if work.photos.named:
+            with atomic_path(work.listing) as temporary:
+                work.photos.write_list(temporary)
         shares = [f"--num-shards={work.num_shards}", f"--max-quarantined={args.max_quarantined}"]
-        _stage("manifest", f"--params={work.data.model_dump_json()}", *shares, f"--output={work.manifest}", *common)
+        _stage(
+            "manifest", f"--params={work.photos.data.model_dump_json()}", *shares, f"--output={work.manifest}", *common
+        )
     device = [f"--device={args.device}", f"--gpus={args.gpus}", *common]
     for shard in range(work.num_shards):
         work.predict(shard, models, device)
@@ -274,12 +297,12 @@ def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
 
 def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
-    photos, out = Path(args.photos).expanduser().absolute(), Path(args.out)
-    is_list = photos.is_file()
-    folder = photos.parent if is_list else photos
-    if not is_list and out.resolve().is_relative_to(folder.resolve()):
-        raise MaskDistillError(f"--out {out} lies inside of {photos}, whose pictures are read; give another folder")
-    data = ListData(kind="list", file=str(photos)) if is_list else FolderData(kind="folder", root=str(photos))
+    out = Path(args.out)
+    photos = find_photos(args.photos, out / LISTING)
+    if isinstance(photos.data, FolderData) and out.resolve().is_relative_to(photos.folder.resolve()):
+        raise MaskDistillError(
+            f"--out {out} lies inside of {photos.folder}, whose pictures are read; give another folder"
+        )
     metadata = {
         "detector": model_metadata(models.detector, "detector"),
         "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
@@ -290,11 +313,10 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
             f"the detector {models.detector} knows {clusters['detector']} categories, the segmenter {models.segmenter}"
             f" {clusters['segmenter']}; take two models of one run"
         )
-    min_score = args.min_score
-    if min_score is None:
-        min_score = models.config.pseudo_labels.tau if models.config else 0.5
-    if not 0 <= min_score <= 1 or args.overlays < 0:
-        raise MaskDistillError("--min-score is between 0 and 1, --overlays at least 0")
+    compare: Compare = "ge"
+    min_score = 0.5 if args.min_score is None else args.min_score
+    if args.min_score is None and models.config:
+        min_score, compare = models.config.pseudo_labels.tau, models.config.pseudo_labels.compare
     crf = None
     if args.crf:
         load_pydensecrf()
@@ -302,19 +324,20 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     categories = models.categories(clusters["detector"])
     if args.names:
         categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
-    count = count_images(data)
+    count = len(photos.named) or count_images(photos.data)
+    listed = photos.state() if photos.named else listing_fingerprint(photos.data)
     parts = [
-        listing_fingerprint(data), str(photos), sha256_file(models.detector), sha256_file(models.segmenter), min_score,
+        listed, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter), min_score,
         args.overlays, args.max_quarantined, crf, categories, code_hash(), library_versions(),
     ]  # fmt: skip
     return Work(
         out=out,
-        photos=folder,
-        data=data,
+        photos=photos,
         key=sha256_text(canonical_json(parts)),
         num_shards=math.ceil(count / PER_SHARD),
         categories=categories,
         min_score=min_score,
+        compare=compare,
         crf=crf,
         overlaid=chosen_images(count, args.overlays),
     )

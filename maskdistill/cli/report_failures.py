@@ -16,7 +16,7 @@ MERGED = (214, 69, 65)
 
 def failure_pictures(gallery: Gallery) -> dict[str, list[dict[str, Any]]]:
     """Groups of the gallery: ``worst``, ``merged`` and ``missed``, each a list of ``{title, note, tiles}``."""
-    failures, tau = gallery.run.failures, gallery.run.config.pseudo_labels.tau
+    failures, labels = gallery.run.failures, gallery.run.config.pseudo_labels
     return {
         "worst": [
             _item(gallery, row["image_id"], gallery.class_name(label), f"IoU {row['iou']:.1f}", "prediction")
@@ -32,7 +32,8 @@ def failure_pictures(gallery: Gallery) -> dict[str, list[dict[str, Any]]]:
         ],
         "missed": [
             _item(
-                gallery, row["image_id"], _class_of(gallery, row), score_note(row["score"], tau),
+                gallery, row["image_id"], _class_of(gallery, row),
+                score_note(row["score"], labels.tau, labels.compare),
                 gallery.objects[row["image_id"]][row["object"]]["segmentation"],
             )
             for row in failures.missed

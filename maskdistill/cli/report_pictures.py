@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskdistill import rle
+from maskdistill.confidence import relation
 from maskdistill.data.images import load_rgb
 from maskdistill.palette import read_label_png
 from maskdistill.report import collect, masks, montage, page, scores, tau_explorer
@@ -195,7 +196,9 @@ class Gallery:
             [collect.is_confident(item["score"], settings) for item in shown],
         )
         above = sum(collect.is_confident(item["score"], settings) for item in found)
-        note = f"{above} of {len(found)} above τ" + (f", best {SHOWN} drawn" if len(found) > SHOWN else "")
+        note = f"{above} of {len(found)} {relation(True, settings.compare)} τ" + (
+            f", best {SHOWN} drawn" if len(found) > SHOWN else ""
+        )
         return picture(tile, f"Candidates of {self.key(image_id)}: {note}", "candidates", note)
 
     def label_tile(self, title: str, stage: str, image_id: int, photo: Rgb) -> Picture:

@@ -136,7 +136,8 @@ def count_images(data: DataConfig) -> int:
     if isinstance(data, ScenesData):
         return data.num_train + data.num_eval
     if isinstance(data, ListData):
-        return sum(1 for _ in _lines(data))
+        path = _list_file(data)
+        return sum(1 for _ in _lines(path, _list_root(data, path)))
     return sum(1 for _ in iter_images(data))
 
 
@@ -182,7 +183,8 @@ def listing_fingerprint(data: DataConfig) -> str:
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
     if isinstance(data, ListData):
-        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data))]))
+        root = [] if data.root is None else [data.root]
+        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data)), *root]))
     root = _absolute(data.images if isinstance(data, CocoData) else data.root)
     digest = hashlib.sha256(data.kind.encode())
     for image in iter_images(data):
@@ -216,35 +218,58 @@ def _list_file(data: ListData) -> Path:
     return path
 
 
-def _lines(data: ListData) -> Iterator[tuple[int, str]]:
-    path = _list_file(data)
-    number = 0
+def first_listed(path: Path) -> str | None:
+    """The first picture that a text names; None if it names none, or is no text."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        return next((name for _, name in _lines(path, path.parent)), None)
+    except MaskDistillError:
+        return None
+
+
+def _lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that names a picture: no empty ones, no comments, no byte order mark."""
+    number, found = 0, False
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE or "\0" in line:
                     raise MaskDistillError(f"{path}: line {number} is no name of a picture; give a text file")
-                yield number, line.rstrip("\r\n")
+                name = line.rstrip("\r\n")
+                if not name.strip():
+                    continue
+                if name.startswith("#"):
+                    if (root / name).exists():
+                        raise MaskDistillError(
+                            f"{path}: line {number} ({name!r}) is a comment, and there is a file of this name; write"
+                            f" {f'./{name}'!r} for the picture"
+                        )
+                    continue
+                found = True
+                yield number, name
     except UnicodeDecodeError:
-        raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; rename the picture") from None
-    if number == 0:
-        raise MaskDistillError(f"{path}: is empty; name one picture a line")
+        raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; save the list as UTF-8") from None
+    if not found:
+        raise MaskDistillError(f"{path}: names no picture; name one a line")
+
+
+def _list_root(data: ListData, path: Path) -> Path:
+    return path.parent if data.root is None else _absolute(data.root)
 
 
 def _iter_list(data: ListData) -> Iterator[ListedImage]:
     """Pictures named in a text file; their keys are the names as they stand, but for slashes that do not count."""
     path = _list_file(data)
-    clashes = KeyClashes()
-    for number, name in _lines(data):
+    root, clashes = _list_root(data, path), KeyClashes()
+    for number, name in _lines(path, root):
         key = key_of_path(name)
-        if not name.strip() or not key or ".." in Path(name).parts:
+        if ".." in Path(name).parts or key in ("", "."):
             raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
         clashes.add(key, number)
-        yield ListedImage(key, path.parent / name, True, False)
-    if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in _lines(data))):
-        named = dict(line for line in _lines(data) if line[0] in found)
-        first, second = (path.parent / named[number] for number in found)
+        yield ListedImage(key, root / name, True, False)
+    if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in _lines(path, root))):
+        named = dict(line for line in _lines(path, root) if line[0] in found)
+        first, second = (root / named[number] for number in found)
         if first == second:
             raise MaskDistillError(f"{path}: lines {found[0]} and {found[1]} name the same picture; remove one")
         raise MaskDistillError(

@@ -8,23 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill import rle
+from maskdistill.confidence import Compare, passes
 
 
 def coco_annotations(
-    candidates: Iterable[Mapping[str, Any]], min_score: float, first_id: int = 1
+    candidates: Iterable[Mapping[str, Any]], min_score: float, first_id: int = 1, compare: Compare = "ge"
 ) -> Iterator[dict[str, Any]]:
     """COCO annotations of the candidates that are confident enough, in their order.
 
     Args:
         candidates: records of the candidates stage.
-        min_score: least score that is kept.
+        min_score: threshold on the score.
         first_id: id of the first annotation.
+        compare: whether a score that equals the threshold is kept.
 
     Yields:
         Annotations with the detector's score; box and area are the mask's own, so that they fit each other.
     """
     for candidate in candidates:
-        if candidate["score"] < min_score:
+        if not passes(candidate["score"], min_score, compare):
             continue
         segmentation = candidate["segmentation"]
         yield {

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from maskdistill.confidence import passes
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
 from maskdistill.layout import main_values
-from maskdistill.pseudo_labels import passes
 from maskdistill.report.failures import Failures
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks

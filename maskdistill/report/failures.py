@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from maskdistill.confidence import Compare, passes, relation
 from maskdistill.report.scores import Evaluation
 
 CLASSES, PER_CLASS, OBJECTS = 20, 2, 6
@@ -43,8 +44,8 @@ def choose_failures(final: Evaluation | None, quality: Mapping[str, Any]) -> Fai
     return Failures(worst, quality.get("merged", [])[:OBJECTS], quality.get("missed", [])[:OBJECTS])
 
 
-def score_note(score: float | None, tau: float) -> str:
+def score_note(score: float | None, tau: float, compare: Compare) -> str:
     """How a missed object is missed, in words."""
     if score is None:
         return "found by no candidate"
-    return f"found with a score of {score:.2f}, {'below' if score <= tau else 'above'} τ"
+    return f"found with a score of {score:.2f}, {relation(passes(score, tau, compare), compare)} τ"

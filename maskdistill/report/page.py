@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from maskdistill.confidence import relation
 from maskdistill.data.sources import left_out_words
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
@@ -135,6 +136,7 @@ def checks(run: Run) -> list[str]:
     """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands out."""
     notes = []
     images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
+    labels = run.config.pseudo_labels
     if run.config.backbone.weights == "random":
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
     if count := run.image_counts["quarantined"]:
@@ -153,7 +155,8 @@ def checks(run: Run) -> list[str]:
     if len(sizes) > 1 and sum(sizes) and (share := 100 * max(sizes) / sum(sizes)) > 60:
         notes.append(f"One cluster holds {share:.0f} % of the masks.")
     if (below := images - run.candidates.images_above) > 0.2 * images:
-        notes.append(f"{below} of {images} images have no candidate above τ = {run.config.pseudo_labels.tau:g}.")
+        where = f"{relation(True, labels.compare)} τ = {labels.tau:g}"
+        notes.append(f"{below} of {images} images have no candidate {where}.")
     if empty := run.pseudo_labels["empty"]:
         notes.append(f"{empty} of {run.pseudo_labels['images']} pseudo-labels are empty: background everywhere.")
     return notes
@@ -289,7 +292,10 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
         "candidates": {
             "facts": [
                 (f"{len(run.candidates.scores):,}", "candidates"),
-                (f"{run.candidates.images_above} of {run.images.usable}", f"images with one above τ = {tau:g}"),
+                (
+                    f"{run.candidates.images_above} of {run.images.usable}",
+                    f"images with one {relation(True, config.pseudo_labels.compare)} τ = {tau:g}",
+                ),
                 *label_facts(run),
             ],
             "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),

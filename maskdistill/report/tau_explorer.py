@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from maskdistill.confidence import Compare, levels_passed, relation
 from maskdistill.pseudo_labels import Overlap, painting_ranks
 from maskdistill.report.collect import Run
 from maskdistill.report.truth_figures import threshold_lines
@@ -57,7 +58,6 @@ def page_data(run: Run, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "taus": taus,
         "own": min(range(len(taus)), key=lambda place: abs(taus[place] - tau)),
-        "strict": run.config.pseudo_labels.compare == "gt",
         "images": int(sum(rows[0][name] for name in ("images_kept", "fallback", "empty"))),
         "images_kept": [int(row["images_kept"]) for row in rows],
         "fallback": [int(row["fallback"]) for row in rows],
@@ -68,8 +68,14 @@ def page_data(run: Run, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for name in SHARES
             if nearest and nearest[0][name] is not None
         },
-        "samples": samples,
+        "samples": [_by_levels(one, taus, run.config.pseudo_labels.compare) for one in samples],
     }
+
+
+def _by_levels(one: Mapping[str, Any], taus: Sequence[float], compare: Compare) -> dict[str, Any]:
+    """A sample with the number of thresholds that each candidate passes as ``levels`` for its ``scores``."""
+    rest = {name: value for name, value in one.items() if name != "scores"}
+    return rest | {"levels": levels_passed(one["scores"], compare, taus).tolist()}
 
 
 def sample(
@@ -143,5 +149,6 @@ def section(run: Run, samples: Sequence[Mapping[str, Any]], pictures: Sequence[A
         "shares": [(name, SHARES[name]) for name in data["truth"]],
         "pictures": pictures,
         "own": f"{settings.tau:g}",
+        "relation": relation(True, settings.compare),
         "notes": notes,
     }

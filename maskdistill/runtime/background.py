@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -93,6 +94,7 @@ def _ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], waiting: 
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent ends its workers
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -46,6 +46,7 @@ try:
     CONFIG = load_config(
         with_given(config, workflow.config_settings.config),
         " ".join(map(str, workflow.configfiles)) or "config",
+        workflow.config_settings.config,
     )
     NUM_IMAGES = count_planned(CONFIG)
     NUM_FITTED = count_fitted(CONFIG, NUM_IMAGES)

@@ -16,14 +16,13 @@
       }
       return pixels;
     });
-    const passes = (score, tau) => (data.strict ? score > tau : score >= tau);
 
-    function draw(canvas, tau) {
+    function draw(canvas, place) {
       const sample = data.samples[+canvas.dataset.sample];
       const pixels = ranks[+canvas.dataset.sample];
       const { width, height } = sample;
-      const passed = sample.scores.filter((score) => passes(score, tau)).length;
-      const painted = Math.max(passed, Math.min(1, sample.scores.length));
+      const passed = sample.levels.filter((level) => level > place).length;
+      const painted = Math.max(passed, Math.min(1, sample.levels.length));
       const context = canvas.getContext("2d");
       const image = context.createImageData(width, height);
       for (let y = 0, at = 0; y < height; y++) {
@@ -58,7 +57,7 @@
       const line = byId("tau-line");
       const [left, right] = [+line.dataset.left, +line.dataset.right];
       line.style.left = left + (right - left) * tau + "%";
-      document.querySelectorAll("canvas[data-sample]").forEach((canvas) => draw(canvas, tau));
+      document.querySelectorAll("canvas[data-sample]").forEach((canvas) => draw(canvas, place));
     }
 
     slider.addEventListener("input", show);
