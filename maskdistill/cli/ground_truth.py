@@ -8,11 +8,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from maskdistill.cli.common import add_common, start
-from maskdistill.config_data import CocoData
+from maskdistill.config_data import CocoData, DataConfig
 from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.data.sources import instance_keys, parse_data
+from maskdistill.data.sources import instance_keys, parse_data, scored_keys
 from maskdistill.palette import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     data = parse_data(args.params)
     listed = read_manifest(args.manifest)
     table = ok_images(listed)
-    role = table["eval" if args.images == "eval" else "segmenter"]
+    role = table["segmenter"] if args.images == "train" else _scored(data, table)
     instances = instance_keys(data) if args.images == "eval" else None
     evaluated = set(table.loc[role, "image_id"])
     rows = image_rows(table[role | table["key"].isin(instances or ())])
@@ -91,6 +93,12 @@ def run(args: argparse.Namespace) -> None:
             },
         )
     log.info("%d images, %d objects, %d categories", len(images), len(annotations), len(names))
+
+
+def _scored(data: DataConfig, table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of a manifest are scored."""
+    keys = scored_keys(data)
+    return table["eval"] if keys is None else table["key"].isin(keys)
 
 
 def _check_listed(instances: set[str], listed: set[str]) -> None:
