@@ -30,6 +30,8 @@ from maskdistill.data.sources import (
     listing_fingerprint,
     parse_data,
     parse_support,
+    scored_file,
+    scored_keys,
     with_support,
 )
 from maskdistill.data.stream import all_rows
@@ -289,7 +291,7 @@ def test_coco_lists_the_folder_never_the_json(tmp_path: Path) -> None:
     listed = list_images(parse_data(json.dumps(section)))
     assert [(image.key, image.train, image.eval) for image in listed] == [("2", True, True), ("x/1", True, True)]
     del section["annotations"]
-    assert not any(image.eval for image in list_images(parse_data(json.dumps(section))))
+    assert list_images(parse_data(json.dumps(section))) == listed  # whether there is ground truth is not asked here
 
 
 def voc(root: Path, **lists: str) -> str:
@@ -302,8 +304,10 @@ def test_voc_lists_are_united(tmp_path: Path) -> None:
         path = tmp_path / f"ImageSets/{name}.txt"
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    listed = list_images(parse_data(voc(tmp_path, train_list="Main/t", eval_list="Segmentation/v")))
-    assert [(i.key, i.train, i.eval) for i in listed] == [("a", True, False), ("b", True, True), ("c", False, True)]
+    data = parse_data(voc(tmp_path, train_list="Main/t", eval_list="Segmentation/v"))
+    listed = list_images(data)
+    assert [(i.key, i.train, i.eval) for i in listed] == [("a", True, False), ("b", True, False), ("c", False, True)]
+    assert scored_keys(data) == {"b", "c"} and scored_file(data) == tmp_path / "ImageSets/Segmentation/v.txt"
     assert listed[0].path == tmp_path / "JPEGImages/a.jpg"
     with pytest.raises(MaskDistillError, match=r"data\.eval_list: Main/none: no list .*Main/none\.txt.*there: Main/t"):
         list_images(parse_data(voc(tmp_path, train_list="Main/t", eval_list="Main/none")))
@@ -314,12 +318,26 @@ def test_voc_lists_are_united(tmp_path: Path) -> None:
         list_images(parse_data(voc(tmp_path / "ImageSets")))
 
 
+def test_which_pictures_are_scored_changes_no_listing(tmp_path: Path) -> None:
+    """As long as they are there anyway: another list, or none of a picture's other lists, is another set of pictures."""
+    for name in "ab":
+        picture(tmp_path / f"JPEGImages/{name}.jpg")
+    (tmp_path / "ImageSets").mkdir()
+    for name, text in {"t": "a\nb\n", "v": "a\n", "w": "b\n", "more": "a\nc\n"}.items():
+        (tmp_path / f"ImageSets/{name}.txt").write_text(text)
+    first, second, more = (parse_data(voc(tmp_path, train_list="t", eval_list=name)) for name in ("v", "w", "more"))
+    assert list_images(first) == list_images(second) != list_images(more)
+    assert listing_fingerprint(first) == listing_fingerprint(second) != listing_fingerprint(more)
+    assert (scored_keys(first), scored_keys(second)) == ({"a"}, {"b"})
+
+
 def test_real_voc_excerpt() -> None:
     root = SHARED / "voc2007/VOC2007"
     if not root.is_dir():
         pytest.skip("../shared/data/voc2007 is absent")
     listed = list_images(parse_data(voc(root, eval_list="Segmentation/train")))
-    assert (len(listed), sum(i.train for i in listed), sum(i.eval for i in listed)) == (473, 473, 20)
+    assert (len(listed), sum(i.train for i in listed), sum(i.eval for i in listed)) == (473, 473, 0)
+    assert len(scored_keys(parse_data(voc(root, eval_list="Segmentation/train"))) or ()) == 20
     assert all(image.path.is_file() for image in listed)
 
 

@@ -39,7 +39,7 @@ def test_pieces_give_what_the_whole_gives(
     path = make_manifest(tmp_path, scored)
     table = read_manifest(path)
     usable, bad = ok_images(table), table[table["status"] != "ok"]
-    found = read_images(path, 6)
+    found = read_images(path, 6, table["image_id"][table["eval"]].to_numpy())
     assert (found.total, found.usable) == (COUNT, len(usable))
     assert (found.train, found.eval) == (usable["train"].sum(), usable["eval"].sum())
     pool = usable[usable["eval"]] if scored else usable
@@ -66,5 +66,5 @@ def test_nothing_usable(tmp_path: Path) -> None:
     table = read_manifest(path)
     table["status"] = "quarantined"
     write_manifest(path, table[list(COLUMNS)])
-    found = read_images(path, 6)
+    found = read_images(path, 6, np.arange(5))
     assert (found.total, found.usable, found.examples, found.sizes["width"].size) == (COUNT, 0, [], 0)

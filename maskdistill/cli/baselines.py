@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     start(args, "baselines")
     faiss.omp_set_num_threads(max(1, args.threads))
     truth = load_ground_truth(args.manifest, args.ground_truth)
-    table = ok_images(read_manifest(args.manifest), eval=True)
+    table = ok_images(read_manifest(args.manifest))
     files = dict(zip(table["image_id"], table["file"], strict=True))
 
     pixel_centers, means, mean_centers = _fit(truth, files, args.num_clusters, args.seed)

@@ -27,18 +27,23 @@ Detections = dict[int, list[Detection]]
 
 
 def load_ground_truth(manifest: str, ground_truth: str, instances: bool = False) -> GroundTruth:
-    """Read ``instances.json``, restricted to the manifest's readable evaluation images.
+    """Read ``instances.json``, restricted to the manifest's readable images, and of these to those to score.
+
+    Which ones they are ``instances.json`` says itself (``evaluated``); where it does not, the manifest's column ``eval``.
 
     Args:
         instances: also those that are there for instance AP alone.
     """
     images = ok_images(read_manifest(manifest))
     values = read_json(ground_truth)
-    scored = set(images.loc[images["eval"], "image_id"])
-    if instances:
-        alone = {int(image["id"]) for image in values.get("images", ()) if not image.get("evaluated", True)}
-        scored |= alone & set(images["image_id"])
-    truth = parse_ground_truth(values, ground_truth, {int(number) for number in scored})
+    usable = dict(zip(images["image_id"].tolist(), images["eval"].tolist(), strict=True))
+    said = {int(image["id"]): image.get("evaluated") for image in values.get("images", ())}
+    scored = {
+        number
+        for number, listed in usable.items()
+        if number in said and (instances or (listed if said[number] is None else said[number]))
+    }
+    truth = parse_ground_truth(values, ground_truth, scored)
     left_out = len(values["images"]) - len(truth.images)
     if left_out:
         log.warning("%d images of %s are not scored: quarantined or not for evaluation", left_out, ground_truth)

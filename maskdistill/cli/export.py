@@ -15,10 +15,12 @@ import numpy.typing as npt
 from torch import nn
 
 from maskdistill.backbones.resnet import build_resnet
+from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
 from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.detector.inference import inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.product.card import Checked, model_card
 from maskdistill.product.onnx_detector import TOLERANCES, compare_detections, write_detector_onnx
@@ -29,7 +31,7 @@ from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_f
 from maskdistill.runtime.provenance import make_provenance
 from maskdistill.segmenter.data import squash
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
-from maskdistill.training.checkpoint import load_model, model_metadata
+from maskdistill.training.checkpoint import load_model, model_metadata, save_model
 
 log = logging.getLogger("maskdistill")
 logging.getLogger("onnxscript").setLevel(logging.WARNING)
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
     metadata = {
         "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
-        "detector": model_metadata(models.detector, "detector"),
+        "detector": _with_test_settings(model_metadata(models.detector, "detector"), models.test_settings),
     }
     names = ["background", *(entry["name"] for entry in models.categories(int(metadata["segmenter"]["num_clusters"])))]
     provenance = make_provenance(
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
             if not checked.holds:
                 raise MaskDistillError(f"{checked.sentence}: too far apart; nothing was written, try another version")
             log.info("%s", checked.sentence)
-        shutil.copyfile(models.detector, folder / "detector.safetensors")
+        save_model(folder / "detector.safetensors", read_state_dict(models.detector), metadata["detector"])
         shutil.copyfile(models.segmenter, folder / "segmenter.safetensors")
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
@@ -82,6 +84,12 @@ def run(args: argparse.Namespace) -> None:
         card = model_card(segmenter, detector, models.config, models.summary, names, source, files)
         (folder / "README.md").write_text(card, encoding="utf-8")
     log.info("wrote %s", out)
+
+
+def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, str]:
+    """A detector's metadata with what it is used with at test time: the file is to do without its run."""
+    config = inference_config(parse_section(DetectorConfig, metadata["params"]), settings)
+    return metadata | {"params": canonical_json(config.model_dump(mode="json"))}
 
 
 def _segmenter(

@@ -8,11 +8,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from maskdistill.cli.common import add_common, start
-from maskdistill.config_data import CocoData
+from maskdistill.config_data import CocoData, DataConfig
 from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.data.sources import instance_keys, parse_data
+from maskdistill.data.sources import instance_keys, parse_data, scored_keys
 from maskdistill.data.truth_types import Losses
 from maskdistill.palette import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     data = parse_data(args.params)
     listed = read_manifest(args.manifest)
     table = ok_images(listed)
-    role = table["eval" if args.images == "eval" else "segmenter"]
+    role = table["segmenter"] if args.images == "train" else _scored(data, table)
     instances = instance_keys(data) if args.images == "eval" else None
     evaluated = set(table.loc[role, "image_id"])
     rows = image_rows(table[role | table["key"].isin(instances or ())])
@@ -108,6 +110,12 @@ def run(args: argparse.Namespace) -> None:
     log.info("%d images, %d objects, %d categories", len(images), len(annotations), len(names))
     if losses.dropped:
         log.warning("dropped of the ground truth: %s; listed in %s", losses.text(), Path(args.output) / "dropped.json")
+
+
+def _scored(data: DataConfig, table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of a manifest are scored."""
+    keys = scored_keys(data)
+    return table["eval"] if keys is None else table["key"].isin(keys)
 
 
 def _check_listed(instances: set[str], listed: set[str]) -> None:

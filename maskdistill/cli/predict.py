@@ -179,7 +179,8 @@ class Work:
         of_shard = [f"--manifest={self.manifest}", f"--shard={shard}", *device]
         candidates, predictions = self.candidates(shard), self.predictions(shard)
         if not candidates.is_file():
-            _stage("candidates", f"--model={models.detector}", f"--output={candidates}", *of_shard)
+            settings = f"--params={models.test_settings}"
+            _stage("candidates", f"--model={models.detector}", settings, f"--output={candidates}", *of_shard)
         if not predictions.is_dir():
             sharpen = [] if self.crf is None else [f"--crf={self.crf}"]
             maps = ["--images=all", f"--output={predictions}", *sharpen]
@@ -327,8 +328,9 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     count = len(photos.named) or count_images(photos.data)
     listed = photos.state() if photos.named else listing_fingerprint(photos.data)
     parts = [
-        listed, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter), min_score,
-        args.overlays, args.max_quarantined, crf, categories, code_hash(), library_versions(),
+        listed, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter),
+        min_score, args.overlays, args.max_quarantined, crf, categories, models.test_settings, code_hash(),
+        library_versions(),
     ]  # fmt: skip
     return Work(
         out=out,

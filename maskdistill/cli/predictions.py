@@ -23,6 +23,7 @@ from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.palette import write_label_png
 from maskdistill.runtime.background import in_processes
+from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
@@ -42,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="model of the segmenter or the probe (.safetensors)")
     parser.add_argument(
         "--images",
-        choices=ROLES,
         default="eval",
-        help="which usable images: for evaluation, the segmenter's for training, or all (default: eval)",
+        metavar="WHICH",
+        help="which usable images: eval (the manifest's column), train (the segmenter's for training), all, or a text file"
+        " whose lines begin with their keys, as VOC's lists do (default: eval)",
     )
     parser.add_argument("--crf", metavar="JSON", help="sharpen by a dense CRF with these settings: the section crf")
     parser.add_argument("--output", required=True, help="folder of the label maps (PNG)")
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     num_clusters = int(metadata["num_clusters"])
     untrained = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
     model = load_model(args.model, untrained).to(device)
-    rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False, **ROLES[args.images]))
+    rows = _rows(args.manifest, args.shard, args.images)
     if crf is None:
         maps = _predict(model, rows, config, device)
     else:
@@ -73,10 +75,13 @@ def run(args: argparse.Namespace) -> None:
             write_label_png(Path(folder) / f"{row.key}.png", labels)
             pixels += np.bincount(labels.ravel(), minlength=256)
             coverage += float((labels > 0).mean())
-        settings = {"shard": args.shard, "images": args.images, "size": config.size}
+        listed = {} if args.images in ROLES else {"images": args.images}
+        settings = {"shard": args.shard, "images": "listed" if listed else args.images, "size": config.size}
         if crf is not None:
             settings["crf"] = crf.model_dump(exclude={"rounds"})
-        provenance = make_provenance("predictions", settings, {"manifest": args.manifest, "model": args.model})
+        provenance = make_provenance(
+            "predictions", settings, {"manifest": args.manifest, "model": args.model, **listed}
+        )
         summary = {
             "provenance": provenance,
             "images": len(rows),
@@ -85,6 +90,25 @@ def run(args: argparse.Namespace) -> None:
         }
         write_json(folder / "summary.json", summary)
     log.info("wrote %d label maps to %s", len(rows), args.output)
+
+
+def _rows(manifest: str, shard: int, which: str) -> list[ImageRow]:
+    """Usable images of a shard: of a role, or those that a text file lists.
+
+    Raises:
+        MaskDistillError: ``which`` is neither.
+    """
+    if which in ROLES:
+        return image_rows(ok_images(read_manifest(manifest, shard), support=False, **ROLES[which]))
+    try:
+        lines = Path(which).expanduser().read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise MaskDistillError(
+            f"--images {which}: no such list ({error.strerror}); give eval, train, all or a text file of keys"
+        ) from None
+    keys = {line.split()[0] for line in lines if line.strip()}
+    table = ok_images(read_manifest(manifest, shard), support=False)
+    return image_rows(table[table["key"].isin(keys)])
 
 
 def _batches(rows: Sequence[ImageRow]) -> Iterator[list[npt.NDArray[np.uint8]]]:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from maskdistill.assignments import open_assignments
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
 def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     """Everything but pictures. Of several seeds' clusters the ones of the configuration's first seed are taken."""
-    images = read_images(args.manifest, config.report.examples)
+    images = read_images(args.manifest, config.report.examples, _scored_ids(args.ground_truth))
     evaluations = [scores.read_evaluation(path) for path in args.evaluations]
     rows = scores.score_rows(evaluations, config)
     quality = read_json(args.quality) if args.quality else {}
@@ -139,6 +141,12 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         versions=versions,
         weights=hashes | weights,
     )
+
+
+def _scored_ids(ground_truth: str | None) -> npt.NDArray[np.int64]:
+    """Ids of the images that are scored; none without ground truth."""
+    listed = read_json(Path(ground_truth) / "instances.json")["images"] if ground_truth else []
+    return np.array([image["id"] for image in listed if image.get("evaluated", True)], np.int64)
 
 
 def _config(text: str) -> Config:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from maskdistill.config import Config
 from maskdistill.config_data import CocoData, ScenesData, VocData
+from maskdistill.config_roles import has_ground_truth, label_free
 from maskdistill.data import sources
 from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
 from maskdistill.data.sources import count_images, iter_images, listing_fingerprint
@@ -71,7 +72,7 @@ def planned_listing(config: Config) -> list[str]:
             continue
         place = getattr(source, "images", getattr(source, "root", ""))
         built = config.datasets.build is not None and place.startswith(f"{BUILT}/")
-        listing.append(sha256_text(canonical_json(source.model_dump())) if built else listing_fingerprint(source))
+        listing.append(sha256_text(canonical_json(label_free(source))) if built else listing_fingerprint(source))
     return listing
 
 
@@ -95,6 +96,12 @@ def truth_listing(config: Config) -> str:
     return sha256_text(canonical_json(found))
 
 
+def scored_listing(config: Config) -> str:
+    """What changes when another picture is to be scored; empty where the manifest tells them, or a record of a build."""
+    keys = None if config.datasets.build is not None else sources.scored_keys(config.data)
+    return "" if keys is None else sha256_text(canonical_json(sorted(keys)))
+
+
 def count_roles(config: Config) -> tuple[int, int]:
     """Pictures to train on and to score; of official data that is not here yet by the published counts of its lists."""
     build = config.datasets.build
@@ -102,7 +109,9 @@ def count_roles(config: Config) -> tuple[int, int]:
         if isinstance(config.data, ScenesData):
             return config.data.num_train, config.data.num_eval
         images = list(iter_images(config.data))
-        return sum(image.train for image in images), sum(image.eval for image in images)
+        listed = sources.scored_keys(config.data)
+        scored = sum(image.eval for image in images) if listed is None else len(listed)
+        return sum(image.train for image in images), scored if has_ground_truth(config.data) else 0
     if isinstance(config.data, VocData):
         counts = [_published(name) for name in (config.data.train_list, config.data.eval_list)]
         return counts[0], counts[1]

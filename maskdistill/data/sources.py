@@ -38,7 +38,9 @@ class ListedImage(NamedTuple):
         key: unique and stable name, used for every file that is derived from the picture.
         path: absolute path.
         train: unsupervised stages train on it.
-        eval: evaluation scores it.
+        eval: it is there to be scored. Of VOC that is said of pictures in no other list: which ones are scored is not the
+            manifest's affair (:func:`scored_keys`), so that another list of pictures that are there anyway trains nothing
+            again.
         segmenter: the segmenter learns from its pseudo-labels; None: as ``train``.
     """
 
@@ -88,7 +90,7 @@ def iter_images(
         scenes: scene-00001 ... in order, the first ``num_train`` to train on, the others to score.
         folder: every picture below ``root`` by relative path (linked folders last), all to train on.
         list: the lines of ``file``, all to train on.
-        coco: every picture below ``images``, all to train on, all to score if annotations are given.
+        coco: every picture below ``images``, all to train on and to score.
         voc: the union of the lists by id, each with its flags.
 
     Raises:
@@ -101,7 +103,7 @@ def iter_images(
     if isinstance(data, ListData):
         return _iter_list(data)
     if isinstance(data, CocoData):
-        return _iter_tree(data.images, "data.images", data.annotations is not None, left_out)
+        return _iter_tree(data.images, "data.images", True, left_out)
     return _iter_tree(data.root, "data.root", False, left_out)
 
 
@@ -335,9 +337,28 @@ def _iter_voc(data: VocData) -> Iterator[ListedImage]:
     labelled = train
     if data.segmenter_list is not None:
         labelled = _read_voc_list(root, "data.segmenter_list", data.segmenter_list)
-    for key in sorted(train | scored | labelled):
+    trained = train | labelled
+    for key in sorted(trained | scored):
         path = root / "JPEGImages" / f"{key}.jpg"
-        yield ListedImage(key, path, key in train, key in scored, key in labelled)
+        yield ListedImage(key, path, key in train, key not in trained, key in labelled)
+
+
+def scored_file(data: DataConfig) -> Path | None:
+    """The text file that names the pictures to score; None where the manifest's column ``eval`` tells them."""
+    if not isinstance(data, VocData):
+        return None
+    return Path(data.root).expanduser() / "ImageSets" / f"{data.eval_list}.txt"
+
+
+def scored_keys(data: DataConfig) -> set[str] | None:
+    """Keys of the images that are scored; None where the manifest's column ``eval`` tells them.
+
+    Raises:
+        MaskDistillError: no such list.
+    """
+    if not isinstance(data, VocData):
+        return None
+    return _read_voc_list(_absolute(data.root), "data.eval_list", data.eval_list)
 
 
 def instance_keys(data: DataConfig) -> set[str] | None:

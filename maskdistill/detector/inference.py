@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from maskdistill import rle
 from maskdistill.config import DetectorConfig, parse_section
+from maskdistill.config_roles import DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_TEST_FIELDS
 from maskdistill.runtime.errors import MaskDistillError
 
-# What may differ between training and inference; the rest defines the trained model.
-TEST_KEYS = frozenset(
-    {"engine", "min_size_test", "max_size", "rpn_pre_nms", "rpn_post_nms", "score_thresh", "nms", "max_dets"}
-)
+TEST_KEYS = DETECTOR_TEST_FIELDS | DETECTOR_SHARED_FIELDS | DETECTOR_PAIRS
+"""What may differ between training and inference; the rest defines the trained model."""
 
 
 def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:

@@ -1,14 +1,17 @@
 """Which files of a finished run are its models."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskdistill import layout
 from maskdistill.cluster_names import named_categories
-from maskdistill.config import Config, load_config
+from maskdistill.config import Config, DetectorConfig, load_config
+from maskdistill.config_roles import DETECTOR_TEST_FIELDS, inference_settings
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import read_json
+from maskdistill.runtime.files import canonical_json, read_json
+from maskdistill.training.checkpoint import model_metadata
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class TrainedRun:
 
     Attributes:
         detector, segmenter: model files (.safetensors).
+        test_settings: JSON of what the detector is used with at test time, by the configuration: its training knows
+            nothing of it, so that another threshold trains nothing again.
         config: the run's; None where both files were named without a run.
         summary: the run's ``summary.json``, empty without a run.
         names: cluster 0..K-1 -> name that it was given in the run; empty where the models are not those of the
@@ -25,6 +30,7 @@ class TrainedRun:
 
     detector: Path
     segmenter: Path
+    test_settings: str
     config: Config | None
     summary: dict[str, Any]
     names: dict[int, str]
@@ -48,7 +54,8 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
     if run is None:
         if detector is None or segmenter is None:
             raise MaskDistillError("give --run results/NAME, or both --detector FILE and --segmenter FILE")
-        return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), None, {}, {})
+        files = _existing(detector, "--detector"), _existing(segmenter, "--segmenter")
+        return TrainedRun(*files, _test_settings(files[0], None), None, {}, {})
     folder = Path(run)
     if not (folder / "summary.json").is_file():
         have = sorted(path.parent.name for path in folder.parent.glob("*/summary.json"))
@@ -57,7 +64,7 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
             + (f", or take one of those that are there: {', '.join(have)}" if have else "")
         )
     summary = read_json(folder / "summary.json", "give the folder of a finished run")
-    config = load_config(summary["provenance"]["config"], str(folder / "summary.json"))
+    config = _run_config(summary, folder)
     own = detector is None and segmenter is None and seed in (None, config.seeds[0])
     if detector is None or segmenter is None:
         values = layout.main_values(config) | {"seed": _chosen_seed(config, seed, folder)}
@@ -65,7 +72,36 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
         segmenter = segmenter or _model(folder, layout.SEGMENTER, "--segmenter", values)
     given = summary.get("clusters", {}).get("names", {}) if own else {}
     names = {int(cluster): str(name) for cluster, name in given.items()}
-    return TrainedRun(_existing(detector, "--detector"), _existing(segmenter, "--segmenter"), config, summary, names)
+    files = _existing(detector, "--detector"), _existing(segmenter, "--segmenter")
+    return TrainedRun(*files, _test_settings(files[0], config), config, summary, names)
+
+
+def _test_settings(detector: Path, config: Config | None) -> str:
+    """JSON of a detector's settings at test time: of the finished run that it lies in, its own, or the run's.
+
+    Its own are in a file that the stage export wrote, or a stage that was given them.
+
+    Args:
+        detector: model file.
+        config: of the run whose models are applied.
+    """
+    for folder in detector.absolute().parents:
+        summary = read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
+        if "config" in summary.get("provenance", {}):
+            return canonical_json(inference_settings(_run_config(summary, folder).detector))
+    own = json.loads(model_metadata(detector, "detector")["params"])
+    if own.keys() >= DETECTOR_TEST_FIELDS:
+        return canonical_json(inference_settings(DetectorConfig.model_validate(own)))
+    if config is None:
+        raise MaskDistillError(
+            f"{detector}: the model does not say what it is used with (score_thresh, min_size_test, ...); give --run"
+            " results/NAME, the run that it comes from, or take the file that `maskdistill export` writes"
+        )
+    return canonical_json(inference_settings(config.detector))
+
+
+def _run_config(summary: dict[str, Any], folder: Path) -> Config:
+    return load_config(summary["provenance"]["config"], str(folder / "summary.json"))
 
 
 def _chosen_seed(config: Config, seed: int | None, folder: Path) -> int:

@@ -44,11 +44,12 @@ class Images:
     left_out: dict[str, int]
 
 
-def read_images(manifest: str | Path, examples: int) -> Images:
+def read_images(manifest: str | Path, examples: int, scored_ids: npt.NDArray[np.int64]) -> Images:
     """Read the manifest twice: for the counts, then for the samples.
 
     Args:
         examples: number of example images, at most.
+        scored_ids: of the images that are scored, as the ground truth names them; none without one.
 
     Raises:
         MaskDistillError: if the file is missing or is not a manifest.
@@ -56,11 +57,12 @@ def read_images(manifest: str | Path, examples: int) -> Images:
     total = usable = train = scored = 0
     quarantined: list[tuple[str, str]] = []
     reasons: Counter[str] = Counter()
-    for rows in all_rows(manifest, ("path", "train", "eval", "status", "reason")):
+    for rows in all_rows(manifest, ("image_id", "path", "train", "status", "reason")):
         ok = rows["status"] == "ok"
         bad = rows[~ok]
         total, usable = total + len(rows), usable + int(ok.sum())
-        train, scored = train + int((ok & rows["train"]).sum()), scored + int((ok & rows["eval"]).sum())
+        train += int((ok & rows["train"]).sum())
+        scored += int((ok & rows["image_id"].isin(scored_ids)).sum())
         reasons.update(bad["reason"])
         quarantined += list(zip(bad["path"][: LISTED - len(quarantined)], bad["reason"], strict=False))
     sampled = np.array(pick_evenly(SAMPLED, usable), np.int64)
@@ -68,8 +70,8 @@ def read_images(manifest: str | Path, examples: int) -> Images:
     ids: list[int] = []
     sizes: dict[str, list[npt.NDArray[np.int64]]] = {"width": [], "height": []}
     seen = pooled = 0
-    for rows in usable_rows(manifest, ("image_id", "width", "height", "eval")):
-        pool = rows[rows["eval"]] if scored else rows
+    for rows in usable_rows(manifest, ("image_id", "width", "height")):
+        pool = rows[rows["image_id"].isin(scored_ids)] if scored else rows
         ids += pool["image_id"].to_numpy()[_within(shown, pooled, len(pool))].tolist()
         for name, parts in sizes.items():
             parts.append(rows[name].to_numpy(np.int64)[_within(sampled, seen, len(rows))])

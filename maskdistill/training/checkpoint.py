@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskdistill.backbones.weights import read_metadata, read_state_dict, save_weights, strict_load
 from maskdistill.config import DetectorConfig, SegmenterConfig
+from maskdistill.config_roles import DETECTOR_TEST_FIELDS, training_settings
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json, sha256_text
 from maskdistill.runtime.provenance import code_hash, make_provenance
@@ -68,11 +69,13 @@ def _first_line(error: Exception) -> str:
 def training_provenance(
     stage: str, config: DetectorConfig | SegmenterConfig, seed: int, inputs: Mapping[str, str | Path]
 ) -> dict[str, Any]:
-    """Provenance of a trained model: settings that shape it (not workers or logging), seed and input hashes.
+    """Provenance of a trained model: settings that shape it (not workers, logging or test time), seed, input hashes.
 
     The initial weights stand among the inputs, by content, unless they are random.
     """
-    shaping = config.model_dump(mode="json", exclude={"weights", "workers", "checkpoint_every", "log_every"})
+    settings = training_settings(config) if isinstance(config, DetectorConfig) else config.model_dump(mode="json")
+    running = {"weights", "workers", "checkpoint_every", "log_every"}
+    shaping = {name: value for name, value in settings.items() if name not in running}
     given = {} if config.weights == "random" else {"weights": config.weights}
     for path in given.values():
         if not Path(path).is_file():
@@ -95,8 +98,12 @@ def save_model(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mappin
 def describe_model(
     config: DetectorConfig | SegmenterConfig, num_clusters: int, provenance: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Metadata of a model file: ``arch``, ``num_clusters``, ``params`` (JSON, all settings), ``provenance`` (JSON)."""
-    params = config.model_dump(mode="json") | {"weights": Path(config.weights).name}
+    """Metadata of a model file: ``arch``, ``num_clusters``, ``params`` (JSON, all settings), ``provenance`` (JSON).
+
+    A detector that was trained without word of its settings at test time has none of them among its params.
+    """
+    unsaid = DETECTOR_TEST_FIELDS - config.model_fields_set if isinstance(config, DetectorConfig) else set()
+    params = config.model_dump(mode="json", exclude=set(unsaid)) | {"weights": Path(config.weights).name}
     return {
         "arch": config.arch,
         "num_clusters": str(num_clusters),

@@ -14,15 +14,22 @@ from maskdistill.cluster_names import read_names
 from maskdistill.config import load_config
 from maskdistill.config_given import with_given
 from maskdistill.config_limits import refuse_more_clusters
+from maskdistill.config_roles import (
+    has_ground_truth,
+    inference_settings,
+    label_free,
+    training_settings,
+)
 from maskdistill.data.official_datasets import BUILDS, BUILT
 from maskdistill.data.planned import (
     check_annotations,
     count_fitted,
     count_planned,
     planned_listing,
+    scored_listing,
     truth_listing,
 )
-from maskdistill.data.sources import plan_shards
+from maskdistill.data.sources import plan_shards, scored_file
 from maskdistill.layout import tau_name, value_name
 from maskdistill.needed_weights import (
     checkpoint_name,
@@ -95,9 +102,7 @@ if not ON_CLUSTER and workflow.cores > available_cores():
 SHARD_THREADS = (
     8 if ON_CLUSTER else max(1, min(8, workflow.cores * PER_JOB // NUM_SHARDS))
 )
-HAS_GROUND_TRUTH = CONFIG.data.kind in ("scenes", "voc") or bool(
-    getattr(CONFIG.data, "annotations", None)
-)
+HAS_GROUND_TRUTH = has_ground_truth(CONFIG.data)
 
 MASKS = f"{RUN}/{layout.MASKS}"
 SEED = f"{RUN}/{layout.SEED}"
@@ -202,6 +207,14 @@ def model_before(wildcards):
 def section(name, **values):
     """One section of the configuration as JSON, with swept values put in: what an entry point's --params takes."""
     return canonical_json(getattr(CONFIG, name).model_dump(mode="json") | values)
+
+
+def untracked(value):
+    """Param function: a value that may change without the rule running again.
+
+    It takes the threads, so Snakemake does not compare it with that of the last run.
+    """
+    return lambda wildcards, threads: value
 
 
 # How a stage works, not what comes out.

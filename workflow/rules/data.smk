@@ -138,12 +138,11 @@ rule manifest:
         mem_mb=2000,
         runtime=240,
     params:
-        settings=canonical_json(
-            CONFIG.data.model_dump(mode="json", exclude={"instance_list"})
-        ),
+        settings=untracked(canonical_json(label_free(CONFIG.data))),
+        shaping=canonical_json(label_free(CONFIG.data, pictures=False)),
         support=section("support") if CONFIG.support else "null",
         shards=NUM_SHARDS,
-        quarantined=CONFIG.max_quarantined,
+        quarantined=untracked(CONFIG.max_quarantined),
         listing=planned_listing(CONFIG),
         scenes=f"--scenes-dir {RUN}/data/scenes" if CONFIG.data.kind == "scenes" else "",
         code=code(

@@ -4,7 +4,10 @@ DETECTOR_ENVIRONMENT = {
     "torchvision": "../../envs/maskdistill.yaml",
     "detectron2": "../../envs/detectron2.yaml",
 }[CONFIG.detector.engine]
-DETECTOR_SETTINGS = section("detector", weights=weights_option("detector"))
+# Of test time alone the training is told nothing, and of training alone the candidates.
+TRAINING_SETTINGS = canonical_json(
+    training_settings(CONFIG.detector) | {"weights": weights_option("detector")}
+)
 
 
 rule detector:
@@ -28,8 +31,8 @@ rule detector:
         mem_mb=16000,
         runtime=2880,
     params:
-        settings=in_full(DETECTOR_SETTINGS),
-        shaping=shaping(DETECTOR_SETTINGS),
+        settings=in_full(TRAINING_SETTINGS),
+        shaping=shaping(TRAINING_SETTINGS),
         state=f"{SEED}/detector.state",
         code=code(
             "detector",
@@ -66,8 +69,7 @@ rule candidates:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=in_full(DETECTOR_SETTINGS),
-        shaping=shaping(DETECTOR_SETTINGS),
+        settings=canonical_json(inference_settings(CONFIG.detector)),
         each=each_shard,
         shard=one_of_each(CANDIDATES),
         code=code("detector", "backbones", "rle.py", "cli/candidates.py"),

@@ -98,6 +98,8 @@ if FROZEN and HAS_GROUND_TRUTH:
             each=each_shard,
             shard=one_of_each(FROZEN_PREDICTIONS),
             crf="",
+            images=PREDICTED,
+            listing=scored_listing(CONFIG),
             code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
         message:
             "frozen_predictions: {wildcards.backbone}, {wildcards.head}, shard {params.each}, seed {wildcards.seed}"

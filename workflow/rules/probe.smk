@@ -97,11 +97,13 @@ if HAS_GROUND_TRUTH:
             shard=one_of_each(PROBE_PREDICTIONS),
             crf=crf_option,
             code=predictions_code,
+            images=PREDICTED,
+            listing=scored_listing(CONFIG),
         message:
             "probe_predictions{wildcards.post}: shard {params.each}, seed {wildcards.seed}"
         shell:
             "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
-            " --model {input.model:q} {params.crf} --output {params.shard:q}"
+            " --model {input.model:q} --images {params.images:q} {params.crf} --output {params.shard:q}"
             " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
     rule evaluate_probe:

@@ -7,6 +7,10 @@ SEGMENTER_SETTINGS = lambda wildcards: section(
     weights=weights_option("segmenter"),
     hard_pixels=float(wildcards.hard),
 )
+# Which images are predicted: those that are scored, or all. Whether there is ground truth changes nothing.
+PREDICTED = str(
+    scored_file(CONFIG.data) or ("eval" if CONFIG.data.kind == "scenes" else "all")
+)
 
 
 rule segmenter:
@@ -101,12 +105,13 @@ rule predictions:
         shard=one_of_each(PREDICTIONS),
         crf=crf_option,
         code=predictions_code,
-        images="eval" if HAS_GROUND_TRUTH else "all",
+        images=PREDICTED,
+        listing=scored_listing(CONFIG),
     message:
         "predictions{wildcards.post}: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau},"
         " seed {wildcards.seed}"
     shell:
         "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
-        " --model {input.model:q} --images {params.images} {params.crf}"
+        " --model {input.model:q} --images {params.images:q} {params.crf}"
         " --output {params.shard:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
