@@ -152,6 +152,7 @@ SAME = [
     lambda c: c["categories"].append({"id": "5", "name": "dog"}), lambda c: c["images"].append(c["images"][0]),
     listed_twice, halves,
     lambda c: c["images"].append({**c["images"][0], "id": 9, "file_name": "./1.jpg"}),
+    lambda c: c["images"].append({**c["images"][0], "id": "1", "file_name": ".\\1.jpg"}),
 ]  # fmt: skip
 
 
@@ -300,6 +301,13 @@ def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path:
     del content["images"][1:], content["annotations"][2:]
     assert read(tmp_path, content, rows("1.jpg", *(f"x{i}.jpg" for i in range(9))))[2].counts == {}
     assert read(tmp_path, base(), rows("1.jpg"))[2].counts == {}
+    write_pictures(tmp_path)
+    there = [row._replace(file=f"{tmp_path}/im/{row.key}.jpg") for row in rows("1.jpg", "x.jpg", "y.jpg")]
+    (tmp_path / "truth.json").write_text(json.dumps(base()))
+    section = CocoData(kind="coco", images=str(tmp_path / "im"), annotations=str(tmp_path / "truth.json"))
+    losses = Losses(0)
+    assert len(list(read_ground_truth(section, there, losses)[1])) == 1
+    assert losses.dropped == [], "2.jpg and 3.jpg are there: they were quarantined"
     with pytest.raises(MaskDistillError, match=r"(?s)2 images of 3 images would be dropped.*no picture is '2\.jpg'"):
         read(tmp_path, base(), rows("1.jpg", "x.jpg", "y.jpg", "z.jpg"), limit=0.05)
 
