@@ -27,8 +27,10 @@ What becomes of input that is not as it should be, and the test that says so. Th
 
 The rule: a photograph that cannot be used is quarantined, that is, left out of everything and listed with its reason in
 the report, in the log and in `data/manifest.quarantined.csv`. Above the share `max_quarantined` (default 0.05; a single
-one is always tolerated unless it is 0) the run stops before anything is computed. Everything else that is wrong stops
-the stage that reads it, with one message that names the thing and the remedy, and leaves no output.
+one is always tolerated unless it is 0) the run stops before anything is computed. What of the ground truth holds
+nothing is dropped and listed likewise (`max_dropped`, `data/groundtruth/dropped.json`); `doctor` and the start of a run
+check all of it, so that no network is trained first. Everything else that is wrong stops the stage that reads it, with
+one message that names the thing and the remedy, and leaves no output. No remedy costs a file that a run did not make.
 """
 
 

@@ -125,6 +125,13 @@ class Synthetic:
         write_manifest(self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
         categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
         write_json(self.root / "truth" / "instances.json", {"images": [], "annotations": [], "categories": categories})
+        dropped = {"kind": "annotation", "entry": "t.json: annotations[3] (id <i>)", "reason": "its box is empty"}
+        truth = {
+            "counts": {"annotation": 1},
+            "dropped": [dropped],
+            "of": {"images": 3, "has_masks": 2, "has_semantic": 3},
+        }
+        write_json(self.root / "truth" / "dropped.json", truth)
 
     def write_stages(self) -> None:
         assignments = []

@@ -165,7 +165,7 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     for number, content in enumerate([b"", b"some text", b"\0" * 100, b"PK\3\4", b"\x1f\x8b\x08"]):
         other = tmp_path / f"{number}.tar"
         other.write_bytes(content)
-        assert "put that in its place" in refusal(other, tmp_path / f"out-{number}")
+        assert "put the whole one in its place" in refusal(other, tmp_path / f"out-{number}")
     assert "cannot be read (No such file" in refusal(tmp_path / "absent.tar", tmp_path / "two")
 
 

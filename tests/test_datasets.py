@@ -19,6 +19,7 @@ from maskdistill.data.official_datasets import BUILDS, BUILT_IMAGES, DATASETS
 from maskdistill.data.sources import iter_images, scored_keys
 from maskdistill.data.splits import SPLITS, check_split, list_md5, make_train_aug, read_coco_names, read_list
 from maskdistill.data.stream import read_roles
+from maskdistill.data.truth_types import Losses
 from maskdistill.palette import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -224,7 +225,7 @@ def test_voc_is_built_from_copies_that_stay_as_they_are(tmp_path: Path) -> None:
         for i, image in enumerate(images)
         if image.key in official.SEG_VAL
     ]
-    truths = list(read_ground_truth(data, rows)[1])
+    truths = list(read_ground_truth(data, rows, Losses(0))[1])
     assert [[item.category_id for item in truth.objects] for truth in truths] == [[12], [12]]
 
 
@@ -260,7 +261,7 @@ def test_coco20k_is_built(tmp_path: Path) -> None:
     assert sorted(item["image_id"] for item in content["annotations"]) == sorted(official.COCO20K)
     data = CocoData(kind="coco", images=str(built / "images"), annotations=str(built / "truth/instances.json"))
     rows = [ImageRow(i, image.key, str(image.path), 48, 40, 0) for i, image in enumerate(iter_images(data))]
-    categories, truths = read_ground_truth(data, rows)
+    categories, truths = read_ground_truth(data, rows, Losses(0))
     assert categories == ["dog"]
     assert [len(truth.objects) for truth in truths] == [1, 1, 1]
 

@@ -1,6 +1,9 @@
 """Ground truth of every source in one form, against pycocotools, the VOC files and slow repainting."""
 
+import ast
 import json
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +13,20 @@ import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
+import maskdistill
 from maskdistill import rle
 from maskdistill.cli import main
 from maskdistill.config import load_config
-from maskdistill.config_data import ScenesData
-from maskdistill.data.ground_truth import VOC_CLASSES, TrueObject, paint_semantic, voc_objects
-from maskdistill.data.manifest import read_manifest
+from maskdistill.config_data import ScenesData, VocData
+from maskdistill.data.ground_truth import VOC_CLASSES, TrueObject, paint_semantic, read_ground_truth, voc_objects
+from maskdistill.data.manifest import ImageRow, read_manifest
 from maskdistill.data.planned import truth_listing
 from maskdistill.data.scenes import CATEGORIES, generate_scene
+from maskdistill.data.sources import iter_images
+from maskdistill.data.truth_check import check_truth
+from maskdistill.data.truth_types import Losses, Place
 from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.runtime.errors import MaskDistillError
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 
@@ -235,9 +243,15 @@ def test_coco_border_is_ignored(tmp_path: Path) -> None:
     [
         (lambda c: c["annotations"][0].update(category_id=5), "unknown category_id 5"),
         (lambda c: c["images"][0].update(width=20, height=30), "'a' is 20x30, the upright picture 30x20"),
-        (lambda c: c["annotations"][1]["segmentation"].update(size=[30, 20]), "annotation 2 has an RLE of size"),
-        (lambda c: c["annotations"][1]["segmentation"].update(counts=[0, 40]), "annotation 2 does not cover"),
-        (lambda c: c["annotations"][2].pop("bbox"), "annotation 3 has neither"),
+        (
+            lambda c: c["annotations"][1]["segmentation"].update(size=[30, 20]),
+            "(id 2): segmentation.size is [30, 20]",
+        ),
+        (
+            lambda c: c["annotations"][1]["segmentation"].update(counts=[0, 40]),
+            "(id 2): segmentation.counts does not",
+        ),
+        (lambda c: c["annotations"][2].pop("bbox"), "annotations[2] (id 3): has neither"),
         (lambda c: c.update(images=c["images"][2:]), "none of its images"),
         (lambda c: c.pop("categories"), "not a COCO instances JSON"),
         (lambda c: c.update(categories=[{"id": i, "name": str(i)} for i in range(300)]), "at most 254"),
@@ -267,7 +281,9 @@ def test_sources_without_ground_truth(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_voc_objects_by_majority() -> None:
     instances = np.array([[0, 1, 1, 1, 255], [2, 2, 1, 3, 3]], dtype=np.uint8)
     semantic_map = np.array([[0, 15, 15, 7, 255], [7, 255, 0, 255, 0]], dtype=np.uint8)
-    first, second = voc_objects(semantic_map, instances)
+    losses = Losses(1)
+    first, second = voc_objects(semantic_map, instances, Place("a.png"), losses)
+    assert [(item.kind, item.entry) for item in losses.dropped] == [("annotation", "a.png: object 3")]
     assert (first.category_id, first.bbox, first.area) == (15, [1, 0, 3, 2], 4)
     assert (second.category_id, second.bbox, second.area) == (7, [0, 1, 2, 1], 2)
     np.testing.assert_array_equal(rle.decode(first.segmentation or {}), instances == 1)
@@ -407,6 +423,167 @@ def test_voc_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_label_png(tmp_path / "voc/SegmentationClass/a.png", np.zeros((30, 20), dtype=np.uint8))
     assert run(section, tmp_path) == 1
     assert "20x30" in capsys.readouterr().err
+
+
+def voc_row(key: str = "a") -> ImageRow:
+    return ImageRow(1, key, f"/{key}.jpg", 30, 20, 0)
+
+
+def read_voc(folder: Path, section: dict[str, Any], limit: float = 1.0) -> tuple[list[TrueObject], Losses]:
+    """Objects of the one picture, and what was dropped."""
+    losses = Losses(limit)
+    (only,) = read_ground_truth(VocData.model_validate(section), [voc_row()], losses)[1]
+    losses.refuse_many()
+    return only.objects, losses
+
+
+@pytest.mark.hostile("ground truth: VOC XML with a byte order mark, in UTF-16, or without its size", outcome="read")
+def test_voc_xml_as_people_save_it(tmp_path: Path) -> None:
+    section = small_voc(tmp_path)
+    xml = tmp_path / "Annotations/a.xml"
+    good, right = xml.read_text(), read_voc(tmp_path, section)
+    for content in (
+        good.encode("utf-8-sig"), f'<?xml version="1.0" encoding="utf-16"?>{good}'.encode("utf-16"),
+        good.replace("<size><width>30</width><height>20</height></size>", "").encode(),
+        good.replace("<xmin>1<", "<xmin> 1.0 <").replace(">dog<", ">\n dog <").encode(),
+    ):  # fmt: skip
+        xml.write_bytes(content)
+        assert read_voc(tmp_path, section)[0] == right[0] and not right[1].dropped
+
+
+@pytest.mark.hostile(
+    "ground truth: VOC boxes that are NaN, infinite, huge or end before they begin, XML of 10 nested entities or in an "
+    "unknown encoding",
+    outcome="the stage stops and names file, object and field",
+)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<xmax>10", "<xmax>nan", "bndbox/xmax is 'nan', not a number"),
+        ("<xmax>10", "<xmax>inf", "bndbox/xmax is 'inf'"),
+        ("<xmin>1<", "<xmin>-1e300<", "bndbox/xmin is '-1e300'"),
+        ("<ymin>2</ymin>", "", "bndbox/ymin is missing"),
+        ("<xmax>10", "<xmax>0", "bndbox ends at 0, 20, before it begins at 1, 2"),
+        ("<width>30", "<width>nan", "size/width is 'nan'"),
+        ("<width>30</width>", "", "size/width is missing"),
+        ("<annotation>", '<?xml version="1.0" encoding="klingon"?><annotation>', "not a VOC annotation"),
+        ("<annotation>", "\0<annotation>", "not a VOC annotation"),
+        (
+            "<annotation>",
+            "<!DOCTYPE x [<!ENTITY a0 'aaaaaaaaaa'>"
+            + "".join(f"<!ENTITY a{i + 1} '{f'&a{i};' * 10}'>" for i in range(9))
+            + "]><annotation><x>&a9;</x>",
+            "not a VOC annotation",
+        ),
+    ],
+)
+def test_voc_xml_that_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    section = small_voc(tmp_path)
+    xml = tmp_path / "Annotations/a.xml"
+    text = xml.read_text()
+    assert text.count(old) == 1
+    xml.write_text(text.replace(old, new))
+    with pytest.raises(MaskDistillError) as refused:
+        read_voc(tmp_path, section)
+    assert message in str(refused.value) and "Annotations/a.xml" in str(refused.value)
+    with pytest.raises(MaskDistillError):
+        check_truth(VocData.model_validate(section), 1)
+
+
+@pytest.mark.hostile(
+    "ground truth: VOC boxes outside of the picture, objects without a class, listed images without ground truth",
+    outcome="dropped, counted and listed; above `max_dropped` the run stops before anything is trained",
+)
+def test_voc_losses(tmp_path: Path) -> None:
+    section = small_voc(tmp_path)
+    xml = tmp_path / "Annotations/a.xml"
+    box = "<object><name>cat</name><bndbox><xmin>31</xmin><ymin>2</ymin><xmax>40</xmax><ymax>9</ymax></bndbox></object>"
+    good = xml.read_text()
+    xml.write_text(good.replace("</annotation>", f"{box}{box}</annotation>"))
+    objects, losses = read_voc(tmp_path, section)
+    assert len(objects) == 1 and [item.entry.partition("a.xml: ")[2] for item in losses.dropped] == [
+        "object[1]", "object[2]",
+    ]  # fmt: skip
+    with pytest.raises(MaskDistillError, match="2 annotations of 3 annotations would be dropped"):
+        check_truth(VocData.model_validate(section), 0.05)
+    xml.write_text(good)
+    losses = Losses(0.05)
+    rows = [voc_row(key) for key in ("a", "b", "c")]
+    assert len(list(read_ground_truth(VocData.model_validate(section), rows, losses)[1])) == 1
+    with pytest.raises(MaskDistillError, match=r"2 images of 3 images would be dropped(?s:.*): b: neither Segm"):
+        Losses.refuse_many(losses)
+
+
+@pytest.mark.hostile(
+    "ground truth: label map (PNG) that is cut off, huge by its header alone, RGB, or no PNG",
+    outcome="the stage stops and names the file, which is spared; nothing is decoded before its size is known",
+)
+def test_voc_maps_that_are_refused(tmp_path: Path) -> None:
+    section = small_voc(tmp_path)
+    path = tmp_path / "SegmentationClass/a.png"
+    write_label_png(path, np.arange(600, dtype=np.uint8).reshape(20, 30) % 20)
+    whole = path.read_bytes()
+    Image.new("RGB", (30, 20)).save(tmp_path / "rgb.png")
+    huge = whole[:16] + (100_000).to_bytes(4) * 2 + whole[24:29]
+    for content, message in [
+        (whole[:-30], "not a readable PNG"), (b"", "not a readable PNG"), (b"GIF89a", "not a readable PNG"),
+        (whole[:60] + b"\xff" * 20 + whole[80:], "not a readable PNG"),
+        (huge + zlib.crc32(huge[12:]).to_bytes(4) + whole[33:], "not a readable PNG (DecompressionBombError)"),
+        ((tmp_path / "rgb.png").read_bytes(), "this PNG has mode RGB"),
+    ]:  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(MaskDistillError) as refused:
+            read_voc(tmp_path, section)
+        assert message in str(refused.value) and "SegmentationClass/a.png" in str(refused.value)
+        assert "delete" not in str(refused.value)
+
+
+@pytest.mark.hostile("ground truth: VOC list with a byte order mark, or in UTF-16", outcome="read")
+def test_voc_lists_as_people_save_them(tmp_path: Path) -> None:
+    section = small_voc(tmp_path)
+    listed = tmp_path / "ImageSets/Main/all.txt"
+    for encoding in ("utf-8-sig", "utf-16"):
+        listed.write_text("a\r\n\r\n", encoding=encoding)
+        assert [image.key for image in iter_images(VocData.model_validate(section))] == ["a"]
+    listed.write_bytes(b"\xe9\n")
+    with pytest.raises(MaskDistillError, match=r"all\.txt: not UTF-8 at byte 0; save it as UTF-8"):
+        list(iter_images(VocData.model_validate(section)))
+
+
+def test_no_remedy_costs_a_file_that_the_run_did_not_make() -> None:
+    """What people give is never to be deleted: of all messages that say so, each is about files of a run."""
+    of_a_run = {
+        "runtime/files.py", "runtime/download.py", "training/checkpoint.py", "report/collect.py", "annotation_index.py",
+        "data/stream.py", "data/manifest.py", "config.py",
+    }  # fmt: skip
+    package = Path(maskdistill.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "; " in node.value:
+                said = node.value.partition("; ")[2]
+                if re.search(r"\b(delete|remove) (it|them|the file|the folder)\b", said):
+                    found.add(path.relative_to(package).as_posix())
+    assert found <= of_a_run
+
+
+def test_dropped_things_are_listed_and_stop_the_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = small_coco(tmp_path)
+    content["annotations"] += [{"id": 9, "image_id": 70, "category_id": 3, "segmentation": [], "bbox": [0, 0, 0, 0]}]
+    section = write_coco(tmp_path, content)
+    assert run(section, tmp_path) == 0
+    error = capsys.readouterr().err
+    assert "dropped annotation:" in error and "1 annotation, 1 image, 1 mask, 1 polygon; listed in" in error
+    written = json.loads((tmp_path / "groundtruth/dropped.json").read_text())
+    assert written["counts"] == {"annotation": 1, "image": 1, "mask": 1, "polygon": 1}
+    assert written["of"] == {"images": 2, "has_masks": 1, "has_semantic": 1}
+    assert [item["kind"] for item in written["dropped"]] == ["image", "polygon", "annotation", "mask"]
+    command = ["ground_truth", "--params", json.dumps(section), "--manifest", str(tmp_path / "manifest.csv")]
+    assert main([*command, "--output", str(tmp_path / "other"), "--max-dropped", "0"]) == 1
+    assert "1 annotations of 4 annotations would be dropped" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert main([*command, "--output", str(tmp_path / "other"), "--max-dropped", "5"]) == 1
+    assert "--max-dropped 5: give a share between 0 and 1" in capsys.readouterr().err
 
 
 def test_output_is_deterministic(tmp_path: Path) -> None:

@@ -180,9 +180,15 @@ def test_the_doctor_judges_data_as_the_workflow_does(
     status, out, error = examine(tmp_path, capsys, clusters=few)
     assert status == 1 and "nowhere.yaml: no such file" in out and error.endswith(": cluster names\n")
     (tmp_path / "nowhere.yaml").write_text("names: {0: toad}")
+    coco |= {"annotations": "x.json"}
     (tmp_path / "x.json").write_text("{}")
-    status, out, _ = examine(tmp_path, capsys, data=coco | {"annotations": "x.json"}, clusters=few)
-    assert status == 0 and "1 in nowhere.yaml" in out and "ok    annotations" in out
+    status, out, _ = examine(tmp_path, capsys, data=coco, clusters=few)
+    assert status == 1 and "x.json: not a COCO instances JSON" in out
+    images = [{"id": 1, "file_name": "00.png"}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "toad"}]}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    status, out, _ = examine(tmp_path, capsys, data=coco, clusters=few)
+    assert status == 0 and "1 in nowhere.yaml" in out and "x.json: 0 objects in 23 pictures" in out
 
 
 def test_disk_space_and_versions_are_compared(

@@ -177,6 +177,14 @@ def test_quarantined_files_show_their_reason(scored: tuple[Page, str, dict[str, 
     assert scored[0].row("photos/<img src=x>.jpg")[1] == "truncated <or> damaged (OSError)"
 
 
+def test_dropped_ground_truth_shows_its_reason(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    view, _, summary = scored
+    assert view.row("annotation")[1:] == ["t.json: annotations[3] (id <i>)", "its box is empty"]
+    assert "Of the ground truth was dropped: 1 annotation; the reasons are listed under Data." in view.text
+    assert "2 of 3 images with ground truth have masks that AP can be of." in view.text
+    assert summary["dropped"] == {"annotation": 1}
+
+
 def test_equal_colours_mean_agreement(
     scored: tuple[Page, str, dict[str, Any]], plain: tuple[Page, str, dict[str, Any]]
 ) -> None:

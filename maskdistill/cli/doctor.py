@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from maskdistill.cli.config import check_file
 from maskdistill.cluster_names import read_names
 from maskdistill.config import Config
+from maskdistill.config_data import VocData
 from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
 from maskdistill.data.truth_check import check_truth
@@ -127,18 +128,21 @@ def _run(config: Config) -> Iterator[Check]:
         return f"{counts[0]}, which the workflow brings here" if coming else f"{counts[0]}"
 
     yield _attempt("pictures", count)
-    if getattr(config.data, "annotations", None):
-        yield _attempt("annotations", lambda: check_annotations(config))
-    if config.datasets.build is None and (truth := _attempt("ground truth", lambda: _truth(config))).found:
-        yield truth
+    if getattr(config.data, "annotations", None) or (counts and isinstance(config.data, VocData)):
+        yield _attempt("annotations", lambda: _annotations(config))
     if names := config.clusters.names:
         yield _attempt("cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}")
     if counts:
         yield _disk(disk_need(config, counts[0]))
 
 
-def _truth(config: Config) -> str:
-    return check_truth(config.data, config.max_dropped, config.probe.enabled)
+def _annotations(config: Config) -> str:
+    """The ground truth, checked as a whole where it is there already."""
+    path = check_annotations(config)
+    if config.datasets.build is not None:
+        return f"{path}: the workflow makes it" if path else "the workflow brings them here"
+    found = check_truth(config.data, config.max_dropped, config.probe.enabled)
+    return f"{path}: {found}" if path else found
 
 
 def _disk(need: float) -> Check:

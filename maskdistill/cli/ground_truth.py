@@ -97,7 +97,13 @@ def run(args: argparse.Namespace) -> None:
         settings = data.model_dump(mode="json", exclude=PATH_SETTINGS) | {"of": args.images}
         provenance = make_provenance("ground_truth", settings, inputs)
         dropped = [item._asdict() for item in losses.dropped]
-        write_json(folder / "dropped.json", {"provenance": provenance, "counts": losses.counts, "dropped": dropped})
+        counts = {"images": len(images)} | {
+            flag: sum(image[flag] for image in images) for flag in ("has_masks", "has_semantic")
+        }
+        write_json(
+            folder / "dropped.json",
+            {"provenance": provenance, "counts": losses.counts, "dropped": dropped, "of": counts},
+        )
         write_json(
             folder / "instances.json",
             {

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +134,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),
         quality=quality,
         failures=failures,
+        truth=_truth(args.ground_truth),
         names=names.names if fits else {},
         unused_names="" if fits else args.names,
         metrics={name: collect.read_metrics(path) for name, path in _named("--metrics", args.metrics).items()},
@@ -155,6 +157,12 @@ def _config(text: str) -> Config:
     except json.JSONDecodeError as error:
         raise MaskDistillError(f"--config: not valid JSON ({error}); give the whole validated configuration") from None
     return load_config(values, "--config")
+
+
+def _truth(folder: str | None) -> dict[str, Any]:
+    """What the stage ``ground_truth`` counted and dropped; empty where it is not told."""
+    path = Path(folder or "", "dropped.json")
+    return read_json(path) if folder and path.is_file() else {}
 
 
 def _of_first_seed(paths: Sequence[str], config: Config) -> str:

@@ -5,7 +5,9 @@ else is an error that names the file, the entry and the field.
 """
 
 import logging
+import posixpath
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ Id = int | str
 """Numbers are numbers, also where they are stored as text (``"7"``) or as fractions (``7.0``)."""
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,400}(\.0*)?\s*", re.ASCII)
 _LONGEST_SIDE = 1 << 31
+_LONGEST_NAME = 200
 
 
 class CocoImage(NamedTuple):
@@ -103,6 +106,11 @@ def identifier(value: Any, place: Place, field: str) -> Id:
     raise place.wrong(f"{field} is {shown(value)}, neither a number nor a text")
 
 
+def plain_name(name: str) -> str:
+    """A picture's name in one spelling: ``/`` between folders, no ``./``, composed letters (NFC)."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name.strip().replace("\\", "/")))
+
+
 def whole(value: Any, place: Place, field: str, low: int, high: int) -> int:
     """A whole number in ``low..high``, also as text or as a fraction such as 7.0."""
     number = None if isinstance(value, bool) else identifier(value, place, field) if value is not None else None
@@ -151,7 +159,7 @@ def _refuse_shared_ids(images: list[CocoImage]) -> None:
     first: dict[Id, CocoImage] = {}
     for image in images:
         other = first.setdefault(image.id, image)
-        if other.file_name != image.file_name:
+        if plain_name(other.file_name) != plain_name(image.file_name):
             raise image.place.wrong(
                 f"id is that of {other.place.entry} too, and file_name differs: {shown(other.file_name)} and"
                 f" {shown(image.file_name)}",
@@ -168,6 +176,8 @@ def _categories(source: str, entries: list[Any]) -> tuple[list[str], dict[Id, in
         if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
             raise place.wrong(f"name is {shown(name)}, not a text")
         text = printable_text(str(name))
+        if len(text) > _LONGEST_NAME:
+            raise place.wrong(f"name has {len(text)} characters", f"shorten it to {_LONGEST_NAME}")
         if named.setdefault(number, text) != text:
             raise place.wrong(
                 f"id is that of the category {shown(named[number])} too", "give each category an id of its own"

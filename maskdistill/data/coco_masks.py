@@ -102,19 +102,29 @@ def _polygon(values: Any, size: Size, place: Place, field: str) -> Polygon:
         values = [number for point in values for number in point]
     if not isinstance(values, list):
         raise place.wrong(f"{field} is {shown(values)}, neither a polygon nor an RLE")
-    if strange := [number for number in values if type(number) is not int and type(number) is not float]:
-        raise place.wrong(f"{field} holds {shown(strange[0])}, not a number")
+    if not set(map(type, values)) <= {int, float}:
+        strange = next(number for number in values if type(number) not in (int, float))
+        raise place.wrong(f"{field} holds {shown(strange)}, not a number")
     if len(values) % 2:
         raise place.wrong(f"{field} has {len(values)} coordinates, an odd number")
     limit = reach(size)
-    if outside := [number for number in values if not -limit <= number <= limit]:
-        raise place.wrong(f"{field} holds {shown(outside[0])}, outside of {-limit:g} to {limit:g}")
-    polygon = np.array(values, dtype=np.float64)
-    points = polygon.reshape(-1, 2)
-    outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1, initial=0).sum()
-    if outline > LONGEST_OUTLINE:
-        raise place.wrong(f"{field} is {outline:.0f} pixels long, more than {LONGEST_OUTLINE}")
+    try:
+        polygon = np.array(values, dtype=np.float64)
+        inside = bool((np.abs(polygon) <= limit).all())
+    except OverflowError:  # an integer that no float64 can hold
+        inside = False
+    if not inside:
+        outside = next(number for number in values if not -limit <= number <= limit)
+        raise place.wrong(f"{field} holds {shown(outside)}, outside of {-limit:g} to {limit:g}")
+    if len(values) * limit > LONGEST_OUTLINE and (length := _length(polygon)) > LONGEST_OUTLINE:
+        raise place.wrong(f"{field} is {length:.0f} pixels long, more than {LONGEST_OUTLINE}")
     return polygon
+
+
+def _length(polygon: Polygon) -> float:
+    """Pixels along an outline, each side by the longer of its extents, as it is drawn."""
+    points = polygon.reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _run_lengths(values: dict[str, Any], size: Size, place: Place, field: str) -> rle.RLE:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from maskdistill.data.coco_file import CocoImage
+from maskdistill.data.coco_file import CocoImage, plain_name
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.truth_types import Losses, Place
 from maskdistill.runtime.user_files import printable_text
@@ -32,17 +32,17 @@ def match_images(
     """
     top = os.path.abspath(Path(root).expanduser())
     rows = {Path(os.path.relpath(row.file, top)).as_posix(): row for row in images}
-    same = _unique((_composed(path), path) for path in rows)
-    names = _unique((_composed(posixpath.basename(path)), path) for path in rows)
+    same = _unique((_nfc(path), path) for path in rows)
+    names = _unique((_nfc(posixpath.basename(path)), path) for path in rows)
     found: dict[str, list[CocoImage]] = {}
     unmatched: list[tuple[str, CocoImage]] = []
     uses: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
-        plain = _plain(entry.file_name, top)
-        uses[posixpath.basename(_composed(plain))].add(_composed(plain))
-        path = next((form for form in (entry.file_name, plain) if form in rows), same.get(_composed(plain)))
+        plain = _below(entry.file_name, top)
+        uses[posixpath.basename(plain)].add(plain)
+        path = entry.file_name if entry.file_name in rows else same.get(plain)
         if path is None:
-            unmatched.append((posixpath.basename(_composed(plain)), entry))
+            unmatched.append((posixpath.basename(plain), entry))
         else:
             found.setdefault(rows[path].key, []).append(entry)
     by_path = set(found)
@@ -56,8 +56,18 @@ def match_images(
     if not found:
         raise Place(source).wrong("none of its images is in data.images", "give the JSON of these pictures")
     losses.expect("images", len(found))
-    _note_lost(source, left, [row for row in images if row.key not in found], losses)
+    if without := [row for row in images if row.key not in found]:
+        # An entry whose picture is there all the same is that of a quarantined one.
+        left = [entry for entry in left if not _is_there(os.path.join(top, _below(entry.file_name, top)))]
+        _note_lost(source, left, without, losses)
     return found
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # no file can have this name
+        return False
 
 
 def _note_lost(source: str, entries: list[CocoImage], images: list[ImageRow], losses: Losses) -> None:
@@ -73,16 +83,16 @@ def _note_lost(source: str, entries: list[CocoImage], images: list[ImageRow], lo
         losses.drop("image", place, reason)
 
 
-def _plain(name: str, root: str) -> str:
-    """A name as a path below ``root`` where it can be one."""
-    path = posixpath.normpath(name.strip().replace("\\", "/"))
+def _below(name: str, root: str) -> str:
+    """A name as a path below ``root`` where it can be one, in one spelling."""
+    path = plain_name(name)
     for top in dict.fromkeys((root, os.path.realpath(root))):
-        if path.startswith(f"{top}/"):
-            return path.removeprefix(f"{top}/")
+        if path.startswith(f"{plain_name(top)}/"):
+            return path.removeprefix(f"{plain_name(top)}/")
     return path
 
 
-def _composed(text: str) -> str:
+def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 

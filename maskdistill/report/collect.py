@@ -58,6 +58,7 @@ class Run:
         thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.label_summary`, or empty.
         quality: what ``maskdistill candidate_quality`` wrote; empty without ground truth.
         failures: what the failure gallery pictures.
+        truth: counts, and what was dropped of the ground truth, as its stage wrote it; empty without ground truth.
         names: cluster 0..K-1 -> the name that it was given.
         unused_names: file of names that were given to other clusters; empty if none.
         metrics: name -> training table.
@@ -78,6 +79,7 @@ class Run:
     thresholds: pd.DataFrame
     quality: dict[str, Any]
     failures: Failures
+    truth: dict[str, Any]
     names: dict[int, str]
     unused_names: str
     metrics: dict[str, pd.DataFrame]

@@ -14,6 +14,7 @@ from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import RuleTime, Run
 from maskdistill.report.html import Picture
+from maskdistill.report.images import LISTED
 from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
 from maskdistill.report.quality import confusion_tables, quality_section
@@ -85,6 +86,7 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "images": run.image_counts,
+        "dropped": run.truth.get("counts", {}),
         "clusters": {
             "sizes": run.clusters["sizes"],
             "names": {str(cluster): name for cluster, name in run.names.items()},
@@ -144,6 +146,7 @@ def checks(run: Run) -> list[str]:
     if run.images.left_out:
         others = left_out_words(run.images.left_out)
         notes.append(f"Files beside the images that look like some were left out, for they are not decoded: {others}.")
+    notes += truth_notes(run.truth)
     if run.unmasked:
         notes.append(f"{run.unmasked} of {images} images have no mask.")
     if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:
@@ -159,6 +162,19 @@ def checks(run: Run) -> list[str]:
         notes.append(f"{below} of {images} images have no candidate {where}.")
     if empty := run.pseudo_labels["empty"]:
         notes.append(f"{empty} of {run.pseudo_labels['images']} pseudo-labels are empty: background everywhere.")
+    return notes
+
+
+def truth_notes(truth: Mapping[str, Any]) -> list[str]:
+    """What the ground truth lacks, and what was dropped of it."""
+    notes = []
+    if counts := truth.get("counts"):
+        told = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items())
+        notes.append(f"Of the ground truth was dropped: {told}; the reasons are listed under Data.")
+    of = truth.get("of", {})
+    for flag, score in (("has_semantic", "mIoU"), ("has_masks", "AP")):
+        if of and of[flag] < of["images"]:
+            notes.append(f"{of[flag]} of {of['images']} images with ground truth have masks that {score} can be of.")
     return notes
 
 
@@ -274,6 +290,8 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
             "sizes": figures.histogram("sizes", run.images.sizes, "pixels"),
             "quarantined": run.images.quarantined,
             "reasons": run.images.reasons,
+            "dropped": run.truth.get("dropped", [])[:LISTED],
+            "dropped_counts": run.truth.get("counts", {}),
         },
         "pretrain": pretrain,
         "masks": {

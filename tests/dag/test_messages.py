@@ -1,5 +1,6 @@
 """What a user sees when something is wrong: one message that names the thing and the remedy."""
 
+import json
 import re
 from pathlib import Path
 
@@ -46,6 +47,27 @@ def test_absent_annotations(tmp_path: Path) -> None:
     data = {"kind": "coco", "images": str(tmp_path), "annotations": "/nope/x.json"}
     output = message(make_project(tmp_path / "project", data=data, clusters={"num_clusters": 1}))
     assert "data.annotations: /nope/x.json: no such file; correct the path" in output
+
+
+def test_a_bad_annotation_file_stops_the_run_before_its_first_job(tmp_path: Path) -> None:
+    """A run that does not come to the ground truth has no use for it, and a dry run does not read it."""
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 40)).save(tmp_path / f"photos/{number}.png")
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(3)]
+    mask = [[0, 0, 1e9, 0, 1e9, 1e9]]
+    content = {
+        "images": images, "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 7, "image_id": 2, "category_id": 1, "segmentation": mask}],
+    }  # fmt: skip
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    data = {"kind": "coco", "images": str(tmp_path / "photos"), "annotations": str(tmp_path / "truth.json")}
+    project = make_project(tmp_path / "project", data=data, clusters={"num_clusters": 1})
+    output = message(project)
+    assert "truth.json: annotations[0] (id 7): segmentation[0] holds 1000000000.0, outside of" in output
+    assert not (project.results / "data").exists()
+    project.snakemake("results/mini/data/manifest.csv")
+    assert {"manifest", "ground_truth", "detector"} & project.planned() == {"ground_truth", "detector"}
 
 
 def test_more_clusters_than_training_images(tmp_path: Path) -> None:
