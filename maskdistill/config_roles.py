@@ -62,4 +62,3 @@ def inference_settings(config: DetectorConfig) -> dict[str, Any]:
     for name in DETECTOR_PAIRS:
         settings[name] = [DetectorConfig.model_fields[name].default[0], getattr(config, name)[1]]
     return settings
-

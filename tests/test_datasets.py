@@ -219,7 +219,11 @@ def test_voc_is_built_from_copies_that_stay_as_they_are(tmp_path: Path) -> None:
     own = dict.fromkeys(official.SEG_TRAIN + official.SEG_VAL, 12)
     assert maps == dict.fromkeys(official.TRAIN_AUG, 8) | own
     assert (read_label_png(built / "SegmentationClass/2010_000001.png") == official.labels(8)).all()
-    rows = [ImageRow(i, image.key, str(image.path), 48, 40, 0) for i, image in enumerate(images) if image.key in official.SEG_VAL]
+    rows = [
+        ImageRow(i, image.key, str(image.path), 48, 40, 0)
+        for i, image in enumerate(images)
+        if image.key in official.SEG_VAL
+    ]
     truths = list(read_ground_truth(data, rows)[1])
     assert [[item.category_id for item in truth.objects] for truth in truths] == [[12], [12]]
 

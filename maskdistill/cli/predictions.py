@@ -79,7 +79,9 @@ def run(args: argparse.Namespace) -> None:
         settings = {"shard": args.shard, "images": "listed" if listed else args.images, "size": config.size}
         if crf is not None:
             settings["crf"] = crf.model_dump(exclude={"rounds"})
-        provenance = make_provenance("predictions", settings, {"manifest": args.manifest, "model": args.model, **listed})
+        provenance = make_provenance(
+            "predictions", settings, {"manifest": args.manifest, "model": args.model, **listed}
+        )
         summary = {
             "provenance": provenance,
             "images": len(rows),

@@ -57,6 +57,7 @@ try:
     NUM_FITTED = count_fitted(CONFIG, NUM_IMAGES)
     refuse_more_clusters(CONFIG, NUM_FITTED)
     check_annotations(CONFIG)
+    TRUTH_LISTING = truth_listing(CONFIG)
     if CONFIG.clusters.names:
         read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:

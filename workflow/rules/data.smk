@@ -178,7 +178,7 @@ if HAS_GROUND_TRUTH:
             runtime=120,
         params:
             settings=section("data"),
-            listing=truth_listing(CONFIG),
+            listing=TRUTH_LISTING,
             code=code("data", "cli/ground_truth.py"),
         message:
             "ground_truth: one format for evaluation"

@@ -34,7 +34,7 @@ if HAS_GROUND_TRUTH:
             runtime=120,
         params:
             settings=section("data"),
-            listing=truth_listing(CONFIG),
+            listing=TRUTH_LISTING,
             code=code("data", "cli/ground_truth.py"),
         message:
             "ground_truth_train: labels of training images, for the linear probe alone"
