@@ -99,7 +99,7 @@ def truth_listing(config: Config) -> str:
 
 
 def scored_listing(config: Config) -> str:
-    """What changes when another picture is to be scored; empty where the manifest tells them, or a record of a build."""
+    """What changes when another picture is to be scored; empty where the manifest or a build's record is followed."""
     keys = None if config.datasets.build is not None else sources.scored_keys(config.data)
     return "" if keys is None else sha256_text(canonical_json(sorted(keys)))
 
