@@ -124,7 +124,8 @@ class Synthetic:
         )
         write_manifest(self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
         categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
-        write_json(self.root / "truth" / "instances.json", {"images": [], "annotations": [], "categories": categories})
+        content = {"images": [{"id": number} for number in self.scenes], "annotations": [], "categories": categories}
+        write_json(self.root / "truth" / "instances.json", content)
         dropped = {"kind": "annotation", "entry": "t.json: annotations[3] (id <i>)", "reason": "its box is empty"}
         truth = {
             "counts": {"annotation": 1},

@@ -319,7 +319,7 @@ def test_voc_lists_are_united(tmp_path: Path) -> None:
 
 
 def test_which_pictures_are_scored_changes_no_listing(tmp_path: Path) -> None:
-    """As long as they are there anyway: another list, or none of a picture's other lists, is another set of pictures."""
+    """As long as they are there anyway."""
     for name in "ab":
         picture(tmp_path / f"JPEGImages/{name}.jpg")
     (tmp_path / "ImageSets").mkdir()

@@ -21,9 +21,11 @@ from pycocotools.coco import COCO
 
 from maskdistill import cli, rle
 from maskdistill.backbones.resnet import build_resnet
+from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli import main, predict, predictions
 from maskdistill.config import CrfConfig, load_config
 from maskdistill.config_data import FolderData
+from maskdistill.config_roles import training_settings
 from maskdistill.detector.model import build_detector
 from maskdistill.palette import color_map, read_label_png
 from maskdistill.product import onnx_export
@@ -98,6 +100,30 @@ def test_the_main_models_follow_from_the_configuration(trained: Path) -> None:
     assert (other.detector, other.segmenter) == (found.detector, found.detector)
     alone = find_models(None, str(found.detector), str(found.segmenter), None)
     assert (alone.detector, alone.segmenter, alone.config) == (found.detector, found.segmenter, None)
+
+
+def test_the_detector_is_used_as_the_configuration_says(trained: Path, tmp_path: Path) -> None:
+    """Its file does not know: of a run's model the run's own settings, of another the file's, else the run's."""
+
+    def threshold(run: Path | None, detector: Path | None) -> float:
+        segmenter = None if run else str(trained / SEGMENTER)
+        found = find_models(run and str(run), detector and str(detector), segmenter, None)
+        return float(json.loads(found.test_settings)["score_thresh"])
+
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    changed = CONFIG["detector"] | {"score_thresh": 0.4}
+    write_summary(run, detector=changed)
+    inside = run / PLACE / "detector/model.safetensors"
+    alone, telling = tmp_path / "alone.safetensors", tmp_path / "telling.safetensors"
+    for path, settings in ((alone, training_settings(load_config(CONFIG).detector)), (telling, changed)):
+        described = model_metadata(inside, "detector") | {"params": json.dumps(settings)}
+        save_model(path, read_state_dict(inside), described)
+    assert threshold(run, None) == threshold(None, inside) == threshold(trained, inside) == 0.4
+    assert threshold(trained, None) == threshold(trained, alone) == 0.01
+    assert threshold(None, telling) == threshold(trained, telling) == 0.4
+    with pytest.raises(MaskDistillError, match=r"alone\.safetensors: the model does not say what it is used with"):
+        threshold(None, alone)
 
 
 def test_models_that_are_ambiguous_or_missing_are_explained(trained: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from maskdistill.palette import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, atomic_path, canonical_json, read_json, write_json
 from maskdistill.runtime.loading import decoding_workers
-from maskdistill.runtime.provenance import code_hash, library_versions, make_provenance
+from maskdistill.runtime.provenance import library_versions, make_provenance
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -70,13 +70,6 @@ def test_a_damaged_file_of_a_folder_that_a_rule_made(tmp_path: Path) -> None:
     for read, name in ((read_json, "x.json"), (read_label_png, "x.png"), (read_label_png, "none.png")):
         with pytest.raises(MaskDistillError, match=rf"{name}: .*delete the folder {made} and run again"):
             read(made / "below" / name)
-
-
-def test_code_hash_tells_modules_apart_and_refuses_unknown_ones() -> None:
-    assert code_hash("masks.py") == code_hash("masks.py")
-    assert code_hash("masks.py") != code_hash("clusters.py")
-    with pytest.raises(FileNotFoundError):
-        code_hash("no_such_module.py")
 
 
 def test_provenance_holds_hashes_and_no_paths(tmp_path: Path) -> None:

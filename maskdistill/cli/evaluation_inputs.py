@@ -29,7 +29,7 @@ Detections = dict[int, list[Detection]]
 def load_ground_truth(manifest: str, ground_truth: str, instances: bool = False) -> GroundTruth:
     """Read ``instances.json``, restricted to the manifest's readable images, and of these to those to score.
 
-    Which ones they are ``instances.json`` says itself (``evaluated``); where it does not, the manifest's column ``eval``.
+    Which these are ``instances.json`` says itself (``evaluated``), or else the manifest's column ``eval``.
 
     Args:
         instances: also those that are there for instance AP alone.

@@ -68,7 +68,7 @@ def _train(args: argparse.Namespace) -> None:
     settings = LoopSettings(
         total_steps=config.steps,
         state_dir=Path(args.state) if args.state else output.parent / f"{output.stem}.state",
-        fingerprint=training_fingerprint(provenance, "pretrain", "backbones"),
+        fingerprint=training_fingerprint(provenance, "pretrain"),
         seed=config.seed,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,

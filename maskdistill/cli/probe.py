@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace) -> None:
     settings = LoopSettings(
         total_steps=config.epochs * steps_per_epoch(len(dataset), config.batch_size),
         state_dir=Path(args.state),
-        fingerprint=training_fingerprint(provenance, "evaluation/probe.py", "segmenter"),
+        fingerprint=training_fingerprint(provenance, "probe"),
         seed=args.seed,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,

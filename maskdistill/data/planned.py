@@ -1,6 +1,7 @@
 """How many pictures a run has, and what stands for their list: also before the workflow has brought them here."""
 
 from pathlib import Path
+from typing import Any
 
 from maskdistill.config import Config
 from maskdistill.config_data import CocoData, ScenesData, VocData
@@ -77,7 +78,8 @@ def planned_listing(config: Config) -> list[str]:
 
 
 def truth_listing(config: Config) -> str:
-    """What changes when VOC's ground truth does: names, sizes and modification times of the files of listed images.
+    """What changes when VOC's ground truth does: names, sizes and modification times of the files of listed images, and
+    what the lists of images to score say.
 
     Empty where the ground truth is a file that a rule names among its inputs, or follows from the section.
     """
@@ -85,7 +87,7 @@ def truth_listing(config: Config) -> str:
     if config.datasets.build is not None or not isinstance(data, VocData):
         return ""
     root = Path(data.root).expanduser()
-    found = []
+    found: list[Any] = [sorted(sources.scored_keys(data) or ()), sorted(sources.instance_keys(data) or ())]
     for image in iter_images(data):
         for kind, suffix in (("SegmentationClass", "png"), ("SegmentationObject", "png"), ("Annotations", "xml")):
             try:
@@ -97,7 +99,7 @@ def truth_listing(config: Config) -> str:
 
 
 def scored_listing(config: Config) -> str:
-    """What changes when another picture is to be scored; empty where the manifest tells them, or a record of a build."""
+    """What changes when another picture is to be scored; empty where the manifest or a build's record is followed."""
     keys = None if config.datasets.build is not None else sources.scored_keys(config.data)
     return "" if keys is None else sha256_text(canonical_json(sorted(keys)))
 

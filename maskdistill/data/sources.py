@@ -38,9 +38,9 @@ class ListedImage(NamedTuple):
         key: unique and stable name, used for every file that is derived from the picture.
         path: absolute path.
         train: unsupervised stages train on it.
-        eval: it is there to be scored. Of VOC that is said of pictures in no other list: which ones are scored is not the
-            manifest's affair (:func:`scored_keys`), so that another list of pictures that are there anyway trains nothing
-            again.
+        eval: it is there to be scored. Of VOC that is said of pictures in no other list: which ones are scored
+            (:func:`scored_keys`) is not the manifest's affair, so that another list of pictures that are there anyway
+            trains nothing again.
         segmenter: the segmenter learns from its pseudo-labels; None: as ``train``.
     """
 

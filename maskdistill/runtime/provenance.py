@@ -1,13 +1,14 @@
 """What made an artefact: settings, inputs, code and library versions. No time stamps and no paths,
 so that equal work gives equal bytes wherever it ran."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import maskdistill
+from maskdistill.runtime.code_closure import ROOT, closure
 from maskdistill.runtime.files import sha256_file, sha256_text
 
 LIBRARIES = (
@@ -31,23 +32,35 @@ def library_versions() -> dict[str, str]:
 
 
 @cache
-def code_hash(*modules: str) -> str:
-    """Hash of the sources of package-relative modules, e.g. ``code_hash("masks.py", "detector")``.
+def stage_code(stage: str, *without: str) -> str:
+    """Hash of the sources that shape the result of a stage: its entry point, ``cli/STAGE.py``, and all it imports.
 
-    A folder stands for every ``.py`` and ``.j2`` file below it. With no argument: the whole package.
     Follows content, not time stamps, so a touch does not change it.
+
+    Args:
+        stage: its name, e.g. ``"masks"``.
+        without: modules that it imports and does not use at the settings at hand, e.g. ``"crf.py"``.
+
+    Raises:
+        FileNotFoundError: no such stage, or it does not import one of ``without``.
     """
-    root = Path(maskdistill.__file__).parent
-    files: set[Path] = set()
-    for name in modules or (".",):
-        place = root / name
-        if not place.exists():
-            raise FileNotFoundError(place)
-        files.update(
-            (file for kind in ("py", "j2") for file in place.rglob(f"*.{kind}")) if place.is_dir() else [place]
-        )
-    lines = [f"{file.relative_to(root).as_posix()} {sha256_file(file)}" for file in sorted(files)]
-    return sha256_text("\n".join(lines))
+    return _hash(sorted(closure([f"cli/{stage}.py"], without)))
+
+
+@cache
+def code_hash() -> str:
+    """Hash of the whole package."""
+    files = (path for kind in ("py", "j2") for path in ROOT.rglob(f"*.{kind}"))
+    return _hash(sorted(path.relative_to(ROOT).as_posix() for path in files))
+
+
+def _hash(files: Sequence[str]) -> str:
+    return sha256_text("\n".join(f"{file} {_file_hash(file)}" for file in files))
+
+
+@cache
+def _file_hash(file: str) -> str:
+    return sha256_file(ROOT / file)
 
 
 def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.config_roles import DETECTOR_TEST_FIELDS, training_settings
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json, sha256_text
-from maskdistill.runtime.provenance import code_hash, make_provenance
+from maskdistill.runtime.provenance import make_provenance, stage_code
 
 log = logging.getLogger("maskdistill")
 # What torch.load, and reading what it returned, raise for a file that is cut off or holds something else.
@@ -84,10 +84,9 @@ def training_provenance(
     return make_provenance(stage, params, {**inputs, **given})
 
 
-def training_fingerprint(provenance: Mapping[str, Any], *modules: str) -> str:
-    """Key of a resumable state: everything its result depends on, the code of the stage's modules included."""
-    code = code_hash(*modules, "training", "backbones/resnet.py")
-    return sha256_text(canonical_json({"provenance": provenance, "code": code}))
+def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:
+    """Key of a resumable state: everything its result depends on, the code of the stage included."""
+    return sha256_text(canonical_json({"provenance": provenance, "code": stage_code(stage)}))
 
 
 def save_model(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

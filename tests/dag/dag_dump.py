@@ -1,8 +1,9 @@
 """Print the jobs of a DAG as JSON: with the files, params and command of each, and whether it would run.
 
-    python dag_dump.py [--needed] CONFIGFILE [TARGET ...]
+    python dag_dump.py [--needed] CONFIGFILE[,...] [TARGET ...]
 
-Snakemake's own dry run prints neither files nor params. Run in the project's folder.
+A list of jobs for each configuration file. Snakemake's own dry run prints neither files nor params, and starting it
+takes longer than a plan of the miniature. Run in the project's folder.
 """
 
 import json
@@ -11,8 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
-from snakemake.settings.types import WorkflowSettings as Settings
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+    WorkflowSettings,
+)
 
 
 def jobs(configfile: str, targets: list[str], needed: bool) -> list[dict[str, Any]]:
@@ -21,7 +28,7 @@ def jobs(configfile: str, targets: list[str], needed: bool) -> list[dict[str, An
         called = api.workflow(
             resource_settings=ResourceSettings(cores=2, resources={"gpu": 0}),
             config_settings=ConfigSettings(configfiles=(Path(configfile),)),
-            workflow_settings=Settings(),
+            workflow_settings=WorkflowSettings(),
             snakefile=Path("Snakefile"),
         )
         called.dag(DAGSettings(targets=frozenset(targets), forceall=not needed))
@@ -45,4 +52,5 @@ def jobs(configfile: str, targets: list[str], needed: bool) -> list[dict[str, An
 if __name__ == "__main__":
     arguments = sys.argv[1:]
     only_needed = arguments[0] == "--needed"
-    print(json.dumps(jobs(arguments[only_needed], arguments[only_needed + 1 :], only_needed)))
+    targets = arguments[only_needed + 1 :]
+    print(json.dumps([jobs(name, targets, only_needed) for name in arguments[only_needed].split(",")]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -91,38 +90,81 @@ class Project:
         assert table or "Nothing to be done" in text, text
         return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()
 
+    def plans(self, configs: Sequence[dict[str, Any]], *targets: str, needed: bool = False) -> list[list[Job]]:
+        """The jobs of the DAG for each configuration (sections as of :meth:`configure`), in one process.
+
+        With ``needed`` only those that Snakemake would run.
+        """
+        names = []
+        for number, sections in enumerate(configs):
+            self.configure(**sections)
+            names.append(f"config/plan-{number}.yaml")
+            (self.folder / "config/mini.yaml").rename(self.folder / names[-1])
+        self.configure(**(configs[0] if configs else {}))
+        command = [sys.executable, str(Path(__file__).parent / "dag_dump.py"), *(["--needed"] if needed else [])]
+        done = subprocess.run(
+            [*command, ",".join(names), *targets],
+            cwd=self.folder, env=self.environment(), text=True, capture_output=True, timeout=900,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-6000:]
+        return [[Job(**job) for job in jobs] for jobs in json.loads(done.stdout)]
+
     def rules(self, *targets: str) -> dict[str, Rule]:
         """The rules of the whole DAG, by default that of the whole run, whatever is up to date."""
-        return parse_filegraph(self.snakemake("--forceall", "--filegraph", *targets))
+        (jobs,) = self.plans([yaml.safe_load((self.folder / "config/mini.yaml").read_text())], *targets)
+        return as_rules(jobs)
+
+    def pretend_finished(self) -> None:
+        """Make every output of the configured run as an empty file or folder, with Snakemake's records of them.
+
+        What is planned after an edit is then what it would be after a run, in seconds.
+        """
+        for rule in self.rules().values():
+            for output in rule.outputs:
+                path = self.folder / output
+                if path.suffix and "/labels/" not in output:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.touch()
+                else:
+                    path.mkdir(parents=True, exist_ok=True)
+        self.snakemake("--touch", "--forceall")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a DAG; params as Python prints them."""
+
+    rule: str
+    wildcards: dict[str, str]
+    inputs: list[str]
+    outputs: list[str]
+    params: dict[str, str]
+    command: str
+    parents: list[str]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of a DAG: its files and the rules that make its inputs."""
+    """One rule of a DAG: its files, the rules that make its inputs, and all texts that its jobs are given."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     parents: frozenset[str]
+    texts: tuple[str, ...] = ()
 
 
-def parse_filegraph(text: str) -> dict[str, Rule]:
-    """Rules in the output of ``snakemake --filegraph``."""
-    names: dict[str, str] = {}
-    files: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-    for number, label in re.findall(r"^(\d+) \[ shape=none.*?label=<(.*?)>\]$", text, re.M | re.S):
-        name = re.search(r'point-size="18">(\w+)<', label)
-        assert name, label
-        inputs, _, outputs = label.partition("output &rarr;")
-        names[number] = name[1]
-        files[number] = (_monospace(inputs), _monospace(outputs))
-    parents: dict[str, set[str]] = {number: set() for number in names}
-    for source, target in re.findall(r"^\s*(\d+) -> (\d+)", text, re.M):
-        parents[target].add(names[source])
-    return {names[n]: Rule(*files[n], frozenset(parents[n])) for n in names}
-
-
-def _monospace(label: str) -> tuple[str, ...]:
-    return tuple(html.unescape(name) for name in re.findall(r'face="monospace">(.*?)</font>', label))
+def as_rules(jobs: Sequence[Job]) -> dict[str, Rule]:
+    """The jobs put together by rule."""
+    found: dict[str, Rule] = {}
+    for job in jobs:
+        before = found.get(job.rule, Rule((), (), frozenset()))
+        found[job.rule] = Rule(
+            (*before.inputs, *job.inputs),
+            (*before.outputs, *job.outputs),
+            before.parents | set(job.parents),
+            (*before.texts, job.command, *job.params.values()),
+        )
+    return found
 
 
 def make_project(folder: Path, **sections: Any) -> Project:

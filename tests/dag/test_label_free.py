@@ -1,13 +1,19 @@
 """No checkpoint, annotation or pseudo-label has a ground-truth file among its ancestors, but the linear probe's alone,
-which is an ancestor of scores and of nothing else."""
+which is an ancestor of scores and of nothing else. No job that makes one is given a setting that evaluation reads.
+"""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from dag_project import Rule, make_project
+from dag_project import MINIATURE, Job, Project, Rule, make_project
 from PIL import Image
+
+from maskdistill.config import load_config
+from maskdistill.config_roles import EVALUATION_SECTIONS, LABEL_FIELDS, SCORED_FIELDS
 
 PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
 FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}
@@ -62,6 +68,122 @@ def check(rules: dict[str, Rule]) -> None:
     assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= PROBES
 
 
+TOLD = READERS | PROBE | FROZEN - {"frozen"} | PROBES | PAPER | {"ablations", "build_truth"}
+"""Rules that may be given what evaluation alone reads."""
+TOLD_WHICH_PICTURES = TOLD | {"manifest", "predictions"}
+"""And those that may be given which pictures are scored: the others are no different for it."""
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "evaluation": {"matching": "bg_fixed", "bootstrap": 7, "protocols": ["agnostic_multi"]},
+    "probe": {
+        "enabled": True, "epochs": 3, "batch_size": 5, "lr": 0.2, "drop_after": 2, "gamma": 0.3, "momentum": 0.8,
+        "weight_decay": 0.2, "init_std": 0.02, "checkpoint_every": 3, "log_every": 3, "workers": 1,
+    },
+    "report": {"examples": 2, "per_cluster": 1},
+    "ablations": {
+        "seeds": [5], "label_types": ["mask"], "hard_pixels": [0.7], "crf_rounds": 1, "examples": 2,
+    },
+    "paper": {
+        "seeds": [6], "overcluster": [1], "topk": [0.3], "tau": [0.7], "hard_pixels": 0.3, "crf_rounds": 1,
+        "label_types": ["mask"], "examples": 2, "dino_masks": "attention-0.5", "lost_masks": "lost-3",
+        "backbones": [{"name": "R", "arch": "resnet_tiny", "weights": "random"}],
+    },
+    "coco": {"annotations": "SECRET-other.json", "ignore_border": 3},
+    "voc": {"instance_list": "SECRET-other"},
+}  # fmt: skip
+"""Another value for every setting that evaluation alone reads."""
+CONFIG = load_config(MINIATURE)
+
+
+def coco_project(folder: Path) -> tuple[Project, dict[str, Any]]:
+    """A project of four pictures with two files of ground truth, and its section ``data``."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(pictures / f"{number}.png")
+    data = {"kind": "coco", "images": str(pictures), "annotations": "SECRET.json"}
+    project = make_project(folder / "project", data=data)
+    for name in (data["annotations"], OTHERWISE["coco"]["annotations"]):
+        (project.folder / name).write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    return project, data
+
+
+def voc_project(folder: Path) -> tuple[Project, dict[str, Any]]:
+    """A project of four pictures in VOC's layout, and its section ``data``."""
+    root = folder / "voc"
+    (root / "JPEGImages").mkdir(parents=True)
+    (root / "ImageSets").mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(root / f"JPEGImages/{number}.jpg")
+    lists = {"all": "0123", "three": "123", "some": "12", "others": "13", "SECRET": "12", "SECRET-other": "2"}
+    for name, keys in lists.items():
+        (root / f"ImageSets/{name}.txt").write_text("\n".join(keys))
+    data = {"kind": "voc", "root": str(root), "train_list": "all", "eval_list": "some", "instance_list": "SECRET"}
+    return make_project(folder / "project", data=data), data
+
+
+def leaks(plans: Sequence[Sequence[Job]], told: set[str] = TOLD) -> set[str]:
+    """Rules outside of ``told`` with a job that is given ground truth's name, or other texts in another plan.
+
+    Args:
+        plans: of configurations that differ in what evaluation reads alone.
+    """
+    texts = [
+        {(job.rule, *sorted(job.wildcards.items())): (job.command, *job.params.values()) for job in plan}
+        for plan in plans
+    ]
+    shared = set.intersection(*map(set, texts))
+    differing = {job[0] for job in shared if len({plan[job] for plan in texts}) > 1}
+    naming = {job[0] for plan in texts for job, given in plan.items() if "SECRET" in " ".join(given)}
+    return {str(name) for name in differing | naming} - told
+
+
+def labels_changed(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Configurations that differ in every setting that evaluation reads alone, or have no ground truth."""
+    changed = {name: OTHERWISE[name] for name in EVALUATION_SECTIONS} | {"data": data | OTHERWISE[data["kind"]]}
+    without = {key: value for key, value in data.items() if key not in LABEL_FIELDS[data["kind"]]}
+    return [{"data": data}, changed, {"data": without}]
+
+
+def test_every_setting_that_evaluation_reads_is_tried() -> None:
+    for name in EVALUATION_SECTIONS:
+        assert OTHERWISE[name].keys() == set(type(getattr(CONFIG, name)).model_fields), name
+    assert {kind: set(OTHERWISE[kind]) for kind in LABEL_FIELDS} == LABEL_FIELDS
+
+
+@pytest.mark.parametrize("make", [coco_project, voc_project])
+def test_no_param_of_a_label_free_stage_follows_from_label_settings(tmp_path: Path, make: Any) -> None:
+    project, data = make(tmp_path)
+    plans = project.plans(labels_changed(data))
+    assert {job.rule for job in plans[1]} >= PROBE and leaks(plans) == set()
+
+
+def test_which_pictures_are_scored_reaches_their_predictions_alone(tmp_path: Path) -> None:
+    project, data = voc_project(tmp_path)
+    assert SCORED_FIELDS["voc"] == {"eval_list"}
+    plans = project.plans([{"data": data}, {"data": data | {"eval_list": "others"}}])
+    assert leaks(plans, TOLD_WHICH_PICTURES) == set() and "predictions" in leaks(plans)
+
+
+def test_the_walk_notices_what_params_leak(tmp_path: Path) -> None:
+    """Planted: the faults that there were, whole sections, single values, and in a command alone."""
+    project, data = coco_project(tmp_path)
+    planted = {
+        "data": ("untracked(canonical_json(label_free(CONFIG.data)))", 'section("data")'),
+        "features": ("settings=in_full(", 'scores=section("evaluation"),\n        settings=in_full('),
+        "detector": ("settings=in_full(", "border=CONFIG.data.ignore_border,\n        settings=in_full("),
+        "segmenter": ("images=PREDICTED", 'images="eval" if HAS_GROUND_TRUTH else "all"'),
+        "pseudo_labels": ("maskdistill label_summary", "BORDER={CONFIG.data.ignore_border} maskdistill label_summary"),
+        "clusters": ("seed=CONFIG.seeds[0]", "seed=CONFIG.seeds[0],\n        truth=CONFIG.data.annotations"),
+    }
+    for name, (text, leaking) in planted.items():
+        file = project.folder / f"workflow/rules/{name}.smk"
+        assert text in file.read_text(), name
+        file.write_text(file.read_text().replace(text, leaking, 1))
+    assert leaks(project.plans(labels_changed(data))) == {
+        "manifest", "features", "detector", "predictions", "label_summary", "choose_k",
+    }  # fmt: skip
+
+
 def test_scenes(tmp_path: Path) -> None:
     rules = make_project(tmp_path).rules()
     check(rules)
@@ -75,16 +197,10 @@ def test_pretraining_on_the_runs_own_images(tmp_path: Path) -> None:
 
 
 def test_coco(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for number in range(4):
-        Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(pictures / f"{number}.png")
-    truth = tmp_path / "instances.json"
-    truth.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
-    data = {"kind": "coco", "images": str(pictures), "annotations": str(truth)}
-    rules = make_project(tmp_path / "project", data=data).rules()
+    project, data = coco_project(tmp_path)
+    rules = project.rules()
     check(rules)
-    assert [name for name, rule in rules.items() if str(truth) in rule.inputs] == ["ground_truth"]
+    assert [name for name, rule in rules.items() if data["annotations"] in rule.inputs] == ["ground_truth"]
 
 
 def test_the_probe_reaches_scores_alone(tmp_path: Path) -> None:

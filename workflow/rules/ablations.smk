@@ -48,15 +48,7 @@ if HAS_GROUND_TRUTH:
             ),
             settings=canonical_json(CONFIG.model_dump(mode="json", exclude={"paper"})),
             name=CONFIG.run,
-            code=code(
-                "report",
-                "assignments.py",
-                "palette.py",
-                "rle.py",
-                "cli/ablations.py",
-                "cli/evaluation_inputs.py",
-                "cli/label_strips.py",
-            ),
+            code=code("ablations"),
         message:
             "ablations: {output.page}"
         shell:

@@ -23,15 +23,7 @@ rule annotations:
         runtime=60,
     params:
         masks=braces(MASK_SHARDS),
-        code=code(
-            "annotations.py",
-            "annotation_index.py",
-            "assignments.py",
-            "data/stream.py",
-            "rle.py",
-            "runtime/json_stream.py",
-            "cli/annotations.py",
-        ),
+        code=code("annotations"),
     message:
         "annotations: K = {wildcards.k}, seed {wildcards.seed}"
     shell:

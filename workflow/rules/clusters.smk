@@ -1,12 +1,5 @@
 """Clusters: CLS features of the masked images, and K-means over all of them."""
 
-KMEANS_CODE = (
-    "clusters.py",
-    "sampling.py",
-    "embeddings.py",
-    "store.py",
-    "data/stream.py",
-)
 EMBEDDING_SETTINGS = canonical_json(
     CONFIG.clusters.model_dump(mode="json", include=EMBEDDING_KEYS)
 )
@@ -38,16 +31,7 @@ rule embeddings:
         masks=one_of_each(MASK_SHARDS),
         arch=NETWORKS["clusters"].arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        code=code(
-            "features.py",
-            "backbones/attention.py",
-            "store.py",
-            "rle.py",
-            "backbones/vit.py",
-            "backbones/registry.py",
-            "backbones/checkpoints.py",
-            "cli/embeddings.py",
-        ),
+        code=code("embeddings"),
     message:
         "embeddings: shard {params.each}, {wildcards.masks}"
     shell:
@@ -81,7 +65,7 @@ rule clusters:
     params:
         embeddings=braces(EMBEDDINGS),
         settings=lambda wildcards: clusters_settings(int(wildcards.k)),
-        code=code(*KMEANS_CODE, "assignments.py", "cli/clusters.py"),
+        code=code("clusters"),
     message:
         "clusters: K-means, {wildcards.masks}, K = {wildcards.k}, seed {wildcards.seed}"
     shell:
@@ -112,7 +96,7 @@ rule choose_k:
         embeddings=braces(EMBEDDINGS),
         settings=clusters_settings(CONFIG.clusters.total, CONFIG.clusters.candidates_k),
         seed=CONFIG.seeds[0],
-        code=code(*KMEANS_CODE, "choose_k.py", "cli/choose_k.py"),
+        code=code("choose_k"),
     message:
         "choose_k: numbers of clusters compared without labels, {wildcards.masks}"
     shell:

@@ -40,7 +40,7 @@ from maskdistill.needed_weights import (
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
-from maskdistill.runtime.provenance import code_hash
+from maskdistill.runtime.provenance import stage_code
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -59,6 +59,7 @@ try:
     NUM_FITTED = count_fitted(CONFIG, NUM_IMAGES)
     refuse_more_clusters(CONFIG, NUM_FITTED)
     check_annotations(CONFIG)
+    TRUTH_LISTING = truth_listing(CONFIG)
     if CONFIG.clusters.names:
         read_names(CONFIG.clusters.names, CONFIG.clusters.total)
 except MaskDistillError as error:
@@ -281,20 +282,18 @@ def crf_option(wildcards):
     return f"--crf {shlex.quote(CRF)}" if wildcards.post else ""
 
 
-def predictions_code(wildcards):
-    """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
-    sharpening = ["crf.py"] if wildcards.post else []
-    return code(
-        "segmenter", "backbones", "palette.py", "cli/predictions.py", *sharpening
-    )
-
-
-def code(*modules):
+def code(stage, *without):
     """Hash of the modules that shape a stage's result: an edit of one reruns the stage, a touch does not.
 
+    They are what its entry point imports, but those ``without`` which it works at the settings at hand.
     The settings themselves are params, so the text of config.py is not among them.
     """
-    return code_hash(*modules)
+    return stage_code(stage, *without)
+
+
+def predictions_code(wildcards):
+    """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
+    return code("predictions", *([] if wildcards.post else ["crf.py"]))
 
 
 def weights_input(stage, network):

@@ -19,7 +19,7 @@ if CONFIG.data.kind == "scenes":
             runtime=60,
         params:
             settings=section("data"),
-            code=code("data/scenes.py", "data/shapes.py", "cli/scenes.py"),
+            code=code("scenes"),
         message:
             "scenes: generate {NUM_IMAGES} pictures"
         shell:
@@ -145,9 +145,7 @@ rule manifest:
         quarantined=untracked(CONFIG.max_quarantined),
         listing=planned_listing(CONFIG),
         scenes=f"--scenes-dir {RUN}/data/scenes" if CONFIG.data.kind == "scenes" else "",
-        code=code(
-            "data/manifest.py", "data/sources.py", "data/images.py", "cli/manifest.py"
-        ),
+        code=code("manifest"),
     message:
         "manifest: decode {NUM_IMAGES} pictures, quarantine unreadable ones"
     shell:
@@ -178,9 +176,9 @@ if HAS_GROUND_TRUTH:
             runtime=120,
         params:
             settings=section("data"),
-            listing=truth_listing(CONFIG),
+            listing=TRUTH_LISTING,
             dropped=CONFIG.max_dropped,
-            code=code("data", "cli/ground_truth.py"),
+            code=code("ground_truth"),
         message:
             "ground_truth: one format for evaluation"
         shell:

@@ -4,6 +4,9 @@ DETECTOR_ENVIRONMENT = {
     "torchvision": "../../envs/maskdistill.yaml",
     "detectron2": "../../envs/detectron2.yaml",
 }[CONFIG.detector.engine]
+UNUSED_ENGINES = (
+    [] if CONFIG.detector.engine == "detectron2" else ["detector/detectron2_engine.py"]
+)
 # Of test time alone the training is told nothing, and of training alone the candidates.
 TRAINING_SETTINGS = canonical_json(
     training_settings(CONFIG.detector) | {"weights": weights_option("detector")}
@@ -34,13 +37,7 @@ rule detector:
         settings=in_full(TRAINING_SETTINGS),
         shaping=shaping(TRAINING_SETTINGS),
         state=f"{SEED}/detector.state",
-        code=code(
-            "detector",
-            "annotation_index.py",
-            "backbones",
-            "training",
-            "cli/detector.py",
-        ),
+        code=code("detector", *UNUSED_ENGINES),
     message:
         "detector: Mask R-CNN, seed {wildcards.seed}"
     shell:
@@ -72,7 +69,7 @@ rule candidates:
         settings=canonical_json(inference_settings(CONFIG.detector)),
         each=each_shard,
         shard=one_of_each(CANDIDATES),
-        code=code("detector", "backbones", "rle.py", "cli/candidates.py"),
+        code=code("candidates", *UNUSED_ENGINES),
     message:
         "candidates: shard {params.each}, seed {wildcards.seed}"
     shell:

@@ -23,13 +23,7 @@ if HAS_GROUND_TRUTH:
         params:
             masks=braces(MASK_SHARDS),
             settings=section("evaluation"),
-            code=code(
-                "evaluation",
-                "assignments.py",
-                "rle.py",
-                "cli/evaluation.py",
-                "cli/evaluation_inputs.py",
-            ),
+            code=code("evaluation"),
         message:
             "evaluation: masks, {wildcards.masks}, seed {wildcards.seed}"
         shell:
@@ -60,9 +54,7 @@ if HAS_GROUND_TRUTH:
             candidates=braces(CANDIDATES),
             labels=braces(PSEUDO_LABELS),
             settings=section("evaluation"),
-            code=code(
-                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
-            ),
+            code=code("evaluation"),
         message:
             "evaluation: detector, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
@@ -93,9 +85,7 @@ if HAS_GROUND_TRUTH:
         params:
             labels=braces(PREDICTIONS),
             settings=section("evaluation"),
-            code=code(
-                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
-            ),
+            code=code("evaluation"),
         message:
             "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
         shell:
@@ -131,14 +121,7 @@ if HAS_GROUND_TRUTH:
                     "evaluation": CONFIG.evaluation.model_dump(include={"matching"}),
                 }
             ),
-            code=code(
-                "evaluation",
-                "pseudo_labels.py",
-                "label_summary.py",
-                "rle.py",
-                "cli/candidate_quality.py",
-                "cli/evaluation_inputs.py",
-            ),
+            code=code("candidate_quality"),
         message:
             "evaluation: candidates at every threshold, seed {wildcards.seed}"
         shell:
@@ -168,7 +151,7 @@ if HAS_GROUND_TRUTH:
         params:
             settings=section("evaluation"),
             seed=CONFIG.seeds[0],
-            code=code("evaluation", "cli/baselines.py", "cli/evaluation_inputs.py"),
+            code=code("baselines"),
         message:
             "baselines: what clustering of colours reaches"
         shell:

@@ -1,14 +1,5 @@
 """Features: CLS query and patch keys of the last attention block."""
 
-FEATURES_CODE = (
-    "features.py",
-    "backbones/attention.py",
-    "backbones/vit.py",
-    "backbones/registry.py",
-    "backbones/checkpoints.py",
-    "cli/extraction.py",
-)
-
 
 rule features:
     input:
@@ -34,7 +25,7 @@ rule features:
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         each=each_shard,
         shard=one_of_each(FEATURES),
-        code=code(*FEATURES_CODE, "store.py", "cli/features.py"),
+        code=code("features"),
     message:
         "features: shard {params.each} of {NUM_SHARDS}"
     shell:

@@ -46,13 +46,7 @@ if FROZEN and HAS_GROUND_TRUTH:
             settings=in_full(FROZEN_SETTINGS),
             shaping=shaping(FROZEN_SETTINGS),
             k=CONFIG.clusters.num_clusters,
-            code=code(
-                "evaluation/frozen.py",
-                "clusters.py",
-                "segmenter",
-                "backbones",
-                "cli/frozen.py",
-            ),
+            code=code("frozen"),
         message:
             "frozen: clusters of {wildcards.backbone}'s features, seed {wildcards.seed}"
         shell:
@@ -100,7 +94,7 @@ if FROZEN and HAS_GROUND_TRUTH:
             crf="",
             images=PREDICTED,
             listing=scored_listing(CONFIG),
-            code=code("segmenter", "backbones", "palette.py", "cli/predictions.py"),
+            code=code("predictions", "crf.py"),
         message:
             "frozen_predictions: {wildcards.backbone}, {wildcards.head}, shard {params.each}, seed {wildcards.seed}"
 
@@ -126,9 +120,7 @@ if FROZEN and HAS_GROUND_TRUTH:
             k=CONFIG.clusters.num_clusters,
             # No label stands for the background, as matching bg_fixed would have it.
             settings=section("evaluation", matching="iou"),
-            code=code(
-                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
-            ),
+            code=code("evaluation"),
         message:
             "evaluation: frozen {wildcards.backbone}, {wildcards.head}, seed {wildcards.seed}"
         shell:

@@ -1,7 +1,5 @@
 """Masks: object masks from the affinity graph, and beside them those of baselines."""
 
-MASKS_CODE = ("masks.py", "rle.py", "mask_records.py")
-
 if CONFIG.features.store:
 
     rule masks:
@@ -30,9 +28,8 @@ if CONFIG.features.store:
                 f"--baseline {wildcards.masks}" if is_baseline(wildcards.masks) else ""
             ),
             code=lambda wildcards: code(
-                *MASKS_CODE,
-                "cli/masks.py",
-                *(["mask_baselines.py"] if is_baseline(wildcards.masks) else []),
+                "masks",
+                *([] if is_baseline(wildcards.masks) else ["mask_baselines.py"]),
             ),
         message:
             "masks: shard {params.each}, {wildcards.masks}"
@@ -75,7 +72,7 @@ else:
             ),
             each=each_shard,
             shard=one_of_each(MASK_SHARDS),
-            code=code(*FEATURES_CODE, *MASKS_CODE, "cli/distil.py"),
+            code=code("distil", "mask_baselines.py"),
         message:
             "masks: shard {params.each} of {NUM_SHARDS}, straight from the pictures"
         shell:

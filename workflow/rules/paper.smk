@@ -59,7 +59,7 @@ if HAS_GROUND_TRUTH:
                 target=target,
                 results=lambda _, output: str(Path(output.page).parents[1]),
                 settings=PAPER_SETTINGS,
-                code=code("paper", "paper/cited.csv", "report", "cli/paper.py"),
+                code=code("paper"),
             message:
                 "paper: {output.page}"
             shell:
@@ -101,16 +101,7 @@ if HAS_GROUND_TRUTH:
             predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
             seed=SHOWN,
             settings=PAPER_SETTINGS,
-            code=code(
-                "paper",
-                "report",
-                "assignments.py",
-                "palette.py",
-                "rle.py",
-                "cli/qualitative.py",
-                "cli/evaluation_inputs.py",
-                "cli/label_strips.py",
-            ),
+            code=code("qualitative"),
         message:
             "paper: {output.page}"
         shell:

@@ -40,14 +40,7 @@ rule pretrain:
         shaping=shaping(PRETRAIN_SETTINGS),
         arch=lambda wildcards: NETWORKS[wildcards.stage].arch,
         state=f"{RUN}/pretrain/{{stage}}.state",
-        code=code(
-            "pretrain",
-            "backbones",
-            "training",
-            "data/scenes.py",
-            "data/shapes.py",
-            "cli/pretrain.py",
-        ),
+        code=code("pretrain"),
     message:
         "pretrain: {params.arch} without labels"
     shell:

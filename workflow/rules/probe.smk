@@ -10,9 +10,7 @@ if HAS_GROUND_TRUTH:
     PROBED = str(Path(rules.segmenter.output.model).parents[1])
     PROBE = f"{PROBED}/probe"
     PROBE_PREDICTIONS = f"{PROBE}/predictions{{post}}/shard-{{shard}}"
-    PROBE_CODE = code(
-        "evaluation/probe.py", "segmenter", "backbones", "training", "cli/probe.py"
-    )
+    PROBE_CODE = code("probe")
     PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
 
     rule ground_truth_train:
@@ -34,8 +32,8 @@ if HAS_GROUND_TRUTH:
             runtime=120,
         params:
             settings=section("data"),
-            listing=truth_listing(CONFIG),
-            code=code("data", "cli/ground_truth.py"),
+            listing=TRUTH_LISTING,
+            code=code("ground_truth"),
         message:
             "ground_truth_train: labels of training images, for the linear probe alone"
         shell:
@@ -126,9 +124,7 @@ if HAS_GROUND_TRUTH:
         params:
             labels=braces(PROBE_PREDICTIONS),
             settings=section("evaluation"),
-            code=code(
-                "evaluation", "rle.py", "cli/evaluation.py", "cli/evaluation_inputs.py"
-            ),
+            code=code("evaluation"),
         message:
             "evaluation: linear probe{wildcards.post}, seed {wildcards.seed}"
         shell:

@@ -22,13 +22,7 @@ rule pseudo_labels:
         each=each_shard,
         shard=one_of_each(PSEUDO_LABELS),
         candidates=one_of_each(CANDIDATES),
-        code=code(
-            "pseudo_labels.py",
-            "label_types.py",
-            "palette.py",
-            "rle.py",
-            "cli/pseudo_labels.py",
-        ),
+        code=code("pseudo_labels"),
     message:
         "pseudo_labels: shard {params.each}, tau {wildcards.tau}, seed {wildcards.seed}"
     shell:
@@ -58,9 +52,7 @@ rule label_summary:
         settings=canonical_json(
             CONFIG.pseudo_labels.model_dump(include={"compare", "overlap"})
         ),
-        code=code(
-            "pseudo_labels.py", "label_summary.py", "rle.py", "cli/label_summary.py"
-        ),
+        code=code("label_summary"),
     message:
         "label_summary: pseudo-labels at other thresholds, seed {wildcards.seed}"
     shell:

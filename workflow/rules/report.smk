@@ -102,15 +102,7 @@ rule report:
         names=lambda wildcards, input: (
             f"--names {shlex.quote(input.names)}" if CONFIG.clusters.names else ""
         ),
-        code=code(
-            "report",
-            "assignments.py",
-            "cluster_names.py",
-            "pseudo_labels.py",
-            "cli/report.py",
-            "cli/report_pictures.py",
-            "cli/report_failures.py",
-        ),
+        code=code("report"),
         weights=[f"{name}={files[0]}" for name, files in WEIGHTS.items() if files],
     message:
         "report: {output.page}"

@@ -37,7 +37,7 @@ rule segmenter:
         settings=in_full(SEGMENTER_SETTINGS),
         shaping=shaping(SEGMENTER_SETTINGS),
         state=f"{ROUND}/segmenter.state",
-        code=code("segmenter", "backbones", "training", "cli/segmenter.py"),
+        code=code("segmenter"),
     message:
         "segmenter: DeepLab-v3, {CONFIG.segmenter.epochs} epochs, CRF round {wildcards.round}, tau {wildcards.tau},"
         " seed {wildcards.seed}"
@@ -71,9 +71,7 @@ rule refined_labels:
         each=each_shard,
         shard=one_of_each(REFINED_LABELS),
         crf=CRF,
-        code=code(
-            "segmenter", "backbones", "crf.py", "palette.py", "cli/predictions.py"
-        ),
+        code=code("predictions"),
     message:
         "refined_labels: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
     shell:

@@ -1,0 +1,133 @@
+"""Which settings shape the training, the use of what was trained, or the scores alone."""
+
+import json
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from miniature import detector_config
+from torch import Tensor
+
+from maskdistill.backbones.resnet import build_resnet
+from maskdistill.config import Config, DetectorConfig
+from maskdistill.config_data import CocoData, DataConfig, SupportConfig, VocData
+from maskdistill.config_roles import (
+    DETECTOR_PAIRS,
+    DETECTOR_SHARED_FIELDS,
+    DETECTOR_TEST_FIELDS,
+    EVALUATION_SECTIONS,
+    LABEL_FIELDS,
+    SCORED_FIELDS,
+    has_ground_truth,
+    inference_settings,
+    label_free,
+    training_settings,
+)
+from maskdistill.detector.model import build_detector
+from maskdistill.training.checkpoint import describe_model, training_provenance
+
+LISTING = {
+    "scenes": {"num_train", "num_eval", "size", "difficulty", "seed"},
+    "folder": {"root"},
+    "list": {"file"},
+    "coco": {"images"},
+    "voc": {"root", "train_list", "segmenter_list"},
+}
+"""Settings of data that say which pictures there are and what is trained on them."""
+TRAINING = {
+    "arch", "weights", "freeze_at", "iters", "batch_size", "reference_batch", "lr", "steps", "gamma", "warmup_iters",
+    "warmup_factor", "momentum", "weight_decay", "min_size_train", "flip", "aspect_grouping", "precise_bn",
+    "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch", "roi_pool", "compile", "checkpoint_every", "log_every",
+    "workers",
+}  # fmt: skip
+"""Settings of the detector that its training sees and no one may change afterwards."""
+
+
+def test_every_setting_of_data_is_in_one_table() -> None:
+    """A new one goes into LISTING above, or into ``config_roles``: then no label-free stage is given it."""
+    kinds = {kind.model_fields["kind"].annotation: kind for kind in {*get_args(DataConfig), *get_args(SupportConfig)}}
+    tables = {get_args(literal)[0]: set(kind.model_fields) - {"kind"} for literal, kind in kinds.items()}
+    for kind, fields in tables.items():
+        parts = [LISTING[kind], LABEL_FIELDS.get(kind, frozenset()), SCORED_FIELDS.get(kind, frozenset())]
+        assert set().union(*parts) == fields and sum(map(len, parts)) == len(fields), kind
+    assert set(Config.model_fields) >= EVALUATION_SECTIONS
+
+
+def test_every_setting_of_the_detector_is_in_one_table() -> None:
+    parts: list[set[str]] = [TRAINING, *map(set, (DETECTOR_TEST_FIELDS, DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS))]
+    assert set().union(*parts) == set(DetectorConfig.model_fields)
+    assert sum(map(len, parts)) == len(DetectorConfig.model_fields)
+
+
+def test_a_stage_that_lists_pictures_is_told_nothing_of_ground_truth() -> None:
+    coco = CocoData(kind="coco", images="im", annotations="truth.json", ignore_border=4)
+    assert label_free(coco) == label_free(coco, pictures=False) == {"kind": "coco", "images": "im"}
+    voc = VocData(kind="voc", root="r", eval_list="mine", instance_list="theirs")
+    shaping = {"kind": "voc", "root": "r", "train_list": "Main/trainval", "segmenter_list": None}
+    assert label_free(voc, pictures=False) == shaping
+    assert label_free(voc) == shaping | {"eval_list": "mine"}
+    assert has_ground_truth(coco) and not has_ground_truth(CocoData(kind="coco", images="im")) and has_ground_truth(voc)
+
+
+DIFFERENT: dict[str, Any] = {
+    "min_size_test": 32, "score_thresh": 0.5, "nms": 0.01, "max_dets": 1,
+    "rpn_pre_nms": (100, 2), "rpn_post_nms": (20, 1),
+}  # fmt: skip
+TRAINED_OTHERWISE: dict[str, Any] = {
+    "rpn_pre_nms": (3, 60), "rpn_post_nms": (2, 10), "min_size_train": [32], "rpn_batch": 4, "roi_batch": 2,
+}  # fmt: skip
+
+
+def results(**changes: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Losses of one batch in training, and detections in one picture, by the same small network."""
+    torch.manual_seed(0)
+    config = detector_config(**{"score_thresh": 0.0, "freeze_at": 5} | changes)
+    model = build_detector(config, 2, build_resnet(config.arch))
+    image = torch.from_numpy(np.random.default_rng(0).random((3, 48, 56), dtype=np.float32))
+    masks = torch.zeros(1, 48, 56, dtype=torch.uint8)
+    masks[:, 8:30, 10:40] = 1
+    box, one = torch.tensor([[10.0, 8.0, 40.0, 30.0]]), torch.tensor([1])
+    target = {"boxes": box, "labels": one, "masks": masks, "seed": torch.tensor(5)}
+    with torch.no_grad():
+        detections = list(model.eval()([image])[0].values())
+        return list(model.train()([image], [target]).values()), detections
+
+
+@pytest.fixture(scope="module")
+def usual() -> tuple[list[Tensor], list[Tensor]]:
+    return results()
+
+
+def equal(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("name", sorted(DIFFERENT))
+def test_what_is_called_a_setting_of_test_time_is_one(name: str, usual: tuple[list[Tensor], list[Tensor]]) -> None:
+    losses, detections = results(**{name: DIFFERENT[name]})
+    assert equal(losses, usual[0]) and not equal(detections, usual[1])
+    base = detector_config()
+    changed = base.model_copy(update={name: DIFFERENT[name]})
+    assert training_settings(changed) == training_settings(base)
+    assert inference_settings(changed) != inference_settings(base)
+
+
+@pytest.mark.parametrize("name", sorted(TRAINED_OTHERWISE))
+def test_what_is_called_a_setting_of_training_is_one(name: str, usual: tuple[list[Tensor], list[Tensor]]) -> None:
+    losses, detections = results(**{name: TRAINED_OTHERWISE[name]})
+    assert not equal(losses, usual[0]) and equal(detections, usual[1])
+    base = detector_config()
+    changed = base.model_copy(update={name: TRAINED_OTHERWISE[name]})
+    assert training_settings(changed) != training_settings(base)
+    assert inference_settings(changed) == inference_settings(base)
+
+
+def test_a_model_says_nothing_of_test_time_that_its_training_was_not_told() -> None:
+    told = detector_config(score_thresh=0.3, max_dets=7)
+    untold = DetectorConfig.model_validate(training_settings(told))
+    provenance = training_provenance("detector", untold, 1, {})
+    assert not DETECTOR_TEST_FIELDS & json.loads(describe_model(untold, 2, provenance)["params"]).keys()
+    assert not DETECTOR_TEST_FIELDS & provenance["params"].keys()
+    assert training_provenance("detector", told, 1, {}) == provenance
+    assert json.loads(describe_model(told, 2, provenance)["params"])["max_dets"] == 7
