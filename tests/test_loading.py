@@ -206,7 +206,7 @@ def test_slow_processes_are_waited_for() -> None:
 @pytest.mark.usefixtures("impatient")
 def test_nothing_is_waited_for_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "LONGEST", 0.5)
-    with pytest.raises(MaskDistillError, match="none has come for [01] s; do this, and give"):
+    with pytest.raises(MaskDistillError, match=r"none has come for [01] s; do this, and give"):
         result_of(Future[int](), "results", "do this")
 
 

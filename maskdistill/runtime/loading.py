@@ -1,5 +1,6 @@
 """Items or batches of a data set in order, prepared ahead by worker processes."""
 
+import multiprocessing
 import multiprocessing.queues
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -184,6 +185,8 @@ def _begin(loader: DataLoader[T]) -> Iterator[T]:
         MaskDistillError: there is no shared memory for what they are spoken to with.
     """
     with naming_lack(NO_WORKERS):
+        if loader.num_workers:
+            multiprocessing.Lock()  # fails as the iterator would, which says a traceback more when it is half made
         return iter(loader)
 
 
