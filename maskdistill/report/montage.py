@@ -199,9 +199,8 @@ def object_tile(photo: Rgb, mask: Mask, color: Color, side: int, margin: float =
         side: side of the result in pixels.
         margin: border as a share of the object's longer side. Beyond the photo the crop is mid-grey.
     """
-    if (
-        step := 1 + (max(mask.shape) - 1) // LARGE
-    ) > 1:  # of a panorama, the square around an object would fill the memory
+    if (step := 1 + (max(mask.shape) - 1) // LARGE) > 1:
+        # of a panorama, the square around an object would fill the memory
         photo, mask = photo[::step, ::step], mask[::step, ::step]
     height, width = mask.shape
     top, bottom, left, right = 0, height, 0, width

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,10 @@ _FULL = {errno.ENOSPC, errno.ENOSYS, errno.ENOENT, errno.EACCES, errno.EROFS, er
 def room() -> tuple[int, int] | None:
     """Size of the folder and what is free, in bytes; None where the system has none."""
     try:
-        found = shutil.disk_usage(FOLDER)
+        found = os.statvfs(FOLDER)
     except OSError:
         return None
-    return found.total, found.free
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 NO_WORKERS = "set `workers: 0` in the section of this stage"
