@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskdistill.backbones.registry import Backbone
 from maskdistill.backbones.vit import LastAttention, ViT, cls_feature, last_attention, normalize, pad_to_multiple
+from maskdistill.data.picture_files import MAX_ASPECT
 from maskdistill.runtime.devices import mixed
 from maskdistill.store import HW, ImageFeatures
 
@@ -29,6 +30,13 @@ def resized_hw(image_hw: HW, short_side: int | None) -> HW:
     if height <= width:
         return short_side, int(short_side * width / height)
     return int(short_side * height / width), short_side
+
+
+def view_hw(cut_hw: HW, short_side: int) -> HW:
+    """:func:`resized_hw` of what is cut out around a mask, which may be a line of pixels: as pictures of a manifest,
+    no side becomes longer than :data:`MAX_ASPECT` times the other."""
+    height, width = resized_hw(cut_hw, short_side)
+    return min(height, MAX_ASPECT * short_side), min(width, MAX_ASPECT * short_side)
 
 
 def grid_of(hw: HW, patch_size: int) -> HW:

@@ -20,6 +20,7 @@ from maskdistill.runtime import interruption
 from maskdistill.runtime.errors import MaskDistillError, system_errno
 from maskdistill.runtime.job_record import write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
+from maskdistill.runtime.shared_memory import KILLED, ended
 
 STAGES = {
     "config": "write the configuration's schema and commented defaults",
@@ -115,13 +116,10 @@ def _message(error: BaseException) -> str | None:
     """What a user is told instead of a traceback; None where nothing better is known."""
     if isinstance(error, MaskDistillError):
         return str(error)
-    if isinstance(error, BrokenProcessPool) or re.search(
-        r"DataLoader worker .* (is killed|exited unexpectedly)", str(error)
-    ):
-        return (
-            "a process that worked for it was killed, most often because memory ran out; give the job more memory or"
-            " fewer threads and workers, and give the same command again"
-        )
+    if isinstance(error, BrokenProcessPool):
+        return KILLED
+    if said := ended(str(error)):
+        return said
     number = system_errno(error) if isinstance(error, (OSError, RuntimeError)) else None
     if number not in UNWRITABLE:
         return None

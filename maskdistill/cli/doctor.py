@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -22,10 +23,22 @@ from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
 from maskdistill.data.truth_check import check_truth
 from maskdistill.needed_weights import networks, weights_path
-from maskdistill.product.checks import GIGA, RESERVE, Check, disk_need, report_lines
+from maskdistill.product.checks import (
+    GIGA,
+    RESERVE,
+    Check,
+    disk_need,
+    left_out_check,
+    locks_check,
+    report_lines,
+    shared_memory_check,
+    uses_workers,
+)
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import lease_folder, visible_gpus
+from maskdistill.runtime.locks import has_locks
+from maskdistill.runtime.shared_memory import room
 
 EXTRAS = {
     "crf": (("pydensecrf",), "dense CRF", "make crf (wants g++ and Python's headers)"),
@@ -45,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if args.config is not None:
         config, found = _configuration(args.config)
         checks += found
-    checks += [*_devices(), *_extras(config)]
+    checks += [*_devices(), *_extras(config), *_machine(config)]
     if config is None:
         checks.append(_disk(RESERVE))
     else:
@@ -117,17 +130,34 @@ def _extras(config: Config | None) -> Iterator[Check]:
             yield Check(f"extra {name}", "note", f"not installed; only {purpose} needs it", remedy)
 
 
+def _machine(config: Config | None) -> Iterator[Check]:
+    """What containers and network file systems often lack: memory to share, and locks on files."""
+    yield shared_memory_check(room(), config is not None and uses_workers(config))
+    for folder in dict.fromkeys(_existing(place) for place in ("results", "resources")):
+        try:
+            yield locks_check(str(folder.resolve()), has_locks(folder))
+        except OSError:
+            continue  # what it means that nothing can be written is said of the disk
+
+
+def _existing(place: str) -> Path:
+    return Path(place) if Path(place).is_dir() else Path()
+
+
 def _run(config: Config) -> Iterator[Check]:
     """The pictures and what is beside them, and whether what they become fits on the disk; as the workflow has it."""
     counts: list[int] = []
+    left_out: Counter[str] = Counter()
 
     def count() -> str:
-        counts.append(count_planned(config))
+        counts.append(count_planned(config, left_out))
         refuse_more_clusters(config, count_fitted(config, counts[0]))
         coming = config.datasets.build is not None and not is_built(config)
         return f"{counts[0]}, which the workflow brings here" if coming else f"{counts[0]}"
 
     yield _attempt("pictures", count)
+    if left_out:
+        yield left_out_check(left_out)
     if getattr(config.data, "annotations", None) or (counts and isinstance(config.data, VocData)):
         yield _attempt("annotations", lambda: _annotations(config))
     if names := config.clusters.names:

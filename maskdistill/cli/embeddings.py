@@ -51,7 +51,7 @@ class MaskedViews(Dataset[MaskedView]):
         image = vit.normalize(pixels, self.backbone.mean, self.backbone.std)
         view = features.cluster_input(image, inside, tuple(mask["bbox"]), config.input)
         if config.short_side is not None:
-            size = features.resized_hw((view.shape[-2], view.shape[-1]), config.short_side)
+            size = features.view_hw((view.shape[-2], view.shape[-1]), config.short_side)
             view = torch.nn.functional.interpolate(view[None], size, mode="bilinear", antialias=True)[0]
         return MaskedView(index, view)
 

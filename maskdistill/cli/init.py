@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +20,7 @@ from maskdistill.cli.config import check_file
 from maskdistill.config import Config
 from maskdistill.config_data import FolderData
 from maskdistill.data.manifest import inspect_image
-from maskdistill.data.sources import iter_images
+from maskdistill.data.sources import iter_images, left_out_words
 from maskdistill.needed_weights import networks, weights_path
 from maskdistill.product.suggestions import Found, Settings, write_config
 from maskdistill.runtime.cores import available_cores
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> None:
         temporary.write_text(text, encoding="utf-8")
         config = check_file(temporary)
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
+    if found.left_out:
+        print(f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to use")
     if settings == "small":
         print(
             "its weights are weak on photographs; with a network better: the same command with --settings dino --force"
@@ -76,7 +79,8 @@ def run(args: argparse.Namespace) -> None:
 def look_at(photos: str) -> Found:
     """Count the pictures, decode a sample spread over all, see what machine this is."""
     root = os.path.abspath(Path(photos).expanduser())
-    images = [image.path for image in iter_images(FolderData(kind="folder", root=root))]
+    left_out: Counter[str] = Counter()
+    images = [image.path for image in iter_images(FolderData(kind="folder", root=root), left_out=left_out)]
     places = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     sample = [(images[place], inspect_image(images[place])) for place in places.tolist()]
     return Found(
@@ -86,6 +90,7 @@ def look_at(photos: str) -> Found:
         unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],
         gpus=len(visible_gpus()),
         cores=available_cores(),
+        left_out=left_out,
     )
 
 

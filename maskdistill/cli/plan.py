@@ -25,6 +25,7 @@ from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs, w
 from maskdistill.runtime.errors import MaskDistillError
 
 DATASET_FOLDER = Path("resources/datasets")
+DRY_RUN_SECONDS = 3600
 DOWNLOADS = Path("resources/downloads")
 
 
@@ -61,7 +62,13 @@ def dry_run(config: str, targets: list[str]) -> str:
     if not Path("Snakefile").is_file():
         raise MaskDistillError("no Snakefile here; call maskdistill plan in the project's folder")
     options = ["--dry-run", "--quiet", "rules", "--nolock", "--configfile", config]
-    done = subprocess.run([sys.executable, "-m", "snakemake", *targets, *options], text=True, capture_output=True)
+    command = [sys.executable, "-m", "snakemake", *targets, *options]
+    try:
+        done = subprocess.run(
+            command, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=DRY_RUN_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise MaskDistillError(f"{' '.join(command)} did not end in {DRY_RUN_SECONDS} s; see why by hand") from None
     return done.stdout + done.stderr
 
 

@@ -1,7 +1,6 @@
 """Generate scenes as pictures. Their ground truth is made apart, by the ground_truth entry point."""
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from maskdistill.config import parse_section
 from maskdistill.config_data import ScenesData
 from maskdistill.data.scenes import generate_scene
 from maskdistill.runtime.files import atomic_directory
+from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress
 
 
@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> None:
     start(args, "scenes")
     config = parse_section(ScenesData, args.params)
     count = config.num_train + config.num_eval
-    with atomic_directory(args.output) as folder, ProcessPoolExecutor(max(1, args.threads)) as pool:
+    with atomic_directory(args.output) as folder:
         write = partial(_write, folder, config)
-        for _ in progress(pool.map(write, range(1, count + 1), chunksize=16), count, "scenes"):
+        for _ in progress(in_forks(write, range(1, count + 1), args.threads), count, "scenes"):
             pass
 
 

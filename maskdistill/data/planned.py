@@ -1,5 +1,6 @@
 """How many pictures a run has, and what stands for their list: also before the workflow has brought them here."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ def is_built(config: Config) -> bool:
     return Path(BUILT, str(config.datasets.build), "build.json").is_file()
 
 
-def count_planned(config: Config) -> int:
+def count_planned(config: Config, left_out: Counter[str] | None = None) -> int:
     """Pictures of data and support: counted, or as stated for official data that is not here yet.
+
+    Args:
+        left_out: as of :func:`maskdistill.data.sources.iter_images`, where pictures are counted.
 
     Raises:
         MaskDistillError: as :func:`maskdistill.data.sources.count_images`.
     """
     build = config.datasets.build
     if build is None or is_built(config):
-        return count_images(config.data) + count_support(config)
+        return count_images(config.data, left_out) + count_support(config)
     if config.datasets.num_images is not None:
         return config.datasets.num_images
     return BUILT_IMAGES[build][0] + count_support(config)

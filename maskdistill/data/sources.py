@@ -133,14 +133,14 @@ def left_out_words(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item)))
 
 
-def count_images(data: DataConfig) -> int:
-    """Number of pictures of a source, readable or not."""
+def count_images(data: DataConfig, left_out: Counter[str] | None = None) -> int:
+    """Number of pictures of a source, readable or not; ``left_out`` as of :func:`iter_images`."""
     if isinstance(data, ScenesData):
         return data.num_train + data.num_eval
     if isinstance(data, ListData):
         path = _list_file(data)
         return sum(1 for _ in _lines(path, _list_root(data, path)))
-    return sum(1 for _ in iter_images(data))
+    return sum(1 for _ in iter_images(data, left_out=left_out))
 
 
 def count_fitted(data: DataConfig) -> int:

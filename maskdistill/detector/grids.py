@@ -9,9 +9,12 @@ from torchvision.ops import roi_align
 
 
 def resized_shape(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
-    """Height and width with the shortest side at ``short_side``, or the longest at ``max_size`` if that is smaller."""
+    """Height and width with the shortest side at ``short_side``, or the longest at ``max_size`` if that is smaller.
+
+    No side is less than one pixel.
+    """
     scale = min(short_side / min(height, width), max_size / max(height, width))
-    return math.floor(height * scale + 0.5), math.floor(width * scale + 0.5)
+    return max(1, math.floor(height * scale + 0.5)), max(1, math.floor(width * scale + 0.5))
 
 
 def resize_image(image: Tensor, shape: tuple[int, int]) -> Tensor:

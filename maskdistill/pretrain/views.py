@@ -92,7 +92,9 @@ class ViewDataset(Dataset[Views]):
         limit = 2 * config.size
         if min(photo.size) > limit:
             scale = limit / min(photo.size)
-            photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BILINEAR)
+            photo = photo.resize(
+                (max(1, round(photo.width * scale)), max(1, round(photo.height * scale))), Image.Resampling.BILINEAR
+            )
         tensor = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return tensor, tensor
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import yaml
@@ -46,6 +46,7 @@ class Found:
         sizes: width and height in pixels of a sample.
         unusable: path and reason of each picture of the sample that cannot be used.
         gpus, cores: of the machine.
+        left_out: files that look like pictures and are not decoded, by suffix.
     """
 
     root: str
@@ -54,6 +55,7 @@ class Found:
     unusable: Sequence[tuple[str, str]]
     gpus: int
     cores: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def suggest_clusters(count: int) -> int:

@@ -64,6 +64,10 @@ def matched_colors(num_clusters: int, matching: dict[int, int], classes: dict[in
     return colors
 
 
+LARGE = 6000
+"""Sides of photos from which on only every second pixel is looked at where a square is cut out, and so on."""
+
+
 def fit(photo: Image.Image, side: int) -> Rgb:
     """The photo scaled so that its longer side measures ``side`` pixels."""
     scale = side / max(photo.size)
@@ -195,6 +199,9 @@ def object_tile(photo: Rgb, mask: Mask, color: Color, side: int, margin: float =
         side: side of the result in pixels.
         margin: border as a share of the object's longer side. Beyond the photo the crop is mid-grey.
     """
+    if (step := 1 + (max(mask.shape) - 1) // LARGE) > 1:
+        # of a panorama, the square around an object would fill the memory
+        photo, mask = photo[::step, ::step], mask[::step, ::step]
     height, width = mask.shape
     top, bottom, left, right = 0, height, 0, width
     if mask.any():

@@ -10,6 +10,9 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from typing import TypeVar
 
+from maskdistill.runtime.patience import result_of
+from maskdistill.runtime.shared_memory import ONE_THREAD, naming_lack
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -77,22 +80,33 @@ def in_processes(work: Callable[[T], R], items: Iterable[T], processes: int) -> 
         yield from map(work, items)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(processes, spawn, initializer=_end_with_parent) as pool:
-        yield from _ahead(pool, work, items, 2 * processes)
+    with naming_lack(ONE_THREAD):
+        executor = ProcessPoolExecutor(processes, spawn, initializer=end_with_parent)
+    with executor as pool:
+        yield from _ahead(pool, work, items, 2 * processes, lambda future: result_of(future, RESULTS, ONE_THREAD))
 
 
-def _ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], waiting: int) -> Iterator[R]:
-    """Hand items to the pool, at most ``waiting`` before the oldest result is taken."""
+RESULTS = "results of the processes that share this work"
+
+
+def _ahead(
+    pool: Executor,
+    work: Callable[[T], R],
+    items: Iterable[T],
+    waiting: int,
+    take: Callable[[Future[R]], R] = Future.result,
+) -> Iterator[R]:
+    """Hand items to the pool, at most ``waiting`` before the oldest result is taken, by ``take``."""
     unfinished: deque[Future[R]] = deque()
     for item in items:
         unfinished.append(pool.submit(work, item))
         if len(unfinished) >= waiting:
-            yield unfinished.popleft().result()
+            yield take(unfinished.popleft())
     while unfinished:
-        yield unfinished.popleft().result()
+        yield take(unfinished.popleft())
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent ends its workers
     parent = multiprocessing.parent_process()

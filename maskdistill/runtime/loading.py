@@ -1,13 +1,17 @@
 """Items or batches of a data set in order, prepared ahead by worker processes."""
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+import multiprocessing.queues
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from maskdistill.runtime.devices import single_thread
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.patience import LOOK, Patience
+from maskdistill.runtime.shared_memory import NO_WORKERS, end_worker, ended, lack, naming_lack
 
 T = TypeVar("T")
 
@@ -16,19 +20,58 @@ class _Guarded(Dataset[T | MaskDistillError]):
     """Hands an error over as a value: raised in a worker, its traceback would bury the message.
 
     An index is whatever the data set, or its sampler, understands.
+
+    Args:
+        items: the data set.
+        hand_over: whether its items themselves are sent from a worker, not batches of them.
     """
 
-    def __init__(self, items: Dataset[T]) -> None:
-        self.items = items
+    def __init__(self, items: Dataset[T], hand_over: bool = False) -> None:
+        self.items, self.hand_over = items, hand_over
 
     def __len__(self) -> int:
         return len(self.items)  # type: ignore[arg-type]
 
     def __getitem__(self, index: Any) -> T | MaskDistillError:
         try:
-            return self.items[index]
+            item = self.items[index]
+            return _shared(item) if self.hand_over else item
         except MaskDistillError as error:
             return error
+
+
+def _shared(item: T) -> T:
+    """An item whose tensors lie in shared memory, where it is made in a worker and sent from there.
+
+    Torch would move them on the way, in a thread of the worker whose errors nobody hears: the item would be lost.
+
+    Raises:
+        MaskDistillError: there is no room.
+    """
+    if get_worker_info() is not None:
+        try:
+            _share(item)
+        except (RuntimeError, OSError) as error:
+            if said := lack(error):
+                raise MaskDistillError(said) from None
+            raise
+    return item
+
+
+def _share(item: Any) -> None:
+    if isinstance(item, torch.Tensor):
+        item.share_memory_()  # type: ignore[no-untyped-call]
+    elif isinstance(item, Mapping):
+        _share(list(item.values()))
+    elif isinstance(item, (list, tuple)):
+        for part in item:
+            _share(part)
+
+
+def _start_worker(worker: int) -> None:
+    """In a new loading process: one thread, and no item is lost without a word."""
+    single_thread(worker)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end_worker)  # type: ignore[attr-defined]
 
 
 def decoding_workers(workers: int | None, device: torch.device, threads: int) -> int:
@@ -58,17 +101,18 @@ def load_in_order(items: Dataset[T], workers: int, device: torch.device, ahead: 
     Raises:
         MaskDistillError: by the iterator, as the data set raised it.
     """
-    guarded = _Guarded(items)
+    guarded = _Guarded(items, hand_over=True)
     number = min(workers, len(guarded))
     loader: DataLoader[T | MaskDistillError] = DataLoader(
         guarded,
         batch_size=None,
         num_workers=number,
-        worker_init_fn=single_thread,
+        worker_init_fn=_start_worker,
         pin_memory=device.type == "cuda",
         prefetch_factor=max(1, ahead) if number else None,
+        timeout=LOOK if number else 0,
     )
-    return _unguarded(iter(loader))
+    return _unguarded(_begin(loader))
 
 
 class _Collate:
@@ -79,7 +123,16 @@ class _Collate:
 
     def __call__(self, items: list[Any]) -> Any:
         errors = [item for item in items if isinstance(item, MaskDistillError)]
-        return errors[0] if errors else self.collate(items)
+        if errors:
+            return errors[0]
+        try:
+            return _shared(self.collate(items))
+        except MaskDistillError as error:
+            return error
+        except (RuntimeError, OSError) as error:  # collating allocates shared memory too
+            if get_worker_info() is not None and (said := lack(error)):
+                return MaskDistillError(said)
+            raise
 
 
 def load_batches(
@@ -107,15 +160,53 @@ def load_batches(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_Collate(collate),
-        worker_init_fn=single_thread,
+        worker_init_fn=_start_worker,
         pin_memory=pin_memory,
         prefetch_factor=ahead if workers else None,
+        timeout=LOOK if workers else 0,
     )
-    return _unguarded(iter(loader))
+    return _unguarded(_begin(loader))
 
 
 def _unguarded(loaded: Iterator[T | MaskDistillError]) -> Iterator[T]:
-    for item in loaded:
+    while (item := _next(loaded)) is not _END:
         if isinstance(item, MaskDistillError):
             raise item
         yield item
+
+
+_END: Any = object()
+
+
+def _begin(loader: DataLoader[T]) -> Iterator[T]:
+    """Start the workers.
+
+    Raises:
+        MaskDistillError: there is no shared memory for what they are spoken to with.
+    """
+    with naming_lack(NO_WORKERS):
+        if loader.num_workers:
+            multiprocessing.Lock()  # fails as the iterator would, which says a traceback more when it is half made
+        return iter(loader)
+
+
+def _next(loaded: Iterator[T]) -> T:
+    """The next item, or :data:`_END`; waits while the workers are at work.
+
+    Raises:
+        MaskDistillError: one has ended, or none does anything any more.
+    """
+    patience = None
+    while True:
+        try:
+            return next(loaded, _END)
+        except RuntimeError as error:
+            if said := ended(str(error)):
+                raise MaskDistillError(said) from None
+            if "DataLoader timed out" not in str(error):
+                raise
+        patience = patience or Patience("pictures from the loading processes", _REMEDY)
+        patience.check()
+
+
+_REMEDY = f"see whether the pictures' file system hangs, or {NO_WORKERS}"

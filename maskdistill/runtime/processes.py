@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 import cv2
 
+from maskdistill.runtime.background import RESULTS, end_with_parent
 from maskdistill.runtime.devices import set_threads
+from maskdistill.runtime.patience import result_of
+from maskdistill.runtime.shared_memory import ONE_THREAD, naming_lack
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,15 +37,17 @@ def in_forks(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iter
     chunks = [(start, start + size) for start in range(0, len(items), size)]
     context = multiprocessing.get_context("fork")
     cv2.setNumThreads(1)  # a pool of threads that OpenCV has begun would not survive the fork
-    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(work, items)) as pool:
+    with naming_lack(ONE_THREAD):
+        executor = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(work, items))
+    with executor as pool:
         waiting: deque[Future[list[R]]] = deque()
         try:
             for chunk in chunks:
                 waiting.append(pool.submit(_work_on, *chunk))
                 if len(waiting) >= 4 * processes:
-                    yield from waiting.popleft().result()
+                    yield from result_of(waiting.popleft(), RESULTS, ONE_THREAD)
             while waiting:
-                yield from waiting.popleft().result()
+                yield from result_of(waiting.popleft(), RESULTS, ONE_THREAD)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -51,6 +56,7 @@ def _begin(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _given
     _given = work, items
     set_threads(1)
+    end_with_parent()
 
 
 def _work_on(start: int, stop: int) -> list[Any]:

@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,10 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.job_record import add_of_child, gpu_peaks
 
 M = TypeVar("M", bound=nn.Module)
+TIMEOUT = timedelta(minutes=30)
+"""Longest time that processes of a group wait for one another: rank 0 writes states meanwhile."""
+LONGEST_MESSAGE = 8000
+"""Characters; the pipe holds 64 KiB, and nobody reads before the processes have ended."""
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -89,12 +94,12 @@ def _worker(function: Callable[..., None], backend: str, args: tuple[Any, ...], 
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     full_precision()
-    dist.init_process_group(backend)
+    dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         function(*args)
         return gpu_peaks()
     except MaskDistillError as error:
-        errors.put(str(error))
+        errors.put(str(error)[:LONGEST_MESSAGE])
         raise
     finally:
         dist.destroy_process_group()
