@@ -123,7 +123,10 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
         ({"masks": 3}, r"masks: .*; write `masks: {topk: 0\.4}`"),
         ({"detector": None}, r"detector: .*; write `detector: {weights: <"),
         ({"seeds": ["a"]}, r"seeds\.0: .*; write `seeds: \[1234\]`"),
-        ({"clusters": {"backbone": {"weights": "random", "arc": "x"}}}, r"clusters\.backbone\.arc: .*write `arch: dino_vits16`"),
+        (
+            {"clusters": {"backbone": {"weights": "random", "arc": "x"}}},
+            r"clusters\.backbone\.arc: .*write `arch: dino_vits16`",
+        ),
         ({"nothing_like_it": 1}, r"nothing_like_it: unknown key; remove the line `nothing_like_it: 1`"),
         ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing; add `root: <folder that holds the pictures"),
         ({"detector": {"weights": "random", "arch": "resnet101"}}, r"detector\.arch: .*write `arch: resnet50`"),

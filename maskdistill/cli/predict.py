@@ -327,8 +327,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     count = len(photos.named) or count_images(photos.data)
     listed = photos.state() if photos.named else listing_fingerprint(photos.data)
     parts = [
-        listed, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter), min_score,
-        args.overlays, args.max_quarantined, crf, categories, code_hash(), library_versions(),
+        listed, photos.data.model_dump(), sha256_file(models.detector), sha256_file(models.segmenter), min_score,
+        compare, args.overlays, args.max_quarantined, crf, categories, code_hash(), library_versions(),
     ]  # fmt: skip
     return Work(
         out=out,

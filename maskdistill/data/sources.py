@@ -72,12 +72,13 @@ def _parse(adapter: TypeAdapter[Any], text: str, option: str) -> Any:
         raise explain(error, option, adapter.json_schema()) from None
 
 
-def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Iterator[ListedImage]:
+def iter_images(data: DataConfig, scenes_dir: str | Path | None = None, section: str = "data") -> Iterator[ListedImage]:
     """List a source's pictures in a fixed order, one at a time; none is opened, so none need be readable.
 
     Args:
         data: the ``data`` section.
         scenes_dir: folder of the generated scenes, needed for ``kind: scenes`` only.
+        section: of the configuration, to name in messages.
 
     Yields:
         scenes: scene-00001 ... in order, the first ``num_train`` to train on, the others to score.
@@ -94,28 +95,28 @@ def iter_images(data: DataConfig, scenes_dir: str | Path | None = None) -> Itera
     if isinstance(data, VocData):
         return _iter_voc(data)
     if isinstance(data, ListData):
-        return _iter_list(data)
+        return _iter_list(data, section)
     if isinstance(data, CocoData):
-        return _iter_tree(data.images, "data.images", scored=data.annotations is not None)
-    return _iter_tree(data.root, "data.root", scored=False)
+        return _iter_tree(data.images, f"{section}.images", scored=data.annotations is not None)
+    return _iter_tree(data.root, f"{section}.root", scored=False)
 
 
 def with_support(images: Iterator[ListedImage], support: SupportConfig | None) -> Iterator[ListedImage]:
     """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more (method 3)."""
     yield from images
     if support is not None:
-        for image in iter_images(support):
+        for image in iter_images(support, section="support"):
             yield ListedImage(f"support/{image.key}", image.path, False, False)
 
 
-def count_images(data: DataConfig) -> int:
-    """Number of pictures of a source, readable or not."""
+def count_images(data: DataConfig, section: str = "data") -> int:
+    """Number of pictures of a source, readable or not; messages name the section."""
     if isinstance(data, ScenesData):
         return data.num_train + data.num_eval
     if isinstance(data, ListData):
-        path = _list_file(data)
+        path = _list_file(data, section)
         return sum(1 for _ in _lines(path, _list_root(data, path)))
-    return sum(1 for _ in iter_images(data))
+    return sum(1 for _ in iter_images(data, section=section))
 
 
 def count_fitted(data: DataConfig) -> int:
@@ -150,7 +151,7 @@ def plan_shards(num_images: int, num_shards: int | None, per_job: int | None) ->
     return shards - shards % per_job, per_job
 
 
-def listing_fingerprint(data: DataConfig) -> str:
+def listing_fingerprint(data: DataConfig, section: str = "data") -> str:
     """Hex SHA-256 that changes when a picture is added, removed, renamed or rewritten.
 
     It covers each picture's relative path, flags, size and modification time, and reads no content.
@@ -160,11 +161,11 @@ def listing_fingerprint(data: DataConfig) -> str:
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
     if isinstance(data, ListData):
-        root = [] if data.root is None else [data.root]
-        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data)), *root]))
+        elsewhere = [] if data.root is None else [data.root]
+        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data, section)), *elsewhere]))
     root = _absolute(data.images if isinstance(data, CocoData) else data.root)
     digest = hashlib.sha256(data.kind.encode())
-    for image in iter_images(data):
+    for image in iter_images(data, section=section):
         row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval, image.segmenter]
         try:
             stat = image.path.stat()
@@ -188,10 +189,10 @@ def _iter_scenes(data: ScenesData, scenes_dir: str | Path | None) -> Iterator[Li
         yield ListedImage(f"scene-{i:05d}", folder / f"scene-{i:05d}.jpg", train, not train)
 
 
-def _list_file(data: ListData) -> Path:
+def _list_file(data: ListData, section: str = "data") -> Path:
     path = _absolute(data.file)
     if not path.is_file():
-        raise MaskDistillError(f"data.file: {path}: no such file; give a text file that names one picture a line")
+        raise MaskDistillError(f"{section}.file: {path}: no such file; give a text file that names one picture a line")
     return path
 
 
@@ -231,9 +232,9 @@ def _list_root(data: ListData, path: Path) -> Path:
     return path.parent if data.root is None else _absolute(data.root)
 
 
-def _iter_list(data: ListData) -> Iterator[ListedImage]:
+def _iter_list(data: ListData, section: str) -> Iterator[ListedImage]:
     """Pictures named in a text file; their keys are the names as they stand. 8 bytes of each find doubles."""
-    path = _list_file(data)
+    path = _list_file(data, section)
     root = _list_root(data, path)
     seen, numbers = array("Q"), array("Q")
     for number, name in _lines(path, root):
