@@ -21,14 +21,17 @@ from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
 from maskdistill.needed_weights import networks, weights_path
 from maskdistill.product.checks import GIGA, RESERVE, Check, disk_need, report_lines
+from maskdistill.product.commands import CHECKOUT, make
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import lease_folder, visible_gpus
 
 EXTRAS = {
-    "crf": (("pydensecrf",), "dense CRF", "make crf (wants g++ and Python's headers)"),
-    "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "make export"),
-    "detectron2": (("detectron2",), "detector.engine: detectron2", "--sdm conda, or see envs/detectron2.yaml"),
-}
+    "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),
+    "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
+    "detectron2": (
+        ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
+    ),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,12 +65,12 @@ def _versions() -> Iterator[Check]:
         try:
             found = version(wanted.name)
         except PackageNotFoundError:
-            yield Check(wanted.name, "wrong", "not installed", f"make install (wanted {wanted})")
+            yield Check(wanted.name, "wrong", "not installed", f"{make('install')} (wanted {wanted})")
             continue
         if wanted.specifier.contains(found, prereleases=True):
             yield Check(wanted.name, "ok", found)
         else:
-            yield Check(wanted.name, "wrong", found, f"make install (wanted {wanted})")
+            yield Check(wanted.name, "wrong", found, f"{make('install')} (wanted {wanted})")
 
 
 def _configuration(path: str) -> tuple[Config | None, list[Check]]:
@@ -103,7 +106,8 @@ def _extras(config: Config | None) -> Iterator[Check]:
         "crf": config is not None and config.crf.rounds > 0,
         "detectron2": config is not None and config.detector.engine == "detectron2",
     }
-    for name, (modules, purpose, remedy) in EXTRAS.items():
+    for name, (modules, purpose, way) in EXTRAS.items():
+        remedy = way.format(make=make(name), checkout=CHECKOUT)
         absent = [module for module in modules if find_spec(module) is None]
         if not absent:
             yield Check(f"extra {name}", "ok", "installed")

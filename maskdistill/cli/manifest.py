@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import share, whole
 from maskdistill.data.manifest import build_manifest, write_manifest
 from maskdistill.data.sources import (
     count_images,
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "--num-shards",
-        type=int,
+        type=whole(1),
         help="pieces to split the images into (default: one each 500)",
     )
     parser.add_argument(
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the generated scenes (kind: scenes)",
     )
     parser.add_argument(
-        "--max-quarantined", type=float, default=0.05, metavar="SHARE",
+        "--max-quarantined", type=share, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
     parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
