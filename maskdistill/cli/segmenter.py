@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="model (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of loss and learning rate")
     parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
-    parser.add_argument(
-        "--seed", type=whole(0), default=0, help="of initialisation, order, augmentation (default: 0)"
-    )
+    parser.add_argument("--seed", type=whole(0), default=0, help="of initialisation, order, augmentation (default: 0)")
     add_common(parser, device=True)
 
 
