@@ -38,10 +38,16 @@ def refuse_more_clusters(config: Config, images: int, figure3: bool = False) -> 
                 f"{setting}.num_clusters: {product} clusters {reason}; write `{yaml_line(line)}`{remedy}"
             )
 
+    if clusters.max_fit < masks:
+        masks, scarce = (
+            clusters.max_fit,
+            f"need as many masks, and clusters.max_fit has {clusters.max_fit} fitted at most",
+        )
     multiples = [count for count in config.paper.overcluster if count * clusters.num_clusters <= masks]
     if figure3 and multiples != config.paper.overcluster:
         product = f"{max(config.paper.overcluster)} x num_clusters {clusters.num_clusters}"
         corrected = yaml_line({"overcluster": multiples or [masks // clusters.num_clusters]})
         raise MaskDistillError(
-            f"paper.overcluster: {product} clusters {scarce}; write `{corrected}` or give more images"
+            f"paper.overcluster: {product} clusters {scarce}; write `{corrected}` or give more"
+            f" images{' and a larger max_fit' * (masks == clusters.max_fit)}"
         )

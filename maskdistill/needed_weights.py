@@ -6,6 +6,7 @@ from maskdistill import layout
 from maskdistill.backbones.registry import RESNET_CHECKPOINTS, Official, find_official, how_to_get
 from maskdistill.config import BackboneConfig, Config, DetectorConfig, SegmenterConfig
 from maskdistill.config_paper import FrozenBackbone
+from maskdistill.product.commands import CHECKOUT, enter
 from maskdistill.runtime.download import check_sum
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -56,6 +57,11 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
         path, sha256 = f"{layout.OFFICIAL}/{official.file}", sha256 or official.sha256
         absent = official.url is None and how_to_get(official, path)
     if not Path(path).is_file():
+        if (CHECKOUT / path).is_file():
+            raise MaskDistillError(
+                f"{stage}.weights: {path}: no such file in {Path.cwd()}; it is in {CHECKOUT}, where runs are started"
+                f" ({' && '.join(enter())}), or give its whole path"
+            )
         if absent:
             raise MaskDistillError(f"{stage}.weights: {path}: {absent}")
     elif sha256:

@@ -14,6 +14,7 @@ from maskdistill.annotation_index import IndexBuilder
 from maskdistill.annotations import annotations, categories
 from maskdistill.assignments import Assignments, open_assignments, shard_number
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import whole
 from maskdistill.data.stream import usable_rows, usable_shards
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--masks", nargs="+", required=True, metavar="JSON", help="masks of every shard")
     parser.add_argument("--assignments", required=True, metavar="H5", help="clusters of the masks")
-    parser.add_argument("--num-clusters", type=int, required=True, metavar="K")
+    parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="K")
     parser.add_argument("--output", required=True, metavar="JSON")
     parser.add_argument("--index", required=True, metavar="H5", help="where each image's annotations lie in --output")
     add_common(parser, params=False)

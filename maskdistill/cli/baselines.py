@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
+from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ok_images, read_manifest
@@ -48,8 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
     )
-    parser.add_argument("--num-clusters", required=True, type=int, metavar="K", help="clusters, without background")
-    parser.add_argument("--seed", type=int, default=0, help="of K-means, the pixel sample and the bootstrap")
+    parser.add_argument(
+        "--num-clusters", required=True, type=whole(1), metavar="K", help="clusters, without background"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0, help="of K-means, the pixel sample and the bootstrap")
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
 

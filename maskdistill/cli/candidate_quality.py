@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import Detection, candidate_shards, load_ground_truth, read_semantic
+from maskdistill.cli.option_types import whole
 from maskdistill.confidence import levels_passed
 from maskdistill.config import CandidateQualityConfig, parse_section
 from maskdistill.evaluation.average_precision import AGNOSTIC, average_precision
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ beside it")
     parser.add_argument("--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards")
-    parser.add_argument("--num-clusters", required=True, type=int, metavar="K")
+    parser.add_argument("--num-clusters", required=True, type=whole(1), metavar="K")
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
 

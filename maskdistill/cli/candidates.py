@@ -13,6 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -30,7 +31,7 @@ log = logging.getLogger("maskdistill")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
-    parser.add_argument("--shard", type=int, required=True, help="number of the shard")
+    parser.add_argument("--shard", type=whole(0), required=True, help="number of the shard")
     parser.add_argument("--model", required=True, help="model of the detector stage (.safetensors)")
     parser.add_argument("--output", required=True, help="candidates of the shard (.json)")
     add_common(parser, device=True)

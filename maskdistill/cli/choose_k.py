@@ -12,6 +12,7 @@ import pandas as pd
 
 from maskdistill.choose_k import candidates, silhouettes, simplified_silhouette
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import whole
 from maskdistill.clusters import assign, fit, pick_gpu
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard")
     parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=whole(0), required=True)
     parser.add_argument("--output", required=True, metavar="CSV")
     add_common(parser, device=True)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from maskdistill.assignments import write_assignments
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import whole
 from maskdistill.clusters import Clustering, assign, check_fit, fit, normalise, pick_gpu
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
@@ -30,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard")
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
-        "--num-clusters", type=int, required=True, metavar="K", help="final K, over-clustering included"
+        "--num-clusters", type=whole(1), required=True, metavar="K", help="final K, over-clustering included"
     )
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=whole(0), required=True)
     parser.add_argument("--output", required=True, metavar="JSON", help="centroids go to the .npz of the same name")
     parser.add_argument("--assignments", required=True, metavar="H5", help="the cluster of every mask")
     add_common(parser, device=True)

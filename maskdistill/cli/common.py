@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from maskdistill.cli.option_types import whole
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.devices import pick_device, set_threads
 from maskdistill.runtime.logs import setup_logging
@@ -22,10 +23,10 @@ def add_common(parser: argparse.ArgumentParser, params: bool = True, device: boo
         parser.add_argument("--params", default="{}", metavar="JSON", help="this stage's section of the configuration")
     if device:
         parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
-        parser.add_argument("--gpus", type=int, default=1, help="GPUs granted; 0 means CPU (default: 1)")
+        parser.add_argument("--gpus", type=whole(0, 4096), default=1, help="GPUs granted; 0 means CPU (default: 1)")
     parser.add_argument(
         "--threads",
-        type=int,
+        type=whole(1, 4096),
         default=min(MOST_THREADS, available_cores()),
         help=f"CPU threads granted; cores that may be used are the limit (default: these, {MOST_THREADS} at most)",
     )

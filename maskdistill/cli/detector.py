@@ -12,6 +12,7 @@ import torch
 from maskdistill.annotation_index import read_index
 from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.detector.data import AnnotatedImages
 from maskdistill.detector.engines import portable_state, with_engine
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="model (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of losses and learning rate")
     parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation, data order and sampling (default: 0)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of initialisation, order and sampling (default: 0)")
     add_common(parser, device=True)
 
 

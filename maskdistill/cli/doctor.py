@@ -34,6 +34,7 @@ from maskdistill.product.checks import (
     shared_memory_check,
     uses_workers,
 )
+from maskdistill.product.commands import CHECKOUT, make
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import lease_folder, visible_gpus
@@ -41,10 +42,12 @@ from maskdistill.runtime.locks import has_locks
 from maskdistill.runtime.shared_memory import room
 
 EXTRAS = {
-    "crf": (("pydensecrf",), "dense CRF", "make crf (wants g++ and Python's headers)"),
-    "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "make export"),
-    "detectron2": (("detectron2",), "detector.engine: detectron2", "--sdm conda, or see envs/detectron2.yaml"),
-}
+    "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),
+    "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
+    "detectron2": (
+        ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
+    ),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +81,12 @@ def _versions() -> Iterator[Check]:
         try:
             found = version(wanted.name)
         except PackageNotFoundError:
-            yield Check(wanted.name, "wrong", "not installed", f"make install (wanted {wanted})")
+            yield Check(wanted.name, "wrong", "not installed", f"{make('install')} (wanted {wanted})")
             continue
         if wanted.specifier.contains(found, prereleases=True):
             yield Check(wanted.name, "ok", found)
         else:
-            yield Check(wanted.name, "wrong", found, f"make install (wanted {wanted})")
+            yield Check(wanted.name, "wrong", found, f"{make('install')} (wanted {wanted})")
 
 
 def _configuration(path: str) -> tuple[Config | None, list[Check]]:
@@ -120,7 +123,8 @@ def _extras(config: Config | None) -> Iterator[Check]:
         "crf": config is not None and config.crf.rounds > 0,
         "detectron2": config is not None and config.detector.engine == "detectron2",
     }
-    for name, (modules, purpose, remedy) in EXTRAS.items():
+    for name, (modules, purpose, way) in EXTRAS.items():
+        remedy = way.format(make=make(name), checkout=CHECKOUT)
         absent = [module for module in modules if find_spec(module) is None]
         if not absent:
             yield Check(f"extra {name}", "ok", "installed")

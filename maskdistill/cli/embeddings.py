@@ -12,6 +12,7 @@ from maskdistill import features, rle, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import BACKBONES, Backbone, find_backbone
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -59,7 +60,7 @@ class MaskedViews(Dataset[MaskedView]):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
-    parser.add_argument("--shard", type=int, required=True, help="number of the shard")
+    parser.add_argument("--shard", type=whole(0), required=True, help="number of the shard")
     parser.add_argument("--masks", required=True, help="masks of the shard (.json)")
     parser.add_argument("--arch", required=True, help=f"one of {', '.join(BACKBONES)}")
     parser.add_argument("--weights", required=True, help="checkpoint, or 'random' for comparison")

@@ -41,6 +41,7 @@ from maskdistill.cli.evaluation_inputs import (
     read_labels,
     read_semantic,
 )
+from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.evaluation.boundaries import BoundaryIoU, boundary_counts
 from maskdistill.evaluation.clustering import pseudo_target
@@ -84,8 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assignments", metavar="H5", help="clusters of the masks (stage masks)")
     parser.add_argument("--candidates", nargs="+", metavar="JSON", help="candidate shards (stage detector)")
     parser.add_argument("--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (all stages but masks)")
-    parser.add_argument("--num-clusters", required=True, type=int, metavar="K", help="clusters, without background")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--num-clusters", required=True, type=whole(1), metavar="K", help="clusters, without background"
+    )
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap (default: 0)")
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
 

@@ -17,6 +17,7 @@ from torch import nn
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; what it holds is replaced")
-    parser.add_argument("--seed", type=int, help="whose models, where the run has several seeds")
+    parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
     parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
     add_common(parser, params=False)

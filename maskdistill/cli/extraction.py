@@ -13,6 +13,7 @@ from maskdistill import features, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import BACKBONES, find_backbone
 from maskdistill.cli.common import add_common
+from maskdistill.cli.option_types import whole
 from maskdistill.config import FeaturesConfig
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
@@ -49,7 +50,7 @@ class Pictures(Dataset[Decoded]):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which pictures go through which network."""
     parser.add_argument("--manifest", required=True)
-    parser.add_argument("--shard", type=int, required=True, help="number of the shard")
+    parser.add_argument("--shard", type=whole(0), required=True, help="number of the shard")
     parser.add_argument("--arch", required=True, help=f"one of {', '.join(BACKBONES)}")
     parser.add_argument("--weights", required=True, help="checkpoint, or 'random' for comparison")
     add_common(parser, device=True)

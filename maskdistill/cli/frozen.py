@@ -11,6 +11,7 @@ import torch
 
 from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -27,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument(
-        "--num-clusters", type=int, required=True, metavar="K", help="categories; the background adds one cluster"
+        "--num-clusters", type=whole(1), required=True, metavar="K", help="categories; the background adds one cluster"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample and of K-means (default: 0)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the sample and of K-means (default: 0)")
     parser.add_argument("--output", required=True, help="model (.safetensors)")
     add_common(parser, device=True)
 

@@ -6,22 +6,22 @@ ones' weights are weak on photographs: where there is a network, take --settings
 
 import argparse
 import os
-import shlex
+import re
 import shutil
-import sys
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-import maskdistill
 from maskdistill.cli.config import check_file
 from maskdistill.config import Config
 from maskdistill.config_data import FolderData
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.sources import iter_images, left_out_words
 from maskdistill.needed_weights import networks, weights_path
+from maskdistill.product.commands import CHECKOUT, enter, program, seen_from_checkout
 from maskdistill.product.suggestions import Found, Settings, write_config
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
@@ -29,6 +29,8 @@ from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
 
 SAMPLE = 24
+NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+"""Of runs, which are folders."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,11 +55,11 @@ def run(args: argparse.Namespace) -> None:
     settings: Settings = "paper" if found.gpus else "small"
     if args.settings != "auto":
         settings = args.settings
-    checkout = Path(maskdistill.__file__).parents[1]
-    template = checkout / "config" / ("voc.yaml" if settings == "paper" else "folder.yaml")
+    template = CHECKOUT / "config" / ("voc.yaml" if settings == "paper" else "folder.yaml")
     if not template.is_file():
         raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
-    text = write_config(template.read_text(encoding="utf-8"), found, args.run or output.stem, settings, str(checkout))
+    name = args.run or NOT_IN_NAMES.sub("-", output.stem).lstrip("-._") or "mine"
+    text = write_config(template.read_text(encoding="utf-8"), found, name, settings, str(CHECKOUT))
     with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
         config = check_file(temporary)
@@ -65,13 +67,11 @@ def run(args: argparse.Namespace) -> None:
     if found.left_out:
         print(f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to use")
     if settings == "small":
-        print(
-            "its weights are weak on photographs; with a network better: the same command with --settings dino --force"
-        )
+        print(f"its weights are weak on photographs; with a network better:\n  {_again(args, found, name, 'dino')}")
     if settings != "paper" and shutil.which("sbatch"):
         print(
-            "to run it on this Slurm cluster's GPUs take the paper's settings: the same command with --settings paper"
-            " --force (README, 'On a cluster')"
+            "to run it on this Slurm cluster's GPUs take the paper's settings (README, 'On a cluster'):\n"
+            f"  {_again(args, found, name, 'paper')}"
         )
     print("\n".join([*_missing(config), "next:", *(f"  {command}" for command in _commands(output, config))]))
 
@@ -95,25 +95,31 @@ def look_at(photos: str) -> Found:
 
 
 def _missing(config: Config) -> list[str]:
-    """A line for each weights file that a user has to fetch."""
+    """A line for each weights file that a user has to fetch; paths are relative to the checkout, where runs start."""
     lines = []
-    for stage, network in networks(config).items():
-        try:
-            weights_path(config, stage, network)
-        except MaskDistillError as error:
-            lines.append(f"missing: {error}")
+    with chdir(CHECKOUT):
+        for stage, network in networks(config).items():
+            try:
+                weights_path(config, stage, network)
+            except MaskDistillError as error:
+                lines.append(f"missing: {error}")
     return lines
+
+
+def _again(args: argparse.Namespace, found: Found, name: str, settings: Settings) -> str:
+    """The command that writes the same file with other settings."""
+    output = str(Path(args.output).absolute())
+    options = ["--output", output, "--run", name, "--settings", settings, "--force"]
+    return " && ".join([*enter(), program("maskdistill", "init", found.root, *options)])
 
 
 def _commands(output: Path, config: Config) -> list[str]:
     """What to type next."""
-    programs = Path(sys.executable).parent
-    if programs.is_relative_to(Path.cwd()):
-        programs = programs.relative_to(Path.cwd())
-    file = shlex.quote(str(output))
+    file, results = seen_from_checkout(output), f"results/{config.run}"
     return [
-        f"{programs / 'maskdistill'} doctor --config {file}",
-        f"{programs / 'snakemake'} --cores all --configfile {file}  # makes results/{config.run}/report.html",
-        f"{programs / 'maskdistill'} predict --run results/{config.run} OTHER_PHOTOS/ --out predictions",
-        f"make export && {programs / 'maskdistill'} export --run results/{config.run} --out exported",
+        *enter(),
+        program("maskdistill", "doctor", "--config", file),
+        f"{program('snakemake', '--cores', 'all', '--configfile', file)}  # makes {results}/report.html",
+        program("maskdistill", "predict", "--run", results, "OTHER_PHOTOS/", "--out", "predictions"),
+        f"make export && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
     ]

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import share, whole
 from maskdistill.data.manifest import build_manifest, write_manifest
 from maskdistill.data.sources import (
     count_images,
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "--num-shards",
-        type=int,
+        type=whole(1),
         help="pieces to split the images into (default: one each 500)",
     )
     parser.add_argument(
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the generated scenes (kind: scenes)",
     )
     parser.add_argument(
-        "--max-quarantined", type=float, default=0.05, metavar="SHARE",
+        "--max-quarantined", type=share, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
     parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     support = parse_support(args.support)
     left_out: Counter[str] = Counter()
     images = with_support(iter_images(data, args.scenes_dir, left_out), support, left_out)
-    count = count_images(data) + (count_images(support) if support else 0)
+    count = count_images(data) + (count_images(support, section="support") if support else 0)
     num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     folder = Path(args.output).parent
     tables = build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined)

@@ -20,6 +20,7 @@ from maskdistill.data.planned import count_planned, count_roles, count_support
 from maskdistill.data.sources import plan_shards
 from maskdistill.needed_weights import checkpoint_name, networks, official_weights
 from maskdistill.product.checks import RESERVE, disk_need
+from maskdistill.product.commands import enter, program, seen_from_checkout
 from maskdistill.product.costs import Sizes
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs, weights_bytes
 from maskdistill.runtime.errors import MaskDistillError
@@ -60,7 +61,8 @@ def dry_run(config: str, targets: list[str]) -> str:
         MaskDistillError: there is no workflow in this folder.
     """
     if not Path("Snakefile").is_file():
-        raise MaskDistillError("no Snakefile here; call maskdistill plan in the project's folder")
+        there = [*enter(), program("maskdistill", "plan", "--config", seen_from_checkout(Path(config)), *targets)]
+        raise MaskDistillError(f"no Snakefile here; type: {' && '.join(there)}")
     options = ["--dry-run", "--quiet", "rules", "--nolock", "--configfile", config]
     command = [sys.executable, "-m", "snakemake", *targets, *options]
     try:

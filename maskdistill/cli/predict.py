@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
-    parser.add_argument("--seed", type=int, help="whose models, where the run has several seeds")
+    parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
     parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
     parser.add_argument(

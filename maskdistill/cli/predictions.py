@@ -17,6 +17,7 @@ from torch import nn
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import CrfConfig, SegmenterConfig, parse_section
 from maskdistill.crf import refine_pair
 from maskdistill.data.images import load_rgb
@@ -39,7 +40,7 @@ ROLES: dict[str, dict[str, Any]] = {"eval": {"eval": True}, "train": {"segmenter
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
-    parser.add_argument("--shard", type=int, required=True, help="number of the shard")
+    parser.add_argument("--shard", type=whole(0), required=True, help="number of the shard")
     parser.add_argument("--model", required=True, help="model of the segmenter or the probe (.safetensors)")
     parser.add_argument(
         "--images",

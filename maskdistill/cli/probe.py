@@ -11,6 +11,7 @@ import torch
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import ProbeConfig, SegmenterConfig, parse_section
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.evaluation.probe import make_probe, train_probe
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="probe (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of loss and learning rate")
     parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation, data order, augmentation (default: 0)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of initialisation, order, augmentation (default: 0)")
     add_common(parser, device=True)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks, read_semantic
 from maskdistill.cli.label_strips import Column, Labels, class_colors, label_strip, read_label_map, strip_pictures
+from maskdistill.cli.option_types import whole
 from maskdistill.config import load_config
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.paper.grid import agreement, grid_figure
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluations", required=True, nargs=3, metavar="JSON", help="of masks, detector and segmenter"
     )
-    parser.add_argument("--seed", required=True, type=int, help="whose results are shown")
+    parser.add_argument("--seed", required=True, type=whole(0), help="whose results are shown")
     parser.add_argument("--output", required=True, metavar="HTML")
     parser.add_argument("--csv", required=True, metavar="CSV")
     parser.add_argument("--grid", required=True, metavar="PNG")

@@ -11,6 +11,7 @@ import torch
 
 from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
+from maskdistill.cli.option_types import whole
 from maskdistill.config import SegmenterConfig, parse_section
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.runtime.devices import make_deterministic, pick_device
@@ -31,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument("--labels", required=True, nargs="+", metavar="DIR", help="pseudo-label folders of all shards")
-    parser.add_argument("--num-clusters", type=int, required=True, help="K; label 0 is the background")
+    parser.add_argument("--num-clusters", type=whole(1), required=True, help="K; label 0 is the background")
     parser.add_argument("--output", required=True, help="model (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of loss and learning rate")
     parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation, data order, augmentation (default: 0)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of initialisation, order, augmentation (default: 0)")
     add_common(parser, device=True)
 
 

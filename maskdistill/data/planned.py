@@ -44,7 +44,7 @@ def count_support(config: Config) -> int:
         return 0
     if build is not None and not is_built(config) and getattr(support, "root", "").startswith(f"{BUILT}/"):
         return BUILT_IMAGES[build][1]
-    return count_images(support)
+    return count_images(support, section="support")
 
 
 def count_fitted(config: Config, images: int) -> int:
@@ -72,12 +72,14 @@ def check_annotations(config: Config) -> str:
 def planned_listing(config: Config) -> list[str]:
     """What changes when pictures do: of built data its sections, as the record of the build is followed beside."""
     listing = []
-    for source in (config.data, config.support):
+    for section, source in (("data", config.data), ("support", config.support)):
         if source is None:
             continue
         place = getattr(source, "images", getattr(source, "root", ""))
         built = config.datasets.build is not None and place.startswith(f"{BUILT}/")
-        listing.append(sha256_text(canonical_json(label_free(source))) if built else listing_fingerprint(source))
+        listing.append(
+            sha256_text(canonical_json(label_free(source))) if built else listing_fingerprint(source, section)
+        )
     return listing
 
 

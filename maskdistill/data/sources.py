@@ -77,7 +77,10 @@ def _parse(adapter: TypeAdapter[Any], text: str, option: str) -> Any:
 
 
 def iter_images(
-    data: DataConfig, scenes_dir: str | Path | None = None, left_out: Counter[str] | None = None
+    data: DataConfig,
+    scenes_dir: str | Path | None = None,
+    left_out: Counter[str] | None = None,
+    section: str = "data",
 ) -> Iterator[ListedImage]:
     """List a source's pictures in a fixed order, one at a time; none is opened, so none need be readable.
 
@@ -85,6 +88,7 @@ def iter_images(
         data: the ``data`` section.
         scenes_dir: folder of the generated scenes, needed for ``kind: scenes`` only.
         left_out: counts files beside the pictures that look like some by their names and are not taken, by suffix.
+        section: of the configuration, to name in messages.
 
     Yields:
         scenes: scene-00001 ... in order, the first ``num_train`` to train on, the others to score.
@@ -101,10 +105,10 @@ def iter_images(
     if isinstance(data, VocData):
         return _iter_voc(data)
     if isinstance(data, ListData):
-        return _iter_list(data)
+        return _iter_list(data, section)
     if isinstance(data, CocoData):
-        return _iter_tree(data.images, "data.images", True, left_out)
-    return _iter_tree(data.root, "data.root", False, left_out)
+        return _iter_tree(data.images, f"{section}.images", True, left_out)
+    return _iter_tree(data.root, f"{section}.root", False, left_out)
 
 
 def with_support(
@@ -124,7 +128,7 @@ def with_support(
                 f"{image.path}: the folder {SUPPORT} would hold results of the support set too; rename it in data"
             )
         yield image
-    for image in iter_images(support, left_out=left_out):
+    for image in iter_images(support, left_out=left_out, section="support"):
         yield ListedImage(f"{SUPPORT}{image.key}", image.path, False, False)
 
 
@@ -133,14 +137,14 @@ def left_out_words(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item)))
 
 
-def count_images(data: DataConfig, left_out: Counter[str] | None = None) -> int:
-    """Number of pictures of a source, readable or not; ``left_out`` as of :func:`iter_images`."""
+def count_images(data: DataConfig, left_out: Counter[str] | None = None, section: str = "data") -> int:
+    """Number of pictures of a source, readable or not; ``left_out`` and ``section`` as of :func:`iter_images`."""
     if isinstance(data, ScenesData):
         return data.num_train + data.num_eval
     if isinstance(data, ListData):
-        path = _list_file(data)
+        path = _list_file(data, section)
         return sum(1 for _ in _lines(path, _list_root(data, path)))
-    return sum(1 for _ in iter_images(data, left_out=left_out))
+    return sum(1 for _ in iter_images(data, left_out=left_out, section=section))
 
 
 def count_fitted(data: DataConfig) -> int:
@@ -175,7 +179,7 @@ def plan_shards(num_images: int, num_shards: int | None, per_job: int | None) ->
     return shards - shards % per_job, per_job
 
 
-def listing_fingerprint(data: DataConfig) -> str:
+def listing_fingerprint(data: DataConfig, section: str = "data") -> str:
     """Hex SHA-256 that changes when a picture is added, removed, renamed or rewritten.
 
     It covers each picture's relative path, flags, size and modification time, and reads no content.
@@ -185,11 +189,11 @@ def listing_fingerprint(data: DataConfig) -> str:
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
     if isinstance(data, ListData):
-        root = [] if data.root is None else [data.root]
-        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data)), *root]))
+        elsewhere = [] if data.root is None else [data.root]
+        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data, section)), *elsewhere]))
     root = _absolute(data.images if isinstance(data, CocoData) else data.root)
     digest = hashlib.sha256(data.kind.encode())
-    for image in iter_images(data):
+    for image in iter_images(data, section=section):
         row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval, image.segmenter]
         try:
             stat = image.path.stat()
@@ -213,10 +217,10 @@ def _iter_scenes(data: ScenesData, scenes_dir: str | Path | None) -> Iterator[Li
         yield ListedImage(f"scene-{i:05d}", folder / f"scene-{i:05d}.jpg", train, not train)
 
 
-def _list_file(data: ListData) -> Path:
+def _list_file(data: ListData, section: str = "data") -> Path:
     path = _absolute(data.file)
     if not path.is_file():
-        raise MaskDistillError(f"data.file: {path}: no such file; give a text file that names one picture a line")
+        raise MaskDistillError(f"{section}.file: {path}: no such file; give a text file that names one picture a line")
     return path
 
 
@@ -259,9 +263,9 @@ def _list_root(data: ListData, path: Path) -> Path:
     return path.parent if data.root is None else _absolute(data.root)
 
 
-def _iter_list(data: ListData) -> Iterator[ListedImage]:
+def _iter_list(data: ListData, section: str) -> Iterator[ListedImage]:
     """Pictures named in a text file; their keys are the names as they stand, but for slashes that do not count."""
-    path = _list_file(data)
+    path = _list_file(data, section)
     root, clashes = _list_root(data, path), KeyClashes()
     for number, name in _lines(path, root):
         key = key_of_path(name)

@@ -55,7 +55,7 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
     whole = [path for path in kinds if kinds[path] != "picture"]
     if whole and len(kinds) > 1:
         raise MaskDistillError(
-            f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one folder, one list, or pictures alone"
+            f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one folder, one list, or pictures"
         )
     if whole and kinds[whole[0]] == "folder":
         return Photos(FolderData(kind="folder", root=str(whole[0])), whole[0])

@@ -1,6 +1,9 @@
 """One run at a time in a results folder: who is in the way is said before Snakemake looks at its own lock."""
 
+from snakemake.io import IOFile
+
 from maskdistill.data.truth_check import check_truth
+from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
 # What runs of one checkout share. Snakemake locks it for as long as the run lives that makes it.
@@ -39,3 +42,18 @@ onstart:
         check_truth_once()
     except MaskDistillError as error:
         raise WorkflowError(str(error)) from None
+    keep_pages(RUN)
+
+
+onsuccess:
+    forget_pages(RUN)
+
+
+onerror:
+    # Of these pages Snakemake shall believe nothing: it has recorded the failed job's settings for them.
+    for page in put_pages_back(RUN):
+        workflow.persistence.cleanup_metadata(IOFile(page))
+        print(
+            f"{page}: the last good one was put back; the next run makes it anew",
+            file=sys.stderr,
+        )

@@ -1,0 +1,34 @@
+"""Commands as they are printed: they work when they are typed in the folder where the user is."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import maskdistill
+
+CHECKOUT = Path(maskdistill.__file__).parents[1]
+"""The project: its Snakefile, its Makefile, and the weights that ship with it."""
+
+
+def enter() -> list[str]:
+    """The command that leads into the checkout, where it is not the current folder."""
+    return [] if Path.cwd() == CHECKOUT else [f"cd {shlex.quote(str(CHECKOUT))}"]
+
+
+def program(name: str, *arguments: str) -> str:
+    """A command of a program beside this interpreter, for the checkout as the current folder."""
+    place = Path(sys.executable).parent
+    if place.is_relative_to(CHECKOUT):
+        place = place.relative_to(CHECKOUT)
+    return shlex.join([str(place / name), *arguments])
+
+
+def make(target: str) -> str:
+    """The command that makes a target of the Makefile."""
+    there = [] if Path.cwd() == CHECKOUT else ["-C", str(CHECKOUT)]
+    return shlex.join(["make", *there, target])
+
+
+def seen_from_checkout(path: Path) -> str:
+    """A path as it is given in the checkout."""
+    return str(path) if Path.cwd() == CHECKOUT else str(path.absolute())
