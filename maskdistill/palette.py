@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, remedy
+from maskdistill.runtime.files import absent, atomic_path, damaged
+from maskdistill.runtime.seal import BrokenSeal, check_png
 
 
 def color_map() -> npt.NDArray[np.uint8]:
@@ -68,14 +69,32 @@ def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
         MaskDistillError: if the file is missing, damaged, or a colour picture without an index a pixel.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.mode not in ("P", "L"):
-                raise MaskDistillError(
-                    f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
-                    " convert it to labels"
-                )
-            return np.array(image, dtype=np.uint8)
+        data = Path(path).read_bytes()
+        check_png(data)
+        return _decode(path, data)
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first, or {remedy(path)}") from None
+        raise absent(path) from None
+    except BrokenSeal as error:
+        raise damaged(path, f"not a readable PNG: it {error}") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); {remedy(path)}") from None
+        raise damaged(path, f"not a readable PNG ({type(error).__name__})") from None
+
+
+def read_given_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read a label map that no stage made, as :func:`read_label_png`; wrong checksums are left to the decoder."""
+    try:
+        return _decode(path, Path(path).read_bytes())
+    except FileNotFoundError:
+        raise MaskDistillError(f"{path}: no such file; correct the path") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); fetch it again") from None
+
+
+def _decode(path: str | Path, data: bytes) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if image.mode not in ("P", "L"):
+            raise MaskDistillError(
+                f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
+                " convert it to labels"
+            )
+        return np.array(image, dtype=np.uint8)

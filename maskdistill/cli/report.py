@@ -125,7 +125,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         masks=found,
         clusters=clusters,
         members=members,
-        choices=pd.read_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
+        choices=collect.read_sealed_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
         candidates=candidates,
         pseudo_labels=labels.sum_pseudo_labels(pseudo_labels),
         thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),

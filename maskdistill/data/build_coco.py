@@ -6,7 +6,7 @@ from pathlib import Path
 from maskdistill.data.build_voc import link_all
 from maskdistill.data.splits import COCO_NAME, coco_file, read_coco_names
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import read_json, write_json
+from maskdistill.runtime.files import read_given_json, write_json
 
 KEYS = ("images", "annotations", "categories")
 
@@ -55,7 +55,7 @@ def build_coco20k_truth(roots: Mapping[str, Path], built: Path, folder: Path) ->
     found = (COCO_NAME.fullmatch(path.name) for path in (built / "images").iterdir())
     chosen = {int(name[1]) for name in found if name}
     source = roots["coco2014"] / "annotations/instances_train2014.json"
-    content = read_json(source)
+    content = read_given_json(source)
     if not isinstance(content, dict) or not set(KEYS) <= content.keys():
         raise MaskDistillError(f"{source}: not a COCO instances JSON; unpack the archive again")
     entries = [image for image in content["images"] if image["id"] in chosen]

@@ -22,9 +22,9 @@ from maskdistill import rle
 from maskdistill.config_data import CocoData, DataConfig, ScenesData, VocData
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.scenes import CATEGORIES, generate_scene
-from maskdistill.palette import read_label_png
+from maskdistill.palette import read_given_label_png
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import read_json
+from maskdistill.runtime.files import read_given_json
 
 log = logging.getLogger("maskdistill")
 
@@ -108,7 +108,7 @@ def _check_size(source: str, row: ImageRow, height: int, width: int) -> None:
 
 
 def _read_coco(data: CocoData, source: str, images: Sequence[ImageRow]) -> tuple[list[str], Iterator[ImageTruth]]:
-    content = read_json(Path(source).expanduser())
+    content = read_given_json(Path(source).expanduser())
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         raise MaskDistillError(f"{source}: not a COCO instances JSON (needs images, annotations and categories)")
     categories = sorted(content["categories"], key=lambda category: int(category["id"]))
@@ -255,7 +255,7 @@ def _read_voc(data: VocData, images: Sequence[ImageRow]) -> Iterator[ImageTruth]
 
 
 def _read_voc_png(path: Path, row: ImageRow, largest: int) -> npt.NDArray[np.uint8]:
-    labels = read_label_png(path)
+    labels = read_given_label_png(path)
     _check_size(str(path), row, *labels.shape)
     wrong = np.setdiff1d(labels, [*range(largest + 1), IGNORE])
     if wrong.size:
