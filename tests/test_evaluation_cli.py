@@ -18,7 +18,7 @@ from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
 from maskdistill.evaluation.instances import image_instances
 from maskdistill.palette import write_label_png
-from maskdistill.runtime.files import read_json
+from maskdistill.runtime.files import read_json, write_json
 
 HEIGHT, WIDTH = 24, 32
 KEYS = ["a/one", "a/two", "b/three", "b/four", "train", "broken"]
@@ -46,8 +46,7 @@ def painted(number: int) -> np.ndarray:
 
 
 def write(path: Path, value: Any) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    write_json(path, value)
     return str(path)
 
 
@@ -148,9 +147,9 @@ def edit_rows(root: Path, change: Callable[[list[dict[str, Any]]], object]) -> N
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
-    value = json.loads(path.read_text())
+    value = read_json(path)
     change(value)
-    path.write_text(json.dumps(value))
+    write_json(path, value)
 
 
 @pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])

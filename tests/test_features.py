@@ -25,6 +25,7 @@ from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, w
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.hdf5 import write_hdf5
 from maskdistill.store import HW, ImageFeatures
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -277,7 +278,7 @@ def test_putting_before_creating_is_refused(tmp_path: Path) -> None:
         writer.put(0, random_features((2, 2)))
 
 
-@pytest.mark.hostile("hdf5: truncated, or 0 bytes", outcome="the stage stops: delete it and run again")
+@pytest.mark.hostile("hdf5: truncated, or 0 bytes", outcome="the stage stops: --forcerun FILE")
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
 def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> None:
     path = tmp_path / "shard.h5"
@@ -285,7 +286,7 @@ def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> Non
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with (
-        pytest.raises(MaskDistillError, match=r"shard\.h5: not a readable HDF5 file.*delete it"),
+        pytest.raises(MaskDistillError, match=r"shard\.h5: has no digest.*--forcerun"),
         store.open_shard(path),
     ):
         pass
@@ -440,7 +441,7 @@ def test_masks_follow_the_settings_and_repeat_exactly(made: Run) -> None:
 
 
 def test_the_mass_rule_says_how_often_it_has_no_meaning(made: Run, caplog: pytest.LogCaptureFixture) -> None:
-    with h5py.File(made.folder / "f.h5") as file, h5py.File(made.folder / "negative.h5", "w") as changed:
+    with h5py.File(made.folder / "f.h5") as file, write_hdf5(made.folder / "negative.h5") as changed:
         for name in file:
             file.copy(name, changed)
         changed.attrs.update(file.attrs)
@@ -529,14 +530,14 @@ def test_masks_of_another_manifest(made: Run, fresh: Run, capsys: pytest.Capture
     assert "m.json: 2 is not in shard 0" in said(capsys)
 
 
-@pytest.mark.hostile("hdf5: JSON truncated", outcome="the stage stops: delete it and run again")
+@pytest.mark.hostile("hdf5: JSON truncated", outcome="the stage stops: --forcerun FILE")
 def test_truncated_inputs(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (fresh.folder / "f.h5").write_bytes((made.folder / "f.h5").read_bytes()[:-100])
     assert fresh.masks() == 1
-    assert "f.h5: not a readable HDF5 file" in said(capsys)
+    assert "f.h5: has no digest" in said(capsys)
     (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes()[:-100])
     assert fresh.embeddings() == 1
-    assert "m.json: not valid JSON" in said(capsys)
+    assert "m.json: has no digest" in said(capsys)
 
 
 @pytest.mark.parametrize("stage", STAGES)

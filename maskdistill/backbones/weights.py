@@ -64,11 +64,11 @@ def _torch_load(path: Path) -> Any:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """String metadata of a safetensors file; empty for other formats."""
+    """String metadata of a safetensors file but for its seal; empty for other formats."""
     if Path(path).suffix != ".safetensors":
         return {}
     with safe_open(str(path), framework="pt") as handle:
-        return dict(handle.metadata() or {})
+        return {name: value for name, value in (handle.metadata() or {}).items() if name != seal.KEY}
 
 
 def strict_load(

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
         | {"num_clusters": args.num_clusters, "seed": args.seed},
         inputs | {"manifest": Path(args.manifest)},
     )
+    provenance["inputs"] |= shards.weights
     with sealed_path(Path(args.output).with_suffix(".npz")) as temporary:
         np.savez(temporary, centroids=centroids, scale=scale)
 

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-quarantined", type=float, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
+    parser.add_argument("--listing", metavar="HASH", help="fingerprint of the pictures as they were planned")
     parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
     parser.add_argument(
         "--output",
@@ -56,5 +57,6 @@ def run(args: argparse.Namespace) -> None:
     count = count_images(data) + (count_images(support) if support else 0)
     num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     folder = Path(args.output).parent
-    write_manifest(args.output, build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined))
+    tables = build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined)
+    write_manifest(args.output, tables, args.listing)
     log.info("%d images, %d shards", count, num_shards)

@@ -25,7 +25,7 @@ from maskdistill.palette import write_label_png
 from maskdistill.runtime.background import in_processes
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
-from maskdistill.runtime.provenance import make_provenance
+from maskdistill.runtime.provenance import initial_weights, make_provenance
 from maskdistill.segmenter.inference import class_probabilities, segment
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import load_model, model_metadata
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
         if crf is not None:
             settings["crf"] = crf.model_dump(exclude={"rounds"})
         provenance = make_provenance("predictions", settings, {"manifest": args.manifest, "model": args.model})
+        provenance["inputs"] |= initial_weights(metadata["provenance"])
         summary = {
             "provenance": provenance,
             "images": len(rows),

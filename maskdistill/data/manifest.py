@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maskdistill.data.images import PictureError, decode, printable
+from maskdistill.data.images import Photo, PictureError, decode, printable
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
@@ -32,7 +32,7 @@ MIN_SIDE = 16
 
 
 class ImageRow(NamedTuple):
-    """One picture of a manifest: ids, the absolute path and its upright size in pixels."""
+    """One picture of a manifest: ids, the absolute path (a :class:`Photo`) and its upright size in pixels."""
 
     image_id: int
     key: str
@@ -115,7 +115,7 @@ def build_manifest(
             rows = []
         listed += 1
         status = "quarantined" if item.reason else "ok"
-        place = (listed, image.key, _stored_path(image.path, base))
+        place = (listed, image.key, stored_path(image.path, base))
         segmenter = image.train if image.segmenter is None else image.segmenter
         rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason, segmenter))
         if item.reason:
@@ -155,11 +155,12 @@ def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: 
         )
 
 
-def _stored_path(path: Path, base: Path) -> str:
+def stored_path(path: Path, base: Path) -> str:
+    """How a manifest in the folder ``base`` names a picture."""
     return printable(path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path))
 
 
-def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame], listing: str | None = None) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
     Beside it lies its index (:func:`index_path`): where in the file each shard begins and what digest its rows
@@ -168,6 +169,7 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
 
     Args:
         tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
+        listing: fingerprint of the pictures' names, sizes and times, kept in the index.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
@@ -189,7 +191,8 @@ def write_manifest(path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFram
                 listed.write(_csv(piece.loc[piece["status"] != "ok", QUARANTINED]))
             size = stream.tell()
         sums = {shard: digest.hexdigest() for shard, digest in digests.items()}
-        write_json(index_path(path), {"size": size, "sha256": whole.hexdigest(), "shards": starts, "digests": sums})
+        index = {"size": size, "sha256": whole.hexdigest(), "shards": starts, "digests": sums}
+        write_json(index_path(path), index | ({} if listing is None else {"listing": listing}))
 
 
 def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
@@ -244,21 +247,28 @@ def check_manifest(path: str | Path) -> None:
         MaskDistillError: it, or its index, is missing or damaged.
     """
     try:
-        whole_as(path, _read_index(path)["sha256"])
+        whole_as(path, read_index(path)["sha256"])
     except BrokenSeal as error:
         raise damaged(path, f"not a manifest (it {error})") from None
 
 
-def _read_index(path: str | Path) -> dict[str, Any]:
+def read_index(path: str | Path) -> dict[str, Any]:
+    """The index beside a manifest.
+
+    Raises:
+        MaskDistillError: the manifest is missing, or the index missing or damaged.
+    """
     if not Path(path).is_file():
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first")
+    if not index_path(path).is_file():
+        raise damaged(path, f"not a manifest (its index {index_path(path).name} is missing)")
     index: dict[str, Any] = read_json(index_path(path))
     return index
 
 
 def _read_shard(path: Path, shard: int) -> pd.DataFrame:
     """Rows of a shard, found through the index and compared with the digest there."""
-    index = _read_index(path)
+    index = read_index(path)
     starts: dict[str, int] = index["shards"]
     if str(shard) not in starts:
         raise MaskDistillError(f"{path}: has no shard {shard}; take one of 0..{max(map(int, starts))}")
@@ -303,4 +313,10 @@ def ok_images(
 
 def image_rows(table: pd.DataFrame) -> list[ImageRow]:
     """The rows of a manifest read by :func:`read_manifest` as plain Python values, in order."""
-    return [ImageRow(*values) for values in zip(*(table[name].tolist() for name in ImageRow._fields), strict=True)]
+    columns = (photos(table) if name == "file" else table[name].tolist() for name in ImageRow._fields)
+    return [ImageRow(*values) for values in zip(*columns, strict=True)]
+
+
+def photos(table: pd.DataFrame) -> list[Photo]:
+    """The pictures of a manifest read by :func:`read_manifest`, with what their bytes were, in order."""
+    return list(map(Photo, table["file"].tolist(), table["sha256"].tolist()))

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -24,9 +25,12 @@ from maskdistill.config_messages import explain
 from maskdistill.data.images import SUFFIXES, printable
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
+from maskdistill.runtime.seal import stamp
 
 IMAGES_PER_SHARD = 500
 JOBS_PER_STAGE = 1000
+STATTED = 1_000_000
+"""Names of a list up to which each picture's size and times are looked at when a run is planned."""
 
 
 class ListedImage(NamedTuple):
@@ -152,23 +156,25 @@ def plan_shards(num_images: int, num_shards: int | None, per_job: int | None) ->
 def listing_fingerprint(data: DataConfig) -> str:
     """Hex SHA-256 that changes when a picture is added, removed, renamed or rewritten.
 
-    It covers each picture's relative path, flags, size and modification time, and reads no content.
-    Of generated scenes the section is hashed instead, which they follow from, and of a list the file
-    of names: that one of ten million pictures was rewritten goes unnoticed.
+    It covers each picture's relative path, flags, size, times and inode, and reads no content (see
+    :mod:`maskdistill.data.settled`). Of generated scenes the section is hashed instead, which they follow from, and of
+    a list of more than :data:`STATTED` names the file of names: that one of ten million pictures was rewritten is
+    noticed by the next stage that opens it.
     """
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
     if isinstance(data, ListData):
-        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data))]))
-    root = _absolute(data.images if isinstance(data, CocoData) else data.root)
-    digest = hashlib.sha256(data.kind.encode())
+        names = sha256_text(canonical_json([data.kind, sha256_file(_list_file(data))]))
+        if count_images(data) > STATTED:
+            return names
+        root, digest = Path("/"), hashlib.sha256(names.encode())
+    else:
+        root = _absolute(data.images if isinstance(data, CocoData) else data.root)
+        digest = hashlib.sha256(data.kind.encode())
     for image in iter_images(data):
         row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval, image.segmenter]
-        try:
-            stat = image.path.stat()
-            row += [stat.st_size, stat.st_mtime_ns]
-        except OSError:
-            pass
+        with suppress(OSError):
+            row += stamp(image.path)
         digest.update(canonical_json(row).encode())
     return digest.hexdigest()
 

@@ -30,6 +30,7 @@ from maskdistill.needed_weights import (
     official_weights,
     weights_path,
 )
+from maskdistill.runtime.contents import content_of
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -290,6 +291,19 @@ def weights_input(stage, network):
 
 NETWORKS = networks(CONFIG)
 WEIGHTS = {name: weights_input(name, network) for name, network in NETWORKS.items()}
+
+
+def contents(files):
+    """SHA-256 of the files among these that the user gave: another content makes anew, whatever the time says.
+
+    What a rule makes, here ``pretrain`` and downloads, is followed by that rule.
+    """
+    made = (f"{RUN}/", f"{OFFICIAL}/", f"{BUILT}/")
+    return [
+        content_of(path)
+        for path in files
+        if path and not path.startswith(made) and Path(path).is_file()
+    ]
 
 
 def weights_option(stage):

@@ -153,7 +153,7 @@ rule manifest:
         "manifest: decode {NUM_IMAGES} pictures, quarantine unreadable ones"
     shell:
         "maskdistill manifest --params {params.settings:q} --num-shards {params.shards} {params.scenes}"
-        " --support {params.support:q} --max-quarantined {params.quarantined} --output {output.manifest:q} --threads {threads} --log {log:q}"
+        " --support {params.support:q} --max-quarantined {params.quarantined} --listing {params.listing} --output {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 if HAS_GROUND_TRUTH:
@@ -180,6 +180,7 @@ if HAS_GROUND_TRUTH:
         params:
             settings=section("data"),
             listing=truth_listing(CONFIG),
+            content=contents([getattr(CONFIG.data, "annotations", None)]),
             code=code("data", "cli/ground_truth.py"),
         message:
             "ground_truth: one format for evaluation"

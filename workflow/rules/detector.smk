@@ -28,6 +28,7 @@ rule detector:
         mem_mb=16000,
         runtime=2880,
     params:
+        content=contents(WEIGHTS["detector"]),
         settings=in_full(DETECTOR_SETTINGS),
         shaping=shaping(DETECTOR_SETTINGS),
         state=f"{SEED}/detector.state",

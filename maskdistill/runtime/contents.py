@@ -1,0 +1,42 @@
+"""Hashes of large files that a user gives, as weights: a file whose stamp is as it was is not read again."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json, sha256_file, write_json
+from maskdistill.runtime.seal import stamp
+
+CACHE = Path(".snakemake/maskdistill/contents.json")
+_RACY_NS = 2_000_000_000
+
+
+def content_of(path: str | Path, cache: Path = CACHE) -> str:
+    """Hex SHA-256 of a file, remembered with its size, times and inode.
+
+    Args:
+        cache: where; a damaged one is made anew.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    name, found = os.path.abspath(path), list(stamp(path))
+    known = _read(cache)
+    if known.get(name, {}).get("stamp") == found:
+        return str(known[name]["sha256"])
+    sha256 = sha256_file(path)
+    # A change right after the last one can leave the times as they are.
+    if time.time_ns() - max(found[1], found[3]) > _RACY_NS:
+        with suppress(OSError):
+            write_json(cache, known | {name: {"stamp": found, "sha256": sha256}})
+    return sha256
+
+
+def _read(cache: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(cache)) if cache.is_file() else {}
+    except MaskDistillError:
+        return {}
