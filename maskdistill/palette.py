@@ -75,7 +75,7 @@ def read_label_png(path: str | Path) -> npt.NDArray[np.uint8]:
     except FileNotFoundError:
         raise absent(path) from None
     except BrokenSeal as error:
-        raise damaged(path, f"not a readable PNG: it {error}") from None
+        raise damaged(path, f"not a readable PNG: {error}") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise damaged(path, f"not a readable PNG ({type(error).__name__})") from None
 

@@ -1,7 +1,10 @@
 """Resizing, padding, batching, cluster inputs and HDF5 shards; the entry points features, masks and embeddings."""
 
+import hashlib
+import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
@@ -19,12 +22,14 @@ from torchvision.transforms import v2
 from maskdistill import features, masks, rle, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
+from maskdistill.backbones.weights import save_weights
 from maskdistill.cli import STAGES, main
 from maskdistill.config import MasksConfig
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json
 from maskdistill.runtime.hdf5 import write_hdf5
 from maskdistill.store import HW, ImageFeatures
 
@@ -286,7 +291,7 @@ def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> Non
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with (
-        pytest.raises(MaskDistillError, match=r"shard\.h5: has no digest.*--forcerun"),
+        pytest.raises(MaskDistillError, match=r"shard\.h5: damaged: it has no digest.*--forcerun"),
         store.open_shard(path),
     ):
         pass
@@ -534,10 +539,10 @@ def test_masks_of_another_manifest(made: Run, fresh: Run, capsys: pytest.Capture
 def test_truncated_inputs(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (fresh.folder / "f.h5").write_bytes((made.folder / "f.h5").read_bytes()[:-100])
     assert fresh.masks() == 1
-    assert "f.h5: has no digest" in said(capsys)
+    assert "f.h5: damaged: it has no digest" in said(capsys)
     (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes()[:-100])
     assert fresh.embeddings() == 1
-    assert "m.json: has no digest" in said(capsys)
+    assert "m.json: damaged: it has no digest" in said(capsys)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -547,3 +552,43 @@ def test_every_entry_point_has_help(stage: str, capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     assert stop.value.code == 0
     assert f"usage: maskdistill {stage}" in text and len(text.splitlines()) > 8 and "--" in text
+
+
+def replace_picture(path: Path) -> None:
+    """Another picture of the same size in pixels and bytes, with the same modification time, in the same place."""
+    stat, content = path.stat(), path.read_bytes()
+    with Image.open(path) as image:
+        other = Image.fromarray(np.asarray(image.convert("RGB"))[::-1])
+    data = io.BytesIO()
+    other.save(data, "PNG")
+    path.write_bytes(data.getvalue().ljust(len(content), b"\0")[: max(len(content), len(data.getvalue()))])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.hostile("photo: replaced by another of the same size after the manifest", outcome="the stage stops")
+@pytest.mark.parametrize("stage", ["features", "distil", "embeddings"])
+def test_a_picture_that_was_replaced_is_noticed(fresh: Run, capsys: pytest.CaptureFixture[str], stage: str) -> None:
+    assert fresh.features() == 0 and fresh.masks() == 0
+    replace_picture(fresh.folder / "2.png")
+    params = {"features": {"short_side": 60, "workers": 0}, "masks": {}}
+    model = ["--arch", MICRO, "--weights", "random", "--device", "cpu", "--shard", "0"]
+    runs = {
+        "features": lambda: fresh.features(),
+        "distil": lambda: main(fresh.command("distil", "d.json", *model, params=params)),
+        "embeddings": lambda: fresh.embeddings(workers=0),
+    }
+    assert runs[stage]() == 1
+    told = said(capsys)
+    assert "2.png: has another content than when the manifest was made" in told and "--forcerun manifest" in told
+
+
+def test_masks_and_clusters_know_the_weights_that_the_features_were_made_with(fresh: Run, tmp_path: Path) -> None:
+    """So the report need not look at the file that lies there by then."""
+    model = vit.load_vit(MICRO, "random", torch.device("cpu"), "float32")
+    save_weights(model.state_dict(), tmp_path / "w.safetensors", {"arch": MICRO})
+    digest = hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    assert fresh.features(weights=str(tmp_path / "w.safetensors")) == 0
+    (tmp_path / "w.safetensors").unlink()
+    assert fresh.masks() == 0
+    inputs = read_json(fresh.folder / "m.json")["provenance"]["inputs"]
+    assert inputs["weights"] == digest and set(inputs) == {"features", "weights"}

@@ -46,7 +46,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises a dozen unrelated types on damaged data
         reason = (str(error).splitlines() or ["no content"])[0]
         raise MaskDistillError(
-            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again"
+            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again, or where a run"
+            f" made it give the same command with --forcerun {path}"
         ) from None
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

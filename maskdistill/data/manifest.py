@@ -249,7 +249,7 @@ def check_manifest(path: str | Path) -> None:
     try:
         whole_as(path, read_index(path)["sha256"])
     except BrokenSeal as error:
-        raise damaged(path, f"not a manifest (it {error})") from None
+        raise damaged(path, f"not a manifest ({error})") from None
 
 
 def read_index(path: str | Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -128,9 +128,9 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write an object as canonical JSON, sealed and atomically."""
-    text = canonical_json(value)
+    text = canonical_json({name: item for name, item in value.items() if name != seal.KEY})
     with sealed_path(path) as temporary:
         temporary.write_text(text + "\n")
 
@@ -157,7 +157,7 @@ def check_seal(path: str | Path) -> None:
     except FileNotFoundError:
         raise absent(path) from None
     except seal.BrokenSeal as error:
-        raise damaged(path, str(error)) from None
+        raise damaged(path, f"damaged: {error}") from None
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror})") from None
 
@@ -180,7 +180,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise absent(path) from None
     except seal.BrokenSeal as error:
-        raise damaged(path, str(error)) from None
+        raise damaged(path, f"damaged: {error}") from None
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror})") from None
     del value[seal.KEY]

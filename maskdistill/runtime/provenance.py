@@ -69,7 +69,7 @@ def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, 
 
 
 def initial_weights(provenance: str | bytes) -> dict[str, str]:
-    """Hash of the weights that an artefact was made with, from its provenance as JSON, to stand in what follows from it.
+    """Hash of the weights that an artefact was made with, from its provenance as JSON, for what follows from it.
 
     Returns:
         ``{"weights": SHA-256}``; empty where it was made with random ones.

@@ -39,7 +39,7 @@ class FinishedShard:
 
     def restore(self) -> bool:
         """Give the output its own name again; False when it was not finished, or is damaged."""
-        if not self.kept.exists() or not _is_intact(self.kept):
+        if not self.kept.exists() or not is_intact(self.kept):
             return False
         if not self.output.exists():
             _link(self.kept, self.output)
@@ -92,8 +92,10 @@ def _stamp(file: Path) -> tuple[int, ...]:
     return stamp(file)[:3]
 
 
-def _is_intact(made: Path) -> bool:
-    """Whether a shard, file or folder, is as it was written."""
+def is_intact(made: Path) -> bool:
+    """Whether a shard, file or folder, is there as it was written."""
+    if not made.exists():
+        return False
     try:
         for path in sorted(made.rglob("*")) if made.is_dir() else [made]:
             if path.suffix == ".png":

@@ -85,10 +85,10 @@ def verify(path: str | Path) -> str:
         return known
     place = _place(path)
     if place is None:
-        raise BrokenSeal("has no digest: it was cut off or overwritten, or an earlier version made it")
+        raise BrokenSeal("it has no digest: it was cut off or overwritten, or an earlier version made it")
     digest, of_file, stored = _hash(path, place)
     if stored != digest:
-        raise BrokenSeal("is damaged: its content is not what its digest says")
+        raise BrokenSeal("its content is not what its digest says")
     _remember(path, before, of_file)
     return of_file
 
@@ -106,7 +106,7 @@ def whole_as(path: str | Path, sha256: str) -> None:
     with open(path, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != sha256:
-        raise BrokenSeal("is damaged: its content is not what its digest says")
+        raise BrokenSeal("its content is not what its digest says")
     _remember(path, before, found)
 
 
@@ -130,11 +130,11 @@ def sealed_text(data: bytes) -> bytes:
     """
     place = len(data) - len(BLANK) - len(b'"}\n')
     if place < 0 or not data[:place].endswith(_JSON) or not _HEX.fullmatch(data, place, place + len(BLANK)):
-        raise BrokenSeal("has no digest: it was cut off or overwritten, or an earlier version made it")
+        raise BrokenSeal("it has no digest: it was cut off or overwritten, or an earlier version made it")
     digest = hashlib.sha256(data[:place])
     digest.update(BLANK.encode() + data[place + len(BLANK) :])
     if digest.hexdigest().encode() != data[place : place + len(BLANK)]:
-        raise BrokenSeal("is damaged: its content is not what its digest says")
+        raise BrokenSeal("its content is not what its digest says")
     return data
 
 
@@ -146,18 +146,18 @@ def check_png(data: bytes) -> None:
     """
     place = 8
     if data[:place] != b"\x89PNG\r\n\x1a\n":
-        raise BrokenSeal("is not a PNG")
+        raise BrokenSeal("it does not begin as a PNG")
     kind = b""
     while kind != b"IEND":
         if place + 12 > len(data):
-            raise BrokenSeal("is cut off")
+            raise BrokenSeal("it is cut off")
         (length,) = struct.unpack_from(">I", data, place)
         kind, end = data[place + 4 : place + 8], place + 8 + length
         if end + 4 > len(data) or zlib.crc32(data[place + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise BrokenSeal("is damaged: a checksum is wrong")
+            raise BrokenSeal("a checksum is wrong")
         place = end + 4
     if place != len(data):
-        raise BrokenSeal("is damaged: bytes follow its end")
+        raise BrokenSeal("bytes follow its end")
 
 
 def _place(path: Path) -> int | None:
