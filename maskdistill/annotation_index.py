@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path
-from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5
+from maskdistill.runtime.files import check_seal, damaged
+from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
 
 Integers = npt.NDArray[np.int64]
 
@@ -39,7 +39,7 @@ class IndexBuilder:
 
     def write(self, path: str | Path, num_clusters: int) -> None:
         """Write the index; ``num_clusters`` is the number of the dataset's categories."""
-        with atomic_path(path) as temporary, hdf5_file(temporary, "w") as file:
+        with write_hdf5(path) as file:
             for name, values in (("image_id", self._image_id), ("start", self._start), ("stop", self._stop)):
                 file[name] = np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
             file.attrs["num_clusters"] = num_clusters
@@ -75,9 +75,7 @@ class AnnotationIndex:
             if not items or any(item["image_id"] != self.image_id[place] for item in items):
                 raise ValueError("other annotations stand there")
         except (ValueError, TypeError, KeyError, OSError) as error:
-            raise MaskDistillError(
-                f"{self.path}: does not fit its index at byte {start} ({error}); delete it and run again"
-            ) from None
+            raise damaged(self.path, f"does not fit its index at byte {start} ({error})") from None
         return items
 
 
@@ -85,8 +83,9 @@ def read_index(annotations: str | Path, path: str | Path) -> AnnotationIndex:
     """Read the index of an annotations file.
 
     Raises:
-        MaskDistillError: it is missing, broken or empty.
+        MaskDistillError: it or the file is missing or damaged, or it is empty.
     """
+    check_seal(annotations)
     with open_hdf5(path) as file:
         if not {"image_id", "start", "stop"} <= set(file) or "num_clusters" not in file.attrs:
             raise MaskDistillError(f"{path}: not an index of annotations; run the annotations stage again")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, canonical_json
-from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5
+from maskdistill.runtime.files import canonical_json
+from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
 
 COLUMNS = {"image_id": "int64", "mask_index": "int32", "shard": "int32", "cluster": "int32", "distance": "float32"}
 BLOCK = 65_536
@@ -79,7 +79,7 @@ def write_assignments(
     path: str | Path, total: int, num_clusters: int, provenance: dict[str, Any]
 ) -> Iterator[AssignmentWriter]:
     """Open a table of ``total`` rows for writing; it appears under ``path`` when the block ends well."""
-    with atomic_path(path) as temporary, hdf5_file(temporary, "w") as file:
+    with write_hdf5(path) as file:
         writer = AssignmentWriter(file, total)
         yield writer
         if writer.place != total:

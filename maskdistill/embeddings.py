@@ -14,6 +14,7 @@ from maskdistill.data.stream import Roles
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.hdf5 import open_hdf5
+from maskdistill.runtime.provenance import initial_weights
 from maskdistill.sampling import SmallestKeys, draw, ordinals
 
 T = TypeVar("T")
@@ -48,6 +49,9 @@ class EmbeddingShards:
         paths: the files.
         roles: the manifest's images.
 
+    Attributes:
+        weights: hash of the weights that embedded the masks, see :func:`initial_weights`.
+
     Raises:
         MaskDistillError: a file is broken, does not fit the others or the manifest, or has no shard of its own.
     """
@@ -55,11 +59,13 @@ class EmbeddingShards:
     def __init__(self, paths: Sequence[str], roles: Roles) -> None:
         self.roles = roles
         self.dim, self.rows = 0, 0
+        self.weights: dict[str, str] = {}
         found: dict[int, str] = {}
         for path in paths:
             with open_hdf5(path) as file:
                 rows, dim = file["embeddings"].shape
                 image_id, index = file["image_id"][:], file["mask_index"][:]
+                self.weights |= initial_weights(file.attrs.get("provenance", "{}"))
             if self.dim not in (0, dim):
                 raise MaskDistillError(f"{path}: shards have embeddings of different sizes; make them again")
             self.dim = dim

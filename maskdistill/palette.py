@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, remedy
+from maskdistill.runtime.files import absent, atomic_path, damaged
+from maskdistill.runtime.seal import BrokenSeal, check_png
 
 
 def color_map() -> npt.NDArray[np.uint8]:
@@ -74,20 +75,29 @@ def read_label_png(
     Raises:
         MaskDistillError: if the file is missing, damaged, or a colour picture without an index a pixel.
     """
-    todo = remedy(path) if made else "give the intact file"
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.mode not in ("P", "L"):
-                raise MaskDistillError(
-                    f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
-                    " convert it to labels"
-                )
-            if check is not None:
-                check(image.height, image.width)
-            return np.array(image, dtype=np.uint8)
+        data = Path(path).read_bytes()
+        if made:
+            check_png(data)
+        return _decode(path, data, check)
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file; run the stage that makes it first, or {todo}") from None
+        raise absent(path) if made else MaskDistillError(f"{path}: no such file; correct the path") from None
     except MaskDistillError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
-        raise MaskDistillError(f"{path}: not a readable PNG ({type(error).__name__}); {todo}") from None
+        reason = f"not a readable PNG ({error if isinstance(error, BrokenSeal) else type(error).__name__})"
+        if made:
+            raise damaged(path, reason) from None
+        raise MaskDistillError(f"{path}: {reason}; give the intact file") from None
+
+
+def _decode(path: str | Path, data: bytes, check: Callable[[int, int], None] | None) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if image.mode not in ("P", "L"):
+            raise MaskDistillError(
+                f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
+                " convert it to labels"
+            )
+        if check is not None:
+            check(image.height, image.width)
+        return np.array(image, dtype=np.uint8)

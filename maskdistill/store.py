@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.data.manifest import ImageRow
-from maskdistill.runtime.files import atomic_path, canonical_json
-from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5
+from maskdistill.runtime.files import canonical_json
+from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
 
 Array = npt.NDArray[np.float32]
 HW = tuple[int, int]
@@ -75,7 +75,7 @@ def write_features(
     provenance: dict[str, Any],
 ) -> Iterator[FeatureWriter]:
     """Open a feature shard for writing; it appears under ``path`` when the block ends well."""
-    with atomic_path(path) as temporary, hdf5_file(temporary, "w") as file:
+    with write_hdf5(path) as file:
         writer = FeatureWriter(file, grids)
         file["offsets"] = writer.offsets
         file["grid"] = np.array(grids, np.int32).reshape(-1, 2)
@@ -126,7 +126,7 @@ def write_embeddings(
     provenance: dict[str, Any],
 ) -> None:
     """Write one embedding a mask: ``embeddings`` (m, D), ``image_id`` (m,), ``mask_index`` (m,)."""
-    with atomic_path(path) as temporary, hdf5_file(temporary, "w") as file:
+    with write_hdf5(path) as file:
         file["embeddings"] = embeddings.astype(np.float32, copy=False)
         file["image_id"] = np.array(image_ids, np.int64)
         file["mask_index"] = np.array(mask_index, np.int64)

@@ -18,6 +18,7 @@ AREAS = {
     "config": "Configuration",
     "hdf5": "HDF5 and other intermediate files",
     "files": "The machine: lock files, shared memory, downloads",
+    "output": "What was made for others",
 }
 HEAD = """\
 # Hostile and odd input

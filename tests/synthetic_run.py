@@ -13,7 +13,7 @@ from maskdistill.assignments import write_assignments
 from maskdistill.cli import main
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.palette import write_label_png
-from maskdistill.runtime.files import write_json
+from maskdistill.runtime.files import sealed_path, write_json
 
 HEIGHT, WIDTH, K = 48, 64, 3
 SEEDS = (11, 12)
@@ -182,12 +182,12 @@ class Synthetic:
                     writer.append(int(row["shard"]), *columns)
         table = {"num_clusters": [2, 3, 6], "masks": 5, "inertia": [4.0, 2.0, 1.0]}
         scores = {"simplified_silhouette": [0.3, 0.4, 0.2], "silhouette": [0.2, 0.1, 0.3]}
-        pd.DataFrame(table | scores).to_csv(self.root / "choose_k.csv", index=False)
+        self.write_csv("choose_k.csv", pd.DataFrame(table | scores))
         row = {"images_kept": 5, "objects_kept": 9, "fallback": 1, "empty": 0, "mean_coverage": 0.3}
         write_json(self.root / "label_summary.json", {"by_tau": [{"tau": tau} | row for tau in (0.0, 0.5, 0.9)]})
         for name in ("pretrain-backbone", "detector"):
             steps = {"step": range(5), "loss": np.arange(5.0), "loss_a": 1.0, "loss_b": 2.0, "feature_std": 0.1}
-            pd.DataFrame(steps).to_csv(self.root / f"{name}.csv", index=False)
+            self.write_csv(f"{name}.csv", pd.DataFrame(steps))
         for file, seconds in {"features/0000": 2.5, "features/0001": 3.25, "topk-0.4/masks/0000": 60.0}.items():
             target = self.root / "benchmarks" / f"{file}.tsv"
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +216,10 @@ class Synthetic:
         scores = {"color_kmeans": {"miou": 12.34, "pixel_accuracy": 45.0, "ap": None}, "otsu": {"miou": 23.4}}
         params = {"num_clusters": K, "seed": 11}
         write_json(self.root / "baselines.json", scores | {"provenance": {"stage": "baselines", "params": params}})
+
+    def write_csv(self, name: str, table: pd.DataFrame) -> None:
+        with sealed_path(self.root / name) as temporary:
+            table.to_csv(temporary, index=False)
 
     def arguments(self, scored: bool = True) -> list[str]:
         shards = ("shard-0000", "shard-0001")

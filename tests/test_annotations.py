@@ -113,6 +113,10 @@ def test_index_leads_to_each_images_annotations(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(" " + (tmp_path / "a.json").read_text())
     with pytest.raises(MaskDistillError, match=r"a\.json: does not fit its index"):
         index.read(1)
+    with pytest.raises(MaskDistillError, match=r"a\.json: damaged.*--forcerun"):
+        read_index(tmp_path / "a.json", tmp_path / "a.h5")
+    with write_json_object(tmp_path / "a.json"):
+        pass
     IndexBuilder().write(tmp_path / "a.h5", 3)
     with pytest.raises(MaskDistillError, match="no image has an annotation"):
         read_index(tmp_path / "a.json", tmp_path / "a.h5")

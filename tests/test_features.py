@@ -1,7 +1,10 @@
 """Resizing, padding, batching, cluster inputs and HDF5 shards; the entry points features, masks and embeddings."""
 
+import hashlib
+import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
@@ -19,12 +22,15 @@ from torchvision.transforms import v2
 from maskdistill import features, masks, rle, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
+from maskdistill.backbones.weights import save_weights
 from maskdistill.cli import STAGES, main
 from maskdistill.config import MasksConfig
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json
+from maskdistill.runtime.hdf5 import write_hdf5
 from maskdistill.store import HW, ImageFeatures
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -277,7 +283,7 @@ def test_putting_before_creating_is_refused(tmp_path: Path) -> None:
         writer.put(0, random_features((2, 2)))
 
 
-@pytest.mark.hostile("hdf5: truncated, or 0 bytes", outcome="the stage stops: delete it and run again")
+@pytest.mark.hostile("hdf5: truncated, or 0 bytes", outcome="the stage stops: --forcerun FILE")
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.999])
 def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> None:
     path = tmp_path / "shard.h5"
@@ -285,7 +291,7 @@ def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> Non
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with (
-        pytest.raises(MaskDistillError, match=r"shard\.h5: not a readable HDF5 file.*delete it"),
+        pytest.raises(MaskDistillError, match=r"shard\.h5: damaged: it has no digest.*--forcerun"),
         store.open_shard(path),
     ):
         pass
@@ -440,7 +446,7 @@ def test_masks_follow_the_settings_and_repeat_exactly(made: Run) -> None:
 
 
 def test_the_mass_rule_says_how_often_it_has_no_meaning(made: Run, caplog: pytest.LogCaptureFixture) -> None:
-    with h5py.File(made.folder / "f.h5") as file, h5py.File(made.folder / "negative.h5", "w") as changed:
+    with h5py.File(made.folder / "f.h5") as file, write_hdf5(made.folder / "negative.h5") as changed:
         for name in file:
             file.copy(name, changed)
         changed.attrs.update(file.attrs)
@@ -514,10 +520,10 @@ def test_a_shard_that_the_manifest_lacks(fresh: Run, capsys: pytest.CaptureFixtu
 def test_a_picture_that_changed_its_size(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     picture(64, 90).save(fresh.folder / "3.png")
     assert fresh.features() == 1
-    assert "3.png changed its size" in said(capsys) and not (fresh.folder / "f.h5").exists()
+    assert "3.png: has another content than when" in said(capsys) and not (fresh.folder / "f.h5").exists()
     (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes())
     assert fresh.embeddings() == 1
-    assert "3.png changed its size" in said(capsys) and not (fresh.folder / "e.h5").exists()
+    assert "3.png: has another content than when" in said(capsys) and not (fresh.folder / "e.h5").exists()
 
 
 @pytest.mark.hostile("hdf5: masks JSON of another manifest", outcome="the stage stops and names the image")
@@ -529,14 +535,14 @@ def test_masks_of_another_manifest(made: Run, fresh: Run, capsys: pytest.Capture
     assert "m.json: 2 is not in shard 0" in said(capsys)
 
 
-@pytest.mark.hostile("hdf5: JSON truncated", outcome="the stage stops: delete it and run again")
+@pytest.mark.hostile("hdf5: JSON truncated", outcome="the stage stops: --forcerun FILE")
 def test_truncated_inputs(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (fresh.folder / "f.h5").write_bytes((made.folder / "f.h5").read_bytes()[:-100])
     assert fresh.masks() == 1
-    assert "f.h5: not a readable HDF5 file" in said(capsys)
+    assert "f.h5: damaged: it has no digest" in said(capsys)
     (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes()[:-100])
     assert fresh.embeddings() == 1
-    assert "m.json: not valid JSON" in said(capsys)
+    assert "m.json: damaged: it has no digest" in said(capsys)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -546,3 +552,43 @@ def test_every_entry_point_has_help(stage: str, capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     assert stop.value.code == 0
     assert f"usage: maskdistill {stage}" in text and len(text.splitlines()) > 8 and "--" in text
+
+
+def replace_picture(path: Path) -> None:
+    """Another picture of the same size in pixels and bytes, with the same modification time, in the same place."""
+    stat, content = path.stat(), path.read_bytes()
+    with Image.open(path) as image:
+        other = Image.fromarray(np.asarray(image.convert("RGB"))[::-1])
+    data = io.BytesIO()
+    other.save(data, "PNG")
+    path.write_bytes(data.getvalue().ljust(len(content), b"\0")[: max(len(content), len(data.getvalue()))])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.hostile("photo: replaced by another of the same size after the manifest", outcome="the stage stops")
+@pytest.mark.parametrize("stage", ["features", "distil", "embeddings"])
+def test_a_picture_that_was_replaced_is_noticed(fresh: Run, capsys: pytest.CaptureFixture[str], stage: str) -> None:
+    assert fresh.features() == 0 and fresh.masks() == 0
+    replace_picture(fresh.folder / "2.png")
+    params = {"features": {"short_side": 60, "workers": 0}, "masks": {}}
+    model = ["--arch", MICRO, "--weights", "random", "--device", "cpu", "--shard", "0"]
+    runs = {
+        "features": lambda: fresh.features(),
+        "distil": lambda: main(fresh.command("distil", "d.json", *model, params=params)),
+        "embeddings": lambda: fresh.embeddings(workers=0),
+    }
+    assert runs[stage]() == 1
+    told = said(capsys)
+    assert "2.png: has another content than when the manifest was made" in told and "--forcerun manifest" in told
+
+
+def test_masks_and_clusters_know_the_weights_that_the_features_were_made_with(fresh: Run, tmp_path: Path) -> None:
+    """So the report need not look at the file that lies there by then."""
+    model = vit.load_vit(MICRO, "random", torch.device("cpu"), "float32")
+    save_weights(model.state_dict(), tmp_path / "w.safetensors", {"arch": MICRO})
+    digest = hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    assert fresh.features(weights=str(tmp_path / "w.safetensors")) == 0
+    (tmp_path / "w.safetensors").unlink()
+    assert fresh.masks() == 0
+    inputs = read_json(fresh.folder / "m.json")["provenance"]["inputs"]
+    assert inputs["weights"] == digest and set(inputs) == {"features", "weights"}

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +22,8 @@ from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import count_fitted, iter_images, parse_data
 from maskdistill.palette import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.hdf5 import open_hdf5
+from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
+from maskdistill.runtime.seal import add_seal
 
 MICRO = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu", "--threads=1"]
 
@@ -329,6 +329,7 @@ def test_a_file_that_another_process_writes(tmp_path: Path) -> None:
         with pytest.raises(MaskDistillError, match=r"shard\.h5: another process is writing it; wait"), open_hdf5(path):
             pass
         writer.communicate("\n")
+    add_seal(path)
     with open_hdf5(path) as file:
         assert file["x"][:].tolist() == [1]
 
@@ -336,7 +337,7 @@ def test_a_file_that_another_process_writes(tmp_path: Path) -> None:
 @pytest.mark.hostile("hdf5: opened for reading by two at once", outcome="both read it")
 def test_two_readers(tmp_path: Path) -> None:
     path = tmp_path / "shard.h5"
-    with h5py.File(path, "w") as file:
+    with write_hdf5(path) as file:
         file["x"] = [1, 2]
     code = f"import h5py; print(h5py.File({str(path)!r})['x'][:].tolist())"
     with open_hdf5(path) as file:

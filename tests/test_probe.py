@@ -1,11 +1,13 @@
 """The linear probe: what is trained and what is not, its schedule, exact resumption, learning, entry points."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,11 +16,13 @@ from torch import Tensor, nn
 from maskdistill import cli
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.config import ProbeConfig, SegmenterConfig
+from maskdistill.data.manifest import write_manifest
 from maskdistill.evaluation import probe as probe_module
 from maskdistill.evaluation.probe import make_probe, train_probe
 from maskdistill.evaluation.semantic import Confusions, semantic_scores
 from maskdistill.palette import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import write_json
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.inference import segment
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, segmenter_lr, steps_per_epoch
@@ -87,11 +91,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"id": index + 1, "file_name": f"sub/{index}", "width": 60, "height": 44, "has_masks": False,
                  "has_semantic": True, "evaluated": True}
             )  # fmt: skip
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    table = pd.read_csv(io.StringIO("\n".join(lines)), na_filter=False, dtype={"key": str, "path": str})
+    write_manifest(folder / "manifest.csv", table)
     categories = [{"id": number, "name": name} for number, name in enumerate(("sea", "rose", "leaf"), start=1)]
     for split in ("train", "eval"):
         content = {"images": images if split == "eval" else [], "annotations": [], "categories": categories}
-        (folder / f"truth-{split}/instances.json").write_text(json.dumps(content))
+        write_json(folder / f"truth-{split}/instances.json", content)
     return folder
 
 

@@ -280,6 +280,50 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
     assert main(again) == 0 and calls[4:] == ["predict"], "a finished folder is left alone"
 
 
+@pytest.mark.hostile("output: of predict, deleted or damaged since", outcome="made again by the same command")
+@pytest.mark.usefixtures("small_shards")
+def test_what_was_deleted_or_damaged_since_is_predicted_again(
+    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the shards whose label maps or overlays are wrong; all of them where a file of the whole is."""
+    out = tmp_path / "out"
+    assert main(command(trained, photos, out)) == 0
+    before = content(out)
+    overlay = next(name for name in sorted(before) if name.startswith("overlays/"))
+    calls: list[str] = []
+    run_stage = cli.run_stage
+
+    def counted(stage: str, arguments: Any, append_log: bool = False) -> None:
+        calls.append(stage)
+        run_stage(stage, arguments, append_log)
+
+    monkeypatch.setattr(cli, "run_stage", counted)
+    one, everything = ["candidates", "predictions"], ["candidates", "predictions"] * 3
+    cases: dict[str, tuple[str, list[str]]] = {
+        "flip": ("labels/0.png", one), "delete": ("labels/2.png", one), "cut": (overlay, one),
+        "zero": ("coco.json", everything), "gone": ("manifest.csv", ["manifest", *everything]),
+    }  # fmt: skip
+    for what, (name, expected) in cases.items():
+        path, data = out / name, before[name]
+        middle = len(data) // 2
+        harmed = {
+            "flip": data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :],
+            "zero": data[:middle] + b"\0" * 8 + data[middle + 8 :], "cut": data[:-9],
+        }  # fmt: skip
+        path.unlink()
+        if what in harmed:
+            path.write_bytes(harmed[what])
+        calls.clear()
+        assert main(command(trained, photos, out)) == 0, what
+        assert calls[1:] == expected, what
+        assert content(out) == before, what
+    calls.clear()
+    assert main(command(trained, photos, out)) == 0 and calls == ["predict"]
+    for path in photos.rglob("*"):
+        os.utime(path, ns=(1, 2))
+    assert main(command(trained, photos, out)) == 0 and calls == ["predict"] * 2, "the same pictures, touched"
+
+
 def test_one_call_at_a_time_writes_into_a_folder(
     trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from maskdistill.config import AffinityConfig, FurtherMasksConfig, MasksConfig
 from maskdistill.data.manifest import image_rows, read_manifest, write_manifest
 from maskdistill.mask_records import MaskRecorder
 from maskdistill.palette import write_label_png
+from maskdistill.runtime.files import write_json
 from maskdistill.store import ImageFeatures, write_features
 
 GRID = (4, 8)
@@ -253,7 +254,7 @@ def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"width": 160, "height": 128, "has_masks": True, "has_semantic": True, "evaluated": True}
     images = [{"id": number, "file_name": key} | sizes for number, key in ((1, "one"), (2, "two"))]
     truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]}
-    (root / "truth/instances.json").write_text(json.dumps(truth))
+    write_json(root / "truth/instances.json", truth)
     for most in (1, 5):
         stages(root, most)
     return root

@@ -292,6 +292,84 @@ def test_a_training_with_a_damaged_state_starts_anew(tmp_path: Path) -> None:
     assert torch.equal(again.linear.weight, whole.linear.weight)
 
 
+@pytest.mark.hostile("hdf5: training state, one bit flipped", outcome="said in the log; the state before it is used")
+def test_one_flipped_bit_anywhere_takes_the_state_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """States of steps 4 and 8; whatever bit of the later one is wrong, the training ends as if nothing had been."""
+    whole, whole_rows = run_toy(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_toy(tmp_path / "cut", stop_at=10)
+    state = tmp_path / "cut/state.pt"
+    content = state.read_bytes()
+    sound = load_state(state, "f")
+    assert sound is not None and sound[0] == 8
+    for place in np.random.default_rng(0).choice(len(content), 100, replace=False).tolist():
+        state.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        found = load_state(state, "f")
+        assert found is not None and found[0] == 4 and not state.exists(), place
+    state.write_bytes(content[:2048] + bytes(512) + content[2560:])
+    caplog.clear()
+    resumed, rows = run_toy(tmp_path / "cut")
+    assert rows == whole_rows and torch.equal(resumed.linear.weight, whole.linear.weight)
+    assert "state.pt is damaged (its content is not" in caplog.text
+    assert "state.previous.pt is used, the state before" in caplog.text
+
+
+@pytest.mark.hostile("hdf5: training states, both damaged", outcome="said in the log; the training starts anew")
+def test_with_both_states_damaged_the_training_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, whole_rows = run_toy(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run_toy(tmp_path / "cut", stop_at=10)
+    for state in (tmp_path / "cut").iterdir():
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1
+        state.write_bytes(content)
+    again, rows = run_toy(tmp_path / "cut")
+    assert rows == whole_rows and torch.equal(again.linear.weight, whole.linear.weight)
+    assert caplog.text.count("is damaged (") == 2 and "training starts anew" in caplog.text
+
+
+@pytest.mark.hostile("hdf5: training state with a momentum of NaN", outcome="said in the log; the state before is used")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_momentum_that_is_not_finite_is_no_state(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, "f", 4, {"optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}})
+    save_state(path, "f", 8, {"optimizer": {"state": {0: {"momentum_buffer": torch.tensor([1.0, value])}}}})
+    found = load_state(path, "f")
+    assert found is not None and found[0] == 4
+    assert "it holds NaN or infinity" in caplog.text and not path.exists()
+
+
+def test_a_momentum_that_became_infinite_is_not_saved(tmp_path: Path) -> None:
+    settings = LoopSettings(2, tmp_path, "f", checkpoint_every=1)
+    weight = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(weight.parameters(), lr=0.0, momentum=0.9)
+
+    def step_fn(step: int, batch: Any) -> dict[str, Tensor]:
+        return {"loss": weight.weight.sum()}
+
+    def spoil(step: int) -> None:
+        if step == 1:
+            optimizer.state[weight.weight]["momentum_buffer"].fill_(torch.inf)
+
+    with pytest.raises(MaskDistillError, match=r"momentum became NaN or infinite by step 2; the last good state is"):
+        train(settings, {"toy": weight}, optimizer, lambda start: [0] * (2 - start), step_fn, lambda _: 0.0, spoil)
+    saved = load_state(tmp_path / "state.pt", "f")
+    assert saved is not None and saved[0] == 1
+
+
+def test_two_states_are_kept(tmp_path: Path) -> None:
+    for step in (4, 8, 12):
+        save_state(tmp_path / "state.pt", "f", step, {"value": torch.full((2,), float(step))})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.previous.pt", "state.pt"]
+    steps = []
+    while (found := load_state(tmp_path / "state.pt", "f")) is not None:
+        steps.append(found[0])
+        next(path for path in (tmp_path / "state.pt", tmp_path / "state.previous.pt") if path.exists()).unlink()
+    assert steps == [12, 8]
+
+
 def test_a_full_disk_keeps_the_state_before(tmp_path: Path) -> None:
     """Files may not grow beyond 1 kB from step 6 on: the kernel refuses the write of step 8, as a full disk does."""
     whole, whole_rows = run_toy(tmp_path / "whole")
@@ -320,7 +398,8 @@ def test_finish_removes_the_state(tmp_path: Path) -> None:
 
 def test_metrics_are_csv(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.csv", [{"step": 2.0, "loss": 0.5}, {"step": 4.0, "loss": 0.25}])
-    assert (tmp_path / "metrics.csv").read_text() == "step,loss\n2.0,0.5\n4.0,0.25\n"
+    text = (tmp_path / "metrics.csv").read_text()
+    assert text.startswith("step,loss\n2.0,0.5\n4.0,0.25\n# sha256 ") and text.count("\n") == 4
 
 
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from maskdistill.runtime import seal
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.files import check_seal, sealed_path
 
 _NESTED = ("state_dict", "model", "teacher", "student")
 
@@ -28,6 +29,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         MaskDistillError: the file is missing, truncated, or holds anything but tensors.
     """
     path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file() and seal.has_seal(path):
+        check_seal(path)
     if not path.is_file():
         raise MaskDistillError(
             f"weights file {path}: no such file; give the path of a checkpoint, 'official' to download it"
@@ -43,7 +46,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises a dozen unrelated types on damaged data
         reason = (str(error).splitlines() or ["no content"])[0]
         raise MaskDistillError(
-            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again"
+            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again, or where a run"
+            f" made it give the same command with --forcerun {path}"
         ) from None
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -61,11 +65,11 @@ def _torch_load(path: Path) -> Any:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """String metadata of a safetensors file; empty for other formats."""
+    """String metadata of a safetensors file but for its seal; empty for other formats."""
     if Path(path).suffix != ".safetensors":
         return {}
     with safe_open(str(path), framework="pt") as handle:
-        return dict(handle.metadata() or {})
+        return {name: value for name, value in (handle.metadata() or {}).items() if name != seal.KEY}
 
 
 def strict_load(
@@ -100,7 +104,7 @@ def save_weights(
 ) -> None:
     """Write a state dict as safetensors, floating-point tensors as ``dtype``; equal input gives equal bytes.
 
-    The library writes the metadata in arbitrary order; here the header is written anew, sorted.
+    The library writes the metadata in arbitrary order; here the header is written anew, sorted, with a seal.
     """
     tensors = {
         name: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
@@ -109,9 +113,9 @@ def save_weights(
     content = to_bytes(tensors, dict(metadata))
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(metadata.items()))
+    header["__metadata__"] = dict(sorted({**metadata, seal.KEY: seal.BLANK}.items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+    with sealed_path(path) as temporary, open(temporary, "wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         stream.write(memoryview(content)[8 + length :])

@@ -18,8 +18,8 @@ from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
-from maskdistill.data.images import load_rgb
-from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.data.images import Photo, load_rgb
+from maskdistill.data.manifest import ok_images, photos, read_manifest
 from maskdistill.evaluation.color_baseline import (
     fit_colors,
     nearest_color,
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     faiss.omp_set_num_threads(max(1, args.threads))
     truth = load_ground_truth(args.manifest, args.ground_truth)
     table = ok_images(read_manifest(args.manifest))
-    files = dict(zip(table["image_id"], table["file"], strict=True))
+    files = dict(zip(table["image_id"], photos(table), strict=True))
 
     pixel_centers, means, mean_centers = _fit(truth, files, args.num_clusters, args.seed)
     shape = (args.num_clusters + 1, len(truth.class_names))
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _fit(
-    truth: GroundTruth, files: dict[int, str], num_clusters: int, seed: int
+    truth: GroundTruth, files: dict[int, Photo], num_clusters: int, seed: int
 ) -> tuple[Colors, dict[int, Colors], Colors]:
     """Centres of pixel colours, the foreground's mean colour by image id, and centres of those."""
     low, high = FIT_PIXELS_IMAGE
@@ -111,7 +111,7 @@ def _fit(
     return fit_colors(np.concatenate(samples), num_clusters + 1, seed), means, centers
 
 
-def _pixels(files: dict[int, str], image: TruthImage) -> npt.NDArray[np.uint8]:
+def _pixels(files: dict[int, Photo], image: TruthImage) -> npt.NDArray[np.uint8]:
     """Picture as uint8 (H, W, 3), of the size that the ground truth says."""
     picture = load_rgb(files[image.id])
     if picture.size != (image.width, image.height):

@@ -22,7 +22,7 @@ from maskdistill.detector.inference import TEST_KEYS, detect, inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.progress import progress
-from maskdistill.runtime.provenance import make_provenance
+from maskdistill.runtime.provenance import initial_weights, make_provenance
 from maskdistill.training.checkpoint import load_model, model_metadata
 
 log = logging.getLogger("maskdistill")
@@ -56,4 +56,5 @@ def run(args: argparse.Namespace) -> None:
     log.info("%d candidates in %d images, %d without any", len(candidates), len(rows), empty)
     params = config.model_dump(mode="json", include=set(TEST_KEYS)) | {"shard": args.shard}
     provenance = make_provenance("candidates", params, {"manifest": args.manifest, "model": args.model})
+    provenance["inputs"] |= initial_weights(metadata["provenance"])
     write_json(args.output, {"provenance": provenance, "candidates": candidates})

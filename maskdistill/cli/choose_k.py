@@ -17,7 +17,7 @@ from maskdistill.clusters import assign, fit, pick_gpu
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
 from maskdistill.embeddings import EmbeddingShards, read_sample
-from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.files import sealed_path
 from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.progress import progress
 
@@ -56,6 +56,6 @@ def run(args: argparse.Namespace) -> None:
         labels.append(found.assignments[compared])
     scores = silhouettes(points[compared], labels)
     table = pd.DataFrame([[*row, score] for row, score in zip(rows, scores, strict=True)], columns=list(COLUMNS))
-    with atomic_path(args.output) as temporary:
+    with sealed_path(args.output) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
     log.info("silhouettes %s", ", ".join(f"K={row[0]}: {score:.3f}" for row, score in zip(rows, scores, strict=True)))

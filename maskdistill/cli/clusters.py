@@ -17,7 +17,7 @@ from maskdistill.clusters import Clustering, assign, check_fit, fit, normalise, 
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
 from maskdistill.embeddings import Block, EmbeddingShards, on_blocks, read_sample
-from maskdistill.runtime.files import atomic_path, write_json
+from maskdistill.runtime.files import sealed_path, write_json
 from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.provenance import make_provenance
 
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
         | {"num_clusters": args.num_clusters, "seed": args.seed},
         inputs | {"manifest": Path(args.manifest)},
     )
-    with atomic_path(Path(args.output).with_suffix(".npz")) as temporary:
+    provenance["inputs"] |= shards.weights
+    with sealed_path(Path(args.output).with_suffix(".npz")) as temporary:
         np.savez(temporary, centroids=centroids, scale=scale)
 
     def nearest(block: Block) -> tuple[Block, Clustering]:

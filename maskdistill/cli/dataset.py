@@ -73,11 +73,10 @@ def _fetched(
 ) -> dict[str, dict[str, Any]]:
     """MD5 and bytes of each file, all unpacked below ``folder``; what is there already with these sums is kept."""
     expected = {file.name: config.md5.get(file.name, file.md5) for file in dataset.files}
-    if (folder / RECORD).is_file():
-        found: dict[str, dict[str, Any]] = read_json(folder / RECORD)
-        if all(name in found and sum in (None, found[name]["md5"]) for name, sum in expected.items()):
-            log.info("%s is there already", folder)
-            return found
+    found = _record(folder / RECORD)
+    if found and all(name in found and sum in (None, found[name]["md5"]) for name, sum in expected.items()):
+        log.info("%s is there already", folder)
+        return found
     downloads = Path(args.downloads)
     found = {file.name: _download(file, config, downloads, expected[file.name]) for file in dataset.files}
     with atomic_directory(folder) as temporary:
@@ -97,6 +96,15 @@ def _fetched(
         for file in dataset.files:
             (downloads / file.name).unlink()
     return found
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What an earlier call unpacked; empty where there is nothing, or a record that cannot be trusted."""
+    try:
+        return dict(read_json(path)) if path.is_file() else {}
+    except MaskDistillError as error:
+        log.warning("%s; the dataset is fetched anew", error)
+        return {}
 
 
 def _download(file: OfficialFile, config: DatasetConfig, downloads: Path, md5: str | None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-quarantined", type=share, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
+    parser.add_argument("--listing", metavar="HASH", help="fingerprint of the pictures as they were planned")
     parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
     parser.add_argument(
         "--output",
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     folder = Path(args.output).parent
     tables = build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined)
-    write_manifest(args.output, tables, left_out)
+    write_manifest(args.output, tables, left_out, args.listing)
     if left_out:
         log.warning("left out, for they are not decoded: %s; convert what you want to use", left_out_words(left_out))
     log.info("%d images, %d shards", count, num_shards)

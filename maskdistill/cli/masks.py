@@ -14,7 +14,7 @@ from maskdistill.mask_baselines import MaskBaseline
 from maskdistill.mask_records import MaskRecorder
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.progress import progress
-from maskdistill.runtime.provenance import make_provenance
+from maskdistill.runtime.provenance import initial_weights, make_provenance
 
 log = logging.getLogger("maskdistill")
 
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
     baseline = MaskBaseline.parse(args.baseline) if args.baseline else None
     found: list[dict[str, Any]] = []
     with store.open_shard(args.features) as file:
+        weights = initial_weights(file.attrs.get("provenance", "{}"))
         recorder = MaskRecorder(config, int(file.attrs["patch_size"]), baseline)
         for stored in progress(store.read_features(file), len(file["image_id"]), "masks"):
             found += recorder.records(stored.image_id, stored.key, stored.features, stored.image_hw)
@@ -44,4 +45,5 @@ def run(args: argparse.Namespace) -> None:
     if args.baseline:
         params = {"baseline": args.baseline, "resize_mask": config.resize_mask}
     provenance = make_provenance("masks", params, {"features": args.features})
+    provenance["inputs"] |= weights
     write_json(args.output, {"provenance": provenance, "masks": found})

@@ -1,6 +1,7 @@
 """Apply a run's trained models to other pictures: objects as COCO JSON, label maps, overlays.
 
-Killed, it goes on where it was when the same command is given again. In --out: coco.json (run lengths),
+Killed, it goes on where it was when the same command is given again, which also makes again what was deleted or
+damaged since. In --out: coco.json (run lengths),
 coco_polygons.json, labels/ (indexed PNG), overlays/ (JPEG), manifest.csv (unusable pictures with the reason) and, last,
 summary.json.
 """
@@ -27,7 +28,8 @@ from maskdistill.config_data import FolderData
 from maskdistill.config_training import CrfConfig
 from maskdistill.crf import load_pydensecrf
 from maskdistill.data.images import load_rgb
-from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.data.manifest import ImageRow, check_manifest, image_rows, ok_images, read_manifest
+from maskdistill.data.settled import settled_listing
 from maskdistill.data.sources import count_images, listing_fingerprint
 from maskdistill.data.stream import all_rows
 from maskdistill.palette import read_label_png
@@ -36,9 +38,18 @@ from maskdistill.product.overlay import chosen_images, overlay
 from maskdistill.product.photos import Photos, find_photos
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, canonical_json, read_json, sha256_file, sha256_text, write_json
+from maskdistill.runtime.files import (
+    atomic_path,
+    canonical_json,
+    check_seal,
+    read_json,
+    sha256_file,
+    sha256_text,
+    write_json,
+)
 from maskdistill.runtime.json_stream import JsonObject, write_json_object
 from maskdistill.runtime.provenance import code_hash, library_versions, make_provenance
+from maskdistill.runtime.resume import is_intact
 from maskdistill.runtime.run_lock import NAME as LOCK
 from maskdistill.runtime.run_lock import hold_run, release_run
 from maskdistill.training.checkpoint import model_metadata
@@ -108,6 +119,7 @@ class Work:
         out: the folder that is written.
         photos: what is looked at.
         key: of all that the result depends on.
+        listing: fingerprint of the pictures as they are found.
         categories: of COCO, in the order of their ids.
         min_score, compare: which objects the COCO files hold.
         crf: settings that sharpen the label maps, as JSON; None for maps as the segmenter gives them.
@@ -117,6 +129,7 @@ class Work:
     out: Path
     photos: Photos
     key: str
+    listing: str
     num_shards: int
     categories: list[dict[str, Any]]
     min_score: float
@@ -135,14 +148,14 @@ class Work:
         return self.out / UNFINISHED / f"predictions-{shard:04d}"
 
     @property
-    def listing(self) -> Path:
+    def named_list(self) -> Path:
         """Where the list of pictures lies that were named one by one."""
         return self.out / LISTING
 
     @property
     def begun(self) -> Path:
-        """Holds the key while the work is not finished."""
-        return self.out / UNFINISHED / "key"
+        """Holds the key of the work that the folder is for."""
+        return self.out / ".key"
 
     def refuse_other(self) -> None:
         """Refuse a folder that holds something else, before anything is written into it.
@@ -150,7 +163,7 @@ class Work:
         Raises:
             MaskDistillError: it does.
         """
-        if self.is_finished() or self.is_begun() or not self.out.exists():
+        if self.is_begun() or not self.out.exists():
             return
         if any(path.name not in (UNFINISHED, LOCK) or self.begun.exists() for path in self.out.iterdir()):
             raise MaskDistillError(
@@ -159,9 +172,31 @@ class Work:
             )
 
     def is_finished(self) -> bool:
-        """Whether all is done."""
-        summary = self.out / "summary.json"
-        return summary.is_file() and read_json(summary).get("key") == self.key
+        """Whether all was done, and what was collected from all shards is there as it was written."""
+        try:
+            check_manifest(self.manifest)
+            for name in ("coco.json", "coco_polygons.json"):
+                check_seal(self.out / name)
+            return bool(read_json(self.out / "summary.json")["key"] == self.key)
+        except MaskDistillError:
+            return False
+
+    def broken_shards(self) -> list[int]:
+        """Shards of finished work whose label maps or overlays are missing or damaged; the latter are removed."""
+        overlays: dict[str, str] = read_json(self.out / "summary.json")["overlays"]
+        broken = []
+        for shard in range(self.num_shards):
+            rows = image_rows(ok_images(read_manifest(self.manifest, shard)))
+            shown = [row.key for row in rows if row.image_id in self.overlaid]
+            wrong = [key for key in shown if _sum(self._overlay(key)) != overlays.get(key)]
+            for key in wrong:
+                self._overlay(key).unlink(missing_ok=True)
+            if wrong or not all(_is_label_map(self.out / "labels" / f"{row.key}.png", row) for row in rows):
+                broken.append(shard)
+        return broken
+
+    def _overlay(self, key: str) -> Path:
+        return self.out / "overlays" / f"{key}.jpg"
 
     def is_begun(self) -> bool:
         """Whether an earlier call of the same kind has begun."""
@@ -169,7 +204,7 @@ class Work:
 
     def begin(self) -> None:
         """Claim the folder."""
-        if self.is_begun():
+        if self.is_begun() and (self.out / UNFINISHED).exists():
             log.info("%s: going on where the last call stopped", self.out)
         with atomic_path(self.begun) as temporary:
             temporary.write_text(self.key)
@@ -178,10 +213,10 @@ class Work:
         """Both models over one shard; overlays; the label maps go to their place. What is there stays."""
         of_shard = [f"--manifest={self.manifest}", f"--shard={shard}", *device]
         candidates, predictions = self.candidates(shard), self.predictions(shard)
-        if not candidates.is_file():
+        if not is_intact(candidates):
             settings = f"--params={models.test_settings}"
             _stage("candidates", f"--model={models.detector}", settings, f"--output={candidates}", *of_shard)
-        if not predictions.is_dir():
+        if not is_intact(predictions):
             sharpen = [] if self.crf is None else [f"--crf={self.crf}"]
             maps = ["--images=all", f"--output={predictions}", *sharpen]
             _stage("predictions", f"--model={models.segmenter}", *maps, *of_shard)
@@ -193,7 +228,7 @@ class Work:
 
     def _overlays(self, shard: int) -> None:
         rows = image_rows(ok_images(read_manifest(self.manifest, shard)))
-        wanted = {row.image_id: self.out / "overlays" / f"{row.key}.jpg" for row in rows}
+        wanted = {row.image_id: self._overlay(row.key) for row in rows}
         wanted = {key: path for key, path in wanted.items() if key in self.overlaid and not path.is_file()}
         found: dict[int, list[dict[str, Any]]] = {key: [] for key in wanted}
         for item in self._objects(shard, 1) if wanted else ():
@@ -235,6 +270,10 @@ class Work:
         summary = counts | {
             "objects": _by_name(names, objects[1:].tolist()),
             "pixel_shares": _by_name(["background", *names], shares),
+            "overlays": {
+                path.relative_to(self.out / "overlays").with_suffix("").as_posix(): _sum(path)
+                for path in sorted((self.out / "overlays").rglob("*.jpg"))
+            },
             "key": self.key,
             "provenance": provenance,
         }
@@ -268,24 +307,53 @@ class Work:
 
 def _predict(args: argparse.Namespace, work: Work, models: TrainedRun) -> None:
     """What is left to do, in a folder that no other process writes into."""
-    if work.is_finished():
+    finished = work.is_finished()
+    shards = work.broken_shards() if finished else list(range(work.num_shards))
+    if not shards:
         shutil.rmtree(work.out / UNFINISHED, ignore_errors=True)
         log.info("%s: finished before, nothing to do", args.out)
         return
+    if finished:
+        log.warning("%s: label maps or overlays are missing or damaged and made again: shards %s", args.out, shards)
+    elif (work.out / "summary.json").is_file():
+        log.warning("%s: finished before, but what it holds is not whole; it is made again", args.out)
     work.begin()
     common = [f"--threads={args.threads}", *([f"--log={args.log}"] if args.log else [])]
-    if not work.manifest.is_file():
+    if not _is_manifest(work.manifest):
         if work.photos.named:
-            with atomic_path(work.listing) as temporary:
+            with atomic_path(work.named_list) as temporary:
                 work.photos.write_list(temporary)
         shares = [f"--num-shards={work.num_shards}", f"--max-quarantined={args.max_quarantined}"]
-        _stage(
-            "manifest", f"--params={work.photos.data.model_dump_json()}", *shares, f"--output={work.manifest}", *common
-        )
+        source = [f"--params={work.photos.data.model_dump_json()}", f"--listing={work.listing}"]
+        _stage("manifest", *source, *shares, f"--output={work.manifest}", *common)
     device = [f"--device={args.device}", f"--gpus={args.gpus}", *common]
-    for shard in range(work.num_shards):
+    for shard in shards:
         work.predict(shard, models, device)
-    work.collect(models)
+    if finished:
+        shutil.rmtree(work.out / UNFINISHED, ignore_errors=True)
+    else:
+        work.collect(models)
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        check_manifest(path)
+    except MaskDistillError:
+        return False
+    return True
+
+
+def _is_label_map(path: Path, row: ImageRow) -> bool:
+    """Whether a picture's label map is there, undamaged and of its size."""
+    try:
+        return path.is_file() and read_label_png(path).shape == (row.height, row.width)
+    except MaskDistillError:
+        return False
+
+
+def _sum(path: Path) -> str | None:
+    """Hex SHA-256 of a file, if it is there."""
+    return sha256_file(path) if path.is_file() else None
 
 
 def _by_name(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
@@ -326,9 +394,10 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     if args.names:
         categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
     count = len(photos.named) or count_images(photos.data)
-    listed = photos.state() if photos.named else listing_fingerprint(photos.data)
+    found = sha256_text(canonical_json(photos.state())) if photos.named else listing_fingerprint(photos.data)
+    listing = settled_listing(found, photos.listed, out / "manifest.csv")
     parts = [
-        listed, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter),
+        listing, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter),
         min_score, args.overlays, args.max_quarantined, crf, categories, models.test_settings, code_hash(),
         library_versions(),
     ]  # fmt: skip
@@ -336,6 +405,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
         out=out,
         photos=photos,
         key=sha256_text(canonical_json(parts)),
+        listing=found,
         num_shards=math.ceil(count / PER_SHARD),
         categories=categories,
         min_score=min_score,

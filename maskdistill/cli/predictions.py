@@ -27,7 +27,7 @@ from maskdistill.runtime.background import in_processes
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
-from maskdistill.runtime.provenance import make_provenance
+from maskdistill.runtime.provenance import initial_weights, make_provenance
 from maskdistill.segmenter.inference import class_probabilities, segment
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import load_model, model_metadata
@@ -80,9 +80,9 @@ def run(args: argparse.Namespace) -> None:
         settings = {"shard": args.shard, "images": "listed" if listed else args.images, "size": config.size}
         if crf is not None:
             settings["crf"] = crf.model_dump(exclude={"rounds"})
-        provenance = make_provenance(
-            "predictions", settings, {"manifest": args.manifest, "model": args.model, **listed}
-        )
+        inputs = {"manifest": args.manifest, "model": args.model, **listed}
+        provenance = make_provenance("predictions", settings, inputs)
+        provenance["inputs"] |= initial_weights(metadata["provenance"])
         summary = {
             "provenance": provenance,
             "images": len(rows),

@@ -14,7 +14,7 @@ import torch
 from maskdistill.backbones.weights import save_weights
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.config import PretrainConfig, parse_section
-from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.data.manifest import ok_images, photos, read_manifest
 from maskdistill.pretrain.train import pretrain
 from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
@@ -52,7 +52,7 @@ def _train(args: argparse.Namespace) -> None:
     config = parse_section(PretrainConfig, args.params)
     make_deterministic(config.seed)
     frames = [ok_images(read_manifest(path), train=True) for path in args.manifest]
-    files = [file for frame in frames for file in frame["file"]]
+    files = [file for frame in frames for file in photos(frame)]
     if not files and config.exchange_share < 1:
         raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
     shaping = config.model_dump(exclude={"workers", "checkpoint_every", "log_every"})

@@ -22,7 +22,7 @@ from maskdistill.report.failures import choose_failures
 from maskdistill.report.html import render
 from maskdistill.report.images import read_images
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, read_json, sha256_file, write_json
+from maskdistill.runtime.files import atomic_path, read_json, write_json
 
 log = logging.getLogger("maskdistill")
 
@@ -62,13 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=CSV",
         help="training curves: detector, segmenter, and any name that starts with pretrain",
-    )
-    parser.add_argument(
-        "--weights",
-        nargs="*",
-        default=[],
-        metavar="NAME=FILE",
-        help="checkpoints whose SHA-256 is shown: backbone, ...",
     )
     parser.add_argument("--benchmarks", metavar="DIR", help="Snakemake's benchmark files of the run")
     parser.add_argument("--output", required=True, metavar="HTML")
@@ -117,7 +110,6 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         baseline_record,
         quality.get("provenance"),
     ]
-    hashes = {name: sha256_file(path) for name, path in _named("--weights", args.weights).items()}
     chain, versions, weights = collect.merge_provenance([record for record in records if record])
     return collect.Run(
         name=args.run_name,
@@ -128,7 +120,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         masks=found,
         clusters=clusters,
         members=members,
-        choices=pd.read_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
+        choices=collect.read_sealed_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
         candidates=candidates,
         pseudo_labels=labels.sum_pseudo_labels(pseudo_labels),
         thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),
@@ -141,7 +133,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         times=collect.read_benchmarks(args.benchmarks, config) if args.benchmarks else [],
         chain=chain,
         versions=versions,
-        weights=hashes | weights,
+        weights=weights,
     )
 
 

@@ -1,5 +1,8 @@
 """Decode pictures: upright, RGB, whole. A picture that cannot be is refused with a reason."""
 
+from __future__ import annotations
+
+import hashlib
 import io
 import os
 import re
@@ -225,14 +228,47 @@ def _on_white(image: Image.Image) -> Image.Image:
     return out
 
 
+class Photo(str):
+    """Path of a picture that remembers what the manifest saw there.
+
+    Attributes:
+        sha256: hex digest of the file's bytes; empty where it is not known.
+    """
+
+    __slots__ = ("sha256",)
+
+    def __new__(cls, path: str, sha256: str = "") -> Photo:
+        photo = super().__new__(cls, path)
+        photo.sha256 = sha256 if len(sha256) == 64 and sha256.strip("0") else ""
+        return photo
+
+    def __getnewargs__(self) -> tuple[str, str]:
+        return str(self), self.sha256
+
+    def check(self, data: bytes) -> None:
+        """Compare the file's bytes, which are read to be decoded, with what the manifest saw.
+
+        Raises:
+            MaskDistillError: the picture was replaced.
+        """
+        if self.sha256 not in ("", hashlib.sha256(data).hexdigest()):
+            raise MaskDistillError(
+                f"{self}: has another content than when the manifest was made, and what was computed so far is of that"
+                " one: put it back, or in a run give the same command with --forcerun manifest (for predict: another"
+                " --out)"
+            )
+
+
 def load_rgb(path: str | Path) -> Image.Image:
-    """Decode a picture file, upright and in mode RGB (see :func:`decode`).
+    """Decode a picture file, upright and in mode RGB (see :func:`decode`); a :class:`Photo` is compared first.
 
     Raises:
-        MaskDistillError: naming the file, the reason and the remedy.
+        MaskDistillError: naming the file, the reason and the remedy; also where the picture was replaced.
     """
     try:
         with picture_bytes(path) as data:
+            if isinstance(path, Photo):
+                path.check(data)
             return decode(data)[0]
     except PictureError as error:
         raise MaskDistillError(f"{path}: {error}; replace it and run the manifest stage again") from None

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maskdistill.data.images import decode, printable
+from maskdistill.data.images import Photo, decode, printable
 from maskdistill.data.picture_files import PictureError, picture_bytes
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import LONGEST_NAME, atomic_path, read_json, remedy, write_json
+from maskdistill.runtime.files import LONGEST_NAME, atomic_path, damaged, read_json, write_json
 from maskdistill.runtime.progress import progress
+from maskdistill.runtime.seal import BrokenSeal, whole_as
 
 log = logging.getLogger("maskdistill")
 
@@ -32,7 +33,7 @@ MIN_SIDE = 16
 
 
 class ImageRow(NamedTuple):
-    """One picture of a manifest: ids, the absolute path and its upright size in pixels."""
+    """One picture of a manifest: ids, the absolute path (a :class:`Photo`) and its upright size in pixels."""
 
     image_id: int
     key: str
@@ -123,7 +124,7 @@ def build_manifest(
         listed += 1
         shallow += not item.reason and item.mode.endswith(" bits")
         status = "quarantined" if item.reason else "ok"
-        place = (listed, image.key, _stored_path(image.path, base))
+        place = (listed, image.key, stored_path(image.path, base))
         segmenter = image.train if image.segmenter is None else image.segmenter
         rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason, segmenter))
         if item.reason:
@@ -170,36 +171,51 @@ def tolerated(share: float, count: int) -> int:
     return 0 if share == 0 else max(1, int(share * count))
 
 
-def _stored_path(path: Path, base: Path) -> str:
+def stored_path(path: Path, base: Path) -> str:
+    """How a manifest in the folder ``base`` names a picture."""
     return printable(path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path))
 
 
 def write_manifest(
-    path: str | Path, tables: pd.DataFrame | Iterable[pd.DataFrame], left_out: Mapping[str, int] | None = None
+    path: str | Path,
+    tables: pd.DataFrame | Iterable[pd.DataFrame],
+    left_out: Mapping[str, int] | None = None,
+    listing: str | None = None,
 ) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
-    Beside it lies its index (:func:`index_path`): where in the file each shard begins, so that a shard
-    of a long manifest is read without the rest. What is quarantined also stands in a file of its own
-    (:func:`quarantine_path`).
+    Beside it lies its index (:func:`index_path`): where in the file each shard begins and what digest its rows
+    have, so that a shard of a long manifest is read, and compared, without the rest. What is quarantined also
+    stands in a file of its own (:func:`quarantine_path`).
 
     Args:
         tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
         left_out: how many files of which suffix look like pictures and are not taken; looked at when all is written.
+        listing: fingerprint of the pictures' names, sizes and times, kept in the index.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
+    digests: dict[str, Any] = {}
+    whole = hashlib.sha256()
     with atomic_path(path) as temporary, atomic_path(quarantine_path(path)) as quarantine:
         with open(temporary, "wb") as stream, open(quarantine, "wb") as listed:
-            stream.write(_csv(pd.DataFrame(columns=list(FILE_COLUMNS)), True))
+            header = _csv(pd.DataFrame(columns=list(FILE_COLUMNS)), True)
+            whole.update(header)
+            stream.write(header)
             listed.write(_csv(pd.DataFrame(columns=QUARANTINED), True))
             for piece in pieces:
                 for shard, rows in with_segmenter(piece)[list(FILE_COLUMNS)].groupby("shard", sort=False):
                     starts.setdefault(str(shard), stream.tell())
-                    stream.write(_csv(rows))
+                    content = _csv(rows)
+                    digests.setdefault(str(shard), hashlib.sha256()).update(content)
+                    whole.update(content)
+                    stream.write(content)
                 listed.write(_csv(piece.loc[piece["status"] != "ok", QUARANTINED]))
             size = stream.tell()
-        write_json(index_path(path), {"size": size, "shards": starts, "left_out": dict(left_out or {})})
+        sums = {shard: digest.hexdigest() for shard, digest in digests.items()}
+        index = {"size": size, "sha256": whole.hexdigest(), "shards": starts, "digests": sums}
+        index["left_out"] = dict(left_out or {})
+        write_json(index_path(path), index | ({} if listing is None else {"listing": listing}))
 
 
 def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
@@ -239,9 +255,9 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
         MaskDistillError: if the file is missing, is not a manifest, or has no such shard.
     """
     path = Path(path)
-    refuse_cut(path)
     try:
         if shard is None:
+            check_manifest(path)
             table = pd.read_csv(path, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8")
         else:
             table = _read_shard(path, shard)
@@ -249,46 +265,54 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
     except (ValueError, KeyError) as error:
-        raise MaskDistillError(f"{path}: not a manifest ({error}); delete it and run the manifest stage") from None
+        raise damaged(path, f"not a manifest ({error})") from None
     base = Path(os.path.abspath(path.parent))
     return table.assign(file=[str(base / stored) for stored in table["path"]])
 
 
-def refuse_cut(path: str | Path) -> None:
-    """Refuse a manifest that is shorter than its index says; read as a table, it might merely lack its last rows.
+def check_manifest(path: str | Path) -> None:
+    """Compare a whole manifest with the digest in its index; cut off or changed, it might still read as a table.
 
     Raises:
-        MaskDistillError: it was cut off.
+        MaskDistillError: it, or its index, is missing or damaged.
     """
-    path, index = Path(path), index_path(path)
-    if index.is_file() and path.is_file() and path.stat().st_size < read_json(index).get("size", 0):
-        raise MaskDistillError(f"{path}: not a manifest (it was cut off); {remedy(path)}")
+    try:
+        whole_as(path, read_index(path)["sha256"])
+    except BrokenSeal as error:
+        raise damaged(path, f"not a manifest ({error})") from None
+
+
+def read_index(path: str | Path) -> dict[str, Any]:
+    """The index beside a manifest.
+
+    Raises:
+        MaskDistillError: the manifest is missing, or the index missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise MaskDistillError(f"{path}: no such file; run the manifest stage first")
+    if not index_path(path).is_file():
+        raise damaged(path, f"not a manifest (its index {index_path(path).name} is missing)")
+    index: dict[str, Any] = read_json(index_path(path))
+    return index
 
 
 def _read_shard(path: Path, shard: int) -> pd.DataFrame:
-    """Rows of a shard, found through the index; without a fitting index the whole file is read."""
-    size = path.stat().st_size
-    index = read_json(index_path(path)) if index_path(path).is_file() else {}
-    if index.get("size") != size:
-        table = pd.read_csv(path, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8")
-        found = table[table["shard"] == shard].reset_index(drop=True)
-        last = int(table["shard"].max())
-    else:
-        starts: dict[str, int] = index["shards"]
-        last = max(map(int, starts))
-        found = pd.DataFrame()
-        if str(shard) in starts:
-            start = starts[str(shard)]
-            stop = min((place for place in starts.values() if place > start), default=size)
-            with open(path, "rb") as stream:
-                stream.seek(start)
-                content = io.BytesIO(stream.read(stop - start))
-            found = pd.read_csv(
-                content, dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8", header=None, names=list(FILE_COLUMNS)
-            )
-    if found.empty:
-        raise MaskDistillError(f"{path}: has no shard {shard}; take one of 0..{last}")
-    return found
+    """Rows of a shard, found through the index and compared with the digest there."""
+    index = read_index(path)
+    starts: dict[str, int] = index["shards"]
+    if str(shard) not in starts:
+        raise MaskDistillError(f"{path}: has no shard {shard}; take one of 0..{max(map(int, starts))}")
+    start = starts[str(shard)]
+    stop = min((place for place in starts.values() if place > start), default=index["size"])
+    with open(path, "rb") as stream:
+        stream.seek(start)
+        content = stream.read(stop - start)
+    if hashlib.sha256(content).hexdigest() != index["digests"][str(shard)]:
+        raise damaged(path, f"not a manifest (the rows of shard {shard} are not what their digest says)")
+    return pd.read_csv(
+        io.BytesIO(content), dtype=FILE_COLUMNS, na_filter=False, encoding="utf-8", header=None,
+        names=list(FILE_COLUMNS),
+    )  # fmt: skip
 
 
 def ok_images(
@@ -319,4 +343,10 @@ def ok_images(
 
 def image_rows(table: pd.DataFrame) -> list[ImageRow]:
     """The rows of a manifest read by :func:`read_manifest` as plain Python values, in order."""
-    return [ImageRow(*values) for values in zip(*(table[name].tolist() for name in ImageRow._fields), strict=True)]
+    columns = (photos(table) if name == "file" else table[name].tolist() for name in ImageRow._fields)
+    return [ImageRow(*values) for values in zip(*columns, strict=True)]
+
+
+def photos(table: pd.DataFrame) -> list[Photo]:
+    """The pictures of a manifest read by :func:`read_manifest`, with what their bytes were, in order."""
+    return list(map(Photo, table["file"].tolist(), table["sha256"].tolist()))

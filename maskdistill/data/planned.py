@@ -9,10 +9,12 @@ from maskdistill.config_data import CocoData, ScenesData, VocData
 from maskdistill.config_roles import has_ground_truth, label_free
 from maskdistill.data import sources
 from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
-from maskdistill.data.sources import count_images, iter_images, listing_fingerprint
+from maskdistill.data.settled import settled_listing
+from maskdistill.data.sources import count_images, iter_images, listing_fingerprint, with_support
 from maskdistill.data.splits import SPLITS
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_text
+from maskdistill.runtime.seal import stamp
 
 
 def is_built(config: Config) -> bool:
@@ -69,8 +71,11 @@ def check_annotations(config: Config) -> str:
     return path or ""
 
 
-def planned_listing(config: Config) -> list[str]:
-    """What changes when pictures do: of built data its sections, as the record of the build is followed beside."""
+def planned_listing(config: Config) -> str:
+    """What changes when pictures do: of built data its sections, as the record of the build is followed beside.
+
+    Pictures that only look changed, but have the content that the run's manifest saw, change nothing.
+    """
     listing = []
     for section, source in (("data", config.data), ("support", config.support)):
         if source is None:
@@ -80,11 +85,15 @@ def planned_listing(config: Config) -> list[str]:
         listing.append(
             sha256_text(canonical_json(label_free(source))) if built else listing_fingerprint(source, section)
         )
-    return listing
+    planned = sha256_text(canonical_json(listing))
+    if isinstance(config.data, ScenesData) or config.datasets.build is not None:
+        return planned
+    manifest = Path(f"results/{config.run}/data/manifest.csv")
+    return settled_listing(planned, lambda: with_support(iter_images(config.data), config.support), manifest)
 
 
 def truth_listing(config: Config) -> str:
-    """What changes when VOC's ground truth does: names, sizes and modification times of the files of listed images, and
+    """What changes when VOC's ground truth does: names, sizes, times and inodes of the files of listed images, and
     what the lists of images to score say.
 
     Empty where the ground truth is a file that a rule names among its inputs, or follows from the section.
@@ -97,10 +106,10 @@ def truth_listing(config: Config) -> str:
     for image in iter_images(data):
         for kind, suffix in (("SegmentationClass", "png"), ("SegmentationObject", "png"), ("Annotations", "xml")):
             try:
-                stat = (root / kind / f"{image.key}.{suffix}").stat()
+                seen = stamp(root / kind / f"{image.key}.{suffix}")
             except OSError:
                 continue
-            found.append([kind, image.key, stat.st_size, stat.st_mtime_ns])
+            found.append([kind, image.key, *seen])
     return sha256_text(canonical_json(found))
 
 

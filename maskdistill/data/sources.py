@@ -5,6 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,12 +24,15 @@ from maskdistill.data.images import SUFFIXES, left_out_kind, printable
 from maskdistill.data.keys import KeyClashes, key_of_path, parts_of_keys
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
+from maskdistill.runtime.seal import stamp
 from maskdistill.runtime.user_files import read_user_text
 
 IMAGES_PER_SHARD = 500
 JOBS_PER_STAGE = 1000
 SUPPORT = "support/"
 LONGEST_LINE = 16_384
+STATTED = 1_000_000
+"""Names of a list up to which each picture's size and times are looked at when a run is planned."""
 
 
 class ListedImage(NamedTuple):
@@ -182,24 +186,26 @@ def plan_shards(num_images: int, num_shards: int | None, per_job: int | None) ->
 def listing_fingerprint(data: DataConfig, section: str = "data") -> str:
     """Hex SHA-256 that changes when a picture is added, removed, renamed or rewritten.
 
-    It covers each picture's relative path, flags, size and modification time, and reads no content.
-    Of generated scenes the section is hashed instead, which they follow from, and of a list the file
-    of names: that one of ten million pictures was rewritten goes unnoticed.
+    It covers each picture's relative path, flags, size, times and inode, and reads no content (see
+    :mod:`maskdistill.data.settled`). Of generated scenes the section is hashed instead, which they follow from, and of
+    a list of more than :data:`STATTED` names the file of names: that one of ten million pictures was rewritten is
+    noticed by the next stage that opens it.
     """
     if isinstance(data, ScenesData):
         return sha256_text(data.model_dump_json())
     if isinstance(data, ListData):
         elsewhere = [] if data.root is None else [data.root]
-        return sha256_text(canonical_json([data.kind, sha256_file(_list_file(data, section)), *elsewhere]))
-    root = _absolute(data.images if isinstance(data, CocoData) else data.root)
-    digest = hashlib.sha256(data.kind.encode())
+        names = sha256_text(canonical_json([data.kind, sha256_file(_list_file(data, section)), *elsewhere]))
+        if count_images(data, section=section) > STATTED:
+            return names
+        root, digest = Path("/"), hashlib.sha256(names.encode())
+    else:
+        root = _absolute(data.images if isinstance(data, CocoData) else data.root)
+        digest = hashlib.sha256(data.kind.encode())
     for image in iter_images(data, section=section):
         row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval, image.segmenter]
-        try:
-            stat = image.path.stat()
-            row += [stat.st_size, stat.st_mtime_ns]
-        except OSError:
-            pass
+        with suppress(OSError):
+            row += stamp(image.path)
         digest.update(canonical_json(row).encode())
     return digest.hexdigest()
 

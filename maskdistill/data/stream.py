@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskdistill.data.manifest import FILE_COLUMNS, refuse_cut, with_segmenter
+from maskdistill.data.manifest import FILE_COLUMNS, check_manifest, with_segmenter
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import damaged
 
 CHUNK = 5_000
 
@@ -20,7 +21,7 @@ def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> It
     Raises:
         MaskDistillError: if the file is missing or is not a manifest.
     """
-    refuse_cut(path)
+    check_manifest(path)
     wanted = {*columns, "train"} if "segmenter" in columns else {*columns}
     types = {name: FILE_COLUMNS[name] for name in wanted}
     try:
@@ -32,7 +33,7 @@ def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> It
     except FileNotFoundError:
         raise MaskDistillError(f"{path}: no such file; run the manifest stage first") from None
     except (ValueError, KeyError) as error:
-        raise MaskDistillError(f"{path}: not a manifest ({error}); delete it and run the manifest stage") from None
+        raise damaged(path, f"not a manifest ({error})") from None
 
 
 def usable_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> Iterator[pd.DataFrame]:

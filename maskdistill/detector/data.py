@@ -34,13 +34,13 @@ class Example:
         masks: RLEs at the original size.
     """
 
-    file: Path
+    file: str | Path
     boxes: tuple[tuple[float, ...], ...]
     labels: tuple[int, ...]
     masks: tuple[Mapping[str, Any], ...]
 
 
-def example_of(items: Sequence[Mapping[str, Any]], file: Path, num_clusters: int) -> Example:
+def example_of(items: Sequence[Mapping[str, Any]], file: str | Path, num_clusters: int) -> Example:
     """One training image from its annotations in COCO's format, with RLE segmentations.
 
     Args:

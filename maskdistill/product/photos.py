@@ -2,15 +2,17 @@
 
 import codecs
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskdistill.config_data import FolderData, ListData
 from maskdistill.data.images import SUFFIXES
-from maskdistill.data.sources import first_listed
+from maskdistill.data.keys import key_of_path
+from maskdistill.data.sources import ListedImage, first_listed, iter_images
 from maskdistill.paths import user_path
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.seal import stamp
 
 HEAD = 4096
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -34,10 +36,15 @@ class Photos:
         """Write the named pictures as a list, one a line."""
         temporary.write_text("".join(f"./{name}\n" for name in self.named), encoding="utf-8")
 
-    def state(self) -> list[tuple[str, int, int]]:
-        """Name, size and modification time in ns of each named picture."""
-        stats = [(name, os.stat(self.folder / name)) for name in self.named]
-        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    def state(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name of each named picture, and what hints at its content."""
+        return [(name, stamp(self.folder / name)) for name in self.named]
+
+    def listed(self) -> Iterator[ListedImage]:
+        """The pictures, as the manifest will list them."""
+        if not self.named:
+            return iter_images(self.data)
+        return (ListedImage(key_of_path(name), self.folder / name, True, False) for name in self.named)
 
 
 def find_photos(given: Sequence[str], listing: Path) -> Photos:

@@ -18,7 +18,7 @@ from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.scores import ScoreRow, first_seed
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import read_json
+from maskdistill.runtime.files import check_seal, read_json
 
 _PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
 _SETTING = re.compile(r"^(topk|k|seed|tau|hard|crf|lost|attention)-\d")
@@ -155,18 +155,26 @@ def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tup
     return Candidates(np.concatenate([np.zeros(0), *scores]), len(above), by_image), chain
 
 
+def read_sealed_csv(path: str | Path) -> pd.DataFrame:
+    """Read a CSV whose last line is its seal.
+
+    Raises:
+        MaskDistillError: it is damaged.
+    """
+    check_seal(path)
+    try:
+        return pd.read_csv(path, comment="#")
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
 def read_metrics(path: str | Path) -> pd.DataFrame:
     """Numeric columns of a metrics CSV; a column without a single finite value is left out.
 
     Raises:
-        MaskDistillError: not a CSV.
+        MaskDistillError: it is damaged.
     """
-    try:
-        frame = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise MaskDistillError(f"{path}: not a CSV ({error}); delete it and run the training again") from None
+    frame = read_sealed_csv(path)
     numeric = frame.select_dtypes("number").replace([np.inf, -np.inf], np.nan)
     return numeric.dropna(axis="columns", how="all")
 

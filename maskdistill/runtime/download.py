@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import file_digest
+from maskdistill.runtime.files import file_digest, give_name
 from maskdistill.runtime.locks import FileLock
 
 CHUNK = 1 << 20
@@ -141,7 +141,7 @@ def _finish(url: str, part: Path, path: Path, expected: str | None) -> str:
             " discarded. Run again; if it stays wrong, the file was replaced or something between here and the server"
             " alters it"
         )
-    part.replace(path)
+    give_name(part, path)
     return found
 
 

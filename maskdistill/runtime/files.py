@@ -1,17 +1,20 @@
-"""Atomic outputs, canonical JSON and content hashes."""
+"""Atomic outputs that are on the disk before they get their names, sealed JSON and content hashes."""
 
 import glob
 import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from maskdistill.runtime import seal
 from maskdistill.runtime.errors import MaskDistillError
 
 MARK = ".snakemake_timestamp"
@@ -20,13 +23,15 @@ MARK = ".snakemake_timestamp"
 LONGEST_NAME = 255
 """Bytes that file systems take as the name of a file."""
 _NAME_KEPT = 100
+_SYNCED_AT_ONCE = 16
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file name beside ``path``; rename it to ``path`` when the block ends well.
 
-    On an exception the temporary file is removed and ``path`` is left as it was.
+    On an exception the temporary file is removed and ``path`` is left as it was. What has its name is on the
+    disk, so that no power cut leaves half of it; in a folder of :func:`atomic_directory` the folder sees to that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary.touch(0o666, exist_ok=False)  # less the umask, which only the kernel knows without changing it
     try:
         yield temporary
-        temporary.replace(path)
+        give_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,9 +55,50 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         yield temporary
         if path.exists():
             shutil.rmtree(path)
-        temporary.replace(path)
+        give_name(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def sealed_path(path: str | Path) -> Iterator[Path]:
+    """:func:`atomic_path` whose file is sealed before it gets its name (:mod:`maskdistill.runtime.seal`)."""
+    with atomic_path(path) as temporary:
+        yield temporary
+        seal.add_seal(temporary)
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Rename a finished file or folder, which is on the disk before; the folder it lies in is so afterwards."""
+    kept = not any(_TEMPORARY.match(folder.name) for folder in path.parents)
+    if kept:
+        _sync_all(temporary)
+    temporary.replace(path)
+    if kept:
+        with suppress(OSError):  # some file systems cannot do this to folders
+            _sync(path.parent)
+
+
+def _sync_all(path: Path) -> None:
+    """Have a file, or all that a folder holds, written to the disk: many files at once, which disks do together."""
+    if not path.is_dir():
+        _sync(path)
+        return
+    found = [(Path(folder), names) for folder, _, names in os.walk(path)]
+    files = [folder / name for folder, names in found for name in names if not (folder / name).is_symlink()]
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        list(pool.map(_sync, files))
+    with suppress(OSError):
+        for folder, _ in reversed(found):
+            _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _own_prefix(path: Path) -> str:
@@ -70,22 +116,46 @@ def _own_prefix(path: Path) -> str:
     return f"{begin}{os.getpid()}-"
 
 
+_TEMPORARY = re.compile(rf"\..*\.{re.escape(platform.node())}-\d+-")
+
+
 def canonical_json(value: Any) -> str:
     """Compact JSON with sorted keys: equal values give equal bytes. NaN and infinity are refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as canonical JSON, atomically."""
-    text = canonical_json(value)
-    with atomic_path(path) as temporary:
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write an object as canonical JSON, sealed and atomically."""
+    text = canonical_json({name: item for name, item in value.items() if name != seal.KEY})
+    with sealed_path(path) as temporary:
         temporary.write_text(text + "\n")
 
 
 def remedy(path: str | Path) -> str:
     """What to do about a damaged file that a run has made; a folder that one stage made goes as a whole."""
     made = [folder for folder in Path(path).parents if (folder / MARK).exists()]
-    return f"delete the folder {made[0]} and run again" if made else "delete it and run again"
+    return f"make it anew: in a run the same command with --forcerun {made[0] if made else path}"
+
+
+def damaged(path: str | Path, what: str) -> MaskDistillError:
+    """What to say of a file of a run that is not as it was written; ``what`` follows its name."""
+    return MaskDistillError(f"{path}: {what}; {remedy(path)}")
+
+
+def check_seal(path: str | Path) -> None:
+    """Compare a file that a stage made with its seal.
+
+    Raises:
+        MaskDistillError: it is missing, damaged or without one.
+    """
+    try:
+        seal.verify(path)
+    except FileNotFoundError:
+        raise absent(path) from None
+    except seal.BrokenSeal as error:
+        raise damaged(path, f"damaged: {error}") from None
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({error.strerror})") from None
 
 
 def absent(path: str | Path) -> MaskDistillError:
@@ -100,17 +170,25 @@ def absent(path: str | Path) -> MaskDistillError:
 
 
 def read_json(path: str | Path, todo: str = "") -> Any:
-    """Read a JSON file that a run has made; a missing or broken file is a :class:`MaskDistillError` naming it.
+    """Read what :func:`write_json` wrote; a missing or damaged file is a :class:`MaskDistillError` naming it.
 
     Args:
         todo: the remedy, where the file is perhaps not a run's.
     """
+
+    def broken(reason: str) -> MaskDistillError:
+        return MaskDistillError(f"{path}: {reason}; {todo}") if todo else damaged(path, reason)
+
     try:
-        return json.loads(Path(path).read_text())
+        value = json.loads(seal.sealed_text(Path(path).read_bytes()))
     except FileNotFoundError:
         raise absent(path) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MaskDistillError(f"{path}: not valid JSON ({error}); {todo or remedy(path)}") from None
+    except seal.BrokenSeal as error:
+        raise broken(f"damaged: {error}") from None
+    except OSError as error:
+        raise broken(f"cannot be read ({error.strerror})") from None
+    del value[seal.KEY]
+    return value
 
 
 def file_digest(path: str | Path, algorithm: str) -> str:
@@ -121,7 +199,7 @@ def file_digest(path: str | Path, algorithm: str) -> str:
 
 def sha256_file(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
-    return file_digest(path, "sha256")
+    return seal.known_sha256(path) or file_digest(path, "sha256")
 
 
 def sha256_text(text: str) -> str:

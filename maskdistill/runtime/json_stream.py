@@ -1,11 +1,11 @@
-"""A JSON object written item by item, in the bytes that ``write_json`` would give, with a flat memory."""
+"""A JSON object written item by item, in the bytes that ``write_json`` would give, sealed, with a flat memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from maskdistill.runtime.files import atomic_path, canonical_json
+from maskdistill.runtime.files import canonical_json, sealed_path
 
 
 class JsonObject:
@@ -60,7 +60,7 @@ class JsonObject:
 @contextmanager
 def write_json_object(path: str | Path) -> Iterator[JsonObject]:
     """Open a JSON object for writing; it appears under ``path`` when the block ends well."""
-    with atomic_path(path) as temporary, open(temporary, "wb", buffering=2**20) as stream:
+    with sealed_path(path) as temporary, open(temporary, "wb", buffering=2**20) as stream:
         content = JsonObject(stream)
         yield content
         content.close()

@@ -1,6 +1,7 @@
 """What made an artefact: settings, inputs, code and library versions. No time stamps and no paths,
 so that equal work gives equal bytes wherever it ran."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -78,3 +79,13 @@ def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, 
         "version": maskdistill.__version__,
         "libraries": library_versions(),
     }
+
+
+def initial_weights(provenance: str | bytes) -> dict[str, str]:
+    """Hash of the weights that an artefact was made with, from its provenance as JSON, for what follows from it.
+
+    Returns:
+        ``{"weights": SHA-256}``; empty where it was made with random ones.
+    """
+    inputs = json.loads(provenance).get("inputs", {})
+    return {"weights": inputs["weights"]} if "weights" in inputs else {}

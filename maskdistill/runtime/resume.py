@@ -13,6 +13,7 @@ from pathlib import Path
 
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_text
 from maskdistill.runtime.provenance import code_hash, library_versions
+from maskdistill.runtime.seal import BrokenSeal, check_png, stamp, verify
 
 FOLDER = ".finished"
 
@@ -20,8 +21,8 @@ FOLDER = ".finished"
 class FinishedShard:
     """The second name of one shard's output.
 
-    It is found again only by the same command on the same inputs (sizes and modification times) with the same
-    code and libraries.
+    It is found again only by the same command on the same inputs (sizes, modification times and inodes) with the
+    same code and libraries.
 
     Args:
         output: file or folder that the shard's command writes.
@@ -37,8 +38,8 @@ class FinishedShard:
         self.kept = self.output.parent / FOLDER / f"{key[:16]}-{self.output.name}"
 
     def restore(self) -> bool:
-        """Give the output its own name again; False when it was not finished."""
-        if not self.kept.exists():
+        """Give the output its own name again; False when it was not finished, or is damaged."""
+        if not self.kept.exists() or not is_intact(self.kept):
             return False
         if not self.output.exists():
             _link(self.kept, self.output)
@@ -86,9 +87,24 @@ def _is_file(value: Path) -> bool:
         return False
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Without the change time, which a second name changes."""
+    return stamp(file)[:3]
+
+
+def is_intact(made: Path) -> bool:
+    """Whether a shard, file or folder, is there as it was written."""
+    if not made.exists():
+        return False
+    try:
+        for path in sorted(made.rglob("*")) if made.is_dir() else [made]:
+            if path.suffix == ".png":
+                check_png(path.read_bytes())
+            elif path.suffix in (".json", ".h5"):
+                verify(path)
+    except (BrokenSeal, OSError):
+        return False
+    return True
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +14,9 @@ from maskdistill.backbones.weights import read_metadata, read_state_dict, save_w
 from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.config_roles import DETECTOR_TEST_FIELDS, training_settings
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, canonical_json, sha256_text
+from maskdistill.runtime.files import canonical_json, check_seal, sealed_path, sha256_text
 from maskdistill.runtime.provenance import make_provenance, stage_code
+from maskdistill.runtime.seal import BrokenSeal, verify
 
 log = logging.getLogger("maskdistill")
 # What torch.load, and reading what it returned, raise for a file that is cut off or holds something else.
@@ -26,14 +26,16 @@ DAMAGED = (
 
 
 def save_state(path: Path, fingerprint: str, step: int, state: dict[str, Any]) -> None:
-    """Write ``state`` after ``step`` finished steps, in place of the one before.
+    """Write ``state`` after ``step`` finished steps, sealed; the one before is kept as ``state.previous.pt``.
 
     Raises:
         MaskDistillError: it cannot be written (no space left); the one before is kept.
     """
     try:
-        with atomic_path(path) as temporary:
+        with sealed_path(path) as temporary:
             torch.save({"fingerprint": fingerprint, "step": step, "state": state}, temporary)
+            if path.exists():
+                path.replace(previous_state(path))
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
         raise MaskDistillError(
             f"{path}: the state after step {step} could not be written ({_first_line(error)}); the one before is kept."
@@ -44,22 +46,53 @@ def save_state(path: Path, fingerprint: str, step: int, state: dict[str, Any]) -
 def load_state(path: Path, fingerprint: str) -> tuple[int, dict[str, Any]] | None:
     """Read back what :func:`save_state` wrote: ``(finished steps, state)``.
 
-    Returns None when there is nothing to resume: no file, a damaged one, or one of another
-    fingerprint (other data or settings); the last two are said in the log. There is one state, which
-    is replaced by renaming, so only a fault of the disk can damage it.
+    A damaged state, as its seal or a value that is not finite tells, is removed, and the one before it taken.
+
+    Returns None when there is nothing to resume: no file, none that is sound, or one of another
+    fingerprint (other data or settings); the last two are said in the log.
     """
-    if not path.exists():
-        return None
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        found, step, state = saved["fingerprint"], saved["step"], saved["state"]
-    except DAMAGED as error:
-        log.warning("%s is damaged (%s); training starts anew", path, _first_line(error))
-        return None
-    if found != fingerprint:
-        log.info("%s belongs to other settings or data; training starts anew", path)
-        return None
-    return step, state
+    faults: list[str] = []
+    for file in (path, previous_state(path)):
+        if not file.exists():
+            continue
+        try:
+            found, step, state = _read_state(file)
+        except (*DAMAGED, BrokenSeal) as error:
+            faults.append(f"{file} is damaged ({_first_line(error)})")
+            file.unlink(missing_ok=True)
+            continue
+        if found != fingerprint:
+            log.info("%s belongs to other settings or data; training starts anew", file)
+            return None
+        if faults:
+            log.warning("%s; %s is used, the state before", faults[0], file)
+        return step, state
+    if faults:
+        log.warning("%s; training starts anew", " and ".join(faults))
+    return None
+
+
+def _read_state(path: Path) -> tuple[str, int, dict[str, Any]]:
+    """Fingerprint, finished steps and state of a file, compared with its seal."""
+    verify(path)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if not is_finite(saved["state"]):
+        raise ValueError("it holds NaN or infinity")
+    return saved["fingerprint"], saved["step"], saved["state"]
+
+
+def previous_state(path: Path) -> Path:
+    """Where the state before the last one lies: ``state.previous.pt`` beside ``state.pt``."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def is_finite(value: Any) -> bool:
+    """Whether no tensor in nested dicts and lists holds NaN or infinity."""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(is_finite, value))
 
 
 def _first_line(error: Exception) -> str:
@@ -115,15 +148,13 @@ def model_metadata(path: str | Path, *stages: str) -> dict[str, str]:
     """Metadata of a model file, as of :func:`describe_model`.
 
     Raises:
-        MaskDistillError: no such file, unreadable, or not the model of one of the stages.
+        MaskDistillError: no such file, damaged, or not the model of one of the stages.
     """
     stage = " or ".join(stages)
     if not Path(path).is_file():
         raise MaskDistillError(f"{path}: no such file; run the {stage} stage first")
-    try:
-        metadata = read_metadata(path)
-    except safetensors.SafetensorError as error:
-        raise MaskDistillError(f"{path}: damaged ({error}); delete it and run the {stage} stage again") from None
+    check_seal(path)
+    metadata = read_metadata(path)
     if {"params", "num_clusters"} - metadata.keys() or json.loads(metadata["provenance"])["stage"] not in stages:
         raise MaskDistillError(f"{path}: is not a model of the {stage} stage")
     return metadata
@@ -131,5 +162,6 @@ def model_metadata(path: str | Path, *stages: str) -> dict[str, str]:
 
 def load_model(path: str | Path, model: nn.Module) -> nn.Module:
     """Fill ``model`` strictly from a file of :func:`save_model`; returned in eval mode."""
+    check_seal(path)
     strict_load(model, read_state_dict(path), path)
     return model.eval()

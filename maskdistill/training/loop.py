@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path
+from maskdistill.runtime.files import sealed_path
 from maskdistill.runtime.progress import progress
-from maskdistill.training.checkpoint import load_state, save_state
+from maskdistill.training.checkpoint import is_finite, load_state, save_state
 from maskdistill.training.distributed import mean_over_processes
 
 log = logging.getLogger("maskdistill")
@@ -109,7 +109,7 @@ def train(
         optimizer.step()
         if after_step is not None:
             after_step(step)
-        if (save_now or done == settings.total_steps) and (broken := _not_finite(modules)) is not None:
+        if (save_now or done == settings.total_steps) and (broken := _not_finite(modules, optimizer)) is not None:
             raise _diverged(settings, f"{broken} became NaN or infinite", done)
         if log_now:
             count = (done - 1) % settings.log_every + 1
@@ -134,13 +134,13 @@ def _diverged(settings: LoopSettings, what: str, step: int) -> MaskDistillError:
     )
 
 
-def _not_finite(modules: Mapping[str, nn.Module]) -> str | None:
-    """Name of the first weight or running statistic that is not finite."""
+def _not_finite(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> str | None:
+    """Name of the first weight or running statistic that is not finite, or of what the optimiser remembers."""
     for module in modules.values():
         for name, tensor in module.state_dict().items():
             if not torch.isfinite(tensor).all():
                 return name
-    return None
+    return None if is_finite(optimizer.state_dict()["state"]) else "the optimiser's momentum"
 
 
 def finish(settings: LoopSettings) -> None:
@@ -149,8 +149,8 @@ def finish(settings: LoopSettings) -> None:
 
 
 def write_metrics(path: str | Path, rows: list[MetricRow]) -> None:
-    """Write the rows of :func:`train` as CSV, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
+    """Write the rows of :func:`train` as CSV, sealed and atomically."""
+    with sealed_path(path) as temporary, open(temporary, "w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["step"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

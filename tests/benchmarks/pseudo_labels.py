@@ -30,6 +30,7 @@ from pycocotools.coco import COCO
 from maskdistill.cli import main as maskdistill
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.palette import read_label_png
+from maskdistill.runtime.files import write_json
 
 TAU, CLUSTERS = 0.9, 20
 SIZES = ((375, 500), (500, 375), (375, 500))
@@ -148,9 +149,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_manifest(folder / "manifest.csv", table)
-        (folder / "candidates.json").write_text(
-            json.dumps({"candidates": [{k: v for k, v in c.items() if k != "polygon"} for c in candidates]})
-        )
+        found = [{k: v for k, v in c.items() if k != "polygon"} for c in candidates]
+        write_json(folder / "candidates.json", {"candidates": found})
         images = [{"id": row.image_id, "height": row.height, "width": row.width} for row in table.itertuples()]
         for form, key in (("polygon", "polygon"), ("rle", "segmentation")):
             drop = {"polygon", "segmentation"}
@@ -159,7 +159,7 @@ def main() -> None:
                 for number, c in enumerate(candidates, start=1)
             ]
             content = {"images": images, "annotations": annotations, "categories": []}
-            (folder / f"{form}.json").write_text(json.dumps(content))
+            write_json(folder / f"{form}.json", content)
         above = sum(c["score"] >= TAU for c in candidates) / args.images
         print(f"{args.images} images, {args.candidates} candidates each, {above:.1f} above tau; {os.cpu_count()} cores")
         print(f"{'way':34s} {'wall s':>8s} {'CPU s':>8s} {'images/s':>9s}   times ours by wall, by CPU")

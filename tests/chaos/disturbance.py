@@ -6,7 +6,6 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -190,14 +189,14 @@ def _is_intermediate(name: Path) -> bool:
 def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> list[str]:
     """Go on as the README says, and return what had to be done.
 
-    ``snakemake --unlock`` where a lock was left, then the same command; where a message names a damaged file and says
-    to delete it, that is done, and the command given again.
+    ``snakemake --unlock`` where a lock was left, then the same command; where a message names a damaged or
+    missing file and ``--forcerun``, the command is given again with that.
 
     Raises:
         AssertionError: there is no way on, or a message is a traceback.
     """
     done: list[str] = []
-    said = ""
+    said, given = "", options
     for _ in range(tries):
         running = Running(project, options)
         running.process.wait()
@@ -211,20 +210,8 @@ def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> l
             done.append("--unlock")
             continue
         assert "Traceback (most recent call last)" not in said, f"a traceback:\n{said[-6000:]}"
-        damaged = named_files(project, said)
-        if not damaged and (lost := re.search(r"no such file; .* --forcerun (\S+)\)", said)):
-            options = (*options, "--forcerun", lost[1])
-            done.append(f"--forcerun {lost[1]}")
-            continue
-        assert damaged, f"no way on:\n{said[-6000:]}"
-        for path in damaged:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            done.append(f"deleted {path.relative_to(project.folder)}")
+        lost = list(dict.fromkeys(re.findall(r"the same command with --forcerun ([^\s)]+)", said)))
+        assert lost, f"no way on:\n{said[-6000:]}"
+        options = (*given, "--forcerun", *lost)
+        done += [f"--forcerun {path}" for path in lost]
     raise AssertionError(f"{tries} tries were not enough: {done}\n{said[-6000:]}")
-
-
-def named_files(project: Project, said: str) -> list[Path]:
-    """Files and folders that messages want deleted."""
-    found = re.findall(r"(results/\S+): [^\n]*; delete it ", said) + re.findall(r" delete the folder (\S+) and ", said)
-    paths = [project.folder / name for name in dict.fromkeys(found)]
-    return [path for path in paths if path.exists()]

@@ -24,6 +24,7 @@ rule embeddings:
         mem_mb=6000,
         runtime=240,
     params:
+        content=contents(WEIGHTS["clusters"]),
         settings=in_full(EMBEDDING_SETTINGS),
         shaping=shaping(EMBEDDING_SETTINGS),
         each=each_shard,

@@ -37,6 +37,7 @@ from maskdistill.needed_weights import (
     official_weights,
     weights_path,
 )
+from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
@@ -307,6 +308,24 @@ def weights_input(stage, network):
 
 NETWORKS = networks(CONFIG)
 WEIGHTS = {name: weights_input(name, network) for name, network in NETWORKS.items()}
+
+
+def contents(files):
+    """SHA-256 of the files among these that come from outside: another content makes anew, whatever the time says.
+
+    A download, which may not be here yet, counts when it is no longer what it was; what ``pretrain`` makes never does.
+    """
+    made = (f"{RUN}/", f"{BUILT}/")
+    found = {
+        path: content_of(path)
+        for path in files
+        if path and not path.startswith(made) and Path(path).is_file()
+    }
+    return [
+        sha256
+        for path, sha256 in found.items()
+        if not (path.startswith(f"{OFFICIAL}/") and is_as_first_seen(path, sha256))
+    ]
 
 
 def weights_option(stage):

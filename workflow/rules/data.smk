@@ -150,7 +150,7 @@ rule manifest:
         "manifest: decode {NUM_IMAGES} pictures, quarantine unreadable ones"
     shell:
         "maskdistill manifest --params {params.settings:q} --num-shards {params.shards} {params.scenes}"
-        " --support {params.support:q} --max-quarantined {params.quarantined} --output {output.manifest:q} --threads {threads} --log {log:q}"
+        " --support {params.support:q} --max-quarantined {params.quarantined} --listing {params.listing} --output {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 if HAS_GROUND_TRUTH:
@@ -177,6 +177,7 @@ if HAS_GROUND_TRUTH:
         params:
             settings=section("data"),
             listing=TRUTH_LISTING,
+            content=contents([getattr(CONFIG.data, "annotations", None)]),
             dropped=CONFIG.max_dropped,
             code=code("ground_truth"),
         message:

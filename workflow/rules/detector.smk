@@ -34,6 +34,7 @@ rule detector:
         mem_mb=16000,
         runtime=2880,
     params:
+        content=contents(WEIGHTS["detector"]),
         settings=in_full(TRAINING_SETTINGS),
         shaping=shaping(TRAINING_SETTINGS),
         state=f"{SEED}/detector.state",

@@ -19,6 +19,7 @@ rule features:
         mem_mb=6000,
         runtime=240,
     params:
+        content=contents(WEIGHTS["backbone"]),
         settings=in_full(section("features")),
         shaping=shaping(section("features")),
         arch=CONFIG.backbone.arch,

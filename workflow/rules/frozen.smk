@@ -43,6 +43,7 @@ if FROZEN and HAS_GROUND_TRUTH:
             mem_mb=16000,
             runtime=480,
         params:
+            content=lambda wildcards: contents(FROZEN_WEIGHTS[wildcards.backbone]),
             settings=in_full(FROZEN_SETTINGS),
             shaping=shaping(FROZEN_SETTINGS),
             k=CONFIG.clusters.num_clusters,

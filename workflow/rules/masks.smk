@@ -67,6 +67,7 @@ else:
             settings=in_full(DISTIL_SETTINGS),
             shaping=shaping(DISTIL_SETTINGS),
             arch=CONFIG.backbone.arch,
+            content=contents(WEIGHTS["backbone"]),
             weights=lambda wildcards, input: (
                 input.weights[0] if input.weights else "random"
             ),

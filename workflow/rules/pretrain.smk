@@ -36,6 +36,7 @@ rule pretrain:
         mem_mb=16000,
         runtime=2880,
     params:
+        content=contents(TEACHER),
         settings=in_full(PRETRAIN_SETTINGS),
         shaping=shaping(PRETRAIN_SETTINGS),
         arch=lambda wildcards: NETWORKS[wildcards.stage].arch,

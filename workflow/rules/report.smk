@@ -50,7 +50,6 @@ rule report:
             else []
         ),
         names=CONFIG.clusters.names or [],
-        weights=[path for files in WEIGHTS.values() for path in files],
         models=of_run(rules.segmenter.output.model),
         baselines=of_run(rules.baselines.output.scores) if HAS_GROUND_TRUTH else [],
         truth=rules.ground_truth.output.truth if HAS_GROUND_TRUTH else [],
@@ -72,6 +71,7 @@ rule report:
         mem_mb=4000,
         runtime=60,
     params:
+        content=contents([CONFIG.clusters.names]),
         masks=braces(MASK_SHARDS, **MAIN, seed=CONFIG.seeds[0]),
         candidates=braces(CANDIDATES, **MAIN, seed=CONFIG.seeds[0]),
         pseudo_labels=braces(PSEUDO_LABELS, **MAIN, seed=CONFIG.seeds[0]),
@@ -103,7 +103,6 @@ rule report:
             f"--names {shlex.quote(input.names)}" if CONFIG.clusters.names else ""
         ),
         code=code("report"),
-        weights=[f"{name}={files[0]}" for name, files in WEIGHTS.items() if files],
     message:
         "report: {output.page}"
     shell:
@@ -112,5 +111,5 @@ rule report:
         " --choose-k {input.choose_k:q} --candidates {params.candidates:q}"
         " --pseudo-labels {params.pseudo_labels:q} --label-summary {input.label_summary:q}"
         " --predictions {params.predictions:q} {params.sharpened} {params.scores}"
-        " {params.names} --weights {params.weights:q} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
+        " {params.names} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

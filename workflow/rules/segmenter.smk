@@ -33,6 +33,7 @@ rule segmenter:
         mem_mb=16000,
         runtime=2880,
     params:
+        content=contents(WEIGHTS["segmenter"]),
         labels=lambda wildcards: braces(label_shards(wildcards))(wildcards),
         settings=in_full(SEGMENTER_SETTINGS),
         shaping=shaping(SEGMENTER_SETTINGS),

@@ -1,0 +1,60 @@
+"""Hashes of large files that come from outside, as weights: a file whose stamp is as it was is not read again."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import read_json, sha256_file, write_json
+from maskdistill.runtime.seal import stamp
+
+CACHE = Path(".snakemake/maskdistill/contents.json")
+FIRST_SEEN = ".first-seen.json"
+"""In a folder of downloads: the hashes of its files when they were first seen."""
+_RACY_NS = 2_000_000_000
+
+
+def content_of(path: str | Path, cache: Path = CACHE) -> str:
+    """Hex SHA-256 of a file, remembered with its size, times and inode.
+
+    Args:
+        cache: where; a damaged one is made anew.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    name, found = os.path.abspath(path), list(stamp(path))
+    known = _read(cache)
+    if known.get(name, {}).get("stamp") == found:
+        return str(known[name]["sha256"])
+    sha256 = sha256_file(path)
+    # A change right after the last one can leave the times as they are.
+    if time.time_ns() - max(found[1], found[3]) > _RACY_NS:
+        with suppress(OSError):
+            write_json(cache, known | {name: {"stamp": found, "sha256": sha256}})
+    return sha256
+
+
+def is_as_first_seen(path: str | Path, sha256: str) -> bool:
+    """Whether a downloaded file has the content that it had when it was first seen, which its folder has noted.
+
+    What a rule downloads is not there when a run is planned first, so its content cannot be compared with that of the
+    last run; that it became another one since can.
+    """
+    path = Path(path)
+    note = path.with_name(FIRST_SEEN)
+    seen = _read(note)
+    if path.name in seen:
+        return bool(seen[path.name] == sha256)
+    with suppress(OSError):
+        write_json(note, seen | {path.name: sha256})
+    return True
+
+
+def _read(cache: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(cache)) if cache.is_file() else {}
+    except MaskDistillError:
+        return {}
