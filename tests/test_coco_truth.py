@@ -296,10 +296,12 @@ def test_too_much_dropped_stops(tmp_path: Path) -> None:
 
 def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path: Path) -> None:
     """Part of the pictures has no entry: no loss. Neither have entries pictures: their names are not the same."""
-    assert read(tmp_path, base(), rows("1.jpg", *(f"x{i}.jpg" for i in range(9))))[2].counts == {"image": 2}
+    others = [f"x{i}.jpg" for i in range(9)]
+    assert read(tmp_path, base(), rows("1.jpg", *others))[2].counts == {"image": 2, "unscored image": 9}
     content = base()
     del content["images"][1:], content["annotations"][2:]
-    assert read(tmp_path, content, rows("1.jpg", *(f"x{i}.jpg" for i in range(9))))[2].counts == {}
+    losses = read(tmp_path, content, rows("1.jpg", *others), limit=0)[2]
+    assert losses.counts == {"unscored image": 9} and losses.text() == "9 unscored images"
     assert read(tmp_path, base(), rows("1.jpg"))[2].counts == {}
     write_pictures(tmp_path)
     there = [row._replace(file=f"{tmp_path}/im/{row.key}.jpg") for row in rows("1.jpg", "x.jpg", "y.jpg")]
@@ -307,7 +309,7 @@ def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path:
     section = CocoData(kind="coco", images=str(tmp_path / "im"), annotations=str(tmp_path / "truth.json"))
     losses = Losses(0)
     assert len(list(read_ground_truth(section, there, losses)[1])) == 1
-    assert losses.dropped == [], "2.jpg and 3.jpg are there: they were quarantined"
+    assert losses.counts == {"unscored image": 2}, "2.jpg and 3.jpg are there: they were quarantined"
     with pytest.raises(MaskDistillError, match=r"(?s)2 images of 3 images would be dropped.*no picture is '2\.jpg'"):
         read(tmp_path, base(), rows("1.jpg", "x.jpg", "y.jpg", "z.jpg"), limit=0.05)
 

@@ -60,8 +60,6 @@ class CocoTruth:
         source = self.file.source
         if self.file.annotations and not self.file.with_masks:
             log.warning("%s: boxes alone, no masks: mIoU and AP are not scored", source)
-        if unscored := len(images) - len(self._entries):
-            log.warning("%s: %d images have no entry and are not scored", source, unscored)
         if absent := len(self.file.images) - sum(len(entries) for entries in self._entries.values()):
             log.warning("%s: %d of its images are not among the usable pictures and are ignored", source, absent)
 

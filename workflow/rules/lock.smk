@@ -1,6 +1,5 @@
 """One run at a time in a results folder: who is in the way is said before Snakemake looks at its own lock."""
 
-from maskdistill.data.truth_check import check_truth
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
 # What runs of one checkout share. Snakemake locks it for as long as the run lives that makes it.
@@ -28,9 +27,14 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
 
 def check_truth_once():
     """Before anything is trained: the ground truth, where this run is to read it and it lies there already."""
+    from maskdistill.data.truth_check import (
+        check_truth,
+    )  # jobs have no use for what it imports
+
     reads = {job.rule.name for job in workflow.dag.needrun_jobs()}
     if reads & {"ground_truth", "ground_truth_train"} and not CONFIG.datasets.build:
-        check_truth(CONFIG.data, CONFIG.max_dropped, CONFIG.probe.enabled)
+        if found := check_truth(CONFIG.data, CONFIG.max_dropped, CONFIG.probe.enabled):
+            print(f"ground truth: {found}", file=sys.stderr)
 
 
 onstart:
