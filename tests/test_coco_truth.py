@@ -296,10 +296,12 @@ def test_too_much_dropped_stops(tmp_path: Path) -> None:
 
 def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path: Path) -> None:
     """Part of the pictures has no entry: no loss. Neither have entries pictures: their names are not the same."""
-    assert read(tmp_path, base(), rows("1.jpg", *(f"x{i}.jpg" for i in range(9))))[2].counts == {"image": 2}
+    others = [f"x{i}.jpg" for i in range(9)]
+    assert read(tmp_path, base(), rows("1.jpg", *others))[2].counts == {"image": 2, "unscored image": 9}
     content = base()
     del content["images"][1:], content["annotations"][2:]
-    assert read(tmp_path, content, rows("1.jpg", *(f"x{i}.jpg" for i in range(9))))[2].counts == {}
+    losses = read(tmp_path, content, rows("1.jpg", *others), limit=0)[2]
+    assert losses.counts == {"unscored image": 9} and losses.text() == "9 unscored images"
     assert read(tmp_path, base(), rows("1.jpg"))[2].counts == {}
     write_pictures(tmp_path)
     there = [row._replace(file=f"{tmp_path}/im/{row.key}.jpg") for row in rows("1.jpg", "x.jpg", "y.jpg")]
@@ -307,7 +309,7 @@ def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path:
     section = CocoData(kind="coco", images=str(tmp_path / "im"), annotations=str(tmp_path / "truth.json"))
     losses = Losses(0)
     assert len(list(read_ground_truth(section, there, losses)[1])) == 1
-    assert losses.dropped == [], "2.jpg and 3.jpg are there: they were quarantined"
+    assert losses.counts == {"unscored image": 2}, "2.jpg and 3.jpg are there: they were quarantined"
     with pytest.raises(MaskDistillError, match=r"(?s)2 images of 3 images would be dropped.*no picture is '2\.jpg'"):
         read(tmp_path, base(), rows("1.jpg", "x.jpg", "y.jpg", "z.jpg"), limit=0.05)
 
@@ -431,12 +433,19 @@ def put(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("part", ["images", "categories", "annotations"])
-def test_any_value_in_any_place_is_read_or_refused_in_one_message(tmp_path: Path, part: str) -> None:
+def test_any_value_in_any_place_is_read_or_refused_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
     content, refused, used = base(), 0, 0
+    changed: Content = {}
+    monkeypatch.setattr("maskdistill.data.coco_file.read_user_json", lambda path: changed)  # no thousand files
+    section = CocoData(kind="coco", images="/im", annotations=str(tmp_path / "truth.json"))
     for path in [place for place in places(content) if place[0] == part]:
         for value in HOSTILE:
+            changed, losses = put(content, path, value), Losses(1, logged=0)
             try:
-                names, found, losses = read(tmp_path, put(content, path, value))
+                names, truths = read_ground_truth(section, rows(), losses)
+                found = list(truths)
             except MaskDistillError as error:
                 refused += 1
                 assert "truth.json" in str(error) and len(str(error)) < 700, (path, value)
@@ -455,14 +464,13 @@ def test_any_value_in_any_place_is_read_or_refused_in_one_message(tmp_path: Path
 
 
 def test_the_check_before_the_run_finds_what_the_stage_finds(tmp_path: Path) -> None:
-    """It paints nothing, so masks without a pixel are all that it may miss."""
-    for change, _, reason in DROPPED:
+    for change, kind, reason in DROPPED:
         content = base()
         change(content)
         (tmp_path / "truth.json").write_text(json.dumps(content))
         losses = Losses(1)
         CocoTruth(CocoData(kind="coco", images="/im", annotations=str(tmp_path / "truth.json")), rows(), losses).check()
-        assert len(losses.dropped) == ("no pixel" not in reason)
+        assert [item.kind for item in losses.dropped] == [kind] and reason in losses.dropped[0].reason
     for change, message in REFUSED:
         content = base()
         change(content)

@@ -304,6 +304,8 @@ def test_files_that_are_listed_and_missing(
         ("voc", "sbd/benchmark_RELEASE/dataset/cls/2008_000004.mat", b"<html>", "not a label map of SBD"),
         ("coco20k", "lost/coco_20k_filenames.txt", b"val2014/COCO_val2014_000000000042.jpg\n", "is no name such as"),
         ("coco20k", "coco/annotations/instances_train2014.json", b"{}", "not a COCO instances JSON"),
+        ("coco20k", "coco/annotations/instances_train2014.json", b'{"images": [7], "annotations": [], "categories": 0}',
+         "not train2014's"),
         ("coco20k", "coco/annotations/instances_train2014.json",
          b'{"images": [], "annotations": [], "categories": []}', "has no entry of image 9"),
     ],

@@ -80,6 +80,12 @@ def paint_mask(mask: Mask, size: Size) -> rle.RLE | None:
     return rle.encode(rle.decode(encoded))
 
 
+def holds_pixels(mask: Mask, size: Size) -> bool:
+    """Whether a mask has any pixel of a picture (height, width); mostly one polygon is enough to tell."""
+    outlines = (coco_mask.frPyObjects([polygon.tolist()], *size) for polygon in mask.polygons)
+    return any(map(rle.area, mask.runs)) or any(coco_mask.area(drawn)[0] for drawn in outlines)
+
+
 def _parts(value: Any, place: Place) -> list[tuple[str, Any]]:
     """Polygons and RLEs of a segmentation, with the fields where they stand."""
     name = "segmentation"

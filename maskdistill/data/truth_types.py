@@ -16,7 +16,9 @@ IGNORE = 255
 LOGGED = 1000
 """Dropped things that the log names one by one; all stand in ``dropped.json``."""
 
-Kind = Literal["annotation", "mask", "polygon", "image", "repetition"]
+Kind = Literal["annotation", "mask", "polygon", "image", "repetition", "unscored image"]
+NO_LOSS = ("repetition", "unscored image")
+"""Listed, and never too many: what stands there twice, and pictures that nobody labelled."""
 
 
 class TrueObject(NamedTuple):
@@ -98,14 +100,14 @@ class Losses:
         return ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in self.counts.items())
 
     def refuse_many(self) -> None:
-        """Stop where more was dropped than is tolerated. What merely stands there twice is no loss.
+        """Stop where more was dropped than is tolerated.
 
         Raises:
             MaskDistillError: with the first reasons.
         """
         for kind, count in self.counts.items():
             total = self._totals["images" if kind == "image" else "annotations"]
-            if kind == "repetition" or count <= (allowed := tolerated(self.limit, total)):
+            if kind in NO_LOSS or count <= (allowed := tolerated(self.limit, total)):
                 continue
             first = "".join(f"\n  {item.entry}: {item.reason}" for item in self.dropped if item.kind == kind)
             first = "\n".join(first.split("\n")[:6])

@@ -2,7 +2,6 @@
 
 from snakemake.io import IOFile
 
-from maskdistill.data.truth_check import check_truth
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
@@ -31,9 +30,14 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
 
 def check_truth_once():
     """Before anything is trained: the ground truth, where this run is to read it and it lies there already."""
+    from maskdistill.data.truth_check import (
+        check_truth,
+    )  # jobs have no use for what it imports
+
     reads = {job.rule.name for job in workflow.dag.needrun_jobs()}
     if reads & {"ground_truth", "ground_truth_train"} and not CONFIG.datasets.build:
-        check_truth(CONFIG.data, CONFIG.max_dropped, CONFIG.probe.enabled)
+        if found := check_truth(CONFIG.data, CONFIG.max_dropped, CONFIG.probe.enabled):
+            print(f"ground truth: {found}", file=sys.stderr)
 
 
 onstart:
