@@ -56,8 +56,11 @@ def run_variant(name: str, work: Path, configfile: Path) -> Scores:
             (project.folder / "config/machines.yaml").write_text(configfile.read_text())
         environment = os.environ | SETTINGS[setting] | ASLEEP | {"PYTHONPATH": str(project.folder)}
         command = [sys.executable, "-m", "snakemake", "--configfile", "config/machines.yaml", "--resources", "gpu=0"]
-        for more in (["--unlock"], ["--cores", threads, "--quiet", "all"]):
-            subprocess.run([*command, *more], cwd=project.folder, env=environment, check=True, capture_output=True)
+        for more in (["--unlock"], ["--cores", threads]):
+            with open(project.folder / "output.txt", "a") as stream:
+                subprocess.run(
+                    [*command, *more], cwd=project.folder, env=environment, check=True, stdout=stream, stderr=stream
+                )
     return scores_of(json.loads(summary.read_text()))
 
 
