@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
@@ -461,7 +462,21 @@ def test_the_mass_rule_says_how_often_it_has_no_meaning(made: Run, caplog: pytes
         assert made.masks("mass.json", "negative.h5", cls_mass=mass) == 0
         logging.getLogger("maskdistill").removeHandler(caplog.handler)
         said[mass] = [record.getMessage() for record in caplog.records if "cls_mass" in record.getMessage()]
-    assert said[None] == [] and len(said[0.5]) == 1 and "of 2 images" in said[0.5][0]
+    assert said[None] == [] and len(said[0.5]) == 2 and "of 2 images do not sum" in said[0.5][1]
+    assert re.search(r"chose \d+\.\d % of the candidate patches, some of them in \d of 5 images", said[0.5][0])
+
+
+def test_the_mass_rule_says_how_much_of_p_are_ties(made: Run) -> None:
+    """In the records, beside each mask; and in the report's facts, see tests/test_report_masks.py."""
+    assert made.masks("mass.json", cls_mass=0.05) == 0
+    for mask in made.read_masks("mass.json"):
+        image = made.alone(mask["image_id"])
+        affinity = masks.cls_affinity(image.cls_query, image.keys)
+        chosen = max(int(0.4 * len(affinity)), 1)
+        kept = masks.keep_mass(affinity, 0.05)
+        above = min(chosen, int((kept > 0).sum()))
+        assert mask["tied"] == pytest.approx((chosen - above) / chosen if affinity.sum() > 0 else mask["tied"])
+    assert all("tied" not in mask for mask in made.read_masks())
 
 
 @pytest.mark.parametrize(("mode", "short_side"), [("masked_image", None), ("masked_crop", 40), ("crop", None)])

@@ -34,6 +34,8 @@ def test_the_largest_output_is_the_nearest_centroid(model: DeepLab) -> None:
     assert cells.shape == (4 * 30, model.backbone.channels[3])
     np.testing.assert_allclose(np.linalg.norm(cells, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(cells, sample_cells(model, images, 30, segmenter_config(), CPU, seed=5))
+    low = sample_cells(model, images, 30, segmenter_config(precision="bfloat16"), CPU, seed=5)
+    assert 1e-5 < np.abs(low - cells).max() < 0.1
     clustering_head(model, cells, seed=1, threads=1)
     batch = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

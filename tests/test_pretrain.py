@@ -29,9 +29,10 @@ from maskdistill.pretrain import losses
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
 from maskdistill.pretrain.schedule import cosine, warmup_cosine
-from maskdistill.pretrain.train import Pretraining, mask_diagnostics, parameter_groups
+from maskdistill.pretrain.train import Pretraining, mask_diagnostics, parameter_groups, pretrain
 from maskdistill.pretrain.views import ViewDataset
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.training.loop import LoopSettings
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 MICRO = "vit_micro_patch8"
@@ -596,6 +597,15 @@ def test_training_lowers_the_loss() -> None:
         optimizer.step()
         seen.append(float(found["loss"].detach()))
     assert seen[0] > 0.6 * math.log(7) and seen[-1] < 0.5 * seen[0]
+
+
+def test_the_precision_of_training_is_a_setting(tmp_path: Path) -> None:
+    first = {}
+    for precision in ("float32", "bfloat16"):
+        config = settings(objective="contrast", exchange_share=1.0, batch_size=4, steps=1, precision=precision)
+        loop = LoopSettings(1, tmp_path / precision, "f", log_every=1)
+        first[precision] = pretrain(MICRO, [], config, loop, torch.device("cpu"))[1][0]["loss"]
+    assert first["float32"] != first["bfloat16"] == pytest.approx(first["float32"], rel=0.05)
 
 
 # ---------------------------------------------------------------- clear errors

@@ -1,6 +1,7 @@
 """The report's rows for masks by other rules, and its pictures of several masks an image."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,18 @@ def test_all_masks_of_an_image_are_drawn(tmp_path: Path) -> None:
     inside = np.zeros_like(changed)
     inside[int(29 * scale) : int(45 * scale), int(43 * scale) : int(61 * scale)] = True
     assert changed[inside].mean() > 0.5 and changed[~inside].mean() < 0.01
+
+
+def test_the_share_of_ties_is_a_fact_of_the_masks(tmp_path: Path) -> None:
+    run = Synthetic(tmp_path)
+    for share, shard in enumerate(sorted(run.root.glob("topk-0.4/masks/*.json"))):
+        content = read_json(shard)
+        for record in content["masks"]:
+            record["tied"] = 0.25 + 0.5 * (share % 2)
+        write_json(shard, content)
+    masks = [record for shard in run.root.glob("topk-0.4/masks/*.json") for record in read_json(shard)["masks"]]
+    expected = f"{100 * np.mean([record['tied'] for record in masks]):.0f} %"
+    assert re.search(rf"{expected}\s*of the candidate patches are ties", Page(run.build()[0]).text)
 
 
 def test_a_baseline_in_the_configuration_is_checked() -> None:

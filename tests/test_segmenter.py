@@ -73,6 +73,21 @@ def test_logits_are_in_full_precision_under_autocast() -> None:
     assert (largest[:, 0] > largest[:, 1]).all()
 
 
+def test_a_trained_network_runs_in_the_precision_of_its_settings() -> None:
+    """With labels, probabilities and logits alike; float32 is the default whatever the device."""
+    model = fresh(config()).eval()
+    seen: list[torch.dtype] = []
+    model.backbone.layer4.register_forward_hook(lambda *passed: seen.append(passed[-1].dtype))
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    low = config(precision="bfloat16")
+    plain, other = (logits_of(model, [image], one, CPU) for one in (config(), low))
+    segment(model, [image], low, CPU)
+    list(class_probabilities(model, [image], low, CPU))
+    assert seen == [torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
+    assert not torch.equal(plain, other)
+    torch.testing.assert_close(plain, other, rtol=0.1, atol=0.1)
+
+
 def test_it_is_torchvisions_deeplab_layer_for_layer() -> None:
     torch.manual_seed(0)
     reference = torchvision.models.segmentation.deeplabv3_resnet50(

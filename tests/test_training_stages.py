@@ -19,6 +19,7 @@ from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.detector.data import AnnotatedImages, detector_batches
 from maskdistill.detector.model import build_detector, detector_lr
 from maskdistill.detector.train import train_detector
+from maskdistill.runtime.devices import pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
@@ -114,6 +115,12 @@ def test_bfloat16_trains_nearly_the_same(folder: Path, tmp_path: Path, stage: st
     for one, other in zip(plain, mixed, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=0.05)
         assert other["loss"] != one["loss"]
+
+
+def test_float32_is_float32_on_gpus_too() -> None:
+    """torch alone would let convolutions round their inputs to TF32."""
+    torch.backends.cudnn.allow_tf32 = True
+    assert pick_device("cpu") == CPU and not torch.backends.cudnn.allow_tf32
 
 
 def batches(stage: str, folder: Path, workers: int) -> Iterator[Any]:

@@ -72,7 +72,7 @@ def precise_statistics(model: nn.Module, batches: Iterable[B], forward: Callable
     ]
     populations = [Population(layer) for layer in layers]
     with ExitStack() as stack:
-        stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code calls no hooks
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # no compiling anew for the hooks
         for layer, population in zip(layers, populations, strict=True):
             stack.callback(setattr, layer, "momentum", layer.momentum)
             stack.callback(layer.register_forward_hook(population.add).remove)

@@ -1,9 +1,11 @@
 """How far the scores of a run move between machines: one thread and two, and other instruction sets.
 
-    python tests/benchmarks/machines.py --work /tmp/machines [--configfile config/demo.yaml] [--variants 1-avx2 2-avx2]
+    python tests/benchmarks/machines.py run --work /tmp/machines [--configfile config/demo.yaml]
+    python tests/benchmarks/machines.py yardstick [--write tests/machines.json]
 
-Each variant runs in a copy of the project, ``WORK/VARIANT``; one that was cut off goes on when the same command is
-given again, and what has ended is only read. Printed are the scores of all, and the range of each score.
+``run``: a whole workflow a variant, in a copy of the project, ``WORK/VARIANT``; one that was cut off goes on when the
+same command is given again, and what has ended is only read. ``yardstick``: the numbers of ``tests/yardstick.py``, a
+few seconds a variant; what is written is what CI compares with. Printed are all variants, and the range of each number.
 """
 
 import argparse
@@ -19,22 +21,26 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dag"))
 
-from dag_project import Project, make_project
+from dag_project import ROOT, Project, make_project
 
 from maskdistill.cli.show import COLUMNS, score_rows_of
 
 OLDER = {
-    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "OPENBLAS_CORETYPE": "Haswell", "FAISS_OPT_LEVEL": "avx2",
+    "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "OPENBLAS_CORETYPE": "Nehalem", "FAISS_OPT_LEVEL": "generic",
 }  # fmt: skip
-"""Not torch's own kernels alone, but every library held back to what a processor of 2013 knows."""
+"""Not torch's own kernels alone, but every library held back to what a processor of 2008 knows."""
 SETTINGS: dict[str, dict[str, str]] = {
     "default": {"ATEN_CPU_CAPABILITY": "default"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512"},
     "older": OLDER,
 }
-VARIANTS = [f"{threads}-{name}" for threads in (1, 2) for name in SETTINGS]
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait asleep: it changes no number, and the machine may be shared."""
+ABLE = [name for name in SETTINGS if name != "avx512" or "avx512f" in Path("/proc/cpuinfo").read_text()]
+"""What this processor can run."""
+VARIANTS = [f"{threads}-{name}" for threads in (1, 2) for name in ABLE]
 Scores = dict[str, float]
 
 
@@ -48,11 +54,13 @@ def run_variant(name: str, work: Path, configfile: Path) -> Scores:
         if not (project.folder / "config/machines.yaml").exists():
             make_project(project.folder)
             (project.folder / "config/machines.yaml").write_text(configfile.read_text())
-        # Threads that wait asleep: it changes no number, and the machine may be shared.
-        environment = os.environ | SETTINGS[setting] | {"PYTHONPATH": str(project.folder), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = os.environ | SETTINGS[setting] | ASLEEP | {"PYTHONPATH": str(project.folder)}
         command = [sys.executable, "-m", "snakemake", "--configfile", "config/machines.yaml", "--resources", "gpu=0"]
-        for more in (["--unlock"], ["--cores", threads, "--quiet", "all"]):
-            subprocess.run([*command, *more], cwd=project.folder, env=environment, check=True, capture_output=True)
+        for more in (["--unlock"], ["--cores", threads]):
+            with open(project.folder / "output.txt", "a") as stream:
+                subprocess.run(
+                    [*command, *more], cwd=project.folder, env=environment, check=True, stdout=stream, stderr=stream
+                )
     return scores_of(json.loads(summary.read_text()))
 
 
@@ -66,27 +74,53 @@ def scores_of(summary: dict[str, Any]) -> Scores:
     }
 
 
-def table(found: Mapping[str, Scores]) -> list[str]:
-    """One line a score: its value in each variant, and the range."""
-    lines = ["| score | " + " | ".join(found) + " | range |", "|---" * (len(found) + 2) + "|"]
+def run_yardstick(name: str) -> Scores:
+    """The numbers of ``tests/yardstick.py`` in one variant."""
+    threads, _, setting = name.partition("-")
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = os.environ | SETTINGS[setting] | ASLEEP | own
+    done = subprocess.run(
+        [sys.executable, "-m", "yardstick"], env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    numbers: Scores = json.loads(done.stdout)
+    return numbers
+
+
+def table(found: Mapping[str, Scores], digits: int) -> list[str]:
+    """One line a number: its value in each variant, and the range."""
+    lines = ["| | " + " | ".join(found) + " | range |", "|---" * (len(found) + 2) + "|"]
     for score in next(iter(found.values())):
         values = [scores[score] for scores in found.values()]
-        cells = " | ".join(f"{value:.2f}" for value in values)
-        lines.append(f"| {score} | {cells} | {max(values) - min(values):.2f} |")
+        cells = " | ".join(f"{value:.{digits}f}" for value in values)
+        lines.append(f"| {score} | {cells} | {max(values) - min(values):.{digits}f} |")
     return lines
+
+
+def summarised(found: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """The middle and the range of each number."""
+    columns = {name: [numbers[name] for numbers in found.values()] for name in next(iter(found.values()))}
+    return {
+        name: {"middle": (max(values) + min(values)) / 2, "range": max(values) - min(values)}
+        for name, values in columns.items()
+    }
 
 
 def main() -> None:
     """Run the variants one after the other; print the table after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", required=True, type=Path)
-    parser.add_argument("--configfile", default="config/demo.yaml", type=Path)
+    parser.add_argument("what", choices=["run", "yardstick"])
+    parser.add_argument("--work", default="/tmp/maskdistill-machines", type=Path, help="of run")
+    parser.add_argument("--configfile", default=ROOT / "config/demo.yaml", type=Path, help="of run")
+    parser.add_argument("--write", type=Path, help="of yardstick: the file that CI compares with")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     args = parser.parse_args()
     found: dict[str, Scores] = {}
     for name in args.variants:
-        found[name] = run_variant(name, args.work, args.configfile)
-        print("\n".join(["", *table(found)]), flush=True)
+        of_run = args.what == "run"
+        found[name] = run_variant(name, args.work, args.configfile) if of_run else run_yardstick(name)
+        print("\n".join(["", *table(found, 2 if of_run else 7)]), flush=True)
+    if args.write:
+        args.write.write_text(json.dumps(summarised(found), indent=1) + "\n")
 
 
 if __name__ == "__main__":
