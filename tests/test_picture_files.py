@@ -363,6 +363,20 @@ def test_a_depth_that_a_tiff_states_decides() -> None:
     np.testing.assert_array_equal(np.asarray(image)[..., 0], values >> 4)
 
 
+def test_a_tiff_of_twelve_bits_a_sample() -> None:
+    """Two samples in three bytes, as cameras write them: dark ones stay dark, for the file states its depth."""
+    values = (RAMP * 300).astype(np.uint16)
+    pairs = values.reshape(-1, 2).astype(np.uint32)
+    packed = ((pairs[:, 0] << 12) | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+    start = 8 + 2 + 12 * 9 + 4
+    tags = [(256, 60), (257, 40), (258, 12), (259, 1), (262, 1), (273, start), (277, 1), (278, 40), (279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
+    image, mode = decode(data)
+    assert mode == "I;16 of 12 bits"
+    np.testing.assert_array_equal(np.asarray(image)[..., 0], values >> 4)
+
+
 @pytest.mark.parametrize("largest", [255, 4095, 65535])
 def test_portable_greymaps_of_any_depth(largest: int) -> None:
     values = (RAMP * largest).round()
