@@ -122,7 +122,9 @@ class Synthetic:
                 reason,
             )
         )
-        write_manifest(self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
+        write_manifest(
+            self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS), {".dng": 2}
+        )
         categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
         content = {"images": [{"id": number} for number in self.scenes], "annotations": [], "categories": categories}
         write_json(self.root / "truth" / "instances.json", content)

@@ -51,6 +51,10 @@ def assert_apart(found: list[str]) -> None:
         (["caf\u00e9.jpg", "cafe\u0301.jpg"], {"cafe\u0301.jpg": "cafe\u0301.jpg", "caf\u00e9.jpg": "caf\u00e9.jpg~2"}),
         (["a.jpg", "a.png", "b.gif"], {"a.jpg": "a.jpg", "a.png": "a.png", "b.gif": "b"}),
         (["a.jpg", "a.jpg.jpg"], {"a.jpg": "a", "a.jpg.jpg": "a.jpg"}),
+        (
+            ["summary.json/a.jpg", "b/summary.json/a.jpg"],
+            {"summary.json/a.jpg": "summary.json~2/a", "b/summary.json/a.jpg": "b/summary.json/a"},
+        ),
         (["a.jpg", "a.jfif", "c.jpg"], {"a.jpg": "a.jpg", "a.jfif": "a.jfif", "c.jpg": "c"}),
     ],
 )
@@ -92,6 +96,7 @@ def list_of(folder: Path, *lines: str) -> list[str]:
         (["./a.png", "b.png", "a.png"], "lines 1 and 3 name the same picture"),
         (["q.jpg", "c.jpg", "q.jpg.png/x.png"], r"lines 1 and 3 would overwrite each other: .*q\.jpg'"),
         (["d/q.jpg.jpg/e/x.png", "d/q.jpg"], r"lines 1 and 2 would overwrite each other"),
+        (["a.png", "/summary.json/a.png"], r"line 2 .* results have a file of that folder's name"),
         (["a.png", "/"], "line 2 .* names no picture"),
         (["a.png", "."], "line 2 .* names no picture"),
         (["a\0.png"], "line 1 is no name of a picture"),

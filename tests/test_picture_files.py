@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import multiprocessing
 import os
 import struct
 import threading
@@ -20,7 +21,9 @@ from PIL import Image, PngImagePlugin
 from maskdistill.data import images, picture_files
 from maskdistill.data.images import SUFFIXES, decode, left_out_kind, load_rgb
 from maskdistill.data.manifest import inspect_image
-from maskdistill.data.picture_files import MAX_BYTES, MAX_SIDE, Budget, PictureError, refuse_size
+from maskdistill.data.picture_files import MAX_BYTES, MAX_SIDE, PictureError, refuse_size
+from maskdistill.runtime import budget as budgets
+from maskdistill.runtime.budget import Budget, SharedUnits, share_among_forks, shared_with_siblings
 from maskdistill.runtime.errors import MaskDistillError
 
 
@@ -131,6 +134,40 @@ def test_a_budget_is_never_exceeded_and_nobody_waits_for_ever() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, wanted)) == wanted
     assert 60 < most[0] <= 100 and budget.used == 0
+
+
+def most_at_once(wanted: int, units: int) -> int:
+    """How many of four forks held ``wanted`` bytes at the same time."""
+    budgets._shared = SharedUnits(units)
+    context = multiprocessing.get_context("fork")
+    held, most = context.Value("i", 0), context.Value("i", 0)
+
+    def work() -> None:
+        for _ in range(10):
+            with shared_with_siblings(wanted):
+                with held.get_lock():
+                    held.value += 1
+                    most.value = max(most.value, held.value)
+                time.sleep(0.005)
+                with held.get_lock():
+                    held.value -= 1
+
+    forks = [context.Process(target=work) for _ in range(4)]
+    for fork in forks:
+        fork.start()
+    for fork in forks:
+        fork.join(30)
+    assert [fork.exitcode for fork in forks] == [0] * 4
+    return most.value
+
+
+@pytest.mark.parametrize(("parts", "expected"), [(1, {2, 3, 4}), (3, {1}), (50, {1})])
+def test_loading_processes_share_the_memory(parts: int, expected: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "_shared", None)
+    assert most_at_once(parts * budgets.UNIT, 4) in expected
+    share_among_forks()
+    with shared_with_siblings(10**12):
+        pass  # this process is no fork
 
 
 def test_a_budget_is_given_back_by_pictures_that_fail(tmp_path: Path) -> None:
@@ -322,6 +359,20 @@ def test_a_depth_that_a_tiff_states_decides() -> None:
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "TIFF", tiffinfo={281: 4095})
     image, mode = decode(buffer.getvalue())
+    assert mode == "I;16 of 12 bits"
+    np.testing.assert_array_equal(np.asarray(image)[..., 0], values >> 4)
+
+
+def test_a_tiff_of_twelve_bits_a_sample() -> None:
+    """Two samples in three bytes, as cameras write them: dark ones stay dark, for the file states its depth."""
+    values = (RAMP * 300).astype(np.uint16)
+    pairs = values.reshape(-1, 2).astype(np.uint32)
+    packed = ((pairs[:, 0] << 12) | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+    start = 8 + 2 + 12 * 9 + 4
+    tags = [(256, 60), (257, 40), (258, 12), (259, 1), (262, 1), (273, start), (277, 1), (278, 40), (279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
+    image, mode = decode(data)
     assert mode == "I;16 of 12 bits"
     np.testing.assert_array_equal(np.asarray(image)[..., 0], values >> 4)
 

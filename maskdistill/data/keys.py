@@ -18,7 +18,11 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def parts_of_keys(pictures: Sequence[str], folders: Iterable[str]) -> dict[str, str]:
+RESERVED = ("summary.json",)
+"""What lies beside label maps: no first folder of a key is called so."""
+
+
+def parts_of_keys(pictures: Sequence[str], folders: Iterable[str], reserved: Sequence[str] = ()) -> dict[str, str]:
     """What each picture and folder of one folder contributes to keys.
 
     Folders keep their names and pictures are named without extension. Where that is ambiguous, or a file made of a
@@ -26,8 +30,9 @@ def parts_of_keys(pictures: Sequence[str], folders: Iterable[str]) -> dict[str, 
 
     Args:
         pictures, folders: names in one folder, all distinct.
+        reserved: names that no folder may have.
     """
-    taken: set[str] = set()
+    taken = set(map(fold, reserved))
     found: dict[str, str] = {}
     for name in sorted(folders):
         found[name] = _free(name, ("",), taken)

@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from maskdistill.runtime.allocator import return_freed_memory
+from maskdistill.runtime.budget import DECODING, Budget, shared_with_siblings
 from maskdistill.runtime.errors import MaskDistillError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "PPM", "JPEG2000")
@@ -28,8 +28,6 @@ MAX_SIDE = 32_000
 MAX_ASPECT = 50
 """Longest side over shortest: beyond it nothing is left of the short side at the sizes that networks see."""
 
-DECODING = 1_250_000_000
-"""Bytes that the pictures which one process decodes at once may take: the manifest stage asks for 2 GB."""
 GIANT = DECODING // 8
 """Whoever took more gives freed memory back to the system: eight threads may keep as much as this, each."""
 BYTES_A_PIXEL = 12
@@ -44,32 +42,6 @@ _KINDS = {
 
 class PictureError(MaskDistillError):
     """A picture cannot be used. The message is the reason alone: no path, equal on every machine."""
-
-
-class Budget:
-    """Bytes that threads share: who wants more than are left waits until others give theirs back.
-
-    Args:
-        total: bytes; who wants more than that works alone.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total, self.used = total, 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, wanted: int) -> Iterator[None]:
-        """Hold ``wanted`` bytes during the block."""
-        wanted = min(wanted, self.total)
-        with self._changed:
-            self._changed.wait_for(lambda: self.used + wanted <= self.total)
-            self.used += wanted
-        try:
-            yield
-        finally:
-            with self._changed:
-                self.used -= wanted
-                self._changed.notify_all()
 
 
 _budget = Budget(DECODING)
@@ -105,7 +77,7 @@ def picture_bytes(path: str | Path) -> Iterator[bytes]:
             pixels = _pixels(descriptor) if size else 0
             stream.seek(0)
             wanted = size + BYTES_A_PIXEL * pixels
-            with _budget.hold(wanted):
+            with shared_with_siblings(wanted), _budget.hold(wanted):
                 try:
                     yield _read(stream.fileno(), size)
                 finally:

@@ -21,7 +21,7 @@ from maskdistill.config_data import (
 )
 from maskdistill.config_messages import explain
 from maskdistill.data.images import SUFFIXES, left_out_kind, printable
-from maskdistill.data.keys import KeyClashes, key_of_path, parts_of_keys
+from maskdistill.data.keys import RESERVED, KeyClashes, key_of_path, parts_of_keys
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_file, sha256_text
 from maskdistill.runtime.seal import stamp
@@ -277,6 +277,10 @@ def _iter_list(data: ListData, section: str) -> Iterator[ListedImage]:
         key = key_of_path(name)
         if ".." in Path(name).parts or key in ("", "."):
             raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
+        if key.startswith(tuple(f"{name}/" for name in RESERVED)):
+            raise MaskDistillError(
+                f"{path}: line {number} ({name!r}): results have a file of that folder's name; rename the folder"
+            )
         clashes.add(key, number)
         yield ListedImage(key, root / name, True, False)
     if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in _lines(path, root))):
@@ -327,7 +331,7 @@ def _walk(
     files = [entry.name for entry in entries if entry.name not in folders]
     names = [name for name in files if name.lower().endswith(SUFFIXES)]
     left_out.update(kind for name in files if (kind := left_out_kind(name)))
-    parts = parts_of_keys(names, folders)
+    parts = parts_of_keys(names, folders, () if prefix else RESERVED)
     for name in sorted([*names, *folders], key=lambda name: f"{name}/" if name in folders else name):
         path = folder / name
         if name not in folders:

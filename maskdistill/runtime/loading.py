@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from maskdistill.runtime.budget import share_among_forks
 from maskdistill.runtime.devices import single_thread
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.patience import LOOK, Patience
@@ -186,7 +187,7 @@ def _begin(loader: DataLoader[T]) -> Iterator[T]:
     """
     with naming_lack(NO_WORKERS):
         if loader.num_workers:
-            multiprocessing.Lock()  # fails as the iterator would, which says a traceback more when it is half made
+            share_among_forks()  # where there is no room, the iterator would say a traceback more: it is half made then
         return iter(loader)
 
 

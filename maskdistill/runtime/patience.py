@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -56,6 +57,8 @@ class Patience:
             log.info("waiting for %s since %.0f s", self.what, now - self._began)
 
     def _give_up(self, reason: str) -> None:
+        with suppress(ValueError):  # outside of the main thread nobody listens
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch takes it for a failure of its own
         for child in multiprocessing.active_children():
             child.kill()
         raise MaskDistillError(f"{self.what}: {reason}; {self.remedy}, and give the same command again")
