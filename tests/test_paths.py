@@ -18,7 +18,8 @@ from maskdistill.paths import user_path
 from maskdistill.runtime.errors import MaskDistillError
 
 PATHS = {
-    "data.root", "data.file", "data.images", "data.annotations", "support.root", "support.file", "datasets.voc2007.path",
+    "data.root", "data.file", "data.images", "data.annotations", "support.root", "support.file",
+    "datasets.voc2007.path",
     "datasets.coco2014.path", "backbone.weights", "pretrain.teacher.weights", "clusters.backbone.weights",
     "clusters.names", "detector.weights", "segmenter.weights", "paper.backbones.0.weights",
 }  # fmt: skip

@@ -63,7 +63,7 @@ def test_a_list_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "photo: a list line that begins with # and names a picture that is there; a list in UTF-16, empty or of comments only",
+    "photo: a list line with # that is the name of a picture; a list in UTF-16, empty or of comments only",
     outcome="refused; the message names the line and what to write",
 )
 @pytest.mark.parametrize(
