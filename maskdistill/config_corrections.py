@@ -13,7 +13,7 @@ Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
 ALIASES: dict[str, tuple[str, ...]] = {"k": ("clusters", "num_clusters"), "threshold": ("pseudo_labels", "tau")}
 """Names that the literature has for settings."""
-ALMOST, LIKE = 0.85, 0.6
+ALMOST, LIKE = 0.8, 0.6
 """How much of a name is right, of 1: a slip of the pen, and something that may have been meant."""
 
 
@@ -194,6 +194,8 @@ def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correct
         return
     for value in _repaired(given, field):
         yield Correction("write {}", where, value, shown=yaml_line({key: value}))
+    if item["type"] in ("value_error", "assertion_error"):  # which says itself what to do
+        return
     line = filled(schema, key, field, given)
     try:
         value = yaml.safe_load(f"{{{line}}}")[key] if "<" not in line else None

@@ -44,7 +44,8 @@ def explain(
             lines.append(f"  {item['ctx']['error']}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {where}: {message} (got {item['input']!r}){correction and f'; {correction}'}")
+            got = "" if isinstance(item["input"], Mapping) else f" (got {item['input']!r})"
+            lines.append(f"  {where}: {message}{got}{correction and f'; {correction}'}")
     return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
 
 

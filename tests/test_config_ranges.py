@@ -232,7 +232,7 @@ def test_settings_that_used_to_fail_late_are_refused(section: str, values: dict[
 
 def test_stages_have_the_same_ranges() -> None:
     """What ``--params`` gives goes through the same sections."""
-    with pytest.raises(MaskDistillError, match="--params: .*\n.*max_fit"):
+    with pytest.raises(MaskDistillError, match=r"--params: .*\n.*max_fit"):
         parse_section(ClustersConfig, '{"max_fit": 3}')
     with pytest.raises(MaskDistillError, match=r"lr.*finite"):
         parse_section(Config.model_fields["probe"].annotation, '{"lr": Infinity}')  # type: ignore[arg-type]

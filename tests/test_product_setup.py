@@ -21,6 +21,7 @@ from maskdistill.layout import DETECTOR, SEGMENTER, main_values, value_name
 from maskdistill.needed_weights import weights_path
 from maskdistill.product import onnx_export
 from maskdistill.product.checks import RESERVE, disk_need
+from maskdistill.product.commands import make
 from maskdistill.product.suggestions import Found, set_nested, suggest_clusters, suggest_shards, write_config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.inference import logits_of
@@ -147,7 +148,7 @@ def test_the_doctor_finds_what_is_missing(
     monkeypatch.chdir(tmp_path)
     status, out, _ = examine(tmp_path, capsys)
     assert status == 0 and "wrong" not in out
-    assert "note  extra crf" in out and "-> make crf" in out and "random: for comparison only" in out
+    assert "note  extra crf" in out and f"-> {make('crf')}" in out and "random: for comparison only" in out
     status, out, error = examine(tmp_path, capsys, crf={"rounds": 1}, detector={"weights": "nowhere.pth"})
     assert status == 1 and "2 needed things are missing or wrong: extra crf, detector weights" in error
     assert "detector.weights: nowhere.pth: no such file" in out
@@ -206,7 +207,7 @@ def test_disk_space_and_versions_are_compared(
     assert main(["doctor"]) == 1
     printed = capsys.readouterr()
     assert "3 needed things are missing or wrong: numpy, no-such-library, disk" in printed.err
-    assert "make install (wanted numpy<1)" in printed.out and "1 GB free" in printed.out
+    assert f"{make('install')} (wanted numpy<1)" in printed.out and "1 GB free" in printed.out
 
 
 def test_paths_and_weights_of_a_run() -> None:

@@ -107,7 +107,9 @@ def test_samples_hold_every_threshold(run: Counted) -> None:
     data = page_data((run.root / "report.html").read_text())
     assert len(data["samples"]) == 4
     for sample in data["samples"]:
-        assert sample["found"] == 3 and sample["scores"] == [0.95, 0.75, 0.2]
+        assert sample["found"] == 3 and sample["levels"] == [95, 75, 20], (
+            "of the thresholds 0, 0.01, ... those below a score"
+        )
         assert sum(sample["runs"][::2]) == sample["width"] * sample["height"]
         assert set(sample["runs"][1::2]) == {0, 1, 2, 3}
 
@@ -163,6 +165,8 @@ def test_the_slider_shows_what_survives(run: Counted, browser: Browser) -> None:
     names = ("value", "images", "fallback", "objects", "pixels", "precision", "coverage")
     start = ["0.75", "6 of 6", "0", str(own["kept"]), f"{own['coverage']:.1f} %", "100.0 %", "50.0 %"]
     assert text_of(browser, *names) == start
+    counts = browser.value("[...document.querySelectorAll('canvas')].map((c) => c.closest('figure').innerText)")
+    assert len(counts) == 4 and all("1 of 3" in count for count in counts), "0.75 itself is not above 0.75"
     coloured, line = painted(browser), browser.value("document.getElementById('tau-line').style.left")
     browser.value("document.getElementById('tau-slider').focus()")
     press(browser, "Home", 36)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.option_types import share, whole
+from maskdistill.cli.option_types import whole
 from maskdistill.config import PseudoLabelsConfig, parse_section
 from maskdistill.config_data import MAX_CLUSTERS
 from maskdistill.data.images import load_rgb
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--shard", type=whole(0), required=True, metavar="N")
     parser.add_argument("--candidates", required=True, metavar="JSON", help="candidates of the shard")
-    parser.add_argument("--tau", type=share, help="threshold on the score (default: the one in --params)")
+    parser.add_argument("--tau", type=float, help="threshold on the score (default: the one in --params)")
     parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="K")
     parser.add_argument("--output", required=True, metavar="DIR", help="gets <key>.png and summary.json")
     add_common(parser)

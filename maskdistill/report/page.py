@@ -308,6 +308,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
         "clusters": cluster_section(run, pictures.clusters, pictures.cluster_colors),
         "training": training,
         "candidates": {
+            "relation": relation(True, config.pseudo_labels.compare),
             "facts": [
                 (f"{len(run.candidates.scores):,}", "candidates"),
                 (
