@@ -17,6 +17,7 @@ AREAS = {
     "archive": "Archives",
     "config": "Configuration",
     "hdf5": "HDF5 and other intermediate files",
+    "output": "What was made for others",
 }
 HEAD = """\
 # Hostile and odd input

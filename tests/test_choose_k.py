@@ -88,7 +88,7 @@ def compare(folder: Path, shards: list[str], params: str = "{}") -> pd.DataFrame
     command = ["choose_k", "--embeddings", *shards, "--manifest", str(folder / "manifest.csv"), "--seed", "5"]
     options = ["--output", str(folder / "choose_k.csv"), "--gpus", "0", "--threads", "1", "--params", params]
     assert main([*command, *options]) == 0
-    return pd.read_csv(folder / "choose_k.csv")
+    return pd.read_csv(folder / "choose_k.csv", comment="#")
 
 
 def test_the_number_of_planted_groups_has_the_highest_silhouette(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 The entry points run in processes of their own, forked from a server that has imported them once.
 """
 
-import csv
 import io
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from miniature import NUM_CLUSTERS, detector_config, scenes, segmenter_config, w
 
 from maskdistill import cli
 from maskdistill.detector import train as detector_train
+from maskdistill.report.collect import read_metrics
 from maskdistill.segmenter import train as segmenter_train
 from maskdistill.training import loop
 
@@ -125,8 +125,7 @@ def test_ten_kills_change_no_byte(server: ForkServerContext, run_folder: Path, t
 
     for name in ("model.safetensors", "metrics.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    rows = list(csv.DictReader((tmp_path / "killed/metrics.csv").open()))
-    assert [float(row["step"]) for row in rows] == list(range(3, STEPS + 1, 3))
+    assert read_metrics(tmp_path / "killed/metrics.csv")["step"].tolist() == list(range(3, STEPS + 1, 3))
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
         "log.txt", "metrics.csv", "model.safetensors"
     ]  # fmt: skip

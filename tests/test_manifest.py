@@ -502,7 +502,7 @@ def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
     rows = path.read_bytes().splitlines(keepends=True)
     for kept in (b"".join(rows[:-1]), b"".join(rows)[:-3], b""):
         path.write_bytes(kept)
-        for read in (read_manifest, lambda path: read_manifest(path, 0), lambda path: list(all_rows(path, ["key"]))):
+        for read in (read_manifest, lambda path: read_manifest(path, 1), lambda path: list(all_rows(path, ["key"]))):
             with pytest.raises(MaskDistillError, match=r"manifest\.csv: not a manifest .*with --forcerun"):
                 read(path)
 

@@ -415,7 +415,7 @@ class Run:
 
     def rows(self, name: str) -> list[dict[str, str]]:
         with open(self.folder / f"{name}.csv", newline="") as stream:
-            return list(csv.DictReader(stream))
+            return list(csv.DictReader(line for line in stream if not line.startswith("#")))
 
 
 @pytest.fixture

@@ -467,9 +467,11 @@ def test_figures_escape_names_and_follow_the_page_colours() -> None:
 
 def test_metrics_table_keeps_finite_numeric_columns(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("step,loss,note,bad\n1,inf,x,nan\n2,0.5,y,nan\n")
+    add_seal(tmp_path / "m.csv")
     frame = collect.read_metrics(tmp_path / "m.csv")
     assert list(frame.columns) == ["step", "loss"] and frame["loss"].isna().tolist() == [True, False]
-    (tmp_path / "e.csv").write_text("")
+    (tmp_path / "e.csv").write_text("\n")
+    add_seal(tmp_path / "e.csv")
     assert collect.read_metrics(tmp_path / "e.csv").empty
 
 

@@ -18,7 +18,7 @@ from maskdistill.data.manifest import build_manifest, image_rows, photos, read_m
 from maskdistill.data.settled import settled_listing
 from maskdistill.data.sources import ListedImage, iter_images, listing_fingerprint
 from maskdistill.runtime import contents
-from maskdistill.runtime.contents import content_of
+from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -222,3 +222,10 @@ def test_other_weights_are_noticed_whatever_their_time(
     assert content_of(path, cache) == before, "a damaged cache is made anew"
     with pytest.raises(FileNotFoundError):
         content_of(tmp_path / "none.pth", cache)
+
+
+def test_a_download_that_became_another_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "vit.pth"
+    assert is_as_first_seen(path, "a" * 64) and is_as_first_seen(path, "a" * 64)
+    assert not is_as_first_seen(path, "b" * 64)
+    assert is_as_first_seen(tmp_path / "other.pth", "b" * 64) and is_as_first_seen(path, "a" * 64)

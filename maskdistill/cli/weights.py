@@ -8,8 +8,10 @@ import logging
 
 from maskdistill.backbones.registry import BACKBONES, RESNET_CHECKPOINTS, find_checkpoint, how_to_get
 from maskdistill.cli.common import add_common, start
+from maskdistill.runtime.contents import is_as_first_seen
 from maskdistill.runtime.download import check_sum, download
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import sha256_file
 
 log = logging.getLogger("maskdistill")
 
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
             found = check_sum(args.output, expected or "")
         except FileNotFoundError:
             raise MaskDistillError(f"{args.output}: cannot be downloaded for you; {by_hand}") from None
+    is_as_first_seen(args.output, sha256_file(args.output))
     log.info("%s: %s %s", args.output, "MD5" if (expected or "").startswith("md5:") else "SHA-256", found)
     if not expected:
         log.warning("no checksum is known for %s; write the one above as sha256 beside weights to fix it", args.arch)

@@ -108,6 +108,19 @@ class Photo(str):
     def __getnewargs__(self) -> tuple[str, str]:
         return str(self), self.sha256
 
+    def check(self, data: bytes) -> None:
+        """Compare the file's bytes, which are read to be decoded, with what the manifest saw.
+
+        Raises:
+            MaskDistillError: the picture was replaced.
+        """
+        if self.sha256 not in ("", hashlib.sha256(data).hexdigest()):
+            raise MaskDistillError(
+                f"{self}: has another content than when the manifest was made, and what was computed so far is of that"
+                " one: put it back, or in a run give the same command with --forcerun manifest (for predict: another"
+                " --out)"
+            )
+
 
 def load_rgb(path: str | Path) -> Image.Image:
     """Decode a picture file, upright and in mode RGB (see :func:`decode`); a :class:`Photo` is compared first.
@@ -117,12 +130,8 @@ def load_rgb(path: str | Path) -> Image.Image:
     """
     try:
         data = Path(path).read_bytes()
-        if isinstance(path, Photo) and path.sha256 not in ("", hashlib.sha256(data).hexdigest()):
-            raise MaskDistillError(
-                f"{path}: has another content than when the manifest was made, and what was computed so far is of that"
-                " one: put it back, or in a run give the same command with --forcerun manifest (for predict: another"
-                " --out)"
-            )
+        if isinstance(path, Photo):
+            path.check(data)
         return decode(data)[0]
     except PictureError as error:
         raise MaskDistillError(f"{path}: {error}; replace or remove it and run the manifest stage again") from None

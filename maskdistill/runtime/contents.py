@@ -1,4 +1,4 @@
-"""Hashes of large files that a user gives, as weights: a file whose stamp is as it was is not read again."""
+"""Hashes of large files that come from outside, as weights: a file whose stamp is as it was is not read again."""
 
 import os
 import time
@@ -11,6 +11,8 @@ from maskdistill.runtime.files import read_json, sha256_file, write_json
 from maskdistill.runtime.seal import stamp
 
 CACHE = Path(".snakemake/maskdistill/contents.json")
+FIRST_SEEN = ".first-seen.json"
+"""In a folder of downloads: the hashes of its files when they were first seen."""
 _RACY_NS = 2_000_000_000
 
 
@@ -33,6 +35,22 @@ def content_of(path: str | Path, cache: Path = CACHE) -> str:
         with suppress(OSError):
             write_json(cache, known | {name: {"stamp": found, "sha256": sha256}})
     return sha256
+
+
+def is_as_first_seen(path: str | Path, sha256: str) -> bool:
+    """Whether a downloaded file has the content that it had when it was first seen, which its folder has noted.
+
+    What a rule downloads is not there when a run is planned first, so its content cannot be compared with that of the
+    last run; that it became another one since can.
+    """
+    path = Path(path)
+    note = path.with_name(FIRST_SEEN)
+    seen = _read(note)
+    if path.name in seen:
+        return bool(seen[path.name] == sha256)
+    with suppress(OSError):
+        write_json(note, seen | {path.name: sha256})
+    return True
 
 
 def _read(cache: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from maskdistill.needed_weights import (
     official_weights,
     weights_path,
 )
-from maskdistill.runtime.contents import content_of
+from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import code_hash
@@ -294,15 +294,20 @@ WEIGHTS = {name: weights_input(name, network) for name, network in NETWORKS.item
 
 
 def contents(files):
-    """SHA-256 of the files among these that the user gave: another content makes anew, whatever the time says.
+    """SHA-256 of the files among these that come from outside: another content makes anew, whatever the time says.
 
-    What a rule makes, here ``pretrain`` and downloads, is followed by that rule.
+    A download, which may not be here yet, counts when it is no longer what it was; what ``pretrain`` makes never does.
     """
-    made = (f"{RUN}/", f"{OFFICIAL}/", f"{BUILT}/")
-    return [
-        content_of(path)
+    made = (f"{RUN}/", f"{BUILT}/")
+    found = {
+        path: content_of(path)
         for path in files
         if path and not path.startswith(made) and Path(path).is_file()
+    }
+    return [
+        sha256
+        for path, sha256 in found.items()
+        if not (path.startswith(f"{OFFICIAL}/") and is_as_first_seen(path, sha256))
     ]
 
 
