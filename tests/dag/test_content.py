@@ -17,9 +17,9 @@ TARGET = "results/mini/features/shard-0000.h5"
 ARCH = "vit_micro_patch8"
 
 
-def write_weights(path: Path, seed: int) -> None:
-    torch.manual_seed(seed)
-    save_weights(vit.load_vit(ARCH, "random", torch.device("cpu"), "float32").state_dict(), path, {"arch": ARCH})
+def write_weights(path: Path, scale: float) -> None:
+    state = vit.load_vit(ARCH, "random", torch.device("cpu"), "float32").state_dict()
+    save_weights({name: value * scale for name, value in state.items()}, path, {"arch": ARCH})
 
 
 @pytest.fixture(scope="module")
