@@ -10,6 +10,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: each process has a core
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_test_survives_a_power_cut() -> Iterator[None]:
+    """Files are not written through to the disk: the tests write thousands, each of which would wait for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def log_handlers_end_with_their_test() -> Iterator[None]:
     """A handler of an entry point called in this process writes to a stream that pytest closes after the test."""

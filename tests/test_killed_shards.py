@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from maskdistill.cli import main
-from maskdistill.runtime.files import atomic_directory, atomic_path
+from maskdistill.palette import write_label_png
+from maskdistill.runtime.files import atomic_directory, atomic_path, write_json
 from maskdistill.runtime.resume import FOLDER, FinishedShard, run_unfinished
 
 SHARDS = 24
@@ -136,7 +137,7 @@ def test_settings_longer_than_a_file_name_may_be(tmp_path: Path) -> None:
 def test_folders_are_kept_whole(tmp_path: Path) -> None:
     output = tmp_path / "labels"
     with atomic_directory(output) as temporary:
-        (temporary / "a.png").write_text("a")
+        (temporary / "a.txt").write_text("a")
     shard = FinishedShard(output, ["--output", str(output)])
     shard.keep()
     shutil.rmtree(output)
@@ -144,8 +145,33 @@ def test_folders_are_kept_whole(tmp_path: Path) -> None:
     second = FinishedShard(tmp_path / "more", ["more"])
     run_unfinished([shard, second], [lambda: calls.append(1), lambda: write(tmp_path / "more", "b")])
     assert calls == [], "the first one was finished"
-    assert (output / "a.png").read_text() == "a"
+    assert (output / "a.txt").read_text() == "a"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "more"]
+
+
+@pytest.mark.hostile("hdf5: finished shard of a killed job, damaged", outcome="computed again")
+@pytest.mark.parametrize("name", ["a.json", "labels/a.png", "labels/summary.json"])
+def test_a_finished_shard_that_is_damaged_is_computed_again(tmp_path: Path, name: str) -> None:
+    output = tmp_path / Path(name).parts[0]
+
+    def make() -> None:
+        if name == "a.json":
+            write_json(output, {"a": 1})
+        else:
+            with atomic_directory(output) as folder:
+                write_label_png(folder / "a.png", np.zeros((9, 9), np.uint8))
+                write_json(folder / "summary.json", {"a": 1})
+
+    make()
+    before = (tmp_path / name).read_bytes()
+    shard = FinishedShard(output, ["--output", str(output)])
+    shard.keep()
+    assert shard.restore()
+    (tmp_path / name).write_bytes(before[:-20] + bytes([before[-20] ^ 1]) + before[-19:])
+    shutil.rmtree(output) if output.is_dir() else output.unlink()
+    assert not shard.restore()
+    run_unfinished([shard], [make])
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_what_a_dead_process_left_is_removed(tmp_path: Path) -> None:

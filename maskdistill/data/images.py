@@ -236,14 +236,15 @@ class Photo(str):
     """
 
     __slots__ = ("sha256",)
+    sha256: str
 
     def __new__(cls, path: str, sha256: str = "") -> Photo:
         photo = super().__new__(cls, path)
         photo.sha256 = sha256 if len(sha256) == 64 and sha256.strip("0") else ""
         return photo
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return str(self), self.sha256
+    def __reduce__(self) -> tuple[type[Photo], tuple[str, str]]:
+        return Photo, (str(self), self.sha256)
 
     def check(self, data: bytes) -> None:
         """Compare the file's bytes, which are read to be decoded, with what the manifest saw.

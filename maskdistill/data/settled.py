@@ -61,7 +61,7 @@ def settled_listing(fingerprint: str, images: Callable[[], Iterator[ListedImage]
     return str(made)
 
 
-def _noted(note: Path) -> list[str] | None:
+def _noted(note: Path) -> list[object] | None:
     try:
         found = read_json(note) if note.is_file() else {}
     except MaskDistillError:
