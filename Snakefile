@@ -6,7 +6,7 @@ min_version("9.0")
 
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/demo.yaml"
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"

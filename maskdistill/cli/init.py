@@ -1,6 +1,6 @@
 """Write a commented configuration for a folder of photographs, and say what to do next.
 
-Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/voc.yaml. The small
+Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/config.yaml. The small
 ones' weights are weak on photographs: where there is a network, take --settings dino.
 """
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.settings != "auto":
         settings = args.settings
     checkout = Path(maskdistill.__file__).parents[1]
-    template = checkout / "config" / ("voc.yaml" if settings == "paper" else "folder.yaml")
+    template = checkout / "config" / ("config.yaml" if settings == "paper" else "folder.yaml")
     if not template.is_file():
         raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
     text = write_config(template.read_text(encoding="utf-8"), found, args.run or output.stem, settings, str(checkout))
