@@ -29,6 +29,14 @@ include: "workflow/rules/paper.smk"
 include: "workflow/rules/lock.smk"
 
 
+# Snakemake formats the paths of environments with the checkout's before them.
+for made in workflow.rules:
+    if made.conda_env is not None:
+        made.conda_env = unformatted(
+            str(Path(workflow.basedir, "workflow/rules", made.conda_env).resolve())
+        )
+
+
 rule all:
     default_target: True
     input:
