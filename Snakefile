@@ -6,7 +6,7 @@ min_version("9.0")
 
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/demo.yaml"
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -27,6 +27,14 @@ include: "workflow/rules/ablations.smk"
 include: "workflow/rules/frozen.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/lock.smk"
+
+
+# Snakemake formats the paths of environments with the checkout's before them.
+for made in workflow.rules:
+    if made.conda_env is not None:
+        made.conda_env = unformatted(
+            str(Path(workflow.basedir, "workflow/rules", made.conda_env).resolve())
+        )
 
 
 rule all:

@@ -77,6 +77,10 @@ def test_the_paper_preset_is_the_default_and_undoes_the_code_preset() -> None:
     assert load("demo", "presets/paper").masks == MasksConfig()
 
 
+def test_the_earlier_name_is_the_same_file() -> None:
+    assert (CONFIG / "voc.yaml").samefile(CONFIG / "config.yaml")
+
+
 def test_the_code_preset_wants_a_backbone_with_six_heads() -> None:
     with pytest.raises(MaskDistillError, match=r"masks\.cls_heads: 5 heads, and backbone\.arch vit_micro_patch8 has 4"):
         load("demo", "presets/code")

@@ -42,7 +42,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("settings", "template"), [("small", "folder.yaml"), ("dino", "folder.yaml"), ("paper", "voc.yaml")]
+    ("settings", "template"), [("small", "folder.yaml"), ("dino", "folder.yaml"), ("paper", "config.yaml")]
 )
 def test_a_configuration_is_its_template_with_what_was_found(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, template: str

@@ -1,6 +1,6 @@
 """Write a commented configuration for a folder of photographs, and say what to do next.
 
-Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/voc.yaml. The small
+Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/config.yaml. The small
 ones' weights are weak on photographs: where there is a network, take --settings dino.
 """
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     settings: Settings = "paper" if found.gpus else "small"
     if args.settings != "auto":
         settings = args.settings
-    template = CHECKOUT / "config" / ("voc.yaml" if settings == "paper" else "folder.yaml")
+    template = CHECKOUT / "config" / ("config.yaml" if settings == "paper" else "folder.yaml")
     if not template.is_file():
         raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
     name = args.run or NOT_IN_NAMES.sub("-", output.stem).lstrip("-._") or "mine"

@@ -8,8 +8,8 @@ from PIL import Image
 from maskdistill.config_data import CocoData, DataConfig, VocData
 from maskdistill.data.coco_truth import CocoTruth
 from maskdistill.data.ground_truth import read_ground_truth
-from maskdistill.data.picture_files import FORMATS
 from maskdistill.data.manifest import MIN_SIDE, ImageRow
+from maskdistill.data.picture_files import FORMATS
 from maskdistill.data.sources import ListedImage, instance_keys, iter_images
 from maskdistill.data.truth_types import Losses
 

@@ -73,7 +73,7 @@ def write_config(template: str, found: Found, run: str, settings: Settings, weig
     """Text of the configuration.
 
     Args:
-        template: text of ``config/voc.yaml`` for the paper's settings, else of ``config/folder.yaml``.
+        template: text of ``config/config.yaml`` for the paper's settings, else of ``config/folder.yaml``.
         found: what was found.
         run: name of the run.
         settings: which ones; ``small`` and ``dino`` share a template.
@@ -112,7 +112,7 @@ def _header(found: Found, clusters: int, settings: Settings, weights_below: str)
     lines += [f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable]
     machine = f"{found.gpus} GPU(s)" if found.gpus else f"No GPU, {found.cores} CPU cores"
     if settings == "paper":
-        lines.append(f"{machine}: the paper's settings (config/voc.yaml), one seed.")
+        lines.append(f"{machine}: the paper's settings (config/config.yaml), one seed.")
     else:
         lines.append(f"{machine}: small settings (config/folder.yaml).")
         lines += ABOUT_WEIGHTS[settings]

@@ -30,7 +30,10 @@ def jobs(text: str) -> dict[str, int]:
 
 
 def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path) -> None:
-    """35 shards of 500 images for VOC, 166 for all of train2014; five seeds, and four baselines beside the masks."""
+    """35 shards of 500 images for VOC, 166 for all of train2014; five seeds, and four baselines beside the masks.
+
+    The command without a configuration file is VOC's.
+    """
     project = make_project(tmp_path)
     voc, coco = (jobs(plan(project, f"config/{name}.yaml")) for name in ("voc", "coco20k"))
     assert {name: voc[name] for name in ("dataset", "weights", "build_data", "features", "masks", "detector")} == {
@@ -39,6 +42,21 @@ def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path)
     assert {name: coco[name] for name in ("dataset", "build_data", "features", "candidates", "detector")} == {
         "dataset": 2, "build_data": 1, "features": 166, "candidates": 5 * 166, "detector": 5,
     }  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--cores",
+        "all",
+        "--resources",
+        "gpu=4",
+        "--dry-run",
+        "--quiet",
+        "rules",
+    ]
+    bare = subprocess.run(command, cwd=project.folder, env=project.environment(), text=True, capture_output=True)
+    table = re.findall(r"^(\w+) +(\d+)$", bare.stdout + bare.stderr, re.M)
+    assert {name: int(count) for name, count in table if name not in ("all", "total")} == voc
     assert not (project.folder / "resources").exists() and not (project.folder / "results").exists()
 
 

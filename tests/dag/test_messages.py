@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from dag_project import Project, make_project
@@ -125,3 +127,14 @@ def test_a_list_of_shards_is_one_argument(tmp_path: Path) -> None:
     lists = re.findall(r"\S*\{0000\.\.0001\}\S*", commands)
     assert len(lists) > 20
     assert all(text.startswith("'") and text.endswith("'") for text in lists), set(lists)
+
+
+def test_braces_in_the_checkouts_path(tmp_path: Path) -> None:
+    """Snakemake formats the command's prefix and the environments' paths, which begin with it."""
+    project = make_project(tmp_path / "{x} {{y}} {z d'e")
+    (project.folder / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
+    python = str(project.folder / ".venv/bin/python")
+    command = [python, *project.command("results/mini/data/scenes")[1:]]
+    done = subprocess.run(command, cwd=project.folder, env=project.environment(), text=True, capture_output=True)
+    assert done.returncode == 0 and (project.results / "data/scenes").is_dir(), done.stderr[-3000:]
+    assert "report" in project.planned()

@@ -28,6 +28,14 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "max_size": ({"detector": {"max_size": 120}}, AFTER_CANDIDATES | {"detector"}),
     "training rate": ({"detector": {"lr": 0.1}}, AFTER_CANDIDATES | {"detector"}),
 }
+EDITS = {
+    "backbones/weights.py": {
+        "features", "masks", "embeddings", "clusters", "choose_k", "annotations", "detector", "evaluate_masks",
+    } | AFTER_CANDIDATES,
+    "runtime/progress.py": set(),
+    "report/page.py": {"report", "all"},
+}  # fmt: skip
+"""An edit of the module that reads the weights of a ViT makes all that follows from them; of a log line, nothing."""
 
 
 def merged(data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +57,13 @@ def test_after_a_changed_setting(tmp_path: Path) -> None:
     project.pretend_finished()
     found = planned(project, data, [change for change, _ in CHANGES.values()])
     assert dict(zip(CHANGES, found, strict=True)) == {name: rules for name, (_, rules) in CHANGES.items()}
+    for name, rules in EDITS.items():
+        module = project.folder / "maskdistill" / name
+        before = module.read_text()
+        module.write_text(before + "# edited\n")
+        (plan,) = project.plans([{"data": data}], needed=True)
+        module.write_text(before)
+        assert {job.rule for job in plan} == rules, name
 
 
 def test_annotations_in_a_run_without(tmp_path: Path) -> None:

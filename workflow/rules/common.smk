@@ -43,11 +43,20 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import stage_code
 
+
+def unformatted(text):
+    """A text that Snakemake formats, with its braces doubled: the checkout's path may hold some."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 if not WITH_CONDA:
     shell.prefix(
-        f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+        unformatted(
+            "set -euo pipefail; export PATH="
+            f"{shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+        )
     )
 
 try:
