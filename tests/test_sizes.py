@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from maskdistill import features
+from maskdistill import features, rle
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.data.picture_files import MAX_ASPECT, PictureError, refuse_size
+from maskdistill.detector import inference
 from maskdistill.detector.grids import resize_image, resize_masks, resized_shape
 from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
@@ -19,8 +21,7 @@ from maskdistill.masks import upsample
 from maskdistill.product.overlay import overlay
 from maskdistill.report import montage
 from maskdistill.report.montage import fit, fit_labels, fit_mask, object_tile
-from maskdistill.segmenter.data import augment
-from maskdistill.segmenter.inference import resize_labels, squash
+from maskdistill.segmenter.data import augment, resize_labels, squash
 
 SIDES = [*range(1, 40), 63, 64, 65, 255, 1000, 1333, 4096, 9459, 20_000, 32_000, 32_738, 40_000]
 PAIRS = [(height, width) for height in SIDES for width in SIDES]
@@ -69,7 +70,8 @@ def test_pictures_of_any_shape_pass(hw: tuple[int, int]) -> None:
     assert max(small.shape[:2]) == 64 and min(small.shape[:2]) >= 1
     assert fit_labels(mask.astype(np.uint8), small.shape[:2]).shape == fit_mask(mask, small.shape[:2]).shape
     assert object_tile(pixels, mask, (255, 0, 0), 48).shape == (48, 48, 3)
-    shown = overlay(photo, mask.astype(np.uint8), [], 64, 3)
+    whole = {"bbox": [0.0, 0.0, width, height], "segmentation": rle.encode(mask), "score": 0.5, "category_id": 1}
+    shown = overlay(photo, mask.astype(np.uint8), [whole], 64, 3)
     assert shown.shape[1] == 2 * small.shape[1] + 4
     assert squash(pixels, 32).shape == (32, 32, 3)
     assert resize_labels(np.zeros((32, 32), np.uint8), *hw).shape == hw
@@ -103,6 +105,29 @@ def test_the_detector_takes_a_line(hw: tuple[int, int]) -> None:
     model = build_detector(config, 2, build_resnet(config.arch)).eval()
     for found in detect(model, torch.zeros(3, *hw, dtype=torch.uint8), torch.device("cpu")):
         assert found["segmentation"]["size"] == list(hw)
+
+
+class OneObject(nn.Module):
+    """Finds the middle of each image, whatever its size."""
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        self.shapes = [tuple(image.shape[-2:]) for image in images]
+        height, width = self.shapes[0]
+        mask = torch.zeros(1, height, width, dtype=torch.bool)
+        mask[:, height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = True
+        box = torch.tensor([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]])
+        return [{"masks": mask, "boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([1])}]
+
+
+@pytest.mark.parametrize(("most", "seen"), [(10**6, (80, 120)), (80 * 120, (80, 120)), (40 * 60, (40, 60))])
+def test_masks_of_a_giant_are_made_smaller(most: int, seen: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "MOST_PIXELS", most)
+    model = OneObject()
+    (found,) = detect(model, torch.zeros(3, 80, 120, dtype=torch.uint8), torch.device("cpu"))
+    expected = np.zeros((80, 120), bool)
+    expected[20:60, 30:90] = True
+    assert model.shapes == [seen] and found["bbox"] == [30.0, 20.0, 60.0, 40.0]
+    np.testing.assert_array_equal(rle.decode(found["segmentation"]), expected)
 
 
 def test_an_object_of_a_panorama_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

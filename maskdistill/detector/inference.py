@@ -1,14 +1,20 @@
 """Run a trained detector over one image."""
 
 import json
+import math
 from typing import Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.transform import resize_boxes
 
 from maskdistill import rle
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.config_roles import DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_TEST_FIELDS
+from maskdistill.detector.grids import resize_image
 from maskdistill.runtime.errors import MaskDistillError
 
 TEST_KEYS = DETECTOR_TEST_FIELDS | DETECTOR_SHARED_FIELDS | DETECTOR_PAIRS
@@ -39,9 +45,22 @@ def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
     return DetectorConfig.model_validate(saved | {key: wanted[key] for key in TEST_KEYS})
 
 
+MOST_PIXELS = 40_000_000
+
+
+def _enlarged(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """A mask at the image's size, by the nearest pixel."""
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+
+
 @torch.inference_mode()
 def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[str, Any]]:
     """Candidates of one image, most confident first.
+
+    Of images of more than :data:`MOST_PIXELS` masks are made at so many pixels and enlarged one by one: a hundred
+    masks of 89 million pixels would take 9 GB.
 
     Args:
         model: of ``build_detector``, in eval mode, on ``device``.
@@ -52,9 +71,15 @@ def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[s
         ``segmentation``, the RLE at (H, W) of the pixels whose mask probability is at least 0.5; a detection
         without such a pixel is left out.
     """
-    (found,) = model([image.to(device).float() / 255])
+    height, width = image.shape[-2:]
+    pixels = image.to(device).float() / 255
+    shrunk = math.sqrt(max(1.0, height * width / MOST_PIXELS))
+    if shrunk > 1:
+        pixels = resize_image(pixels, (max(1, int(height / shrunk)), max(1, int(width / shrunk))))
+    (found,) = model([pixels])
     found = {key: value.cpu() for key, value in found.items()}
     masks = found["masks"].numpy()
+    found["boxes"] = resize_boxes(found["boxes"], list(pixels.shape[-2:]), [height, width])
     candidates = []
     for index in found["scores"].argsort(descending=True, stable=True).tolist():
         if not masks[index].any():
@@ -65,7 +90,7 @@ def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[s
                 "category_id": int(found["labels"][index]),
                 "score": round(float(found["scores"][index]), 6),
                 "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
-                "segmentation": rle.encode(masks[index]),
+                "segmentation": rle.encode(_enlarged(masks[index], height, width)),
             }
         )
     return candidates
