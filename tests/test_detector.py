@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from miniature import write_lines
 from PIL import Image
 from torch import Tensor, nn
 
@@ -142,7 +143,7 @@ def write_pictures(folder: Path, examples: list[Example]) -> None:
     for index, example in enumerate(examples):
         shutil.copy(example.file, folder / f"{index}.png")
         lines.append(f"{index + 1},{index},{index}.png,{WIDTH},{HEIGHT},RGB,x,{index // 3},True,False,ok,")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_lines(folder / "manifest.csv", lines)
 
 
 def indexed(folder: Path) -> IndexedExamples:
