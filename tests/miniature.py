@@ -3,14 +3,18 @@
 For tests of the training alone: no rule hands ground truth to a training.
 """
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
 from maskdistill import rle
 from maskdistill.annotation_index import IndexBuilder
 from maskdistill.config import DetectorConfig, SegmenterConfig
+from maskdistill.data.manifest import write_manifest
 from maskdistill.data.scenes import CATEGORIES, Scene, generate_scene
 from maskdistill.detector.data import Example, example_of
 from maskdistill.palette import write_label_png
@@ -41,6 +45,12 @@ def annotations(scene: Scene, image_id: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write the lines of a CSV, the header first, as a manifest with its index."""
+    names = {"key": str, "path": str}
+    write_manifest(path, pd.read_csv(io.StringIO("\n".join(lines)), na_filter=False, dtype=names))
+
+
 def write_run(folder: Path, drawn: list[Scene]) -> None:
     """Pictures and ``manifest.csv``, ``annotations.json`` with its index, label maps in ``labels/``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +65,7 @@ def write_run(folder: Path, drawn: list[Scene]) -> None:
             for item in annotations(scene, number):
                 index.add(number, *append(item))
     index.write(folder / "annotations.h5", NUM_CLUSTERS)
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_lines(folder / "manifest.csv", lines)
 
 
 def examples(folder: Path, drawn: list[Scene]) -> list[Example]:

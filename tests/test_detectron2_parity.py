@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from miniature import write_lines
 from PIL import Image
 
 from maskdistill import cli, rle
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }  # fmt: skip
             index.add(number, *append(item))
     index.write(path / "annotations.h5", 2)
-    (path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_lines(path / "manifest.csv", lines)
     return path
 
 

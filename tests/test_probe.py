@@ -1,22 +1,20 @@
 """The linear probe: what is trained and what is not, its schedule, exact resumption, learning, entry points."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from miniature import write_lines
 from PIL import Image
 from torch import Tensor, nn
 
 from maskdistill import cli
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.config import ProbeConfig, SegmenterConfig
-from maskdistill.data.manifest import write_manifest
 from maskdistill.evaluation import probe as probe_module
 from maskdistill.evaluation.probe import make_probe, train_probe
 from maskdistill.evaluation.semantic import Confusions, semantic_scores
@@ -91,8 +89,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"id": index + 1, "file_name": f"sub/{index}", "width": 60, "height": 44, "has_masks": False,
                  "has_semantic": True, "evaluated": True}
             )  # fmt: skip
-    table = pd.read_csv(io.StringIO("\n".join(lines)), na_filter=False, dtype={"key": str, "path": str})
-    write_manifest(folder / "manifest.csv", table)
+    write_lines(folder / "manifest.csv", lines)
     categories = [{"id": number, "name": name} for number, name in enumerate(("sea", "rose", "leaf"), start=1)]
     for split in ("train", "eval"):
         content = {"images": images if split == "eval" else [], "annotations": [], "categories": categories}

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from miniature import write_lines
 from PIL import Image
 from torch import Tensor
 
@@ -290,7 +291,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_label_png(folder / f"labels/shard-{shard}/sub/{index}.png", labels)
         train, evaluated = index < 6, index >= 6
         lines.append(f"{index + 1},sub/{index},{index}.png,60,44,RGB,x,{shard},{train},{evaluated},ok,")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_lines(folder / "manifest.csv", lines)
     return folder
 
 

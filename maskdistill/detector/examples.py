@@ -43,7 +43,7 @@ class IndexedExamples(Sequence[Example]):
             paths = [os.fsencode(path) for path in rows["path"].tolist()]
             stored.append(b"".join(paths))
             lengths.append(np.array([len(path) for path in paths], np.int64))
-            digests += (bytes.fromhex(sha256.zfill(64)) for sha256 in rows["sha256"].tolist())
+            digests += (bytes.fromhex(Photo("", sha256).sha256) or bytes(32) for sha256 in rows["sha256"].tolist())
             found.append(rows["image_id"].to_numpy(np.int64))
             portrait.append((rows["height"] >= rows["width"]).to_numpy(np.bool_).astype(np.int8))
         listed = np.concatenate([np.zeros(0, np.int64), *found])
