@@ -1,4 +1,5 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
+# The tests' two-minute part: .venv/bin/pytest -n 2 --dist worksteal -m "not slow"
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
@@ -41,4 +42,4 @@ test: $(CRF) $(EXPORT)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest -n 2 tests/test_*.py tests/dag tests/slurm
+	$(BIN)/pytest -n 2 --dist worksteal tests/test_*.py tests/dag tests/slurm

@@ -3,11 +3,23 @@
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: each process has a core
+
+WHOLE_RUNS = ("dag", "slurm")
+"""Folders of tests that run the workflow."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs are slow, every one of them."""
+    for item in items:
+        if item.path.parent.name in WHOLE_RUNS and item.path.parents[1] == Path(__file__).parent:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

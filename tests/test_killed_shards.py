@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fork_server import fork_server
 from PIL import Image
 
 from maskdistill.cli import main
@@ -22,7 +23,6 @@ from maskdistill.runtime.resume import FOLDER, FinishedShard, run_unfinished
 SHARDS = 24
 KILLS = 10
 BEGINS = " features on Python"
-RUN = "import sys; from maskdistill.cli import main; sys.exit(main())"
 
 
 def features_command(folder: Path, output: str) -> list[str]:
@@ -37,7 +37,7 @@ def features_command(folder: Path, output: str) -> list[str]:
 def run_and_kill(command: list[str], delay: float) -> tuple[list[str], bool]:
     """Run; SIGKILL ``delay`` seconds into the second new shard or as the third begins: the log, whether it ended."""
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, *command], stderr=subprocess.PIPE, text=True,
+        [fork_server().command("maskdistill"), *command], stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
     assert process.stderr is not None
@@ -73,6 +73,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_ten_kills_inside_shards(photos: Path) -> None:
     start = time.perf_counter()
     assert main(features_command(photos, "undisturbed")) == 0

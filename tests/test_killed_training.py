@@ -102,6 +102,7 @@ def arguments(stage: str, folder: Path, output: Path) -> list[str]:
     return [stage, *files, *outputs, *common, "--log", str(output / "log.txt"), "--params", params]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["detector", "segmenter"])
 def test_ten_kills_change_no_byte(server: ForkServerContext, run_folder: Path, tmp_path: Path, stage: str) -> None:
     def exit_code(output: Path, kill: tuple[int, str] | None) -> int | None:

@@ -34,6 +34,7 @@ from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.segmenter.train import train_segmenter
 from maskdistill.training.loop import LoopSettings
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 WEIGHTS = str(Path(__file__).parents[1] / "config/weights/resnet_tiny.safetensors")
 

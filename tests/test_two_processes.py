@@ -109,6 +109,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", sorted(TRAININGS))
 def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: str) -> None:
     """Same global batches: equal but for float32 sums in another order. After four steps weights have moved by up to

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fork_server import ForkServer, fork_server
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "profiles", "config", "envs", "maskdistill")
@@ -45,6 +48,7 @@ MINIATURE: dict[str, Any] = {
     "evaluation": {"bootstrap": 20},
     "report": {"examples": 3, "per_cluster": 2},
 }  # fmt: skip
+GIVEN = ("--configfile", "config/mini.yaml", "--resources", "gpu=0", "--cores", "2")
 
 
 @dataclass(frozen=True)
@@ -66,21 +70,16 @@ class Project:
         (self.folder / "config/mini.yaml").write_text(yaml.safe_dump(config))
 
     def command(self, *options: str) -> list[str]:
-        return [
-            sys.executable, "-m", "snakemake", "--configfile", "config/mini.yaml", "--resources", "gpu=0",
-            "--cores", "2", *options,
-        ]  # fmt: skip
+        """Snakemake as a process of its own, and so are its jobs: for runs that are killed."""
+        return [sys.executable, "-m", "snakemake", *GIVEN, *options]
 
     def environment(self) -> dict[str, str]:
         return os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
 
-    def snakemake(self, *options: str, check: bool = True) -> str:
-        """Run Snakemake; return all it printed."""
-        done = subprocess.run(
-            self.command(*options), cwd=self.folder, env=self.environment(), text=True, capture_output=True, timeout=900
-        )
-        output = done.stdout + done.stderr
-        assert not check or done.returncode == 0, output[-6000:]
+    def snakemake(self, *options: str, check: bool = True, server: ForkServer | None = None) -> str:
+        """Run Snakemake, by default as a fork of this process's server; return all it printed."""
+        status, output = (server or fork_server()).snakemake([*GIVEN, *options], self.folder, self.environment())
+        assert not check or status == 0, output[-6000:]
         return output
 
     def planned(self, *targets: str) -> set[str]:

@@ -27,9 +27,10 @@ def kill_when(project: Project, appears: str) -> None:
         running.wait()
 
 
-@pytest.mark.parametrize("stage", ["detector", "segmenter"])
-def test_sigkill_in_training(finished: Project, tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize(("stage", "before"), [("detector", "annotations"), ("segmenter", "pseudo_labels")])
+def test_sigkill_in_training(finished: Project, tmp_path: Path, stage: str, before: str) -> None:
     project = make_project(tmp_path / "project")
+    project.snakemake("--until", before)
     kill_when(project, f"**/{stage}.state/state.pt")
     model = sorted(finished.results.glob(f"**/{stage}/model.safetensors"))[0]  # of the segmenters that of round 0
     resumed = project.results / model.relative_to(finished.results)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "dag"))
 
 from dag_project import ROOT, Project, make_project
+from fork_server import fork_server
 from one_node_cluster import GPUS, NoClusterError, one_node_cluster, slurm, wait_until
 
 UUIDS = [f"GPU-{number}" for number in range(GPUS)]
@@ -159,7 +160,7 @@ def span_of(job: dict[str, str], device: str) -> Span:
 @contextmanager
 def submitted(project: Project, printed: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The run submitted as the README says; what Snakemake prints goes to a file."""
-    command = [sys.executable, "-m", "snakemake", *ON_SLURM, "--configfile", "config/mini.yaml"]
+    command = [fork_server().command("python"), "-m", "snakemake", *ON_SLURM, "--configfile", "config/mini.yaml"]
     with open(printed, "wb") as output:
         running = subprocess.Popen(command, cwd=project.folder, env=project.environment(), stdout=output, stderr=output)
     try:

@@ -1,0 +1,188 @@
+"""Snakemake and the jobs it starts as forks of one process that has loaded their libraries.
+
+A start costs a job 1 to 10 s of a processor, nearly all of it for torch and other libraries, and a miniature run has
+42 jobs. A fork of a process that holds them starts at once. Code of this project is never among what it holds: each
+fork imports that of its own project's folder. Runs that are killed or harmed are real processes.
+
+As a script (``fork_server.py FOLDER``) it is the server, which ends with its standard input.
+"""
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+LIBRARIES = (
+    "torch", "torch._dynamo", "torchvision", "torchvision.transforms.v2", "torchvision.models.detection",
+    "torchvision.models.segmentation", "timm.models.eva", "timm.models.vision_transformer", "safetensors.torch",
+    "cv2", "faiss", "sklearn.cluster", "sklearn.metrics", "scipy.ndimage", "scipy.optimize", "scipy.sparse", "h5py",
+    "pandas", "pydantic", "pycocotools.mask", "faster_coco_eval", "matplotlib.figure", "PIL.Image", "jinja2",
+    "matplotlib.backends.backend_svg", "pygments.lexers", "filelock", "tqdm", "snakemake.cli",
+    "snakemake.scheduling.milp", "snakemake.executors.local", "snakemake_executor_plugin_slurm",
+    "snakemake_executor_plugin_cluster_generic",
+)  # fmt: skip
+CLIENT = """import os, sys
+sys.path.insert(0, {here!r})
+from fork_server import ask
+sys.exit(ask({address!r}, sys.argv[1:], os.getcwd(), dict(os.environ), (0, 1, 2)))
+"""
+COMMANDS = {
+    "maskdistill": """#!/bin/sh
+exec {client} maskdistill "$@"
+""",
+    "python": """#!/bin/sh
+if [ "$1 $2" = "-m snakemake" ]; then shift 2; exec {client} snakemake "$@"; fi
+exec {python} "$@"
+""",
+}
+"""Commands for those that need a path: an entry point, and Python for ``python -m snakemake``."""
+
+
+class ForkServer:
+    """A server of this process; it ends with it.
+
+    Args:
+        hash_seed: of Python's strings, the same in all its forks.
+    """
+
+    def __init__(self, hash_seed: str = "random") -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="forks-")  # a socket's path must be short
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, self.folder.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=environment | {"PYTHONHASHSEED": hash_seed},
+        )  # fmt: skip
+        assert self.process.stdout and self.process.stdout.readline() == b"ready\n"
+
+    def command(self, name: str) -> str:
+        """The path that stands for ``maskdistill``, or for ``python`` where it runs Snakemake."""
+        assert name in COMMANDS
+        return f"{self.folder.name}/bin/{name}"
+
+    def snakemake(self, options: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+        """Exit status of Snakemake, and what it wrote to standard output and then to standard error."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
+            files = (nothing.fileno(), out.fileno(), err.fileno())
+            status = ask(f"{self.folder.name}/socket", ["snakemake", *options], str(cwd), environment, files)
+            for file in (out, err):
+                file.seek(0)
+            return status, (out.read() + err.read()).decode()
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+@cache
+def fork_server() -> ForkServer:
+    """The server of this process."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
+
+
+def ask(
+    address: str, command: Sequence[str], cwd: str, environment: Mapping[str, str], files: tuple[int, int, int]
+) -> int:
+    """Have a command run by the server at ``address``: its exit status. Where the caller is killed, so is it."""
+    request = json.dumps([list(command), cwd, dict(environment)]).encode("utf-8", "surrogateescape")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(900)
+        connection.connect(address)
+        socket.send_fds(connection, [struct.pack("!Q", len(request))], list(files))
+        connection.sendall(request)
+        return int(connection.recv(16) or b"137")
+
+
+def serve(folder: Path) -> None:
+    """Load the libraries, then fork for every connection until standard input ends."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    assert "maskdistill" not in sys.modules
+    commands = folder / "bin"
+    commands.mkdir()
+    address = str(folder / "socket")
+    (folder / "client.py").write_text(CLIENT.format(here=str(Path(__file__).parent), address=address))
+    words = {
+        "python": shlex.quote(sys.executable),
+        "client": shlex.join([sys.executable, "-IS", f"{folder}/client.py"]),
+    }
+    for name, text in COMMANDS.items():
+        (commands / name).write_text(text.format(**words))
+        (commands / name).chmod(0o755)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need no burial
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        os.write(1, b"ready\n")
+        while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+            connection = listener.accept()[0]
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                listener.close()
+                keep(connection, commands / "python")
+            connection.close()
+
+
+def keep(connection: socket.socket, python: Path) -> NoReturn:
+    """Run what a connection asks for in a fork and send its exit status.
+
+    Where the asking process dies, kill the fork with all it has started; forks among them have keepers of their own.
+    """
+    header, files, _, _ = socket.recv_fds(connection, 8, 3)
+    request = connection.recv(struct.unpack("!Q", header)[0], socket.MSG_WAITALL)
+    command, cwd, environment = json.loads(request.decode("utf-8", "surrogateescape"))
+    worker = os.fork()
+    if worker == 0:
+        connection.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        become(command, cwd, environment, python)
+    os.setpgid(worker, worker)
+    ended = os.pidfd_open(worker)
+    if ended not in select.select([ended, connection], [], [])[0]:
+        with contextlib.suppress(OSError):
+            os.killpg(worker, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.sendall(str(status if status >= 0 else 128 - status).encode())
+    os._exit(0)
+
+
+def become(command: list[str], cwd: str, environment: dict[str, str], python: Path) -> NoReturn:
+    """Go on as ``python -m snakemake ...`` or as the entry point ``maskdistill ...`` would."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:1] = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.modules.pop("sitecustomize", None)
+    with contextlib.suppress(ImportError):
+        import sitecustomize  # noqa: F401
+    sys.argv = [str(python.parent / command[0]), *command[1:]]
+    if command[0] == "snakemake":
+        sys.executable = str(python)  # beside which the rules look for their entry points
+        runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    sys.exit(importlib.import_module("maskdistill.cli").main())
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
