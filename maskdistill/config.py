@@ -274,15 +274,6 @@ class ClustersConfig(Section):
         """K with over-clustering."""
         return self.overcluster * self.num_clusters
 
-    @model_validator(mode="after")
-    def _enough_to_fit(self) -> "ClustersConfig":
-        if self.max_fit < self.total:
-            raise ValueError(
-                f"max_fit: {self.max_fit} masks are fitted at most, and {self.total} clusters need as many; write"
-                f" `max_fit: {FITTED}`, or fewer clusters"
-            )
-        return self
-
 
 class ReportConfig(Section):
     """The page that shows it all."""
@@ -408,13 +399,19 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _sweeps_can_be_fitted(self) -> "Config":
-        most = self.clusters.max_fit // self.clusters.overcluster
+    def _clusters_can_be_fitted(self) -> "Config":
+        clusters = self.clusters
+        if clusters.max_fit < clusters.total:
+            raise ValueError(
+                f"clusters.max_fit: {clusters.max_fit} masks are fitted at most, and {clusters.total} clusters need as"
+                f" many; write `max_fit: {max(FITTED, clusters.total)}`, or fewer clusters"
+            )
+        most = clusters.max_fit // clusters.overcluster
         fitting = [count for count in self.sweep.num_clusters if count <= most]
         if len(fitting) < len(self.sweep.num_clusters):
             raise ValueError(
                 f"sweep.num_clusters: {max(self.sweep.num_clusters)} clusters need as many masks, and clusters.max_fit"
-                f" has {self.clusters.max_fit} fitted at most; write `num_clusters: {fitting}`, or a larger max_fit"
+                f" has {clusters.max_fit} fitted at most; write `num_clusters: {fitting}`, or a larger max_fit"
             )
         return self
 

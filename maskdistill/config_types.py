@@ -58,7 +58,7 @@ Text = Annotated[str, Field(min_length=1)]
 def once(values: list[T]) -> list[T]:
     """Refuse a value that stands twice: it would be computed twice, or be one folder for two results."""
     if twice := [value for place, value in enumerate(values) if value in values[:place]]:
-        raise ValueError(f"{twice[0]} stands there twice; give each value once")
+        raise ValueError(f"give each value once, and {twice[0]} stands there twice")
     return values
 
 
