@@ -132,7 +132,7 @@ def serve(folder: Path) -> None:
         listener.bind(address)
         listener.listen(64)
         os.write(1, b"ready\n")
-        while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection = listener.accept()[0]
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
