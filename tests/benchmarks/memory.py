@@ -1,25 +1,27 @@
 """Peak memory of every stage at 1,000, 10,000 and 100,000 images, and of a dry run of the workflow.
 
     python tests/benchmarks/memory.py stages [--images 1000 10000 100000] [--dim 64]
-    python tests/benchmarks/memory.py dag [--images 10000000] [--shards 10000]
+    python tests/benchmarks/memory.py dag [--images 10000000] [--shards 10000] [--repeats 3]
 
 ``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every shard, and
 runs each stage in a process of its own: by-shard stages on the last shard, the others on all. Pictures are one
 file under many names. K-means is fitted on 1,000 masks, so that the sample is as large with few images; by default
 it is bounded by ``clusters.max_fit``. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list
-of names and times ``snakemake --dry-run`` in a folder of its own.
+of names and takes the time of ``snakemake --dry-run`` in a folder of its own, beside that of a workflow with the same
+numbers of rules, jobs and files, and prints where it went.
 """
 
 import argparse
 import json
 import os
-import shutil
+import pstats
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,10 +203,11 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
     return found
 
 
-def dag(images: int, shards: int) -> None:
-    """Time and memory of a dry run."""
+def dag(images: int, shards: int, repeats: int) -> None:
+    """Time and memory of a dry run, and the time of one of a workflow with the same jobs and files and nothing else."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, bare = Path(name, "real"), Path(name, "skeleton")
+        folder.mkdir()
         for part in ("Snakefile", "workflow", "profiles", "envs", "config"):
             (folder / part).symlink_to(ROOT / part)
         with open(folder / "names.txt", "w") as stream:
@@ -213,17 +216,98 @@ def dag(images: int, shards: int) -> None:
         config = yaml.safe_load((ROOT / "config/folder.yaml").read_text())
         config |= {"run": "long", "num_shards": shards, "data": {"kind": "list", "file": "names.txt"}}
         (folder / "long.yaml").write_text(yaml.safe_dump(config))
-        command = [shutil.which("snakemake") or str(Path(sys.executable).parent / "snakemake"), "--dry-run"]
-        command += ["--configfile", "long.yaml", "--cores", "2"]
-        code = f"import resource, subprocess; r = subprocess.run({command!r}, stdout=subprocess.DEVNULL); "
-        code += "print(r.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        begun = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-        status, memory = done.stdout.split()
-        seconds = time.perf_counter() - begun
-        if status != "0":
-            raise SystemExit(done.stderr[-3000:])
-        print(f"dry run, {images:,} images in {shards:,} shards: {seconds:.1f} s, {int(memory) / 1024:.0f} MiB")
+        count = write_skeleton(bare, planned_jobs(folder, "long.yaml"))
+        print(f"{images:,} images in {shards:,} shards: {count}")
+        ratios = []
+        for _ in range(repeats):
+            real, memory = dry_run(folder, "--configfile", "long.yaml")
+            skeleton, _ = dry_run(bare)
+            ratios.append(real / skeleton)
+            print(
+                f"dry run {real:.1f} s of CPU, {memory:.0f} MiB; skeleton {skeleton:.1f} s; ratio {ratios[-1]:.2f}",
+                flush=True,
+            )
+        print(f"median ratio {np.median(ratios):.2f}")
+        profile(folder)
+
+
+def planned_jobs(folder: Path, configfile: str) -> list[dict[str, Any]]:
+    """The jobs of a workflow, as the tests see them."""
+    command = [sys.executable, str(ROOT / "tests/dag/dag_dump.py"), configfile]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    jobs: list[dict[str, Any]] = json.loads(done.stdout)[0]
+    return jobs
+
+
+def write_skeleton(folder: Path, jobs: Sequence[dict[str, Any]]) -> str:
+    """A workflow of the same jobs: rules of as many outputs, each with a log, a benchmark, threads and one param.
+
+    A job's files are ``RULE/NUMBER/PLACE``, and its inputs are looked up, so there is next to nothing to evaluate.
+
+    Returns:
+        What it has, in words.
+    """
+    folder.mkdir()
+    names: dict[str, str] = {}
+    inputs: dict[str, list[list[str]]] = {}
+    outputs: dict[str, int] = {}
+    for job in jobs:
+        rule = inputs.setdefault(job["rule"], [])
+        names |= {path: f"{job['rule']}/{len(rule)}/{k}" for k, path in enumerate(job["outputs"])}
+        outputs[job["rule"]] = len(job["outputs"])
+        rule.append(job["inputs"])
+    targets = [name for rule in ("all",) for name in inputs.pop(rule)[0]]
+    renamed = {rule: [[names.get(path, "source") for path in one] for one in every] for rule, every in inputs.items()}
+    (folder / "source").touch()
+    (folder / "inputs.json").write_text(json.dumps(renamed))
+    lines = [
+        "import json",
+        "INPUTS = json.load(open('inputs.json'))",
+        "rule all:",
+        f"    input: {list(map(names.get, targets))}",
+    ]
+    for rule in inputs:
+        made = [f"{rule}/{{n}}/{k}" for k in range(outputs[rule])]
+        lines += [
+            f"rule {rule}:", f"    input: lambda wildcards: INPUTS[{rule!r}][int(wildcards.n)]", f"    output: {made}",
+            f"    log: 'logs/{rule}/{{n}}.log'", f"    benchmark: 'benchmarks/{rule}/{{n}}.tsv'",
+            "    wildcard_constraints: n=r'\\d+'", "    threads: 1", "    resources: mem_mb=1000, runtime=60",
+            "    params: n=1", f"    message: '{rule} {{wildcards.n}}'", "    shell: 'make {output} {params.n}'",
+        ]  # fmt: skip
+    (folder / "Snakefile").write_text("\n".join(lines) + "\n")
+    edges = sum(len(one) for every in renamed.values() for one in every)
+    return f"{len(inputs)} rules, {len(jobs):,} jobs, {len(names):,} files made, {edges:,} inputs"
+
+
+def snakemake(*options: str) -> list[str]:
+    """A command of a dry run."""
+    return ["-m", "snakemake", "--dry-run", "--cores", "2", "--quiet", "all", *options]
+
+
+def dry_run(folder: Path, *options: str) -> tuple[float, float]:
+    """Seconds of CPU and MiB at the peak."""
+    code = f"import resource, subprocess, sys; r = subprocess.run([sys.executable, *{snakemake(*options)!r}]); "
+    code += (
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.returncode, u.ru_utime + u.ru_stime, u.ru_maxrss)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    status, seconds, memory = done.stdout.split()[-3:]
+    if status != "0":
+        raise SystemExit(done.stderr[-3000:])
+    return float(seconds), int(memory) / 1024
+
+
+def profile(folder: Path) -> None:
+    """Where the time of a dry run goes: by function, the work of those it calls included."""
+    out = folder / "profile"
+    command = [sys.executable, "-m", "cProfile", "-o", str(out), *snakemake("--configfile", "long.yaml")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
+    stats = pstats.Stats(str(out))
+    stats.sort_stats("tottime").print_stats(25)
+    stats.sort_stats("cumulative").print_stats(r"maskdistill|smk|Snakefile|dag\.py|jobs\.py|rules\.py|persistence", 45)
 
 
 def main() -> None:
@@ -236,9 +320,10 @@ def main() -> None:
     part = parts.add_parser("dag")
     part.add_argument("--images", type=int, default=10_000_000)
     part.add_argument("--shards", type=int, default=10_000)
+    part.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     if args.part == "dag":
-        dag(args.images, args.shards)
+        dag(args.images, args.shards, args.repeats)
         return
     table = {images: stages(images, args.dim) for images in args.images}
     print("peak MiB (seconds)" + "".join(f"{images:>18,}" for images in table) + "   last / first")
