@@ -30,7 +30,7 @@ from maskdistill.training.checkpoint import describe_model, training_provenance
 LISTING = {
     "scenes": {"num_train", "num_eval", "size", "difficulty", "seed"},
     "folder": {"root"},
-    "list": {"file"},
+    "list": {"file", "root"},
     "coco": {"images"},
     "voc": {"root", "train_list", "segmenter_list"},
 }
@@ -38,8 +38,8 @@ LISTING = {
 TRAINING = {
     "arch", "weights", "freeze_at", "iters", "batch_size", "reference_batch", "lr", "steps", "gamma", "warmup_iters",
     "warmup_factor", "momentum", "weight_decay", "min_size_train", "flip", "aspect_grouping", "precise_bn",
-    "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch", "roi_pool", "compile", "checkpoint_every", "log_every",
-    "workers",
+    "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch", "roi_pool", "precision", "compile", "checkpoint_every",
+    "log_every", "workers",
 }  # fmt: skip
 """Settings of the detector that its training sees and no one may change afterwards."""
 

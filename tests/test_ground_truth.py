@@ -582,8 +582,9 @@ def test_dropped_things_are_listed_and_stop_the_stage(tmp_path: Path, capsys: py
     assert main([*command, "--output", str(tmp_path / "other"), "--max-dropped", "0"]) == 1
     assert "1 annotations of 4 annotations would be dropped" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
-    assert main([*command, "--output", str(tmp_path / "other"), "--max-dropped", "5"]) == 1
-    assert "--max-dropped 5: give a share between 0 and 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--output", str(tmp_path / "other"), "--max-dropped", "5"])
+    assert "give a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_output_is_deterministic(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Devices and peak memory of a job, beside its benchmark."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +8,7 @@ import torch
 
 from maskdistill.cli import main
 from maskdistill.runtime import job_record as module
+from maskdistill.runtime.files import read_json
 from maskdistill.runtime.job_record import add_of_child, gpu_peaks, job_record, record_path
 from maskdistill.runtime.leases import HELD
 
@@ -17,7 +17,7 @@ def test_a_job_on_the_cpu_leaves_a_record(tmp_path: Path) -> None:
     log = tmp_path / "results/r/logs/masks/topk-0.4/0000.log"
     scenes = ["scenes", '--params={"kind": "scenes", "num_train": 1, "num_eval": 1, "size": 64}', "--threads=1"]
     assert main([*scenes, f"--output={tmp_path}/scenes", f"--log={log}"]) == 0
-    record = json.loads((tmp_path / "results/r/benchmarks/masks/topk-0.4/0000.json").read_text())
+    record = read_json(tmp_path / "results/r/benchmarks/masks/topk-0.4/0000.json")
     assert record["stage"] == "scenes" and 20 < record.pop("peak_rss_mib") < 100_000
     assert record == {"stage": "scenes", "device": "cpu", "leased": [], "gpus": []}
 

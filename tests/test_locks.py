@@ -19,7 +19,7 @@ from maskdistill.runtime import download as download_module
 from maskdistill.runtime import leases, locks
 from maskdistill.runtime.download import download
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5
+from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5, write_hdf5
 from maskdistill.runtime.leases import lease, lease_folder
 from maskdistill.runtime.locks import UNSUPPORTED, FileLock, UnfitLockError, has_locks
 from maskdistill.runtime.run_lock import explain_lock, hold_run, release_run
@@ -171,7 +171,7 @@ def test_hdf5_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     forbid_hdf5_locks(monkeypatch, number)
-    with hdf5_file(tmp_path / "a.h5", "w") as file:
+    with write_hdf5(tmp_path / "a.h5") as file:
         file["x"] = [1, 2]
     for _ in range(2):
         with open_hdf5(tmp_path / "a.h5") as file:
@@ -202,9 +202,9 @@ def test_hdf5_in_a_process_without_locks(tmp_path: Path, shim: Path) -> None:
         import sys
         from pathlib import Path
         from maskdistill.runtime.errors import MaskDistillError
-        from maskdistill.runtime.hdf5 import hdf5_file, open_hdf5
+        from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
         path = Path(sys.argv[1])
-        with hdf5_file(path, "w") as file:
+        with write_hdf5(path) as file:
             file["x"] = [1, 2]
         with open_hdf5(path) as file:
             print(file["x"][:].tolist())
@@ -221,7 +221,7 @@ def test_hdf5_in_a_process_without_locks(tmp_path: Path, shim: Path) -> None:
         env=environment | {"LD_PRELOAD": str(shim)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = done.stdout.splitlines()
-    assert lines[0] == "[1, 2]" and "a.h5: not a readable HDF5 file" in lines[1]
+    assert lines[0] == "[1, 2]" and "a.h5: damaged" in lines[1]
     assert done.stderr.count("this file system has no locks") == 1
 
 

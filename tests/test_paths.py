@@ -113,7 +113,10 @@ def test_what_the_workflow_is_given_is_there(home: Path) -> None:
     assert check_annotations(config) == f"{home}/truth.json"
     for stage, network in networks(config).items():
         assert weights_path(config, stage, network) == f"{home}/w.pth"
-    assert count_planned(config) == 2 and len(planned_listing(config)) == 2
+    assert count_planned(config) == 2
+    before = planned_listing(config)
+    (home / "list.txt").write_text((home / "list.txt").read_text() + "more.jpg\n")
+    assert planned_listing(config) != before and count_planned(config) == 3
 
 
 def test_options(home: Path) -> None:

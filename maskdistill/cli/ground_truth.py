@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import share
 from maskdistill.config_data import CocoData, DataConfig
 from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of those to score, or of those that the segmenter learns from (default: eval)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-dropped", type=float, default=0.05, metavar="SHARE",
+        "--max-dropped", type=share, default=0.05, metavar="SHARE",
         help="share of annotations, or images, that may be dropped; above it the stage stops (default: 0.05)",
     )  # fmt: skip
     parser.add_argument(
@@ -47,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write ``instances.json`` and one semantic map an image."""
     start(args, "ground_truth")
-    if not 0 <= args.max_dropped <= 1:
-        raise MaskDistillError(f"--max-dropped {args.max_dropped:g}: give a share between 0 and 1")
     data = parse_data(args.params)
     listed = read_manifest(args.manifest)
     table = ok_images(listed)

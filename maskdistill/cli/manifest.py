@@ -17,7 +17,6 @@ from maskdistill.data.sources import (
     parse_support,
     with_support,
 )
-from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")
 
@@ -52,8 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Build and write the manifest."""
     start(args, "manifest")
-    if not 0 <= args.max_quarantined <= 1:
-        raise MaskDistillError(f"--max-quarantined {args.max_quarantined:g}: give a share between 0 and 1")
     data = parse_data(args.params)
     support = parse_support(args.support)
     left_out: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from maskdistill.data.coco_truth import CocoTruth
 from maskdistill.data.ground_truth import read_ground_truth
 from maskdistill.data.manifest import MIN_SIDE, ImageRow
 from maskdistill.data.picture_files import FORMATS
-from maskdistill.data.sources import ListedImage, instance_keys, iter_images
+from maskdistill.data.sources import ListedImage, instance_keys, iter_images, scored_keys
 from maskdistill.data.truth_types import Losses
 
 MEASURED = 20_000
@@ -35,10 +35,12 @@ def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> st
     if not isinstance(data, VocData) and not (isinstance(data, CocoData) and data.annotations is not None):
         return ""
     listed = list(iter_images(data))
-    alone = instance_keys(data) or set()
+    scored = scored_keys(data)
+    wanted = {image.key for image in listed if image.eval} if scored is None else scored
+    wanted |= instance_keys(data) or set()
     losses = Losses(max_dropped, logged=0)
     measured = MEASURED if isinstance(data, CocoData) else len(listed)
-    rows = _rows([image for image in listed if image.eval or image.key in alone], measured)
+    rows = _rows([image for image in listed if image.key in wanted], measured)
     objects = _count(data, rows, losses)
     losses.refuse_many()
     if probe and isinstance(data, VocData):
