@@ -29,8 +29,11 @@ include: "workflow/rules/paper.smk"
 include: "workflow/rules/lock.smk"
 
 
-# Snakemake formats the paths of environments with the checkout's before them.
+# Snakemake formats the paths of environments with the checkout's before them. Groups save jobs of a cluster, elsewhere
+# nothing, and Snakemake's time grows with the square of what a group's jobs read.
 for made in workflow.rules:
+    if not ON_CLUSTER:
+        made.group = None
     if made.conda_env is not None:
         made.conda_env = unformatted(
             str(Path(workflow.basedir, "workflow/rules", made.conda_env).resolve())
