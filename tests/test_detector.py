@@ -280,6 +280,7 @@ def test_frozen_stages_do_not_change_in_training(examples: list[Example], tmp_pa
     assert {"backbone.layer2.0.bn1.running_mean", "roi_heads.box_head.0.0.conv1.weight"} <= changed
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +320,7 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
+@pytest.mark.slow
 def test_the_detector_learns_a_few_images(examples: list[Example], tmp_path: Path) -> None:
     settings = config()
     model, rows = fit(examples, tmp_path, settings)

@@ -349,6 +349,7 @@ def test_frozen_stages_do_not_change_in_training(run_folder: Path, tmp_path: Pat
     assert {"backbone.layer3.0.bn1.running_mean", "classifier.4.weight"} <= changed
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "BACKEND", "aot_eager")  # inductor takes minutes on CPUs
     settings = config(epochs=1)
