@@ -143,7 +143,7 @@ def test_which_pictures_are_predicted(tmp_path: Path) -> None:
     ids = np.arange(1, 6)
     table = pd.DataFrame(
         {
-            "image_id": ids, "key": list("abcd") + ["support/a"], "path": "p.png", "width": 20, "height": 20,
+            "image_id": ids, "key": [*"abcd", "support/a"], "path": "p.png", "width": 20, "height": 20,
             "mode": "RGB", "sha256": "", "shard": 0, "train": ids < 4, "eval": ids == 4, "status": "ok", "reason": "",
         }
     )  # fmt: skip
