@@ -1,15 +1,18 @@
 """Which settings shape the training, the use of what was trained, or the scores alone."""
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from miniature import detector_config
 from torch import Tensor
 
 from maskdistill.backbones.resnet import build_resnet
+from maskdistill.cli.predictions import chosen_rows
 from maskdistill.config import Config, DetectorConfig
 from maskdistill.config_data import CocoData, DataConfig, SupportConfig, VocData
 from maskdistill.config_roles import (
@@ -24,7 +27,9 @@ from maskdistill.config_roles import (
     label_free,
     training_settings,
 )
+from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.detector.model import build_detector
+from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.training.checkpoint import describe_model, training_provenance
 
 LISTING = {
@@ -131,3 +136,21 @@ def test_a_model_says_nothing_of_test_time_that_its_training_was_not_told() -> N
     assert not DETECTOR_TEST_FIELDS & provenance["params"].keys()
     assert training_provenance("detector", told, 1, {}) == provenance
     assert json.loads(describe_model(told, 2, provenance)["params"])["max_dets"] == 7
+
+
+def test_which_pictures_are_predicted(tmp_path: Path) -> None:
+    """Those of a role, or those that a list of VOC's form names; of the support set none."""
+    ids = np.arange(1, 6)
+    table = pd.DataFrame(
+        {
+            "image_id": ids, "key": [*"abcd", "support/a"], "path": "p.png", "width": 20, "height": 20,
+            "mode": "RGB", "sha256": "", "shard": 0, "train": ids < 4, "eval": ids == 4, "status": "ok", "reason": "",
+        }
+    )  # fmt: skip
+    write_manifest(tmp_path / "m.csv", table[list(COLUMNS)])
+    (tmp_path / "val.txt").write_text("b  1\nd -1\n\nsupport/a\nelsewhere\n")
+    which = {"eval": "d", "train": "abc", "all": "abcd", str(tmp_path / "val.txt"): "bd"}
+    for name, keys in which.items():
+        assert [row.key for row in chosen_rows(str(tmp_path / "m.csv"), 0, name)] == list(keys), name
+    with pytest.raises(MaskDistillError, match=r"--images evil: no such list .*give eval, train, all or a text file"):
+        chosen_rows(str(tmp_path / "m.csv"), 0, "evil")

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     num_clusters = int(metadata["num_clusters"])
     untrained = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
     model = load_model(args.model, untrained).to(device)
-    rows = _rows(args.manifest, args.shard, args.images)
+    rows = chosen_rows(args.manifest, args.shard, args.images)
     if crf is None:
         maps = _predict(model, rows, config, device)
     else:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     log.info("wrote %d label maps to %s", len(rows), args.output)
 
 
-def _rows(manifest: str, shard: int, which: str) -> list[ImageRow]:
+def chosen_rows(manifest: str, shard: int, which: str) -> list[ImageRow]:
     """Usable images of a shard: of a role, or those that a text file lists.
 
     Raises:
