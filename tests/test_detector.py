@@ -178,7 +178,7 @@ def test_squares_are_grouped_with_portraits_as_in_detectron2(examples: list[Exam
     lines = (tmp_path / "manifest.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
     lines[1:] = [",".join([*row[:3], str(w), str(h), *row[5:]]) for row, (w, h) in zip(rows, sizes, strict=True)]
-    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_lines(tmp_path / "manifest.csv", lines)
     found = indexed(tmp_path).portrait
     assert found.tolist() == [0 if width > height else 1 for width, height in sizes] == [0, 1, 1, 0, 1, 1]
 

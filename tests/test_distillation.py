@@ -129,8 +129,7 @@ def test_entry_point_resumes_to_the_same_resnet(teacher: Path, tmp_path: Path, m
         return plain(self, student, views)
 
     monkeypatch.setattr(Distillation, "losses", dying)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(tmp_path, "cut", "resnet_tiny", settings(teacher))
+    assert pretrain(tmp_path, "cut", "resnet_tiny", settings(teacher)) == 130
     assert not (tmp_path / "cut.safetensors").exists()
     assert pretrain(tmp_path, "cut", "resnet_tiny", settings(teacher)) == 0
     assert calls == 4 + 6 - 2, "steps 1 and 2 were kept"

@@ -140,9 +140,10 @@ def most_at_once(wanted: int, units: int) -> int:
     """How many of four forks held ``wanted`` bytes at the same time."""
     budgets._shared = SharedUnits(units)
     context = multiprocessing.get_context("fork")
-    held, most = context.Value("i", 0), context.Value("i", 0)
+    held, most, all_there = context.Value("i", 0), context.Value("i", 0), context.Barrier(4)
 
     def work() -> None:
+        all_there.wait(30)
         for _ in range(10):
             with shared_with_siblings(wanted):
                 with held.get_lock():

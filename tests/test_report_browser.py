@@ -25,7 +25,7 @@ class Counted(Synthetic):
     """
 
     def count(self, tau: str = "0.75") -> None:
-        truth = read_json(self.root / "truth" / "instances.json")
+        truth = read_json(self.root / "truth" / "instances.json") | {"images": []}
         for number, (_, labels) in self.scenes.items():
             size = {"id": number, "file_name": self.keys[number], "height": HEIGHT, "width": WIDTH}
             truth["images"].append(size | {"has_masks": True, "has_semantic": True, "evaluated": True})

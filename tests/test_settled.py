@@ -40,7 +40,7 @@ class Source:
             self.data = ListData(kind="list", file=str(folder / "names.txt"))
         self.made = self.fingerprint()
         tables = list(build_manifest(self.images(), 7, 2, self.manifest.parent, max_quarantined=0.5))
-        write_manifest(self.manifest, pd.concat(tables), self.made)
+        write_manifest(self.manifest, pd.concat(tables), listing=self.made)
 
     def images(self) -> Iterator[ListedImage]:
         return iter_images(self.data)

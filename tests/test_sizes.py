@@ -74,7 +74,7 @@ def test_pictures_of_any_shape_pass(hw: tuple[int, int]) -> None:
     shown = overlay(photo, mask.astype(np.uint8), [whole], 64, 3)
     assert shown.shape[1] == 2 * small.shape[1] + 4
     assert squash(pixels, 32).shape == (32, 32, 3)
-    assert resize_labels(np.zeros((32, 32), np.uint8), *hw).shape == hw
+    assert resize_labels(np.zeros((32, 32), np.uint8), *hw, "nearest_exact").shape == hw
     resized = features.view_hw(hw, 16)
     grid = features.grid_of(resized, 8)
     assert upsample(np.ones(grid, bool), 8, resized, hw).shape == hw

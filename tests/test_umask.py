@@ -25,7 +25,7 @@ def mode(path: Path) -> int:
 
 @pytest.mark.hostile("files: umask 077", outcome="files and folders are for the user alone")
 def test_files_and_folders_follow_the_umask(tmp_path: Path, umask: int) -> None:
-    write_json(tmp_path / "sub/a.json", 1)
+    write_json(tmp_path / "sub/a.json", {"a": 1})
     with atomic_path(tmp_path / "b.h5") as temporary, hdf5_file(temporary, "w") as file:
         assert mode(temporary) == 0o666 & ~umask, "not even for a moment"
         file["x"] = 1
@@ -59,7 +59,7 @@ def test_the_umask_is_never_lifted(tmp_path: Path) -> None:
     try:
         thread.start()
         for _ in range(300):
-            write_json(tmp_path / "a.json", 1)
+            write_json(tmp_path / "a.json", {"a": 1})
     finally:
         done.set()
         thread.join()
