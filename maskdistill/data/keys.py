@@ -63,7 +63,7 @@ def _free(name: str, endings: Sequence[str], taken: set[str]) -> str:
 
 def key_of_path(name: str) -> str:
     """Key of a picture that is named by a path: without ``.``, doubled slashes and the one in front."""
-    return "/".join(part for part in PurePosixPath(name).parts if part.strip("/"))
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 class KeyClashes:
@@ -77,6 +77,8 @@ class KeyClashes:
         """Note the key of a line."""
         self._hashes.append(_hash(key))
         self._lines.append(line)
+        if not any(f"{end}/" in key for end in DERIVED):
+            return
         for parent in PurePosixPath(key).parents:
             if parent.name.endswith(DERIVED):
                 self._folders.setdefault(_hash(str(parent)), line)

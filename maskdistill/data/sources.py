@@ -196,17 +196,32 @@ def listing_fingerprint(data: DataConfig, section: str = "data") -> str:
     if isinstance(data, ListData):
         elsewhere = [] if data.root is None else [data.root]
         names = sha256_text(canonical_json([data.kind, sha256_file(_list_file(data, section)), *elsewhere]))
-        if count_images(data, section=section) > STATTED:
-            return names
-        root, digest = Path("/"), hashlib.sha256(names.encode())
-    else:
-        root = _absolute(data.images if isinstance(data, CocoData) else data.root)
-        digest = hashlib.sha256(data.kind.encode())
+        return names if _line_ends(_list_file(data, section)) > STATTED else _with_stamps(data, section, names)
+    root = _absolute(data.images if isinstance(data, CocoData) else data.root)
+    digest = hashlib.sha256(data.kind.encode())
     for image in iter_images(data, section=section):
         row = [os.fsencode(image.path.relative_to(root)).hex(), image.train, image.eval, image.segmenter]
         with suppress(OSError):
             row += stamp(image.path)
         digest.update(canonical_json(row).encode())
+    return digest.hexdigest()
+
+
+def _line_ends(path: Path) -> int:
+    with open(path, "rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 24), b""))
+
+
+def _with_stamps(data: ListData, section: str, names: str) -> str:
+    """The fingerprint of a list's names with size, times and inode of each picture."""
+    path = _list_file(data, section)
+    root, digest = _list_root(data, path), hashlib.sha256(names.encode())
+    for _, name in _lines(path, root):
+        try:
+            found = stamp(os.path.join(root, name))
+        except (OSError, ValueError):  # a name that no file can have is refused where the list is read
+            found = (0, 0, 0, 0)
+        digest.update(b"%d %d %d %d\n" % found)
     return digest.hexdigest()
 
 
@@ -275,7 +290,7 @@ def _iter_list(data: ListData, section: str) -> Iterator[ListedImage]:
     root, clashes = _list_root(data, path), KeyClashes()
     for number, name in _lines(path, root):
         key = key_of_path(name)
-        if ".." in Path(name).parts or key in ("", "."):
+        if ".." in name.split("/") or not key:
             raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
         if key.startswith(tuple(f"{name}/" for name in RESERVED)):
             raise MaskDistillError(
