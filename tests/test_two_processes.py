@@ -113,7 +113,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("stage", sorted(TRAININGS))
 def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: str) -> None:
     """Same global batches: equal but for float32 sums in another order. After four steps weights have moved by up to
-    0.09 and differ by up to 3e-8; allowed is a thousandth of how far a tensor moved, and 1e-7."""
+    0.09 and differ by up to 3e-8 on one processor and by a fiftieth of how far a tensor moved on another, whose
+    kernels sum in blocks; allowed is a twentieth. A gradient of half of the batch alone would be apart by half of it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     model, rows = TRAININGS[stage](folder, tmp_path, STEPS)
@@ -129,7 +130,7 @@ def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: st
         assert torch.equal(first[0][key], second[0][key]), key
         changed += not torch.equal(value, start[key])
         moved, apart = (float((value - other[key]).abs().max()) for other in (start, first[0]))
-        assert apart <= 1e-7 + 1e-3 * moved, key
+        assert apart <= 1e-7 + 0.05 * moved, key
     assert changed > 20
 
 
