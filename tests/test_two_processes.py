@@ -114,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: str) -> None:
     """Same global batches: equal but for float32 sums in another order. After four steps weights have moved by up to
     0.09 and differ by up to 3e-8 on one processor and by a fiftieth of how far a tensor moved on another, whose
-    kernels sum in blocks; allowed is a twentieth. A gradient of half of the batch alone would be apart by half of it."""
+    kernels sum in blocks; allowed is a twentieth. A gradient of half of the batch would be apart by half of it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     model, rows = TRAININGS[stage](folder, tmp_path, STEPS)
