@@ -30,6 +30,8 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
 
 def check_truth_once():
     """Before anything is trained: the ground truth, where this run is to read it and it lies there already."""
+    if workflow.touch:
+        return
     from maskdistill.data.truth_check import (
         check_truth,
     )  # jobs have no use for what it imports
