@@ -144,7 +144,7 @@ def libgomp_of_torch() -> Path:
 @pytest.mark.parametrize(
     ("given", "policy", "spins"),
     [
-        ({}, "PASSIVE", "0"),
+        ({}, "PASSIVE", "2000"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", "30000000000"),
         ({"GOMP_SPINCOUNT": "77"}, "PASSIVE", "77"),  # libgomp calls an undefined policy passive
     ],
