@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes_left import alive
 
 from maskdistill.runtime.background import in_background, in_processes
 
@@ -114,11 +115,3 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(alive(worker) for worker in workers)
-
-
-def alive(process: int) -> bool:
-    """Whether a process exists and is not a zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -550,6 +550,8 @@ def test_the_check_before_the_run(tmp_path: Path) -> None:
     turned[0x0112] = 6
     Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "im/1.jpg", exif=turned)
     assert upright_size(tmp_path / "im/1.jpg") == (WIDTH, HEIGHT)
+    Image.new("RGB", (2000, 20)).save(tmp_path / "long.png")
+    assert upright_size(tmp_path / "long.png") is None, "the manifest quarantines it"
     assert check_truth(data, 0.05) == "3 objects in 3 pictures"
     Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "im/1.jpg")
     with pytest.raises(MaskDistillError, match="ground truth of '1' is 30x20, the upright picture 20x30"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes_left import alive
 from torch.utils.data import Dataset
 
 from maskdistill.runtime import background, loading, patience, processes, shared_memory
@@ -248,13 +249,6 @@ def test_forks_end_with_their_parent(tmp_path: Path) -> None:
     while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(alive(worker) for worker in workers)
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_what_is_a_lack_of_shared_memory() -> None:

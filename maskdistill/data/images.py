@@ -160,7 +160,7 @@ def _rescue(data: bytes, image: Image.Image) -> tuple[Image.Image, int] | None:
     if values.shape[2] == 4:
         channels.append(_shift(values[..., 3], _depth(values[..., 3], None)))
     shallow = Image.fromarray(np.stack(channels, axis=2))
-    shallow.getexif()[_ORIENTATION] = _orientation(image)
+    shallow.getexif()[_ORIENTATION] = orientation(image)
     return _upright(shallow), bits
 
 
@@ -189,7 +189,8 @@ def _stated_depth(image: Image.Image) -> int | None:
 _ORIENTATION = 0x0112
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1, as it is stored, where the EXIF block is damaged."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
@@ -199,7 +200,7 @@ def _orientation(image: Image.Image) -> int:
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a picture whose EXIF block is damaged is taken as it is stored."""
     try:
-        if _orientation(image) != 1:
+        if orientation(image) != 1:
             return ImageOps.exif_transpose(image)
     except MemoryError:
         raise

@@ -8,14 +8,14 @@ from PIL import Image
 from maskdistill.config_data import CocoData, DataConfig, VocData
 from maskdistill.data.coco_truth import CocoTruth
 from maskdistill.data.ground_truth import read_ground_truth
+from maskdistill.data.images import orientation
 from maskdistill.data.manifest import MIN_SIDE, ImageRow
-from maskdistill.data.picture_files import FORMATS
+from maskdistill.data.picture_files import FORMATS, refuse_size
 from maskdistill.data.sources import ListedImage, instance_keys, iter_images, scored_keys
 from maskdistill.data.truth_types import Losses
 
 MEASURED = 20_000
 """Pictures whose headers are read for their size, at even steps; of the others a COCO file's own sizes count."""
-_EXIF_ORIENTATION = 0x0112
 
 
 def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> str:
@@ -75,10 +75,8 @@ def upright_size(path: Path) -> tuple[int, int] | None:
             return None
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            try:
-                turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            except Exception:  # a damaged EXIF block, and the picture is taken as it is stored
-                turned = False
+            refuse_size(width, height)
+            turned = orientation(image) in (5, 6, 7, 8)
     except Exception:  # Pillow's decoders raise a dozen unrelated types on damaged data
         return None
     if min(width, height) < MIN_SIDE:
