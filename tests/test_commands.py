@@ -31,6 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (64, 48), (50 * number, 30, 30)).save(folder / f"my photos/{number}.jpg")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(init_stage, "visible_gpus", list)
+    monkeypatch.setattr(init_stage, "which", lambda program: None)
     return folder
 
 
@@ -64,17 +65,25 @@ def check(command: list[str], place: Path) -> None:
         assert (place / options.config).is_file()
 
 
-@pytest.mark.parametrize("output", ["config/mine.yaml", "a folder/holiday & more.yaml"])
-def test_init_in_another_folder(elsewhere: Path, capsys: pytest.CaptureFixture[str], output: str) -> None:
+@pytest.mark.parametrize(
+    ("output", "cluster"),
+    [("config/mine.yaml", False), ("config/mine.yaml", True), ("a folder/holiday & more.yaml", False)],
+)
+def test_init_in_another_folder(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, output: str, cluster: bool
+) -> None:
+    monkeypatch.setattr(init_stage, "which", lambda program: f"/usr/bin/{program}" if cluster else None)
     assert main(["init", "my photos", "--output", output]) == 0
     printed = capsys.readouterr().out
     assert "missing" not in printed and "Fetch" not in printed, "its weights ship"
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
-    again, enter, *commands = lines
-    place, [command] = typed(again)
-    assert place == CHECKOUT
-    check(command, place)
-    assert command[1:3] == ["init", str(elsewhere / "my photos")] and "dino" in command
+    again = [lines.pop(0) for _ in range(1 + cluster)]
+    enter, *commands = lines
+    for line, settings in zip(again, ["dino", "paper"], strict=False):
+        place, [command] = typed(line)
+        assert place == CHECKOUT
+        check(command, place)
+        assert command[1:3] == ["init", str(elsewhere / "my photos")] and settings in command
     assert typed(f"{enter} && true")[0] == CHECKOUT, "first into the project, where its Snakefile is"
     assert len(commands) == 4
     for line in commands:

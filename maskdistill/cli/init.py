@@ -7,10 +7,10 @@ ones' weights are weak on photographs: where there is a network, take --settings
 import argparse
 import os
 import re
-import shutil
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
+from shutil import which
 from typing import get_args
 
 import numpy as np
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to use")
     if settings == "small":
         print(f"its weights are weak on photographs; with a network better:\n  {_again(args, found, name, 'dino')}")
-    if settings != "paper" and shutil.which("sbatch"):
+    if settings != "paper" and which("sbatch"):
         print(
             "to run it on this Slurm cluster's GPUs take the paper's settings (README, 'On a cluster'):\n"
             f"  {_again(args, found, name, 'paper')}"
