@@ -42,4 +42,4 @@ test: $(CRF) $(EXPORT)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest -n 2 --dist worksteal tests/test_*.py tests/dag tests/slurm
+	$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py

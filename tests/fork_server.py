@@ -9,6 +9,7 @@ As a script (``fork_server.py FOLDER``) it is the server, which ends with its st
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,6 +22,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -116,6 +119,7 @@ def serve(folder: Path) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     assert "maskdistill" not in sys.modules
+    gc.freeze()  # what forks share is not written to
     commands = folder / "bin"
     commands.mkdir()
     address = str(folder / "socket")
@@ -177,11 +181,32 @@ def become(command: list[str], cwd: str, environment: dict[str, str], python: Pa
     with contextlib.suppress(ImportError):
         import sitecustomize  # noqa: F401
     sys.argv = [str(python.parent / command[0]), *command[1:]]
-    if command[0] == "snakemake":
-        sys.executable = str(python)  # beside which the rules look for their entry points
-        runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
-        sys.exit(0)
-    sys.exit(importlib.import_module("maskdistill.cli").main())
+    status: object = 0
+    try:
+        if command[0] == "snakemake":
+            sys.executable = str(python)  # beside which the rules look for their entry points
+            runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+        else:
+            status = importlib.import_module("maskdistill.cli").main()
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    leave(status)
+
+
+def leave(status: object) -> NoReturn:
+    """End as the interpreter does, but leave it to the system to free memory: that takes seconds of a processor."""
+    if status is not None and not isinstance(status, int):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status or 0)
 
 
 if __name__ == "__main__":

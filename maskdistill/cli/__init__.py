@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import importlib
 import os
 import re
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import maskdistill
-from maskdistill.runtime import interruption
+from maskdistill.runtime import interruption, startup
 from maskdistill.runtime.errors import MaskDistillError, system_errno
 from maskdistill.runtime.job_record import write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
@@ -154,7 +153,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     Raises:
         MaskDistillError: as the stage raises it.
     """
-    module = importlib.import_module(f"maskdistill.cli.{stage}")
+    module = startup.load(f"maskdistill.cli.{stage}")
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
