@@ -4,13 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from maskdistill.backbones.registry import RESNET_CHECKPOINTS, find_backbone
 from maskdistill.config import Config
 from maskdistill.product.costs import SMALL, Cost, Sizes, cost_of, paper_bound
 from maskdistill.runtime.errors import MaskDistillError
-
-RESNET50_PARAMETERS = 23_508_032
-"""Of the trunk, without a classifier."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,6 @@ def parse_jobs(text: str) -> dict[str, int]:
         raise MaskDistillError(f"snakemake's dry run failed; what it said:\n{text.strip()[-4000:]}")
     rows = [line.split() for line in table[1].splitlines() if line.strip()]
     return {row[0]: int(row[1]) for row in rows if row[0] != "all"}
-
-
-def weights_bytes(name: str) -> int:
-    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in float32."""
-    if name in RESNET_CHECKPOINTS:
-        return 4 * RESNET50_PARAMETERS
-    net = find_backbone(name)
-    dim, patches = net.embed_dim, (net.image_size // net.patch_size) ** 2
-    blocks = net.depth * (12 * dim**2 + 13 * dim)
-    return 4 * (blocks + (3 * net.patch_size**2 + 1) * dim + (patches + 2) * dim + 2 * dim)
 
 
 def in_words(count: float | None) -> str:
