@@ -104,7 +104,11 @@ class DetectorConfig(StudentConfig):
     reference_batch: Batch = Field(
         16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
     )
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd", description="sgd, with momentum, as in the paper; adamw, as transformers are trained (ViTDet)"
+    )
     lr: Rate = 0.02
+    backbone_lr: Share = Field(1.0, description="of the pre-trained network, as a share of lr")
     steps: Annotated[list[Positive], Field(max_length=1000), AfterValidator(ascending)] = Field(
         [20000, 22000], description="iterations at which the rate drops; none: it never does"
     )
@@ -131,7 +135,8 @@ class DetectorConfig(StudentConfig):
     rpn_post_nms: tuple[Proposals, Proposals] = Field((2000, 1000), description="proposals after NMS: train, test")
     rpn_batch: Batch = 256
     roi_batch: Batch = 512
-    roi_pool: Pool = Field(14, description="RoIAlign output; layer4 halves it")
+    roi_pool: Pool = Field(14, description="RoIAlign output; a ResNet's layer4 halves it")
+    head_channels: Channels = Field(256, description="channels of pyramid and heads on a transformer; 64 for a CPU")
     score_thresh: Fraction = 0.05
     nms: Fraction = 0.5
     max_dets: Proposals = 100

@@ -34,14 +34,14 @@ def networks(config: Config) -> dict[str, Network]:
 
 def official_weights(network: Network) -> Official | None:
     """The checkpoint that a network's ``weights`` names instead of a file; None where it is a file or trained here."""
-    if network.weights == "official" and network.arch in BACKBONES:
-        return find_official(checkpoint_name(network))
-    return None if isinstance(network, BackboneConfig) else RESNET_CHECKPOINTS.get(network.weights)
+    if network.arch in BACKBONES:
+        return find_official(network.arch) if network.weights == "official" else None
+    return RESNET_CHECKPOINTS.get(network.weights)
 
 
 def checkpoint_name(network: Network) -> str:
     """The name by which ``maskdistill weights`` knows a network's official checkpoint."""
-    return network.arch if network.weights == "official" else network.weights
+    return network.arch if network.arch in BACKBONES else network.weights
 
 
 def downloads(config: Config) -> dict[str, str]:
