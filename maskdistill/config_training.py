@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from maskdistill.backbones.registry import ResNetName
+from maskdistill.backbones.registry import BACKBONES, StudentName, find_official
 from maskdistill.confidence import Compare
 from maskdistill.config_types import (
     NUMBER,
@@ -32,6 +32,7 @@ from maskdistill.config_types import (
     ascending,
     ordered,
 )
+from maskdistill.runtime.errors import MaskDistillError
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
@@ -54,18 +55,50 @@ Resamples = Annotated[int, Field(ge=0, le=1_000_000), NUMBER]
 Weight = Annotated[float, Field(ge=0, le=10_000), NUMBER]
 
 
-class DetectorConfig(Section):
-    """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
+STUDENT_ARCH = "a ResNet's or a vision transformer's name"
+FREEZE_AT = (
+    "frozen parts of a ResNet: 1 the stem, 2 also layer1, ... 5 all; of a transformer: 1 patch embedding and positions,"
+    " 1+n also the first n blocks, one more than its depth: all"
+)
+STUDENT_WEIGHTS = (
+    "path of a checkpoint: of a ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the transformer; a "
+    "ResNet's name that `maskdistill weights --list` shows, downloaded: moco_v2_800ep; 'official': the transformer's "
+    "authors', downloaded; or 'random'"
+)
+
+
+class StudentConfig(Section):
+    """What detector and segmenter have in common: the network that they begin with, and which part of it is fixed."""
+
+    arch: StudentName = Field("resnet50", description=STUDENT_ARCH)
+    weights: UserPath = Field(description=STUDENT_WEIGHTS)
+    freeze_at: Stages
+
+    @model_validator(mode="after")
+    def _start_of_arch(self) -> "StudentConfig":
+        vit = BACKBONES.get(self.arch)
+        most = vit.depth + 1 if vit else 5
+        if self.freeze_at > most:
+            raise ValueError(f"freeze_at is {self.freeze_at}, and all of {self.arch} is frozen at {most}")
+        if self.weights == "official":
+            if vit is None:
+                raise ValueError(
+                    f"weights 'official' is for a transformer, and arch is {self.arch!r}; name a checkpoint"
+                )
+            try:
+                find_official(self.arch)
+            except MaskDistillError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+
+class DetectorConfig(StudentConfig):
+    """Mask R-CNN: a C4 ResNet trunk [P §3.3, §A.1], or a vision transformer with a feature pyramid (ViTDet)."""
 
     engine: Literal["torchvision", "detectron2"] = Field(
         "torchvision", description="library that runs the network; detectron2 needs an installation of its own"
     )
-    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: UserPath = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
-        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
-    )
-    freeze_at: Stages = Field(2, description="frozen stages: 1 the stem, 2 also layer1, ...")
+    freeze_at: Stages = Field(2, description=FREEZE_AT)
     iters: Positive = Field(24000, description="optimiser steps")
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
     reference_batch: Batch = Field(
@@ -134,20 +167,15 @@ class PseudoLabelsConfig(Section):
     )
 
 
-class SegmenterConfig(Section):
+class SegmenterConfig(StudentConfig):
     """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
 
-    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: UserPath = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
-        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
-    )
     head: Literal["aspp", "linear"] = Field(
         "aspp", description="aspp: DeepLab-v3's; linear: one 1x1 convolution alone, as for frozen backbones"
     )
     atrous_rates: tuple[Atrous, Atrous, Atrous] = (12, 24, 36)
     head_channels: Channels = Field(256, description="channels of ASPP and head")
-    freeze_at: Stages = Field(3, description="frozen stages: 3 = stem, layer1 and layer2")
+    freeze_at: Stages = Field(3, description=FREEZE_AT)
     epochs: Epochs = 45
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
     reference_batch: Batch = Field(16, description="images a step for which lr is given; scaled to batch_size")

@@ -14,6 +14,14 @@ Layout = Literal["self", "dino", "ibot", "mocov3", "dinov2", "dinov3"]
 
 ResNetName = Literal["resnet50", "resnet_tiny"]
 """What maskdistill.backbones.resnet builds."""
+ViTName = Literal[
+    "dino_vits16", "dino_vits8", "dino_vitb16", "dino_vitb8", "ibot_vits16", "mocov3_vits16", "dinov2_vits14",
+    "dinov2_vitb14", "dinov2_vits14_reg4", "dinov2_vitb14_reg4", "dinov3_vits16", "dinov3_vitb16", "vit_small_patch16",
+    "vit_small_patch8", "vit_base_patch16", "vit_base_patch8", "vit_micro_patch8",
+]  # fmt: skip
+"""The keys of :data:`BACKBONES`."""
+StudentName = Literal[ResNetName, ViTName]
+"""What a detector or a segmenter may be built on."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
