@@ -1,6 +1,6 @@
 """Sections of the configuration for what is trained on the masks, and for its scores; see maskdistill.config."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -40,6 +40,10 @@ Precision = Literal["float32", "bfloat16"]
 PRECISION = (
     "of convolutions and matrix products, in training and after it. float32, without TF32, is what the paper's engines"
     " ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for GPUs that are faster in it"
+)
+OptimizerName = Literal["sgd", "adamw"]
+OPTIMIZER = (
+    "sgd: with momentum, the paper's engines'; adamw (Loshchilov & Hutter 2019) for transformers; wants a lower lr"
 )
 Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
 """Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
@@ -133,6 +137,11 @@ class DetectorConfig(StudentConfig):
     aspect_ratios: DistinctSome[Aspect] = Field([0.5, 1.0, 2.0], description="height / width")
     rpn_pre_nms: tuple[Proposals, Proposals] = Field((12000, 6000), description="proposals before NMS: train, test")
     rpn_post_nms: tuple[Proposals, Proposals] = Field((2000, 1000), description="proposals after NMS: train, test")
+    drop_loss: Fraction = Field(
+        0.0,
+        description="regions whose largest IoU with an annotated object is not above this are no negatives: they may"
+        " show an object that has no annotation; 0.01 in CutLER (Wang et al. 2023); 0: off",
+    )
     rpn_batch: Batch = 256
     roi_batch: Batch = 512
     roi_pool: Pool = Field(14, description="RoIAlign output; a ResNet's layer4 halves it")
@@ -152,6 +161,8 @@ class DetectorConfig(StudentConfig):
     def _engine_has_arch(self) -> "DetectorConfig":
         if self.engine == "detectron2" and self.arch != "resnet50":
             raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
+        if self.engine == "detectron2" and self.drop_loss:
+            raise ValueError("engine detectron2 has no drop_loss; set it to 0 or use engine torchvision")
         if self.engine == "detectron2" and self.compile:
             raise ValueError("engine detectron2 is not compiled; set compile to false or use engine torchvision")
         return self
@@ -173,18 +184,24 @@ class PseudoLabelsConfig(Section):
 
 
 class SegmenterConfig(StudentConfig):
-    """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
+    """DeepLab-v3, or a vision transformer with a decoder, with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
 
-    head: Literal["aspp", "linear"] = Field(
-        "aspp", description="aspp: DeepLab-v3's; linear: one 1x1 convolution alone, as for frozen backbones"
+    head: Literal["aspp", "decoder", "linear"] = Field(
+        "aspp",
+        description="aspp: DeepLab-v3's, of a ResNet; decoder: of a transformer, and its default: two enlargements that"
+        " see the picture again; linear: one 1x1 convolution alone, as for frozen backbones",
     )
-    atrous_rates: tuple[Atrous, Atrous, Atrous] = (12, 24, 36)
-    head_channels: Channels = Field(256, description="channels of ASPP and head")
+    atrous_rates: tuple[Atrous, Atrous, Atrous] = Field((12, 24, 36), description="of head aspp")
+    head_channels: Channels = Field(
+        256, description="channels of ASPP and head, or of the decoder at a quarter of the picture's sides"
+    )
     freeze_at: Stages = Field(3, description=FREEZE_AT)
     epochs: Epochs = 45
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
     reference_batch: Batch = Field(16, description="images a step for which lr is given; scaled to batch_size")
+    optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 2e-3
+    backbone_rate: Share = Field(1.0, description="learning rate of the backbone as a share of lr")
     drop_after: EpochsBefore = Field(40, description="epochs after which the rate is multiplied by gamma")
     gamma: Share = 0.1
     momentum: Momentum = 0.9
@@ -209,6 +226,21 @@ class SegmenterConfig(StudentConfig):
     checkpoint_every: Positive = 500
     log_every: Positive = 20
     workers: Workers = Field(2, description="data loading processes")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoder_of_a_transformer(cls, values: Any) -> Any:
+        return {"head": "decoder"} | values if isinstance(values, dict) and values.get("arch") in BACKBONES else values
+
+    @model_validator(mode="after")
+    def _head_of_arch(self) -> "SegmenterConfig":
+        vit = self.arch in BACKBONES
+        if self.head == ("aspp" if vit else "decoder"):
+            raise ValueError(
+                f"head {self.head} is for a {'ResNet' if vit else 'transformer'}, and arch is {self.arch}; take"
+                f" {'decoder' if vit else 'aspp'}, or another arch"
+            )
+        return self
 
 
 class GaussianConfig(Section):

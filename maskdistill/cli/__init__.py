@@ -43,7 +43,7 @@ STAGES = {
     "candidates": "run the detector over a shard",
     "pseudo_labels": "confident candidates become label PNGs",
     "label_summary": "count pseudo-labels at a row of thresholds",
-    "segmenter": "train DeepLab-v3 on the pseudo-labels",
+    "segmenter": "train the segmenter on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
     "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
     "probe": "train the segmenter's last layer on ground truth (evaluation only)",

@@ -31,8 +31,8 @@ from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_file, write_json
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import squash
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import load_model, model_metadata, save_model
 
 log = logging.getLogger("maskdistill")
@@ -97,8 +97,8 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
 def _segmenter(
     weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
 ) -> Checked:
-    config = parse_section(SegmenterConfig, metadata["params"])
-    network = DeepLab(config, int(metadata["num_clusters"]), build_resnet(config.arch, OUTPUT_STRIDE))
+    config = parse_section(SegmenterConfig, metadata["params"]).model_copy(update={"precision": "float32"})
+    network = build_segmenter(config, int(metadata["num_clusters"]))
     model = load_model(weights, network)
     write_onnx(model, config.size, path, _texts(stored | {"size": config.size}))
     agreement = compare(model, path, np.stack([squash(picture, config.size) for picture in pictures]))

@@ -10,6 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.drop_loss import drop_distant
 from maskdistill.detector.grids import mask_targets
 from maskdistill.detector.losses import REGIONS, balanced_sample, random_stream, region_losses
 from maskdistill.detector.proposals import STRIDE
@@ -74,7 +75,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             nms_thresh=config.nms,
             detections_per_img=config.max_dets,
         )
-        self.precision = config.precision
+        self.precision, self.drop_loss = config.precision, config.drop_loss
         self.mask_predictor = mask_predictor
         (masks,) = [layer for layer in mask_predictor.modules() if isinstance(layer, MaskRCNNPredictor)]
         last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, masks.mask_fcn_logits)
@@ -154,6 +155,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         for place, target in enumerate(targets):
             generator = random_stream(target, REGIONS, labels[place].device)
+            labels[place] = drop_distant(labels[place], candidates[place], objects[place], self.drop_loss)
             chosen = balanced_sample(labels[place], size, share, generator)
             candidates[place] = candidates[place][chosen]
             matched[place], labels[place] = matched[place][chosen], labels[place][chosen]

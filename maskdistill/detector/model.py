@@ -117,6 +117,7 @@ def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | 
         pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
         post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
         nms_thresh=0.7,
+        drop_loss=config.drop_loss,
     )
     model: nn.Module = GeneralizedRCNN(trunk, rpn, heads, ResizeTransform(config))
     return model

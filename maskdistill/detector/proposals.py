@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
+from maskdistill.detector.drop_loss import drop_distant
 from maskdistill.detector.losses import ANCHORS, balanced_sample, random_stream
 
 STRIDE = 16
@@ -66,11 +67,13 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
     """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal size.
 
-    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels.
+    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels. ``drop_loss`` as of
+    :class:`maskdistill.config.DetectorConfig`.
     """
 
-    def __init__(self, *parts: Any, **settings: Any) -> None:
+    def __init__(self, *parts: Any, drop_loss: float, **settings: Any) -> None:
         super().__init__(*parts, **settings)
+        self.drop_loss = drop_loss
         self.min_size = torch.finfo(torch.float32).tiny
 
     def compute_loss(
@@ -100,7 +103,8 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         sampled = []
-        for of_image, target in zip(labels, targets, strict=True):
+        for all_labels, of_cells, target in zip(labels, anchors, targets, strict=True):
+            of_image = drop_distant(all_labels, of_cells, target["boxes"], self.drop_loss)
             chosen = balanced_sample(of_image, size, share, random_stream(target, ANCHORS, of_image.device))
             sampled.append(torch.full_like(of_image, -1).index_copy(0, chosen, of_image[chosen]))
         return sampled, boxes

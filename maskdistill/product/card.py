@@ -55,7 +55,8 @@ def model_card(
         f"# Model card: segmenter and detector{run}\n",
         "Trained by MaskDistill (Van Gansbeke, Vandenhende and Van Gool, 2022, arXiv 2206.06363) on photographs"
         " without labels. Masks were distilled from a self-supervised transformer, clustered into categories, and"
-        " taught to a detector (Mask R-CNN) and a segmenter (DeepLab-v3).\n",
+        " taught to a detector (Mask R-CNN) and a segmenter"
+        f" ({'DeepLab-v3' if settings['head'] == 'aspp' else settings['head']} on {settings['arch']}).\n",
         "## Files\n",
         "\n".join(["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())])
         + "\n",
