@@ -1,4 +1,4 @@
-"""Seconds that this machine takes for one photograph or one step of each stage: the stages' own code on a few photographs.
+"""Seconds that this machine takes for a photograph or a step of each stage: the stages' own code, a few photographs.
 
 Networks have random weights of the structures that a configuration names: nothing needs to be downloaded to be timed.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from maskdistill import features, rle
 from maskdistill.backbones.registry import find_backbone
-from maskdistill.backbones.students import initial_student
+from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import load_vit
 from maskdistill.cli.embeddings import MaskedViews
 from maskdistill.cli.extraction import Pictures
-from maskdistill.config import Config
+from maskdistill.config import Config, DetectorConfig, SegmenterConfig
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow
 from maskdistill.detector.data import AnnotatedImages, Example
@@ -30,26 +31,34 @@ from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.palette import write_label_png
 from maskdistill.product.fitting import Speeds
+from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.inference import segment
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.segmenter.train import train_segmenter
 from maskdistill.training.loop import LoopSettings
 
+S = TypeVar("S", DetectorConfig, SegmenterConfig)
 REPEATS = 3
 ENOUGH = 1.0
 """Seconds after which a measurement is not repeated."""
 NEVER = 10**9
 
 
-def measure(config: Config, files: Sequence[Path], device: torch.device, start: float) -> Speeds:
+def measure(config: Config, files: Sequence[Path], device: torch.device, start: float, devices: int = 1) -> Speeds:
     """Time the stages' inner loops on ``device`` with the threads that torch has.
 
     Args:
         config: what is to be run; weights and steps do not matter.
         files: photographs of the run, readable, at least one; they are taken in turn.
         start: seconds that loading the libraries took.
+        devices: among which the batches of trainings will be divided.
     """
+    config = config.model_copy(
+        update={
+            "detector": _on_one(config.detector, devices),
+            "segmenter": _on_one(config.segmenter, devices),
+        }
+    )
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         sample = _Sample(files, Path(folder))
         label = _seconds(lambda: write_label_png(Path(folder) / "timed.png", sample.inside(0).astype(np.uint8)))
@@ -58,9 +67,16 @@ def measure(config: Config, files: Sequence[Path], device: torch.device, start: 
         segmenter_load, segmenter_step, prediction = _segmenter(config, sample, device)
         look = _seconds(lambda: load_rgb(sample.next()))
     return Speeds(
-        start, look, keys, embedding, detector_load, detector_step, candidates + look, segmenter_load, segmenter_step,
-        prediction + look + label, label,
+        start, look, keys, embedding, detector_load, detector_step, candidates, segmenter_load, segmenter_step,
+        prediction + label, label,
     )  # fmt: skip
+
+
+def _on_one(section: S, devices: int) -> S:
+    """A student's settings as one of several devices has them, without what would take longer to start."""
+    batch = max(2, section.batch_size // devices)
+    changes = {"batch_size": batch, "weights": "random", "workers": 0, "compile": False}
+    return section.model_copy(update=changes | ({"precise_bn": 0} if isinstance(section, DetectorConfig) else {}))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -155,9 +171,8 @@ def _loop(folder: Path) -> LoopSettings:
 
 def _detector(config: Config, sample: _Sample, device: torch.device) -> tuple[float, float, float]:
     """Seconds to load a training picture, of a step, and of a photograph's candidates."""
-    settings = config.detector.model_copy(update={"workers": 0, "precise_bn": 0, "compile": False})
-    batch = settings.batch_size
-    model: nn.Module = build_detector(settings, config.clusters.total, initial_student(settings.arch, "random"))
+    settings, batch = config.detector, config.detector.batch_size
+    model: nn.Module = build_detector(settings, config.clusters.total, build_student(settings.arch))
     dataset = AnnotatedImages(sample.examples(batch), settings.flip, 0)
     place = iter(range(NEVER))
     load = _seconds(lambda: dataset[(next(place) % len(dataset), 0)])
@@ -169,9 +184,8 @@ def _detector(config: Config, sample: _Sample, device: torch.device) -> tuple[fl
 
 def _segmenter(config: Config, sample: _Sample, device: torch.device) -> tuple[float, float, float]:
     """Seconds to load a training picture, of a step, and of a photograph's label map."""
-    settings = config.segmenter.model_copy(update={"workers": 0, "compile": False})
-    batch = settings.batch_size
-    model: nn.Module = DeepLab(settings, config.clusters.total, initial_student(settings.arch, "random", OUTPUT_STRIDE))
+    settings, batch = config.segmenter, config.segmenter.batch_size
+    model: nn.Module = build_segmenter(settings, config.clusters.total)
     dataset = LabelledImages(sample.labelled(batch), config.clusters.total, settings, 0)
     place = iter(range(NEVER))
     load = _seconds(lambda: dataset[(next(place) % len(dataset), 0)])

@@ -4,9 +4,8 @@ Everything here is arithmetic on figures that were measured elsewhere (:mod:`mas
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 from maskdistill.backbones.registry import BACKBONES
@@ -14,7 +13,9 @@ from maskdistill.config import Config
 from maskdistill.data.sources import plan_shards
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.costs import Sizes, cost_of
-from maskdistill.product.suggestions import Changes, Found
+from maskdistill.product.plan import about
+from maskdistill.product.suggestions import MAX_CLUSTERS, Changes, Found, suggest_clusters
+from maskdistill.runtime.errors import MaskDistillError
 
 Weights = Literal["dino", "shipped"]
 SEEN = 10
@@ -27,6 +28,12 @@ LEAST_SHARE = 0.05
 SMALL_PICTURE = 200
 """Pixels of the shorter side below which patches of 16 pixels are too coarse."""
 ASPECT = 4 / 3
+THREADS = 16
+"""Of a training, and of what is timed, at most."""
+
+
+LIGHT = 0.4
+"""Share of a job's start that one without networks takes."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ LEVELS: Mapping[str, Sequence[Level]] = {
     "cpu": (Level(320, 224, 224), Level(480, 320, 320), Level(640, 480, 448)),
     "gpu": (Level(480, 480, 384), Level(640, 800, 512)),
 }
-"""For DINO's weights, cheapest first; the last one for GPUs is the paper's. The shipped weights have their template's."""
+"""For DINO's weights, cheapest first; the last one for GPUs is the paper's. The shipped ones have their template's."""
 LEAST_IMAGES: Mapping[str, tuple[int, int]] = {"cpu": (2400, 1800), "gpu": (24_000, 16_000)}
 """Photographs that detector and segmenter see in all, each counted as often as it is seen, however few there are."""
 
@@ -182,12 +189,12 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
     """Seconds that each stage of a run without ground truth will take, in the order of the method."""
     count, cores, rounds = found.count, found.cores, config.crf.rounds
     shards, per_job = plan_shards(count, config.num_shards, config.shards_per_job)
-    sizes, devices = Sizes(count, count, 0, 1), max(1, found.gpus)
-    waves = math.ceil(shards / per_job / (devices if found.gpus else cores))
+    sizes, at_once = Sizes(count, count, 0, 1), found.gpus or cores
+    waves, more = math.ceil(shards / per_job / at_once), found.gpus or max(1, cores / THREADS)
     light = LIGHT * speeds.start
 
     def of_shards(each: float, start: float = speeds.start) -> float:
-        return start * waves + count * each / devices
+        return start * waves + count * each / more
 
     def training(name: Literal["detector", "segmenter"], steps: float) -> float:
         section = getattr(config, name)
@@ -214,10 +221,6 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
     }  # fmt: skip
 
 
-LIGHT = 0.4
-"""Share of a job's start that one without networks takes."""
-
-
 @dataclass(frozen=True)
 class Steps:
     """How long is trained.
@@ -242,7 +245,6 @@ class Steps:
                 "iters": self.iters,
                 "steps": [drop] if drop < self.iters else [],
                 "warmup_iters": min(100, self.iters // 10),
-                "precise_bn": 0,
             },
             "segmenter": {"epochs": self.epochs, "drop_after": max(1, round(0.8 * self.epochs))},
         }
@@ -266,11 +268,12 @@ def steps_in(config: Config, found: Found, speeds: Speeds, minutes: float) -> St
     Args:
         config: with the steps of :func:`full_steps`.
     """
+    least = LEAST_IMAGES["gpu" if found.gpus else "cpu"]
     before = estimate(config, found, speeds)
     none = _with_steps(config, Steps(0, 0))
     fixed = sum(estimate(none, found, speeds).values())
     share = (60 * minutes - fixed) / max(1e-9, sum(before.values()) - fixed)
-    most = max(1.0, MOST_SEEN / SEEN * SEEN * found.count / max(SEEN * found.count, LEAST_IMAGES["cpu"][0]))
+    most = max(1.0, MOST_SEEN * found.count / max(SEEN * found.count, *least))
     if share < LEAST_SHARE:
         return full_steps(config, found, LEAST_SHARE, "least")
     return full_steps(config, found, min(share, most), "most" if share > most else "")
@@ -285,11 +288,6 @@ def _with_steps(config: Config, steps: Steps) -> Config:
     )
 
 
-def seen(config: Config, found: Found) -> tuple[float, float]:
-    """How often detector and segmenter see each photograph."""
-    return config.detector.iters * config.detector.reference_batch / found.count, float(config.segmenter.epochs)
-
-
 def keeps_keys(config: Config, found: Found) -> bool:
     """Whether the keys fit on the disk beside all else, with as much again left free."""
     return 2 * (disk_need(config, found.count) - RESERVE) + RESERVE < found.free
@@ -302,5 +300,145 @@ def best_level(seconds: Sequence[float], minutes: float | None) -> int:
         seconds: estimate of each, ascending.
         minutes: asked for; None: :data:`WAIT`.
     """
-    assert all(low <= high for low, high in pairwise(seconds)), "levels are in the order of their cost"
     return max([0, *(place for place, time in enumerate(seconds) if time <= 60 * (minutes or WAIT))])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is written.
+
+    Attributes:
+        changes: of the template.
+        notes: ``section.key`` -> why.
+        config: all of it.
+        machine: lines on the machine and on what was taken.
+        seconds: of each stage; empty where nothing was measured.
+        bound: see :class:`Steps`.
+    """
+
+    changes: Changes
+    notes: Mapping[str, str]
+    config: Config
+    machine: Sequence[str]
+    seconds: Mapping[str, float]
+    bound: str = ""
+
+    def estimate(self, minutes: float | None) -> list[str]:
+        """Lines on the time that the run will take."""
+        if not self.seconds:
+            return ["How long it will take was not measured: see `maskdistill plan --config`."]
+        whole = sum(self.seconds.values())
+        parts = (f"{about(time)} {stage}" for stage, time in self.seconds.items() if time >= 0.01 * whole)
+        lines = [f"It will take about {about(whole)} here with nothing beside it: {', '.join(parts)}."]
+        if minutes and self.bound == "least":
+            lines.append(f"In {minutes:.0f} minutes it cannot be done: this is the least.")
+        if minutes and self.bound == "most":
+            lines.append(f"More of the {minutes:.0f} minutes would only teach these photographs by heart.")
+        return lines
+
+
+def choose(
+    found: Found,
+    weights: Weights,
+    minutes: float | None,
+    config_of: Callable[[Changes], Config],
+    timed: Callable[[Config], Speeds | None],
+    more: Changes,
+) -> Choice:
+    """Networks, sides, batch and steps.
+
+    Args:
+        found: what was found.
+        weights: whose the networks begin with.
+        minutes: that the run may take; None: as long as every photograph is seen :data:`SEEN` times.
+        config_of: configuration of the template with changes.
+        timed: what the machine takes for a configuration; None where that cannot be measured.
+        more: changes that nothing here decides on.
+
+    Raises:
+        MaskDistillError: a time is asked for, and nothing can be measured.
+    """
+    common = merged({"clusters": {"num_clusters": suggest_clusters(found.count)}}, more)
+    tried: list[tuple[Changes, Config]] = []
+    for level in levels(found, weights):
+        changes = merged(common, networks_and_sides(found, level))
+        config = config_of(changes)
+        changes = merged(changes, full_steps(config, found).changes())
+        tried.append((changes, config_of(changes)))
+    speeds, place = timed(tried[0][1]), len(tried) - 1
+    steps = full_steps(tried[place][1], found)
+    if speeds is not None:
+        guessed = [scaled(speeds, tried[0][1], config) for _, config in tried]
+        totals = [sum(estimate(config, found, one).values()) for (_, config), one in zip(tried, guessed, strict=True)]
+        place = best_level(totals, minutes)
+        speeds = timed(tried[place][1]) if place else speeds
+    changes, config = tried[place]
+    if speeds is not None:
+        changes = merged(changes, _loading(config, found, speeds))
+        config = config_of(changes)
+        steps = steps_in(config, found, speeds, minutes) if minutes else full_steps(config, found)
+    elif minutes:
+        raise MaskDistillError(f"--minutes {minutes}: {_why_not(found)}, so nothing can be timed; leave the option out")
+    changes = merged(changes, steps.changes())
+    if not keeps_keys(config, found):
+        changes = merged(changes, {"features": {"store": False}})
+    config = config_of(changes)
+    seconds = estimate(config, found, speeds) if speeds else {}
+    return Choice(changes, _notes(config, found), config, _machine(config, found), seconds, steps.bound)
+
+
+def papers(found: Found, config_of: Callable[[Changes], Config]) -> Choice:
+    """The paper's settings as they are, with K for the photographs."""
+    changes: Changes = {"clusters": {"num_clusters": suggest_clusters(found.count)}}
+    config = config_of(changes)
+    notes = {"clusters.num_clusters": _notes(config, found)["clusters.num_clusters"]}
+    return Choice(changes, notes, config, ["The paper's settings (config/config.yaml), one seed, for GPUs."], {})
+
+
+def merged(first: Changes, second: Changes) -> Changes:
+    """The changes of both; the second's where they differ."""
+    return {
+        name: first.get(name, {}) | second.get(name, {}) for name in [*first, *(n for n in second if n not in first)]
+    }
+
+
+def _loading(config: Config, found: Found, speeds: Speeds) -> Changes:
+    detector, segmenter = config.detector, config.segmenter
+    each = {
+        "detector": loaders(speeds.detector_load, speeds.detector_step, detector.batch_size, found.cores),
+        "segmenter": loaders(speeds.segmenter_load, speeds.segmenter_step, segmenter.batch_size, found.cores),
+    }
+    return {name: {"workers": workers} for name, workers in each.items()}
+
+
+def _why_not(found: Found) -> str:
+    return "torch cannot use this machine's GPUs (maskdistill doctor says why)" if found.sample else "no usable picture"
+
+
+def _machine(config: Config, found: Found) -> list[str]:
+    machine = f"{found.gpus} GPU{'s' if found.gpus > 1 else ''}" if found.gpus else f"{found.cores} CPU cores, no GPU"
+    detector, segmenter = config.detector, config.segmenter
+    return [
+        f"{machine}: features of {config.backbone.arch} at {config.features.short_side} pixels (shortest side),"
+        f" detector on {detector.arch} at {detector.min_size_test}, segmenter on {segmenter.arch} at {segmenter.size} x"
+        f" {segmenter.size}.",
+        f"Every photograph is seen about {_visits(config, found):.0f} times by the detector, {segmenter.epochs} times by"
+        " the segmenter.",
+    ]
+
+
+def _visits(config: Config, found: Found) -> float:
+    return config.detector.iters * config.detector.reference_batch / found.count
+
+
+def _notes(config: Config, found: Found) -> dict[str, str]:
+    detector, segmenter = config.detector, config.segmenter
+    steps = segmenter.epochs * max(1, found.count // segmenter.batch_size)
+    notes = {
+        "clusters.num_clusters": f"root of half the number of pictures, 2 to {MAX_CLUSTERS}: write what you expect",
+        "detector.iters": f"of {detector.reference_batch}: every photograph is seen {_visits(config, found):.0f} times",
+        "segmenter.epochs": f"{steps:,} steps of {segmenter.batch_size}",
+    }
+    if not config.features.store:
+        notes["features.store"] = "keys of all photographs would fill the disk"
+    return notes

@@ -50,6 +50,14 @@ def in_words(count: float | None) -> str:
     return f"{count:.2f} TB"
 
 
+def about(seconds: float) -> str:
+    """A time that is known roughly: two digits at most."""
+    for unit, length, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds < limit * length:
+            return f"{seconds / length:.1f} {unit}" if unit == "h" else f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
 def items_lines(title: str, items: Sequence[Item]) -> Iterator[str]:
     """A block of lines with the sum of what is known."""
     known = [item.bytes for item in items if item.bytes is not None]

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -28,6 +29,7 @@ class Found:
         unusable: path and reason of each picture of the sample that cannot be used.
         gpus, cores: of the machine.
         free: bytes on the disk where results go.
+        sample: paths of a few of the usable ones.
         left_out: files that look like pictures and are not decoded, by suffix.
     """
 
@@ -38,6 +40,7 @@ class Found:
     gpus: int
     cores: int
     free: int = 2**62
+    sample: Sequence[Path] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -70,9 +73,10 @@ def write_config(
         "data": {"kind": "folder", "root": found.root},
         "datasets": None,
         "num_shards": suggest_shards(found),
-        "seeds": [1234],
         "baselines": None,
     }
+    if re.search(r"^seeds:", template, re.MULTILINE):
+        top["seeds"] = [1234]
     text = set_top_level(_without_header(template), top)
     for section, values in changes.items():
         for key, value in values.items():
