@@ -16,6 +16,7 @@ from maskdistill.config_paper import FrozenBackbone
 from maskdistill.product.commands import CHECKOUT, enter
 from maskdistill.runtime.download import check_sum
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import sha256_file
 
 SHIPPED = "config/weights"
 REHEARSAL = "a rehearsal: weights that never saw a photograph; take DINO's for results"
@@ -72,15 +73,24 @@ def is_shipped(weights: str) -> bool:
     return (path if path.is_absolute() else CHECKOUT / path).parent == CHECKOUT / SHIPPED
 
 
-def rehearsal(config: Config) -> str | None:
-    """What to say of a run whose masks or categories come from the shipped weights, None for another.
+def looks_with_shipped(config: Config) -> bool:
+    """Whether a run's masks or categories come from the shipped weights."""
+    return any(
+        is_shipped(network.weights) for network in (config.backbone, config.clusters.backbone or config.backbone)
+    )
 
-    Of generated scenes it is none: that is what they were trained on.
+
+def began_with_shipped(sha256: str | None) -> bool:
+    """Whether these are a shipped file's bytes."""
+    return sha256 in {sha256_file(path) for path in (CHECKOUT / SHIPPED).glob("*.safetensors")}
+
+
+def rehearsal(config: Config) -> str | None:
+    """What to say of a run on photographs that looks with the shipped weights, None for another.
+
+    Generated scenes are what these were trained on.
     """
-    looking = (config.backbone, config.clusters.backbone or config.backbone)
-    if config.data.kind == "scenes" or not any(is_shipped(network.weights) for network in looking):
-        return None
-    return REHEARSAL
+    return REHEARSAL if config.data.kind != "scenes" and looks_with_shipped(config) else None
 
 
 def weights_path(config: Config, stage: str, network: Network) -> str | None:

@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
     start(args, "export")
     need_libraries()
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
+    if models.rehearsal:
+        log.warning("these models are %s", models.rehearsal)
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
@@ -82,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
         write_json(folder / "check.json", {"files": files, "onnxruntime": figures, "provenance": provenance})
-        card = model_card(segmenter, detector, models.config, models.summary, names, source, files)
+        card = model_card(
+            segmenter, detector, models.config, models.summary, names, source, files, rehearsal=models.rehearsal
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
     log.info("wrote %s", out)
 

@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> None:
     """Predict all pictures, unless that is done."""
     start(args, "predict")
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
+    if models.rehearsal:
+        log.warning("these models are %s", models.rehearsal)
     work = _plan(args, models)
     work.refuse_other()
     hold_run(work.out, "give another folder as --out")

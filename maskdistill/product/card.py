@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import Config
+from maskdistill.needed_weights import licences
 
 STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 
@@ -38,6 +38,8 @@ def model_card(
     names: Sequence[str],
     compared_on: str,
     files: Mapping[str, str],
+    *,
+    rehearsal: str | None = None,
 ) -> str:
     """The card's text; equal arguments give equal text.
 
@@ -48,11 +50,13 @@ def model_card(
         names: of the label values, background first.
         compared_on: pictures that it was checked on.
         files: name -> SHA-256.
+        rehearsal: see :attr:`maskdistill.product.trained_run.TrainedRun.rehearsal`.
     """
     settings, detecting = json.loads(segmenter.metadata["params"]), json.loads(detector.metadata["params"])
     run = f" of the run `{config.run}`" if config else ""
     parts = [
         f"# Model card: segmenter and detector{run}\n",
+        *([] if rehearsal is None else [f"**This is {rehearsal}.**\n"]),
         "Trained by MaskDistill (Van Gansbeke, Vandenhende and Van Gool, 2022, arXiv 2206.06363) on photographs"
         " without labels. Masks were distilled from a self-supervised transformer, clustered into categories, and"
         " taught to a detector (Mask R-CNN) and a segmenter"
@@ -131,8 +135,5 @@ def _licence(config: Config | None) -> str:
         "The code is Apache-2.0. The models follow from the photographs and from the weights that training began with:"
         " who owns those says what may be done with these."
     )
-    networks = [config.backbone, config.clusters.backbone] if config else []
-    for network in networks:
-        if network and network.weights == "official" and (official := find_backbone(network.arch).official):
-            text += f" `{network.arch}`: {official.licence}, {official.page}."
-    return text + "\n"
+    begun = [] if config is None else ["", "Training began with:", "", *(f"- {line}" for line in licences(config))]
+    return "\n".join([text, *begun]) + "\n"

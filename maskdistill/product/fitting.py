@@ -422,8 +422,8 @@ def _machine(config: Config, found: Found) -> list[str]:
         f"{machine}: features of {config.backbone.arch} at {config.features.short_side} pixels (shortest side),"
         f" detector on {detector.arch} at {detector.min_size_test}, segmenter on {segmenter.arch} at {segmenter.size} x"
         f" {segmenter.size}.",
-        f"Every photograph is seen about {_visits(config, found):.0f} times by the detector, {segmenter.epochs} times by"
-        " the segmenter.",
+        f"The detector sees every photograph about {_visits(config, found):.0f} times, the segmenter {segmenter.epochs}"
+        " times.",
     ]
 
 

@@ -9,6 +9,7 @@ from maskdistill import layout
 from maskdistill.cluster_names import named_categories
 from maskdistill.config import Config, DetectorConfig, load_config
 from maskdistill.config_roles import DETECTOR_TEST_FIELDS, inference_settings
+from maskdistill.needed_weights import REHEARSAL, began_with_shipped, looks_with_shipped
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json
 from maskdistill.training.checkpoint import model_metadata
@@ -34,6 +35,14 @@ class TrainedRun:
     config: Config | None
     summary: dict[str, Any]
     names: dict[int, str]
+
+    @property
+    def rehearsal(self) -> str | None:
+        """What to say of models that come from the shipped weights: they are applied to photographs; else None."""
+        if self.config is not None:
+            return REHEARSAL if looks_with_shipped(self.config) else None
+        record = json.loads(model_metadata(self.detector, "detector")["provenance"])
+        return REHEARSAL if began_with_shipped(record["inputs"].get("weights")) else None
 
     def categories(self, num_clusters: int) -> list[dict[str, Any]]:
         """COCO categories of what is handed out, ids 1..K, with the run's names."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from maskdistill.confidence import relation
 from maskdistill.data.sources import left_out_words
+from maskdistill.needed_weights import rehearsal
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import RuleTime, Run
@@ -139,6 +140,8 @@ def checks(run: Run) -> list[str]:
     notes = []
     images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
     labels = run.config.pseudo_labels
+    if told := rehearsal(run.config):
+        notes.append(f"This run is {told}.")
     if run.config.backbone.weights == "random":
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
     if count := run.image_counts["quarantined"]:
