@@ -66,8 +66,8 @@ FREEZE_AT = (
 )
 STUDENT_WEIGHTS = (
     "path of a checkpoint: of a ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the transformer; a "
-    "ResNet's name that `maskdistill weights --list` shows, downloaded: dino_resnet50, or moco_v2_800ep (no commercial use); 'official': the transformer's "
-    "authors', downloaded; or 'random'"
+    "ResNet's name that `maskdistill weights --list` shows, downloaded: dino_resnet50, or moco_v2_800ep (no commercial "
+    "use); 'official': the transformer's authors', downloaded; or 'random'"
 )
 
 

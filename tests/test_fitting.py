@@ -68,10 +68,10 @@ def test_networks_follow_the_machine_and_the_sizes() -> None:
 
 
 def test_the_papers_sides_are_the_last_level_of_a_gpu() -> None:
-    config = chosen(replace(MANY, count=100, free=10**13)).config
+    config = chosen(replace(MANY, count=100), minutes=600).config
     detector = config.detector
     assert (config.features.short_side, detector.min_size_test, config.segmenter.size) == (640, 704, 512)
-    large = chosen(replace(MANY, count=100, sizes=[(4000, 3000)])).config.detector
+    large = chosen(replace(MANY, count=100, sizes=[(4000, 3000)]), minutes=600).config.detector
     assert large.min_size_train == list(range(480, 801, 32)) and large.min_size_test == 800 and large.max_size == 1333
     assert large.anchor_sizes == [32, 64, 128, 256, 512]
 

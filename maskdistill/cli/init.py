@@ -40,6 +40,7 @@ from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
 
 SAMPLE = 24
+BUSY = 1.5
 TIMED = 4
 """Photographs that are timed, in turn."""
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
@@ -132,10 +133,10 @@ def look_at(photos: str) -> Found:
 @cache
 def loading() -> float:
     """Seconds that the libraries of a job take to load."""
-    before = time.monotonic()
+    before = time.process_time()
     import maskdistill.cli.measuring  # noqa: F401
 
-    return time.monotonic() - before
+    return time.process_time() - before
 
 
 def timed(found: Found, config: Config) -> Speeds | None:
@@ -161,7 +162,10 @@ def _without_crf() -> Changes:
 def _explained(choice: Choice, minutes: int | None) -> list[str]:
     """What was chosen and how long it will take, in lines for the terminal and for the file."""
     lines = [] if (told := rehearsal(choice.config)) is None else [f"This is {told}."]
-    lines += [*choice.machine, *choice.estimate(minutes), "Weights, and their licences:"]
+    lines += [*choice.machine, *choice.estimate(minutes)]
+    if choice.seconds and (load := os.getloadavg()[0]) > BUSY * available_cores():
+        lines.append(f"Other processes keep this machine busy now (load {load:.0f}): beside them it takes longer.")
+    lines.append("Weights, and their licences:")
     return [*lines, *(f"- {line}" for line in licences(choice.config))]
 
 
