@@ -129,7 +129,7 @@ def _detector_sides(side: int, gpu: bool) -> dict[str, Any]:
         "min_size_train": [*range(_whole(low * side, 32), side, step), side],
         "min_size_test": side,
         "max_size": int(longest * side),
-        "anchor_sizes": [_whole(part * side, 8) for part in parts],
+        "anchor_sizes": sorted({_whole(part * side, 8) for part in parts}),
     }
 
 
