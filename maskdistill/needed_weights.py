@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskdistill import layout
-from maskdistill.backbones.registry import RESNET_CHECKPOINTS, Official, find_official, how_to_get
+from maskdistill.backbones.registry import BACKBONES, RESNET_CHECKPOINTS, Official, find_official, how_to_get
 from maskdistill.config import BackboneConfig, Config, DetectorConfig, SegmenterConfig
 from maskdistill.config_paper import FrozenBackbone
 from maskdistill.product.commands import CHECKOUT, enter
@@ -25,14 +25,14 @@ def networks(config: Config) -> dict[str, Network]:
 
 def official_weights(network: Network) -> Official | None:
     """The checkpoint that a network's ``weights`` names instead of a file; None where it is a file or trained here."""
-    if isinstance(network, BackboneConfig):
+    if network.arch in BACKBONES:
         return find_official(network.arch) if network.weights == "official" else None
     return RESNET_CHECKPOINTS.get(network.weights)
 
 
 def checkpoint_name(network: Network) -> str:
     """The name by which ``maskdistill weights`` knows a network's official checkpoint."""
-    return network.arch if isinstance(network, BackboneConfig) else network.weights
+    return network.arch if network.arch in BACKBONES else network.weights
 
 
 def weights_path(config: Config, stage: str, network: Network) -> str | None:

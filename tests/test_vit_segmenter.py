@@ -124,7 +124,7 @@ def fit(folder: Path, state: Path, settings: SegmenterConfig, steps: int) -> tup
 
 
 def test_frozen_parts_stay_and_a_killed_training_resumes_bit_for_bit(folder: Path, tmp_path: Path) -> None:
-    settings = config(weights=WEIGHTS, freeze_at=4, backbone_rate=0.5)
+    settings = config(weights=WEIGHTS, freeze_at=4, backbone_lr=0.5)
     before = initial_segmenter(settings, 6).state_dict()
     whole, rows = fit(folder, tmp_path / "whole", settings, 4)
     changed = {name for name, value in whole.state_dict().items() if not torch.equal(value, before[name])}

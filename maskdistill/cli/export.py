@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import nn
 
 from maskdistill.backbones.resnet import build_resnet
+from maskdistill.backbones.students import build_student
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
@@ -113,7 +114,7 @@ def _detector(
 ) -> Checked:
     # float32 whatever it was trained in: autocast would become conversions in the file.
     config = parse_section(DetectorConfig, metadata["params"]).model_copy(update={"precision": "float32"})
-    network = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
+    network = build_detector(config, int(metadata["num_clusters"]), build_student(config.arch))
     model: nn.Module = load_model(weights, network).eval()
     resizing = {"short_side": config.min_size_test, "max_size": config.max_size, "least_score": config.score_thresh}
     write_detector_onnx(model, path, _texts(stored | resizing))
