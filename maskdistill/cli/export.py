@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
