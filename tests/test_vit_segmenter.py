@@ -81,8 +81,8 @@ def test_the_decoder_joins_tokens_and_the_picture_at_a_quarter_and_a_half() -> N
     def layer(part: Any, maps: Tensor, stride: int = 1) -> Tensor:
         return torch.relu(part[1](F.conv2d(maps, part[0].weight, stride=stride, padding=1)))
 
-    half = layer(decoder.half, padded, 2)
-    quarter = layer(decoder.quarter, half, 2)
+    half = layer(decoder.at_half, padded, 2)
+    quarter = layer(decoder.at_quarter, half, 2)
     tokens = F.interpolate(decoder.tokens(padded_tokens(model, images)), scale_factor=2, mode="bilinear")
     joined = layer(decoder.join_quarter, torch.cat([tokens, quarter], 1))
     joined = layer(decoder.join_half, torch.cat([F.interpolate(joined, scale_factor=2, mode="bilinear"), half], 1))
