@@ -42,9 +42,8 @@ PRECISION = (
     " ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for GPUs that are faster in it"
 )
 OptimizerName = Literal["sgd", "adamw"]
-OPTIMIZER = (
-    "sgd: with momentum, the paper's engines'; adamw (Loshchilov & Hutter 2019) for transformers; wants a lower lr"
-)
+OPTIMIZER = "sgd, with momentum, as in the paper; adamw, as transformers are trained, at a lower lr"
+BACKBONE_LR = "of the pre-trained network, as a share of lr"
 Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
 """Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
 
@@ -108,11 +107,9 @@ class DetectorConfig(StudentConfig):
     reference_batch: Batch = Field(
         16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
     )
-    optimizer: Literal["sgd", "adamw"] = Field(
-        "sgd", description="sgd, with momentum, as in the paper; adamw, as transformers are trained (ViTDet)"
-    )
+    optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 0.02
-    backbone_lr: Share = Field(1.0, description="of the pre-trained network, as a share of lr")
+    backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
     steps: Annotated[list[Positive], Field(max_length=1000), AfterValidator(ascending)] = Field(
         [20000, 22000], description="iterations at which the rate drops; none: it never does"
     )
@@ -201,7 +198,7 @@ class SegmenterConfig(StudentConfig):
     reference_batch: Batch = Field(16, description="images a step for which lr is given; scaled to batch_size")
     optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 2e-3
-    backbone_rate: Share = Field(1.0, description="learning rate of the backbone as a share of lr")
+    backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
     drop_after: EpochsBefore = Field(40, description="epochs after which the rate is multiplied by gamma")
     gamma: Share = 0.1
     momentum: Momentum = 0.9

@@ -40,4 +40,4 @@ def test_two_steps_by_hand(name: str) -> None:
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             value -= 0.5 * 0.1 * value
             value -= 0.5 * first / (1 - 0.9**step) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
-        assert float(parameter) == pytest.approx(value, rel=1e-5)
+        assert parameter.item() == pytest.approx(value, rel=1e-5)

@@ -81,8 +81,8 @@ def test_the_decoder_joins_tokens_and_the_picture_at_a_quarter_and_a_half() -> N
     def layer(part: Any, maps: Tensor, stride: int = 1) -> Tensor:
         return torch.relu(part[1](F.conv2d(maps, part[0].weight, stride=stride, padding=1)))
 
-    half = layer(decoder.half, padded, 2)
-    quarter = layer(decoder.quarter, half, 2)
+    half = layer(decoder.at_half, padded, 2)
+    quarter = layer(decoder.at_quarter, half, 2)
     tokens = F.interpolate(decoder.tokens(padded_tokens(model, images)), scale_factor=2, mode="bilinear")
     joined = layer(decoder.join_quarter, torch.cat([tokens, quarter], 1))
     joined = layer(decoder.join_half, torch.cat([F.interpolate(joined, scale_factor=2, mode="bilinear"), half], 1))
@@ -124,7 +124,7 @@ def fit(folder: Path, state: Path, settings: SegmenterConfig, steps: int) -> tup
 
 
 def test_frozen_parts_stay_and_a_killed_training_resumes_bit_for_bit(folder: Path, tmp_path: Path) -> None:
-    settings = config(weights=WEIGHTS, freeze_at=4, backbone_rate=0.5)
+    settings = config(weights=WEIGHTS, freeze_at=4, backbone_lr=0.5)
     before = initial_segmenter(settings, 6).state_dict()
     whole, rows = fit(folder, tmp_path / "whole", settings, 4)
     changed = {name for name, value in whole.state_dict().items() if not torch.equal(value, before[name])}

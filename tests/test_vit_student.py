@@ -1,4 +1,4 @@
-"""A vision transformer as the trunk of a student: maps, freezing, and the pyramid, anchors and regions of the detector."""
+"""A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and regions."""
 
 from typing import Any
 

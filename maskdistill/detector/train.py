@@ -11,15 +11,14 @@ from maskdistill.detector.model import detector_lr, norm_parameter_groups
 from maskdistill.training.compilation import compile_parts
 from maskdistill.training.distributed import data_parallel, synchronise_norms
 from maskdistill.training.loop import LoopSettings, MetricRow, train
+from maskdistill.training.optimizers import build_optimizer
 from maskdistill.training.precise_bn import precise_statistics
 
 
 def make_optimizer(model: nn.Module, config: DetectorConfig) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over what is trainable, without weight decay on norm layers."""
     groups = norm_parameter_groups(model, config.weight_decay, config.backbone_lr)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.lr)
-    return torch.optim.SGD(groups, config.lr, config.momentum)
+    return build_optimizer(groups, config.optimizer, config.lr, config.momentum)
 
 
 def train_detector(

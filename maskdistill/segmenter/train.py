@@ -43,7 +43,7 @@ def train_segmenter(
     if config.compile:
         compile_parts(model, [""], dynamic=False)
     parallel = data_parallel(model, device)
-    groups = backbone_groups(model, model.get_submodule("backbone"), config.weight_decay, config.backbone_rate)
+    groups = backbone_groups(model, model.get_submodule("backbone"), config.weight_decay, config.backbone_lr)
     optimizer = build_optimizer(groups, config.optimizer, config.lr, config.momentum)
     epoch_steps = steps_per_epoch(len(dataset), config.batch_size)
 

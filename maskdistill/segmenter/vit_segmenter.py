@@ -29,15 +29,15 @@ class Decoder(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.out_channels = max(1, width // 2)
-        self.half, self.quarter = _layer(3, self.out_channels, 2), _layer(self.out_channels, width, 2)
+        self.at_half, self.at_quarter = _layer(3, self.out_channels, 2), _layer(self.out_channels, width, 2)
         self.tokens = nn.Conv2d(channels, width, 1)
         self.join_quarter = _layer(2 * width, width)
         self.join_half = _layer(width + self.out_channels, self.out_channels)
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Images (B, 3, H, W), sides divisible by 4, and tokens (B, D, H/p, W/p) -> (B, out_channels, H/2, W/2)."""
-        half = self.half(images)
-        quarter = self.quarter(half)
+        half = self.at_half(images)
+        quarter = self.at_quarter(half)
         joined: Tensor = self.join_quarter(torch.cat([_enlarge(self.tokens(tokens), quarter), quarter], dim=1))
         joined = self.join_half(torch.cat([_enlarge(joined, half), half], dim=1))
         return joined
