@@ -150,8 +150,9 @@ def timed(found: Found, config: Config) -> Speeds | None:
 
     if found.gpus and not torch.cuda.is_available():
         return None
-    torch.set_num_threads(min(fitting.THREADS, found.cores))
-    return measure(config, found.sample, torch.device("cuda" if found.gpus else "cpu"), start, max(1, found.gpus))
+    if found.gpus:
+        return measure(config, found.sample, torch.device("cuda"), start, found.gpus)
+    return measure(config, found.sample, torch.device("cpu"), start, min(fitting.THREADS, found.cores))
 
 
 def _without_crf() -> Changes:

@@ -4,10 +4,10 @@ Networks have random weights of the structures that a configuration names: nothi
 """
 
 import io
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -31,7 +31,7 @@ from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.palette import write_label_png
-from maskdistill.product.fitting import Speeds
+from maskdistill.product.fitting import Speeds, speedup
 from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.inference import segment
@@ -45,27 +45,27 @@ ENOUGH = 1.0
 NEVER = 10**9
 
 
-def measure(config: Config, files: Sequence[Path], device: torch.device, start: float, devices: int = 1) -> Speeds:
-    """Time the stages' inner loops on ``device`` with the threads that torch has.
+def measure(config: Config, files: Sequence[Path], device: torch.device, start: float, workers: int) -> Speeds:
+    """Time the stages' inner loops on ``device``.
 
     Args:
         config: what is to be run; weights and steps do not matter.
         files: photographs of the run, readable, at least one; they are taken in turn.
         start: seconds that loading the libraries took.
-        devices: among which the batches of trainings will be divided.
+        workers: threads of a training, or GPUs, among which its batches will be divided.
     """
-    config = config.model_copy(
-        update={
-            "detector": _on_one(config.detector, devices),
-            "segmenter": _on_one(config.segmenter, devices),
-        }
-    )
+    parts = {
+        "detector": _on_one(config.detector, device, workers),
+        "segmenter": _on_one(config.segmenter, device, workers),
+    }
+    config = config.model_copy(update=parts)
+    torch.set_num_threads(1)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         sample = _Sample(files, Path(folder))
         label = _seconds(lambda: write_label_png(Path(folder) / "timed.png", sample.inside(0).astype(np.uint8)))
         keys, embedding = _transformer(config, sample, device)
-        detector_load, detector_step, candidates = _detector(config, sample, device)
-        segmenter_load, segmenter_step, prediction = _segmenter(config, sample, device)
+        detector_load, detector_step, candidates = _detector(config, sample, device, workers)
+        segmenter_load, segmenter_step, prediction = _segmenter(config, sample, device, workers)
         look = _seconds(lambda: load_rgb(sample.next()))
     return Speeds(
         start, look, keys, embedding, detector_load, detector_step, candidates, segmenter_load, segmenter_step,
@@ -73,9 +73,9 @@ def measure(config: Config, files: Sequence[Path], device: torch.device, start: 
     )  # fmt: skip
 
 
-def _on_one(section: S, devices: int) -> S:
-    """A student's settings as one of several devices has them, without what would take longer to start."""
-    batch = max(2, section.batch_size // devices)
+def _on_one(section: S, device: torch.device, workers: int) -> S:
+    """A student's settings as one of several GPUs has them, without what would take longer to start."""
+    batch = max(2, section.batch_size // workers) if device.type == "cuda" else section.batch_size
     changes = {"batch_size": batch, "weights": "random", "workers": 0, "compile": False}
     return section.model_copy(update=changes | ({"precise_bn": 0} if isinstance(section, DetectorConfig) else {}))
 
@@ -83,18 +83,34 @@ def _on_one(section: S, devices: int) -> S:
 def _seconds(call: Callable[[], object]) -> float:
     """Median seconds of a call after a first one, which pays for what is made once.
 
-    On a CPU at most those that its threads computed: beside other processes the clock would count these too.
+    Of one thread on a CPU those that it computed: beside other processes the clock would count theirs too.
     """
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    clock = time.process_time if alone else time.perf_counter
     call()
     taken: list[float] = []
     while len(taken) < REPEATS and sum(taken) < ENOUGH:
-        wall, computed = time.perf_counter(), time.process_time()
+        before = clock()
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-            computed = -math.inf
-        taken.append(min(time.perf_counter() - wall, time.process_time() - computed))
+        taken.append(clock() - before)
     return float(np.median(taken))
+
+
+def _step(call: Callable[[], object], loading: float, device: torch.device, threads: int) -> float:
+    """Seconds of a training step without those of loading its pictures.
+
+    With several threads: as measured, or on a busy machine as one thread's tell.
+    """
+    one = _seconds(call)
+    alone = max(one - loading, 0.1 * one)
+    if device.type == "cuda" or threads == 1:
+        return alone
+    torch.set_num_threads(threads)
+    several = _seconds(call)
+    torch.set_num_threads(1)
+    return min(max(several - loading, 0.1 * several), alone / speedup(threads))
 
 
 class _Sample:
@@ -174,27 +190,29 @@ def _loop(folder: Path) -> LoopSettings:
     return LoopSettings(1, folder / "state", "measured", checkpoint_every=NEVER, log_every=NEVER)
 
 
-def _detector(config: Config, sample: _Sample, device: torch.device) -> tuple[float, float, float]:
+def _detector(config: Config, sample: _Sample, device: torch.device, threads: int) -> tuple[float, float, float]:
     """Seconds to load a training picture, of a step, and of a photograph's candidates."""
     settings, batch = config.detector, config.detector.batch_size
     model: nn.Module = build_detector(settings, config.clusters.total, build_student(settings.arch))
     dataset = AnnotatedImages(sample.examples(batch), settings.flip, 0)
     place = iter(range(NEVER))
     load = _seconds(lambda: dataset[(next(place) % len(dataset), 0)])
-    step = _seconds(lambda: train_detector(model, dataset, settings, _loop(sample.folder), device))
+    one = partial(train_detector, model, dataset, settings, _loop(sample.folder), device)
+    step = _step(one, batch * load, device, threads)
     model.eval()
     candidates = _seconds(lambda: detect(model, pil_to_tensor(load_rgb(sample.next())), device))
-    return load, max(step - batch * load, 0.1 * step), candidates
+    return load, step, candidates
 
 
-def _segmenter(config: Config, sample: _Sample, device: torch.device) -> tuple[float, float, float]:
+def _segmenter(config: Config, sample: _Sample, device: torch.device, threads: int) -> tuple[float, float, float]:
     """Seconds to load a training picture, of a step, and of a photograph's label map."""
     settings, batch = config.segmenter, config.segmenter.batch_size
     model: nn.Module = build_segmenter(settings, config.clusters.total)
     dataset = LabelledImages(sample.labelled(batch), config.clusters.total, settings, 0)
     place = iter(range(NEVER))
     load = _seconds(lambda: dataset[(next(place) % len(dataset), 0)])
-    step = _seconds(lambda: train_segmenter(model, dataset, settings, _loop(sample.folder), device))
+    one = partial(train_segmenter, model, dataset, settings, _loop(sample.folder), device)
+    step = _step(one, batch * load, device, threads)
     model.eval()
     prediction = _seconds(lambda: segment(model, [np.asarray(load_rgb(sample.next()))], settings, device))
-    return load, max(step - batch * load, 0.1 * step), prediction
+    return load, step, prediction

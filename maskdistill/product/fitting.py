@@ -29,7 +29,8 @@ SMALL_PICTURE = 200
 """Pixels of the shorter side below which patches of 16 pixels are too coarse."""
 ASPECT = 4 / 3
 THREADS = 16
-"""Of a training, and of what is timed, at most."""
+"""Of a training, at most."""
+PARALLEL = 0.73
 
 
 LIGHT = 0.4
@@ -62,16 +63,16 @@ LEAST_IMAGES: Mapping[str, tuple[int, int]] = {"cpu": (2400, 1800), "gpu": (24_0
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds on this machine, of all cores together or of one GPU, at the sides of a configuration.
+    """Seconds on this machine, of one core or one GPU where nothing else is said, at the sides of a configuration.
 
     Attributes:
         start: until a job has loaded its libraries.
-        look: to decode a photograph, one core.
+        look: to decode a photograph.
         features, embedding: a photograph's keys and the vector of its mask, decoding included.
-        detector_load, segmenter_load: to prepare one training picture, one core.
-        detector_step, segmenter_step: a step of the configuration's batch, without that.
+        detector_load, segmenter_load: to prepare one training picture.
+        detector_step, segmenter_step: a step of the configuration's batch without that, of all cores or GPUs together.
         candidates, prediction: a photograph through the trained networks, decoding and writing included.
-        label: a photograph's label map, one core.
+        label: to write a photograph's label map.
     """
 
     start: float
@@ -173,6 +174,15 @@ def _vit_work(arch: str, side: int) -> float:
     return entry.depth * (12 * entry.embed_dim**2 * tokens + 2 * entry.embed_dim * tokens**2)
 
 
+def speedup(threads: int) -> float:
+    """By how much threads shorten a network's work that one takes (Amdahl's law).
+
+    The share that is parallel: of training steps, 2.96 a second by one thread, 4.61 to 4.69 by two
+    (results/benchmarks/threads.md).
+    """
+    return 1 / (1 - PARALLEL + PARALLEL / threads)
+
+
 def loaders(load: float, step: float, batch: int, cores: int) -> int:
     """Processes that prepare training pictures: as many as keep up with the network; none on a single core."""
     return 0 if cores == 1 else max(1, min(8, cores - 1, math.ceil(load * batch / step)))
@@ -190,7 +200,9 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
     count, cores, rounds = found.count, found.cores, config.crf.rounds
     shards, per_job = plan_shards(count, config.num_shards, config.shards_per_job)
     sizes, at_once = Sizes(count, count, 0, 1), found.gpus or cores
-    waves, more = math.ceil(shards / per_job / at_once), found.gpus or max(1, cores / THREADS)
+    jobs = shards // per_job
+    waves, together = math.ceil(jobs / at_once), min(jobs, at_once)
+    more = together if found.gpus else together * speedup(min(8, cores // together))
     light = LIGHT * speeds.start
 
     def of_shards(each: float, start: float = speeds.start) -> float:
