@@ -83,7 +83,7 @@ def test_the_time_asked_for_is_used(found: Found, weights: Weights) -> None:
     for minutes in (1.3 * least, 2 * least, 4 * least):
         choice = chosen(found, weights, minutes)
         if not choice.bound:
-            assert sum(choice.seconds.values()) / 60 == pytest.approx(minutes, rel=0.05)
+            assert sum(choice.seconds.values()) / 60 == pytest.approx(minutes, rel=0.01)
         if before is not None:
             assert choice.config.detector.min_size_test >= before.detector.min_size_test
         before = choice.config

@@ -24,7 +24,7 @@ MOST_SEEN = 100
 """Times beyond which they would learn photographs by heart."""
 WAIT = 60.0
 """Minutes that a run may take for larger sides to be chosen, where no time is asked for."""
-LEAST_SHARE = 0.05
+LEAST_SHARE, LEAST_STEPS = 0.05, 50
 SMALL_PICTURE = 200
 """Pixels of the shorter side below which patches of 16 pixels are too coarse."""
 ASPECT = 4 / 3
@@ -268,10 +268,8 @@ def full_steps(config: Config, found: Found, share: float = 1.0, bound: str = ""
     shown = [share * max(SEEN * found.count, most) for most in least]
     batch = config.segmenter.batch_size
     an_epoch = max(1, found.count // batch) * batch
-    return Steps(
-        max(50, math.ceil(shown[0] / config.detector.reference_batch)), max(2, math.ceil(shown[1] / an_epoch)), share,
-        bound,
-    )  # fmt: skip
+    iters = math.ceil(shown[0] / config.detector.reference_batch)
+    return Steps(max(LEAST_STEPS, iters), max(2, math.ceil(shown[1] / an_epoch)), share, bound)
 
 
 def steps_in(config: Config, found: Found, speeds: Speeds, minutes: float) -> Steps:
@@ -281,14 +279,20 @@ def steps_in(config: Config, found: Found, speeds: Speeds, minutes: float) -> St
         config: with the steps of :func:`full_steps`.
     """
     least = LEAST_IMAGES["gpu" if found.gpus else "cpu"]
-    before = estimate(config, found, speeds)
-    none = _with_steps(config, Steps(0, 0))
-    fixed = sum(estimate(none, found, speeds).values())
-    share = (60 * minutes - fixed) / max(1e-9, sum(before.values()) - fixed)
+
+    def took(iters: int, epochs: int) -> float:
+        return sum(estimate(_with_steps(config, Steps(iters, epochs)), found, speeds).values())
+
+    fixed, whole = took(0, 0), took(config.detector.iters, config.segmenter.epochs)
+    share = (60 * minutes - fixed) / max(1e-9, whole - fixed)
     most = max(1.0, MOST_SEEN * found.count / max(SEEN * found.count, *least))
     if share < LEAST_SHARE:
         return full_steps(config, found, LEAST_SHARE, "least")
-    return full_steps(config, found, min(share, most), "most" if share > most else "")
+    if share > most:
+        return full_steps(config, found, most, "most")
+    steps = full_steps(config, found, share)
+    left = 60 * minutes - took(0, steps.epochs)  # epochs are whole; steps make up for it
+    return replace(steps, iters=max(LEAST_STEPS, int(left / (took(1, 0) - fixed))))
 
 
 def _with_steps(config: Config, steps: Steps) -> Config:
