@@ -104,7 +104,7 @@ def test_the_estimate_by_hand() -> None:
     assert seconds["detector"] == pytest.approx(5 + config.detector.iters * (1 + 4 * 0.05) + 5 + 200 * 0.4)
     steps = config.segmenter.epochs * 200 // 4
     assert seconds["segmenter"] == pytest.approx(5 + steps * (0.5 + 4 * 0.02) + 5 + 200 * 0.1)
-    assert seconds["pseudo-labels"] == pytest.approx(2 + 200 * 0.01)
+    assert seconds["pseudo-labels"] == pytest.approx(1.5 + 200 * 0.01)
 
 
 def test_loading_beside_training() -> None:

@@ -33,7 +33,7 @@ THREADS = 16
 PARALLEL = 0.73
 
 
-LIGHT = 0.4
+LIGHT = 0.3
 """Share of a job's start that one without networks takes."""
 
 
@@ -224,7 +224,7 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
         "photographs": count * speeds.look / cores,
         "features": of_shards(speeds.features),
         "masks": of_shards(0, light) + (cores_of("masks") if config.features.store else 0.0),
-        "clusters": of_shards(config.masks.max_masks * speeds.embedding) + 2 * speeds.start + cores_of("clusters"),
+        "clusters": of_shards(config.masks.max_masks * speeds.embedding) + 2 * light + cores_of("clusters"),
         "detector": training("detector", detector_steps) + of_shards(speeds.candidates),
         "pseudo-labels": of_shards(0, light) + count * speeds.label / cores,
         "segmenter": (1 + rounds) * training("segmenter", segmenter_steps) + of_shards(speeds.prediction),
