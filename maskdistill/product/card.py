@@ -9,6 +9,8 @@ import yaml
 
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import Config
+from maskdistill.product.verdict import UNKNOWN
+from maskdistill.trust import SIGNALS, USE
 
 STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 
@@ -38,6 +40,7 @@ def model_card(
     names: Sequence[str],
     compared_on: str,
     files: Mapping[str, str],
+    verdict: Mapping[str, Any] | None = None,
 ) -> str:
     """The card's text; equal arguments give equal text.
 
@@ -48,6 +51,7 @@ def model_card(
         names: of the label values, background first.
         compared_on: pictures that it was checked on.
         files: name -> SHA-256.
+        verdict: whether the run's result can be trusted; None where nothing says so.
     """
     settings, detecting = json.loads(segmenter.metadata["params"]), json.loads(detector.metadata["params"])
     run = f" of the run `{config.run}`" if config else ""
@@ -56,6 +60,8 @@ def model_card(
         "Trained by MaskDistill (Van Gansbeke, Vandenhende and Van Gool, 2022, arXiv 2206.06363) on photographs"
         " without labels. Masks were distilled from a self-supervised transformer, clustered into categories, and"
         " taught to a detector (Mask R-CNN) and a segmenter (DeepLab-v3).\n",
+        "## Verdict\n",
+        _verdict(verdict),
         "## Files\n",
         "\n".join(["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())])
         + "\n",
@@ -94,6 +100,18 @@ def model_card(
         text = yaml.safe_dump(config.model_dump(mode="json", exclude={"ablations"}), sort_keys=False)
         parts += ["## Configuration\n", f"```yaml\n{text}```\n"]
     return "\n".join(parts)
+
+
+def _verdict(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.\n"
+    reasons = "\n".join(f"- {reason}" for reason in record["reasons"])
+    if record["verdict"] == USE:
+        reasons = "Nothing that can be seen without labels speaks against it."
+    values = [f"| {signal.title} | {record['signals'][signal.name]:.2f} |" for signal in SIGNALS
+              if signal.name in record["signals"]]  # fmt: skip
+    table = "\n".join(["| signal, without labels | value |", "|---|---|", *values])
+    return f"**{record['verdict']}**\n\n{reasons}\n\n{table}\n"
 
 
 def _scores(summary: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from snakemake.io import IOFile
 
+from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
@@ -53,6 +54,8 @@ onstart:
 
 onsuccess:
     forget_pages(RUN)
+    if said := verdict_at_the_end(RUN):
+        print(said, file=sys.stderr)
 
 
 onerror:
