@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -23,8 +24,8 @@ FRAME = 96
 """Side of the square that masks are compared in; a picture is squashed to it."""
 OTHERS = 5
 """Other pictures that a picture's mask is compared with, for what agrees by chance."""
-WHOLE = 0.95
-"""Share of its picture from which a mask is called the whole of it."""
+NEAR = 5
+"""Side of the square, in pixels of the frame, that an outline is widened by: masks are made of patches."""
 
 USE, LOOK, AVOID = "use", "look first", "do not use"
 LEVELS = (AVOID, LOOK, USE)
@@ -39,6 +40,7 @@ class Evidence:
         mirrored: the same of the mirrored picture, mirrored back.
         rescaled: of the picture at another size.
         otsu: foreground by Otsu's threshold.
+        edges: (n,), :func:`edge_contrast` of the masks.
         clusters: adjusted Rand index of each pair of clusterings of resampled masks; empty where it means nothing.
         found: the detector's best candidate; None before there is a detector.
         confident: bool (n,), whether that candidate passes τ; None before there is a detector.
@@ -48,6 +50,7 @@ class Evidence:
     mirrored: Masks
     rescaled: Masks
     otsu: Masks
+    edges: Floats
     clusters: tuple[float, ...]
     found: Masks | None = None
     confident: npt.NDArray[np.bool_] | None = None
@@ -64,7 +67,8 @@ def read_evidence(record: Mapping[str, Any]) -> Evidence:
     masks, mirrored, rescaled, otsu = (
         stacked([rle.decode(image[name]) for image in record["images"]]) for name in LOOKS
     )
-    return Evidence(masks, mirrored, rescaled, otsu, tuple(record["clusters"]))
+    edges = np.array([image["edges"] for image in record["images"]], np.float64)
+    return Evidence(masks, mirrored, rescaled, otsu, edges, tuple(record["clusters"]))
 
 
 def stacked(frames: Sequence[Mask]) -> Masks:
@@ -86,6 +90,33 @@ def to_frame(mask: Mask) -> Mask:
     """A mask (H, W) squashed to the common square, nearest neighbour."""
     picture = Image.fromarray(mask.astype(np.uint8))
     return np.asarray(picture.resize((FRAME, FRAME), Image.Resampling.NEAREST)) > 0
+
+
+def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Mask) -> float:
+    """How much stronger a picture's edges are along the mask's outline than on average; 1 is chance.
+
+    Mean gradient of grey (Sobel) near the outline over that of the whole picture, both squashed to the common square.
+
+    Args:
+        rgb: uint8 (H, W, 3), not smaller than the square where that can be had.
+        mask: bool (FRAME, FRAME); 1 where it has no outline, or the picture no edge.
+    """
+    small = np.asarray(Image.fromarray(rgb).convert("L").resize((FRAME, FRAME), Image.Resampling.BOX), np.float32)
+    strength = np.hypot(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
+    outline = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((NEAR, NEAR), np.uint8)) > 0
+    mean = float(strength.mean())
+    return float(strength[outline].mean()) / mean if outline.any() and mean > 0 else 1.0
+
+
+def inside(masks: Masks) -> float:
+    """How rarely masks reach the rim of their pictures: 1 never, 0 as often as by chance, below 0 where they prefer it.
+
+    Share of the pictures' outermost pixels that is masked, against the share of all pixels. Objects are photographed
+    with something around them; a mask of the background is at the rim.
+    """
+    rims = [masks[:, 0], masks[:, -1], masks[:, 1:-1, 0], masks[:, 1:-1, -1]]
+    covered = float(masks.mean())
+    return 1 - float(np.concatenate(rims, axis=1).mean()) / covered if covered else 0.0
 
 
 def overlaps(masks: Masks, others: Masks) -> Floats:
@@ -134,10 +165,17 @@ def _detector(evidence: Evidence) -> float | None:
     return None if evidence.found is None else agreement(evidence.masks, evidence.found)
 
 
-def _apart(evidence: Evidence) -> float | None:
-    edges = np.stack([evidence.masks[:, 0], evidence.masks[:, -1], evidence.masks[..., 0], evidence.masks[..., -1]])
-    everywhere = edges.any(axis=2).all(axis=0) | (evidence.masks.mean(axis=(1, 2)) > WHOLE)
-    return float(1 - everywhere.mean())
+def _inside(evidence: Evidence) -> float | None:
+    return inside(evidence.masks) if len(evidence.masks) else None
+
+
+def _edges(evidence: Evidence) -> float | None:
+    return float(evidence.edges.mean()) if len(evidence.edges) else None
+
+
+def _whole(evidence: Evidence) -> float | None:
+    rims = np.stack([evidence.masks[:, 0], evidence.masks[:, -1], evidence.masks[..., 0], evidence.masks[..., -1]])
+    return float(rims.any(axis=2).all(axis=0).mean()) if len(evidence.masks) else None
 
 
 def _chance(evidence: Evidence) -> float | None:
@@ -158,7 +196,7 @@ def _confident(evidence: Evidence) -> float | None:
 
 @dataclass(frozen=True)
 class Signal:
-    """One thing that can be seen without labels; all are shares of 1, and the larger the better where there are limits.
+    """One thing that can be seen without labels; the larger the better where there are limits.
 
     Attributes:
         name: key in artefacts.
@@ -192,13 +230,16 @@ SIGNALS = (
            "mirrored pictures get other masks"),
     Signal("rescaled", "masks agree with those of the pictures at another size, above chance", _rescaled, 0.4, 0.6,
            "pictures at another size get other masks"),
-    Signal("apart", "masks that leave a side of their picture free", _apart, 0.5, 0.9,
-           "masks cover their pictures from side to side"),
+    Signal("inside", "masks keep away from the rim of their pictures, above chance", _inside, 0.45, 0.6,
+           "masks lie at the rims of their pictures, as background does"),
+    Signal("edges", "edges along the masks' outlines, over those of the whole picture", _edges, 1.25, 1.45,
+           "outlines of masks do not follow what is seen"),
     Signal("clusters", "categories agree when they are found again from resampled masks (adjusted Rand)", _clusters,
            0.4, 0.6, "categories come out differently when they are found again"),
     Signal("detector", "the detector's best candidate agrees with the mask, above chance", _detector, 0.3, 0.5,
            "the detector finds something else than the masks it learned from"),
     Signal("confident", "pictures with a candidate that passes τ", _confident),
+    Signal("whole", "masks that reach all four sides of their picture", _whole),
     Signal("chance", "masks agree with those of other pictures: what a fixed place reaches", _chance),
     Signal("otsu", "masks agree with Otsu's threshold on grey values", _otsu),
     Signal("centre", "masks agree with a centred box of their size", _centre),

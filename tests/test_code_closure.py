@@ -16,8 +16,8 @@ RULES = Path(__file__).parents[1] / "workflow/rules"
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 SCORING = {"evaluation", "candidate_quality", "baselines"}
 PAGES = {"report", "ablations", "paper", "qualitative"}
-PRETRAINED = {"pretrain", "features", "distil", "embeddings", "consistency", "detector", "candidates", "segmenter", "predictions",
-              "frozen", "probe"}  # fmt: skip
+PRETRAINED = {"pretrain", "features", "distil", "embeddings", "consistency", "detector", "candidates", "segmenter",
+              "predictions", "frozen", "probe"}  # fmt: skip
 IN_RULES = sorted(
     {name for path in RULES.glob("*.smk") for name in re.findall(r'\bcode\(\s*"(\w+)"', path.read_text())}
 )

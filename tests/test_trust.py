@@ -30,7 +30,7 @@ def squares(places: list[tuple[int, int]], side: int = 24) -> Masks:
 
 def evidence(masks: Masks, clusters: tuple[float, ...] = (1.0,), **changed: Any) -> Evidence:
     looks = dict.fromkeys(("mirrored", "rescaled", "otsu"), masks) | changed
-    return Evidence(masks, **looks, clusters=clusters)
+    return Evidence(masks, **looks, edges=np.full(len(masks), 3.0), clusters=clusters)
 
 
 CORNERS = squares([(5, 5), (5, 60), (60, 5), (60, 60)])
@@ -67,15 +67,26 @@ def test_the_centre_box_has_the_masks_area() -> None:
     assert boxes.sum() == 48 * 48 and boxes[0, 24:72, 24:72].all()
 
 
-def test_a_picture_from_side_to_side_is_no_object() -> None:
-    apart = next(signal.measure for signal in trust.SIGNALS if signal.name == "apart")
-    whole = np.ones((1, FRAME, FRAME), np.bool_)
+def test_inside_counts_the_rim_against_the_area() -> None:
+    whole = np.ones((2, FRAME, FRAME), np.bool_)
+    assert trust.inside(whole) == 0 and trust.inside(CORNERS) == 1 and trust.inside(whole & False) == 0
     frame = whole.copy()
-    frame[:, 20:70, 20:70] = False
-    three_sides = squares([(0, 0)], FRAME)
-    three_sides[:, :, -1:] = False
-    three_sides[:, 40:, 40:] = False
-    assert apart(evidence(np.concatenate([whole, frame, three_sides, CORNERS[:1]]))) == 0.5
+    frame[:, 1:-1, 1:-1] = False
+    assert trust.inside(frame) == pytest.approx(1 - FRAME**2 / (4 * FRAME - 4))
+    half = whole.copy()
+    half[:, FRAME // 2 :] = False  # all of one side, half of two
+    assert trust.inside(half) == pytest.approx(0)
+
+
+def test_edges_are_where_the_picture_has_them() -> None:
+    """A bright square: of the outline around it all of the picture's gradient, of one elsewhere none."""
+    (mask, other) = squares([(30, 30), (0, 65)])
+    rgb = np.repeat(np.where(mask, 200, 40).astype(np.uint8)[..., None], 3, axis=2)
+    widened = 28**2 - 20**2  # two pixels to each side of a square of 24
+    assert trust.edge_contrast(rgb, mask) == pytest.approx(FRAME**2 / widened, rel=0.01)
+    assert trust.edge_contrast(np.kron(rgb, np.ones((3, 2, 1), np.uint8)), mask) > 9, "a larger picture"
+    assert trust.edge_contrast(rgb, other) == 0
+    assert trust.edge_contrast(rgb, trust.empty()) == trust.edge_contrast(np.zeros_like(rgb), mask) == 1
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> None:
     paths = {shard_number(path): path for path in args.masks}
     chosen = _evenly(sorted(paths), SHARDS)
     sample = read_pictures(args.manifest, {shard: paths[shard] for shard in chosen})
-    frames = {"mask": [one.mask for one in sample]} | look_again(sample, model, backbone, config, device)
+    changed, edges = look_again(sample, model, backbone, config, device)
+    frames = {"mask": [one.mask for one in sample]} | changed
     clusters = cluster_again(args, {shard_number(path): path for path in args.embeddings}, chosen, config.clusters)
     inputs = {f"masks/{Path(paths[shard]).name}": Path(paths[shard]) for shard in chosen}
     inputs |= {} if args.weights == "random" else {"weights": Path(args.weights)}
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     record: dict[str, Any] = {
         "provenance": make_provenance("consistency", params, inputs | {"manifest": Path(args.manifest)}),
         "images": [
-            {"image_id": one.row.image_id, "key": one.row.key, "shard": one.row.shard}
+            {"image_id": one.row.image_id, "key": one.row.key, "shard": one.row.shard, "edges": edges[place]}
             | {name: rle.encode(found[place]) for name, found in frames.items()}
             for place, one in enumerate(sample)
         ],
@@ -130,17 +131,25 @@ def read_pictures(manifest: str, paths: dict[int, str]) -> list[Sampled]:
 
 def look_again(
     sample: Sequence[Sampled], model: vit.ViT, backbone: Backbone, config: ConsistencyConfig, device: torch.device
-) -> dict[str, list[trust.Mask]]:
-    """The first mask of each picture mirrored (mirrored back), and at another size; and Otsu's; in the common frame."""
+) -> tuple[dict[str, list[trust.Mask]], list[float]]:
+    """What is seen on each picture once more.
+
+    Returns:
+        Its first mask when it is mirrored (mirrored back) and when it has another size, and Otsu's foreground, in the
+        common frame; and the :func:`maskdistill.trust.edge_contrast` of the mask that it has.
+    """
     short_side = config.features.short_side
     found = {name: [trust.empty()] * len(sample) for name in ("mirrored", "rescaled", "otsu")}
+    edges: list[float] = []
     recorder = MaskRecorder(config.masks, backbone.patch_size)
 
     def changes() -> Iterator[Change]:
         for place, one in enumerate(sample):
             photo = load_rgb(one.row.file)
             image = features.resize(photo, short_side)
-            found["otsu"][place] = trust.to_frame(otsu_foreground(np.ascontiguousarray(image.permute(1, 2, 0).numpy())))
+            pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+            found["otsu"][place] = trust.to_frame(otsu_foreground(pixels))
+            edges.append(trust.edge_contrast(pixels, one.mask))
             yield Change(place, "mirrored", image.flip(2))
             yield Change(place, "rescaled", features.resize(photo, round(SCALE * short_side)))
 
@@ -155,7 +164,7 @@ def look_again(
             if records := recorder.records(0, change.name, image, image.resized_hw):
                 mask = trust.to_frame(rle.decode(records[0]["segmentation"]))
                 found[change.name][change.place] = mask[:, ::-1] if change.name == "mirrored" else mask
-    return found
+    return found, edges
 
 
 def cluster_again(
