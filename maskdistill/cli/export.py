@@ -6,7 +6,6 @@ without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter
 
 import argparse
 import logging
-import shutil
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +26,7 @@ from maskdistill.product.card import Checked, model_card
 from maskdistill.product.onnx_detector import TOLERANCES, compare_detections, write_detector_onnx
 from maskdistill.product.onnx_export import OPSET, TOLERANCE, compare, need_libraries, write_onnx
 from maskdistill.product.trained_run import find_models
+from maskdistill.product.verdict import as_metadata, in_words, is_good
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_file, write_json
 from maskdistill.runtime.provenance import make_provenance
@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
     if models.rehearsal:
         log.warning("these models are %s", models.rehearsal)
+    if not is_good(models.trust):
+        log.warning("%s", in_words(models.trust))
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
@@ -71,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
         "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
     )
     pictures, source = _pictures(args.run)
-    stored = {"classes": names, "provenance": provenance}
+    verdict = as_metadata(models.trust)
+    stored = {"classes": names, "provenance": provenance} | verdict
     with atomic_directory(out) as folder:
         segmenter = _segmenter(models.segmenter, metadata["segmenter"], stored, pictures, folder / "segmenter.onnx")
         detector = _detector(models.detector, metadata["detector"], stored, pictures, folder / "detector.onnx")
@@ -79,13 +82,14 @@ def run(args: argparse.Namespace) -> None:
             if not checked.holds:
                 raise MaskDistillError(f"{checked.sentence}: too far apart; nothing was written, try another version")
             log.info("%s", checked.sentence)
-        save_model(folder / "detector.safetensors", read_state_dict(models.detector), metadata["detector"])
-        shutil.copyfile(models.segmenter, folder / "segmenter.safetensors")
+        for name, weights in (("detector", models.detector), ("segmenter", models.segmenter)):
+            save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
-        write_json(folder / "check.json", {"files": files, "onnxruntime": figures, "provenance": provenance})
+        checked = {"files": files, "onnxruntime": figures, "trust": models.trust, "provenance": provenance}
+        write_json(folder / "check.json", checked)
         card = model_card(
-            segmenter, detector, models.config, models.summary, names, source, files, rehearsal=models.rehearsal
+            segmenter, detector, models.config, models.summary, names, source, files, models.trust, models.rehearsal
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
     log.info("wrote %s", out)

@@ -9,6 +9,8 @@ import yaml
 
 from maskdistill.config import Config
 from maskdistill.needed_weights import licences
+from maskdistill.product.verdict import UNKNOWN
+from maskdistill.trust import SIGNALS, USE
 
 STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 
@@ -38,7 +40,7 @@ def model_card(
     names: Sequence[str],
     compared_on: str,
     files: Mapping[str, str],
-    *,
+    verdict: Mapping[str, Any] | None = None,
     rehearsal: str | None = None,
 ) -> str:
     """The card's text; equal arguments give equal text.
@@ -50,6 +52,7 @@ def model_card(
         names: of the label values, background first.
         compared_on: pictures that it was checked on.
         files: name -> SHA-256.
+        verdict: whether the run's result can be trusted; None where nothing says so.
         rehearsal: see :attr:`maskdistill.product.trained_run.TrainedRun.rehearsal`.
     """
     settings, detecting = json.loads(segmenter.metadata["params"]), json.loads(detector.metadata["params"])
@@ -61,6 +64,8 @@ def model_card(
         " without labels. Masks were distilled from a self-supervised transformer, clustered into categories, and"
         " taught to a detector (Mask R-CNN) and a segmenter"
         f" ({'DeepLab-v3' if settings['head'] == 'aspp' else settings['head']} on {settings['arch']}).\n",
+        "## Verdict\n",
+        _verdict(verdict),
         "## Files\n",
         "\n".join(["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())])
         + "\n",
@@ -99,6 +104,18 @@ def model_card(
         text = yaml.safe_dump(config.model_dump(mode="json", exclude={"ablations"}), sort_keys=False)
         parts += ["## Configuration\n", f"```yaml\n{text}```\n"]
     return "\n".join(parts)
+
+
+def _verdict(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.\n"
+    reasons = "\n".join(f"- {reason}" for reason in record["reasons"])
+    if record["verdict"] == USE:
+        reasons = "Nothing that can be seen without labels speaks against it."
+    values = [f"| {signal.title} | {record['signals'][signal.name]:.2f} |" for signal in SIGNALS
+              if signal.name in record["signals"]]  # fmt: skip
+    table = "\n".join(["| signal, without labels | value |", "|---|---|", *values])
+    return f"**{record['verdict']}**\n\n{reasons}\n\n{table}\n"
 
 
 def _scores(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from snakemake.io import IOFile
 
 from maskdistill.needed_weights import rehearsal
+from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
@@ -58,6 +59,8 @@ onsuccess:
     forget_pages(RUN)
     if told := rehearsal(CONFIG):
         print(f"This run was {told}.", file=sys.stderr)
+    if said := verdict_at_the_end(RUN):
+        print(said, file=sys.stderr)
 
 
 onerror:
