@@ -28,6 +28,8 @@ LEAST_SHARE, LEAST_STEPS = 0.05, 50
 SMALL_PICTURE = 200
 """Pixels of the shorter side below which patches of 16 pixels are too coarse."""
 ASPECT = 4 / 3
+LOOKED_AT_AGAIN = 64
+"""Photographs that the stage consistency sees twice more, once smaller."""
 THREADS = 16
 """Of a training, at most."""
 PARALLEL = 0.73
@@ -225,6 +227,7 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
         "features": of_shards(speeds.features),
         "masks": of_shards(0, light) + (cores_of("masks") if config.features.store else 0.0),
         "clusters": of_shards(config.masks.max_masks * speeds.embedding) + 2 * light + cores_of("clusters"),
+        "verdict": speeds.start + light + min(count, LOOKED_AT_AGAIN) * 2 * speeds.features / speedup(min(8, cores)),
         "detector": training("detector", detector_steps) + of_shards(speeds.candidates),
         "pseudo-labels": of_shards(0, light) + count * speeds.label / cores,
         "segmenter": (1 + rounds) * training("segmenter", segmenter_steps) + of_shards(speeds.prediction),
