@@ -275,6 +275,14 @@ class ClustersConfig(Section):
         return self.overcluster * self.num_clusters
 
 
+class ConsistencyConfig(Section):
+    """Sections of the stage consistency: what masks and clusters were made with."""
+
+    features: FeaturesConfig = FeaturesConfig()
+    masks: MasksConfig = MasksConfig()
+    clusters: ClustersConfig = ClustersConfig()
+
+
 class ReportConfig(Section):
     """The page that shows it all."""
 

@@ -1,10 +1,10 @@
 """Sections of the configuration for what is trained on the masks, and for its scores; see maskdistill.config."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from maskdistill.backbones.registry import ResNetName
+from maskdistill.backbones.registry import BACKBONES, StudentName, find_official
 from maskdistill.confidence import Compare
 from maskdistill.config_types import (
     NUMBER,
@@ -32,6 +32,7 @@ from maskdistill.config_types import (
     ascending,
     ordered,
 )
+from maskdistill.runtime.errors import MaskDistillError
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
@@ -40,6 +41,9 @@ PRECISION = (
     "of convolutions and matrix products, in training and after it. float32, without TF32, is what the paper's engines"
     " ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for GPUs that are faster in it"
 )
+OptimizerName = Literal["sgd", "adamw"]
+OPTIMIZER = "sgd, with momentum, as in the paper; adamw, as transformers are trained, at a lower lr"
+BACKBONE_LR = "of the pre-trained network, as a share of lr"
 Protocol = Literal["agnostic_multi", "semantic_multi", "semantic_single", "semantic_single_strict"]
 """Whose categories and which objects count for instance AP [P §A.4]; see maskdistill.evaluation.protocols."""
 
@@ -54,24 +58,58 @@ Resamples = Annotated[int, Field(ge=0, le=1_000_000), NUMBER]
 Weight = Annotated[float, Field(ge=0, le=10_000), NUMBER]
 
 
-class DetectorConfig(Section):
-    """Mask R-CNN with a C4 ResNet trunk [P §3.3, §A.1]."""
+STUDENT_ARCH = "a ResNet's or a vision transformer's name"
+FREEZE_AT = (
+    "frozen parts of a ResNet: 1 the stem, 2 also layer1, ... 5 all; of a transformer: 1 patch embedding and positions,"
+    " 1+n also the first n blocks, one more than its depth: all"
+)
+STUDENT_WEIGHTS = (
+    "path of a checkpoint: of a ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the transformer; a "
+    "ResNet's name that `maskdistill weights --list` shows, downloaded: dino_resnet50, or moco_v2_800ep (no commercial "
+    "use); 'official': the transformer's authors', downloaded; or 'random'"
+)
+
+
+class StudentConfig(Section):
+    """What detector and segmenter have in common: the network that they begin with, and which part of it is fixed."""
+
+    arch: StudentName = Field("resnet50", description=STUDENT_ARCH)
+    weights: UserPath = Field(description=STUDENT_WEIGHTS)
+    freeze_at: Stages
+
+    @model_validator(mode="after")
+    def _start_of_arch(self) -> "StudentConfig":
+        vit = BACKBONES.get(self.arch)
+        most = vit.depth + 1 if vit else 5
+        if self.freeze_at > most:
+            raise ValueError(f"freeze_at is {self.freeze_at}, and all of {self.arch} is frozen at {most}")
+        if self.weights == "official":
+            if vit is None:
+                raise ValueError(
+                    f"weights 'official' is for a transformer, and arch is {self.arch!r}; name a checkpoint"
+                )
+            try:
+                find_official(self.arch)
+            except MaskDistillError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+
+class DetectorConfig(StudentConfig):
+    """Mask R-CNN: a C4 ResNet trunk [P §3.3, §A.1], or a vision transformer with a feature pyramid (ViTDet)."""
 
     engine: Literal["torchvision", "detectron2"] = Field(
         "torchvision", description="library that runs the network; detectron2 needs an installation of its own"
     )
-    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: UserPath = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
-        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
-    )
-    freeze_at: Stages = Field(2, description="frozen stages: 1 the stem, 2 also layer1, ...")
+    freeze_at: Stages = Field(2, description=FREEZE_AT)
     iters: Positive = Field(24000, description="optimiser steps")
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
     reference_batch: Batch = Field(
         16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
     )
+    optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 0.02
+    backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
     steps: Annotated[list[Positive], Field(max_length=1000), AfterValidator(ascending)] = Field(
         [20000, 22000], description="iterations at which the rate drops; none: it never does"
     )
@@ -96,9 +134,15 @@ class DetectorConfig(Section):
     aspect_ratios: DistinctSome[Aspect] = Field([0.5, 1.0, 2.0], description="height / width")
     rpn_pre_nms: tuple[Proposals, Proposals] = Field((12000, 6000), description="proposals before NMS: train, test")
     rpn_post_nms: tuple[Proposals, Proposals] = Field((2000, 1000), description="proposals after NMS: train, test")
+    drop_loss: Fraction = Field(
+        0.0,
+        description="regions whose largest IoU with an annotated object is not above this are no negatives: they may"
+        " show an object that has no annotation; 0.01 in CutLER (Wang et al. 2023); 0: off",
+    )
     rpn_batch: Batch = 256
     roi_batch: Batch = 512
-    roi_pool: Pool = Field(14, description="RoIAlign output; layer4 halves it")
+    roi_pool: Pool = Field(14, description="RoIAlign output; a ResNet's layer4 halves it")
+    head_channels: Channels = Field(256, description="channels of pyramid and heads on a transformer; 64 for a CPU")
     score_thresh: Fraction = 0.05
     nms: Fraction = 0.5
     max_dets: Proposals = 100
@@ -114,6 +158,8 @@ class DetectorConfig(Section):
     def _engine_has_arch(self) -> "DetectorConfig":
         if self.engine == "detectron2" and self.arch != "resnet50":
             raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
+        if self.engine == "detectron2" and self.drop_loss:
+            raise ValueError("engine detectron2 has no drop_loss; set it to 0 or use engine torchvision")
         if self.engine == "detectron2" and self.compile:
             raise ValueError("engine detectron2 is not compiled; set compile to false or use engine torchvision")
         return self
@@ -134,24 +180,25 @@ class PseudoLabelsConfig(Section):
     )
 
 
-class SegmenterConfig(Section):
-    """DeepLab-v3 with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
+class SegmenterConfig(StudentConfig):
+    """DeepLab-v3, or a vision transformer with a decoder, with hard pixel mining [P §3.3 Eq. 4, §4.1]."""
 
-    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: UserPath = Field(
-        description="path of a ResNet checkpoint (MoCo v1-v3, DINO, detectron2, torchvision names); a name that "
-        "`maskdistill weights --list` shows, downloaded: moco_v2_800ep; or 'random'"
+    head: Literal["aspp", "decoder", "linear"] = Field(
+        "aspp",
+        description="aspp: DeepLab-v3's, of a ResNet; decoder: of a transformer, and its default: two enlargements that"
+        " see the picture again; linear: one 1x1 convolution alone, as for frozen backbones",
     )
-    head: Literal["aspp", "linear"] = Field(
-        "aspp", description="aspp: DeepLab-v3's; linear: one 1x1 convolution alone, as for frozen backbones"
+    atrous_rates: tuple[Atrous, Atrous, Atrous] = Field((12, 24, 36), description="of head aspp")
+    head_channels: Channels = Field(
+        256, description="channels of ASPP and head, or of the decoder at a quarter of the picture's sides"
     )
-    atrous_rates: tuple[Atrous, Atrous, Atrous] = (12, 24, 36)
-    head_channels: Channels = Field(256, description="channels of ASPP and head")
-    freeze_at: Stages = Field(3, description="frozen stages: 3 = stem, layer1 and layer2")
+    freeze_at: Stages = Field(3, description=FREEZE_AT)
     epochs: Epochs = 45
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
     reference_batch: Batch = Field(16, description="images a step for which lr is given; scaled to batch_size")
+    optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 2e-3
+    backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
     drop_after: EpochsBefore = Field(40, description="epochs after which the rate is multiplied by gamma")
     gamma: Share = 0.1
     momentum: Momentum = 0.9
@@ -176,6 +223,21 @@ class SegmenterConfig(Section):
     checkpoint_every: Positive = 500
     log_every: Positive = 20
     workers: Workers = Field(2, description="data loading processes")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoder_of_a_transformer(cls, values: Any) -> Any:
+        return {"head": "decoder"} | values if isinstance(values, dict) and values.get("arch") in BACKBONES else values
+
+    @model_validator(mode="after")
+    def _head_of_arch(self) -> "SegmenterConfig":
+        vit = self.arch in BACKBONES
+        if self.head == ("aspp" if vit else "decoder"):
+            raise ValueError(
+                f"head {self.head} is for a {'ResNet' if vit else 'transformer'}, and arch is {self.arch}; take"
+                f" {'decoder' if vit else 'aspp'}, or another arch"
+            )
+        return self
 
 
 class GaussianConfig(Section):

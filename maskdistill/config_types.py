@@ -45,8 +45,8 @@ Resized = Annotated[int, Field(ge=16, le=16_384), NUMBER]
 """Side that a picture is brought to, in pixels."""
 Channels = Annotated[int, Field(ge=1, le=65_536), NUMBER]
 Rounds = Annotated[int, Field(ge=0, le=100), NUMBER]
-Stages = Annotated[int, Field(ge=0, le=5), NUMBER]
-"""Of a ResNet: 1 the stem, 2 also layer1, ..."""
+Stages = Annotated[int, Field(ge=0, le=100), NUMBER]
+"""Of a ResNet: 1 the stem, 2 also layer1, ...; of a transformer: 1 the stem, 1+n also the first n blocks."""
 Workers = Annotated[int, Field(ge=0, le=1024), NUMBER]
 Examples = Annotated[int, Field(ge=1, le=1000), NUMBER]
 """Pictures on a page."""

@@ -18,9 +18,15 @@ from maskdistill.data.manifest import write_manifest
 from maskdistill.data.scenes import CATEGORIES, Scene, generate_scene
 from maskdistill.detector.data import Example, example_of
 from maskdistill.palette import write_label_png
+from maskdistill.product.fitting import Speeds
 from maskdistill.runtime.json_stream import write_json_object
 
 NUM_CLUSTERS = len(CATEGORIES)
+SPEEDS = Speeds(
+    start=5, look=0.02, features=0.5, embedding=0.25, detector_load=0.05, detector_step=1, candidates=0.4,
+    segmenter_load=0.02, segmenter_step=0.5, prediction=0.1, label=0.01,
+)  # fmt: skip
+"""What a machine may take: not this one, nothing is measured."""
 
 
 def scenes(count: int, size: int = 64, square: bool = False) -> list[Scene]:

@@ -14,6 +14,7 @@ from maskdistill.cli import main
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.palette import write_label_png
 from maskdistill.runtime.files import sealed_path, write_json
+from maskdistill.trust import FRAME
 
 HEIGHT, WIDTH, K = 48, 64, 3
 SEEDS = (11, 12)
@@ -21,6 +22,11 @@ CLASSES = {1: "disc", 2: "<b>square</b>"}
 MATCHING = {"0": 0, "1": 2, "2": 1, "3": None}
 HOSTILE = "<script>alert(1)</script>".replace("/", ":")
 MIOU = {"masks": (40.0, 43.0), "detector": (51.5, 50.1), "segmenter": (57.25, 61.0)}
+VERDICT = {
+    "verdict": "do not use",
+    "reasons": ["outlines of masks <do> not follow what is seen (0.90)"],
+    "signals": {"mirrored": 0.75, "edges": 0.9, "otsu": 0.3},
+}
 IOU = {"masks": (30.0, 36.0), "detector": (41.0, 44.0), "segmenter": (52.0, 55.0)}
 
 
@@ -195,6 +201,17 @@ class Synthetic:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:02\t-\n{seconds}\t0:00:02\t812.5\n")
 
+        square = np.zeros((FRAME, FRAME), dtype=np.bool_)
+        square[20:60, 20:60] = True
+        frames = {"mask": rle.encode(square), "mirrored": rle.encode(square), "rescaled": rle.encode(square & False)}
+        pictured = [
+            {"image_id": number, "key": self.keys[number], "agreement": 0.1 * number, "frames": frames}
+            for number in (1, 3)
+        ]
+        before = VERDICT | {"verdict": "look first"}
+        seen = {"before_training": before, "images": 6, "pictures": pictured, "provenance": provenance("trust")}
+        write_json(self.tau / "trust.json", VERDICT | seen)
+
     def write_scores(self) -> None:
         self.evaluations = []
         for stage in MIOU:
@@ -231,6 +248,7 @@ class Synthetic:
         found += ["--clusters", *(str(self.seed.parent / f"seed-{seed}" / "clusters.json") for seed in SEEDS[::-1])]
         found += ["--assignments", *(str(self.seed.parent / f"seed-{seed}" / "assignments.h5") for seed in SEEDS[::-1])]
         found += ["--choose-k", str(self.root / "choose_k.csv")]
+        found += ["--trust", str(self.tau / "trust.json")]
         found += ["--label-summary", str(self.root / "label_summary.json")]
         found += ["--candidates", *(str(self.seed / "candidates" / f"{name}.json") for name in shards)]
         found += ["--pseudo-labels", *(str(self.tau / "pseudo_labels" / name) for name in shards)]

@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
+from miniature import SPEEDS
 from PIL import Image
 from snakemake.cli import get_argument_parser  # type: ignore[import-untyped]
 
@@ -32,6 +33,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(init_stage, "visible_gpus", list)
     monkeypatch.setattr(init_stage, "which", lambda program: None)
+    monkeypatch.setattr(init_stage, "timed", lambda found, config: SPEEDS)
     return folder
 
 
@@ -73,7 +75,7 @@ def test_init_in_another_folder(
     elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, output: str, cluster: bool
 ) -> None:
     monkeypatch.setattr(init_stage, "which", lambda program: f"/usr/bin/{program}" if cluster else None)
-    assert main(["init", "my photos", "--output", output]) == 0
+    assert main(["init", "my photos", "--output", output, "--weights", "shipped"]) == 0
     printed = capsys.readouterr().out
     assert "missing" not in printed and "Fetch" not in printed, "its weights ship"
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
@@ -99,7 +101,7 @@ def test_init_in_the_project(
 ) -> None:
     monkeypatch.chdir(CHECKOUT)
     output = str(elsewhere / "mine.yaml")
-    assert main(["init", str(elsewhere / "my photos"), "--output", output]) == 0
+    assert main(["init", str(elsewhere / "my photos"), "--output", output, "--weights", "shipped"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert not any("cd " in line for line in lines) and len(lines) == 5
     for line in lines:
@@ -108,7 +110,7 @@ def test_init_in_the_project(
 
 
 def test_plan_and_doctor_elsewhere(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init", "my photos", "--output", "mine.yaml"]) == 0
+    assert main(["init", "my photos", "--output", "mine.yaml", "--weights", "shipped"]) == 0
     capsys.readouterr()
     assert main(["plan", "--config", "mine.yaml", "--", "all"]) == 1
     place, [command] = typed(capsys.readouterr().err.strip().partition("type: ")[2])

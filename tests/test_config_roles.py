@@ -43,8 +43,8 @@ LISTING = {
 TRAINING = {
     "arch", "weights", "freeze_at", "iters", "batch_size", "reference_batch", "lr", "steps", "gamma", "warmup_iters",
     "warmup_factor", "momentum", "weight_decay", "min_size_train", "flip", "aspect_grouping", "precise_bn",
-    "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch", "roi_pool", "precision", "compile", "checkpoint_every",
-    "log_every", "workers",
+    "anchor_sizes", "aspect_ratios", "drop_loss", "rpn_batch", "roi_batch", "roi_pool", "precision", "compile",
+    "checkpoint_every", "log_every", "workers",
 }  # fmt: skip
 """Settings of the detector that its training sees and no one may change afterwards."""
 
@@ -81,6 +81,7 @@ DIFFERENT: dict[str, Any] = {
 }  # fmt: skip
 TRAINED_OTHERWISE: dict[str, Any] = {
     "rpn_pre_nms": (3, 60), "rpn_post_nms": (2, 10), "min_size_train": [32], "rpn_batch": 4, "roi_batch": 2,
+    "drop_loss": 0.1,
 }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_doctor_and_init_say_all_of_it(
     assert sum(line.startswith("note  file locks") for line in lines) == 1
     assert any(line.startswith("note  other pictures") and "left out: 1 .dng" in line for line in lines)
     assert "shared memory" in printed.err
-    assert main(["init", "photos", "--output", "mine.yaml"]) == 0
+    assert main(["init", "photos", "--output", "mine.yaml", "--settings", "paper"]) == 0
     assert "left out, for they are not decoded: 1 .dng" in capsys.readouterr().out
     params = json.dumps(data)
     assert main(["manifest", f"--params={params}", "--output=m.csv", "--log=log"]) == 0

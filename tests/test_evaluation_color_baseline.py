@@ -6,10 +6,10 @@ import pytest
 from maskdistill.evaluation.color_baseline import (
     fit_colors,
     nearest_color,
-    otsu_foreground,
     rgb_to_lab,
     sample_pixels,
 )
+from maskdistill.otsu import otsu_foreground
 
 
 def slow_lab(rgb: np.ndarray) -> np.ndarray:

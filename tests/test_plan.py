@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from maskdistill.backbones.registry import weights_bytes
 from maskdistill.cli import main, plan
 from maskdistill.cli.config import check_file
 from maskdistill.config import Config
 from maskdistill.product.costs import Sizes, cost_of, paper_bound
-from maskdistill.product.plan import in_words, job_lines, parse_jobs, weights_bytes
+from maskdistill.product.plan import in_words, job_lines, parse_jobs
 from maskdistill.runtime.errors import MaskDistillError
 
 CONFIGS = Path(__file__).parents[1] / "config"

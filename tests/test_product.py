@@ -68,10 +68,14 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+VERDICT = {"verdict": "look first", "reasons": ["edges are faint (1.30)"], "signals": {"edges": 1.3}}
+
+
 def write_summary(folder: Path, **changes: Any) -> None:
     config = load_config(CONFIG | changes).model_dump(mode="json")
     counts = {"train": 5, "eval": 0, "quarantined": 1}
-    write_json(folder / "summary.json", {"provenance": {"config": config}, "images": counts, "stages": {}})
+    content = {"provenance": {"config": config}, "images": counts, "stages": {}, "trust": VERDICT}
+    write_json(folder / "summary.json", content)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,7 @@ def test_the_main_models_follow_from_the_configuration(trained: Path) -> None:
     assert (other.detector, other.segmenter) == (found.detector, found.detector)
     alone = find_models(None, str(found.detector), str(found.segmenter), None)
     assert (alone.detector, alone.segmenter, alone.config) == (found.detector, found.segmenter, None)
+    assert found.trust == VERDICT and other.trust is None and alone.trust is None, "of the run's own models"
 
 
 def test_the_detector_is_used_as_the_configuration_says(trained: Path, tmp_path: Path) -> None:
@@ -255,7 +260,7 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
             assert labels.mode == "P" and np.asarray(labels).max() <= K
             assert labels.getpalette() == color_map().ravel().tolist()
     summary = json.loads((out / "summary.json").read_text())
-    assert (summary["images"], summary["quarantined"]) == (4, 1)
+    assert (summary["images"], summary["quarantined"], summary["trust"]) == (4, 1, VERDICT)
     assert sum(summary["objects"].values()) == len(exact.anns)
     assert len([*(out / "overlays").rglob("*.jpg")]) == 2 and not (out / predict.UNFINISHED).exists()
 
@@ -382,7 +387,9 @@ def test_folders_that_must_not_be_written_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_onnxruntime_sees_what_predict_sees(trained: Path, photos: Path, tmp_path: Path) -> None:
+def test_onnxruntime_sees_what_predict_sees(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The exported file, used as the card says, gives the label maps of ``predict``; checked on the run's pictures."""
     for name in onnx_export.LIBRARIES:
         pytest.importorskip(name, reason="needs the extra [export]: make export")
@@ -393,7 +400,9 @@ def test_onnxruntime_sees_what_predict_sees(trained: Path, photos: Path, tmp_pat
     data = FolderData(kind="folder", root=str(photos)).model_dump_json()
     tolerant = ["--num-shards=2", "--max-quarantined=0.5"]
     assert main(["manifest", f"--params={data}", *tolerant, f"--output={moved}/data/manifest.csv"]) == 0
+    said = "verdict: look first (by signals that need no label): edges are faint (1.30)"
     assert main(["export", "--run", str(moved), "--out", str(tmp_path / "exported")]) == 0
+    assert said in capsys.readouterr().err
     check = json.loads((tmp_path / "exported/check.json").read_text())["onnxruntime"]
     assert check["source"] == "pictures of the run" and check["segmenter"]["pictures"] == 3, "those of the first shard"
     assert check["detector"]["objects"] == check["detector"]["equal"] > 3
@@ -401,8 +410,10 @@ def test_onnxruntime_sees_what_predict_sees(trained: Path, photos: Path, tmp_pat
     options = [text for pair in files.items() for text in pair]
     out = tmp_path / "out"
     assert main(["predict", str(photos), *options, "--out", str(out), "--min-score=0.02"]) == 0
+    assert said in capsys.readouterr().err, "the exported files know it without their run"
 
     session = onnxruntime.InferenceSession(tmp_path / "exported/segmenter.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["trust"]) == VERDICT
     for name in ("0", "below/a b", "2", "3"):
         with Image.open(next(photos.glob(f"{name}.*"))) as photo:
             pixels = cv2.resize(np.asarray(photo.convert("RGB")), (48, 48), interpolation=cv2.INTER_CUBIC)
@@ -440,11 +451,12 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
     exported = Checked(segmenter, True, "equal", {}), Checked(detector, True, "equal", {})
-    card = model_card(*exported, models.config, scored, names, "pictures", {"segmenter.onnx": "ab" * 32})
+    card = model_card(*exported, models.config, scored, names, "pictures", {"segmenter.onnx": "ab" * 32}, models.trust)
     for wanted in (
         "of the run `small`", "float32 (B, 3, 48, 48)", "float32 (B, 4, 48, 48)", "3 cluster-02", "ab" * 32,
         "| segmenter | miou | 26.9 |", "shortest side 64", "Apache-2.0", "seed 7, began with random weights",
         "5 to train on, 1 unusable", "  tau: 0.25", "numbers, not meanings",
+        "**look first**\n\n- edges are faint (1.30)",
     ):  # fmt: skip
         assert wanted in card
     without = model_card(*exported, None, {}, names, "pictures", {})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from miniature import segmenter_config
+from miniature import SPEEDS, segmenter_config
 from PIL import Image
 
 from maskdistill.backbones.resnet import build_resnet
@@ -30,6 +30,11 @@ from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 CONFIGS = Path(__file__).parents[1] / "config"
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init_stage, "timed", lambda found, config: SPEEDS)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """24 small pictures, one of them unreadable, below a folder whose name YAML could misread."""
@@ -41,42 +46,68 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+FITTED = {
+    "detector": {
+        "arch", "weights", "batch_size", "iters", "steps", "warmup_iters", "workers", "min_size_train", "min_size_test",
+        "max_size", "anchor_sizes",
+    },
+    "segmenter": {"arch", "weights", "batch_size", "epochs", "drop_after", "workers", "size"},
+    "backbone": {"arch"}, "features": {"short_side"}, "clusters": {"num_clusters"},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("settings", "template"), [("small", "folder.yaml"), ("dino", "folder.yaml"), ("paper", "config.yaml")]
+    ("options", "template"),
+    [(["--weights", "shipped"], "folder.yaml"), ([], "photos.yaml"), (["--settings", "paper"], "config.yaml")],
 )
-def test_a_configuration_is_its_template_with_what_was_found(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, template: str
+def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    template: str,
 ) -> None:
+    monkeypatch.setattr(init_stage, "visible_gpus", list)
+    monkeypatch.setattr(init_stage, "_without_crf", dict)
     output = tmp_path / "new/holiday.yaml"
-    assert main(["init", str(photos), "--output", str(output), "--settings", settings]) == 0
+    assert main(["init", str(photos), "--output", str(output), *options]) == 0
     written, original = (check_file(path).model_dump() for path in (output, CONFIGS / template))
     assert written["run"] == "holiday"
     assert written["data"] == {"kind": "folder", "root": str(photos)}
     assert written["num_shards"] == 1 and written["seeds"] == [1234]
     assert written["clusters"]["num_clusters"] == 3
     assert written["baselines"]["masks"] == []
-    if settings == "dino":
-        assert (written["backbone"]["arch"], written["backbone"]["weights"]) == ("dino_vits16", "official")
-        assert written["clusters"]["backbone"] is None and written["clusters"]["short_side"] == 224
-        for values in (written, original):
-            del values["backbone"], values["features"], values["clusters"]["backbone"], values["clusters"]["short_side"]
+    if template == "photos.yaml":
+        assert (
+            written["backbone"]["arch"] == written["detector"]["arch"] == written["segmenter"]["arch"] == "dino_vits8"
+        )
+    if template == "config.yaml":
+        assert written["detector"] == original["detector"] and written["segmenter"] == original["segmenter"]
     for values in (written, original):
         for key in ("run", "data", "datasets", "num_shards", "seeds", "baselines"):
             del values[key]
-        del values["clusters"]["num_clusters"]
+        for section, keys in FITTED.items():
+            for key in keys:
+                del values[section][key]
     assert written == original
     text, printed = output.read_text(), capsys.readouterr().out
     assert "for 24 pictures" in text and "40 to 62 pixels wide and 30 to 30 high" in text
     assert "'23.jpg' (empty file (0 bytes))" in text
     assert f"snakemake --cores all --configfile {output}" in printed
-    assert ("--settings dino" in printed) == (settings == "small")
+    assert ("--weights dino" in printed) == ("shipped" in options)
+    for told in (text, printed):
+        assert ("rehearsal: weights that never saw a photograph" in told) == ("shipped" in options)
+        assert ("It will take about" in told) == (template != "config.yaml")
+        assert ("no commercial use" in told) == (template == "config.yaml") and "Apache-2.0" in told
+    assert ("without a network fetch https://dl.fbaipublicfiles.com/dino/" in printed) == ("shipped" not in options)
     assert "missing:" not in printed  # weights are downloaded or ship with the project
 
 
 def test_a_file_is_not_overwritten(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "mine.yaml"
     output.write_text("precious")
-    arguments = ["init", str(photos), "--output", str(output), "--settings", "small", "--run", "other"]
+    arguments = ["init", str(photos), "--output", str(output), "--weights", "shipped", "--run", "other"]
     assert main(arguments) == 1
     assert "exists already" in capsys.readouterr().err and output.read_text() == "precious"
     assert main([*arguments, "--force"]) == 0
@@ -85,12 +116,27 @@ def test_a_file_is_not_overwritten(photos: Path, tmp_path: Path, capsys: pytest.
     assert "run:" in capsys.readouterr().err and not (tmp_path / "b.yaml").exists()
 
 
-def test_a_gpu_decides_for_the_papers_settings(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for gpus, arch in (([], "vit_micro_patch8"), (["GPU-1"], "dino_vits16")):
+def test_a_gpu_decides_for_other_networks(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpus, arch in (([], "dino_vits8"), (["GPU-1"], "resnet50")):
         monkeypatch.setattr(init_stage, "visible_gpus", lambda gpus=gpus: gpus)
         output = tmp_path / f"{arch}.yaml"
         assert main(["init", str(photos), "--output", str(output)]) == 0
-        assert check_file(output).backbone.arch == arch
+        assert check_file(output).detector.arch == arch
+
+
+def test_what_cannot_be_timed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPUs that torch cannot use: settings for them all the same, but no time can be kept."""
+    monkeypatch.setattr(init_stage, "visible_gpus", lambda: ["GPU-1"])
+    monkeypatch.setattr(init_stage, "timed", lambda found, config: None)
+    arguments = ["init", str(photos), "--output", str(tmp_path / "mine.yaml"), "--force"]
+    assert main(arguments) == 0
+    assert "was not measured" in capsys.readouterr().out
+    assert main([*arguments, "--minutes", "9"]) == 1
+    assert "torch cannot use this machine's GPUs" in capsys.readouterr().err
+    assert main([*arguments, "--minutes", "9", "--settings", "paper"]) == 1
+    assert "leave out --weights and --minutes" in capsys.readouterr().err
 
 
 def test_a_cluster_is_told_of_the_papers_settings(
@@ -119,10 +165,20 @@ def test_suggestions_stay_within_bounds() -> None:
     ):
         found = Found("r", count, [], [], gpus, cores)
         assert suggest_shards(found) == shards
-        text = write_config((CONFIGS / "folder.yaml").read_text(), found, "r", "small", ".")
+        text = write_config((CONFIGS / "folder.yaml").read_text(), found, "r", {}, {}, [])
         assert load_config(yaml.safe_load(text)).num_shards == shards
-    with pytest.raises(ValueError, match=r"no line for clusters\.absent"):
-        set_nested("clusters:\n  k: 1\nother:\n  absent: 2\n", "clusters", "absent", 3)
+
+
+def test_values_of_a_yaml_text_are_set() -> None:
+    """Others and comments stay; what is not there is added."""
+    text = "# head\nclusters: # of what\n  k: 1 # why\n  sides: [1, 2]\nother:\n  k: 2\n"
+    assert set_nested(text, "clusters", "k", 1) == text
+    assert set_nested(text, "clusters", "k", 3, "so") == text.replace("k: 1 # why", "k: 3 # so")
+    assert set_nested(text, "other", "k", 3) == text.replace("k: 2", "k: 3")
+    found = yaml.safe_load(set_nested(set_nested(text, "other", "l", "yes: it is"), "third", "m", [0.5, None]))
+    assert found == {
+        "clusters": {"k": 1, "sides": [1, 2]}, "other": {"k": 2, "l": "yes: it is"}, "third": {"m": [0.5, None]},
+    }  # fmt: skip
 
 
 def values(**changes: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maskdistill.backbones import registry, vit
 from maskdistill.backbones.checkpoints import LAYOUTS, PERIODS, convert
+from maskdistill.backbones.registry import find_checkpoint, how_to_get
 from maskdistill.config import BackboneConfig, parse_section
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -313,3 +314,18 @@ def test_keys_beside_the_network_must_be_known(tmp_path: Path, monkeypatch: pyte
     state = {f"backbone.{name}": value for name, value in original.random_state("dino_vits16", 1).items()}
     saved(tmp_path / "bad.pth", {"teacher": state | {"norm.weight": torch.ones(384)}})
     assert "unknown keys such as ['norm.weight']" in refusal(tmp_path / "bad.pth", "dino_vits16")
+
+
+def test_what_is_to_be_fetched_by_hand_is_told_in_full() -> None:
+    """Address, place, about the size, and the checksum as far as anybody states it."""
+    told = how_to_get("dino_vits16", "here/x.pth")
+    assert "fetch https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth" in told
+    assert told.endswith("put it at here/x.pth (about 87 MB; no checksum of it is published)")
+    assert "SHA-256 bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e)" in how_to_get("dino_vitb16", "x")
+    assert "about 94 MB; its MD5 begins with a04e12f8)" in how_to_get("moco_v2_800ep", "x")
+    told = how_to_get("dinov3_vits16", "x")
+    assert (
+        told.startswith("accept the DINOv3 License at https://ai.meta.com/") and "SHA-256 begins with 08c60483" in told
+    )
+    assert "dino_resnet50_pretrain.pth" in how_to_get("dino_resnet50", "x")
+    assert find_checkpoint("dino_resnet50").licence == "Apache-2.0"

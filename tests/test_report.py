@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from synthetic_run import HEIGHT, HOSTILE, IOU, MATCHING, MIOU, SEEDS, K, Synthetic, provenance
+from synthetic_run import HEIGHT, HOSTILE, IOU, MATCHING, MIOU, SEEDS, VERDICT, K, Synthetic, provenance
 
 from maskdistill import rle
 from maskdistill.assignments import COLUMNS as COLUMNS_OF_ROWS
@@ -117,6 +117,7 @@ def test_summary(scored: tuple[Page, str, dict[str, Any]]) -> None:
         "num_clusters": 3,
         "seed": 11,
     }
+    assert summary["trust"] == VERDICT and summary["worse_steps"] == []
     assert summary["seconds"] == {"total": 131.5, "features": 11.5, "masks": 120.0}
     assert summary["provenance"]["versions"] == {"maskdistill": "0.1.0", "torch": "9.8.7"}
     assert summary["provenance"]["weights"] == {"masks: weights": "ab" * 32}
@@ -144,10 +145,10 @@ def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, d
             assert str(attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
     assert "url(" not in re.sub(r"url\(#", "", text)
     pictures = view.images()
-    # four examples with six tiles, and in the explorer, four pairs, two near and one far object of cluster 01 and the
-    # one of cluster 02: alt texts may coincide
+    # two strips of three for the verdict, four examples with six tiles, and in the explorer, four pairs, two near and
+    # one far object of cluster 01 and the one of cluster 02: alt texts may coincide
     count = sum(tag == "img" for tag, _ in view.elements)
-    assert count == 4 * 6 - 1 + 4 + 4 * 2 + 2 + 1 + 1
+    assert count == 2 * 3 + 4 * 6 - 1 + 4 + 4 * 2 + 2 + 1 + 1
     assert max(max(pixels.shape) for pixels in pictures.values()) <= 288
     ids = [attributes["id"] for _, attributes in view.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -160,9 +161,28 @@ def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, d
 def test_sections_stand_in_pipeline_order(scored: tuple[Page, str, dict[str, Any]]) -> None:
     order = [str(attributes["id"]) for tag, attributes in scored[0].elements if tag == "section"]
     assert order == [
-        "result", "data", "pretrain", "masks", "clusters", "training", "candidates", "tau", "images", "classes",
-        "provenance",
+        "verdict", "result", "data", "pretrain", "masks", "clusters", "training", "candidates", "tau", "images",
+        "classes", "provenance",
     ]  # fmt: skip
+
+
+def test_the_verdict_gives_its_reasons(scored: tuple[Page, str, dict[str, Any]]) -> None:
+    view = scored[0]
+    assert "Verdict: do not use" in view.text and 'before any training, came to "look first"' in view.text
+    assert VERDICT["reasons"][0] in view.text
+    rows = {row[0]: row[1:] for row in view.rows if len(row) == 5}
+    mirrored, edges, otsu, unknown = (
+        next(cells for title, cells in rows.items() if title.startswith(start))
+        for start in (
+            "masks agree with those of the mirrored",
+            "edges along",
+            "masks agree with Otsu",
+            "the detector's",
+        )
+    )
+    assert mirrored[0] == "0.75" and edges[0] == "0.90" and edges[3] == "do not use"
+    assert otsu == ["0.30", "—", "—", "—"] and unknown[0] == unknown[3] == "—"
+    assert "sub/photo-3: agreement 0.30" in view.text
 
 
 def test_names_are_escaped(scored: tuple[Page, str, dict[str, Any]]) -> None:

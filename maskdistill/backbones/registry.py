@@ -14,6 +14,14 @@ Layout = Literal["self", "dino", "ibot", "mocov3", "dinov2", "dinov3"]
 
 ResNetName = Literal["resnet50", "resnet_tiny"]
 """What maskdistill.backbones.resnet builds."""
+ViTName = Literal[
+    "dino_vits16", "dino_vits8", "dino_vitb16", "dino_vitb8", "ibot_vits16", "mocov3_vits16", "dinov2_vits14",
+    "dinov2_vitb14", "dinov2_vits14_reg4", "dinov2_vitb14_reg4", "dinov3_vits16", "dinov3_vitb16", "vit_small_patch16",
+    "vit_small_patch8", "vit_base_patch16", "vit_base_patch8", "vit_micro_patch8",
+]  # fmt: skip
+"""The keys of :data:`BACKBONES`."""
+StudentName = Literal[ResNetName, ViTName]
+"""What a detector or a segmenter may be built on."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -176,8 +184,15 @@ RESNET_CHECKPOINTS: dict[str, Official] = {
     "moco_v2_800ep": _moco("moco_v2_800ep", "a04e12f8"),
     "moco_v2_200ep": _moco("moco_v2_200ep", "59fd9945"),
     "moco_v1_200ep": _moco("moco_v1_200ep", "b251726a"),
-}
+    # DINO's hubconf.py, dino_resnet50; nobody states a checksum.
+    "dino_resnet50": Official(
+        "dino_resnet50_pretrain.pth", "Apache-2.0", "https://github.com/facebookresearch/dino",
+        f"{_META}/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
+    ),
+}  # fmt: skip
 """ResNet-50 checkpoints that a detector or a segmenter may begin with, by the name that ``weights`` takes."""
+RESNET50_PARAMETERS = 23_508_032
+"""Of the trunk, without a classifier."""
 
 
 def find_backbone(arch: str) -> Backbone:
@@ -215,8 +230,29 @@ def find_checkpoint(name: str) -> Official:
     return RESNET_CHECKPOINTS[name] if name in RESNET_CHECKPOINTS else find_official(name)
 
 
-def how_to_get(official: Official, path: str) -> str:
-    """One sentence on getting a checkpoint by hand and putting it at ``path``."""
+def weights_bytes(name: str) -> int:
+    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in float32."""
+    if name in RESNET_CHECKPOINTS:
+        return 4 * RESNET50_PARAMETERS
+    net = find_backbone(name)
+    dim, patches = net.embed_dim, (net.image_size // net.patch_size) ** 2
+    blocks = net.depth * (12 * dim**2 + 13 * dim)
+    return 4 * (blocks + (3 * net.patch_size**2 + 1) * dim + (patches + 2) * dim + 2 * dim)
+
+
+def how_to_get(name: str, path: str) -> str:
+    """One sentence on getting a checkpoint by hand and putting it at ``path``: address, size and checksum."""
+    official = find_checkpoint(name)
+    where = f"and put it at {path} (about {weights_bytes(name) / 1e6:.0f} MB; {_sum_words(official.sha256)})"
     if official.url is None:
-        return f"accept the {official.licence} at {official.page}, fetch {official.file} and put it at {path}"
-    return f"fetch {official.url} on a machine with a network and put it at {path}"
+        return f"accept the {official.licence} at {official.page}, fetch {official.file} {where}"
+    return f"fetch {official.url} on a machine with a network {where}"
+
+
+def _sum_words(known: str | None) -> str:
+    """A known checksum in words."""
+    if known is None:
+        return "no checksum of it is published"
+    kind, _, digits = known.rpartition(":")
+    name = "MD5" if kind == "md5" else "SHA-256"
+    return f"{name} {digits}" if len(digits) in (32, 64) else f"its {name} begins with {digits}"

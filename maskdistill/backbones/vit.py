@@ -243,6 +243,23 @@ def cls_feature(model: ViT, images: Tensor, keep: float = 1.0) -> Tensor:
     return out
 
 
+def patch_tokens(model: ViT, images: Tensor, freeze_at: int = 0) -> Tensor:
+    """Patch tokens after the final LayerNorm: float (B, R*C, D) of images (B, 3, R*patch, C*patch).
+
+    ``freeze_at`` as of :class:`maskdistill.backbones.vit_trunk.ViTTrunk`: frozen parts are run without gradients.
+    """
+    learning, depth = torch.is_grad_enabled(), len(model.blocks)
+    frozen = max(0, min(freeze_at - 1, depth))
+    with torch.set_grad_enabled(learning and freeze_at == 0):
+        tokens, rope = _embed(model, images)
+    with torch.no_grad():
+        tokens = _run(model.blocks[:frozen], tokens, rope)
+    tokens = _run(model.blocks[frozen:], tokens, rope)
+    with torch.set_grad_enabled(learning and freeze_at <= depth):
+        out: Tensor = model.norm(tokens)[:, model.num_prefix_tokens :]
+    return out
+
+
 def num_heads(model: ViT) -> int:
     """Heads of the last block's attention."""
     return int(cast(Any, model.blocks[-1]).attn.num_heads)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torchvision.transforms.functional import pil_to_tensor
 
-from maskdistill.backbones.resnet import build_resnet
+from maskdistill.backbones.students import build_student
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, parse_section
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     trained = parse_section(DetectorConfig, metadata["params"])
     config = inference_config(trained, args.params)
     num_clusters = int(metadata["num_clusters"])
-    detector = load_model(args.model, build_detector(config, num_clusters, build_resnet(config.arch)))
+    detector = load_model(args.model, build_detector(config, num_clusters, build_student(config.arch)))
     model = with_engine(detector, config, num_clusters).eval().to(device)
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     candidates: list[dict[str, Any]] = []

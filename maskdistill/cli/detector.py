@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from maskdistill.annotation_index import read_index
-from maskdistill.backbones.resnet import initial_resnet
+from maskdistill.backbones.students import initial_student
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, parse_section
@@ -74,7 +74,7 @@ def _train(args: argparse.Namespace) -> None:
     if device.type == "cpu":
         make_deterministic(args.seed)
     torch.manual_seed(args.seed)
-    detector = build_detector(config, num_clusters, initial_resnet(config.arch, config.weights))
+    detector = build_detector(config, num_clusters, initial_student(config.arch, config.weights))
     model = with_engine(detector, config, num_clusters)
     log.info("%d images, %d clusters, %d steps of %d", len(dataset), num_clusters, config.iters, config.batch_size)
     model, rows = train_detector(model, dataset, config, settings, device)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
 from maskdistill.cluster_names import read_names
 from maskdistill.config import Config
@@ -22,7 +23,7 @@ from maskdistill.config_data import VocData
 from maskdistill.config_limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
 from maskdistill.data.truth_check import check_truth
-from maskdistill.needed_weights import networks, weights_path
+from maskdistill.needed_weights import downloads, networks, rehearsal, weights_path
 from maskdistill.product.checks import (
     GIGA,
     RESERVE,
@@ -103,7 +104,7 @@ def _devices() -> Iterator[Check]:
     yield Check("processors", "ok", f"{cores}" if cores == there else f"{cores} of {there} may be used")
     gpus = visible_gpus()
     if not gpus:
-        yield Check("GPUs", "note", "none: everything runs on the CPU; take small settings (config/folder.yaml)")
+        yield Check("GPUs", "note", "none: everything runs on the CPU; maskdistill init writes settings that fit")
         return
     import torch
 
@@ -192,6 +193,12 @@ def _disk(need: float) -> Check:
 
 
 def _weights(config: Config) -> Iterator[Check]:
+    if told := rehearsal(config):
+        yield Check("weights", "note", told, "maskdistill init writes the same with --weights dino")
+    for checkpoint, path in downloads(config).items():
+        if not Path(path).is_file():
+            found = f"{path} is downloaded when the run starts"
+            yield Check("download", "note", found, f"without a network {how_to_get(checkpoint, path)}")
     for stage, network in networks(config).items():
         path = network.weights
 

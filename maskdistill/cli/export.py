@@ -6,7 +6,6 @@ without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter
 
 import argparse
 import logging
-import shutil
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from maskdistill.backbones.resnet import build_resnet
+from maskdistill.backbones.students import build_student
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
@@ -27,11 +26,12 @@ from maskdistill.product.card import Checked, model_card
 from maskdistill.product.onnx_detector import TOLERANCES, compare_detections, write_detector_onnx
 from maskdistill.product.onnx_export import OPSET, TOLERANCE, compare, need_libraries, write_onnx
 from maskdistill.product.trained_run import find_models
+from maskdistill.product.verdict import as_metadata, in_words, is_good
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_file, write_json
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import squash
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import load_model, model_metadata, save_model
 
 log = logging.getLogger("maskdistill")
@@ -57,6 +57,10 @@ def run(args: argparse.Namespace) -> None:
     start(args, "export")
     need_libraries()
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
+    if models.rehearsal:
+        log.warning("these models are %s", models.rehearsal)
+    if not is_good(models.trust):
+        log.warning("%s", in_words(models.trust))
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
@@ -69,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
         "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
     )
     pictures, source = _pictures(args.run)
-    stored = {"classes": names, "provenance": provenance}
+    verdict = as_metadata(models.trust)
+    stored = {"classes": names, "provenance": provenance} | verdict
     with atomic_directory(out) as folder:
         segmenter = _segmenter(models.segmenter, metadata["segmenter"], stored, pictures, folder / "segmenter.onnx")
         detector = _detector(models.detector, metadata["detector"], stored, pictures, folder / "detector.onnx")
@@ -77,12 +82,15 @@ def run(args: argparse.Namespace) -> None:
             if not checked.holds:
                 raise MaskDistillError(f"{checked.sentence}: too far apart; nothing was written, try another version")
             log.info("%s", checked.sentence)
-        save_model(folder / "detector.safetensors", read_state_dict(models.detector), metadata["detector"])
-        shutil.copyfile(models.segmenter, folder / "segmenter.safetensors")
+        for name, weights in (("detector", models.detector), ("segmenter", models.segmenter)):
+            save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
-        write_json(folder / "check.json", {"files": files, "onnxruntime": figures, "provenance": provenance})
-        card = model_card(segmenter, detector, models.config, models.summary, names, source, files)
+        checked = {"files": files, "onnxruntime": figures, "trust": models.trust, "provenance": provenance}
+        write_json(folder / "check.json", checked)
+        card = model_card(
+            segmenter, detector, models.config, models.summary, names, source, files, models.trust, models.rehearsal
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
     log.info("wrote %s", out)
 
@@ -96,8 +104,8 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
 def _segmenter(
     weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
 ) -> Checked:
-    config = parse_section(SegmenterConfig, metadata["params"])
-    network = DeepLab(config, int(metadata["num_clusters"]), build_resnet(config.arch, OUTPUT_STRIDE))
+    config = parse_section(SegmenterConfig, metadata["params"]).model_copy(update={"precision": "float32"})
+    network = build_segmenter(config, int(metadata["num_clusters"]))
     model = load_model(weights, network)
     write_onnx(model, config.size, path, _texts(stored | {"size": config.size}))
     agreement = compare(model, path, np.stack([squash(picture, config.size) for picture in pictures]))
@@ -113,7 +121,7 @@ def _detector(
 ) -> Checked:
     # float32 whatever it was trained in: autocast would become conversions in the file.
     config = parse_section(DetectorConfig, metadata["params"]).model_copy(update={"precision": "float32"})
-    network = build_detector(config, int(metadata["num_clusters"]), build_resnet(config.arch))
+    network = build_detector(config, int(metadata["num_clusters"]), build_student(config.arch))
     model: nn.Module = load_model(weights, network).eval()
     resizing = {"short_side": config.min_size_test, "max_size": config.max_size, "least_score": config.score_thresh}
     write_detector_onnx(model, path, _texts(stored | resizing))

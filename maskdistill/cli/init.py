@@ -1,34 +1,48 @@
-"""Write a commented configuration for a folder of photographs, and say what to do next.
+"""Write a configuration for a folder of photographs and this machine, say how long it will take, and what to do next.
 
-Without a GPU it holds the small settings of config/folder.yaml, with one the paper's of config/config.yaml. The small
-ones' weights are weak on photographs: where there is a network, take --settings dino.
+A few photographs go through the networks that it would take, about half a minute: from the seconds, the number and
+sizes of the photographs, the cores and the GPUs follow sides, batch and steps. --weights shipped needs no network and
+is a rehearsal: weights that never saw a photograph.
 """
 
 import argparse
 import os
 import re
+import shutil
+import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import chdir
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from typing import get_args
 
 import numpy as np
+import yaml
 
+from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
-from maskdistill.config import Config
+from maskdistill.cli.option_types import whole
+from maskdistill.config import Config, load_config
 from maskdistill.config_data import FolderData
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.sources import iter_images, left_out_words
-from maskdistill.needed_weights import networks, weights_path
+from maskdistill.needed_weights import downloads, licences, networks, rehearsal, weights_path
+from maskdistill.product import fitting
 from maskdistill.product.commands import CHECKOUT, enter, program, seen_from_checkout
-from maskdistill.product.suggestions import Found, Settings, write_config
+from maskdistill.product.fitting import Choice, Speeds, Weights
+from maskdistill.product.suggestions import Changes, Found, write_config
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
 
 SAMPLE = 24
+BUSY = 1.5
+TIMED = 4
+"""Photographs that are timed, in turn."""
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 """Of runs, which are folders."""
 
@@ -39,40 +53,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
-        "--settings", choices=("auto", *get_args(Settings)), default="auto",
-        help="small ones for a CPU, with shipped weights; dino: the same with DINO's features, downloaded when the run"
-        " starts; the paper's, for a GPU (default: auto, small or the paper's)",
+        "--weights", choices=get_args(Weights), default="dino",
+        help="dino: DINO's, downloaded when the run starts; shipped: the project's own, a rehearsal: they never saw a"
+        " photograph (default: dino)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=whole(1), metavar="N",
+        help=f"how long the run may take: sides and steps fill it (default: every photograph is seen {fitting.SEEN}"
+        f" times or more, with the largest sides of which that takes at most {fitting.WAIT:.0f} minutes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--settings", choices=("fitted", "paper"), default="fitted",
+        help="fitted to photographs and machine, or the paper's as they are, for GPUs (default: fitted)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Look, write, validate, explain."""
+    """Look, measure, choose, write, explain."""
     output = Path(args.output)
+    paper = args.settings == "paper"
     if output.exists() and not args.force:
         raise MaskDistillError(f"{output}: exists already; give another --output, or --force to replace it")
+    if paper and (args.minutes or args.weights == "shipped"):
+        raise MaskDistillError("--settings paper: the paper's weights and steps; leave out --weights and --minutes")
     found = look_at(args.photos)
-    settings: Settings = "paper" if found.gpus else "small"
-    if args.settings != "auto":
-        settings = args.settings
-    template = CHECKOUT / "config" / ("config.yaml" if settings == "paper" else "folder.yaml")
+    template = CHECKOUT / "config" / ("config.yaml" if paper else fitting.template(found, args.weights))
     if not template.is_file():
         raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
     name = args.run or NOT_IN_NAMES.sub("-", output.stem).lstrip("-._") or "mine"
-    text = write_config(template.read_text(encoding="utf-8"), found, name, settings, str(CHECKOUT))
+    text = partial(write_config, template.read_text(encoding="utf-8"), found, name)
+
+    def config_of(changes: Changes) -> Config:
+        return load_config(yaml.safe_load(text(changes, {}, [])), str(output))
+
+    if paper:
+        choice = fitting.papers(found, config_of)
+    else:
+        print(f"{found.count} pictures; timing the networks on a few of them, about half a minute", flush=True)
+        choice = fitting.choose(found, args.weights, args.minutes, config_of, partial(timed, found), _without_crf())
+    explained = _explained(choice, args.minutes)
+    more = [
+        "Every other key, its meaning and default: config/defaults.yaml.",
+        f"Start it in {str(CHECKOUT)!r}, which paths of weights are relative to.",
+    ]
     with atomic_path(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text(choice.changes, choice.notes, [*explained, *more]), encoding="utf-8")
         config = check_file(temporary)
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
     if found.left_out:
         print(f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to use")
-    if settings == "small":
-        print(f"its weights are weak on photographs; with a network better:\n  {_again(args, found, name, 'dino')}")
-    if settings != "paper" and which("sbatch"):
-        print(
-            "to run it on this Slurm cluster's GPUs take the paper's settings (README, 'On a cluster'):\n"
-            f"  {_again(args, found, name, 'paper')}"
-        )
+    print("\n".join(explained))
+    for line in _hints(args, found, name, config):
+        print(line)
     print("\n".join([*_missing(config), "next:", *(f"  {command}" for command in _commands(output, config))]))
 
 
@@ -83,15 +116,72 @@ def look_at(photos: str) -> Found:
     images = [image.path for image in iter_images(FolderData(kind="folder", root=root), left_out=left_out)]
     places = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     sample = [(images[place], inspect_image(images[place])) for place in places.tolist()]
+    usable = [(path, item) for path, item in sample if not item.reason]
     return Found(
         root=root,
         count=len(images),
-        sizes=[(item.width, item.height) for _, item in sample if not item.reason],
+        sizes=[(item.width, item.height) for _, item in usable],
         unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],
         gpus=len(visible_gpus()),
         cores=available_cores(),
+        free=shutil.disk_usage(CHECKOUT).free,
+        sample=[path for path, _ in usable[:: max(1, len(usable) // TIMED)]][:TIMED],
         left_out=left_out,
     )
+
+
+@cache
+def loading() -> float:
+    """Seconds that the libraries of a job take to load."""
+    before = time.process_time()
+    import maskdistill.cli.measuring  # noqa: F401
+
+    return time.process_time() - before
+
+
+def timed(found: Found, config: Config) -> Speeds | None:
+    """Seconds of each stage on this machine; None where there is nothing to time, or no GPU that torch can use."""
+    if not found.sample:
+        return None
+    start = loading()
+    import torch
+
+    from maskdistill.cli.measuring import measure
+
+    if found.gpus and not torch.cuda.is_available():
+        return None
+    if found.gpus:
+        return measure(config, found.sample, torch.device("cuda"), start, found.gpus)
+    return measure(config, found.sample, torch.device("cpu"), start, min(fitting.THREADS, found.cores))
+
+
+def _without_crf() -> Changes:
+    """No CRF rounds where what they need is not installed."""
+    return {} if find_spec("pydensecrf") else {"crf": {"rounds": 0}}
+
+
+def _explained(choice: Choice, minutes: int | None) -> list[str]:
+    """What was chosen and how long it will take, in lines for the terminal and for the file."""
+    lines = [] if (told := rehearsal(choice.config)) is None else [f"This is {told}."]
+    lines += [*choice.machine, *choice.estimate(minutes)]
+    if choice.seconds and (load := os.getloadavg()[0]) > BUSY * available_cores():
+        lines.append(f"Other processes keep this machine busy now (load {load:.0f}): beside them it takes longer.")
+    lines.append("Weights, and their licences:")
+    return [*lines, *(f"- {line}" for line in licences(choice.config))]
+
+
+def _hints(args: argparse.Namespace, found: Found, name: str, config: Config) -> Iterator[str]:
+    """Other settings that may be wanted, and what is to be fetched where there is no network."""
+    for checkpoint, path in downloads(config).items():
+        if not (CHECKOUT / path).is_file():
+            yield f"downloaded when the run starts; without a network {how_to_get(checkpoint, str(CHECKOUT / path))}"
+    if rehearsal(config):
+        yield f"to take DINO's weights:\n  {_again(args, found, name, '--weights', 'dino')}"
+    if args.settings != "paper" and not found.gpus and which("sbatch"):
+        yield (
+            "to run it on this Slurm cluster's GPUs take the paper's settings (README, 'On a cluster'):\n"
+            f"  {_again(args, found, name, '--settings', 'paper')}"
+        )
 
 
 def _missing(config: Config) -> list[str]:
@@ -106,10 +196,10 @@ def _missing(config: Config) -> list[str]:
     return lines
 
 
-def _again(args: argparse.Namespace, found: Found, name: str, settings: Settings) -> str:
+def _again(args: argparse.Namespace, found: Found, name: str, *other: str) -> str:
     """The command that writes the same file with other settings."""
     output = str(Path(args.output).absolute())
-    options = ["--output", output, "--run", name, "--settings", settings, "--force"]
+    options = ["--output", output, "--run", name, *other, "--force"]
     return " && ".join([*enter(), program("maskdistill", "init", found.root, *options)])
 
 

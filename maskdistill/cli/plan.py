@@ -10,19 +10,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskdistill import layout
-from maskdistill.backbones.registry import find_checkpoint
+from maskdistill import needed_weights
+from maskdistill.backbones.registry import find_checkpoint, weights_bytes
 from maskdistill.cli.config import check_file
 from maskdistill.cli.dataset import FILES, RECORD
 from maskdistill.config import Config
 from maskdistill.data.official_datasets import BUILDS, DATASETS
 from maskdistill.data.planned import count_planned, count_roles, count_support
 from maskdistill.data.sources import plan_shards
-from maskdistill.needed_weights import checkpoint_name, networks, official_weights
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.commands import enter, program, seen_from_checkout
 from maskdistill.product.costs import Sizes
-from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs, weights_bytes
+from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs
 from maskdistill.runtime.errors import MaskDistillError
 
 DATASET_FOLDER = Path("resources/datasets")
@@ -92,20 +91,15 @@ def downloads(config: Config) -> Iterator[Item]:
                 state = f"{begun:,} bytes of it are here; " if begun else ""
                 checksum = "" if file.md5 or file.name in given.md5 else "; no checksum known"
                 yield Item(label, max(0, file.size - begun), f"{state}size: {file.size_source}{checksum}")
-    for name in sorted(_checkpoints(config)):
+    for name, path in needed_weights.downloads(config).items():
         official = find_checkpoint(name)
         label = f"weights: {official.file}"
-        if (Path(layout.OFFICIAL) / official.file).is_file():
+        if Path(path).is_file():
             yield Item(label, 0, f"here already; {official.licence}")
         elif official.url is None:
             yield Item(label, 0, f"by hand, from {official.page}: {official.licence}")
         else:
             yield Item(label, weights_bytes(name), f"about: its parameters in float32; {official.licence}")
-
-
-def _checkpoints(config: Config) -> set[str]:
-    """Names of the official checkpoints that a run downloads."""
-    return {checkpoint_name(network) for network in networks(config).values() if official_weights(network)}
 
 
 def stored(config: Config, count: int) -> Iterator[Item]:
@@ -118,7 +112,7 @@ def stored(config: Config, count: int) -> Iterator[Item]:
             kept = size if config.datasets.keep_archives else 0
             archives = "are kept" if kept else "need as much meanwhile"
             yield Item(name, size + kept, f"unpacked, taken as large as its archives, which {archives}")
-    if names := _checkpoints(config):
+    if names := needed_weights.downloads(config):
         yield Item("weights", sum(map(weights_bytes, names)), "about: their parameters in float32")
     keys = round(disk_need(config, count) - RESERVE)
     if config.features.store:

@@ -37,6 +37,7 @@ from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images, overlay
 from maskdistill.product.photos import Photos, find_photos
 from maskdistill.product.trained_run import TrainedRun, find_models
+from maskdistill.product.verdict import in_words, is_good
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import (
     atomic_path,
@@ -98,6 +99,10 @@ def run(args: argparse.Namespace) -> None:
     """Predict all pictures, unless that is done."""
     start(args, "predict")
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
+    if models.rehearsal:
+        log.warning("these models are %s", models.rehearsal)
+    if not is_good(models.trust):
+        log.warning("%s", in_words(models.trust))
     work = _plan(args, models)
     work.refuse_other()
     hold_run(work.out, "give another folder as --out")
@@ -274,6 +279,7 @@ class Work:
                 path.relative_to(self.out / "overlays").with_suffix("").as_posix(): _sum(path)
                 for path in sorted((self.out / "overlays").rglob("*.jpg"))
             },
+            "trust": models.trust,
             "key": self.key,
             "provenance": provenance,
         }

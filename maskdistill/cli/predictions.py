@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import CrfConfig, SegmenterConfig, parse_section
@@ -28,8 +27,8 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
+from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.inference import class_probabilities, segment
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import load_model, model_metadata
 
 log = logging.getLogger("maskdistill")
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     config = parse_section(SegmenterConfig, metadata["params"])
     crf = None if args.crf is None else parse_section(CrfConfig, args.crf)
     num_clusters = int(metadata["num_clusters"])
-    untrained = DeepLab(config, num_clusters, build_resnet(config.arch, OUTPUT_STRIDE))
+    untrained = build_segmenter(config, num_clusters)
     model = load_model(args.model, untrained).to(device)
     rows = chosen_rows(args.manifest, args.shard, args.images)
     if crf is None:

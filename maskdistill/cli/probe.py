@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import ProbeConfig, SegmenterConfig, parse_section
@@ -19,8 +18,9 @@ from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, sha256_file, sha256_text
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import LabelledImages
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, steps_per_epoch
+from maskdistill.segmenter.model import steps_per_epoch
 from maskdistill.training.checkpoint import (
     describe_model,
     load_model,
@@ -86,7 +86,7 @@ def _train(args: argparse.Namespace) -> None:
     if device.type == "cpu":
         make_deterministic(args.seed)
     torch.manual_seed(args.seed)
-    untrained = DeepLab(segmenter, int(metadata["num_clusters"]), build_resnet(segmenter.arch, OUTPUT_STRIDE))
+    untrained = build_segmenter(segmenter, int(metadata["num_clusters"]))
     load_model(args.model, untrained)
     model = make_probe(untrained, num_classes, config.init_std)
     log.info("%d labelled images, %d classes, %d steps", len(dataset), num_classes, settings.total_steps)

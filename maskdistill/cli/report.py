@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json")
     parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
     parser.add_argument("--label-summary", metavar="JSON", help="counts of pseudo-labels at a row of thresholds")
+    parser.add_argument("--trust", nargs="*", default=[], metavar="JSON", help="verdict; of several seeds' the first's")
     parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
     parser.add_argument(
         "--sharpened", nargs="*", default=[], metavar="DIR", help="predictions_crf/shard-*: the same after a dense CRF"
@@ -101,6 +102,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown | failures.images)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
     predictions = [read_json(Path(folder) / "summary.json") for folder in (*args.predictions, *args.sharpened)]
+    verdict = read_json(_of_first_seed(args.trust, config)) if args.trust else {}
     records = [
         *found.chain,
         clusters.get("provenance"),
@@ -109,6 +111,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         *(item.provenance for item in evaluations),
         baseline_record,
         quality.get("provenance"),
+        verdict.get("provenance"),
     ]
     chain, versions, weights = collect.merge_provenance([record for record in records if record])
     return collect.Run(
@@ -123,6 +126,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         choices=collect.read_sealed_csv(args.choose_k) if args.choose_k else pd.DataFrame(),
         candidates=candidates,
         pseudo_labels=labels.sum_pseudo_labels(pseudo_labels),
+        trust=verdict,
         thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),
         quality=quality,
         failures=failures,

@@ -12,7 +12,7 @@ from maskdistill import rle
 from maskdistill.confidence import relation
 from maskdistill.data.images import load_rgb
 from maskdistill.palette import read_label_png
-from maskdistill.report import collect, masks, montage, page, scores, tau_explorer
+from maskdistill.report import collect, masks, montage, page, scores, tau_explorer, verdict
 from maskdistill.report.html import Picture, css, missing, picture
 from maskdistill.report.images import find_images
 from maskdistill.report.montage import Color, Rgb
@@ -20,6 +20,7 @@ from maskdistill.runtime.files import read_json
 
 Labels: TypeAlias = NDArray[np.uint8]
 TILE, PAIR, THUMB, SHOWN, SHARPENED = 288, 224, 120, 8, 6
+ACCENT: Color = (58, 110, 165)
 TIMES, PERCENT = "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}%"
 
 
@@ -44,6 +45,7 @@ class Gallery:
     ) -> None:
         self.run = run
         pictured = {int(record["image_id"]) for record in run.masks.records.values()}
+        pictured |= {int(item["image_id"]) for item in run.trust.get("pictures", [])}
         self.images = find_images(manifest, pictured | set(run.images.examples) | run.failures.images)
         self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions, "prediction + CRF": sharpened}
         self.truth = Path(ground_truth) if ground_truth else None
@@ -66,7 +68,26 @@ class Gallery:
         shown = SHARPENED if self.folders["prediction + CRF"] else 0
         sharpened = [self.sharpened_strip(number) for number in self.run.images.examples[:shown]]
         drawn = [self.sample(number) for number in self.run.images.examples]
-        return page.Pictures(self.pairs(), self.clusters(), colors, strips, sharpened, self.legend(), drawn)
+        parts = (self.pairs(), self.clusters(), colors, strips, sharpened, self.legend(), drawn)
+        return page.Pictures(*parts, self.trust_strips())
+
+    def trust_strips(self) -> list[dict[str, Any]]:
+        """The masks of the pictures that the verdict shows, each found in another way."""
+        strips = []
+        for item in self.run.trust.get("pictures", []):
+            photo = montage.fit(self.photo(item["image_id"]), PAIR)
+            tiles = [picture(photo, f"Photo {item['key']}", "photo")]
+            for name, title in verdict.LOOKS.items():
+                if name not in item["frames"]:
+                    continue
+                mask = montage.fit_mask(rle.decode(item["frames"][name]), photo.shape[:2])
+                if mask.any():
+                    tile = montage.mask_tile(photo, mask, ACCENT)
+                    tiles.append(picture(tile, f"{item['key']}, {title}", title))
+                else:
+                    tiles.append(missing(photo, title, "none"))
+            strips.append({"key": f"{item['key']}: agreement {item['agreement']:.2f}", "tiles": tiles})
+        return strips
 
     def photo(self, image_id: int) -> Image.Image:
         return load_rgb(self.images[image_id].file)

@@ -1,4 +1,4 @@
-"""Train DeepLab-v3 on the pseudo-labels of the training images.
+"""Train DeepLab-v3, or a ViT with a decoder, on the pseudo-labels of the training images.
 
 Killed, it continues from --state when run again with the same settings and inputs.
 """
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import SegmenterConfig, parse_section
@@ -17,8 +16,9 @@ from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import sha256_file, sha256_text
+from maskdistill.segmenter.build import initial_segmenter
 from maskdistill.segmenter.data import LabelledImages, find_label_files
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, steps_per_epoch
+from maskdistill.segmenter.model import steps_per_epoch
 from maskdistill.segmenter.train import train_segmenter
 from maskdistill.training.checkpoint import describe_model, save_model, training_fingerprint, training_provenance
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
@@ -76,7 +76,7 @@ def _train(args: argparse.Namespace) -> None:
     if device.type == "cpu":
         make_deterministic(args.seed)
     torch.manual_seed(args.seed)
-    model = DeepLab(config, args.num_clusters, initial_resnet(config.arch, config.weights, OUTPUT_STRIDE))
+    model = initial_segmenter(config, args.num_clusters)
     log.info("%d images, %d steps of %d", len(dataset), settings.total_steps, config.batch_size)
     trained, metrics = train_segmenter(model, dataset, config, settings, device)
     if rank == 0:

@@ -1,9 +1,10 @@
-"""Print the scores of a finished run and where its report is."""
+"""Print the scores of a finished run, whether to trust it, and where its report is."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from maskdistill.product.verdict import verdict_lines
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -22,7 +23,10 @@ def run(args: argparse.Namespace) -> None:
     page = folder / "report.html"
     if not page.is_file():
         raise MaskDistillError(f"{page}: no such file; run snakemake to make it")
-    print("\n".join([*table(summary), f"\ncompute: {summary['seconds']['total']:.0f} s", f"report:  {page}"]))
+    said = verdict_lines(summary)
+    print(
+        "\n".join([*table(summary), "", *said, f"\ncompute: {summary['seconds']['total']:.0f} s", f"report:  {page}"])
+    )
 
 
 def score_rows_of(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     official = find_checkpoint(args.arch)
     expected = args.sha256 or official.sha256
     log.info("%s: licence of the weights: %s, see %s", args.arch, official.licence, official.page)
-    by_hand = how_to_get(official, args.output)
+    by_hand = how_to_get(args.arch, args.output)
     if official.url is not None:
         found = download(official.url, args.output, expected, by_hand)
     else:

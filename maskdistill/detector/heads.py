@@ -1,4 +1,4 @@
-"""The C4 RoI head: layer4 of the trunk runs on every region, for boxes and masks alike."""
+"""RoI heads: what all have in common, and C4's, where layer4 of the trunk runs on every region."""
 
 from typing import TypeAlias
 
@@ -10,6 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.ops import RoIAlign
 
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.drop_loss import drop_distant
 from maskdistill.detector.grids import mask_targets
 from maskdistill.detector.losses import REGIONS, balanced_sample, random_stream, region_losses
 from maskdistill.detector.proposals import STRIDE
@@ -37,8 +38,8 @@ class BoxPredictor(nn.Module):
         return self.cls_score(features), F.pad(self.bbox_pred(features), (4, 0))
 
 
-class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
-    """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
+class RegionHeads(RoIHeads):  # type: ignore[misc]
+    """Boxes and masks of regions, whatever these are read off.
 
     Matching and the choice of detections are torchvision's. Losses are cross-entropy of the class, L1 of the
     box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5]. In
@@ -47,16 +48,24 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
 
     Args:
         config: the detector's section.
-        layer4: last stage of the ResNet, moved here from the trunk.
-        in_channels: channels of layer4's output.
-        num_clusters: K; box classes are 0 (background), 1..K, and there are K masks a region.
+        pool: of ``region_features``.
+        box_head: of ``region_features`` or ``box_vectors``.
+        box_predictor: classes and boxes of vectors.
+        mask_predictor: K masks of a region's features, whose last layer is ``MaskRCNNPredictor``'s.
     """
 
-    def __init__(self, config: DetectorConfig, layer4: nn.Module, in_channels: int, num_clusters: int) -> None:
+    def __init__(
+        self,
+        config: DetectorConfig,
+        pool: nn.Module,
+        box_head: nn.Module,
+        box_predictor: BoxPredictor,
+        mask_predictor: nn.Module,
+    ) -> None:
         super().__init__(
-            box_roi_pool=RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
-            box_head=nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
-            box_predictor=BoxPredictor(in_channels, num_clusters),
+            box_roi_pool=pool,
+            box_head=box_head,
+            box_predictor=box_predictor,
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=config.roi_batch,
@@ -66,19 +75,22 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
             nms_thresh=config.nms,
             detections_per_img=config.max_dets,
         )
-        self.precision = config.precision
-        self.mask_predictor = MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters)
-        last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, self.mask_predictor.mask_fcn_logits)
+        self.precision, self.drop_loss = config.precision, config.drop_loss
+        self.mask_predictor = mask_predictor
+        (masks,) = [layer for layer in mask_predictor.modules() if isinstance(layer, MaskRCNNPredictor)]
+        last = (self.box_predictor.cls_score, self.box_predictor.bbox_pred, masks.mask_fcn_logits)
         for layer, std in zip(last, (0.01, 0.001, 0.001), strict=True):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
-        nn.init.zeros_(self.mask_predictor.conv5_mask.bias)
+        nn.init.zeros_(masks.conv5_mask.bias)
 
-    def _region_features(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
-        regions = self.box_roi_pool(features, boxes)
-        with mixed(features.device, self.precision):
-            out: Tensor = self.box_head(regions)
-        return out.float()
+    def region_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Float (all n, C, side, side) of the trunk's maps by name and each image's boxes, (n, 4) xyxy in pixels."""
+        raise NotImplementedError
+
+    def box_vectors(self, regions: Tensor) -> Tensor:
+        """What classes and boxes are predicted from: float (n, D) of region features (n, C, side, side)."""
+        raise NotImplementedError
 
     def _mask_logits(self, regions: Tensor) -> Tensor:
         with mixed(regions.device, self.precision):
@@ -95,34 +107,33 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         """Losses in training, detections otherwise.
 
         Args:
-            features: the trunk's map, float (B, C, H/16, W/16), as the only value.
+            features: the trunk's maps, float (B, C, H/stride, W/stride), by name.
             proposals: an image's boxes, float (n, 4) xyxy in pixels of the resized image.
             image_shapes: (height, width) of the resized images.
             targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K, ``masks`` uint8 (n, H, W) and ``seed`` an image.
 
         Returns:
             ``(detections, losses)``; a detection holds ``boxes``, ``labels``, ``scores`` and ``masks``
-            (n, 1, 2P, 2P), probabilities inside the box, where P is layer4's output side.
+            (n, 1, 2P, 2P), probabilities inside the box, where P is the side of the region features.
         """
-        maps = next(iter(features.values()))
         if self.training:
             assert targets is not None
-            return [], self._losses(maps, proposals, targets)
-        logits, deltas = self.box_predictor(self._region_features(maps, proposals).mean(dim=(2, 3)))
+            return [], self._losses(features, proposals, targets)
+        logits, deltas = self.box_predictor(self.box_vectors(self.region_features(features, proposals)))
         found = self.postprocess_detections(logits, deltas, proposals, image_shapes)
         result = [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)]
         classes = [one["labels"] - 1 for one in result]
         if sum(len(labels) for labels in classes) == 0:
-            return [{**one, "masks": maps.new_zeros((0, 1, 1, 1))} for one in result], {}
-        masks = self._mask_logits(self._region_features(maps, [one["boxes"] for one in result]))
+            return [{**one, "masks": logits.new_zeros((0, 1, 1, 1))} for one in result], {}
+        masks = self._mask_logits(self.region_features(features, [one["boxes"] for one in result]))
         for one, probabilities in zip(result, maskrcnn_inference(masks, classes), strict=True):
             one["masks"] = probabilities
         return result, {}
 
-    def _losses(self, maps: Tensor, proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
+    def _losses(self, maps: dict[str, Tensor], proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
         boxes, matched, labels, wanted = self.select_training_samples(proposals, targets)
-        regions = self._region_features(maps, boxes)
-        logits, deltas = self.box_predictor(regions.mean(dim=(2, 3)))
+        regions = self.region_features(maps, boxes)
+        logits, deltas = self.box_predictor(self.box_vectors(regions))
         classes = torch.cat(labels)
         masks = self._mask_logits(regions[classes > 0])
         grids = [
@@ -144,8 +155,41 @@ class Res5RoIHeads(RoIHeads):  # type: ignore[misc]
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         for place, target in enumerate(targets):
             generator = random_stream(target, REGIONS, labels[place].device)
+            labels[place] = drop_distant(labels[place], candidates[place], objects[place], self.drop_loss)
             chosen = balanced_sample(labels[place], size, share, generator)
             candidates[place] = candidates[place][chosen]
             matched[place], labels[place] = matched[place][chosen], labels[place][chosen]
         wanted = [boxes[index] for boxes, index in zip(objects, matched, strict=True)]
         return candidates, matched, labels, list(self.box_coder.encode(wanted, candidates))
+
+
+class Res5RoIHeads(RegionHeads):
+    """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
+
+    Args:
+        config: the detector's section.
+        layer4: last stage of the ResNet, moved here from the trunk.
+        in_channels: channels of layer4's output.
+        num_clusters: K; box classes are 0 (background), 1..K, and there are K masks a region.
+    """
+
+    def __init__(self, config: DetectorConfig, layer4: nn.Module, in_channels: int, num_clusters: int) -> None:
+        super().__init__(
+            config,
+            RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
+            nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
+            BoxPredictor(in_channels, num_clusters),
+            MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters),
+        )
+
+    def region_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Of the trunk's only map, (B, C, H/16, W/16): layer4's output."""
+        (only,) = maps.values()
+        regions = self.box_roi_pool(only, boxes)
+        with mixed(only.device, self.precision):
+            out: Tensor = self.box_head(regions)
+        return out.float()
+
+    def box_vectors(self, regions: Tensor) -> Tensor:
+        """Means over the cells."""
+        return regions.mean(dim=(2, 3))

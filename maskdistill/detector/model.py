@@ -1,6 +1,7 @@
-"""Mask R-CNN with a C4 trunk, composed of torchvision's parts."""
+"""Mask R-CNN with a C4 trunk or on a ViT, composed of torchvision's parts."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,14 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 from torchvision.ops import clip_boxes_to_image
 
 from maskdistill.backbones.resnet import ResNet, freeze_stages
-from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD
+from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, ViT
+from maskdistill.backbones.vit_trunk import ViTTrunk
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.grids import paste_masks, resize_image, resize_masks, resized_shape
-from maskdistill.detector.heads import Res5RoIHeads, TensorDict
+from maskdistill.detector.heads import RegionHeads, Res5RoIHeads, TensorDict
 from maskdistill.detector.losses import SIZE, random_stream
 from maskdistill.detector.proposals import Anchors, ProposalNetwork
+from maskdistill.detector.pyramid import LevelledHead, PyramidRoIHeads, SimplePyramid
 from maskdistill.runtime.devices import mixed
 
 
@@ -77,23 +80,36 @@ class Trunk(nn.Sequential):
         return maps.float()
 
 
-def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) -> nn.Module:
-    """Mask R-CNN R50-C4 in the arrangement of [P §A.1]; detectron2's defaults where the paper is silent.
+def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | ViT) -> nn.Module:
+    """Mask R-CNN: R50-C4 in the arrangement of [P §A.1], or on a ViT (:mod:`maskdistill.detector.pyramid`).
 
-    Called in train mode with ``(images, targets)`` it returns a dict of losses; in eval mode, with
-    images, a list of detections, whose boxes and masks are in pixels of the images as given.
+    Detectron2's defaults where the papers are silent. Called in train mode with ``(images, targets)`` it returns a dict
+    of losses; in eval mode, with images, a list of detections, whose boxes and masks are in pixels of the images as
+    given.
 
     Args:
         config: the detector's section.
         num_clusters: K.
-        resnet: from ``build_resnet(config.arch)``; its first ``config.freeze_at`` stages become fixed.
+        network: from ``build_student(config.arch)``; its first parts, by ``config.freeze_at``, become fixed.
     """
-    freeze_stages(resnet, config.freeze_at)
-    trunk = Trunk(resnet, config.precision)
-    anchors = Anchors(config.anchor_sizes, config.aspect_ratios)
+    trunk: nn.Module
+    heads: RegionHeads
+    head: nn.Module
+    if isinstance(network, ResNet):
+        freeze_stages(network, config.freeze_at)
+        trunk = Trunk(network, config.precision)
+        anchors = Anchors(config.anchor_sizes, config.aspect_ratios)
+        head = RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0])
+        heads = Res5RoIHeads(config, network.layer4, network.channels[3], num_clusters)
+    else:
+        trunk = SimplePyramid(ViTTrunk(network, config.arch, config.freeze_at, config.precision), config.head_channels)
+        sizes = sorted(config.anchor_sizes)
+        anchors = Anchors(sizes, config.aspect_ratios, trunk.strides)
+        head = LevelledHead(config.head_channels, sizes, trunk.strides, len(config.aspect_ratios))
+        heads = PyramidRoIHeads(config, trunk.strides, num_clusters)
     rpn = ProposalNetwork(
         anchors,
-        RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0]),
+        head,
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=config.rpn_batch,
@@ -101,25 +117,32 @@ def build_detector(config: DetectorConfig, num_clusters: int, resnet: ResNet) ->
         pre_nms_top_n=dict(zip(("training", "testing"), config.rpn_pre_nms, strict=True)),
         post_nms_top_n=dict(zip(("training", "testing"), config.rpn_post_nms, strict=True)),
         nms_thresh=0.7,
+        drop_loss=config.drop_loss,
     )
-    heads = Res5RoIHeads(config, resnet.layer4, resnet.channels[3], num_clusters)
     model: nn.Module = GeneralizedRCNN(trunk, rpn, heads, ResizeTransform(config))
     return model
 
 
-def norm_parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Trainable parameters in two groups for an optimiser: norm layers without weight decay, the rest with."""
-    norms = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for parameter in module.parameters()
-    }
+def norm_parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float = 1.0) -> list[dict[str, object]]:
+    """Trainable parameters in groups for an optimiser: norm layers without weight decay, the rest with.
+
+    Where ``backbone_lr`` is not 1, those of a transformer's trunk are apart, with this ``lr_scale``.
+    """
+    norms = _parameters(model, nn.modules.batchnorm._BatchNorm | nn.LayerNorm)
+    trunk = _parameters(model, ViTTrunk) if backbone_lr != 1 else set()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if id(p) not in norms], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if id(p) in norms], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, object]] = []
+    for part, scale in ((set(map(id, trainable)) - trunk, 1.0), (trunk, backbone_lr)):
+        chosen = [parameter for parameter in trainable if id(parameter) in part]
+        for decay, of_norms in ((weight_decay, False), (0.0, True)):
+            of_kind = [parameter for parameter in chosen if (id(parameter) in norms) == of_norms]
+            groups.append({"params": of_kind, "weight_decay": decay, "lr_scale": scale})
+    return groups if trunk else groups[:2]
+
+
+def _parameters(model: nn.Module, kinds: Any) -> set[int]:
+    """Identities of the parameters in modules of some kinds."""
+    return {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters()}
 
 
 def detector_lr(config: DetectorConfig, step: int) -> float:

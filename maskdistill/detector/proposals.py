@@ -1,5 +1,6 @@
 """Anchors and the loss of the region proposal network, as detectron2 has them by default [method.md §5]."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,15 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
+from maskdistill.detector.drop_loss import drop_distant
 from maskdistill.detector.losses import ANCHORS, balanced_sample, random_stream
 
 STRIDE = 16
+
+
+def anchor_levels(sizes: Sequence[int], strides: Sequence[float]) -> list[int]:
+    """The level of each anchor size: of all strides the nearest to an eighth of it, as a ratio (Lin et al. 2017)."""
+    return [min(range(len(strides)), key=lambda level: abs(math.log2(size / (8 * strides[level])))) for size in sizes]
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]
@@ -23,10 +30,17 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
     Args:
         sizes: square roots of the boxes' areas, in pixels of the resized image.
         aspect_ratios: height / width.
+        strides: of the feature maps, over which the sizes are spread.
     """
 
-    def __init__(self, sizes: Sequence[int], aspect_ratios: Sequence[float]) -> None:
-        super().__init__((tuple(sizes),), (tuple(aspect_ratios),))
+    def __init__(
+        self, sizes: Sequence[int], aspect_ratios: Sequence[float], strides: Sequence[float] = (STRIDE,)
+    ) -> None:
+        levels = anchor_levels(sizes, strides)
+        self.used = sorted(set(levels))
+        self.strides = [strides[level] for level in self.used]
+        spread = [tuple(s for s, on in zip(sizes, levels, strict=True) if on == level) for level in self.used]
+        super().__init__(tuple(spread), (tuple(aspect_ratios),) * len(spread))
 
     def generate_anchors(
         self,
@@ -42,22 +56,24 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
         return torch.stack([-x, -y, x, y], dim=1).to(dtype)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """For each image the anchors of all cells, float (H/16 * W/16 * anchors a cell, 4) xyxy."""
-        (maps,) = feature_maps
-        self.set_cell_anchors(maps.dtype, maps.device)
-        stride = torch.tensor(STRIDE, device=maps.device)
-        (anchors,) = self.grid_anchors([maps.shape[-2:]], [[stride, stride]])
+        """For each image the anchors of all cells of all levels, float (cells * anchors a cell, 4) xyxy."""
+        maps = [feature_maps[level] for level in self.used]
+        self.set_cell_anchors(maps[0].dtype, maps[0].device)
+        steps = [torch.tensor(stride, device=maps[0].device) for stride in self.strides]
+        anchors = torch.cat(self.grid_anchors([one.shape[-2:] for one in maps], [[step, step] for step in steps]))
         return [anchors] * len(image_list.image_sizes)
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
     """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal size.
 
-    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels.
+    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels. ``drop_loss`` as of
+    :class:`maskdistill.config.DetectorConfig`.
     """
 
-    def __init__(self, *parts: Any, **settings: Any) -> None:
+    def __init__(self, *parts: Any, drop_loss: float, **settings: Any) -> None:
         super().__init__(*parts, **settings)
+        self.drop_loss = drop_loss
         self.min_size = torch.finfo(torch.float32).tiny
 
     def compute_loss(
@@ -87,7 +103,8 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         sampled = []
-        for of_image, target in zip(labels, targets, strict=True):
+        for all_labels, of_cells, target in zip(labels, anchors, targets, strict=True):
+            of_image = drop_distant(all_labels, of_cells, target["boxes"], self.drop_loss)
             chosen = balanced_sample(of_image, size, share, random_stream(target, ANCHORS, of_image.device))
             sampled.append(torch.full_like(of_image, -1).index_copy(0, chosen, of_image[chosen]))
         return sampled, boxes

@@ -11,7 +11,14 @@ from maskdistill.detector.model import detector_lr, norm_parameter_groups
 from maskdistill.training.compilation import compile_parts
 from maskdistill.training.distributed import data_parallel, synchronise_norms
 from maskdistill.training.loop import LoopSettings, MetricRow, train
+from maskdistill.training.optimizers import build_optimizer
 from maskdistill.training.precise_bn import precise_statistics
+
+
+def make_optimizer(model: nn.Module, config: DetectorConfig) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over what is trainable, without weight decay on norm layers."""
+    groups = norm_parameter_groups(model, config.weight_decay, config.backbone_lr)
+    return build_optimizer(groups, config.optimizer, config.lr, config.momentum)
 
 
 def train_detector(
@@ -19,7 +26,7 @@ def train_detector(
 ) -> tuple[nn.Module, list[MetricRow]]:
     """Train a model of ``build_detector`` [P §3.3 Eq. 3, §A.1].
 
-    SGD with momentum, no weight decay on norm layers, :func:`detector_lr`. The loss is the plain sum of
+    :func:`make_optimizer` at the rate :func:`detector_lr`. The loss is the plain sum of
     the RPN's two, class, box and mask losses. ``config.batch_size`` images a step over all processes,
     with synchronised batch normalisation on several GPUs. At the end ``config.precise_bn`` further batches give the
     normalisation layers their statistics.
@@ -35,7 +42,7 @@ def train_detector(
     if config.compile:
         compile_parts(model, ["backbone", "roi_heads.box_head"], dynamic=True)
     parallel = data_parallel(model, device)
-    optimizer = torch.optim.SGD(norm_parameter_groups(model, config.weight_decay), config.lr, config.momentum)
+    optimizer = make_optimizer(model, config)
 
     def forward(batch: Batch) -> dict[str, Tensor]:
         images = [image.to(device, non_blocking=True).float() / 255 for image in batch[0]]

@@ -13,12 +13,12 @@ from maskdistill.runtime.devices import mixed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.loss import IGNORE, hard_pixel_loss
-from maskdistill.segmenter.model import DeepLab, segmenter_lr, steps_per_epoch
+from maskdistill.segmenter.model import Segmenter, segmenter_lr, steps_per_epoch
 from maskdistill.training.distributed import data_parallel
 from maskdistill.training.loop import LoopSettings, MetricRow, train
 
 
-def make_probe(model: DeepLab, num_classes: int, init_std: float) -> DeepLab:
+def make_probe(model: Segmenter, num_classes: int, init_std: float) -> Segmenter:
     """Fix the whole network in place and put a fresh classifier at its end, the only part with gradients.
 
     Args:
@@ -40,7 +40,7 @@ def make_probe(model: DeepLab, num_classes: int, init_std: float) -> DeepLab:
 
 
 def train_probe(
-    model: DeepLab, dataset: LabelledImages, config: ProbeConfig, settings: LoopSettings, device: torch.device
+    model: Segmenter, dataset: LabelledImages, config: ProbeConfig, settings: LoopSettings, device: torch.device
 ) -> list[MetricRow]:
     """Train the last convolution of a model of :func:`make_probe` in place on ground-truth label maps (method 9.2).
 
@@ -58,8 +58,8 @@ def train_probe(
     Raises:
         MaskDistillError: the loss is NaN or infinite, or the model has other trainable tensors.
     """
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if trainable != {"classifier.4.weight", "classifier.4.bias"} or model.training:
+    trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    if trainable != set(model.classifier[-1].parameters()) or model.training:
         raise MaskDistillError("a probe trains the last convolution alone, in eval mode; give a model of make_probe")
     model = model.to(memory_format=torch.channels_last).to(device)
     parallel = data_parallel(model, device)

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
-from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import Config
+from maskdistill.needed_weights import licences
+from maskdistill.product.verdict import UNKNOWN
+from maskdistill.trust import SIGNALS, USE
 
 STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 
@@ -38,6 +40,8 @@ def model_card(
     names: Sequence[str],
     compared_on: str,
     files: Mapping[str, str],
+    verdict: Mapping[str, Any] | None = None,
+    rehearsal: str | None = None,
 ) -> str:
     """The card's text; equal arguments give equal text.
 
@@ -48,14 +52,20 @@ def model_card(
         names: of the label values, background first.
         compared_on: pictures that it was checked on.
         files: name -> SHA-256.
+        verdict: whether the run's result can be trusted; None where nothing says so.
+        rehearsal: see :attr:`maskdistill.product.trained_run.TrainedRun.rehearsal`.
     """
     settings, detecting = json.loads(segmenter.metadata["params"]), json.loads(detector.metadata["params"])
     run = f" of the run `{config.run}`" if config else ""
     parts = [
         f"# Model card: segmenter and detector{run}\n",
+        *([] if rehearsal is None else [f"**This is {rehearsal}.**\n"]),
         "Trained by MaskDistill (Van Gansbeke, Vandenhende and Van Gool, 2022, arXiv 2206.06363) on photographs"
         " without labels. Masks were distilled from a self-supervised transformer, clustered into categories, and"
-        " taught to a detector (Mask R-CNN) and a segmenter (DeepLab-v3).\n",
+        " taught to a detector (Mask R-CNN) and a segmenter"
+        f" ({'DeepLab-v3' if settings['head'] == 'aspp' else settings['head']} on {settings['arch']}).\n",
+        "## Verdict\n",
+        _verdict(verdict),
         "## Files\n",
         "\n".join(["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())])
         + "\n",
@@ -96,6 +106,18 @@ def model_card(
     return "\n".join(parts)
 
 
+def _verdict(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}.\n"
+    reasons = "\n".join(f"- {reason}" for reason in record["reasons"])
+    if record["verdict"] == USE:
+        reasons = "Nothing that can be seen without labels speaks against it."
+    values = [f"| {signal.title} | {record['signals'][signal.name]:.2f} |" for signal in SIGNALS
+              if signal.name in record["signals"]]  # fmt: skip
+    table = "\n".join(["| signal, without labels | value |", "|---|---|", *values])
+    return f"**{record['verdict']}**\n\n{reasons}\n\n{table}\n"
+
+
 def _scores(summary: Mapping[str, Any]) -> str:
     stages = {name: summary.get("stages", {}).get(name, {}) for name in ("detector", "segmenter")}
     rows = [f"| {name} | {score} | {value:.1f} |" for name, scores in stages.items() for score in STAGE_SCORES
@@ -130,8 +152,5 @@ def _licence(config: Config | None) -> str:
         "The code is Apache-2.0. The models follow from the photographs and from the weights that training began with:"
         " who owns those says what may be done with these."
     )
-    networks = [config.backbone, config.clusters.backbone] if config else []
-    for network in networks:
-        if network and network.weights == "official" and (official := find_backbone(network.arch).official):
-            text += f" `{network.arch}`: {official.licence}, {official.page}."
-    return text + "\n"
+    begun = [] if config is None else ["", "Training began with:", "", *(f"- {line}" for line in licences(config))]
+    return "\n".join([text, *begun]) + "\n"

@@ -13,8 +13,8 @@ ZOO = "detectron2's MODEL_ZOO.md, mask_rcnn_R_50_C4_3x"
 PAPER_HOURS = 20.0
 PAPER_GPUS = 4
 SMALL = frozenset(
-    {"all", "annotations", "baselines", "build_data", "build_truth", "choose_k", "dataset", "ground_truth",
-     "ground_truth_train", "label_summary", "manifest", "report", "scenes", "weights"}
+    {"all", "annotations", "baselines", "build_data", "build_truth", "choose_k", "consistency", "dataset",
+     "ground_truth", "ground_truth_train", "label_summary", "manifest", "report", "scenes", "trust", "weights"}
 )  # fmt: skip
 """Rules whose jobs take seconds to minutes; nothing is estimated for them."""
 

@@ -41,7 +41,8 @@ class PixelsToObjects(nn.Module):
         """
         images = ImageList(normalize(pixels), [(pixels.shape[-2], pixels.shape[-1])])
         model: Any = self.model
-        maps = {"0": model.backbone(images.tensors)}
+        found = model.backbone(images.tensors)
+        maps = {"0": found} if isinstance(found, Tensor) else found
         proposals, _ = model.rpn(images, maps)
         usual, model.roi_heads.score_thresh = model.roi_heads.score_thresh, least_score
         ((found,), _) = model.roi_heads(maps, proposals, images.image_sizes)

@@ -4,13 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from maskdistill.backbones.registry import RESNET_CHECKPOINTS, find_backbone
 from maskdistill.config import Config
 from maskdistill.product.costs import SMALL, Cost, Sizes, cost_of, paper_bound
 from maskdistill.runtime.errors import MaskDistillError
-
-RESNET50_PARAMETERS = 23_508_032
-"""Of the trunk, without a classifier."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,6 @@ def parse_jobs(text: str) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows if row[0] != "all"}
 
 
-def weights_bytes(name: str) -> int:
-    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in float32."""
-    if name in RESNET_CHECKPOINTS:
-        return 4 * RESNET50_PARAMETERS
-    net = find_backbone(name)
-    dim, patches = net.embed_dim, (net.image_size // net.patch_size) ** 2
-    blocks = net.depth * (12 * dim**2 + 13 * dim)
-    return 4 * (blocks + (3 * net.patch_size**2 + 1) * dim + (patches + 2) * dim + 2 * dim)
-
-
 def in_words(count: float | None) -> str:
     """Bytes with a unit of 1000."""
     if count is None:
@@ -62,6 +48,14 @@ def in_words(count: float | None) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} TB"
+
+
+def about(seconds: float) -> str:
+    """A time that is known roughly: two digits at most."""
+    for unit, length, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds < limit * length:
+            return f"{seconds / length:.1f} {unit}" if unit == "h" else f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
 
 
 def items_lines(title: str, items: Sequence[Item]) -> Iterator[str]:

@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,27 +14,8 @@ from maskdistill.data.sources import default_num_shards
 MAX_CLUSTERS = 20
 """K of the paper's main setting [P §4.1]; more is for who knows that there are more categories."""
 PER_CORE = 25
-Settings = Literal["small", "dino", "paper"]
-"""Small networks and shipped weights; the same with DINO's features; the paper's."""
-
-
-DINO: dict[str, Any] = {
-    "backbone": {"arch": "dino_vits16", "weights": "official"},
-    "features": {"short_side": 480},
-    "clusters": {"num_clusters": MAX_CLUSTERS, "short_side": 224},
-}
-"""What ``dino`` changes in the small settings: features of DINO ViT-S/16 [P §4.1], at sizes for a CPU."""
-ABOUT_WEIGHTS: dict[Settings, list[str]] = {
-    "small": [
-        "The shipped weights were trained on generated scenes and are weak on photographs. With a network,",
-        "`maskdistill init` with --settings dino takes DINO's instead (about 90 MB, once). `weights: pretrain` trains",
-        "on your own pictures: something for many thousands of them and a GPU.",
-    ],
-    "dino": [
-        "DINO ViT-S/16 is downloaded into resources/weights when the run starts (about 90 MB, once). Count with a",
-        "second a picture and core for its features, and as much again for the clusters.",
-    ],
-}
+Changes = dict[str, dict[str, Any]]
+"""Section -> key -> value of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +28,8 @@ class Found:
         sizes: width and height in pixels of a sample.
         unusable: path and reason of each picture of the sample that cannot be used.
         gpus, cores: of the machine.
+        free: bytes on the disk where results go.
+        sample: paths of a few of the usable ones.
         left_out: files that look like pictures and are not decoded, by suffix.
     """
 
@@ -55,6 +39,8 @@ class Found:
     unusable: Sequence[tuple[str, str]]
     gpus: int
     cores: int
+    free: int = 2**62
+    sample: Sequence[Path] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -69,38 +55,37 @@ def suggest_shards(found: Found) -> int:
     return shards if found.gpus else max(shards, min(found.cores, found.count // PER_CORE))
 
 
-def write_config(template: str, found: Found, run: str, settings: Settings, weights_below: str) -> str:
-    """Text of the configuration.
+def write_config(
+    template: str, found: Found, run: str, changes: Changes, notes: Mapping[str, str], header: Sequence[str]
+) -> str:
+    """Text of the configuration: the template's with what was found and chosen, and the reasons as comments.
 
     Args:
-        template: text of ``config/config.yaml`` for the paper's settings, else of ``config/folder.yaml``.
+        template: text of a configuration.
         found: what was found.
         run: name of the run.
-        settings: which ones; ``small`` and ``dino`` share a template.
-        weights_below: checkout that the paths of shipped weights are relative to.
+        changes: settings that were chosen.
+        notes: ``section.key`` -> why, beside the value.
+        header: lines that follow what was found, at the top.
     """
-    clusters = suggest_clusters(found.count)
-    changes: dict[str, Any] = {
+    top: dict[str, Any] = {
         "run": run,
         "data": {"kind": "folder", "root": found.root},
         "datasets": None,
         "num_shards": suggest_shards(found),
+        "baselines": None,
     }
-    if settings == "paper":
-        changes |= {"seeds": [1234], "baselines": None}
-    if settings == "dino":
-        changes |= DINO
-    text = set_top_level(_without_header(template), changes)
-    text = set_nested(text, "clusters", "num_clusters", clusters)
-    return (
-        "".join(f"# {line}\n" for line in _header(found, clusters, settings, weights_below))
-        + "\n"
-        + text.rstrip()
-        + "\n"
-    )
+    if re.search(r"^seeds:", template, re.MULTILINE):
+        top["seeds"] = [1234]
+    text = set_top_level(_without_header(template), top)
+    for section, values in changes.items():
+        for key, value in values.items():
+            text = set_nested(text, section, key, value, notes.get(f"{section}.{key}", ""))
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in [*_header(found), *header])
+    return f"{comments}\n{text.rstrip()}\n"
 
 
-def _header(found: Found, clusters: int, settings: Settings, weights_below: str) -> list[str]:
+def _header(found: Found) -> list[str]:
     lines = [f"Written by `maskdistill init` for {found.count} pictures below {found.root!r}."]
     if found.sizes:
         widths, heights = (sorted(side) for side in zip(*found.sizes, strict=True))
@@ -109,18 +94,7 @@ def _header(found: Found, clusters: int, settings: Settings, weights_below: str)
             f"A sample of {len(found.sizes)} is {widths[0]} to {widths[-1]} pixels wide and {heights[0]} to"
             f" {heights[-1]} high (medians {widths[middle]} and {heights[middle]})."
         )
-    lines += [f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable]
-    machine = f"{found.gpus} GPU(s)" if found.gpus else f"No GPU, {found.cores} CPU cores"
-    if settings == "paper":
-        lines.append(f"{machine}: the paper's settings (config/config.yaml), one seed.")
-    else:
-        lines.append(f"{machine}: small settings (config/folder.yaml).")
-        lines += ABOUT_WEIGHTS[settings]
-    lines.append(f"clusters.num_clusters {clusters} is the square root of half the number of pictures, 2 to"
-                 f" {MAX_CLUSTERS}: write what you")  # fmt: skip
-    lines.append("expect, or compare numbers in the report's section on clusters and run again.")
-    lines.append("Every other key, its meaning and default: config/defaults.yaml.")
-    return [*lines, f"Start it in {weights_below!r}, which paths of weights are relative to."]
+    return lines + [f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable]
 
 
 def _without_header(text: str) -> str:
@@ -144,14 +118,24 @@ def set_top_level(text: str, changes: Mapping[str, Any]) -> str:
     return first + newline + "".join(new) + rest
 
 
-def set_nested(text: str, section: str, key: str, value: int) -> str:
-    """Replace the number at ``section.key`` of a YAML text, whose section stands as a block and has the key.
+def set_nested(text: str, section: str, key: str, value: Any, note: str = "") -> str:
+    """Set ``section.key`` of a YAML text whose sections are blocks with a key a line; what is not there is added.
 
-    Raises:
-        ValueError: the text has no such line.
+    Args:
+        note: comment beside the value; without one that of a line whose value stays is kept.
     """
-    pattern = re.compile(rf"^({re.escape(section)}:.*\n(?:[ \t]+.*\n)*?  {re.escape(key)}: )\S+", re.MULTILINE)
-    changed, count = pattern.subn(lambda match: f"{match[1]}{value}", text, count=1)
-    if count == 0:
-        raise ValueError(f"no line for {section}.{key}")
-    return changed
+    flow = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    dumped = flow.strip().removesuffix("...").rstrip()
+    line = f"  {key}: {dumped}" + (f" # {note}" if note else "")
+    block = re.search(rf"^{re.escape(section)}:.*\n(?:[ \t]+.*\n)*", text, re.MULTILINE)
+    if block is None:
+        return f"{text.rstrip()}\n\n{section}:\n{line}\n"
+    old = re.search(rf"^  {re.escape(key)}: *(.*?)( +#.*)?$", block[0], re.MULTILINE)
+    if old is None:
+        first, newline, rest = block[0].partition("\n")
+        changed = first + newline + line + "\n" + rest
+    elif yaml.safe_load(old[1]) == value and not note:
+        return text
+    else:
+        changed = block[0][: old.start()] + line + block[0][old.end() :]
+    return text[: block.start()] + changed + text[block.end() :]

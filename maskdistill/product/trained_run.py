@@ -9,6 +9,8 @@ from maskdistill import layout
 from maskdistill.cluster_names import named_categories
 from maskdistill.config import Config, DetectorConfig, load_config
 from maskdistill.config_roles import DETECTOR_TEST_FIELDS, inference_settings
+from maskdistill.needed_weights import REHEARSAL, began_with_shipped, looks_with_shipped
+from maskdistill.product.verdict import run_verdict, stored_verdict
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json
 from maskdistill.training.checkpoint import model_metadata
@@ -26,6 +28,7 @@ class TrainedRun:
         summary: the run's ``summary.json``, empty without a run.
         names: cluster 0..K-1 -> name that it was given in the run; empty where the models are not those of the
             clusters that the report shows.
+        trust: the verdict on the models, see :mod:`maskdistill.trust`; None where there is none.
     """
 
     detector: Path
@@ -34,6 +37,15 @@ class TrainedRun:
     config: Config | None
     summary: dict[str, Any]
     names: dict[int, str]
+    trust: dict[str, Any] | None
+
+    @property
+    def rehearsal(self) -> str | None:
+        """What to say of models that come from the shipped weights: they are applied to photographs; else None."""
+        if self.config is not None:
+            return REHEARSAL if looks_with_shipped(self.config) else None
+        record = json.loads(model_metadata(self.detector, "detector")["provenance"])
+        return REHEARSAL if began_with_shipped(record["inputs"].get("weights")) else None
 
     def categories(self, num_clusters: int) -> list[dict[str, Any]]:
         """COCO categories of what is handed out, ids 1..K, with the run's names."""
@@ -55,7 +67,7 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
         if detector is None or segmenter is None:
             raise MaskDistillError("give --run results/NAME, or both --detector FILE and --segmenter FILE")
         files = _existing(detector, "--detector"), _existing(segmenter, "--segmenter")
-        return TrainedRun(*files, _test_settings(files[0], None), None, {}, {})
+        return TrainedRun(*files, _test_settings(files[0], None), None, {}, {}, _exported_verdict(files[0]))
     folder = Path(run)
     if not (folder / "summary.json").is_file():
         have = sorted(path.parent.name for path in folder.parent.glob("*/summary.json"))
@@ -65,7 +77,8 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
         )
     summary = read_json(folder / "summary.json", "give the folder of a finished run")
     config = _run_config(summary, folder)
-    own = detector is None and segmenter is None and seed in (None, config.seeds[0])
+    of_run = detector is None and segmenter is None
+    own = of_run and seed in (None, config.seeds[0])
     if detector is None or segmenter is None:
         values = layout.main_values(config) | {"seed": _chosen_seed(config, seed, folder)}
         detector = detector or _model(folder, layout.DETECTOR, "--detector", values)
@@ -73,7 +86,13 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
     given = summary.get("clusters", {}).get("names", {}) if own else {}
     names = {int(cluster): str(name) for cluster, name in given.items()}
     files = _existing(detector, "--detector"), _existing(segmenter, "--segmenter")
-    return TrainedRun(*files, _test_settings(files[0], config), config, summary, names)
+    verdict = run_verdict(summary) if of_run else _exported_verdict(files[0])
+    return TrainedRun(*files, _test_settings(files[0], config), config, summary, names, verdict)
+
+
+def _exported_verdict(detector: Path) -> dict[str, Any] | None:
+    """The verdict that a detector's own file holds, if the stage export wrote it."""
+    return stored_verdict(model_metadata(detector, "detector"))
 
 
 def _test_settings(detector: Path, config: Config | None) -> str:

@@ -55,6 +55,7 @@ class Run:
         clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
         pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
+        trust: what the stage ``trust`` wrote; empty if it was not told.
         thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.label_summary`, or empty.
         quality: what ``maskdistill candidate_quality`` wrote; empty without ground truth.
         failures: what the failure gallery pictures.
@@ -76,6 +77,7 @@ class Run:
     choices: pd.DataFrame
     candidates: Candidates
     pseudo_labels: dict[str, Any]
+    trust: dict[str, Any]
     thresholds: pd.DataFrame
     quality: dict[str, Any]
     failures: Failures

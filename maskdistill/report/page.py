@@ -10,6 +10,7 @@ import numpy as np
 
 from maskdistill.confidence import relation
 from maskdistill.data.sources import left_out_words
+from maskdistill.needed_weights import rehearsal
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import RuleTime, Run
@@ -19,6 +20,7 @@ from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
 from maskdistill.report.quality import confusion_tables, quality_section
 from maskdistill.report.scores import METRICS, STAGES, ScoreRow
+from maskdistill.report.steps import worse_steps
 from maskdistill.report.tables import (
     HEADLINE,
     NONE,
@@ -30,6 +32,8 @@ from maskdistill.report.tables import (
     seed_rows,
     table_row,
 )
+from maskdistill.report.verdict import verdict_section
+from maskdistill.trust import RECORDED
 
 MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
@@ -67,7 +71,8 @@ def summary(run: Run) -> dict[str, Any]:
 
     Scores are means over seeds in percent, ``<metric>_std`` their sample standard deviation (null for one seed);
     ``rounds`` lists the segmenter's scores in CRF rounds before the last; ``sweep`` lists the rows made with other
-    settings than the configuration's own; ``baselines`` holds colour clustering and, in full, masks by other rules.
+    settings than the configuration's own; ``baselines`` holds colour clustering and, in full, masks by other rules;
+    ``trust`` is the verdict with its reasons and signals; ``worse_steps`` names the stages that made scores worse.
     """
 
     def entry(row: ScoreRow) -> dict[str, Any]:
@@ -95,6 +100,8 @@ def summary(run: Run) -> dict[str, Any]:
         "rounds": [{"stage": row.stage} | entry(row) for row in run.chain_rows if row.earlier],
         "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
         "baselines": run.baselines | {str(row.baseline): entry(row) for row in run.baseline_rows},
+        "trust": {name: run.trust[name] for name in RECORDED} if run.trust else None,
+        "worse_steps": worse_steps(run.chain_rows, run.baselines),
         "pseudo_labels": run.config.pseudo_labels.model_dump(mode="json")
         | run.pseudo_labels
         | {"by_tau": run.thresholds.to_dict("records")},
@@ -139,8 +146,11 @@ def checks(run: Run) -> list[str]:
     notes = []
     images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
     labels = run.config.pseudo_labels
+    if told := rehearsal(run.config):
+        notes.append(f"This run is {told}.")
     if run.config.backbone.weights == "random":
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
+    notes += worse_steps(run.chain_rows, run.baselines)
     if count := run.image_counts["quarantined"]:
         notes.append(f"{count} of {run.images.total} files could not be used; the reasons are listed under Data.")
     if run.images.left_out:
@@ -222,7 +232,8 @@ def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a legend."""
+    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a legend; and
+    strips of the masks that the verdict compares."""
 
     pairs: list[tuple[Picture, Picture]]
     clusters: list[dict[str, Any]]
@@ -231,6 +242,7 @@ class Pictures:
     sharpened: list[dict[str, Any]]
     legend: list[tuple[str, str]]
     samples: list[tuple[Picture, dict[str, Any]]]
+    verdict: list[dict[str, Any]]
 
 
 def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -244,7 +256,9 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
     photos, drawn = [photo for photo, _ in pictures.samples], [values for _, values in pictures.samples]
     tau_section = tau_explorer.section(run, drawn, photos)
     quality = quality_section(run)
+    verdict = verdict_section(run.trust, pictures.verdict)
     sections = [
+        ("verdict", "Verdict", bool(verdict)),
         ("result", "Result", True),
         ("data", "Data", True),
         ("pretrain", "Pretraining", bool(pretrain)),
@@ -268,6 +282,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
         "run": run.name,
         "subtitle": subtitle(run),
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
+        "verdict": verdict,
         "metrics": list(HEADLINE.values()),
         "settings": list(PROTOCOL.values()),
         "flow": flow(chain),
@@ -326,7 +341,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
         "confusions": confusion_tables(run) if classes["plots"] else [],
         "failures": failures,
         "names": names_data(run),
-        "columns": max((len(strip["tiles"]) for strip in pictures.strips), default=1),
+        "columns": max((len(strip["tiles"]) for strip in [*pictures.strips, *pictures.verdict]), default=1),
         "classes": classes,
         "times": time_rows(run.times),
         "total_time": duration(sum(time.seconds for time in run.times)),

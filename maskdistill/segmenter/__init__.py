@@ -1,1 +1,1 @@
-"""DeepLab-v3: model, data, training, inference."""
+"""DeepLab-v3, or a vision transformer with a decoder: model, data, training, inference."""

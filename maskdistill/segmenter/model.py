@@ -1,4 +1,4 @@
-"""DeepLab-v3 on a ResNet with output stride 8, and its learning rate."""
+"""What segmenters have in common, DeepLab-v3 on a ResNet with output stride 8, and the learning rate."""
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,36 @@ class BatchDropout(nn.Dropout):
         return maps * (kept[rank::world] / (1 - self.p)).to(maps)
 
 
-class DeepLab(nn.Module):
+class Segmenter(nn.Module):
+    """A network whose last layer is a 1x1 convolution, on which bilinear enlargement follows.
+
+    Args:
+        backbone: gives maps of a picture.
+        classifier: what follows, a ``Conv2d`` with one output a label last.
+    """
+
+    def __init__(self, backbone: nn.Module, classifier: nn.Sequential) -> None:
+        super().__init__()
+        self.backbone, self.classifier = backbone, classifier
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the last convolution is given: float (B, C, h, w) of normalised images (B, 3, H, W)."""
+        maps: Tensor = self.classifier[:-1](self.backbone(images))
+        return maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> logits float32 (B, K+1, H, W), enlarged bilinearly.
+
+        The last convolution and the enlargement are in float32 under autocast too: in bfloat16 the largest logits of
+        a pixel are often equal.
+        """
+        maps = self.maps(images)
+        with torch.autocast(maps.device.type, enabled=False):
+            logits = self.classifier[-1](maps.float())
+            return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class DeepLab(Segmenter):
     """DeepLab-v3 (Chen et al. 2017): ASPP with image pooling, one 3x3 convolution, one classifier.
 
     With ``resnet50`` and 256 head channels this is torchvision's ``deeplabv3_resnet50(aux_loss=None)``
@@ -41,34 +70,22 @@ class DeepLab(nn.Module):
     """
 
     def __init__(self, config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> None:
-        super().__init__()
         freeze_stages(resnet, config.freeze_at)
         width = config.head_channels
-        self.backbone = resnet
         if config.head == "linear":
             layers = [nn.Identity() for _ in range(LAYERS_BEFORE)]
-            self.classifier = nn.Sequential(*layers, nn.Conv2d(resnet.channels[3], num_clusters + 1, 1))
+            super().__init__(resnet, nn.Sequential(*layers, nn.Conv2d(resnet.channels[3], num_clusters + 1, 1)))
             return
         pyramid = ASPP(resnet.channels[3], config.atrous_rates, width)
         pyramid.project[3] = BatchDropout(pyramid.project[3].p)
-        self.classifier = nn.Sequential(
+        classifier = nn.Sequential(
             pyramid,
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, num_clusters + 1, 1),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> logits float32 (B, K+1, H, W), enlarged bilinearly from 1/8.
-
-        The last convolution and the enlargement are in float32 under autocast too: in bfloat16 the largest logits of
-        a pixel are often equal.
-        """
-        maps = self.classifier[:-1](self.backbone(images))
-        with torch.autocast(maps.device.type, enabled=False):
-            logits = self.classifier[-1](maps.float())
-            return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        super().__init__(resnet, classifier)
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:

@@ -13,14 +13,15 @@ from maskdistill.segmenter.model import segmenter_lr, steps_per_epoch
 from maskdistill.training.compilation import compile_parts
 from maskdistill.training.distributed import data_parallel, rank_and_world, synchronise_norms
 from maskdistill.training.loop import LoopSettings, MetricRow, train
+from maskdistill.training.optimizers import backbone_groups, build_optimizer
 
 
 def train_segmenter(
     model: nn.Module, dataset: LabelledImages, config: SegmenterConfig, settings: LoopSettings, device: torch.device
 ) -> tuple[nn.Module, list[MetricRow]]:
-    """Train a :class:`DeepLab` on label maps [P §3.3 Eq. 4, §4.1].
+    """Train a :class:`Segmenter` on label maps [P §3.3 Eq. 4, §4.1].
 
-    SGD with momentum, weight decay on everything trainable, :func:`segmenter_lr`;
+    ``config.optimizer``, weight decay on everything trainable, :func:`segmenter_lr`;
     ``config.batch_size`` images a step over all processes, with synchronised batch normalisation on
     several GPUs. The last step's model is kept: choosing by a score would need labels.
 
@@ -42,8 +43,8 @@ def train_segmenter(
     if config.compile:
         compile_parts(model, [""], dynamic=False)
     parallel = data_parallel(model, device)
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trainable, config.lr, config.momentum, weight_decay=config.weight_decay)
+    groups = backbone_groups(model, model.get_submodule("backbone"), config.weight_decay, config.backbone_lr)
+    optimizer = build_optimizer(groups, config.optimizer, config.lr, config.momentum)
     epoch_steps = steps_per_epoch(len(dataset), config.batch_size)
 
     def step(_: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

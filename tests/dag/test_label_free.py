@@ -22,6 +22,7 @@ PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "table
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
            "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
+           "/consistency.json", "/trust.json",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
 

@@ -8,8 +8,9 @@ from test_label_free import coco_project, voc_project
 
 SCORING = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates",
            "baselines", "report", "all"}  # fmt: skip
-AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "segmenter", "refined_labels", "predictions",
-                    "evaluate_detector", "evaluate_segmenter", "evaluate_candidates", "report", "all"}  # fmt: skip
+AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "segmenter", "refined_labels",
+                    "predictions", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates", "report",
+                    "all"}  # fmt: skip
 COPY = "SECRET-other.json"
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "annotations under another name": ({"data": {"annotations": COPY}}, SCORING),
@@ -30,7 +31,8 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 EDITS = {
     "backbones/weights.py": {
-        "features", "masks", "embeddings", "clusters", "choose_k", "annotations", "detector", "evaluate_masks",
+        "features", "masks", "embeddings", "clusters", "choose_k", "consistency", "annotations", "detector",
+        "evaluate_masks",
     } | AFTER_CANDIDATES,
     "runtime/progress.py": set(),
     "report/page.py": {"report", "all"},

@@ -11,10 +11,10 @@ from fork_server import ForkServer
 from maskdistill.training.checkpoint import model_metadata
 
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
-AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
+AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector", "trust"}
 AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
-    "label_summary", "evaluate_candidates",
+    "label_summary", "evaluate_candidates", "consistency",
 }  # fmt: skip
 ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
              "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
@@ -39,7 +39,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 42
+    assert len(logs) == 44
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
@@ -143,7 +143,7 @@ def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
 
 def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
     editable.configure(sweep={"tau": [0.5]})
-    assert editable.planned() == AFTER_TAU
+    assert editable.planned() == AFTER_TAU - {"trust"}
     command = (
         editable.snakemake("--dry-run", "--printshellcmds").partition("--evaluations")[2].partition("--baselines")[0]
     )
@@ -155,7 +155,7 @@ def test_label_types_are_branches_of_their_own(editable: Project) -> None:
     """Boxes beside masks: their own folder, the same candidates, and nothing that is there is made again."""
     before = tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"])
     editable.configure(sweep={"label_types": ["bbox"]})
-    assert editable.planned() == AFTER_TAU
+    assert editable.planned() == AFTER_TAU - {"trust"}
     editable.snakemake()
     assert tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"]) == before
     boxes = tree(editable.results, ["**/tau-0.9-bbox/pseudo_labels/**/*.png"])

@@ -44,6 +44,7 @@ ON_GPU = {
     "embeddings",
     "clusters_annotations_clusters",
     "choose_k",
+    "consistency",
     "detector",
     "candidates",
     "segmenter",

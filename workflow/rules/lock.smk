@@ -2,6 +2,8 @@
 
 from snakemake.io import IOFile
 
+from maskdistill.needed_weights import rehearsal
+from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 
@@ -49,10 +51,16 @@ onstart:
     except MaskDistillError as error:
         raise WorkflowError(str(error)) from None
     keep_pages(RUN)
+    if told := rehearsal(CONFIG):
+        print(f"This run is {told}.", file=sys.stderr)
 
 
 onsuccess:
     forget_pages(RUN)
+    if told := rehearsal(CONFIG):
+        print(f"This run was {told}.", file=sys.stderr)
+    if said := verdict_at_the_end(RUN):
+        print(said, file=sys.stderr)
 
 
 onerror:

@@ -18,6 +18,7 @@ rule report:
         candidates=of_run(CANDIDATES, **FIRST),
         pseudo_labels=of_run(PSEUDO_LABELS, **FIRST),
         label_summary=of_run(rules.label_summary.output.summary, **FIRST),
+        trust=of_run(rules.trust.output.verdict, **FIRST),
         predictions=of_run(PREDICTIONS, **FIRST),
         sharpened=of_run(PREDICTIONS, **FIRST, post=SHARPENED),
         detector=of_run(rules.detector.output.metrics, **FIRST),
@@ -110,6 +111,7 @@ rule report:
         " --masks {params.masks:q} --clusters {input.clusters:q} --assignments {input.assignments:q}"
         " --choose-k {input.choose_k:q} --candidates {params.candidates:q}"
         " --pseudo-labels {params.pseudo_labels:q} --label-summary {input.label_summary:q}"
+        " --trust {input.trust:q}"
         " --predictions {params.predictions:q} {params.sharpened} {params.scores}"
         " {params.names} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

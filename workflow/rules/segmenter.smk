@@ -40,7 +40,7 @@ rule segmenter:
         state=f"{ROUND}/segmenter.state",
         code=code("segmenter"),
     message:
-        "segmenter: DeepLab-v3, {CONFIG.segmenter.epochs} epochs, CRF round {wildcards.round}, tau {wildcards.tau},"
+        "segmenter: {CONFIG.segmenter.arch}, {CONFIG.segmenter.epochs} epochs, CRF round {wildcards.round}, tau {wildcards.tau},"
         " seed {wildcards.seed}"
     shell:
         "maskdistill segmenter --manifest {input.manifest:q} --labels {params.labels:q}"

@@ -2,12 +2,15 @@
 
 import re
 
+# Of networks that begin with one file the first counts: the backbone's section may name the file's checksum.
 DOWNLOADS = {
     official.file: network
-    for network in (
-        *NETWORKS.values(),
-        CONFIG.pretrain.teacher,
-        *CONFIG.paper.backbones,
+    for network in reversed(
+        (
+            *NETWORKS.values(),
+            CONFIG.pretrain.teacher,
+            *CONFIG.paper.backbones,
+        )
     )
     if network and (official := official_weights(network))
 }

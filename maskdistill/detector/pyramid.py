@@ -1,0 +1,172 @@
+"""Mask R-CNN's parts on a plain vision transformer: simple feature pyramid and light heads (ViTDet, Li et al. 2022)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.ops import roi_align
+
+from maskdistill.backbones.vit_trunk import ViTTrunk
+from maskdistill.config import DetectorConfig
+from maskdistill.detector.heads import BoxPredictor, RegionHeads
+from maskdistill.detector.proposals import anchor_levels
+from maskdistill.runtime.devices import mixed
+
+FINEST = 4
+"""Pixels of a cell of the finest map, or a little less where patches are no multiple."""
+CELLS = 28
+"""A region is read off the first map on which it is less than so many cells wide (Lin et al. 2017, §4.2)."""
+BOX_WIDTH = 4
+"""Width of the box head's hidden layer, in ``head_channels``."""
+MASK_CONVOLUTIONS = 3
+
+
+class SimplePyramid(nn.Module):
+    """Maps of several strides, all made of the trunk's last one [Li et al. 2022, §3].
+
+    The finest has a stride of about :data:`FINEST` pixels, the coarsest half the patches' resolution. Each is upsampled
+    by transposed convolutions or halved by pooling, then a 1x1 and a 3x3 convolution, both with LayerNorm.
+
+    Args:
+        trunk: gives the map.
+        channels: of each level.
+
+    Attributes:
+        strides: of the levels in pixels, finest first.
+    """
+
+    def __init__(self, trunk: ViTTrunk, channels: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        factors = [4, 2, 1, 0.5] if trunk.stride >= 3 * FINEST else [2, 1, 0.5]
+        self.strides = [trunk.stride / factor for factor in factors]
+        self.levels = nn.ModuleList(_level(trunk.out_channels, channels, factor) for factor in factors)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) -> float32 (B, channels, H/stride, W/stride) by the level's number, rounded up."""
+        tokens = self.trunk(images)
+        with mixed(images.device, self.trunk.precision):
+            maps = [level(tokens) for level in self.levels]
+        return {str(number): one.float() for number, one in enumerate(maps)}
+
+
+def _level(wide: int, channels: int, factor: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    while factor > 1:
+        layers += [nn.ConvTranspose2d(wide, wide // 2, 2, stride=2), LayerNorm2d(wide // 2), nn.GELU()]
+        wide, factor = wide // 2, factor / 2
+    if factor < 1:
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+    layers += [nn.Conv2d(wide, channels, 1, bias=False), LayerNorm2d(channels)]
+    return nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels))
+
+
+class LevelledHead(nn.Module):
+    """The RPN's head: one convolution for all levels, and for each level the predictors of the anchors that lie on it.
+
+    Args:
+        channels: of each level.
+        sizes: of the anchors, ascending.
+        strides: of the levels.
+        ratios: number of aspect ratios.
+    """
+
+    def __init__(self, channels: int, sizes: Sequence[int], strides: Sequence[float], ratios: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.cls_logits = nn.Conv2d(channels, len(sizes) * ratios, 1)
+        self.bbox_pred = nn.Conv2d(channels, 4 * len(sizes) * ratios, 1)
+        levels = anchor_levels(sizes, strides)
+        self.used = sorted(set(levels))
+        bounds = [levels.index(level) * ratios for level in self.used] + [len(sizes) * ratios]
+        self.columns = list(pairwise(bounds))
+        for layer in (self.conv, self.cls_logits, self.bbox_pred):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits (B, A, H, W) and deltas (B, 4 A, H, W) of each level that has anchors, A of a cell."""
+        logits, deltas = [], []
+        for level, (first, end) in zip(self.used, self.columns, strict=True):
+            hidden = F.relu(self.conv(maps[level]))
+            logits.append(_columns(self.cls_logits, hidden, first, end))
+            deltas.append(_columns(self.bbox_pred, hidden, 4 * first, 4 * end))
+        return logits, deltas
+
+
+def _columns(layer: nn.Conv2d, maps: Tensor, first: int, end: int) -> Tensor:
+    """Some output channels of a 1x1 convolution."""
+    assert layer.bias is not None
+    return F.conv2d(maps, layer.weight[first:end], layer.bias[first:end])
+
+
+class PyramidPool(nn.Module):
+    """RoIAlign on that level of a pyramid which suits a region's size.
+
+    Args:
+        side: of the output.
+        strides: of the levels, each twice the one before.
+    """
+
+    def __init__(self, side: int, strides: Sequence[float]) -> None:
+        super().__init__()
+        self.side, self.strides = side, list(strides)
+
+    def forward(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Maps by level and each image's boxes (n, 4) xyxy in pixels -> (all n, C, side, side), in the boxes' order."""
+        image = torch.cat([torch.full_like(one[:, :1], number) for number, one in enumerate(boxes)])
+        regions = torch.cat([image, torch.cat(boxes)], dim=1)
+        widths = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=1).sqrt()
+        levels = (torch.log2(widths / (CELLS * self.strides[0])).floor() + 1).clamp(0, len(self.strides) - 1)
+        pooled, places = [], []
+        for level, stride in enumerate(self.strides):
+            place = torch.nonzero(levels == level).flatten()
+            pooled.append(roi_align(maps[str(level)], regions[place], self.side, 1 / stride, aligned=True))
+            places.append(place)
+        return torch.cat(pooled)[torch.cat(places).argsort()]
+
+
+class BoxHead(nn.Sequential):
+    """Regions (n, C, side, side) -> vectors (n, :data:`BOX_WIDTH` C): half the resolution, then two linear layers."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        wide = BOX_WIDTH * channels
+        cells = ((side + 1) // 2) ** 2
+        first = [nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(cells * channels, wide), nn.ReLU()]
+        super().__init__(*first, nn.Linear(wide, wide), nn.ReLU())
+        self.out_channels = wide
+
+
+class PyramidRoIHeads(RegionHeads):
+    """RoIAlign from a pyramid -> linear layers for boxes, a few convolutions for masks.
+
+    Args:
+        config: the detector's section.
+        strides: of the pyramid's levels.
+        num_clusters: K.
+    """
+
+    def __init__(self, config: DetectorConfig, strides: Sequence[float], num_clusters: int) -> None:
+        channels = config.head_channels
+        head = BoxHead(channels, config.roi_pool)
+        layers: list[nn.Module] = []
+        for _ in range(MASK_CONVOLUTIONS):
+            layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels), nn.ReLU()]
+        masks = nn.Sequential(*layers, MaskRCNNPredictor(channels, channels, num_clusters))
+        predictor = BoxPredictor(head.out_channels, num_clusters)
+        super().__init__(config, PyramidPool(config.roi_pool, strides), head, predictor, masks)
+
+    def region_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """What boxes and masks are read off: the pooled maps themselves."""
+        regions: Tensor = self.box_roi_pool(maps, boxes)
+        return regions
+
+    def box_vectors(self, regions: Tensor) -> Tensor:
+        """(n, C, side, side) -> (n, out_channels)."""
+        with mixed(regions.device, self.precision):
+            vectors: Tensor = self.box_head(regions)
+        return vectors.float()

@@ -1,0 +1,75 @@
+"""Trust: whether a result can be trusted, by signals that need no label; of masks and clusters before any training."""
+
+CONSISTENCY_SETTINGS = lambda wildcards: canonical_json(
+    {
+        "features": CONFIG.features.model_dump(mode="json"),
+        "masks": json.loads(mask_settings(wildcards.masks)),
+        "clusters": json.loads(clusters_settings(int(wildcards.k))),
+    }
+)
+
+
+# Before the trainings, which it takes a minute from and may save hours.
+rule consistency:
+    input:
+        manifest=rules.manifest.output.manifest,
+        masks=all_shards(MASK_SHARDS),
+        embeddings=all_shards(EMBEDDINGS),
+        weights=WEIGHTS["backbone"],
+    output:
+        consistency=f"{SEED}/consistency.json",
+    log:
+        f"{RUN}/logs/consistency/{{masks}}/k-{{k}}/seed-{{seed}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/consistency/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 8
+    priority: 1
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        content=contents(WEIGHTS["backbone"]),
+        masks=braces(MASK_SHARDS),
+        embeddings=braces(EMBEDDINGS),
+        settings=in_full(CONSISTENCY_SETTINGS),
+        shaping=shaping(CONSISTENCY_SETTINGS),
+        arch=CONFIG.backbone.arch,
+        weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
+        code=code("consistency", "mask_baselines.py"),
+    message:
+        "consistency: masks and clusters found again, seed {wildcards.seed}"
+    shell:
+        "maskdistill consistency --manifest {input.manifest:q} --masks {params.masks:q}"
+        " --embeddings {params.embeddings:q} --arch {params.arch} --weights {params.weights:q}"
+        " --num-clusters {wildcards.k} --seed {wildcards.seed} --params {params.settings:q}"
+        " --output {output.consistency:q} --gpus {resources.gpu} --threads {threads} --log {log:q}"
+
+
+rule trust:
+    input:
+        consistency=rules.consistency.output.consistency,
+        candidates=all_shards(CANDIDATES),
+    output:
+        verdict=f"{TAU}/trust.json",
+    log:
+        f"{RUN}/logs/trust/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/trust/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.tsv"
+    conda:
+        "../../envs/maskdistill.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        candidates=braces(CANDIDATES),
+        settings=lambda wildcards: label_settings(wildcards.tau),
+        code=code("trust"),
+    message:
+        "trust: whether the result can be trusted, tau {wildcards.tau}, seed {wildcards.seed}"
+    shell:
+        "maskdistill trust --consistency {input.consistency:q} --candidates {params.candidates:q}"
+        " --params {params.settings:q} --output {output.verdict:q} --threads {threads} --log {log:q}"
