@@ -115,6 +115,11 @@ class PretrainConfig(Section):
         description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two "
         "backgrounds; the rest are two augmentations of one picture",
     )
+    cutout_share: Fraction = Field(
+        0.0,
+        description="share of the generated pairs that are views as clusters.input masked_square makes them: one "
+        "object cut out by a rough mask, on flat ground, the second time with another texture and other colours",
+    )
     exchange_pairs: Positive = Field(
         30_000, description="different generated pairs; rendered once, then kept in memory"
     )
@@ -209,6 +214,11 @@ class MasksConfig(Section):
     )
     component: Literal["source_4conn", "all"] = Field("source_4conn", description="keep the source's component")
     resize_mask: Literal["nearest", "bicubic_nonzero"] = Field("nearest", description="resampling to full size")
+    refine: Literal["none", "grabcut"] = Field(
+        "none",
+        description="none: outlines of patches; grabcut: OpenCV's GrabCut started from each mask seeks the object's "
+        "own, beyond the paper",
+    )
     affinity: AffinityConfig = AffinityConfig()
     max_masks: Masks = Field(1, description="most masks an image; above 1 beyond the paper")
     further: FurtherMasksConfig = FurtherMasksConfig()
@@ -235,7 +245,11 @@ class ClustersConfig(Section):
     """K-means over CLS features of the masked images [P §3.2, §4.1]."""
 
     num_clusters: Positive = Field(20, description="K before over-clustering; background is not a cluster")
-    input: Literal["masked_image", "masked_crop", "crop"] = Field("masked_image", description="what the ViT sees")
+    input: Literal["masked_image", "masked_crop", "masked_square", "crop"] = Field(
+        "masked_image",
+        description="what the ViT sees; masked_square: the masked picture in a square around the mask's box, 1.24 "
+        "times its longer side",
+    )
     short_side: Resized | None = Field(None, description="resize to this shortest side first; null: native")
     precision: Precision = Field("float32", description="of the network's matrix products")
     workers: Workers | None = Field(None, description=DECODING_WORKERS)

@@ -1,5 +1,6 @@
 """From pictures to CLS queries, patch keys and CLS embeddings [P §3.2, §4.1]."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,10 @@ from maskdistill.runtime.devices import mixed
 from maskdistill.store import HW, ImageFeatures
 
 T = TypeVar("T")
+SQUARE_REACH = 0.62
+"""Half the side of the square around a mask, as a share of the longer side of its box."""
+LARGEST_SQUARE = 2048
+"""Side in pixels: the square around what runs along the whole of a panorama would not fit into memory."""
 Array = npt.NDArray[np.float32]
 
 
@@ -112,25 +117,49 @@ def extract(
 
 
 def cluster_input(
-    image: Tensor, mask: npt.NDArray[np.bool_], box: tuple[float, float, float, float], mode: str
+    image: Tensor,
+    mask: npt.NDArray[np.bool_],
+    box: tuple[float, float, float, float],
+    mode: str,
+    reach: float = SQUARE_REACH,
 ) -> Tensor:
     """What the ViT sees of one mask: the outside is zeroed after normalisation, i.e. mean colour (method 3).
 
     Args:
         image: normalised float32 (3, H, W); mask: bool (H, W).
         box: x, y, width, height in pixels.
-        mode: ``masked_image``, ``masked_crop`` or ``crop``.
+        mode: ``masked_image``, ``masked_crop``, ``masked_square`` or ``crop``.
+        reach: of ``masked_square``, half its side as a share of the longer side of the box.
 
     Returns:
         float32 (3, h, w), at least one pixel.
     """
     if mode != "crop":
         image = image * torch.from_numpy(mask)
+    if mode == "masked_square":
+        return _square(image, box, reach)
     if mode != "masked_image":
         x, y, width, height = box
         top, left = min(round(y), image.shape[1] - 1), min(round(x), image.shape[2] - 1)
         image = image[:, top : max(round(y + height), top + 1), left : max(round(x + width), left + 1)]
     return image
+
+
+def _square(image: Tensor, box: tuple[float, float, float, float], reach: float) -> Tensor:
+    """The square around the middle of the box, scaled down to :data:`LARGEST_SQUARE`; outside of the image it is 0."""
+    x, y, width, height = box
+    half = max(1, math.ceil(reach * max(width, height)))
+    top, left = round(y + height / 2) - half, round(x + width / 2) - half
+    inside = image[:, max(0, top) : max(0, top + 2 * half), max(0, left) : max(0, left + 2 * half)]
+    above, before, side = max(0, -top), max(0, -left), 2 * half
+    if side > LARGEST_SQUARE:
+        scale = LARGEST_SQUARE / side
+        size = (max(1, round(inside.shape[1] * scale)), max(1, round(inside.shape[2] * scale)))
+        inside = torch.nn.functional.interpolate(inside[None], size, mode="bilinear", antialias=True)[0]
+        side = LARGEST_SQUARE
+        above, before = min(round(above * scale), side - size[0]), min(round(before * scale), side - size[1])
+    after, below = side - before - inside.shape[2], side - above - inside.shape[1]
+    return torch.nn.functional.pad(inside, (before, after, above, below))
 
 
 @torch.no_grad()

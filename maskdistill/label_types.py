@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from maskdistill import rle
+from maskdistill.grabcut import grabcut
 from maskdistill.rle import RLE
 
 GRABCUT_ITERATIONS = 5
@@ -29,21 +29,12 @@ def grabcut_region(candidate: Mapping[str, Any], photo: npt.NDArray[np.uint8]) -
     """GrabCut (Rother et al. 2004) started from the candidate's box, x, y, w and h rounded half up.
 
     Five iterations; foreground is what OpenCV calls certain or probable foreground. Empty where OpenCV refuses, as
-    it does without any pixel outside or inside the box (method section 6, item 6). The generator that starts the
-    colour models is seeded anew, so the result depends on the photo and the box alone.
+    it does without any pixel outside or inside the box (method section 6, item 6).
 
     Args:
         candidate: ``bbox`` xywh in pixels.
         photo: uint8 (H, W, 3).
     """
     labels = np.zeros(photo.shape[:2], dtype=np.uint8)
-    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     x, y, w, h = (int(value + 0.5) for value in candidate["bbox"])
-    cv2.setRNGSeed(0)
-    try:
-        cv2.grabCut(
-            photo, labels, (x, y, w, h), background, foreground, GRABCUT_ITERATIONS, cv2.GC_INIT_WITH_RECT
-        )  # fmt: skip
-    except cv2.error:
-        labels[:] = cv2.GC_BGD
-    return rle.encode((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))
+    return rle.encode(grabcut(photo, labels, GRABCUT_ITERATIONS, (x, y, w, h)))

@@ -1,14 +1,31 @@
-"""From the features of an image to the records of its masks: rule, full size, RLE."""
+"""From the features of an image to the records of its masks: rule, full size, outline, RLE."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from maskdistill import masks, rle
 from maskdistill.config import MasksConfig
 from maskdistill.mask_baselines import MaskBaseline
+from maskdistill.masks import Mask
+from maskdistill.refine import refine
 from maskdistill.store import HW, ImageFeatures
+
+
+class PatchMasks(NamedTuple):
+    """What the rule found in one image.
+
+    Attributes:
+        found: masks bool (R, C) in the order of discovery, each with its source's (row, column).
+        resized_hw: pixels that the patches cover, without padding.
+        ties: ``tied`` of :class:`maskdistill.masks.PatchMask`, with ``cls_mass`` alone.
+    """
+
+    found: list[tuple[Mask, tuple[int, int]]]
+    resized_hw: HW
+    ties: dict[str, float]
 
 
 class MaskRecorder:
@@ -25,34 +42,46 @@ class MaskRecorder:
         self.negative = 0
         self.tied: list[float] = []
 
-    def records(self, image_id: int, key: str, image: ImageFeatures, image_hw: HW) -> list[dict[str, Any]]:
+    def search(self, image: ImageFeatures) -> PatchMasks:
+        """The rule alone, on the grid of patches."""
+        if self.baseline is not None:
+            return PatchMasks([self.baseline.mask(image)], image.resized_hw, {})
+        distilled = masks.distil_several(image.keys, image.cls_query, image.grid, self.config)
+        self.negative += int(distilled[0].cls_affinity.sum() <= 0)
+        self.tied.append(distilled[0].tied)
+        ties = {} if self.config.cls_mass is None else {"tied": distilled[0].tied}
+        return PatchMasks([(one.mask, one.source) for one in distilled], image.resized_hw, ties)
+
+    def records(
+        self, image_id: int, key: str, image_hw: HW, patches: PatchMasks, photo: npt.NDArray[np.uint8] | None = None
+    ) -> list[dict[str, Any]]:
         """Masks of one image in the order of discovery, disjoint, each with score 1; none without a pixel.
+
+        Changes nothing here, so several threads may call it at once.
+
+        Args:
+            photo: uint8 (H, W, 3) of ``image_hw``, on which outlines are refined; None: they are left as they are.
 
         Returns:
             ``image_id, key, segmentation`` (RLE at ``image_hw``), ``bbox`` (x, y, width, height), ``area``, ``score``,
             ``source_patch`` (row, column) and ``coverage``, the share of the patches; with ``cls_mass`` also ``tied``,
             as in :class:`maskdistill.masks.PatchMask`.
         """
-        ties: dict[str, float] = {}
-        if self.baseline is not None:
-            patches = [self.baseline.mask(image)]
-        else:
-            distilled = masks.distil_several(image.keys, image.cls_query, image.grid, self.config)
-            self.negative += int(distilled[0].cls_affinity.sum() <= 0)
-            self.tied.append(distilled[0].tied)
-            if self.config.cls_mass is not None:
-                ties = {"tied": distilled[0].tied}
-            patches = [(one.mask, one.source) for one in distilled]
+        patch = self.patch_size * image_hw[0] / patches.resized_hw[0]
         free = np.ones(image_hw, bool)
-        found = []
-        for mask, source in patches:
+        records = []
+        for mask, source in patches.found:
             how = self.config.resize_mask
-            full = free & masks.upsample(mask, self.patch_size, image.resized_hw, image_hw, how)
+            full = free & masks.upsample(mask, self.patch_size, patches.resized_hw, image_hw, how)
             if not full.any():
                 continue
+            if photo is not None:
+                full = free & refine(photo, full, patch)
+                if not full.any():
+                    continue
             free &= ~full
             encoded = rle.encode(full)
-            found.append(
+            records.append(
                 {
                     "image_id": image_id,
                     "key": key,
@@ -62,10 +91,10 @@ class MaskRecorder:
                     "score": 1.0,
                     "source_patch": list(source),
                     "coverage": float(mask.mean()),
-                    **ties,
+                    **patches.ties,
                 }
             )
-        return found
+        return records
 
     def warn(self, log: logging.Logger) -> None:
         """Say what ``cls_mass`` made arbitrary (method 2b): ties in P, and affinities that sum to 0 or less."""

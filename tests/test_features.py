@@ -29,6 +29,7 @@ from maskdistill.config import MasksConfig
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
+from maskdistill.refine import refine
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.hdf5 import write_hdf5
@@ -181,6 +182,20 @@ def test_bucketed_groups_by_size_and_loses_nothing() -> None:
         assert [n for b in batches for n, s in b if s == size] == [n for n, s in items if s == size]
 
 
+def test_the_square_around_a_mask() -> None:
+    """Pixel by pixel: half a side is 0.62 of the box's longer side, rounded up; outside of the image there is 0."""
+    image = torch.arange(3 * 10 * 12, dtype=torch.float32).reshape(3, 10, 12) + 1
+    mask = np.zeros((10, 12), bool)
+    mask[2:6, 3:9], mask[2, 3] = True, False
+    for box, half, middle in [((3, 2, 6, 4), 4, (4, 6)), ((0, 2, 12, 4), 8, (4, 6)), ((3, 2, 1, 2), 2, (3, 4))]:
+        found = features.cluster_input(image, mask, tuple(map(float, box)), "masked_square")
+        assert found.shape == (3, 2 * half, 2 * half)
+        for row, column in np.ndindex(2 * half, 2 * half):
+            y, x = middle[0] - half + row, middle[1] - half + column
+            seen = 0 <= y < 10 and 0 <= x < 12 and mask[y, x]
+            assert torch.equal(found[:, row, column], image[:, y, x] if seen else torch.zeros(3))
+
+
 @pytest.mark.parametrize("mode", ["masked_image", "masked_crop", "crop"])
 def test_cluster_inputs(mode: str) -> None:
     image = torch.arange(3 * 10 * 12, dtype=torch.float32).reshape(3, 10, 12) + 1
@@ -331,7 +346,8 @@ class Run:
 
     def masks(self, output: str = "m.json", source: str = "f.h5", **params: Any) -> int:
         rest = ["--output", str(self.folder / output), "--params", json.dumps(params), "--threads", "1"]
-        return main(["masks", "--features", str(self.folder / source), *rest])
+        pictures = ["--manifest", str(self.manifest), "--shard", "0"] if "refine" in params else []
+        return main(["masks", "--features", str(self.folder / source), *pictures, *rest])
 
     def embeddings(self, output: str = "e.h5", source: str = "m.json", **params: Any) -> int:
         model = [
@@ -422,7 +438,37 @@ def test_masks_of_a_shard(made: Run) -> None:
         assert mask["coverage"] == pytest.approx(patches.mask.mean())
 
 
-@pytest.mark.parametrize("params", [{}, {"topk": 0.1, "max_masks": 3, "resize_mask": "bicubic_nonzero"}])
+def test_masks_with_refined_outlines(made: Run) -> None:
+    """Each is :func:`refine`'s of what the rule gives, without what earlier masks have; patches are of the picture."""
+    assert made.masks("fine.json", refine="grabcut", max_masks=3, topk=0.1) == 0
+    assert made.masks("coarse.json", max_masks=3, topk=0.1) == 0
+    found, plain = made.read_masks("fine.json"), made.read_masks("coarse.json")
+    assert [mask["source_patch"] for mask in found] == [mask["source_patch"] for mask in plain]
+    changed, free = 0, {}
+    for mask, before in zip(found, plain, strict=True):
+        photo = np.asarray(Image.open(made.folder / f"{mask['key']}.png").convert("RGB"))
+        free.setdefault(mask["key"], np.ones(photo.shape[:2], bool))
+        start = rle.decode(before["segmentation"])
+        expected = refine(
+            photo, start & free[mask["key"]], 8 * photo.shape[0] / made.alone(mask["image_id"]).resized_hw[0]
+        )
+        expected &= free[mask["key"]]
+        np.testing.assert_array_equal(rle.decode(mask["segmentation"]), expected)
+        free[mask["key"]] &= ~expected
+        changed += int((expected != start).any())
+    assert changed
+
+
+def test_refined_masks_need_the_pictures(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = ["--output", str(made.folder / "no.json"), "--params", '{"refine": "grabcut"}']
+    assert main(["masks", "--features", str(made.folder / "f.h5"), *rest]) == 1
+    assert "refine works on the photographs; give --manifest and --shard" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"topk": 0.1, "max_masks": 3, "resize_mask": "bicubic_nonzero"}, {"refine": "grabcut", "max_masks": 2}],
+)
 def test_distilling_in_one_go_gives_the_same_masks(made: Run, params: dict[str, Any]) -> None:
     """Features and masks without a file of keys between them: equal records in equal order."""
     assert made.masks("stored.json", **params) == 0
@@ -479,7 +525,9 @@ def test_the_mass_rule_says_how_much_of_p_are_ties(made: Run) -> None:
     assert all("tied" not in mask for mask in made.read_masks())
 
 
-@pytest.mark.parametrize(("mode", "short_side"), [("masked_image", None), ("masked_crop", 40), ("crop", None)])
+@pytest.mark.parametrize(
+    ("mode", "short_side"), [("masked_image", None), ("masked_crop", 40), ("crop", None), ("masked_square", 48)]
+)
 def test_embeddings_of_a_shard(made: Run, mode: str, short_side: int | None) -> None:
     assert made.embeddings("mode.h5", input=mode, short_side=short_side) == 0
     with store.open_shard(made.folder / "mode.h5") as file:

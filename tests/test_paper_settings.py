@@ -20,6 +20,7 @@ SHEET: dict[str, Any] = {
     "backbone.arch": "dino_vits16", "backbone.weights": "official", "features.short_side": 640, "masks.topk": 0.4,
     "features.precision": "float32", "masks.cls_heads": None, "masks.cls_mass": None, "masks.max_masks": 1,
     "masks.component": "source_4conn", "masks.resize_mask": "nearest", "masks.affinity.center": False,
+    "masks.refine": "none",
     # cluster
     "clusters.backbone": None, "clusters.input": "masked_image", "clusters.short_side": None, "clusters.whiten": "std",
     "clusters.l2": True, "clusters.algorithm": "faiss", "clusters.niter": 20, "clusters.nredo": 5,

@@ -317,7 +317,8 @@ def test_masks_stay_disjoint_where_bicubic_grows_them() -> None:
     query = np.array([[1, 0.5, 0, 0], [0, 0, 0, 0]], np.float32)
     image = ImageFeatures(query, query, keys.reshape(48, 8), (6, 8), (48, 64))
     config = MasksConfig(max_masks=2, resize_mask="bicubic_nonzero")
-    records = MaskRecorder(config, 8).records(1, "one", image, (37, 53))
+    recorder = MaskRecorder(config, 8)
+    records = recorder.records(1, "one", (37, 53), recorder.search(image))
     first, second = (rle.decode(record["segmentation"]) for record in records)
     left, right = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
     left[1:5, 1:4], right[1:5, 4:7] = True, True

@@ -84,6 +84,20 @@ def test_pictures_of_any_shape_pass(hw: tuple[int, int]) -> None:
     assert resize_masks(torch.ones(2, *hw, dtype=torch.uint8), shape).shape == (2, *shape)
     cut = features.cluster_input(image, mask, (0.0, 0.0, float(width), float(height)), "masked_crop")
     assert min(cut.shape) >= 1
+    square = features.cluster_input(image, mask, (0.0, 0.0, float(width), float(height)), "masked_square")
+    assert 2 <= square.shape[1] == square.shape[2] <= features.LARGEST_SQUARE
+
+
+@pytest.mark.parametrize("hw", [(20, 3000), (3000, 20)])
+def test_the_square_around_a_panorama_is_scaled_down(hw: tuple[int, int]) -> None:
+    box = (0.0, 0.0, float(hw[1]), float(hw[0]))
+    square = features.cluster_input(torch.ones(3, *hw), np.ones(hw, bool), box, "masked_square")
+    side = features.LARGEST_SQUARE
+    assert square.shape == (3, side, side)
+    rows, columns = (np.flatnonzero(square[0].amax(dim=1 - axis).numpy()) for axis in (0, 1))
+    for places, length in zip((rows, columns), hw, strict=True):  # in the middle, as long as in the picture's scale
+        assert len(places) == pytest.approx(length * side / 3720, abs=1)
+        assert places.mean() == pytest.approx((side - 1) / 2, abs=1.5)
 
 
 def test_the_segmenter_turns_the_longest_pictures() -> None:

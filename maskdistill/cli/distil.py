@@ -7,9 +7,12 @@ import argparse
 import logging
 from typing import Any
 
+import numpy as np
+
 from maskdistill.cli import extraction
 from maskdistill.cli.common import start_on_device
 from maskdistill.config import DistilConfig, parse_section
+from maskdistill.data.manifest import load_listed
 from maskdistill.mask_records import MaskRecorder
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.provenance import make_provenance
@@ -34,7 +37,8 @@ def run(args: argparse.Namespace) -> None:
 
     def put(place: int, image: ImageFeatures) -> None:
         row = work.rows[place]
-        found[place] = recorder.records(row.image_id, row.key, image, (row.height, row.width))
+        photo = np.asarray(load_listed(row)) if config.masks.refine != "none" else None
+        found[place] = recorder.records(row.image_id, row.key, (row.height, row.width), recorder.search(image), photo)
 
     work.start()
     work.each(put)

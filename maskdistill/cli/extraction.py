@@ -15,10 +15,8 @@ from maskdistill.backbones.registry import BACKBONES, find_backbone
 from maskdistill.cli.common import add_common
 from maskdistill.cli.option_types import whole
 from maskdistill.config import FeaturesConfig
-from maskdistill.data.images import load_rgb
-from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
+from maskdistill.data.manifest import ImageRow, image_rows, load_listed, ok_images, read_manifest
 from maskdistill.runtime.background import in_background
-from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.loading import decoding_workers, load_in_order
 from maskdistill.runtime.progress import progress
 
@@ -40,11 +38,7 @@ class Pictures(Dataset[Decoded]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Decoded:
-        row = self.rows[index]
-        image = load_rgb(row.file)
-        if (image.height, image.width) != (row.height, row.width):
-            raise MaskDistillError(f"{row.file} changed its size since the manifest was made; make it again")
-        return Decoded(index, features.resize(image, self.short_side))
+        return Decoded(index, features.resize(load_listed(self.rows[index]), self.short_side))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,22 +1,39 @@
 """Object masks of the images of a shard, from the affinity graph between patch keys: one an image, or several.
 
-The masks of an image are disjoint and stand in the order of discovery, each with score 1.
+The masks of an image are disjoint and stand in the order of discovery, each with score 1. With ``refine`` the
+photographs are opened too, as many at once as there are threads.
 """
 
 import argparse
 import logging
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from maskdistill import store
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.option_types import whole
 from maskdistill.config import MasksConfig, parse_section
+from maskdistill.data.manifest import ImageRow, image_rows, load_listed, ok_images, read_manifest
 from maskdistill.mask_baselines import MaskBaseline
-from maskdistill.mask_records import MaskRecorder
+from maskdistill.mask_records import MaskRecorder, PatchMasks
+from maskdistill.runtime.background import in_order
+from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
 
 log = logging.getLogger("maskdistill")
+
+
+class _Searched(NamedTuple):
+    """An image whose masks are known on the grid of patches; its keys need not stay in memory."""
+
+    image_id: int
+    key: str
+    image_hw: store.HW
+    patches: PatchMasks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="NAME", help="another rule: lost-400, attention-0.75 or attention-0.75-largest"
     )
+    parser.add_argument("--manifest", help="where the photographs are, for refine")
+    parser.add_argument("--shard", type=whole(0), help="number of the shard, for refine")
     add_common(parser)
 
 
@@ -34,12 +53,27 @@ def run(args: argparse.Namespace) -> None:
     start(args, "masks")
     config = parse_section(MasksConfig, args.params)
     baseline = MaskBaseline.parse(args.baseline) if args.baseline else None
+    rows = _listed(args) if config.refine != "none" else {}
     found: list[dict[str, Any]] = []
     with store.open_shard(args.features) as file:
         weights = initial_weights(file.attrs.get("provenance", "{}"))
         recorder = MaskRecorder(config, int(file.attrs["patch_size"]), baseline)
-        for stored in progress(store.read_features(file), len(file["image_id"]), "masks"):
-            found += recorder.records(stored.image_id, stored.key, stored.features, stored.image_hw)
+
+        def searched() -> Iterator[_Searched]:
+            for stored in progress(store.read_features(file), len(file["image_id"]), "masks"):
+                if rows and stored.image_id not in rows:
+                    raise MaskDistillError(
+                        f"{args.features}: {stored.key} is not in shard {args.shard} of {args.manifest}; make the"
+                        " features again"
+                    )
+                yield _Searched(stored.image_id, stored.key, stored.image_hw, recorder.search(stored.features))
+
+        def recorded(item: _Searched) -> list[dict[str, Any]]:
+            photo = np.asarray(load_listed(rows[item.image_id])) if rows else None
+            return recorder.records(*item, photo)
+
+        for records in in_order(recorded, searched(), args.threads):
+            found += records
     recorder.warn(log)
     params = config.model_dump(mode="json")
     if args.baseline:
@@ -47,3 +81,11 @@ def run(args: argparse.Namespace) -> None:
     provenance = make_provenance("masks", params, {"features": args.features})
     provenance["inputs"] |= weights
     write_json(args.output, {"provenance": provenance, "masks": found})
+
+
+def _listed(args: argparse.Namespace) -> Mapping[int, ImageRow]:
+    """The shard's pictures by their ids."""
+    if args.manifest is None or args.shard is None:
+        raise MaskDistillError("masks: refine works on the photographs; give --manifest and --shard")
+    rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
+    return {row.image_id: row for row in rows}

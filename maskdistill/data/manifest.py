@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from PIL import Image
 
-from maskdistill.data.images import Photo, decode, printable
+from maskdistill.data.images import Photo, decode, load_rgb, printable
 from maskdistill.data.picture_files import PictureError, picture_bytes
 from maskdistill.data.sources import ListedImage
 from maskdistill.runtime.background import in_order
@@ -345,6 +346,18 @@ def image_rows(table: pd.DataFrame) -> list[ImageRow]:
     """The rows of a manifest read by :func:`read_manifest` as plain Python values, in order."""
     columns = (photos(table) if name == "file" else table[name].tolist() for name in ImageRow._fields)
     return [ImageRow(*values) for values in zip(*columns, strict=True)]
+
+
+def load_listed(row: ImageRow) -> Image.Image:
+    """The picture of a manifest's row, upright and in mode RGB.
+
+    Raises:
+        MaskDistillError: it cannot be read, was replaced, or has another size than the manifest says.
+    """
+    image = load_rgb(row.file)
+    if (image.height, image.width) != (row.height, row.width):
+        raise MaskDistillError(f"{row.file} changed its size since the manifest was made; make it again")
+    return image
 
 
 def photos(table: pd.DataFrame) -> list[Photo]:

@@ -9,7 +9,7 @@ The difficulty knob, 0 to 1, scales together: how closely an object's colours fo
 sensor noise, and how little a category says about its texture (0: mostly its own kind, 1: any).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -85,6 +85,17 @@ def make_object(rng: np.random.Generator, difficulty: float) -> ObjectSpec:
         category=category + 1,
         parts=tuple(SHAPES[name](rng)),
         texture=_OWN_TEXTURE[name] if own else str(rng.choice(TEXTURES)),
+        texture_seed=int(rng.integers(2**31)),
+        period=float(rng.uniform(0.12, 0.3)),
+        colors=np.stack([_color(rng), _color(rng)]),
+    )
+
+
+def another_surface(rng: np.random.Generator, spec: ObjectSpec) -> ObjectSpec:
+    """The same outline with any texture, period and colours."""
+    return replace(
+        spec,
+        texture=str(rng.choice(TEXTURES)),
         texture_seed=int(rng.integers(2**31)),
         period=float(rng.uniform(0.12, 0.3)),
         colors=np.stack([_color(rng), _color(rng)]),

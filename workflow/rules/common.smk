@@ -261,6 +261,11 @@ def is_baseline(masks):
     return not masks.startswith("topk-")
 
 
+def is_refined(masks):
+    """Whether the masks of a folder get outlines from the photographs: the method's own alone."""
+    return CONFIG.masks.refine != "none" and not is_baseline(masks)
+
+
 def mask_settings(masks):
     """--params of the masks stage, for a baseline what it has use for."""
     if is_baseline(masks):

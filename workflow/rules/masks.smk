@@ -5,6 +5,9 @@ if CONFIG.features.store:
     rule masks:
         input:
             features=of_part(FEATURES),
+            manifest=lambda wildcards: (
+                rules.manifest.output.manifest if is_refined(wildcards.masks) else []
+            ),
         output:
             shards=of_part(MASK_SHARDS),
         log:
@@ -27,6 +30,11 @@ if CONFIG.features.store:
             baseline=lambda wildcards: (
                 f"--baseline {wildcards.masks}" if is_baseline(wildcards.masks) else ""
             ),
+            pictures=lambda wildcards, input: (
+                f"--manifest {shlex.quote(str(input.manifest))} --shard {{shard}}"
+                if is_refined(wildcards.masks)
+                else ""
+            ),
             code=lambda wildcards: code(
                 "masks",
                 *([] if is_baseline(wildcards.masks) else ["mask_baselines.py"]),
@@ -35,7 +43,7 @@ if CONFIG.features.store:
             "masks: shard {params.each}, {wildcards.masks}"
         shell:
             "maskdistill masks --each {params.each} --features {params.features:q}"
-            " --params {params.settings:q} {params.baseline}"
+            " --params {params.settings:q} {params.baseline} {params.pictures}"
             " --output {params.shard:q} --threads {threads} --log {log:q}"
 
 else:
