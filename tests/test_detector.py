@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from maskdistill import cli, rle
 from maskdistill.annotation_index import IndexBuilder, read_index
-from maskdistill.backbones.resnet import build_resnet
+from maskdistill.backbones.students import build_student
 from maskdistill.config import DetectorConfig
 from maskdistill.detector import train as detector_train
 from maskdistill.detector.data import AnnotatedImages, Batch, Example, detector_batches, example_of
@@ -52,6 +52,10 @@ def config(**changes: Any) -> DetectorConfig:
     return DetectorConfig(**(values | changes))
 
 
+VIT = {"arch": "vit_micro_patch8", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05, "head_channels": 32}
+STUDENTS = pytest.mark.parametrize("student", [{}, VIT], ids=["resnet", "vit"])
+
+
 def draw(index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """A grey picture with one blue disc (even index) or red rectangle (odd), and its mask."""
     rng = np.random.default_rng(index)
@@ -81,7 +85,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
 
 def fresh(settings: DetectorConfig) -> nn.Module:
     torch.manual_seed(0)
-    return build_detector(settings, 2, build_resnet(settings.arch))
+    return build_detector(settings, 2, build_student(settings.arch))
 
 
 def fit(examples: list[Example], state: Path, settings: DetectorConfig) -> tuple[nn.Module, list[MetricRow]]:
@@ -297,10 +301,11 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+@STUDENTS
 def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
-    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict[str, Any]
 ) -> None:
-    settings = config(iters=5, batch_size=2, min_size_train=[48, 64], checkpoint_every=2)
+    settings = config(**student, iters=5, batch_size=2, min_size_train=[48, 64], checkpoint_every=2)
     whole, rows = fit(examples, tmp_path / "whole", settings)
 
     def cut(*args: Any) -> Iterator[Batch]:
@@ -321,8 +326,9 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_the_detector_learns_a_few_images(examples: list[Example], tmp_path: Path) -> None:
-    settings = config()
+@STUDENTS
+def test_the_detector_learns_a_few_images(examples: list[Example], tmp_path: Path, student: dict[str, Any]) -> None:
+    settings = config(**student)
     model, rows = fit(examples, tmp_path, settings)
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     overlaps = []
@@ -374,19 +380,21 @@ def run_folder(examples: list[Example], tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def call_detector(folder: Path, output: Path, *more: str) -> int:
+def call_detector(folder: Path, output: Path, *more: str, **changes: Any) -> int:
     inputs = ["--manifest", str(folder / "manifest.csv"), "--annotations", str(folder / "annotations.json")]
     inputs += ["--index", str(folder / "annotations.h5")]
     outputs = ["--output", str(output / "model.safetensors"), "--metrics", str(output / "metrics.csv")]
     common = ["--state", str(output / "state"), "--seed", "3", "--device", "cpu", "--threads", "1"]
-    params = config(iters=2, batch_size=2, reference_batch=2, score_thresh=0.0, checkpoint_every=1).model_dump_json()
+    settings = config(iters=2, batch_size=2, reference_batch=2, score_thresh=0.0, checkpoint_every=1, **changes)
+    params = settings.model_dump_json()
     return cli.main(["detector", *inputs, *outputs, *common, "--params", params, *more])
 
 
-def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path: Path) -> None:
+@STUDENTS
+def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path: Path, student: dict[str, Any]) -> None:
     deterministic = torch.are_deterministic_algorithms_enabled()
     for name in ("a", "b"):
-        assert call_detector(run_folder, tmp_path / name) == 0
+        assert call_detector(run_folder, tmp_path / name, **student) == 0
     torch.use_deterministic_algorithms(deterministic)
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b"))
     assert first == second

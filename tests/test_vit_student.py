@@ -1,12 +1,13 @@
 """A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and regions."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
+from maskdistill.backbones.registry import BACKBONES, ViTName
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import build_vit, pad_to_multiple
 from maskdistill.backbones.vit_trunk import ViTTrunk
@@ -132,3 +133,7 @@ def test_students_are_resnets_and_transformers_by_name() -> None:
     assert build_student(MICRO).num_prefix_tokens == 1 and build_student("resnet_tiny").channels[3] == 256
     with pytest.raises(MaskDistillError, match="resnet_huge"):
         build_student("resnet_huge")
+
+
+def test_the_configuration_knows_the_registrys_transformers() -> None:
+    assert set(get_args(ViTName)) == set(BACKBONES)
