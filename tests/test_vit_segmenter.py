@@ -173,6 +173,7 @@ def test_stages_from_labels_to_a_probe(folder: Path, tmp_path: Path) -> None:
     assert trained == {"classifier.1.weight": (4, 8, 1, 1), "classifier.1.bias": (4,)}
 
 
+@pytest.mark.slow
 def test_onnxruntime_agrees_with_torch(tmp_path: Path) -> None:
     for name in onnx_export.LIBRARIES:
         pytest.importorskip(name, reason="needs the extra [export]: make export")

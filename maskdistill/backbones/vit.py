@@ -156,9 +156,9 @@ def _embed(model: ViT, images: Tensor) -> tuple[Tensor, Tensor | None]:
     patches = net.patch_embed.proj(images)
     grid = (patches.shape[-2], patches.shape[-1])
     tokens = patches.flatten(2).transpose(1, 2)
-    prefix = [net.cls_token.expand(len(tokens), -1, -1)]
+    prefix = [net.cls_token.expand(tokens.shape[0], -1, -1)]
     if net.reg_token is not None:
-        prefix.append(net.reg_token.expand(len(tokens), -1, -1))
+        prefix.append(net.reg_token.expand(tokens.shape[0], -1, -1))
     if isinstance(model, Eva):
         return torch.cat([*prefix, tokens], dim=1), net.rope.get_embed(list(grid))
     if net.no_embed_class:
