@@ -141,9 +141,9 @@ def agreement(masks: Masks, others: Masks) -> float | None:
     return (float(overlaps(masks, others).mean()) - chance) / max(1 - chance, 1e-9)
 
 
-def centre_boxes(masks: Masks) -> Masks:
-    """For each mask a centred box of the picture's shape and the mask's area."""
-    sides = np.sqrt(masks.mean(axis=(1, 2))) / 2
+def centre_boxes(shares: Floats) -> Masks:
+    """Centred boxes of the picture's shape that cover these shares of it, (n,) -> (n, FRAME, FRAME)."""
+    sides = np.sqrt(shares) / 2
     place = np.abs((np.arange(FRAME) + 0.5) / FRAME - 0.5)
     near = place[None] <= sides[:, None]
     return np.asarray(near[:, :, None] & near[:, None, :])
@@ -187,7 +187,7 @@ def _otsu(evidence: Evidence) -> float | None:
 
 
 def _centre(evidence: Evidence) -> float | None:
-    return float(overlaps(evidence.masks, centre_boxes(evidence.masks)).mean())
+    return float(overlaps(evidence.masks, centre_boxes(evidence.masks.mean(axis=(1, 2)))).mean())
 
 
 def _confident(evidence: Evidence) -> float | None:
@@ -226,16 +226,16 @@ class Signal:
 
 
 SIGNALS = (
-    Signal("mirrored", "masks agree with those of the mirrored pictures, above chance", _mirrored, 0.5, 0.7,
+    Signal("mirrored", "masks agree with those of the mirrored pictures, above chance", _mirrored, 0.3, 0.5,
            "mirrored pictures get other masks"),
-    Signal("rescaled", "masks agree with those of the pictures at another size, above chance", _rescaled, 0.4, 0.6,
+    Signal("rescaled", "masks agree with those of the pictures at another size, above chance", _rescaled, 0.3, 0.5,
            "pictures at another size get other masks"),
-    Signal("inside", "masks keep away from the rim of their pictures, above chance", _inside, 0.45, 0.6,
+    Signal("inside", "masks keep away from the rim of their pictures, above chance", _inside, 0.42, 0.55,
            "masks lie at the rims of their pictures, as background does"),
-    Signal("edges", "edges along the masks' outlines, over those of the whole picture", _edges, 1.25, 1.45,
+    Signal("edges", "edges along the masks' outlines, over those of the whole picture", _edges, 1.3, 1.5,
            "outlines of masks do not follow what is seen"),
     Signal("clusters", "categories agree when they are found again from resampled masks (adjusted Rand)", _clusters,
-           0.4, 0.6, "categories come out differently when they are found again"),
+           0.15, 0.4, "categories come out differently when they are found again"),
     Signal("detector", "the detector's best candidate agrees with the mask, above chance", _detector, 0.3, 0.5,
            "the detector finds something else than the masks it learned from"),
     Signal("confident", "pictures with a candidate that passes τ", _confident),

@@ -63,8 +63,8 @@ def test_agreement_counts_what_a_fixed_place_reaches_as_nothing() -> None:
 
 
 def test_the_centre_box_has_the_masks_area() -> None:
-    boxes = trust.centre_boxes(squares([(0, 0)], 48))
-    assert boxes.sum() == 48 * 48 and boxes[0, 24:72, 24:72].all()
+    boxes = trust.centre_boxes(np.array([0.25, 1.0]))
+    assert boxes[0].sum() == 48 * 48 and boxes[0, 24:72, 24:72].all() and boxes[1].all()
 
 
 def test_inside_counts_the_rim_against_the_area() -> None:
@@ -114,7 +114,7 @@ def test_without_a_detector_masks_and_clusters_are_judged() -> None:
     assert judge(before).level == "use" and "detector" not in judge(before).signals
     after = judge(trust.with_detector(before, np.zeros_like(CORNERS), np.zeros(4, np.bool_)))
     assert after.level == "do not use" and "the detector finds something else" in after.reasons[0]
-    assert judge(evidence(CORNERS, (0.1, 0.2))).level == "do not use"
+    assert judge(evidence(CORNERS, (0.05, 0.1))).level == "do not use"
     assert judge(evidence(np.zeros_like(CORNERS))).level == "do not use", "no mask at all"
 
 

@@ -175,10 +175,11 @@ def cluster_again(
     Empty where there is one cluster, or fewer masks than clusters.
     """
     found = EmbeddingShards([embeddings[shard] for shard in shards], read_roles(args.manifest))
-    points = read_sample(found, config, args.seed, FITTED, args.threads).points
-    if not 1 < args.num_clusters < len(points):
-        log.warning("%d clusters of %d sampled masks: not clustered again", args.num_clusters, len(points))
+    available = min(FITTED, sum(int(block.fitted.sum()) for block in found.blocks()))
+    if not 1 < args.num_clusters < available:
+        log.warning("%d clusters of %d sampled masks: not clustered again", args.num_clusters, available)
         return []
+    points = read_sample(found, config, args.seed, FITTED, args.threads).points
     fewer = config.model_copy(update={"nredo": min(STARTS, config.nredo)})
     return resampled_agreement(points, args.num_clusters, args.seed, fewer, args.threads)
 

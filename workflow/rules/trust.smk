@@ -22,10 +22,10 @@ rule consistency:
         f"{RUN}/logs/consistency/{{masks}}/k-{{k}}/seed-{{seed}}.log",
     benchmark:
         f"{RUN}/benchmarks/consistency/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+    priority: 1
     conda:
         "../../envs/maskdistill.yaml"
     threads: 8
-    priority: 1
     resources:
         gpu=1,
         mem_mb=6000,
