@@ -11,7 +11,7 @@ from maskdistill.config import Config, DetectorConfig, load_config
 from maskdistill.config_roles import DETECTOR_TEST_FIELDS, inference_settings
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json
-from maskdistill.training.checkpoint import model_metadata
+from maskdistill.training.checkpoint import model_metadata, refuse_oracle
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,5 @@ def _model(folder: Path, pattern: str, option: str, values: dict[str, str | int]
 def _existing(path: str, option: str) -> Path:
     if not Path(path).is_file():
         raise MaskDistillError(f"{option} {path}: no such file; give a model.safetensors of a run")
+    refuse_oracle(path)
     return Path(path)
