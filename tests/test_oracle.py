@@ -45,15 +45,15 @@ def block(top: int, left: int, height: int, width: int) -> np.ndarray:
 def test_the_best_object_is_that_of_the_highest_iou() -> None:
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 14, (24, 2)).tolist()
-    shapes = [block(top, left, *rng.integers(3, 11, 2)) for top, left in corners]
-    masks, objects = shapes[:16], shapes[16:]
+    shapes = [block(top, left, *rng.integers(2, 8, 2)) for top, left in corners]
+    masks, objects = shapes[:18], shapes[18:]
     expected = []
     for mask in masks:
         overlaps = [(mask & other).sum() / (mask | other).sum() for other in objects]
         expected.append(int(np.argmax(overlaps)) if max(overlaps) > 0 else -1)
-    assert -1 in expected and len(set(expected)) > 4
+    assert -1 in expected and len(set(expected)) > 3
     codes = [rle.encode(shape) for shape in shapes]
-    assert best_objects(codes[:16], codes[16:]).tolist() == expected
+    assert best_objects(codes[:18], codes[18:]).tolist() == expected
     assert best_objects(codes[:3], []).tolist() == [-1, -1, -1] and best_objects([], codes).shape == (0,)
 
 
@@ -122,20 +122,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for mask in scene.masks:
             code = rle.encode(np.roll(mask, 2, axis=1))
             masks[shard].append({"image_id": number, "key": rows[-1][1], "segmentation": code, "score": 1.0})
-    names = (
-        "image_id",
-        "key",
-        "path",
-        "width",
-        "height",
-        "mode",
-        "sha256",
-        "shard",
-        "train",
-        "eval",
-        "status",
-        "reason",
-    )
+    names = ("image_id", "key", "path", "width", "height", "mode", "sha256", "shard", "train", "eval", "status",
+             "reason")  # fmt: skip
     write_manifest(folder / "data/manifest.csv", pd.DataFrame(rows, columns=list(names)))
     for shard, found in masks.items():
         write_json(folder / f"masks/shard-000{shard}.json", {"masks": found})
@@ -144,7 +132,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["ground_truth", "--images", "all", *given]) == 0
     content = read_json(truth / "instances.json")
     assert [image["evaluated"] for image in content["images"]] == [True] * 4
-    del content["~sha256"]
     content["images"][1] |= {"has_masks": False, "has_semantic": False}
     write_json(truth / "instances.json", content)
     return folder
@@ -208,7 +195,6 @@ def test_label_maps_of_images_without_truth_are_left_out(made: Path) -> None:
 )
 def test_a_case_without_truth_is_refused(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = read_json(made / "oracle/groundtruth/instances.json")
-    del content["~sha256"]
     content["images"] = [image | {"has_masks": False} for image in content["images"]]
     write_json(tmp_path / "instances.json", content)
     given = ["--manifest", f"{made}/data/manifest.csv", "--output", f"{tmp_path}/m.csv", "--case", "objects"]

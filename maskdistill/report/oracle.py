@@ -190,6 +190,7 @@ def context(name: str, config: Config, found: Sequence[Row]) -> dict[str, Any]:
             for metric, title in (("miou", "mIoU"), ("ap75", "AP75"))
             if (bars := _bars(found, metric))
         ],
+        "columns": 1,
     }
 
 
