@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> None:
                 f"{path}: a mask has no category of 1..{args.num_clusters}; make it with oracle_masks --case categories"
                 " or annotations, from the ground truth of these classes"
             )
-        ids, clusters = ([mask[name] for mask in masks] for name in ("image_id", "category_id"))
-        columns.append((shard_number(path), ids, np.array(clusters, dtype=np.int64) - 1))
+        clusters = np.array([mask["category_id"] for mask in masks], dtype=np.int64) - 1
+        columns.append((shard_number(path), [mask["image_id"] for mask in masks], clusters))
     total = sum(len(ids) for _, ids, _ in columns)
     inputs = {f"masks/{Path(path).name}": Path(path) for path in args.masks} | {"manifest": Path(args.manifest)}
     provenance = make_provenance("oracle_categories", {"num_clusters": args.num_clusters}, inputs)

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
             " the case out of oracle.cases, or give data whose training images are labelled"
         )
     away = os.path.relpath(Path(args.manifest).parent, Path(args.output).parent)
-    paths = [path if os.path.isabs(path) else f"{away}/{path}" for path in table["path"]]
-    write_manifest(args.output, table.assign(**{role: kept, "path": paths}), oracle=args.case)
+    table[role] = kept
+    table["path"] = [path if os.path.isabs(path) else f"{away}/{path}" for path in table["path"]]
+    write_manifest(args.output, table, oracle=args.case)
     left_out = int((learnt & ~kept).sum())
     log.info("%s: %d training images, %d left out for want of %s", args.case, kept.sum(), left_out, what)
