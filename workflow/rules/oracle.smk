@@ -4,12 +4,6 @@ Ground truth makes masks, categories or label maps perfect, and the run's own st
 their own. All rules whose names begin with `oracle` are evaluation: nothing else is made from what they make.
 """
 
-
-def of_oracle(pattern):
-    """Where the oracle keeps what the run keeps under a pattern: its folder in the place of the masks'."""
-    return pattern.replace(f"{RUN}/{layout.MASKS}/", f"{RUN}/{layout.ORACLE}/", 1)
-
-
 if HAS_GROUND_TRUTH:
     ORACLE_MANIFEST = f"{RUN}/{layout.ORACLE}/manifest.csv"
     ORACLE_TRUTH = f"{RUN}/oracle/groundtruth"
@@ -24,38 +18,9 @@ if HAS_GROUND_TRUTH:
     AT_SEED = layout.SEED.removeprefix(layout.MASKS).strip("/")
     AT_TAU = layout.TAU.removeprefix(layout.MASKS).strip("/")
     AT_ROUND = layout.ROUND.removeprefix(layout.MASKS).strip("/")
-    CLUSTERED = (
-        "masks",
-        "objects",
-    )  # cases whose categories are still to be discovered
 
     wildcard_constraints:
         case="masks|objects|categories|annotations|labels",
-
-    def oracle_scores(case):
-        """Evaluations of a case: of the stages behind what is perfect, CRF rounds left out."""
-        from maskdistill.data.truth_check import (
-            count_classes,
-        )  # jobs have no use for what it imports
-
-        stages = [rules.evaluate_segmenter.output.scores]
-        if case != "labels":
-            stages += [
-                rules.evaluate_masks.output.scores,
-                rules.evaluate_detector.output.scores,
-            ]
-        k = MAIN["k"] if case in CLUSTERED else count_classes(CONFIG)
-        return [
-            path
-            for stage in stages
-            for path in of_run(of_oracle(stage), case=[case], k=k, round=0)
-        ]
-
-    def learnt_labels(wildcards):
-        """Input function: label maps that the segmenter learns from."""
-        if wildcards.case == "labels":
-            return ORACLE_TRUTH
-        return all_shards(ORACLE_LABELS)(wildcards)
 
     rule oracle_truth:
         input:
@@ -273,7 +238,11 @@ if HAS_GROUND_TRUTH:
     use rule segmenter as oracle_segmenter with:
         input:
             manifest=rules.oracle_manifest.output.manifest,
-            labels=learnt_labels,
+            labels=lambda wildcards: (
+                ORACLE_TRUTH
+                if wildcards.case == "labels"
+                else all_shards(ORACLE_LABELS)(wildcards)
+            ),
             weights=WEIGHTS["segmenter"],
         output:
             model=of_oracle(rules.segmenter.output.model),
@@ -365,9 +334,11 @@ if HAS_GROUND_TRUTH:
             own=of_run(rules.evaluate_masks.output.scores)
             + of_run(rules.evaluate_detector.output.scores)
             + of_run(rules.evaluate_segmenter.output.scores, round=0),
-            perfect=lambda wildcards: [
-                path for case in CONFIG.oracle.cases for path in oracle_scores(case)
-            ],
+            perfect=lambda wildcards: oracle_scores(
+                rules.oracle_evaluate_masks.output.scores,
+                rules.oracle_evaluate_detector.output.scores,
+                rules.oracle_evaluate_segmenter.output.scores,
+            ),
         output:
             page=report(
                 f"{RUN}/oracle.html",
