@@ -26,6 +26,7 @@ include: "workflow/rules/probe.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/ablations.smk"
 include: "workflow/rules/frozen.smk"
+include: "workflow/rules/oracle.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/lock.smk"
 

@@ -323,6 +323,20 @@ class AblationsConfig(Section):
     examples: Examples = Field(6, description="images pictured")
 
 
+OracleCase = Literal["masks", "objects", "categories", "annotations", "labels"]
+
+
+class OracleConfig(Section):
+    """What the target ``snakemake oracle`` makes perfect by the ground truth, one at a time; all else is the run's."""
+
+    cases: DistinctSome[OracleCase] = Field(
+        ["masks", "objects", "categories", "annotations", "labels"],
+        description="masks: for each found mask the exact one of the object that it overlaps best; objects: exact "
+        "masks of all objects; categories: found masks with the true category of that object; annotations: exact masks "
+        "and true categories of all objects; labels: true label maps for the segmenter",
+    )
+
+
 class SweepConfig(Section):
     """Further values whose results are made beside the main ones."""
 
@@ -375,6 +389,7 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()
     ablations: AblationsConfig = AblationsConfig()
+    oracle: OracleConfig = OracleConfig()
     paper: PaperConfig = PaperConfig()
 
     @model_validator(mode="after")

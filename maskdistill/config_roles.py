@@ -17,7 +17,7 @@ LABEL_FIELDS: dict[str, frozenset[str]] = {
 """Of a kind of data: where its ground truth lies and how it is read."""
 SCORED_FIELDS: dict[str, frozenset[str]] = {"voc": frozenset({"eval_list"})}
 """Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
-EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "paper"})
+EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
 """Whole sections that no label-free stage is given."""
 
 DETECTOR_TEST_FIELDS = frozenset({"min_size_test", "score_thresh", "nms", "max_dets"})

@@ -10,6 +10,8 @@ TAU = f"{SEED}/tau-{{tau}}"
 ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
 DETECTOR = f"{SEED}/detector/model.safetensors"
 SEGMENTER = f"{ROUND}/segmenter/model.safetensors"
+ORACLE = "oracle/{case}"
+"""Stands where :data:`MASKS` stands in what is made from the ground truth, to see which stage loses what."""
 OFFICIAL = "resources/weights"
 """Folder of downloaded checkpoints, shared between runs."""
 

@@ -1,4 +1,5 @@
-"""Bring the ground truth of the images to score, or of training images for the linear probe, into one format.
+"""Bring the ground truth of the images to score, of training images for the linear probe, or of all for the oracle,
+into one format.
 
 Evaluation alone reads the result.
 """
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
-        "--images", choices=("eval", "train"), default="eval",
-        help="of those to score, or of those that the segmenter learns from (default: eval)",
+        "--images", choices=("eval", "train", "all"), default="eval",
+        help="of those to score, of those that the segmenter learns from, or of all (default: eval)",
     )  # fmt: skip
     parser.add_argument(
         "--max-dropped", type=share, default=0.05, metavar="SHARE",
@@ -51,14 +52,14 @@ def run(args: argparse.Namespace) -> None:
     data = parse_data(args.params)
     listed = read_manifest(args.manifest)
     table = ok_images(listed)
-    role = table["segmenter"] if args.images == "train" else _scored(data, table)
+    role = _of_images(args.images, data, table)
     instances = instance_keys(data) if args.images == "eval" else None
     evaluated = set(table.loc[role, "image_id"])
     rows = image_rows(table[role | table["key"].isin(instances or ())])
     if instances is not None:
         _check_listed(instances, set(listed["key"]))
     if not rows:
-        purpose = {"eval": "to be scored", "train": "for training"}[args.images]
+        purpose = {"eval": "to be scored", "train": "for training", "all": "there"}[args.images]
         raise MaskDistillError(f"{args.manifest}: no usable image is {purpose}; check the data section")
     # Of a list to train on, nothing says that all of it has labels.
     losses = Losses(args.max_dropped) if args.images == "eval" else Losses(1, logged=0)
@@ -117,8 +118,12 @@ def run(args: argparse.Namespace) -> None:
         log.warning("dropped of the ground truth: %s; listed in %s", losses.text(), Path(args.output) / "dropped.json")
 
 
-def _scored(data: DataConfig, table: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows of a manifest are scored."""
+def _of_images(which: str, data: DataConfig, table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of a manifest are scored, learnt from by the segmenter, or anything but the support set."""
+    if which == "train":
+        return table["segmenter"]
+    if which == "all":
+        return table["train"] | table["eval"] | table["segmenter"]
     keys = scored_keys(data)
     return table["eval"] if keys is None else table["key"].isin(keys)
 

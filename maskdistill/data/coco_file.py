@@ -73,18 +73,29 @@ def read_coco(source: str, losses: Losses) -> CocoFile:
     Raises:
         MaskDistillError: naming file, entry and field of what is wrong.
     """
-    content = read_user_json(Path(source).expanduser())
-    if not isinstance(content, dict) or not content.keys() >= set(PARTS):
-        raise MaskDistillError(f"{source}: not a COCO instances JSON (needs images, annotations and categories)")
-    for part in PARTS:
-        if not isinstance(content[part], list):
-            raise Place(source).wrong(f"{part} is {shown(content[part])}, not a list")
+    content = _parts(source)
     names, numbers = _categories(source, content["categories"])
     images = [_image(place, values) for place, values in _entries(source, "images", content["images"])]
     by_image = _annotations(source, content["annotations"], {image.id for image in images}, numbers, losses)
     _refuse_shared_ids(images)
     with_masks = any(item.values.get("segmentation") for group in by_image.values() for item in group)
     return CocoFile(source, names, images, by_image, with_masks)
+
+
+def read_class_names(source: str) -> list[str]:
+    """Names of the classes 1..C of a COCO instances file; raises as :func:`read_coco`."""
+    return _categories(source, _parts(source)["categories"])[0]
+
+
+def _parts(source: str) -> dict[str, list[Any]]:
+    """The lists of a COCO instances file, their entries unchecked."""
+    content = read_user_json(Path(source).expanduser())
+    if not isinstance(content, dict) or not content.keys() >= set(PARTS):
+        raise MaskDistillError(f"{source}: not a COCO instances JSON (needs images, annotations and categories)")
+    for part in PARTS:
+        if not isinstance(content[part], list):
+            raise Place(source).wrong(f"{part} is {shown(content[part])}, not a list")
+    return content
 
 
 def _entries(source: str, part: str, entries: list[Any]) -> Iterator[tuple[Place, dict[str, Any]]]:

@@ -19,6 +19,7 @@ from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import LONGEST_NAME, atomic_path, damaged, read_json, write_json
 from maskdistill.runtime.progress import progress
+from maskdistill.runtime.provenance import INDEX, ORACLE
 from maskdistill.runtime.seal import BrokenSeal, whole_as
 
 log = logging.getLogger("maskdistill")
@@ -182,6 +183,7 @@ def write_manifest(
     tables: pd.DataFrame | Iterable[pd.DataFrame],
     left_out: Mapping[str, int] | None = None,
     listing: str | None = None,
+    oracle: str | None = None,
 ) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
@@ -193,6 +195,7 @@ def write_manifest(
         tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
         left_out: how many files of which suffix look like pictures and are not taken; looked at when all is written.
         listing: fingerprint of the pictures' names, sizes and times, kept in the index.
+        oracle: what ground truth makes perfect, kept in the index: it marks all that is made with this manifest.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
@@ -216,7 +219,8 @@ def write_manifest(
         sums = {shard: digest.hexdigest() for shard, digest in digests.items()}
         index = {"size": size, "sha256": whole.hexdigest(), "shards": starts, "digests": sums}
         index["left_out"] = dict(left_out or {})
-        write_json(index_path(path), index | ({} if listing is None else {"listing": listing}))
+        index |= {} if listing is None else {"listing": listing}
+        write_json(index_path(path), index | ({} if oracle is None else {ORACLE: oracle}))
 
 
 def _csv(rows: pd.DataFrame, header: bool = False) -> bytes:
@@ -234,7 +238,7 @@ _CSV: Any = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
 
 def index_path(path: str | Path) -> Path:
     """``manifest.index.json`` of ``manifest.csv``."""
-    return Path(path).with_suffix(".index.json")
+    return Path(path).with_suffix(INDEX)
 
 
 def left_out_of(path: str | Path) -> dict[str, int]:

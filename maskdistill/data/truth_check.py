@@ -5,17 +5,36 @@ from pathlib import Path
 
 from PIL import Image
 
+from maskdistill.config import Config
 from maskdistill.config_data import CocoData, DataConfig, VocData
+from maskdistill.data.coco_file import read_class_names
 from maskdistill.data.coco_truth import CocoTruth
-from maskdistill.data.ground_truth import read_ground_truth
+from maskdistill.data.ground_truth import VOC_CLASSES, read_ground_truth
 from maskdistill.data.images import orientation
 from maskdistill.data.manifest import MIN_SIDE, ImageRow
 from maskdistill.data.picture_files import FORMATS, refuse_size
+from maskdistill.data.scenes import CATEGORIES
 from maskdistill.data.sources import ListedImage, instance_keys, iter_images, scored_keys
 from maskdistill.data.truth_types import Losses
 
+COCO_CLASSES = 80
 MEASURED = 20_000
 """Pictures whose headers are read for their size, at even steps; of the others a COCO file's own sizes count."""
+
+
+def count_classes(config: Config) -> int:
+    """Number of classes of a source with ground truth, background not among them.
+
+    Of COCO's annotations that the workflow has yet to build it is the official files' number.
+
+    Raises:
+        MaskDistillError: its annotations are missing or wrong.
+    """
+    data = config.data
+    if isinstance(data, CocoData) and data.annotations is not None:
+        built = config.datasets.build is not None and not Path(data.annotations).expanduser().is_file()
+        return COCO_CLASSES if built else len(read_class_names(data.annotations))
+    return len(VOC_CLASSES) if isinstance(data, VocData) else len(CATEGORIES)
 
 
 def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> str:
@@ -24,7 +43,7 @@ def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> st
     Args:
         data: the ``data`` section.
         max_dropped: see :class:`maskdistill.data.truth_types.Losses`.
-        probe: also of the images that a linear probe learns from.
+        probe: also of the images that a linear probe, or a stage of the oracle, learns from.
 
     Returns:
         What there is, in words; empty where the source has no files of ground truth.

@@ -13,7 +13,7 @@ from maskdistill.needed_weights import REHEARSAL, began_with_shipped, looks_with
 from maskdistill.product.verdict import run_verdict, stored_verdict
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json
-from maskdistill.training.checkpoint import model_metadata
+from maskdistill.training.checkpoint import model_metadata, refuse_oracle
 
 
 @dataclass(frozen=True)
@@ -148,4 +148,5 @@ def _model(folder: Path, pattern: str, option: str, values: dict[str, str | int]
 def _existing(path: str, option: str) -> Path:
     if not Path(path).is_file():
         raise MaskDistillError(f"{option} {path}: no such file; give a model.safetensors of a run")
+    refuse_oracle(path)
     return Path(path)

@@ -22,7 +22,7 @@ from maskdistill.runtime.files import check_seal, read_json
 
 _PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
 _SETTING = re.compile(r"^(topk|k|seed|tau|hard|crf|lost|attention)-\d")
-_OTHER_TARGETS = ("report", "ablations", "paper")
+_OTHER_TARGETS = ("report", "ablations", "oracle", "paper")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import maskdistill
 from maskdistill.runtime.code_closure import ROOT, closure
-from maskdistill.runtime.files import sha256_file, sha256_text
+from maskdistill.runtime.files import read_json, sha256_file, sha256_text
 
 LIBRARIES = (
     "torch", "torchvision", "timm", "detectron2", "faiss", "faiss-cpu", "faiss-gpu", "h5py", "numpy", "scipy",
@@ -18,6 +18,10 @@ LIBRARIES = (
     "pydensecrf2",
 )  # fmt: skip
 """Distributions; of one library under several names (conda's, for GPUs) the one that is installed is found."""
+INDEX = ".index.json"
+"""Ending of the index beside a manifest."""
+ORACLE = "oracle"
+"""Key that marks what ground truth shaped, in the index of a manifest and in each provenance that follows from it."""
 
 
 @cache
@@ -71,8 +75,14 @@ def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, 
         stage: the stage's name, e.g. ``"masks"``.
         params: the settings that shaped the result (JSON values).
         inputs: name -> file that was read; its SHA-256 is recorded, never its path.
+
+    Returns:
+        The record; with the key :data:`ORACLE` where the manifest among the inputs has it.
     """
-    return {
+    index = Path(inputs["manifest"]).with_suffix(INDEX) if "manifest" in inputs else None
+    listed = read_json(index) if index is not None and index.is_file() else {}
+    mark = {ORACLE: listed[ORACLE]} if ORACLE in listed else {}
+    return mark | {
         "stage": stage,
         "params": dict(params),
         "inputs": {name: sha256_file(path) for name, path in sorted(inputs.items())},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from maskdistill.backbones.weights import read_metadata, read_state_dict, save_weights, strict_load
@@ -15,7 +16,7 @@ from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.config_roles import DETECTOR_TEST_FIELDS, training_settings
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, check_seal, sealed_path, sha256_text
-from maskdistill.runtime.provenance import make_provenance, stage_code
+from maskdistill.runtime.provenance import ORACLE, make_provenance, stage_code
 from maskdistill.runtime.seal import BrokenSeal, verify
 
 log = logging.getLogger("maskdistill")
@@ -113,8 +114,26 @@ def training_provenance(
     for path in given.values():
         if not Path(path).is_file():
             raise MaskDistillError(f"{stage}.weights: {path}: no such file; give a ResNet checkpoint, or 'random'")
+        refuse_oracle(path)
     params = {**shaping, "seed": seed, "random_weights": not given}
     return make_provenance(stage, params, {**inputs, **given})
+
+
+def refuse_oracle(path: str | Path) -> None:
+    """Refuse a file that ground truth has shaped: it is there to see what a stage loses, for nothing else.
+
+    Raises:
+        MaskDistillError: its provenance has the oracle's mark. What is wrong with it otherwise its readers say.
+    """
+    try:
+        provenance = json.loads(read_metadata(path).get("provenance", "{}"))
+    except (SafetensorError, ValueError):
+        return
+    if isinstance(provenance, dict) and ORACLE in provenance:
+        raise MaskDistillError(
+            f"{path}: an oracle's model ({provenance[ORACLE]}): ground truth made it, to see what a stage loses;"
+            " nothing starts from it, and it is neither applied nor handed out: give another one"
+        )
 
 
 def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:

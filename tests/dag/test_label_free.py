@@ -1,5 +1,6 @@
 """No checkpoint, annotation or pseudo-label has a ground-truth file among its ancestors, but the linear probe's alone,
-which is an ancestor of scores and of nothing else. No job that makes one is given a setting that evaluation reads.
+which is an ancestor of scores and of nothing else, and the oracle's, which stay in a folder of their own. No job that
+makes one is given a setting that evaluation reads.
 """
 
 import json
@@ -18,6 +19,11 @@ from maskdistill.config_roles import EVALUATION_SECTIONS, LABEL_FIELDS, SCORED_F
 PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
 FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}
 PROBES = {"probe", "probe_predictions", "frozen_probe", "frozen_predictions"}
+ORACLE = {
+    "oracle_truth", "oracle_manifest", "oracle_masks", "oracle_categories", "oracle_embeddings", "oracle_clusters",
+    "oracle_annotations", "oracle_detector", "oracle_candidates", "oracle_pseudo_labels", "oracle_segmenter",
+    "oracle_predictions", "oracle_evaluate_masks", "oracle_evaluate_detector", "oracle_evaluate_segmenter", "oracle",
+}  # fmt: skip
 PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "tableS2", "figure3", "figure4", "figure5"}
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
            "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
@@ -43,6 +49,10 @@ def is_ground_truth(path: str) -> bool:
     return "groundtruth" in path or path.endswith("instances.json")
 
 
+def is_oracles(path: str) -> bool:
+    return path.startswith("results/mini/oracle")
+
+
 def readers(rules: dict[str, Rule]) -> set[str]:
     """Rules with a ground-truth file among their inputs."""
     return {name for name, rule in rules.items() if any(map(is_ground_truth, rule.inputs))}
@@ -50,7 +60,7 @@ def readers(rules: dict[str, Rule]) -> set[str]:
 
 def check(rules: dict[str, Rule]) -> None:
     made = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
-    trained = made - PROBES
+    trained = made - PROBES - ORACLE
     assert trained >= {
         "masks",
         "clusters",
@@ -62,14 +72,19 @@ def check(rules: dict[str, Rule]) -> None:
         "predictions",
     }
     for name in trained:
-        assert ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE | FROZEN | PAPER) == set(), name
-    assert readers(rules) <= READERS | {"probe", "evaluate_probe", "frozen_probe"}
+        assert (
+            ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE | FROZEN | PAPER | ORACLE) == set()
+        ), name
+    assert readers(rules) - ORACLE <= READERS | {"probe", "evaluate_probe", "frozen_probe"}
+    for name, rule in rules.items():
+        assert (name in ORACLE) == any(map(is_oracles, rule.outputs)) == all(map(is_oracles, rule.outputs or [name]))
+        assert name in ORACLE or not (rule.parents & ORACLE or any(map(is_oracles, rule.inputs))), name
     labelled = {name for name in rules if "ground_truth_train" in ancestors(rules, name)}
     assert labelled <= PROBE | FROZEN | {"report", "all", "table2", "tableS2", "paper"}
     assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= PROBES
 
 
-TOLD = READERS | PROBE | FROZEN - {"frozen"} | PROBES | PAPER | {"ablations", "build_truth"}
+TOLD = READERS | PROBE | ORACLE | FROZEN - {"frozen"} | PROBES | PAPER | {"ablations", "build_truth"}
 """Rules that may be given what evaluation alone reads."""
 TOLD_WHICH_PICTURES = TOLD | {"manifest", "predictions"}
 """And those that may be given which pictures are scored: the others are no different for it."""
@@ -83,6 +98,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "ablations": {
         "seeds": [5], "label_types": ["mask"], "hard_pixels": [0.7], "crf_rounds": 1, "examples": 2,
     },
+    "oracle": {"cases": ["labels"]},
     "paper": {
         "seeds": [6], "overcluster": [1], "topk": [0.3], "tau": [0.7], "hard_pixels": 0.3, "crf_rounds": 1,
         "label_types": ["mask"], "examples": 2, "dino_masks": "attention-0.5", "lost_masks": "lost-3",
@@ -239,6 +255,32 @@ def test_the_walk_notices_what_the_probe_leaks(tmp_path: Path, name: str, parent
     rules[name] = Rule((*leaking.inputs, file), leaking.outputs, leaking.parents | {parent})
     with pytest.raises(AssertionError):
         check(rules)
+
+
+def test_the_oracle_stays_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """Every stage on perfect input: evaluation, all of it, and what is planted into a stage of the run is found."""
+    rules = make_project(tmp_path).rules("oracle", "all")
+    check(rules)
+    assert rules.keys() >= ORACLE
+    for name in ("oracle_segmenter", "oracle_detector", "oracle_clusters"):
+        assert "oracle_truth" in ancestors(rules, name) and "ground_truth" not in ancestors(rules, name)
+    for name, parent in (
+        ("segmenter", "oracle_pseudo_labels"),
+        ("segmenter", "oracle_truth"),
+        ("segmenter", "oracle_segmenter"),  # its checkpoint as initial weights
+        ("embeddings", "oracle_masks"),
+        ("annotations", "oracle_categories"),
+        ("detector", "oracle_annotations"),
+        ("predictions", "oracle_segmenter"),
+        ("evaluate_segmenter", "oracle_predictions"),
+        ("manifest", "oracle_manifest"),
+        ("report", "oracle"),
+    ):
+        own = rules[name]
+        for inputs, parents in (((rules[parent].outputs[0],), {parent}), ((rules[parent].outputs[0],), set())):
+            leaking = Rule((*own.inputs, *inputs), own.outputs, own.parents | parents)
+            with pytest.raises(AssertionError):
+                check(rules | {name: leaking})
 
 
 def test_a_probe_without_ground_truth_is_refused(tmp_path: Path) -> None:

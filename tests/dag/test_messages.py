@@ -111,14 +111,14 @@ def test_crf_rounds_without_the_crf(tmp_path: Path) -> None:
     assert not project.results.exists()
 
 
-def test_ablations_without_ground_truth(tmp_path: Path) -> None:
+def test_targets_that_need_ground_truth(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "pictures/a.png")
     data = {"kind": "folder", "root": str(tmp_path / "pictures")}
-    output = make_project(tmp_path / "project", data=data, num_shards=1, clusters={"num_clusters": 1}).snakemake(
-        "ablations", check=False
-    )
-    assert "ablations: scores need ground truth, and data.kind folder has none" in output
+    project = make_project(tmp_path / "project", data=data, num_shards=1, clusters={"num_clusters": 1})
+    for target in ("ablations", "oracle"):
+        output = project.snakemake(target, check=False)
+        assert f"{target}: scores need ground truth, and data.kind folder has none" in output
 
 
 def test_a_list_of_shards_is_one_argument(tmp_path: Path) -> None:

@@ -208,6 +208,36 @@ def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
     assert editable.planned() == set()
 
 
+def test_the_oracle_goes_beside_the_run(editable: Project) -> None:
+    """True categories and true label maps train stages of their own, marked; the run is as it was."""
+    editable.configure(oracle={"cases": ["categories", "labels"]})
+    assert editable.planned() == set()
+    before = tree(editable.results, ARTEFACTS)
+    editable.snakemake("oracle")
+    content = json.loads((editable.results / "oracle.json").read_text())
+    rows = {row["case"]: row["stages"] for row in content["rows"]}
+    assert {case: set(stages) for case, stages in rows.items()} == {
+        None: {"masks", "detector", "segmenter"},
+        "categories": {"masks", "detector", "segmenter"},
+        "labels": {"segmenter"},
+    }
+    below = "topk-0.4/k-3/seed-1234/tau-0.9/hard-0.2/crf-0/evaluation/segmenter.json"
+    own = json.loads((editable.results / below).read_text())["miou"]
+    assert rows[None]["segmenter"]["mean"]["miou"] == own
+    assert rows["categories"]["masks"]["mean"]["purity"] == 100
+    models = {path.relative_to(editable.results): path for path in editable.results.rglob("*model.safetensors")}
+    marks = {
+        name.parts[1] if name.parts[0] == "oracle" else None: json.loads(
+            model_metadata(path, "detector", "segmenter")["provenance"]
+        ).get("oracle")
+        for name, path in models.items()
+    }
+    assert marks == {None: None, "categories": "categories", "labels": "labels"}
+    after = tree(editable.results, ARTEFACTS)
+    assert before == {name: data for name, data in after.items() if not name.startswith("oracle/")}
+    assert editable.planned() == set() and editable.planned("oracle") == set()
+
+
 def test_the_papers_targets_reuse_the_run(editable: Project) -> None:
     """Of a finished run each figure computes what is below its swept value, and no table anything twice."""
     swept = {"seeds": [1234], "overcluster": [1, 2], "topk": [0.4, 0.8], "tau": [0.5, 0.9], "examples": 3}

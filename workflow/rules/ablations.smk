@@ -46,7 +46,9 @@ if HAS_GROUND_TRUTH:
             labels=lambda wildcards, input: list(
                 dict.fromkeys(str(PurePosixPath(path).parent) for path in input.labels)
             ),
-            settings=canonical_json(CONFIG.model_dump(mode="json", exclude={"paper"})),
+            settings=canonical_json(
+                CONFIG.model_dump(mode="json", exclude={"oracle", "paper"})
+            ),
             name=CONFIG.run,
             code=code("ablations"),
         message:

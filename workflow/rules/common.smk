@@ -171,6 +171,30 @@ def ablated(detector, segmenter, seeds):
     return list(dict.fromkeys(paths))
 
 
+CLUSTERED = ["masks", "objects"]
+"""Cases of the oracle whose categories are still to be discovered."""
+
+
+def of_oracle(pattern):
+    """Where the oracle keeps what the run keeps under a pattern: its folder in the place of the masks'."""
+    return pattern.replace(f"{RUN}/{layout.MASKS}/", f"{RUN}/{layout.ORACLE}/", 1)
+
+
+def oracle_scores(masks, detector, segmenter):
+    """Evaluations of all cases: of the stages behind what is perfect, without CRF rounds."""
+    from maskdistill.data.truth_check import (
+        count_classes,
+    )  # jobs have no use for what it imports
+
+    found = []
+    for case in CONFIG.oracle.cases:
+        stages = [segmenter] if case == "labels" else [masks, detector, segmenter]
+        k = MAIN["k"] if case in CLUSTERED else count_classes(CONFIG)
+        for stage in stages:
+            found += of_run(stage, case=case, k=k, round=0)
+    return found
+
+
 def of_part(pattern):
     """The pattern for every shard of a job's part."""
     return [pattern.replace("{shard}", f"{{part}}{tail}") for tail in TAILS]

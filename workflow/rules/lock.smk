@@ -39,8 +39,10 @@ def check_truth_once():
     )  # jobs have no use for what it imports
 
     reads = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    if reads & {"ground_truth", "ground_truth_train"} and not CONFIG.datasets.build:
-        if found := check_truth(CONFIG.data, CONFIG.max_dropped, CONFIG.probe.enabled):
+    truths = {"ground_truth", "ground_truth_train", "oracle_truth"}
+    if reads & truths and not CONFIG.datasets.build:
+        learnt = CONFIG.probe.enabled or "oracle_truth" in reads
+        if found := check_truth(CONFIG.data, CONFIG.max_dropped, learnt):
             print(f"ground truth: {found}", file=sys.stderr)
 
 

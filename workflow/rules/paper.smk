@@ -8,7 +8,7 @@ from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
 
 PAPER = f"{RUN}/paper"
 PAPER_SETTINGS = canonical_json(
-    CONFIG.model_dump(mode="json", exclude={"report", "ablations", "sweep"})
+    CONFIG.model_dump(mode="json", exclude={"report", "ablations", "oracle", "sweep"})
 )
 SHOWN = CONFIG.paper.seeds[0]
 ASKED = {*TARGETS, "qualitative", "paper"} & {*sys.argv}

@@ -85,7 +85,7 @@ rule report:
             for post in SHARPENED
         ],
         settings=canonical_json(
-            CONFIG.model_dump(mode="json", exclude={"ablations", "paper"})
+            CONFIG.model_dump(mode="json", exclude={"ablations", "oracle", "paper"})
         ),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
