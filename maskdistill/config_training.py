@@ -142,7 +142,12 @@ class DetectorConfig(StudentConfig):
     rpn_batch: Batch = 256
     roi_batch: Batch = 512
     roi_pool: Pool = Field(14, description="RoIAlign output; a ResNet's layer4 halves it")
-    head_channels: Channels = Field(256, description="channels of pyramid and heads on a transformer; 64 for a CPU")
+    pyramid: bool = Field(
+        False,
+        description="read regions off a feature pyramid by light heads, instead of running layer4 on every region (C4,"
+        " as in the paper); on a transformer it is always so",
+    )
+    head_channels: Channels = Field(256, description="channels of the pyramid and its heads; 64 suits a CPU")
     score_thresh: Fraction = 0.05
     nms: Fraction = 0.5
     max_dets: Proposals = 100
@@ -160,6 +165,8 @@ class DetectorConfig(StudentConfig):
             raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
         if self.engine == "detectron2" and self.drop_loss:
             raise ValueError("engine detectron2 has no drop_loss; set it to 0 or use engine torchvision")
+        if self.engine == "detectron2" and self.pyramid:
+            raise ValueError("engine detectron2 has C4 only; set pyramid to false or use engine torchvision")
         if self.engine == "detectron2" and self.compile:
             raise ValueError("engine detectron2 is not compiled; set compile to false or use engine torchvision")
         return self

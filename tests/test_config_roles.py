@@ -42,7 +42,8 @@ LISTING = {
 """Settings of data that say which pictures there are and what is trained on them."""
 TRAINING = {
     "arch", "weights", "freeze_at", "iters", "batch_size", "reference_batch", "lr", "optimizer", "backbone_lr",
-    "steps", "gamma", "warmup_iters", "head_channels", "warmup_factor", "momentum", "weight_decay", "min_size_train",
+    "steps", "gamma", "warmup_iters", "head_channels", "pyramid", "warmup_factor", "momentum", "weight_decay",
+    "min_size_train",
     "flip", "aspect_grouping", "precise_bn", "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch", "roi_pool",
     "precision", "compile", "drop_loss", "checkpoint_every", "log_every", "workers",
 }  # fmt: skip

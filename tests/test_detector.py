@@ -53,7 +53,8 @@ def config(**changes: Any) -> DetectorConfig:
 
 
 VIT = {"arch": "vit_micro_patch8", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05, "head_channels": 32}
-STUDENTS = pytest.mark.parametrize("student", [{}, VIT], ids=["resnet", "vit"])
+PYRAMID = {"pyramid": True, "head_channels": 32}
+STUDENTS = pytest.mark.parametrize("student", [{}, PYRAMID, VIT], ids=["resnet", "pyramid", "vit"])
 
 
 def draw(index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -8,12 +8,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
 from maskdistill.backbones.registry import BACKBONES, ViTName
+from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import build_vit, pad_to_multiple
 from maskdistill.backbones.vit_trunk import ViTTrunk
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.proposals import Anchors, anchor_levels
-from maskdistill.detector.pyramid import LevelledHead, PyramidPool, SimplePyramid
+from maskdistill.detector.pyramid import LevelledHead, PyramidPool, ResNetPyramid, SimplePyramid
 from maskdistill.runtime.errors import MaskDistillError
 
 MICRO = "vit_micro_patch8"
@@ -73,6 +74,14 @@ def test_the_pyramids_levels_have_their_strides(arch: str, strides: list[float])
     assert shapes == [(1, 8, -int(-rows * f // 1), -int(-columns * f // 1)) for f in factors]
 
 
+def test_a_resnets_pyramid_has_a_level_a_stage() -> None:
+    pyramid = ResNetPyramid(build_resnet("resnet_tiny"), 8, "float32")
+    with torch.no_grad():
+        shapes = [tuple(one.shape) for one in pyramid(torch.randn(2, 3, 50, 70)).values()]
+    assert pyramid.strides == [4, 8, 16, 32]
+    assert shapes == [(2, 8, -(-50 // stride), -(-70 // stride)) for stride in (4, 8, 16, 32)]
+
+
 def test_anchor_sizes_lie_where_an_eighth_of_them_is_a_cell() -> None:
     assert anchor_levels([32, 64, 128, 256, 512], [4, 8, 16, 32]) == [0, 1, 2, 3, 3]
     assert anchor_levels([24, 48, 96], [4, 8, 16]) == [0, 1, 2]
@@ -122,6 +131,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         ({"weights": "official"}, "vit_micro_patch8 has no official checkpoint"),
         ({"arch": "resnet50", "weights": "official"}, "'official' is for a transformer"),
         ({"engine": "detectron2"}, "engine detectron2 has resnet50 only"),
+        ({"arch": "resnet50", "engine": "detectron2", "pyramid": True}, "detectron2 has C4 only"),
     ],
 )
 def test_settings_that_do_not_fit_the_network_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -42,14 +42,12 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
     """Boxes and masks of regions, whatever these are read off.
 
     Matching and the choice of detections are torchvision's. Losses are cross-entropy of the class, L1 of the
-    box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5]. In
-    training the masks of the positive regions are read off the features that their boxes were read off;
-    at test time the final boxes are pooled anew.
+    box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5].
 
     Args:
         config: the detector's section.
-        pool: of ``region_features``.
-        box_head: of ``region_features`` or ``box_vectors``.
+        pool: of ``box_features``.
+        box_head: of ``box_features`` or ``box_vectors``.
         box_predictor: classes and boxes of vectors.
         mask_predictor: K masks of a region's features, whose last layer is ``MaskRCNNPredictor``'s.
     """
@@ -84,13 +82,23 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(masks.conv5_mask.bias)
 
-    def region_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+    def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Float (all n, C, side, side) of the trunk's maps by name and each image's boxes, (n, 4) xyxy in pixels."""
         raise NotImplementedError
 
     def box_vectors(self, regions: Tensor) -> Tensor:
-        """What classes and boxes are predicted from: float (n, D) of region features (n, C, side, side)."""
+        """What classes and boxes are predicted from: float (n, D) of ``box_features`` (n, C, side, side)."""
         raise NotImplementedError
+
+    def mask_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """What masks are predicted from: float (all n, C, P, P)."""
+        raise NotImplementedError
+
+    def _positive_features(
+        self, maps: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], regions: Tensor
+    ) -> Tensor:
+        """In training the ``mask_features`` of the boxes whose label is above 0; ``regions``: all ``box_features``."""
+        return self.mask_features(maps, [box[label > 0] for box, label in zip(boxes, labels, strict=True)])
 
     def _mask_logits(self, regions: Tensor) -> Tensor:
         with mixed(regions.device, self.precision):
@@ -114,28 +122,28 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
 
         Returns:
             ``(detections, losses)``; a detection holds ``boxes``, ``labels``, ``scores`` and ``masks``
-            (n, 1, 2P, 2P), probabilities inside the box, where P is the side of the region features.
+            (n, 1, 2P, 2P), probabilities inside the box, where P is the side of ``mask_features``.
         """
         if self.training:
             assert targets is not None
             return [], self._losses(features, proposals, targets)
-        logits, deltas = self.box_predictor(self.box_vectors(self.region_features(features, proposals)))
+        logits, deltas = self.box_predictor(self.box_vectors(self.box_features(features, proposals)))
         found = self.postprocess_detections(logits, deltas, proposals, image_shapes)
         result = [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)]
         classes = [one["labels"] - 1 for one in result]
         if sum(len(labels) for labels in classes) == 0:
             return [{**one, "masks": logits.new_zeros((0, 1, 1, 1))} for one in result], {}
-        masks = self._mask_logits(self.region_features(features, [one["boxes"] for one in result]))
+        masks = self._mask_logits(self.mask_features(features, [one["boxes"] for one in result]))
         for one, probabilities in zip(result, maskrcnn_inference(masks, classes), strict=True):
             one["masks"] = probabilities
         return result, {}
 
     def _losses(self, maps: dict[str, Tensor], proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
         boxes, matched, labels, wanted = self.select_training_samples(proposals, targets)
-        regions = self.region_features(maps, boxes)
+        regions = self.box_features(maps, boxes)
         logits, deltas = self.box_predictor(self.box_vectors(regions))
         classes = torch.cat(labels)
-        masks = self._mask_logits(regions[classes > 0])
+        masks = self._mask_logits(self._positive_features(maps, boxes, labels, regions))
         grids = [
             mask_targets(target["masks"], box[label > 0], index[label > 0], masks.shape[-1])
             for target, box, index, label in zip(targets, boxes, matched, labels, strict=True)
@@ -166,6 +174,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
 class Res5RoIHeads(RegionHeads):
     """RoIAlign -> layer4 (stride 2) -> batch normalisation -> boxes (from the mean) and masks [P §A.1].
 
+    In training the masks of the positive regions are read off the features that their boxes were read off;
+    at test time the final boxes are pooled anew.
+
     Args:
         config: the detector's section.
         layer4: last stage of the ResNet, moved here from the trunk.
@@ -182,7 +193,7 @@ class Res5RoIHeads(RegionHeads):
             MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters),
         )
 
-    def region_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+    def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Of the trunk's only map, (B, C, H/16, W/16): layer4's output."""
         (only,) = maps.values()
         regions = self.box_roi_pool(only, boxes)
@@ -193,3 +204,12 @@ class Res5RoIHeads(RegionHeads):
     def box_vectors(self, regions: Tensor) -> Tensor:
         """Means over the cells."""
         return regions.mean(dim=(2, 3))
+
+    def mask_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """The same as for boxes."""
+        return self.box_features(maps, boxes)
+
+    def _positive_features(
+        self, maps: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], regions: Tensor
+    ) -> Tensor:
+        return regions[torch.cat(labels) > 0]

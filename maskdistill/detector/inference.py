@@ -37,7 +37,7 @@ def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
     except json.JSONDecodeError as error:
         raise MaskDistillError(f"--params: not valid JSON ({error})") from None
     wanted = parse_section(DetectorConfig, json.dumps(saved | given)).model_dump(mode="json")
-    for key in ("arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "head_channels"):
+    for key in ("arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "pyramid", "head_channels"):
         if wanted[key] != saved[key]:
             raise MaskDistillError(
                 f"detector.{key} is {wanted[key]!r}, but the model was trained with {saved[key]!r}; train it again"

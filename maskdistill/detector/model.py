@@ -18,7 +18,7 @@ from maskdistill.detector.grids import paste_masks, resize_image, resize_masks, 
 from maskdistill.detector.heads import RegionHeads, Res5RoIHeads, TensorDict
 from maskdistill.detector.losses import SIZE, random_stream
 from maskdistill.detector.proposals import Anchors, ProposalNetwork
-from maskdistill.detector.pyramid import LevelledHead, PyramidRoIHeads, SimplePyramid
+from maskdistill.detector.pyramid import LevelledHead, PyramidRoIHeads, ResNetPyramid, SimplePyramid
 from maskdistill.runtime.devices import mixed
 
 
@@ -92,17 +92,22 @@ def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | 
         num_clusters: K.
         network: from ``build_student(config.arch)``; its first parts, by ``config.freeze_at``, become fixed.
     """
-    trunk: nn.Module
     heads: RegionHeads
     head: nn.Module
+    trunk: Trunk | ResNetPyramid | SimplePyramid
     if isinstance(network, ResNet):
         freeze_stages(network, config.freeze_at)
+    if isinstance(network, ResNet) and not config.pyramid:
         trunk = Trunk(network, config.precision)
         anchors = Anchors(config.anchor_sizes, config.aspect_ratios)
         head = RPNHead(trunk.out_channels, anchors.num_anchors_per_location()[0])
         heads = Res5RoIHeads(config, network.layer4, network.channels[3], num_clusters)
     else:
-        trunk = SimplePyramid(ViTTrunk(network, config.arch, config.freeze_at, config.precision), config.head_channels)
+        if isinstance(network, ResNet):
+            trunk = ResNetPyramid(network, config.head_channels, config.precision)
+        else:
+            vit = ViTTrunk(network, config.arch, config.freeze_at, config.precision)
+            trunk = SimplePyramid(vit, config.head_channels)
         sizes = sorted(config.anchor_sizes)
         anchors = Anchors(sizes, config.aspect_ratios, trunk.strides)
         head = LevelledHead(config.head_channels, sizes, trunk.strides, len(config.aspect_ratios))
@@ -129,7 +134,7 @@ def norm_parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: fl
     Where ``backbone_lr`` is not 1, those of a transformer's trunk are apart, with this ``lr_scale``.
     """
     norms = _parameters(model, nn.modules.batchnorm._BatchNorm | nn.LayerNorm)
-    trunk = _parameters(model, ViTTrunk) if backbone_lr != 1 else set()
+    trunk = _parameters(model, ViTTrunk | ResNet) if backbone_lr != 1 else set()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups: list[dict[str, object]] = []
     for part, scale in ((set(map(id, trainable)) - trunk, 1.0), (trunk, backbone_lr)):

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.ops import roi_align
+from torchvision.ops import FeaturePyramidNetwork, roi_align
 
+from maskdistill.backbones.resnet import ResNet
 from maskdistill.backbones.vit_trunk import ViTTrunk
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.heads import BoxPredictor, RegionHeads
@@ -22,7 +23,7 @@ CELLS = 28
 """A region is read off the first map on which it is less than so many cells wide (Lin et al. 2017, §4.2)."""
 BOX_WIDTH = 4
 """Width of the box head's hidden layer, in ``head_channels``."""
-MASK_CONVOLUTIONS = 3
+MASK_CONVOLUTIONS = 2
 
 
 class SimplePyramid(nn.Module):
@@ -52,6 +53,35 @@ class SimplePyramid(nn.Module):
         with mixed(images.device, self.trunk.precision):
             maps = [level(tokens) for level in self.levels]
         return {str(number): one.float() for number, one in enumerate(maps)}
+
+
+class ResNetPyramid(nn.Module):
+    """Maps of all stages of a ResNet, joined from the coarsest down (FPN, Lin et al. 2017), with LayerNorm.
+
+    Args:
+        resnet: gives the maps.
+        channels: of each level.
+        precision: of the convolutions.
+
+    Attributes:
+        strides: of the levels in pixels, finest first.
+    """
+
+    def __init__(self, resnet: ResNet, channels: int, precision: str) -> None:
+        super().__init__()
+        self.body, self.precision = resnet, precision
+        self.strides = [4.0, 8.0, 16.0, 32.0]
+        self.fpn = FeaturePyramidNetwork(list(resnet.channels), channels, norm_layer=LayerNorm2d)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) -> float32 (B, channels, H/stride, W/stride) by the level's number, rounded up."""
+        with mixed(images.device, self.precision):
+            maps = {}
+            last = self.body.stem(images)
+            for number, layer in enumerate(self.body.layers()):
+                last = maps[str(number)] = layer(last)
+            levels: dict[str, Tensor] = self.fpn(maps)
+        return {name: one.float() for name, one in levels.items()}
 
 
 def _level(wide: int, channels: int, factor: float) -> nn.Sequential:
@@ -130,19 +160,10 @@ class PyramidPool(nn.Module):
         return torch.cat(pooled)[torch.cat(places).argsort()]
 
 
-class BoxHead(nn.Sequential):
-    """Regions (n, C, side, side) -> vectors (n, :data:`BOX_WIDTH` C): half the resolution, then two linear layers."""
-
-    def __init__(self, channels: int, side: int) -> None:
-        wide = BOX_WIDTH * channels
-        cells = ((side + 1) // 2) ** 2
-        first = [nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(cells * channels, wide), nn.ReLU()]
-        super().__init__(*first, nn.Linear(wide, wide), nn.ReLU())
-        self.out_channels = wide
-
-
 class PyramidRoIHeads(RegionHeads):
-    """RoIAlign from a pyramid -> linear layers for boxes, a few convolutions for masks.
+    """RoIAlign from a pyramid -> two linear layers for classes and boxes, a few convolutions for masks.
+
+    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14.
 
     Args:
         config: the detector's section.
@@ -151,22 +172,29 @@ class PyramidRoIHeads(RegionHeads):
     """
 
     def __init__(self, config: DetectorConfig, strides: Sequence[float], num_clusters: int) -> None:
-        channels = config.head_channels
-        head = BoxHead(channels, config.roi_pool)
+        channels, side = config.head_channels, (config.roi_pool + 1) // 2
+        wide = BOX_WIDTH * channels
+        vectors = [nn.Flatten(), nn.Linear(side * side * channels, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU()]
         layers: list[nn.Module] = []
         for _ in range(MASK_CONVOLUTIONS):
             layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels), nn.ReLU()]
         masks = nn.Sequential(*layers, MaskRCNNPredictor(channels, channels, num_clusters))
-        predictor = BoxPredictor(head.out_channels, num_clusters)
-        super().__init__(config, PyramidPool(config.roi_pool, strides), head, predictor, masks)
+        pool, head, predictor = PyramidPool(side, strides), nn.Sequential(*vectors), BoxPredictor(wide, num_clusters)
+        super().__init__(config, pool, head, predictor, masks)
+        self.mask_pool = PyramidPool(config.roi_pool, strides)
 
-    def region_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """What boxes and masks are read off: the pooled maps themselves."""
+    def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """The pooled maps themselves."""
         regions: Tensor = self.box_roi_pool(maps, boxes)
         return regions
 
     def box_vectors(self, regions: Tensor) -> Tensor:
-        """(n, C, side, side) -> (n, out_channels)."""
+        """(n, C, side, side) -> (n, :data:`BOX_WIDTH` C)."""
         with mixed(regions.device, self.precision):
             vectors: Tensor = self.box_head(regions)
         return vectors.float()
+
+    def mask_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """The pooled maps, (all n, C, roi_pool, roi_pool)."""
+        regions: Tensor = self.mask_pool(maps, boxes)
+        return regions
