@@ -440,8 +440,8 @@ def test_masks_of_a_shard(made: Run) -> None:
 
 def test_masks_with_refined_outlines(made: Run) -> None:
     """Each is :func:`refine`'s of what the rule gives, without what earlier masks have; patches are of the picture."""
-    assert made.masks("fine.json", refine="grabcut", max_masks=3, topk=0.1) == 0
-    assert made.masks("coarse.json", max_masks=3, topk=0.1) == 0
+    assert made.masks("fine.json", refine="grabcut", max_masks=3, affinity={"center": True}) == 0
+    assert made.masks("coarse.json", max_masks=3, affinity={"center": True}) == 0
     found, plain = made.read_masks("fine.json"), made.read_masks("coarse.json")
     assert [mask["source_patch"] for mask in found] == [mask["source_patch"] for mask in plain]
     changed, free = 0, {}
