@@ -59,6 +59,7 @@ def measure(config: Config, files: Sequence[Path], device: torch.device, start: 
         "segmenter": _on_one(config.segmenter, device, workers),
     }
     config = config.model_copy(update=parts)
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         sample = _Sample(files, Path(folder))
@@ -67,6 +68,7 @@ def measure(config: Config, files: Sequence[Path], device: torch.device, start: 
         detector_load, detector_step, candidates = _detector(config, sample, device, workers)
         segmenter_load, segmenter_step, prediction = _segmenter(config, sample, device, workers)
         look = _seconds(lambda: load_rgb(sample.next()))
+    torch.set_num_threads(before)
     return Speeds(
         start, look, keys, embedding, detector_load, detector_step, candidates, segmenter_load, segmenter_step,
         prediction + label, label,
