@@ -120,6 +120,11 @@ class PretrainConfig(Section):
         description="share of the generated pairs that are views as clusters.input masked_square makes them: one "
         "object cut out by a rough mask, on flat ground, the second time with another texture and other colours",
     )
+    crop_share: Fraction = Field(
+        0.0,
+        description="share of the other generated pairs that are views as a detector's regions: a square around one "
+        "object with all that lies there, the second time with another texture, other colours and background",
+    )
     exchange_pairs: Positive = Field(
         30_000, description="different generated pairs; rendered once, then kept in memory"
     )

@@ -1,8 +1,8 @@
-"""Training views as masks are clustered: one generated object, cut out roughly, alone on flat ground.
+"""Training views of one generated object: cut out as masks are clustered, or as the detector's regions show it.
 
 The two views of a pair share the outline and nothing else, so what tells individuals apart is their shape. The exact
-mask only says where a rough one lies, of the kind that the masks stage gives, with or without ``masks.refine``; neither
-leaves this module, nor does a category.
+mask only says where a rough one, or a square, lies: the rough mask is of the kind that the masks stage gives, with or
+without ``masks.refine``. No mask leaves this module, nor does a category.
 """
 
 import cv2
@@ -59,6 +59,23 @@ def cutout_pair(rng: np.random.Generator, size: int, difficulty: float, side: in
     """
     spec = make_object(rng, difficulty)
     return _view(rng, spec, size, difficulty, side), _view(rng, another_surface(rng, spec), size, difficulty, side)
+
+
+def crop_pair(rng: np.random.Generator, size: int, difficulty: float, side: int) -> tuple[Tensor, Tensor]:
+    """Two squares around one individual, surroundings included, as :func:`cutout_pair` gives it alone."""
+    spec = make_object(rng, difficulty)
+    return _crop(rng, spec, size, difficulty, side), _crop(rng, another_surface(rng, spec), size, difficulty, side)
+
+
+def _crop(rng: np.random.Generator, spec: ObjectSpec, size: int, difficulty: float, side: int) -> Tensor:
+    scene = _photographed(rng, spec, size, difficulty)
+    left, top, width, height = cv2.boundingRect(scene.masks[0].astype(np.uint8))
+    half = max(width, height) * rng.uniform(0.5, 0.72)
+    x, y = (left, top) + np.array([width, height]) * (0.5 + 0.06 * rng.standard_normal(2))
+    zoom = side / (2 * half)
+    placed = np.array([[zoom, 0, side / 2 - x * zoom], [0, zoom, side / 2 - y * zoom]])
+    view = cv2.warpAffine(scene.image, placed, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return torch.from_numpy(view).permute(2, 0, 1)
 
 
 def _view(rng: np.random.Generator, spec: ObjectSpec, size: int, difficulty: float, side: int) -> Tensor:

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, v2
 from maskdistill.config import PretrainConfig
 from maskdistill.data.images import load_rgb
 from maskdistill.data.scenes import view_pair
-from maskdistill.pretrain.cutouts import cutout_pair
+from maskdistill.pretrain.cutouts import crop_pair, cutout_pair
 
 Views = list[Tensor]
 
@@ -43,8 +43,8 @@ class ViewDataset(Dataset[Views]):
     For objective ``distill`` both are one crop, re-coloured and as it is.
 
     With probability ``exchange_share`` a draw is a generated pair (the same objects over two
-    backgrounds, or with ``cutout_share`` one object cut out twice, with two textures); otherwise two
-    random crops of one photograph. Addressed by ``(index, draw)`` of
+    backgrounds, or with ``cutout_share`` and ``crop_share`` one object twice, with two textures, cut out
+    or in its surroundings); otherwise two random crops of one photograph. Addressed by ``(index, draw)`` of
     :class:`~maskdistill.training.order.StepSampler`; equal draws give equal views.
 
     Args:
@@ -81,6 +81,8 @@ class ViewDataset(Dataset[Views]):
         rng = np.random.default_rng([config.scene_seed, number, 2])
         if rng.random() < config.cutout_share:
             return cutout_pair(rng, config.scene_size, config.scene_difficulty, config.size)
+        if rng.random() < config.crop_share:
+            return crop_pair(rng, config.scene_size, config.scene_difficulty, config.size)
         first, second = view_pair(config.scene_seed, number, config.scene_size, config.scene_difficulty)
         return torch.from_numpy(first).permute(2, 0, 1), torch.from_numpy(second).permute(2, 0, 1)
 
