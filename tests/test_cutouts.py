@@ -9,7 +9,7 @@ from scipy import ndimage
 from maskdistill.backbones.vit import IMAGENET_MEAN
 from maskdistill.config import PretrainConfig
 from maskdistill.data.scenes import another_surface, generate_scene, make_object
-from maskdistill.pretrain.cutouts import cutout_pair, rough_mask
+from maskdistill.pretrain.cutouts import crop_pair, cutout_pair, rough_mask
 from maskdistill.pretrain.views import ViewDataset
 
 GROUND = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255
@@ -49,15 +49,26 @@ def test_a_pair_lies_on_flat_ground_in_the_middle_of_a_square() -> None:
     assert 0.3 < np.mean(spread) < 0.9
 
 
+def test_a_crop_shows_the_object_and_what_lies_around_it() -> None:
+    for number in range(4):
+        first, second = crop_pair(np.random.default_rng(number), 96, 0.3, 40)
+        for view in (first, second):
+            assert view.dtype == torch.uint8 and view.shape == (3, 40, 40)
+            assert ((view - GROUND).abs() <= 1).all(dim=0).float().mean() < 0.1, "no flat ground"
+        assert (first.float() - second.float()).abs().mean() > 10
+        assert all(map(torch.equal, crop_pair(np.random.default_rng(number), 96, 0.3, 40), (first, second)))
+
+
 def test_pairs_are_drawn_at_the_configured_share() -> None:
     settings = {"exchange_share": 1.0, "size": 32, "scene_size": 64, "exchange_pairs": 40, "scene_difficulty": 0.3}
 
-    def cut_out(share: float) -> list[bool]:
-        dataset = ViewDataset([], PretrainConfig(objective="contrast", cutout_share=share, **settings))
+    def of_one_object(share: float, kind: str = "cutout_share") -> list[bool]:
+        dataset = ViewDataset([], PretrainConfig(objective="contrast", **{kind: share}, **settings))
         pairs = [dataset.pair(number) for number in range(12)]
         again = ViewDataset([], dataset.config)
         assert all(map(torch.equal, again.pair(3), pairs[3]))
         return [pair[0].shape[-1] == 32 for pair in pairs]
 
-    assert cut_out(0.0) == [False] * 12 and cut_out(1.0) == [True] * 12
-    assert 0 < sum(cut_out(0.5)) < 12
+    assert of_one_object(0.0) == [False] * 12 and of_one_object(1.0) == [True] * 12
+    assert of_one_object(1.0, "crop_share") == [True] * 12
+    assert 0 < sum(of_one_object(0.5)) < 12

@@ -74,12 +74,16 @@ def test_the_pyramids_levels_have_their_strides(arch: str, strides: list[float])
     assert shapes == [(1, 8, -int(-rows * f // 1), -int(-columns * f // 1)) for f in factors]
 
 
-def test_a_resnets_pyramid_has_a_level_a_stage() -> None:
-    pyramid = ResNetPyramid(build_resnet("resnet_tiny"), 8, "float32")
+def test_a_resnets_pyramid_has_a_level_a_stage_and_layer3_itself() -> None:
+    resnet = build_resnet("resnet_tiny").eval()
+    pyramid, images = ResNetPyramid(resnet, 8, "float32"), torch.randn(2, 3, 50, 70)
     with torch.no_grad():
-        shapes = [tuple(one.shape) for one in pyramid(torch.randn(2, 3, 50, 70)).values()]
-    assert pyramid.strides == [4, 8, 16, 32]
-    assert shapes == [(2, 8, -(-50 // stride), -(-70 // stride)) for stride in (4, 8, 16, 32)]
+        maps = pyramid(images)
+        layer3 = resnet.layer3(resnet.layer2(resnet.layer1(resnet.stem(images))))
+    assert pyramid.strides == [4, 8, 16]
+    last = maps.pop("layer3")
+    torch.testing.assert_close(last, layer3)
+    assert [one.shape for one in maps.values()] == [(2, 8, -(-50 // stride), -(-70 // stride)) for stride in (4, 8, 16)]
 
 
 def test_anchor_sizes_lie_where_an_eighth_of_them_is_a_cell() -> None:

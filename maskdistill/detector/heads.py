@@ -182,15 +182,25 @@ class Res5RoIHeads(RegionHeads):
         layer4: last stage of the ResNet, moved here from the trunk.
         in_channels: channels of layer4's output.
         num_clusters: K; box classes are 0 (background), 1..K, and there are K masks a region.
+        side: of the pooled regions, ``config.roi_pool`` by default.
+        masks: the mask predictor, by default one for layer4's output.
     """
 
-    def __init__(self, config: DetectorConfig, layer4: nn.Module, in_channels: int, num_clusters: int) -> None:
+    def __init__(
+        self,
+        config: DetectorConfig,
+        layer4: nn.Module,
+        in_channels: int,
+        num_clusters: int,
+        side: int | None = None,
+        masks: nn.Module | None = None,
+    ) -> None:
         super().__init__(
             config,
-            RoIAlign(config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
+            RoIAlign(side or config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
             nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
             BoxPredictor(in_channels, num_clusters),
-            MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters),
+            masks or MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters),
         )
 
     def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:

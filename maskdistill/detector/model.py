@@ -1,6 +1,5 @@
 """Mask R-CNN with a C4 trunk or on a ViT, composed of torchvision's parts."""
 
-from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -18,8 +17,14 @@ from maskdistill.detector.grids import paste_masks, resize_image, resize_masks, 
 from maskdistill.detector.heads import RegionHeads, Res5RoIHeads, TensorDict
 from maskdistill.detector.losses import SIZE, random_stream
 from maskdistill.detector.proposals import Anchors, ProposalNetwork
-from maskdistill.detector.pyramid import LevelledHead, PyramidRoIHeads, ResNetPyramid, SimplePyramid
-from maskdistill.runtime.devices import mixed
+from maskdistill.detector.pyramid import (
+    LevelledHead,
+    PyramidRoIHeads,
+    Res5PyramidRoIHeads,
+    ResNetPyramid,
+    SimplePyramid,
+)
+from maskdistill.detector.trunk import Trunk
 
 
 class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
@@ -59,27 +64,6 @@ class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         return placed
 
 
-class Trunk(nn.Sequential):
-    """Stem to layer3 of a ResNet, stride 16.
-
-    Args:
-        resnet: whose parts are taken over.
-        precision: of the convolutions.
-    """
-
-    def __init__(self, resnet: ResNet, precision: str) -> None:
-        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-        super().__init__(OrderedDict((name, getattr(resnet, name)) for name in names))
-        self.out_channels = resnet.channels[2]
-        self.precision = precision
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> float32 (B, out_channels, H/16, W/16)."""
-        with mixed(images.device, self.precision):
-            maps: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
-        return maps.float()
-
-
 def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | ViT) -> nn.Module:
     """Mask R-CNN: R50-C4 in the arrangement of [P §A.1], or on a ViT (:mod:`maskdistill.detector.pyramid`).
 
@@ -105,13 +89,14 @@ def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | 
     else:
         if isinstance(network, ResNet):
             trunk = ResNetPyramid(network, config.head_channels, config.precision)
+            heads = Res5PyramidRoIHeads(config, trunk, network, num_clusters)
         else:
             vit = ViTTrunk(network, config.arch, config.freeze_at, config.precision)
             trunk = SimplePyramid(vit, config.head_channels)
+            heads = PyramidRoIHeads(config, trunk.strides, num_clusters)
         sizes = sorted(config.anchor_sizes)
         anchors = Anchors(sizes, config.aspect_ratios, trunk.strides)
         head = LevelledHead(config.head_channels, sizes, trunk.strides, len(config.aspect_ratios))
-        heads = PyramidRoIHeads(config, trunk.strides, num_clusters)
     rpn = ProposalNetwork(
         anchors,
         head,

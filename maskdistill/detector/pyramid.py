@@ -1,4 +1,5 @@
-"""Mask R-CNN's parts on a plain vision transformer: simple feature pyramid and light heads (ViTDet, Li et al. 2022)."""
+"""Mask R-CNN's parts with a feature pyramid and light heads: on a plain vision transformer (ViTDet, Li et al. 2022) or
+on a ResNet."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,10 +14,12 @@ from torchvision.ops import FeaturePyramidNetwork, roi_align
 from maskdistill.backbones.resnet import ResNet
 from maskdistill.backbones.vit_trunk import ViTTrunk
 from maskdistill.config import DetectorConfig
-from maskdistill.detector.heads import BoxPredictor, RegionHeads
+from maskdistill.detector.heads import BoxPredictor, RegionHeads, Res5RoIHeads
 from maskdistill.detector.proposals import anchor_levels
+from maskdistill.detector.trunk import Trunk
 from maskdistill.runtime.devices import mixed
 
+LAYER3 = "layer3"
 FINEST = 4
 """Pixels of a cell of the finest map, or a little less where patches are no multiple."""
 CELLS = 28
@@ -56,10 +59,10 @@ class SimplePyramid(nn.Module):
 
 
 class ResNetPyramid(nn.Module):
-    """Maps of all stages of a ResNet, joined from the coarsest down (FPN, Lin et al. 2017), with LayerNorm.
+    """Maps of layer1 to layer3 of a ResNet, joined from the coarsest down (FPN, Lin et al. 2017), with LayerNorm.
 
     Args:
-        resnet: gives the maps.
+        resnet: gives the maps; its layer4 is left to the regions.
         channels: of each level.
         precision: of the convolutions.
 
@@ -69,19 +72,20 @@ class ResNetPyramid(nn.Module):
 
     def __init__(self, resnet: ResNet, channels: int, precision: str) -> None:
         super().__init__()
-        self.body, self.precision = resnet, precision
-        self.strides = [4.0, 8.0, 16.0, 32.0]
-        self.fpn = FeaturePyramidNetwork(list(resnet.channels), channels, norm_layer=LayerNorm2d)
+        self.trunk = Trunk(resnet, precision)
+        self.precision = precision
+        self.strides = [4.0, 8.0, 16.0]
+        self.fpn = FeaturePyramidNetwork(list(resnet.channels[:3]), channels, norm_layer=LayerNorm2d)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) -> float32 (B, channels, H/stride, W/stride) by the level's number, rounded up."""
+        """(B, 3, H, W) -> float32 maps (B, C, H/stride, W/stride), rounded up.
+
+        The levels by their number, C ``channels``, and as the last, :data:`LAYER3`, the trunk's own.
+        """
         with mixed(images.device, self.precision):
-            maps = {}
-            last = self.body.stem(images)
-            for number, layer in enumerate(self.body.layers()):
-                last = maps[str(number)] = layer(last)
-            levels: dict[str, Tensor] = self.fpn(maps)
-        return {name: one.float() for name, one in levels.items()}
+            maps = self.trunk.stages(images)
+            levels: dict[str, Tensor] = self.fpn({str(number): one for number, one in enumerate(maps)})
+        return {name: one.float() for name, one in levels.items()} | {LAYER3: maps[-1].float()}
 
 
 def _level(wide: int, channels: int, factor: float) -> nn.Sequential:
@@ -160,6 +164,13 @@ class PyramidPool(nn.Module):
         return torch.cat(pooled)[torch.cat(places).argsort()]
 
 
+def _mask_head(channels: int, num_clusters: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(MASK_CONVOLUTIONS):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels), nn.ReLU()]
+    return nn.Sequential(*layers, MaskRCNNPredictor(channels, channels, num_clusters))
+
+
 class PyramidRoIHeads(RegionHeads):
     """RoIAlign from a pyramid -> two linear layers for classes and boxes, a few convolutions for masks.
 
@@ -175,12 +186,8 @@ class PyramidRoIHeads(RegionHeads):
         channels, side = config.head_channels, (config.roi_pool + 1) // 2
         wide = BOX_WIDTH * channels
         vectors = [nn.Flatten(), nn.Linear(side * side * channels, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU()]
-        layers: list[nn.Module] = []
-        for _ in range(MASK_CONVOLUTIONS):
-            layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels), nn.ReLU()]
-        masks = nn.Sequential(*layers, MaskRCNNPredictor(channels, channels, num_clusters))
         pool, head, predictor = PyramidPool(side, strides), nn.Sequential(*vectors), BoxPredictor(wide, num_clusters)
-        super().__init__(config, pool, head, predictor, masks)
+        super().__init__(config, pool, head, predictor, _mask_head(channels, num_clusters))
         self.mask_pool = PyramidPool(config.roi_pool, strides)
 
     def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
@@ -198,3 +205,38 @@ class PyramidRoIHeads(RegionHeads):
         """The pooled maps, (all n, C, roi_pool, roi_pool)."""
         regions: Tensor = self.mask_pool(maps, boxes)
         return regions
+
+
+class Res5PyramidRoIHeads(Res5RoIHeads):
+    """Classes and boxes as C4 has them, from layer4 on each region; masks from the finer maps of a pyramid.
+
+    So classes start from the last stage's pretrained features, and outlines are as sharp as layer1 sees them.
+    Boxes are read off half as many cells as masks.
+
+    Args:
+        config: the detector's section.
+        pyramid: whose maps these are.
+        resnet: gives layer4.
+        num_clusters: K.
+    """
+
+    def __init__(self, config: DetectorConfig, pyramid: ResNetPyramid, resnet: ResNet, num_clusters: int) -> None:
+        masks = _mask_head(config.head_channels, num_clusters)
+        super().__init__(
+            config, resnet.layer4, resnet.channels[3], num_clusters, side=(config.roi_pool + 1) // 2, masks=masks
+        )
+        self.mask_pool = PyramidPool(config.roi_pool, pyramid.strides)
+
+    def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Of the trunk's own map: layer4's output."""
+        return super().box_features({LAYER3: maps[LAYER3]}, boxes)
+
+    def mask_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """The pooled levels, (all n, C, roi_pool, roi_pool)."""
+        regions: Tensor = self.mask_pool(maps, boxes)
+        return regions
+
+    def _positive_features(
+        self, maps: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], regions: Tensor
+    ) -> Tensor:
+        return RegionHeads._positive_features(self, maps, boxes, labels, regions)
