@@ -69,7 +69,9 @@ def _features(config: Config, sizes: Sizes) -> Cost | None:
     return Cost("cpu", sizes.all_per_job * 2 / 0.66, source)
 
 
-def _masks(config: Config, sizes: Sizes) -> Cost:
+def _masks(config: Config, sizes: Sizes) -> Cost | None:
+    if config.masks.refine != "none":
+        return None
     if not config.features.store:
         return _features(config, sizes) or Cost("cpu", 0.0, "")
     return Cost("cpu", sizes.all_per_job * 1.08e-3, "1.08 ms an image, reading apart (results/benchmarks/features.md)")
