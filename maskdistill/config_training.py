@@ -158,9 +158,7 @@ class DetectorConfig(StudentConfig):
         if self.engine == "detectron2" and self.arch != "resnet50":
             raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
         if self.engine == "detectron2" and self.pyramid:
-            raise ValueError(
-                "engine detectron2 has C4 only; set pyramid to false or use engine torchvision"
-            )
+            raise ValueError("engine detectron2 has C4 only; set pyramid to false or use engine torchvision")
         if self.engine == "detectron2" and self.compile:
             raise ValueError("engine detectron2 is not compiled; set compile to false or use engine torchvision")
         return self

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from maskdistill.backbones.registry import BACKBONES
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.weights import read_state_dict
@@ -69,6 +70,12 @@ def run(args: argparse.Namespace) -> None:
     provenance = make_provenance(
         "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
     )
+    if (arch := metadata["detector"]["arch"]) in BACKBONES:
+        raise MaskDistillError(
+            f"{models.detector}: a detector on a transformer ({arch}) cannot be written as ONNX, whose trace"
+            " would fix the pictures' size; apply it with `maskdistill predict`, or train one with"
+            " detector.arch: resnet50 or resnet_tiny and give it as --detector"
+        )
     pictures, source = _pictures(args.run)
     stored = {"classes": names, "provenance": provenance}
     with atomic_directory(out) as folder:
