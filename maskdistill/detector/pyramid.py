@@ -163,7 +163,8 @@ class PyramidPool(nn.Module):
 class PyramidRoIHeads(RegionHeads):
     """RoIAlign from a pyramid -> two linear layers for classes and boxes, a few convolutions for masks.
 
-    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14.
+    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14. Batch normalisation in their head, as in C4's,
+    makes the classes learn several times faster than none.
 
     Args:
         config: the detector's section.
@@ -174,7 +175,9 @@ class PyramidRoIHeads(RegionHeads):
     def __init__(self, config: DetectorConfig, strides: Sequence[float], num_clusters: int) -> None:
         channels, side = config.head_channels, (config.roi_pool + 1) // 2
         wide = BOX_WIDTH * channels
-        vectors = [nn.Flatten(), nn.Linear(side * side * channels, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU()]
+        vectors: list[nn.Module] = [nn.Flatten()]
+        for inputs in (side * side * channels, wide):
+            vectors += [nn.Linear(inputs, wide, bias=False), nn.BatchNorm1d(wide), nn.ReLU()]
         layers: list[nn.Module] = []
         for _ in range(MASK_CONVOLUTIONS):
             layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels), nn.ReLU()]
