@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from maskdistill.backbones.registry import BACKBONES
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
@@ -72,6 +73,12 @@ def run(args: argparse.Namespace) -> None:
     provenance = make_provenance(
         "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
     )
+    if (arch := metadata["detector"]["arch"]) in BACKBONES:
+        raise MaskDistillError(
+            f"{models.detector}: a detector on a transformer ({arch}) cannot be written as ONNX, whose trace"
+            " would fix the pictures' size; apply it with `maskdistill predict`, or train one with"
+            " detector.arch: resnet50 or resnet_tiny and give it as --detector"
+        )
     pictures, source = _pictures(args.run)
     verdict = as_metadata(models.trust)
     stored = {"classes": names, "provenance": provenance} | verdict

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork, roi_align
@@ -174,7 +174,8 @@ def _mask_head(channels: int, num_clusters: int) -> nn.Sequential:
 class PyramidRoIHeads(RegionHeads):
     """RoIAlign from a pyramid -> two linear layers for classes and boxes, a few convolutions for masks.
 
-    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14.
+    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14. Batch normalisation in their head, as in C4's,
+    makes the classes learn several times faster than none.
 
     Args:
         config: the detector's section.
@@ -185,7 +186,9 @@ class PyramidRoIHeads(RegionHeads):
     def __init__(self, config: DetectorConfig, strides: Sequence[float], num_clusters: int) -> None:
         channels, side = config.head_channels, (config.roi_pool + 1) // 2
         wide = BOX_WIDTH * channels
-        vectors = [nn.Flatten(), nn.Linear(side * side * channels, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU()]
+        vectors: list[nn.Module] = [nn.Flatten()]
+        for inputs in (side * side * channels, wide):
+            vectors += [nn.Linear(inputs, wide, bias=False), nn.BatchNorm1d(wide), nn.ReLU()]
         pool, head, predictor = PyramidPool(side, strides), nn.Sequential(*vectors), BoxPredictor(wide, num_clusters)
         super().__init__(config, pool, head, predictor, _mask_head(channels, num_clusters))
         self.mask_pool = PyramidPool(config.roi_pool, strides)
