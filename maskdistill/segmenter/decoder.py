@@ -1,0 +1,95 @@
+"""Segmenters whose coarse maps are enlarged by a light decoder that sees the picture itself again."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskdistill.backbones.resnet import ResNet, freeze_stages
+from maskdistill.backbones.vit import ViT, pad_to_multiple
+from maskdistill.backbones.vit_trunk import ViTTrunk
+from maskdistill.config import SegmenterConfig
+from maskdistill.segmenter.model import Segmenter
+
+OUTPUT_STRIDE = 16
+"""Of a ResNet below the decoder, whose picture has the outlines."""
+
+
+def _layer(wide_in: int, wide_out: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, batch normalisation, ReLU."""
+    convolution = nn.Conv2d(wide_in, wide_out, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(wide_out), nn.ReLU(inplace=True))
+
+
+class Decoder(nn.Module):
+    """Coarse maps say what is where, convolutions on the picture where it ends; they meet at 1/4 and 1/2 of its sides.
+
+    The arrangement is U-Net's (Ronneberger et al. 2015) with the backbone in place of its lower levels.
+
+    Args:
+        channels: D of the coarse maps.
+        width: channels at 1/4; half as many at 1/2.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.out_channels = max(1, width // 2)
+        self.at_half, self.at_quarter = _layer(3, self.out_channels, 2), _layer(self.out_channels, width, 2)
+        self.coarse = nn.Conv2d(channels, width, 1)
+        self.join_quarter = _layer(2 * width, width)
+        self.join_half = _layer(width + self.out_channels, self.out_channels)
+
+    def forward(self, images: Tensor, coarse: Tensor) -> Tensor:
+        """Images (B, 3, H, W), sides divisible by 4, and maps (B, D, h, w) of them -> (B, out_channels, H/2, W/2)."""
+        half = self.at_half(images)
+        quarter = self.at_quarter(half)
+        joined: Tensor = self.join_quarter(torch.cat([_enlarge(self.coarse(coarse), quarter), quarter], dim=1))
+        joined = self.join_half(torch.cat([_enlarge(joined, half), half], dim=1))
+        return joined
+
+
+def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class DecoderSegmenter(Segmenter):
+    """A backbone with a :class:`Decoder`, or with head ``linear`` the 1x1 convolution on its maps alone.
+
+    Args:
+        config: the segmenter's section.
+        num_clusters: K; class 0 is the background.
+        backbone: gives maps of a picture.
+        channels: of these maps.
+        multiple: of which the backbone wants the sides to be.
+    """
+
+    def __init__(
+        self, config: SegmenterConfig, num_clusters: int, backbone: nn.Module, channels: int, multiple: int = 1
+    ) -> None:
+        decoder = None if config.head == "linear" else Decoder(channels, config.head_channels)
+        channels = channels if decoder is None else decoder.out_channels
+        super().__init__(backbone, nn.Sequential(decoder or nn.Identity(), nn.Conv2d(channels, num_clusters + 1, 1)))
+        self.multiple = max(multiple, 1 if decoder is None else 4)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the last convolution is given: float (B, C, H/2, W/2), or the backbone's maps with head ``linear``."""
+        coarse = self.backbone(images)
+        decoder = self.classifier[0]
+        maps: Tensor = decoder(images, coarse) if isinstance(decoder, Decoder) else coarse
+        return maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) of any size -> logits float32 (B, K+1, H, W)."""
+        height, width = images.shape[-2:]
+        return super().forward(pad_to_multiple(images, self.multiple))[..., :height, :width]
+
+
+def on_vit(config: SegmenterConfig, num_clusters: int, vit: ViT) -> DecoderSegmenter:
+    """On patch tokens; ``config.freeze_at`` as of :class:`ViTTrunk`."""
+    trunk = ViTTrunk(vit, config.arch, config.freeze_at, config.precision)
+    return DecoderSegmenter(config, num_clusters, trunk, trunk.out_channels, trunk.stride)
+
+
+def on_resnet(config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> DecoderSegmenter:
+    """On layer4's maps, of ``build_resnet(config.arch, OUTPUT_STRIDE)``; ``config.freeze_at`` stages become fixed."""
+    freeze_stages(resnet, config.freeze_at)
+    return DecoderSegmenter(config, num_clusters, resnet, resnet.channels[3])
