@@ -108,7 +108,7 @@ class DetectorConfig(StudentConfig):
         "sgd", description="sgd, with momentum, as in the paper; adamw, as transformers are trained (ViTDet)"
     )
     lr: Rate = 0.02
-    backbone_lr: Share = Field(1.0, description="of the pre-trained network, as a share of lr")
+    backbone_lr: Share = Field(1.0, description="of the network below the heads, as a share of lr")
     steps: Annotated[list[Positive], Field(max_length=1000), AfterValidator(ascending)] = Field(
         [20000, 22000], description="iterations at which the rate drops; none: it never does"
     )
