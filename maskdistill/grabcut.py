@@ -27,7 +27,8 @@ def grabcut(
     how = cv2.GC_INIT_WITH_MASK if box is None else cv2.GC_INIT_WITH_RECT
     cv2.setRNGSeed(0)
     try:
-        cv2.grabCut(photo, labels, box, background, foreground, iterations, how)
+        cv2.grabCut(photo, labels, box or (0, 0, 0, 0), background, foreground, iterations, how)
     except cv2.error:
         labels[:] = cv2.GC_BGD
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    found: npt.NDArray[np.bool_] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return found

@@ -69,8 +69,7 @@ def _refined(photo: npt.NDArray[np.uint8], mask: Mask, patch: float) -> Mask:
 
 
 def _disc(radius: int) -> npt.NDArray[np.uint8]:
-    disc: npt.NDArray[np.uint8] = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-    return disc
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
 
 
 def _part_of(found: Mask, mask: Mask) -> Mask:
