@@ -34,6 +34,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.store import HW
 
 log = logging.getLogger("maskdistill")
 PICTURES, SHARDS = 64, 16
@@ -153,7 +154,7 @@ def look_again(
             yield Change(place, "mirrored", image.flip(2))
             yield Change(place, "rescaled", features.resize(photo, round(SCALE * short_side)))
 
-    def size_of(change: Change) -> features.HW:
+    def size_of(change: Change) -> HW:
         return features.grid_of((change.image.shape[-2], change.image.shape[-1]), backbone.patch_size)
 
     shown = progress(changes(), 2 * len(sample), "changed pictures")
@@ -161,7 +162,9 @@ def look_again(
         images = [change.image for change in batch]
         pending = features.extract(model, backbone, images, device, config.features.precision)
         for change, image in zip(batch, pending.get(), strict=True):
-            if records := recorder.records(0, change.name, image, image.resized_hw):
+            pixels = np.ascontiguousarray(change.image.permute(1, 2, 0).numpy())
+            photo = pixels if config.masks.refine == "grabcut" else None
+            if records := recorder.records(0, change.name, image.resized_hw, recorder.search(image), photo):
                 mask = trust.to_frame(rle.decode(records[0]["segmentation"]))
                 found[change.name][change.place] = mask[:, ::-1] if change.name == "mirrored" else mask
     return found, edges

@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> None:
             save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
-        checked = {"files": files, "onnxruntime": figures, "trust": models.trust, "provenance": provenance}
-        write_json(folder / "check.json", checked)
+        record = {"files": files, "onnxruntime": figures, "trust": models.trust, "provenance": provenance}
+        write_json(folder / "check.json", record)
         card = model_card(
             segmenter, detector, models.config, models.summary, names, source, files, models.trust, models.rehearsal
         )

@@ -45,5 +45,5 @@ def verdict_section(record: Mapping[str, Any], strips: Sequence[dict[str, Any]])
 def _row(signal: Signal, value: float | None) -> tuple[str, str, str, str, str]:
     """Title, value, both limits and what the value says, as text."""
     level = NONE if value is None or signal.level(value) is None else str(signal.level(value))
-    limits = (NONE if limit is None else f"{limit:.2f}" for limit in (signal.avoid, signal.use))
-    return signal.title, NONE if value is None else f"{value:.2f}", *limits, level
+    avoid, use = (NONE if limit is None else f"{limit:.2f}" for limit in (signal.avoid, signal.use))
+    return signal.title, NONE if value is None else f"{value:.2f}", avoid, use, level
