@@ -234,7 +234,8 @@ class SegmenterConfig(StudentConfig):
     @model_validator(mode="before")
     @classmethod
     def _decoder_of_a_transformer(cls, values: Any) -> Any:
-        return {"head": "decoder"} | values if isinstance(values, dict) and values.get("arch") in BACKBONES else values
+        arch = values.get("arch") if isinstance(values, dict) else None
+        return {"head": "decoder"} | values if isinstance(arch, str) and arch in BACKBONES else values
 
     @model_validator(mode="after")
     def _head_of_arch(self) -> "SegmenterConfig":
