@@ -1,7 +1,7 @@
 """Whether a run's result can be trusted, by signals that need no label.
 
 A signal is a function of the :class:`Evidence` and one entry of :data:`SIGNALS`, with the limits that the verdict
-follows. The limits were fixed on generated scenes of development seeds and hold on photographs they were not fixed on:
+follows. The limits were fixed on generated scenes of development seeds; what is measured and what is not:
 ``results/benchmarks/trust.md``, made by ``tests/benchmarks/trust.py``.
 """
 
