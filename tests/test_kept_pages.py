@@ -15,7 +15,8 @@ import shlex, sys
 from types import SimpleNamespace
 from snakemake.exceptions import WorkflowError
 from maskdistill.runtime.errors import MaskDistillError
-RUN, WEIGHTS, CONFIG = "results/x", {{}}, SimpleNamespace(datasets=SimpleNamespace(build=None))
+RUN, WEIGHTS = "results/x", {{}}
+CONFIG = SimpleNamespace(datasets=SimpleNamespace(build=None), data=SimpleNamespace(kind="scenes"))
 include: "{ROOT}/workflow/rules/lock.smk"
 rule all:
     input: f"{{RUN}}/report.html", f"{{RUN}}/summary.json",
