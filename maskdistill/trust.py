@@ -42,8 +42,9 @@ class Evidence:
         otsu: foreground by Otsu's threshold.
         edges: (n,), :func:`edge_contrast` of the masks.
         clusters: adjusted Rand index of each pair of clusterings of resampled masks; empty where it means nothing.
-        found: the detector's best candidate; None before there is a detector.
-        confident: bool (n,), whether that candidate passes τ; None before there is a detector.
+        found: of the detector's candidates that pass τ the nearest to the mask, else its best; None before there is
+            a detector.
+        confident: bool (n,), whether any passes τ; None before there is a detector.
     """
 
     masks: Masks
@@ -77,7 +78,7 @@ def stacked(frames: Sequence[Mask]) -> Masks:
 
 
 def with_detector(evidence: Evidence, found: Masks, confident: npt.NDArray[np.bool_]) -> Evidence:
-    """The evidence with the detector's best candidates, see :class:`Evidence`."""
+    """The evidence with the detector's candidates, see :class:`Evidence`."""
     return replace(evidence, found=found, confident=confident)
 
 
@@ -236,7 +237,7 @@ SIGNALS = (
            "outlines of masks do not follow what is seen"),
     Signal("clusters", "categories agree when they are found again from resampled masks (adjusted Rand)", _clusters,
            0.15, 0.4, "categories come out differently when they are found again"),
-    Signal("detector", "the detector's best candidate agrees with the mask, above chance", _detector, 0.3, 0.5,
+    Signal("detector", "the detector's nearest candidate agrees with the mask, above chance", _detector, 0.3, 0.5,
            "the detector finds something else than the masks it learned from"),
     Signal("confident", "pictures with a candidate that passes τ", _confident),
     Signal("whole", "masks that reach all four sides of their picture", _whole),

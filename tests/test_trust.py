@@ -11,6 +11,7 @@ from PIL import Image
 
 from maskdistill import rle, trust
 from maskdistill.cli import consistency, main
+from maskdistill.cli import trust as trust_stage
 from maskdistill.clusters import normalise
 from maskdistill.config import ClustersConfig
 from maskdistill.data.scenes import generate_scene
@@ -201,13 +202,15 @@ def test_a_mirrored_pictures_mask_is_mirrored_back(looked: tuple[Path, dict[str,
     assert len(record["clusters"]) == 15
 
 
-def test_the_verdict_takes_the_best_candidate(looked: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_the_verdict_takes_the_nearest_candidate_that_passes(
+    looked: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     folder, record = looked
     good, bad = np.zeros((SIZE, SIZE), bool), np.ones((SIZE, SIZE), bool)
     good[:10, :10] = True
     found: dict[int, list[dict[str, Any]]] = {0: [], 1: []}
     for image in record["images"][1:]:
-        for mask, score in ((bad, 0.4), (good, 0.6), (bad, 0.6)):
+        for mask, score in ((bad, 0.4), (good, 0.6), (~good, 0.6)):
             candidate = {"image_id": image["image_id"], "score": score, "segmentation": rle.encode(mask)}
             found[image["shard"]].append(candidate)
     for shard, candidates in found.items():
@@ -216,8 +219,10 @@ def test_the_verdict_takes_the_best_candidate(looked: tuple[Path, dict[str, Any]
     tau = ["--params", '{"tau": 0.5}']
     assert main([*command, *tau, "--candidates", *(str(tmp_path / f"shard-{shard}.json") for shard in (1, 0))]) == 0
     content = json.loads((tmp_path / "trust.json").read_text())
-    frames = np.stack([trust.empty(), *[trust.to_frame(good)] * (COUNT - 1)])
     masks = trust.read_evidence(record).masks
+    choice = [trust.to_frame(good), trust.to_frame(~good)]
+    nearest = [max(choice, key=lambda one: (one & mask).sum() / (one | mask).sum()) for mask in masks[1:]]
+    frames = np.stack([trust.empty(), *nearest])
     assert content["signals"]["detector"] == pytest.approx(trust.agreement(masks, frames))
     assert content["signals"]["confident"] == pytest.approx(5 / 6)
     assert content["verdict"] == "do not use" and "detector" not in content["before_training"]["signals"]
@@ -244,3 +249,16 @@ def test_what_is_said_of_a_verdict(tmp_path: Path) -> None:
     assert said[1:] == ["Down."]
     write_json(tmp_path / "summary.json", {})
     assert verdict_at_the_end(tmp_path) == UNKNOWN
+
+
+def test_of_several_candidates_the_nearest_to_the_mask_is_taken() -> None:
+    side = len(trust.empty())
+    masks = [np.zeros((side, side), bool) for _ in range(3)]
+    masks[0][10:30, 10:30], masks[1][12:30, 10:30], masks[2][60:90, 60:90] = True, True, True
+    candidates = [
+        {"segmentation": rle.encode(masks[2]), "score": 0.9},
+        {"segmentation": rle.encode(masks[1]), "score": 0.6},
+    ]
+    assert np.array_equal(trust_stage.matching(masks[0], candidates), masks[1])
+    assert np.array_equal(trust_stage.matching(masks[0], candidates[:1]), masks[2])
+    assert not trust_stage.matching(masks[0], []).any()

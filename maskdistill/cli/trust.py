@@ -37,10 +37,12 @@ def run(args: argparse.Namespace) -> None:
     config = parse_section(PseudoLabelsConfig, args.params)
     record = read_json(args.consistency)
     files = {shard_number(path): path for path in args.candidates}
-    best = best_candidates(record["images"], files)
-    confident = [bool(one and passes(one["score"], config.tau, config.compare)) for one in best]
-    frames = [trust.empty() if one is None else trust.to_frame(rle.decode(one["segmentation"])) for one in best]
     before = trust.read_evidence(record)
+    frames, confident = [], []
+    for mask, candidates in zip(before.masks, candidates_of(record["images"], files), strict=True):
+        passing = [one for one in candidates if passes(one["score"], config.tau, config.compare)]
+        frames.append(matching(mask, passing or candidates[:1]))
+        confident.append(bool(passing))
     evidence = trust.with_detector(before, trust.stacked(frames), np.array(confident, bool))
     verdict = trust.judge(evidence)
     used = sorted({image["shard"] for image in record["images"]})
@@ -59,21 +61,32 @@ def run(args: argparse.Namespace) -> None:
     log.log(logging.INFO if verdict.level == trust.USE else logging.WARNING, "%s", said)
 
 
-def best_candidates(images: list[dict[str, Any]], files: dict[int, str]) -> list[dict[str, Any] | None]:
-    """The candidate of the highest score of each sampled picture, the first of equal ones; None where there is none.
+def candidates_of(images: list[dict[str, Any]], files: dict[int, str]) -> list[list[dict[str, Any]]]:
+    """The candidates of each sampled picture, by falling score.
 
     Raises:
         MaskDistillError: a shard is missing.
     """
-    best: dict[int, dict[str, Any]] = {}
+    found: dict[int, list[dict[str, Any]]] = {image["image_id"]: [] for image in images}
     for shard in sorted({image["shard"] for image in images}):
         if shard not in files:
             raise MaskDistillError(f"--candidates: shard {shard} is missing; give the candidates of every shard")
         for candidate in read_json(files[shard])["candidates"]:
-            number = candidate["image_id"]
-            if number not in best or candidate["score"] > best[number]["score"]:
-                best[number] = candidate
-    return [best.get(image["image_id"]) for image in images]
+            if candidate["image_id"] in found:
+                found[candidate["image_id"]].append(candidate)
+    return [sorted(candidates, key=lambda one: -one["score"]) for candidates in found.values()]
+
+
+def matching(mask: trust.Mask, candidates: list[dict[str, Any]]) -> trust.Mask:
+    """Of some candidates the one that overlaps a mask most, in the common frame; nothing where there are none.
+
+    A picture shows several objects, and the detector may be surer of another than the one that the mask is of.
+    """
+    frames = [trust.to_frame(rle.decode(one["segmentation"])) for one in candidates]
+    if not frames:
+        return trust.empty()
+    agree = trust.overlaps(np.stack([mask] * len(frames)), np.stack(frames))
+    return frames[int(agree.argmax())]
 
 
 def pictured(evidence: trust.Evidence, images: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ LOOKS = {
     "mask": "mask",
     "mirrored": "mirrored picture",
     "rescaled": "other size",
-    "candidate": "detector's best",
+    "candidate": "detector's nearest",
     "otsu": "Otsu, by grey",
 }
 """Key of a mask among those of a picture -> its title."""
