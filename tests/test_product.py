@@ -451,7 +451,8 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
     exported = Checked(segmenter, True, "equal", {}), Checked(detector, True, "equal", {})
-    card = model_card(*exported, models.config, scored, names, "pictures", {"segmenter.onnx": "ab" * 32}, models.trust)
+    files = {"segmenter.onnx": "ab" * 32, "detector.onnx": "cd" * 32}
+    card = model_card(*exported, models.config, scored, names, "pictures", files, models.trust)
     for wanted in (
         "of the run `small`", "float32 (B, 3, 48, 48)", "float32 (B, 4, 48, 48)", "3 cluster-02", "ab" * 32,
         "| segmenter | miou | 26.9 |", "shortest side 64", "Apache-2.0", "seed 7, began with random weights",
@@ -461,3 +462,4 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
         assert wanted in card
     without = model_card(*exported, None, {}, names, "pictures", {})
     assert "None: there was no ground truth" in without and "## Configuration" not in without
+    assert "`detector.onnx`" not in without, "that of a transformer is not written"

@@ -1,5 +1,6 @@
 """Write a run's segmenter and detector as ONNX, checked against torch, both as safetensors, and a model card.
 
+A detector on a transformer is written as safetensors alone.
 Needs the extra [export]. What is written can be taken elsewhere: `maskdistill predict` takes both models
 without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
 """
@@ -73,12 +74,6 @@ def run(args: argparse.Namespace) -> None:
     provenance = make_provenance(
         "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
     )
-    if (arch := metadata["detector"]["arch"]) in BACKBONES:
-        raise MaskDistillError(
-            f"{models.detector}: a detector on a transformer ({arch}) cannot be written as ONNX, whose trace"
-            " would fix the pictures' size; apply it with `maskdistill predict`, or train one with"
-            " detector.arch: resnet50 or resnet_tiny and give it as --detector"
-        )
     pictures, source = _pictures(args.run)
     verdict = as_metadata(models.trust)
     stored = {"classes": names, "provenance": provenance} | verdict
@@ -126,6 +121,12 @@ def _segmenter(
 def _detector(
     weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
 ) -> Checked:
+    if metadata["arch"] in BACKBONES:
+        sentence = (
+            f"detector: not written as ONNX, whose trace would fix the pictures' size for the transformer"
+            f" {metadata['arch']}; use detector.safetensors with maskdistill predict"
+        )
+        return Checked(metadata, True, sentence, {"onnx": False})
     # float32 whatever it was trained in: autocast would become conversions in the file.
     config = parse_section(DetectorConfig, metadata["params"]).model_copy(update={"precision": "float32"})
     network = build_detector(config, int(metadata["num_clusters"]), build_student(config.arch))

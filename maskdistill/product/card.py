@@ -78,14 +78,7 @@ def model_card(
         + ".\n",
         f"Check of this export: {segmenter.sentence}. Compared on: {compared_on}.\n",
         "## Using the detector\n",
-        f"`detector.onnx`, a Mask R-CNN with C4 trunk `{detector.metadata['arch']}`: inputs `pixels`, float32 (1, 3, H,"
-        " W), RGB values 0 to 255 of a picture that was resized (bilinear, antialiased) to shortest side"
-        f" {detecting['min_size_test']}, or longest side {detecting['max_size']} if that is smaller; and `least_score`,"
-        f" float32, no dimension, {detecting['score_thresh']} in the run. Outputs of n objects, best first: `boxes` (n,"
-        " 4), x1 y1 x2 y2 in pixels of the resized picture, `labels` (n), 1 the first category, `scores` (n), `masks`"
-        " (n, S, S), probabilities on a grid that fills the box. Enlarge a mask to its box bilinearly and cut at 0.5:"
-        " that, and scaling the boxes back, is left to you. Proposals and non-maximum suppression are inside.\n",
-        f"Check of this export: {detector.sentence}. Compared on: {compared_on}.\n",
+        _detector_use(detector, detecting, compared_on) if "detector.onnx" in files else f"{detector.sentence}.\n",
         "Without ONNX, the same with masks at full size: `maskdistill predict PHOTOS/ --detector detector.safetensors"
         " --segmenter segmenter.safetensors --out DIR`.\n",
         "## Scores\n",
@@ -104,6 +97,19 @@ def model_card(
         text = yaml.safe_dump(config.model_dump(mode="json", exclude={"ablations"}), sort_keys=False)
         parts += ["## Configuration\n", f"```yaml\n{text}```\n"]
     return "\n".join(parts)
+
+
+def _detector_use(detector: Checked, settings: Mapping[str, Any], compared_on: str) -> str:
+    return (
+        f"`detector.onnx`, a Mask R-CNN on `{detector.metadata['arch']}`: inputs `pixels`, float32 (1, 3, H,"
+        " W), RGB values 0 to 255 of a picture that was resized (bilinear, antialiased) to shortest side"
+        f" {settings['min_size_test']}, or longest side {settings['max_size']} if that is smaller; and `least_score`,"
+        f" float32, no dimension, {settings['score_thresh']} in the run. Outputs of n objects, best first: `boxes` (n,"
+        " 4), x1 y1 x2 y2 in pixels of the resized picture, `labels` (n), 1 the first category, `scores` (n), `masks`"
+        " (n, S, S), probabilities on a grid that fills the box. Enlarge a mask to its box bilinearly and cut at 0.5:"
+        " that, and scaling the boxes back, is left to you. Proposals and non-maximum suppression are inside.\n"
+        f"\nCheck of this export: {detector.sentence}. Compared on: {compared_on}.\n"
+    )
 
 
 def _verdict(record: Mapping[str, Any] | None) -> str:
