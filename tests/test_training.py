@@ -1,6 +1,7 @@
 """The shared training loop: data order, resumption, refusals, several processes, model files."""
 
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.training.checkpoint import load_model, load_state, save_model, save_state
-from maskdistill.training.distributed import data_parallel, gather_batch, launch, rank_and_world
+from maskdistill.training.distributed import HANDLED, data_parallel, gather_batch, launch, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, write_metrics
 from maskdistill.training.order import StepSampler
 from maskdistill.training.precise_bn import precise_statistics
@@ -439,8 +440,10 @@ def _two_processes(folder: Path) -> None:
 
 
 def test_two_processes_take_the_gradient_of_the_whole_batch_and_report_errors(tmp_path: Path) -> None:
+    handlers = [signal.getsignal(one) for one in HANDLED]
     with pytest.raises(MaskDistillError, match="said by rank 1"):
         launch(_two_processes, 2, (tmp_path,), backend="gloo")
+    assert [signal.getsignal(one) for one in HANDLED] == handlers
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     inputs = torch.arange(12, dtype=torch.float32).reshape(4, 3)

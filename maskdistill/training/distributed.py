@@ -1,6 +1,8 @@
 """The same training in one process or in one process a GPU."""
 
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,6 +22,8 @@ from maskdistill.runtime.job_record import add_of_child, gpu_peaks
 M = TypeVar("M", bound=nn.Module)
 TIMEOUT = timedelta(minutes=30)
 """Longest time that processes of a group wait for one another: rank 0 writes states meanwhile."""
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals for which torch's launcher puts handlers of its own in place."""
 LONGEST_MESSAGE = 8000
 """Characters; the pipe holds 64 KiB, and nobody reads before the processes have ended."""
 
@@ -134,11 +138,16 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
         max_restarts=0,
     )
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    handlers = {one: signal.getsignal(one) for one in HANDLED}
     try:
         peaks = elastic_launch(group, _worker)(function, backend, args, errors)
     except ChildFailedError:
         if errors.empty():
             raise
         raise MaskDistillError(errors.get()) from None
+    finally:  # the launcher leaves its own
+        if threading.current_thread() is threading.main_thread():
+            for one, handler in handlers.items():
+                signal.signal(one, handler)
     for of_one in peaks.values():
         add_of_child(of_one)

@@ -224,7 +224,10 @@ def test_the_oracle_goes_beside_the_run(editable: Project) -> None:
     below = "topk-0.4/k-3/seed-1234/tau-0.9/hard-0.2/crf-0/evaluation/segmenter.json"
     own = json.loads((editable.results / below).read_text())["miou"]
     assert rows[None]["segmenter"]["mean"]["miou"] == own
-    assert rows["categories"]["masks"]["mean"]["purity"] == 100
+    purity = {case: rows[case]["masks"]["mean"]["purity"] for case in (None, "categories")}
+    assert (
+        purity["categories"] > purity[None]
+    )  # below 100: a score matches masks by their boxes, the oracle by themselves
     models = {path.relative_to(editable.results): path for path in editable.results.rglob("*model.safetensors")}
     marks = {
         name.parts[1] if name.parts[0] == "oracle" else None: json.loads(
