@@ -71,4 +71,4 @@ class ViTTrunk(nn.Module):
         grid = (padded.shape[-2] // self.stride, padded.shape[-1] // self.stride)
         with mixed(images.device, self.precision):
             patches = patch_tokens(self.vit, padded, self.freeze_at)
-        return patches.float().transpose(1, 2).unflatten(2, grid)
+        return patches.float().transpose(1, 2).reshape(patches.shape[0], -1, *grid)
