@@ -158,7 +158,7 @@ def test_it_learns_outlines_finer_than_its_patches(folder: Path, tmp_path: Path)
         labels == scene.semantic
         for labels, scene in zip(segment(model, [s.image for s in drawn], settings, CPU), drawn, strict=True)
     ]
-    assert np.mean([part.mean() for part in equal]) > 0.97  # the best map of 8 px squares: about 0.93
+    assert np.mean([part.mean() for part in equal]) > 0.97  # the best map of 8 px squares: 0.89
 
 
 def test_stages_from_labels_to_a_probe(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and regions."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -13,7 +14,9 @@ from maskdistill.backbones.resnet import ResNet, build_resnet
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import build_vit, pad_to_multiple
 from maskdistill.backbones.vit_trunk import ViTTrunk
+from maskdistill.cli import export
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.model import build_detector, norm_parameter_groups
 from maskdistill.detector.proposals import Anchors, anchor_levels
 from maskdistill.detector.pyramid import LevelledHead, PyramidPool, ResNetPyramid, SimplePyramid
 from maskdistill.runtime.errors import MaskDistillError
@@ -152,3 +155,28 @@ def test_students_are_resnets_and_transformers_by_name() -> None:
 
 def test_the_configuration_knows_the_registrys_transformers() -> None:
     assert set(get_args(ViTName)) == set(BACKBONES)
+
+
+@pytest.mark.parametrize(
+    "student", [{"arch": MICRO}, {"arch": "resnet_tiny"}, {"arch": "resnet_tiny", "pyramid": True}]
+)
+def test_the_rate_of_all_that_is_pre_trained_is_a_share(student: dict[str, Any]) -> None:
+    """layer4, which C4 runs on every region, included."""
+    chosen = DetectorConfig(**settings(freeze_at=0, **student))
+    network = build_student(chosen.arch)
+    pretrained = {id(parameter) for parameter in network.parameters()}
+    groups = norm_parameter_groups(build_detector(chosen, 3, network), 0.1, 0.25)
+    scaled = {id(p) for group in groups if group["lr_scale"] == 0.25 for p in group["params"]}
+    assert scaled == pretrained
+
+
+def test_one_region_is_enough_to_train_on() -> None:
+    model: Any = build_detector(DetectorConfig(**settings(head_channels=8, freeze_at=0)), 3, build_student(MICRO))
+    vectors = model.roi_heads.train().box_vectors(torch.randn(1, 8, 7, 7))
+    assert vectors.shape == (1, 32)
+
+
+def test_a_detector_on_a_transformer_is_not_written_as_onnx(tmp_path: Path) -> None:
+    checked = export._detector(tmp_path / "none", {"arch": MICRO}, {}, [], tmp_path / "detector.onnx")
+    assert checked.holds and checked.figures == {"onnx": False} and "detector.safetensors" in checked.sentence
+    assert list(tmp_path.iterdir()) == []

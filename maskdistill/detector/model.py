@@ -116,10 +116,14 @@ def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | 
 def norm_parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float = 1.0) -> list[dict[str, object]]:
     """Trainable parameters in groups for an optimiser: norm layers without weight decay, the rest with.
 
-    Where ``backbone_lr`` is not 1, those below the heads are apart, with this ``lr_scale``.
+    Where ``backbone_lr`` is not 1, those of the pre-trained network, layer4 on the regions included, are apart, with
+    this ``lr_scale``.
     """
     norms = _parameters(model, nn.modules.batchnorm._BatchNorm | nn.LayerNorm)
-    trunk = _parameters(model, ViTTrunk | ResNet | Trunk) if backbone_lr != 1 else set()
+    trunk = _parameters(model, ViTTrunk | Trunk) if backbone_lr != 1 else set()
+    if trunk:
+        layer4 = (heads.box_head[0] for heads in model.modules() if isinstance(heads, Res5RoIHeads))
+        trunk |= {id(parameter) for layer in layer4 for parameter in layer.parameters()}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups: list[dict[str, object]] = []
     for part, scale in ((set(map(id, trainable)) - trunk, 1.0), (trunk, backbone_lr)):

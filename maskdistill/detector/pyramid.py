@@ -188,7 +188,7 @@ class PyramidRoIHeads(RegionHeads):
         wide = BOX_WIDTH * channels
         vectors: list[nn.Module] = [nn.Flatten()]
         for inputs in (side * side * channels, wide):
-            vectors += [nn.Linear(inputs, wide, bias=False), nn.BatchNorm1d(wide), nn.ReLU()]
+            vectors += [nn.Linear(inputs, wide, bias=False), nn.LayerNorm(wide), nn.ReLU()]
         pool, head, predictor = PyramidPool(side, strides), nn.Sequential(*vectors), BoxPredictor(wide, num_clusters)
         super().__init__(config, pool, head, predictor, _mask_head(channels, num_clusters))
         self.mask_pool = PyramidPool(config.roi_pool, strides)
