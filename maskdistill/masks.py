@@ -69,7 +69,7 @@ def largest_share(values: npt.NDArray[np.floating[Any]], mass: float) -> Mask:
 
 
 def keep_mass(affinity: Float, mass: float) -> Float:
-    """Set to 0 all but the :func:`largest_share`."""
+    """The affinity (N,) with all but its :func:`largest_share` set to 0."""
     return np.where(largest_share(affinity, mass), affinity, np.float32(0))
 
 

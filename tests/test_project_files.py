@@ -1,5 +1,6 @@
 """Files about the project, for contributors and for services, name what is there."""
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -138,10 +139,27 @@ def test_documents_name_what_there_is(name: str) -> None:
 
 
 def test_every_section_of_the_configuration_is_explained() -> None:
-    sections = set(yaml.safe_load(read("config/defaults.yaml"))) | {"run"}
+    sections = set(re.findall(r"^(?:# (?=run:))?(\w+):", read("config/defaults.yaml"), re.MULTILINE))
     page = read("config/README.md").partition("## Sections")[2]
     assert sections == set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", page, re.MULTILINE))))
     files = re.findall(r"`([\w/]+\.(?:yaml|json))`", read("config/README.md").partition("## Sections")[0])
     assert len(files) > 8 and all(
         (ROOT / "config" / file).is_file() for file in files if not file.startswith("config/")
     )
+
+
+def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions of a module and methods of its public classes, without nested, overloaded and special ones."""
+    module = ast.parse(path.read_text())
+    classes = [node for node in module.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    for prefix, body in [("", module.body), *((f"{node.name}.", node.body) for node in classes)]:
+        for node in body:
+            overloaded = isinstance(node, ast.FunctionDef) and "overload" in map(ast.unparse, node.decorator_list)
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not overloaded:
+                yield f"{path.relative_to(ROOT)}: {prefix}{node.name}", node
+
+
+def test_every_public_function_has_a_docstring_and_says_what_it_returns() -> None:
+    found = [item for path in sorted((ROOT / "maskdistill").rglob("*.py")) for item in public_functions(path)]
+    assert len(found) > 700
+    assert [name for name, node in found if not ast.get_docstring(node) or node.returns is None] == []
