@@ -48,5 +48,5 @@ COPY --chown=maskdistill envs envs
 COPY --chown=maskdistill workflow workflow
 RUN ln -s workflow/profiles profiles
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
-USER maskdistill
+USER $UID
 CMD ["snakemake", "--cores", "all", "--configfile", "config/demo.yaml"]
