@@ -1,7 +1,11 @@
 """Pseudo-annotations: the distilled masks with their clusters, as a COCO dataset [P §3.3]."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from maskdistill import rle
 from maskdistill.runtime.errors import MaskDistillError
@@ -11,6 +15,12 @@ def categories(num_clusters: int) -> list[dict[str, Any]]:
     """Exactly K unnamed categories: ``cluster-00``, ``cluster-01``, ... in the order of their clusters, ids from 1."""
     digits = max(2, len(str(num_clusters - 1)))
     return [{"id": 1 + cluster, "name": f"cluster-{cluster:0{digits}d}"} for cluster in range(num_clusters)]
+
+
+def farthest_kept(distances: npt.NDArray[np.float32], keep: float) -> float:
+    """Largest distance among the ``ceil(keep * n)`` smallest of (n,); masks at equal distances are kept together."""
+    count = math.ceil(keep * len(distances))
+    return float(np.partition(distances, count - 1)[count - 1]) if count else np.inf
 
 
 def annotations(

@@ -115,8 +115,8 @@ class Assignments:
         """All rows of one shard; none if it has no mask."""
         return self.rows(*self.places.get(shard, (0, 0)))
 
-    def clusters(self, shard: int, image_ids: Sequence[int], source: str | Path) -> npt.NDArray[np.int32]:
-        """Clusters (n,) of a shard's masks, in the order of its file.
+    def of_masks(self, shard: int, image_ids: Sequence[int], source: str | Path) -> Rows:
+        """The row of each of a shard's masks, in the order of its file.
 
         Args:
             shard: its number.
@@ -127,17 +127,16 @@ class Assignments:
             MaskDistillError: a mask is not in the table, or not with that image.
         """
         rows = self.of_shard(shard)
-        clusters = np.full(len(image_ids), -1, np.int32)
-        known = rows.mask_index < len(image_ids)
-        places = rows.mask_index[known]
-        same = np.asarray(image_ids, np.int64)[places] == rows.image_id[known]
-        clusters[places[same]] = rows.cluster[known][same]
-        for index in np.flatnonzero(clusters < 0).tolist():
+        places = np.full(len(image_ids), -1, np.int64)
+        known = np.flatnonzero(rows.mask_index < len(image_ids))
+        same = known[np.asarray(image_ids, np.int64)[rows.mask_index[known]] == rows.image_id[known]]
+        places[rows.mask_index[same]] = same
+        for index in np.flatnonzero(places < 0).tolist():
             raise MaskDistillError(
                 f"{self.path}: no cluster for mask {index} of {source} (image {image_ids[index]});"
                 " run the stages embeddings and clusters on all shards again"
             )
-        return clusters
+        return rows.take(places)
 
 
 def shard_number(path: str | Path) -> int:

@@ -25,6 +25,7 @@ from maskdistill.config_messages import explain, refuse_wildcards
 from maskdistill.config_paper import MASK_BASELINE as MASK_BASELINE
 from maskdistill.config_paper import BaselineName
 from maskdistill.config_paper import PaperConfig as PaperConfig
+from maskdistill.config_training import AnnotationsConfig as AnnotationsConfig
 from maskdistill.config_training import CrfConfig as CrfConfig
 from maskdistill.config_training import DetectorConfig as DetectorConfig
 from maskdistill.config_training import EvaluationConfig as EvaluationConfig
@@ -385,6 +386,7 @@ class Config(Section):
     masks: MasksConfig = MasksConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     clusters: ClustersConfig = ClustersConfig()
+    annotations: AnnotationsConfig = AnnotationsConfig()
     detector: DetectorConfig
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     segmenter: SegmenterConfig

@@ -172,6 +172,16 @@ class DetectorConfig(StudentConfig):
         return self
 
 
+class AnnotationsConfig(Section):
+    """Which masks the detector learns from, each with its cluster as the category [P §3.3]."""
+
+    keep: Share = Field(
+        1.0,
+        description="share of the training images' masks, those nearest to their centroids; the rest, oddly shaped or "
+        "between two clusters, is left out, beyond the paper. Set detector.drop_loss beside it",
+    )
+
+
 class PseudoLabelsConfig(Section):
     """Confident candidates become one semantic map an image [P §3.3, §4.1]."""
 

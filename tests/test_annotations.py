@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from maskdistill import rle
 from maskdistill.annotation_index import IndexBuilder, read_index
-from maskdistill.annotations import annotations, categories
+from maskdistill.annotations import annotations, categories, farthest_kept
 from maskdistill.assignments import write_assignments
 from maskdistill.cli import main
 from maskdistill.data import stream
@@ -146,11 +146,11 @@ def make_run(folder: Path) -> list[str]:
     return shards
 
 
-def annotate(folder: Path, shards: list[str], k: int = 3) -> int:
+def annotate(folder: Path, shards: list[str], k: int = 3, keep: float = 1) -> int:
     return main(
         ["annotations", "--manifest", str(folder / "manifest.csv"), "--masks", *shards, "--assignments",
          str(folder / "assignments.h5"), "--num-clusters", str(k), "--output", str(folder / "annotations.json"),
-         "--index", str(folder / "annotations.h5")]
+         "--index", str(folder / "annotations.h5"), "--params", json.dumps({"keep": keep})]
     )  # fmt: skip
 
 
@@ -169,6 +169,30 @@ def test_entry_point_output_loads_in_pycocotools(tmp_path: Path) -> None:
     text = (tmp_path / "annotations.json").read_text()
     assert "null" not in text and str(tmp_path) not in text
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) + "\n"
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(1, 9.0), (0.8, 4.0), (0.79, 4.0), (0.5, 2.0), (0.01, 1.0)])
+def test_the_farthest_that_is_kept(keep: float, expected: float) -> None:
+    assert farthest_kept(np.array([4, 1, 9, 2, 2], np.float32), keep) == expected
+
+
+def test_no_mask_has_no_limit() -> None:
+    assert farthest_kept(np.zeros(0, np.float32), 0.5) == np.inf
+
+
+def test_masks_far_from_their_centroids_are_left_out(tmp_path: Path) -> None:
+    """The share counts masks of training images alone: image 2, only scored, is nearest of all."""
+    shards = make_run(tmp_path)
+    write_json(shards[0], {"provenance": {}, "masks": [mask(2), mask(1), mask(1), mask(2)]})
+    with write_assignments(tmp_path / "assignments.h5", 5, 3, {}) as writer:
+        writer.append(0, [2, 1, 1, 2], range(4), [0, 1, 2, 0], [0.0, 0.3, 0.1, 0.0])
+        writer.append(1, [4], [0], [2], [0.2])
+    for keep, expected in ((1, [(1, 2), (1, 3), (4, 3)]), (0.6, [(1, 3), (4, 3)]), (0.3, [(1, 3)])):
+        assert annotate(tmp_path, shards, keep=keep) == 0
+        content = json.loads((tmp_path / "annotations.json").read_text())
+        assert [(a["image_id"], a["category_id"]) for a in content["annotations"]] == expected
+        assert [image["id"] for image in content["images"]] == [1, 3, 4, 5]
+        assert content["provenance"]["params"]["keep"] == keep
 
 
 def test_equal_bytes_whatever_the_order_of_the_shards(tmp_path: Path) -> None:

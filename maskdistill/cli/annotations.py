@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskdistill.annotation_index import IndexBuilder
-from maskdistill.annotations import annotations, categories
+from maskdistill.annotations import annotations, categories, farthest_kept
 from maskdistill.assignments import Assignments, open_assignments, shard_number
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
+from maskdistill.config import AnnotationsConfig, parse_section
 from maskdistill.data.stream import usable_rows, usable_shards
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -32,19 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="K")
     parser.add_argument("--output", required=True, metavar="JSON")
     parser.add_argument("--index", required=True, metavar="H5", help="where each image's annotations lie in --output")
-    add_common(parser, params=False)
+    add_common(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Write ``annotations.json`` and its index."""
     start(args, "annotations")
+    config = parse_section(AnnotationsConfig, args.params)
     inputs = {f"masks/{Path(shard).name}": Path(shard) for shard in args.masks}
     inputs |= {"assignments": Path(args.assignments), "manifest": Path(args.manifest)}
+    params = {"num_clusters": args.num_clusters, "keep": config.keep}
     images, last = 0, 0
     index = IndexBuilder()
     with open_assignments(args.assignments, args.num_clusters) as table, write_json_object(args.output) as content:
         with content.array("annotations") as append:
-            for record in labelled(args, table):
+            for record in labelled(args, table, distance_limit(args, table, config.keep)):
                 index.add(record["image_id"], *append(record))
                 last = record["id"]
         if last == 0:
@@ -55,24 +60,37 @@ def run(args: argparse.Namespace) -> None:
                 for row in rows[rows["train"]].itertuples(index=False):
                     append({"id": row.image_id, "file_name": row.key, "width": row.width, "height": row.height})
                     images += 1
-        content.value("provenance", make_provenance("annotations", {"num_clusters": args.num_clusters}, inputs))
+        content.value("provenance", make_provenance("annotations", params, inputs))
     index.write(args.index, args.num_clusters)
-    log.info("%d images, %d annotations, %d categories", images, last, args.num_clusters)
+    kept = f", of the {config.keep:.0%} of masks nearest to their centroids" if config.keep < 1 else ""
+    log.info("%d images, %d annotations, %d categories%s", images, last, args.num_clusters, kept)
 
 
-def labelled(args: argparse.Namespace, table: Assignments) -> Iterator[dict[str, Any]]:
-    """Annotations of all training images, ordered by image."""
+def distance_limit(args: argparse.Namespace, table: Assignments, keep: float) -> float:
+    """Up to which distance from their centroids masks of training images are kept; 4 bytes a mask are in memory."""
+    if keep == 1:
+        return np.inf
+    distances = [np.zeros(0, np.float32)]
+    for shard, rows in usable_shards(args.manifest, ("image_id", "train")):
+        found = table.of_shard(shard)
+        distances.append(found.distance[np.isin(found.image_id, rows["image_id"][rows["train"]])])
+    return farthest_kept(np.concatenate(distances), keep)
+
+
+def labelled(args: argparse.Namespace, table: Assignments, limit: float) -> Iterator[dict[str, Any]]:
+    """Annotations of all training images, ordered by image, of masks at most ``limit`` from their centroids."""
     files = {shard_number(path): path for path in args.masks}
     next_id = 1
     for shard, rows in usable_shards(args.manifest, ("image_id", "height", "width", "train")):
         if shard not in files:
             raise MaskDistillError(f"--masks: shard {shard} is missing; give the masks of every shard")
         masks = read_json(files[shard])["masks"]
-        clusters = table.clusters(shard, [mask["image_id"] for mask in masks], files[shard]).tolist()
+        found = table.of_masks(shard, [mask["image_id"] for mask in masks], files[shard])
         rows = rows[rows["train"]]
         ids, heights, widths = (rows[name].tolist() for name in ("image_id", "height", "width"))
         sizes = dict(zip(ids, zip(heights, widths, strict=True), strict=True))
-        pairs = [pair for pair in zip(masks, clusters, strict=True) if pair[0]["image_id"] in sizes]
+        near = zip(masks, found.cluster.tolist(), (found.distance <= limit).tolist(), strict=True)
+        pairs = [(mask, cluster) for mask, cluster, kept in near if kept and mask["image_id"] in sizes]
         pairs.sort(key=lambda pair: int(pair[0]["image_id"]))
         for record in annotations(pairs, sizes, args.num_clusters, next_id):
             next_id = record["id"] + 1

@@ -96,7 +96,7 @@ def mask_shards(shards: Iterable[str], assignments: str, num_clusters: int, trut
     for shard in shards:
         masks = _part(shard, "masks")
         with open_assignments(assignments, num_clusters) as table:
-            clusters = table.clusters(shard_number(shard), [mask["image_id"] for mask in masks], shard)
+            clusters = table.of_masks(shard_number(shard), [mask["image_id"] for mask in masks], shard).cluster
         yield _by_image(shard, masks, 1 + clusters.astype(np.int64), truth, seen)
 
 

@@ -23,10 +23,11 @@ rule annotations:
         runtime=60,
     params:
         masks=braces(MASK_SHARDS),
+        settings=section("annotations"),
         code=code("annotations"),
     message:
         "annotations: K = {wildcards.k}, seed {wildcards.seed}"
     shell:
         "maskdistill annotations --manifest {input.manifest:q} --masks {params.masks:q}"
-        " --assignments {input.assignments:q} --num-clusters {wildcards.k}"
+        " --assignments {input.assignments:q} --num-clusters {wildcards.k} --params {params.settings:q}"
         " --output {output.annotations:q} --index {output.index:q} --threads {threads} --log {log:q}"
