@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # The workflow and its package, from requirements.lock.
 #
-#   docker build -t maskdistill .                              # for NVIDIA GPUs and CPUs, about 8 GB
-#   docker build -t maskdistill:cpu --build-arg DEVICE=cpu .   # for CPUs alone, about 3 GB
+#   docker build -t maskdistill .                              # for NVIDIA GPUs and CPUs; libraries of about 6 GB
+#   docker build -t maskdistill:cpu --build-arg DEVICE=cpu .   # for CPUs alone, much smaller
 #
 #   docker run --rm --shm-size=2g -v "$PWD/results:/maskdistill/results" maskdistill:cpu          # the demo
 #   docker run --rm --shm-size=2g --gpus all -v /path/to/photos:/photos:ro -v "$PWD/results:/maskdistill/results" \
