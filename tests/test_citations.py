@@ -46,11 +46,7 @@ def unresolved(text: str, anchors: set[str]) -> list[str]:
 def citing_files() -> list[Path]:
     places = [ROOT / name for name in CITING if (ROOT / name).exists()]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    pending = {ROOT / "maskdistill/segmenter", ROOT / "maskdistill/detector"}
-    return [
-        file for file in files
-        if (file.name == "Snakefile" or file.suffix in SUFFIXES) and file.parent not in pending
-    ]  # fmt: skip
+    return [file for file in files if file.name == "Snakefile" or file.suffix in SUFFIXES]
 
 
 @pytest.fixture(scope="module")
