@@ -1,5 +1,5 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
-# The tests' two-minute part: .venv/bin/pytest -n 2 --dist worksteal -m "not slow"
+# make lint, make types, make quick: its parts that take seconds to two minutes (quick: the tests that are not slow).
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
@@ -10,7 +10,7 @@ CRF := $(VENV)/installed-crf
 EXPORT := $(VENV)/installed-export
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test install crf export
+.PHONY: demo test lint types quick install crf export
 install: $(STAMP)
 crf: $(CRF)
 export: $(EXPORT)
@@ -36,10 +36,17 @@ demo: $(STAMP)
 	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress reason host
 	$(BIN)/maskdistill show results/demo
 
-test: $(CRF) $(EXPORT)
+lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/mypy
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+quick: $(CRF) $(EXPORT)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+test: $(CRF) $(EXPORT) lint types
 	$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py

@@ -33,7 +33,7 @@ class Rows(NamedTuple):
     distance: npt.NDArray[np.float32]
 
     def take(self, where: npt.NDArray[Any]) -> "Rows":
-        """The rows at some places, or where a mask of the rows is True."""
+        """The rows at some places, int (m,), or where a mask, bool (n,), is True."""
         return Rows(
             self.image_id[where], self.mask_index[where], self.shard[where], self.cluster[where], self.distance[where]
         )
@@ -62,7 +62,7 @@ class AssignmentWriter:
         self, shard: int, image_id: npt.ArrayLike, mask_index: npt.ArrayLike, cluster: npt.ArrayLike,
         distance: npt.ArrayLike,
     ) -> None:  # fmt: skip
-        """Add rows of one shard; shards come in ascending order."""
+        """Add rows of one shard, each column (n,); shards come in ascending order."""
         if self.counts and shard < next(reversed(self.counts)):
             raise ValueError(f"shard {shard} after shard {next(reversed(self.counts))}")
         count = len(np.asarray(image_id))

@@ -194,7 +194,7 @@ def fit_kmeans(
 
 
 def fit_minibatch(features: Floats, num_clusters: int, seed: int) -> Floats:
-    """Centroids of scikit-learn's MiniBatchKMeans with the settings of the released code (method §3, step 3).
+    """Centroids of scikit-learn's MiniBatchKMeans with the settings of the released code [method §3.3].
 
     Args:
         features: float32 (M, D), normalised.

@@ -2,7 +2,7 @@
 
 ``config/schema.json`` and ``config/defaults.yaml`` are generated from here (``maskdistill config``).
 Each stage receives exactly its own section as JSON and never opens the configuration file.
-Sections cite method items as [P §x], the paper's section (arXiv 2206.06363).
+[P §4.1] is a section of the paper (arXiv 2206.06363), [method §2] one of docs/explanation/method.md.
 """
 
 import json

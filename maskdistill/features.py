@@ -123,7 +123,7 @@ def cluster_input(
     mode: str,
     reach: float = SQUARE_REACH,
 ) -> Tensor:
-    """What the ViT sees of one mask: the outside is zeroed after normalisation, i.e. mean colour (method 3).
+    """What the ViT sees of one mask: the outside is zeroed after normalisation, i.e. mean colour [method §3].
 
     Args:
         image: normalised float32 (3, H, W); mask: bool (H, W).

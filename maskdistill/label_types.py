@@ -16,7 +16,7 @@ GRABCUT_ITERATIONS = 5
 def box_region(candidate: Mapping[str, Any]) -> RLE:
     """The candidate's box: rows round(y)..round(y+h) and columns round(x)..round(x+w), both ends included.
 
-    Halves are rounded to even, and what lies outside the image is cut off (method section 6, item 6).
+    Halves are rounded to even, and what lies outside the image is cut off [method §6.6].
     """
     height, width = candidate["segmentation"]["size"]
     x, y, w, h = candidate["bbox"]
@@ -29,7 +29,7 @@ def grabcut_region(candidate: Mapping[str, Any], photo: npt.NDArray[np.uint8]) -
     """GrabCut (Rother et al. 2004) started from the candidate's box, x, y, w and h rounded half up.
 
     Five iterations; foreground is what OpenCV calls certain or probable foreground. Empty where OpenCV refuses, as
-    it does without any pixel outside or inside the box (method section 6, item 6).
+    it does without any pixel outside or inside the box [method §6.6].
 
     Args:
         candidate: ``bbox`` xywh in pixels.

@@ -97,7 +97,7 @@ class MaskRecorder:
         return records
 
     def warn(self, log: logging.Logger) -> None:
-        """Say what ``cls_mass`` made arbitrary (method 2b): ties in P, and affinities that sum to 0 or less."""
+        """Say what ``cls_mass`` made arbitrary [method §2b]: ties in P, and affinities that sum to 0 or less."""
         if self.config.cls_mass is None or not self.tied:
             return
         log.info(

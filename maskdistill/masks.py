@@ -55,7 +55,7 @@ def cls_affinity(cls_query: Float, keys: Float, heads: int | None = None) -> Flo
 
 
 def largest_share(values: npt.NDArray[np.floating[Any]], mass: float) -> Mask:
-    """The largest entries that hold the share ``mass`` of the sum (DINO's rule; method 2b), bool (N,).
+    """The largest entries that hold the share ``mass`` of the sum (DINO's rule [method §2b]), bool (N,).
 
     Entries are sorted ascending (ties: the lower index counts as larger), divided by the sum, and taken
     where the cumulative sum exceeds ``1 - mass``. With a negative sum the rule is as odd as in the
@@ -69,7 +69,7 @@ def largest_share(values: npt.NDArray[np.floating[Any]], mass: float) -> Mask:
 
 
 def keep_mass(affinity: Float, mass: float) -> Float:
-    """Set to 0 all but the :func:`largest_share`."""
+    """The affinity (N,) with all but its :func:`largest_share` set to 0."""
     return np.where(largest_share(affinity, mass), affinity, np.float32(0))
 
 
@@ -176,7 +176,7 @@ def _is_further(mask: Mask, whole: Mask, covered: Mask, limits: FurtherMasksConf
 def upsample(
     mask: Mask, patch_size: int, resized_hw: tuple[int, int], image_hw: tuple[int, int], resize: str = "nearest"
 ) -> Mask:
-    """Patch mask (R, C) to a full-size mask, bool ``image_hw`` (method 2.5).
+    """Patch mask (R, C) to a full-size mask, bool ``image_hw`` [method §2.5].
 
     Each patch becomes a square, the padding is cropped to ``resized_hw``, and the rest is resized to
     the image: ``nearest`` (paper), or ``bicubic_nonzero`` (the released code; grows by about a pixel).

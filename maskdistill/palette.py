@@ -57,7 +57,7 @@ def encode_label_png(labels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
-    """Write a label map as :func:`encode_label_png` gives it, atomically; missing folders are made."""
+    """Write a label map, uint8 (H, W), as :func:`encode_label_png` gives it, atomically; missing folders are made."""
     content = encode_label_png(labels)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)

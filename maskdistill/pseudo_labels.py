@@ -54,7 +54,7 @@ def paint(
         tau: threshold on the score, in [0, 1].
         compare: ``gt`` keeps score > tau, as the paper says; ``ge`` keeps score >= tau.
         overlap: ``drop`` skips a candidate that shares a pixel with a painted one [P §3.3]; ``pixel`` paints the
-            pixels that are still free; ``legacy`` does as the released script (method section 6, item 4): every
+            pixels that are still free; ``legacy`` does as the released script [method §6.4]: every
             candidate is painted over the earlier ones, and none at all once the first two rows hold a label.
         region: what to paint of a candidate, RLE at ``shape``, possibly empty; by default its mask.
 

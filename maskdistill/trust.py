@@ -78,12 +78,12 @@ def stacked(frames: Sequence[Mask]) -> Masks:
 
 
 def with_detector(evidence: Evidence, found: Masks, confident: npt.NDArray[np.bool_]) -> Evidence:
-    """The evidence with the detector's candidates, see :class:`Evidence`."""
+    """The evidence with the detector's candidates: bool (n, FRAME, FRAME) and (n,), see :class:`Evidence`."""
     return replace(evidence, found=found, confident=confident)
 
 
 def empty() -> Mask:
-    """No mask, in the common square."""
+    """No mask, in the common square: bool (FRAME, FRAME)."""
     return np.zeros((FRAME, FRAME), np.bool_)
 
 

@@ -26,7 +26,7 @@ def rgb(name: str) -> np.ndarray:
 
 
 def test_defaults_are_the_papers() -> None:
-    """Method section 8."""
+    """The values of [method §8]."""
     assert CrfConfig().model_dump() == {
         "rounds": 1,
         "iters": 10,

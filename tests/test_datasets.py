@@ -381,7 +381,7 @@ def test_a_list_of_right_length_and_wrong_names() -> None:
 
 
 def test_counts_fit_together() -> None:
-    """Method 0.1 and 0.2: 16,551 to train on, 313 of train_aug and 327 of val outside them, the two disjoint."""
+    """[method §0.1, §0.2]: 16,551 to train on, 313 of train_aug and 327 of val outside them, the two disjoint."""
     count = {name: split.images for name, split in SPLITS.items()}
     assert count["VOC2012 Main/trainval"] + count["VOC2007 Main/trainval"] == 16_551
     assert BUILT_IMAGES["voc"] == (16_551 + 313 + 327, 0)

@@ -232,7 +232,7 @@ def test_the_share_of_ties_counts_what_their_order_chose(
 
 
 def released_rule(keys: Array, query: Array, grid: Grid, by_index: bool) -> Array:
-    """The code preset's rule written out with torch over the N x N matrix (method 2, a and b); bool (R, C).
+    """The code preset's rule written out with torch over the N x N matrix [method §2a, §2b]; bool (R, C).
 
     Args:
         by_index: take ties in P by their index instead, which the released code does not.

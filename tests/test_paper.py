@@ -1,4 +1,4 @@
-"""Published values beside a run's own: the data file against the method sheet's sums, rows, pages, plots."""
+"""Published values beside a run's own: the data file against the sums of [method §11], rows, pages, plots."""
 
 import csv
 import io
@@ -73,7 +73,7 @@ def by_row(cited: Sequence[Cited], row: str) -> dict[str, float]:
 
 
 def test_published_class_values_average_to_the_published_means() -> None:
-    """Method sheet, Table S2: "Row means check out: 34.98, 45.90, 48.85, 58.68, 62.77"; README: 48.46 and 62.77."""
+    """Means of the rows of Table S2 [method §11-tableS2], and of the README's [method §11-readme]."""
     means = {
         "MaskContrast": 34.98,
         "MaskDistill": 45.90,

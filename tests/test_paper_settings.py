@@ -1,4 +1,4 @@
-"""The full configurations, as loaded, hold every documented parameter of the paper (method 15; values by hand)."""
+"""The full configurations, as loaded, hold every documented parameter of the paper [method §15], values by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def test_every_documented_parameter_has_its_value(name: str) -> None:
 
 
 def test_what_is_fixed_in_the_code() -> None:
-    """Values of the sheet that are no setting: patch 16, output stride 8, 255 ignored, norm layers without decay."""
+    """Values of [method §15] that are no setting: patch 16, output stride 8, 255 ignored, norm layers without decay."""
     assert find_backbone("dino_vits16").patch_size == 16
     assert (OUTPUT_STRIDE, IGNORE) == (8, 255)
     groups = norm_parameter_groups(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), 1e-4)

@@ -40,8 +40,8 @@ def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def test_the_code_preset_changes_what_the_released_scripts_do_otherwise() -> None:
-    """Method section 12: V1, V2, V5; K1 to K3; S1, S3; D1; the probe's epochs (9.2), the
-    nearest neighbour of labels and the CRF's channels. What depends on labels (D7) has no switch."""
+    """[method V1, V2, V5, K1, K2, K3, S1, S3, D1], the probe's epochs [method §9.2], the nearest
+    neighbour of labels and the CRF's channels. What depends on labels [method D7] has no switch."""
     assert differences(load("voc"), load("voc", "presets/code")) == {
         "masks.cls_heads": (None, 5),
         "masks.cls_mass": (None, 0.5),

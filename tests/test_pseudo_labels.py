@@ -71,7 +71,7 @@ def test_pixel_rule_keeps_the_most_confident_label() -> None:
 
 
 def test_a_mask_in_the_first_rows_blocks_only_what_it_touches() -> None:
-    # the released overlap check looked at rows 0 and 1 only (method.md §6, item 4)
+    # the released overlap check looked at rows 0 and 1 only [method §6.4]
     top = box(0, 0, 16, 2, 0.99, 1)
     found = paint([top, box(2, 4, 4, 4, 0.95, 2), box(10, 6, 4, 4, 0.93, 3)], SHAPE, 0.9)
     assert found.kept == [0, 1, 2]
@@ -139,7 +139,7 @@ def test_against_slow_painting(compare: Compare, overlap: Overlap) -> None:
 
 
 def transcribed_legacy(candidates: list[Any], tau: float) -> np.ndarray[Any, Any]:
-    """The released check as method section 6, item 4 describes it: the uint8 mask itself is the index."""
+    """The released check as [method §6.4] describes it: the uint8 mask itself is the index."""
     canvas = None
     for candidate in sorted(candidates, key=lambda candidate: -candidate["score"]):
         if candidate["score"] <= tau and canvas is not None:

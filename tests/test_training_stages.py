@@ -169,7 +169,7 @@ def test_a_bad_picture_is_named_without_a_traceback(folder: Path, tmp_path: Path
      (32, 0.04, 12000, [10000, 11000], 50)],
 )  # fmt: skip
 def test_linear_scaling_of_the_detector(batch: int, lr: float, iters: int, steps: list[int], warmup: int) -> None:
-    """LR 0.02 b / 16, iterations and steps times 16 / b (method section 5): the same epochs at every batch size."""
+    """LR 0.02 b / 16, iterations and steps times 16 / b [method §5-scaling]: the same epochs at every batch size."""
     config = detector_for_batch(DetectorConfig(weights="random", batch_size=batch))
     assert config.lr == pytest.approx(lr)
     assert (config.iters, config.steps, config.warmup_iters) == (iters, steps, warmup)

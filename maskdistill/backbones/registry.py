@@ -55,7 +55,7 @@ class Backbone:
         timm_model: timm's model of the same structure; None where timm has none.
         image_size: side in pixels that the positional table was made for.
         registers: tokens between CLS and patches (Darcet et al. 2024), "storage tokens" in DINOv3.
-        positions: ``table``: learned or fixed table, resampled bicubic by scale factor (R + 0.1) / R0 (method 1.5);
+        positions: ``table``: learned or fixed table, resampled bicubic by scale factor (R + 0.1) / R0 [method §1.5];
             ``table_antialiased``: resampled by size with antialiasing (DINOv2 with registers); ``rope``: rotation of
             queries and keys in every block, no table (DINOv3).
         layer_scale: residual branches are scaled per channel.
@@ -180,7 +180,7 @@ def _moco(file: str, md5: str) -> Official:
 
 
 RESNET_CHECKPOINTS: dict[str, Official] = {
-    # The paper names MoCo; its successors' first digits of the MD5 stand in the authors' README (method 0.4, M1).
+    # The paper names MoCo; its successors' first digits of the MD5 stand in the authors' README [method §0.4, M1].
     "moco_v2_800ep": _moco("moco_v2_800ep", "a04e12f8"),
     "moco_v2_200ep": _moco("moco_v2_200ep", "59fd9945"),
     "moco_v1_200ep": _moco("moco_v1_200ep", "b251726a"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from maskdistill.runtime.errors import MaskDistillError
 
 Renaming = tuple[tuple[str, str], ...]
-# Regular expressions applied one after the other (method.md §5, "Weight conversion to detectron2 names").
+# Regular expressions applied one after the other [method §5-names].
 TO_DETECTRON2: Renaming = (
     (r"^conv1\.", "stem.conv1."), (r"^bn1\.", "stem.conv1.norm."),
     (r"^layer4\.", "res5."), (r"^layer3\.", "res4."), (r"^layer2\.", "res3."), (r"^layer1\.", "res2."),

@@ -117,7 +117,7 @@ def interpolate_positions(
     """Positional table for a grid of ``(rows, columns)`` patches, as the network's authors resample it.
 
     ``table``: bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the output
-    size, sets the sampling coordinates (method 1.5; DINO, iBOT, DINOv2 without registers; taken for MoCo v3 too).
+    size, sets the sampling coordinates [method §1.5] (DINO, iBOT, DINOv2 without registers; taken for MoCo v3 too).
     ``table_antialiased``: bicubic with antialiasing, by output size (DINOv2 with registers).
 
     Args:
@@ -174,7 +174,7 @@ def _run(blocks: Iterable[nn.Module], tokens: Tensor, rope: Tensor | None) -> Te
 
 
 class LastAttention(NamedTuple):
-    """What masks are made of, of a batch: rows of the last block's qkv projection, unscaled (method 1.6).
+    """What masks are made of, of a batch: rows of the last block's qkv projection, unscaled [method §1.6].
 
     Attributes:
         cls_query, cls_key: float (B, heads, D/heads).
@@ -191,7 +191,7 @@ def last_attention(model: ViT, images: Tensor) -> LastAttention:
 
     Registers are dropped with CLS: they are no places in the image. DINOv3 rotates queries and keys by their
     positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the rotation, as for
-    every other network (method 1.6). The affinity k_i . k_j then compares contents alone, whereas that of rotated
+    every other network [method §1.6]. The affinity k_i . k_j then compares contents alone, whereas that of rotated
     keys would depend on the offset between i and j; the CLS query was never rotated.
 
     Args:

@@ -136,8 +136,8 @@ def look_again(
     """What is seen on each picture once more.
 
     Returns:
-        Its first mask when it is mirrored (mirrored back) and when it has another size, and Otsu's foreground, in the
-        common frame; and the :func:`maskdistill.trust.edge_contrast` of the mask that it has.
+        Masks, bool (FRAME, FRAME), by name: its first one when it is mirrored (mirrored back) and when it has another
+        size, and Otsu's foreground; and the :func:`maskdistill.trust.edge_contrast` of the mask that it has.
     """
     short_side = config.features.short_side
     found = {name: [trust.empty()] * len(sample) for name in ("mirrored", "rescaled", "otsu")}
@@ -188,7 +188,7 @@ def cluster_again(
 
 
 def resampled_agreement(points: Floats, k: int, seed: int, config: ClustersConfig, threads: int = 1) -> list[float]:
-    """Adjusted Rand index, over all points, of each pair of :data:`RESAMPLED` clusterings of bootstrap samples."""
+    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings of bootstrap samples."""
     rng = np.random.default_rng(seed)
     labels = []
     for number in range(RESAMPLED):

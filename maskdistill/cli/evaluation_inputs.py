@@ -123,6 +123,16 @@ def paint(image: TruthImage, masks: Iterable[Mapping[str, Any]]) -> npt.NDArray[
 
 
 def check_size(path: str | Path, size: Iterable[int], image: TruthImage) -> None:
+    """Refuse a result of another size than its image's.
+
+    Args:
+        path: the file that holds it, to be named.
+        size: its height and width.
+        image: of the ground truth.
+
+    Raises:
+        MaskDistillError: the sizes differ.
+    """
     height, width = size
     if (height, width) != (image.height, image.width):
         raise MaskDistillError(

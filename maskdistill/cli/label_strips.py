@@ -76,7 +76,11 @@ def label_strip(
 
 
 def read_label_map(folder: Path, key: str) -> Labels:
-    """The label map of an image in whichever shard of the folder it is."""
+    """The label map of an image, uint8 (H, W), in whichever shard of the folder it is.
+
+    Raises:
+        MaskDistillError: no shard holds it.
+    """
     for shard in sorted(folder.glob("shard-*")):
         if (path := shard / f"{key}.png").is_file():
             return read_label_png(path)

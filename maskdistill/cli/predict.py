@@ -144,12 +144,15 @@ class Work:
 
     @property
     def manifest(self) -> Path:
+        """Where the pictures are listed."""
         return self.out / "manifest.csv"
 
     def candidates(self, shard: int) -> Path:
+        """Where a shard's candidates lie until all shards are done."""
         return self.out / UNFINISHED / f"candidates-{shard:04d}.json"
 
     def predictions(self, shard: int) -> Path:
+        """Where a shard's label maps lie until all shards are done."""
         return self.out / UNFINISHED / f"predictions-{shard:04d}"
 
     @property

@@ -90,9 +90,11 @@ class Gallery:
         return strips
 
     def photo(self, image_id: int) -> Image.Image:
+        """An image at its original size, RGB."""
         return load_rgb(self.images[image_id].file)
 
     def key(self, image_id: int) -> str:
+        """The key of an image in the manifest."""
         return self.images[image_id].key
 
     def pairs(self) -> list[tuple[Picture, Picture]]:
@@ -137,6 +139,7 @@ class Gallery:
         return picture(tile, f"Object of {self.key(record['image_id'])}, distance {item.distance:.3g}")
 
     def class_name(self, category: int) -> str:
+        """The name of a class of the ground truth, 0 being the background."""
         return "background" if category == 0 else self.names.get(category, "no class")
 
     def strip(self, image_id: int) -> dict[str, Any]:
@@ -179,12 +182,13 @@ class Gallery:
         return {"key": self.key(image_id), "tiles": tiles}
 
     def paint(self, photo: Rgb, labels: Labels, colors: dict[int, Color]) -> Rgb:
-        """Label map over the photo; remembers the colours for the legend."""
+        """Label map, uint8 (H, W), over the photo, uint8 (h, w, 3); remembers the colours for the legend."""
         labels = montage.fit_labels(labels, photo.shape[:2])
         self.used.update(colors[value] for value in np.unique(labels).tolist() if value in colors)
         return montage.label_tile(photo, labels, colors)
 
     def mask_tile(self, image_id: int, photo: Rgb) -> Picture:
+        """The initial masks of an image over ``photo``, uint8 (h, w, 3) as the page shows it."""
         places = self.run.masks.of_image(image_id)
         title = "initial masks" if len(places) > 1 else "initial mask"
         if not places:
@@ -201,6 +205,7 @@ class Gallery:
         return picture(self.paint(photo, labels, colors), f"Mask of {self.key(image_id)}, {note}", title, note)
 
     def candidate_tile(self, image_id: int, photo: Rgb, scale: float) -> Picture:
+        """The best candidates of an image over ``photo``, uint8 (h, w, 3), ``scale`` times the original's size."""
         found = self.run.candidates.by_image.get(image_id, [])
         if not found:
             return missing(photo, "candidates", "no candidate")
@@ -223,6 +228,12 @@ class Gallery:
         return picture(tile, f"Candidates of {self.key(image_id)}: {note}", "candidates", note)
 
     def label_tile(self, title: str, stage: str, image_id: int, photo: Rgb) -> Picture:
+        """A label map of an image over ``photo``, uint8 (h, w, 3).
+
+        Args:
+            title: which label maps, a key of ``folders``.
+            stage: whose matching of clusters with classes gives the colours.
+        """
         name = f"{self.key(image_id)}.png"
         path = next((place for folder in self.folders[title] if (place := Path(folder) / name).is_file()), None)
         if path is None:
@@ -234,7 +245,7 @@ class Gallery:
         return picture(self.paint(photo, labels, self.colors[stage]), alt, title, note)
 
     def truth_tile(self, truth: Path, image_id: int, photo: Rgb) -> Picture:
-        """Semantic map if there is one, else the objects' masks, and boxes of objects without a mask."""
+        """Semantic map if there is one, else the objects' masks, boxes of others; over ``photo``, uint8 (h, w, 3)."""
         title, key, size = "ground truth", self.key(image_id), self.images[image_id]
         objects = [item for item in self.objects.get(image_id, []) if int(item["category_id"]) in self.classes]
         labels = np.zeros((size.height, size.width), dtype=np.uint8)

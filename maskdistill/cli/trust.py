@@ -78,7 +78,7 @@ def candidates_of(images: list[dict[str, Any]], files: dict[int, str]) -> list[l
 
 
 def matching(mask: trust.Mask, candidates: list[dict[str, Any]]) -> trust.Mask:
-    """Of some candidates the one that overlaps a mask most, in the common frame; nothing where there are none.
+    """Of some candidates the one that overlaps a mask most, bool (FRAME, FRAME); empty where there are none.
 
     A picture shows several objects, and the detector may be surer of another than the one that the mask is of.
     """

@@ -39,6 +39,7 @@ class Mask(NamedTuple):
 
     @property
     def empty(self) -> bool:
+        """Whether nothing of the segmentation is left."""
         return not self.polygons and not self.runs
 
 

@@ -1,6 +1,6 @@
 """The official datasets: addresses, sizes, checksums, and what a complete copy holds. Data only.
 
-Sums and sizes are those of method 0.4, which says who states them; a file without a sum has none that its authors or
+Sums and sizes are those of [method §0.4], which says who states them; a file without a sum has none that its authors or
 several independent users state.
 """
 
@@ -124,7 +124,7 @@ BUILT_IMAGES = {"voc": (17_191, 0), "coco20k": (19_817, 62_966)}
 """Pictures of a build, and those that are its support set.
 
 VOC: 5,011 of 2007 and 12,180 of 2012, the union of Main/trainval (11,540) with 313 of train_aug and 327 of val
-outside it (method 0.2). COCO: 19,817 of the 82,783 of train2014, and the others.
+outside it [method §0.2]. COCO: 19,817 of the 82,783 of train2014, and the others.
 """
 
 

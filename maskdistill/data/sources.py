@@ -118,7 +118,7 @@ def iter_images(
 def with_support(
     images: Iterator[ListedImage], support: SupportConfig | None, left_out: Counter[str] | None = None
 ) -> Iterator[ListedImage]:
-    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more (method 3).
+    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more [method §3].
 
     Raises:
         MaskDistillError: the former lie in a folder under whose name the support set is kept.

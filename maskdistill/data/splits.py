@@ -34,7 +34,7 @@ SPLITS: dict[str, KnownSplit] = {
     "COCO train2014": KnownSplit(82_783, None),
     "COCO20k": KnownSplit(19_817, "59f1ad3849e029a24d2ccb3436e5420d"),
 }
-"""Method 0.2. The sum of VOC2007's list is not there: it is that of the images of LOST's published boxes."""
+"""Of [method §0.2]. The sum of VOC2007's list is not there: it is that of the images of LOST's published boxes."""
 
 COCO_NAME = re.compile(r"(?:train2014/)?COCO_train2014_(\d{12})\.jpg")
 

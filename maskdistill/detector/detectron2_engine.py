@@ -27,7 +27,7 @@ LOSSES = {
 
 
 def detectron2_config(config: DetectorConfig, num_clusters: int) -> Any:
-    """detectron2's configuration: its defaults, with the detector's section put in [method.md §5].
+    """detectron2's configuration: its defaults, with the detector's section put in [method §5].
 
     Pixels come normalised: mean and standard deviation are ImageNet's in :class:`ResizeTransform`.
     """

@@ -42,7 +42,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
     """Boxes and masks of regions, whatever these are read off.
 
     Matching and the choice of detections are torchvision's. Losses are cross-entropy of the class, L1 of the
-    box over the number of regions, and binary cross-entropy of the true class's mask [method.md §5].
+    box over the number of regions, and binary cross-entropy of the true class's mask [method §5].
 
     Args:
         config: the detector's section.

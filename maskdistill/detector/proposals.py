@@ -1,4 +1,4 @@
-"""Anchors and the loss of the region proposal network, as detectron2 has them by default [method.md §5]."""
+"""Anchors and the loss of the region proposal network, as detectron2 has them by default [method §5]."""
 
 import math
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ class ImageInstances:
     overlaps: Floats
 
     def take(self, detections: Sequence[int] | Integers, objects: Sequence[int] | Integers) -> "ImageInstances":
-        """Some of the detections and some of the objects, by their places."""
+        """Some of the detections and some of the objects, by their places, int (d,) and (m,)."""
         found, true = np.asarray(detections, np.int64), np.asarray(objects, np.int64)
         return replace(
             self,

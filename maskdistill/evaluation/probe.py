@@ -42,7 +42,7 @@ def make_probe(model: Segmenter, num_classes: int, init_std: float) -> Segmenter
 def train_probe(
     model: Segmenter, dataset: LabelledImages, config: ProbeConfig, settings: LoopSettings, device: torch.device
 ) -> list[MetricRow]:
-    """Train the last convolution of a model of :func:`make_probe` in place on ground-truth label maps (method 9.2).
+    """Train the last convolution of a model of :func:`make_probe` in place on ground-truth label maps [method §9.2].
 
     The network stays in eval mode: batch normalisation uses and keeps its statistics, dropout is off. Plain
     cross-entropy over all labelled pixels, SGD with momentum and weight decay, :func:`segmenter_lr`. The last step's

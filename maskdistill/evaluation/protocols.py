@@ -84,7 +84,7 @@ def count_pairs(images: Sequence[ImageInstances], num_clusters: int, num_classes
 
 
 def match_instances(counts: Integers) -> Integers:
-    """Class 1..C of each cluster 1..K, or -1: Hungarian on the counted pairs, for all detections [method 9.3].
+    """Class 1..C of each cluster 1..K, or -1: Hungarian on the counted pairs, for all detections [method §9.3].
 
     A cluster that no pair speaks for takes a class that is left over: it may hold what is never an image's top
     detection. With more clusters than classes each takes the class it is paired with most often, the first on ties, and

@@ -205,7 +205,7 @@ def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> dict[str,
 
 
 def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
-    """Spearman's correlation, ties sharing their mean rank; None where one side does not vary."""
+    """Spearman's correlation of two (n,), ties sharing their mean rank; None for n < 3 or where one does not vary."""
     one, other = _ranks(first), _ranks(second)
     if len(first) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None

@@ -135,7 +135,7 @@ def _table_s1(config: Config) -> list[Place]:
 
 
 def _sharpened(config: Config, stage: str, **changed: str | int) -> Source:
-    """A segmenter or a probe after the rounds of CRF, its predictions sharpened once more (method 8, 9.2)."""
+    """A segmenter or a probe after the rounds of CRF, its predictions sharpened once more [method §8, §9.2]."""
     return source(config, f"{stage}_crf", round=config.paper.crf_rounds, **changed)
 
 

@@ -51,6 +51,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str, str]:
+        """Group, row and column."""
         return self.group, self.row, self.column
 
     @property

@@ -62,7 +62,7 @@ def cutout_pair(rng: np.random.Generator, size: int, difficulty: float, side: in
 
 
 def crop_pair(rng: np.random.Generator, size: int, difficulty: float, side: int) -> tuple[Tensor, Tensor]:
-    """Two squares around one individual, surroundings included, as :func:`cutout_pair` gives it alone."""
+    """Two squares, uint8 (3, side, side), around one individual with surroundings; :func:`cutout_pair` has it alone."""
     spec = make_object(rng, difficulty)
     return _crop(rng, spec, size, difficulty, side), _crop(rng, another_surface(rng, spec), size, difficulty, side)
 

@@ -57,7 +57,7 @@ class Distillation(nn.Module):
         return self
 
     def losses(self, student: nn.Module, views: Views) -> dict[str, Tensor]:
-        """Loss and the share of the targets' variance that is explained, of re-coloured and plain views."""
+        """Loss and explained share of the targets' variance, of re-coloured and plain views, float (B, 3, H, W)."""
         recoloured, plain = views
         found = student(recoloured)
         with torch.no_grad():

@@ -57,7 +57,7 @@ class Pretraining(nn.Module):
         self.dino_loss = DINOLoss(config.out_dim, 0.1, config.teacher_temperature)
 
     def losses(self, student: nn.Module, views: Views) -> dict[str, Tensor]:
-        """Scalar losses and diagnostics of one batch of normalised views, global ones first."""
+        """Scalar losses and diagnostics of one batch of normalised views (B, 3, H, W), global ones first."""
         both = torch.cat(views[:2])
         features, outputs = student(both)
         first, second = outputs.chunk(2)

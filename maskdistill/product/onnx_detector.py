@@ -66,6 +66,7 @@ class DetectionAgreement:
 
     @property
     def holds(self) -> bool:
+        """Whether enough objects are equal: the share :data:`LEAST_EQUAL`."""
         return self.equal >= LEAST_EQUAL * self.objects
 
     def sentence(self) -> str:

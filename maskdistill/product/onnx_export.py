@@ -55,6 +55,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
+        """Whether the logits are equal within :data:`TOLERANCE` of the largest."""
         return self.largest <= TOLERANCE * self.scale
 
     def sentence(self) -> str:

@@ -98,6 +98,7 @@ class Run:
 
     @property
     def main_rows(self) -> list[ScoreRow]:
+        """Rows at the configuration's own settings."""
         return [row for row in self.rows if row.main]
 
     @property
@@ -107,10 +108,12 @@ class Run:
 
     @property
     def baseline_rows(self) -> list[ScoreRow]:
+        """Rows of masks by other rules."""
         return [row for row in self.rows if row.baseline]
 
     @property
     def swept_rows(self) -> list[ScoreRow]:
+        """Rows at swept values of a setting."""
         return [row for row in self.rows if not row.main and not row.earlier and not row.baseline]
 
     @property

@@ -69,25 +69,25 @@ LARGE = 6000
 
 
 def fit(photo: Image.Image, side: int) -> Rgb:
-    """The photo scaled so that its longer side measures ``side`` pixels."""
+    """The photo, uint8 (H, W, 3), scaled so that its longer side measures ``side`` pixels."""
     scale = side / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     return np.asarray(photo.convert("RGB").resize(size, Image.Resampling.LANCZOS))
 
 
 def fit_labels(labels: NDArray[np.uint8], hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Label map resampled to ``(height, width)`` by nearest neighbour."""
+    """Label map (H, W) resampled to ``(height, width)`` by nearest neighbour."""
     return np.asarray(Image.fromarray(labels).resize((hw[1], hw[0]), Image.Resampling.NEAREST))
 
 
 def fit_mask(mask: Mask, hw: tuple[int, int]) -> Mask:
-    """Mask resampled to ``(height, width)``: true where at least half of the area is."""
+    """Mask (H, W) resampled to ``(height, width)``: true where at least half of the area is."""
     soft = Image.fromarray(mask.astype(np.float32)).resize((hw[1], hw[0]), Image.Resampling.BILINEAR)
     return np.asarray(np.asarray(soft) >= 0.5)
 
 
 def outline(labels: NDArray[np.uint8] | Mask) -> Mask:
-    """Pixels whose right, lower or diagonal neighbour has another label."""
+    """Pixels, bool (H, W), whose right, lower or diagonal neighbour has another label."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1] |= labels[:-1] != labels[1:]
@@ -96,7 +96,7 @@ def outline(labels: NDArray[np.uint8] | Mask) -> Mask:
 
 
 def subdue(photo: Rgb, strength: float = 0.5) -> NDArray[np.float64]:
-    """Grey version of a photo, drawn towards mid-grey so that colours laid over it carry the meaning."""
+    """Grey version of a photo (H, W, 3), drawn towards mid-grey, so that colours laid over it carry the meaning."""
     grey = photo @ np.array([0.299, 0.587, 0.114])
     return np.repeat(((1 - strength) * grey + strength * VEIL)[..., None], 3, axis=2)
 

@@ -49,6 +49,7 @@ class Row:
 
     @property
     def name(self) -> str:
+        """What is perfect, as the table says it."""
         return OWN if self.case is None else NAMES[self.case]
 
     def mean(self, stage: str, metric: str) -> float | None:

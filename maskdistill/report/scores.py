@@ -76,6 +76,7 @@ class ScoreRow:
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds that the row is averaged over."""
         return [run.seed for run in self.runs if run.seed is not None]
 
 

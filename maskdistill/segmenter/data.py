@@ -38,7 +38,7 @@ def resize_labels(labels: UInt8, height: int, width: int, how: str) -> UInt8:
 
 
 def augment(image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random.Generator) -> tuple[UInt8, UInt8]:
-    """Mirror, turn and zoom about (W/2, H/2) on the original canvas, then squash (method section 7).
+    """Mirror, turn and zoom about (W/2, H/2) on the original canvas, then squash [method §7].
 
     What comes in from outside is black and labelled ``config.border_label``.
 

@@ -32,7 +32,7 @@ def logits_of(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig
 def segment(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device) -> list[UInt8]:
     """Label maps uint8 (H, W) at the original sizes, 0..K; arguments as of :func:`logits_of`.
 
-    The map of the most likely labels is enlarged by nearest neighbour (method 9.1).
+    The map of the most likely labels is enlarged by nearest neighbour [method §9.1].
     """
     labels = logits_of(model, images, config, device).argmax(1).to(torch.uint8).cpu().numpy()
     sizes = [image.shape for image in images]
@@ -44,7 +44,7 @@ def class_probabilities(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Softmax float32 (K+1, H, W) of each image at its original size; arguments as of :func:`logits_of`.
 
-    The logits are enlarged bilinearly first (method section 8). One image at a time: they are large.
+    The logits are enlarged bilinearly first [method §8]. One image at a time: they are large.
     """
     for logits, image in zip(logits_of(model, images, config, device), images, strict=True):
         enlarged = F.interpolate(logits[None].float(), image.shape[:2], mode="bilinear", align_corners=False)

@@ -12,7 +12,7 @@ def hard_pixel_loss(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
     """Mean cross-entropy of the pixels with the largest loss in the whole batch.
 
     Their number is ``min(int(fraction * all pixels), valid pixels)``; pixels labelled 255 are not valid.
-    As in the authors' code, not divided by the number of classes (method D2). With several processes
+    As in the authors' code, not divided by the number of classes [method D2]. With several processes
     the batch is that of all of them.
 
     Args:

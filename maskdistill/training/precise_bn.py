@@ -33,7 +33,7 @@ class Population:
         return value.double()
 
     def add(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Take in the batch that the layer has just normalised: a forward hook."""
+        """Take in the batch (B, C, ...) that the layer has just normalised: a forward hook."""
         values = output.numel() // output.shape[1]
         if isinstance(self.layer, nn.SyncBatchNorm):
             values = int(sum_over_processes(torch.tensor([values], device=output.device)))

@@ -1,4 +1,4 @@
-"""The linear scaling rule: a schedule stated for one batch size, carried over to another (method section 5)."""
+"""The linear scaling rule: a schedule stated for one batch size, carried over to another [method §5-scaling]."""
 
 import logging
 

@@ -97,7 +97,7 @@ def overlaps_as_meant(labels: np.ndarray, mask: np.ndarray) -> bool:
 
 
 def overlaps_as_released(labels: np.ndarray, mask: np.ndarray) -> bool:
-    """The check as released: the mask's 0 and 1 are taken for row numbers (method section 6, item 4)."""
+    """The check as released: the mask's 0 and 1 are taken for row numbers [method §6.4]."""
     return bool(labels[mask].any())
 
 
