@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskdistill import rle
+from maskdistill.formats import rle
 
 Entries = Sequence[Mapping[str, Any]]
 

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from maskdistill import rle
-from maskdistill.annotation_index import IndexBuilder
+from maskdistill.annotations.index import IndexBuilder
 from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.data.manifest import write_manifest
 from maskdistill.data.scenes import CATEGORIES, Scene, generate_scene
 from maskdistill.detector.data import Example, example_of
-from maskdistill.palette import write_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.product.fitting import Speeds
 from maskdistill.runtime.json_stream import write_json_object
 

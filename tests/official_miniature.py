@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from maskdistill.palette import encode_label_png
+from maskdistill.formats.label_png import encode_label_png
 
 VOC2007 = ["000005", "000007", "000009"]
 MAIN2012 = ["2008_000001", "2008_000002", "2008_000003", "2008_000004", "2008_000008"]

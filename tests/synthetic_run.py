@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from maskdistill import rle
-from maskdistill.assignments import write_assignments
 from maskdistill.cli import main
+from maskdistill.clusters.assignments import write_assignments
 from maskdistill.data.manifest import COLUMNS, write_manifest
-from maskdistill.palette import write_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.files import sealed_path, write_json
-from maskdistill.trust import FRAME
+from maskdistill.trust.signals import FRAME
 
 HEIGHT, WIDTH, K = 48, 64, 3
 SEEDS = (11, 12)

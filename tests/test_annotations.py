@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 
-from maskdistill import rle
-from maskdistill.annotation_index import IndexBuilder, read_index
-from maskdistill.annotations import annotations, categories, farthest_kept
-from maskdistill.assignments import write_assignments
+from maskdistill.annotations.coco import annotations, categories, farthest_kept
+from maskdistill.annotations.index import IndexBuilder, read_index
 from maskdistill.cli import main
+from maskdistill.clusters.assignments import write_assignments
 from maskdistill.data import stream
 from maskdistill.data.manifest import write_manifest
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.json_stream import write_json_object

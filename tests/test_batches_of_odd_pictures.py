@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskdistill import rle
 from maskdistill.cli import main
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.data.scenes import generate_scene
+from maskdistill.formats import rle
 
 WEIGHTS = Path(__file__).parents[1] / "config/weights/vit_micro_patch8.safetensors"
 OF_EACH = 3

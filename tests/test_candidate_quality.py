@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from maskdistill import rle
 from maskdistill.cli import main
 from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.evaluation.average_precision import average_precision
@@ -19,8 +18,9 @@ from maskdistill.evaluation.instances import ImageInstances, image_instances
 from maskdistill.evaluation.matching import match_clusters
 from maskdistill.evaluation.semantic import Confusions, confusion_matrix, iou_matrix, matched_scores
 from maskdistill.evaluation.thresholds import Thresholds, image_thresholds, rank_correlation, score_quality
-from maskdistill.label_summary import levels_passed
-from maskdistill.pseudo_labels import paint, painting_ranks
+from maskdistill.formats import rle
+from maskdistill.pseudo_labels.painting import paint, painting_ranks
+from maskdistill.pseudo_labels.summary import levels_passed
 from maskdistill.runtime.files import write_json
 
 SHAPE, K, CLASSES = (14, 18), 3, 3

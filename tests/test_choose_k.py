@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 
-from maskdistill import choose_k as module
-from maskdistill import store
-from maskdistill.choose_k import candidates, silhouettes, simplified_silhouette
 from maskdistill.cli import choose_k as stage
 from maskdistill.cli import main
-from maskdistill.clusters import assign, fit_kmeans
+from maskdistill.clusters import choose_k as module
+from maskdistill.clusters.choose_k import candidates, silhouettes, simplified_silhouette
+from maskdistill.clusters.kmeans import assign, fit_kmeans
 from maskdistill.data.manifest import write_manifest
+from maskdistill.features import store
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 

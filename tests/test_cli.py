@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from maskdistill import cli, rle
+from maskdistill import cli
 from maskdistill.cli import _for_each_shard, main
 from maskdistill.data.manifest import COLUMNS, write_manifest
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.processes import in_forks
@@ -162,7 +163,7 @@ def test_a_disk_that_is_full_is_a_message(
 def test_a_disk_that_hdf5_finds_full_is_a_message(tmp_path: Path) -> None:
     code = (
         "import resource, sys, numpy\n"
-        "from maskdistill import cli, store\n"
+        "from maskdistill import cli\nfrom maskdistill.features import store\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "zeros = numpy.zeros((100, 100), numpy.float32)\n"
         "cli.run_stage = lambda *_: store.write_embeddings(sys.argv[1], zeros, range(100), range(100), {})\n"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maskdistill.cluster_names import ClusterNames, named_categories, parse_names, read_names
+from maskdistill.annotations.names import ClusterNames, named_categories, parse_names, read_names
 from maskdistill.runtime.errors import MaskDistillError
 
 

@@ -13,14 +13,14 @@ import pytest
 from scipy.cluster.vq import kmeans2, whiten
 from sklearn.cluster import MiniBatchKMeans
 
-from maskdistill import store
-from maskdistill.assignments import Rows, open_assignments
 from maskdistill.cli import main
-from maskdistill.clusters import ColumnMoments, assign, fit, fit_kmeans, fit_minibatch, normalise, pick_gpu
+from maskdistill.clusters.assignments import Rows, open_assignments
+from maskdistill.clusters.kmeans import ColumnMoments, assign, fit, fit_kmeans, fit_minibatch, normalise, pick_gpu
+from maskdistill.clusters.sampling import SmallestKeys, draw, ordinals
 from maskdistill.config import ClustersConfig
 from maskdistill.data.manifest import write_manifest
+from maskdistill.features import store
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.sampling import SmallestKeys, draw, ordinals
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from maskdistill import rle
-from maskdistill.config_data import CocoData
+from maskdistill.config import CocoData
 from maskdistill.data.coco_masks import LONGEST_OUTLINE, paint_mask, parse_mask
 from maskdistill.data.coco_truth import CocoTruth
 from maskdistill.data.ground_truth import read_ground_truth
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.truth_check import check_truth, upright_size
 from maskdistill.data.truth_types import ImageTruth, Losses, Place
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 
 FIXTURE = Path(__file__).parents[2] / "shared/data/fixtures/cocoeval/instances_val2014_100.json"

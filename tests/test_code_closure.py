@@ -36,15 +36,15 @@ def affected(file: str) -> set[str]:
         ("backbones/weights.py", PRETRAINED),
         ("backbones/vit.py", PRETRAINED),
         ("backbones/resnet.py", PRETRAINED - {"features", "distil", "embeddings", "consistency"}),
-        ("mask_baselines.py", {"masks", "distil", "consistency"}),
-        ("crf.py", {"predictions"}),
+        ("masks/baselines.py", {"masks", "distil", "consistency"}),
+        ("segmenter/crf.py", {"predictions"}),
         ("detector/proposals.py", {"detector", "candidates"}),
         ("detector/inference.py", {"candidates"}),
         ("detector/train.py", {"detector"}),
         ("segmenter/train.py", {"segmenter"}),
         ("training/loop.py", {"pretrain", "detector", "segmenter", "probe"}),
-        ("annotations.py", {"annotations", "report"}),
-        ("choose_k.py", {"choose_k"}),
+        ("annotations/coco.py", {"annotations", "report"}),
+        ("clusters/choose_k.py", {"choose_k"}),
         ("data/ground_truth.py", {"ground_truth"}),
         ("evaluation/instances.py", SCORING),
         ("evaluation/boundaries.py", {"evaluation"}),
@@ -53,10 +53,10 @@ def affected(file: str) -> set[str]:
         ("report/templates/run.js", PAGES),
         ("report/templates/sections/tau.html.j2", PAGES),
         ("paper/cited.csv", {"paper", "qualitative"}),
-        ("cluster_names.py", {"report"}),
+        ("annotations/names.py", {"report"}),
         ("cli/extraction.py", {"features", "distil"}),
         *((name, set()) for name in ("runtime/progress.py", "runtime/leases.py", "runtime/download.py", "cli/plan.py",
-                                     "config_training.py", "product/card.py", "detector/detectron2_parity.py")),
+                                     "config/detector.py", "product/card.py", "detector/detectron2_parity.py")),
     ],
 )  # fmt: skip
 def test_what_an_edit_makes_anew(edited: str, stages: set[str]) -> None:
@@ -64,7 +64,7 @@ def test_what_an_edit_makes_anew(edited: str, stages: set[str]) -> None:
 
 
 def test_the_detectron2_engine_and_others_are_left_out_where_they_do_no_work() -> None:
-    for stage, module in [("detector", "detector/detectron2_engine.py"), ("masks", "mask_baselines.py")]:
+    for stage, module in [("detector", "detector/detectron2_engine.py"), ("masks", "masks/baselines.py")]:
         assert module in closure([f"cli/{stage}.py"]) and module not in closure([f"cli/{stage}.py"], [module])
         assert stage_code(stage) != stage_code(stage, module)
     names = closure(["cli/detector.py"], ["detector/detectron2_engine.py"])

@@ -17,10 +17,10 @@ from maskdistill.cli import STAGES, doctor, main
 from maskdistill.cli import init as init_stage
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
-from maskdistill.needed_weights import networks, weights_path
-from maskdistill.product.commands import CHECKOUT, make
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.run_lock import explain_lock, hold_run, release_run
+from maskdistill.workflow.commands import CHECKOUT, make
+from maskdistill.workflow.needed_weights import networks, weights_path
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskdistill import rle
-from maskdistill.confidence import Compare, levels_passed, passes, relation
 from maskdistill.config import PseudoLabelsConfig
-from maskdistill.label_summary import TAUS, count_image
+from maskdistill.formats import rle
 from maskdistill.product.coco import coco_annotations
-from maskdistill.pseudo_labels import paint, painting_steps
+from maskdistill.pseudo_labels.confidence import Compare, levels_passed, passes, relation
+from maskdistill.pseudo_labels.painting import paint, painting_steps
+from maskdistill.pseudo_labels.summary import TAUS, count_image
 from maskdistill.report.collect import is_confident
 from maskdistill.report.failures import score_note
 from maskdistill.report.tau_explorer import _by_levels

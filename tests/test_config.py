@@ -13,7 +13,7 @@ from snakemake.utils import update_config  # type: ignore[import-untyped]
 from maskdistill.cli import main
 from maskdistill.cli.config import check_file, render_defaults, render_schema
 from maskdistill.config import Config, load_config
-from maskdistill.config_given import with_given
+from maskdistill.config.given import with_given
 from maskdistill.runtime.errors import MaskDistillError
 
 jsonschema = pytest.importorskip("jsonschema")

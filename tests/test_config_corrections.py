@@ -11,7 +11,7 @@ from snakemake.cli import parse_config  # type: ignore[import-untyped]
 from snakemake.utils import update_config  # type: ignore[import-untyped]
 
 from maskdistill.config import DetectorConfig, load_config, parse_section
-from maskdistill.config_given import with_given
+from maskdistill.config.given import with_given
 from maskdistill.runtime.errors import MaskDistillError
 
 WEIGHTS = {"weights": "random"}

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from maskdistill.config import ClustersConfig, Config, load_config, parse_section
-from maskdistill.config_limits import refuse_more_clusters
+from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.data.sources import parse_data
 from maskdistill.runtime.errors import MaskDistillError
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.predictions import chosen_rows
-from maskdistill.config import Config, DetectorConfig
-from maskdistill.config_data import CocoData, DataConfig, SupportConfig, VocData
-from maskdistill.config_roles import (
+from maskdistill.config import CocoData, Config, DataConfig, DetectorConfig, SupportConfig, VocData
+from maskdistill.config.roles import (
     DETECTOR_PAIRS,
     DETECTOR_SHARED_FIELDS,
     DETECTOR_TEST_FIELDS,

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from maskdistill.config import CrfConfig
-from maskdistill.crf import refine, refine_pair
 from maskdistill.runtime.background import in_processes
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.segmenter.crf import refine, refine_pair
 
 pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
 FIXTURES = Path(__file__).parents[2] / "shared/data/fixtures/densecrf"

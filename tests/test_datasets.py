@@ -12,7 +12,7 @@ import pytest
 from range_server import RangeServer, serve
 
 from maskdistill.cli import main
-from maskdistill.config_data import CocoData, VocData
+from maskdistill.config import CocoData, VocData
 from maskdistill.data.ground_truth import read_ground_truth
 from maskdistill.data.manifest import ImageRow, ok_images, read_manifest
 from maskdistill.data.official_datasets import BUILDS, BUILT_IMAGES, DATASETS
@@ -20,7 +20,7 @@ from maskdistill.data.sources import iter_images, scored_keys
 from maskdistill.data.splits import SPLITS, check_split, list_md5, make_train_aug, read_coco_names, read_list
 from maskdistill.data.stream import read_roles
 from maskdistill.data.truth_types import Losses
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 
 SHARED = Path(__file__).parents[2] / "shared/data"

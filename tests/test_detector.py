@@ -15,8 +15,8 @@ from miniature import write_lines
 from PIL import Image
 from torch import Tensor, nn
 
-from maskdistill import cli, rle
-from maskdistill.annotation_index import IndexBuilder, read_index
+from maskdistill import cli
+from maskdistill.annotations.index import IndexBuilder, read_index
 from maskdistill.backbones.students import build_student
 from maskdistill.config import DetectorConfig
 from maskdistill.detector import train as detector_train
@@ -25,6 +25,7 @@ from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector, detector_lr, norm_parameter_groups
 from maskdistill.detector.train import train_detector
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.json_stream import write_json_object
 from maskdistill.training import compilation

@@ -10,9 +10,10 @@ import torch
 from miniature import write_lines
 from PIL import Image
 
-from maskdistill import cli, rle
-from maskdistill.annotation_index import IndexBuilder
+from maskdistill import cli
+from maskdistill.annotations.index import IndexBuilder
 from maskdistill.config import DetectorConfig
+from maskdistill.formats import rle
 from maskdistill.runtime.json_stream import write_json_object
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed (envs/detectron2.yaml)")

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from maskdistill import rle
-from maskdistill.assignments import open_assignments, write_assignments
 from maskdistill.cli import main
+from maskdistill.clusters.assignments import open_assignments, write_assignments
 from maskdistill.data.manifest import write_manifest
 from maskdistill.evaluation.instances import image_instances
-from maskdistill.palette import write_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.files import read_json, write_json
 
 HEIGHT, WIDTH = 24, 32

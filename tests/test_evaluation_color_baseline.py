@@ -9,7 +9,7 @@ from maskdistill.evaluation.color_baseline import (
     rgb_to_lab,
     sample_pixels,
 )
-from maskdistill.otsu import otsu_foreground
+from maskdistill.masks.otsu import otsu_foreground
 
 
 def slow_lab(rgb: np.ndarray) -> np.ndarray:

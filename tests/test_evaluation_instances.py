@@ -12,9 +12,9 @@ import pytest
 from coco_reference import class_scores, coco_eval, merged
 from pycocotools import mask as coco_mask
 
-from maskdistill import rle
 from maskdistill.evaluation.average_precision import STATS, AveragePrecision, average_precision, percent
 from maskdistill.evaluation.instances import ImageInstances, image_instances
+from maskdistill.formats import rle
 
 FIXTURE = Path(__file__).parents[2] / "shared/data/fixtures/cocoeval"
 IMAGES = [{"id": number, "height": 20, "width": 20} for number in (1, 2)]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from coco_reference import class_scores, coco_eval, merged
 
-from maskdistill import rle
 from maskdistill.evaluation.instances import ImageInstances, image_instances
 from maskdistill.evaluation.protocols import (
     PROTOCOLS,
@@ -19,6 +18,7 @@ from maskdistill.evaluation.protocols import (
     single,
     top_detection,
 )
+from maskdistill.formats import rle
 
 SIZE = 40
 NAMES = ("background", "apple", "pear", "plum")

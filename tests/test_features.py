@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from maskdistill import features, masks, rle, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.weights import save_weights
@@ -29,11 +28,14 @@ from maskdistill.config import MasksConfig
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
-from maskdistill.refine import refine
+from maskdistill.features import extraction, store
+from maskdistill.features.store import HW, ImageFeatures
+from maskdistill.formats import rle
+from maskdistill.masks import rule
+from maskdistill.masks.refine import refine
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.hdf5 import write_hdf5
-from maskdistill.store import HW, ImageFeatures
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MICRO = "vit_micro_patch8"
@@ -64,11 +66,11 @@ def random_features(grid: HW, seed: int = 0, dim: int = 8, heads: int = 2) -> Im
 
 
 def extract(model: vit.ViT, images: list[torch.Tensor], precision: str = "float32") -> list[ImageFeatures]:
-    return features.extract(model, MICRO_BACKBONE, images, CPU, precision).get()
+    return extraction.extract(model, MICRO_BACKBONE, images, CPU, precision).get()
 
 
 def embed(model: vit.ViT, images: list[torch.Tensor]) -> Array:
-    return features.embed(model, 8, images, CPU)
+    return extraction.embed(model, 8, images, CPU)
 
 
 def image_rows(ids: list[int], keys: list[str], hw: HW = (10, 20)) -> list[ImageRow]:
@@ -88,29 +90,29 @@ def image_rows(ids: list[int], keys: list[str], hw: HW = (10, 20)) -> list[Image
 def test_resizing_is_torchvisions(size: HW, short_side: int) -> None:
     image = picture(*size)
     expected = v2.functional.pil_to_tensor(v2.Resize(short_side)(image))
-    found = features.resize(image, short_side)
-    assert found.dtype == torch.uint8 and found.shape[1:] == features.resized_hw(size, short_side)
+    found = extraction.resize(image, short_side)
+    assert found.dtype == torch.uint8 and found.shape[1:] == extraction.resized_hw(size, short_side)
     assert torch.equal(found, expected)
 
 
 def test_the_papers_example_of_sizes() -> None:
     """500 x 375 -> 853 x 640 -> padded to 864 -> 54 x 40 patches, 2,160 of them."""
-    assert features.resized_hw((375, 500), 640) == (640, 853)
-    assert features.grid_of((640, 853), 16) == (40, 54)
+    assert extraction.resized_hw((375, 500), 640) == (640, 853)
+    assert extraction.grid_of((640, 853), 16) == (40, 54)
 
 
 def test_native_size_is_kept() -> None:
     image = picture(33, 47)
-    assert features.resized_hw((33, 47), None) == (33, 47)
+    assert extraction.resized_hw((33, 47), None) == (33, 47)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    assert torch.equal(features.resize(image, None), pixels)
+    assert torch.equal(extraction.resize(image, None), pixels)
 
 
 def test_the_network_sees_the_normalised_picture_on_mean_colour() -> None:
     """Padding is 0 after normalisation; mean and standard deviation are the backbone's own."""
     backbone = replace(MICRO_BACKBONE, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.25))
-    pixels = features.resize(picture(13, 17), None)
-    (batch,) = features.batch_of([pixels], backbone, CPU)
+    pixels = extraction.resize(picture(13, 17), None)
+    (batch,) = extraction.batch_of([pixels], backbone, CPU)
     expected = np.zeros((3, 16, 24), np.float32)
     for channel, (mean, std) in enumerate(zip(backbone.mean, backbone.std, strict=True)):
         expected[channel, :13, :17] = (pixels[channel].numpy() / 255 - mean) / std
@@ -124,16 +126,16 @@ def test_grid_tokens_and_mask_fit_the_picture(name: str) -> None:
     model = vit.load_vit(MICRO, "random")
     tokens: list[int] = []
     hook = model.blocks[0].register_forward_hook(lambda module, args, out: tokens.append(out.shape[1]))
-    (found,) = extract(model, [features.resize(picture(*size), 60)])
+    (found,) = extract(model, [extraction.resize(picture(*size), 60)])
     hook.remove()
-    resized = features.resized_hw(size, 60)
-    assert found.resized_hw == resized and found.grid == features.grid_of(resized, 8)
+    resized = extraction.resized_hw(size, 60)
+    assert found.resized_hw == resized and found.grid == extraction.grid_of(resized, 8)
     assert found.grid == (int(np.ceil(resized[0] / 8)), int(np.ceil(resized[1] / 8)))
     assert found.keys.shape == (tokens[0] - 1, 128) and found.grid[0] * found.grid[1] == tokens[0] - 1
     assert found.cls_query.shape == (4, 32) and found.keys.dtype == found.cls_query.dtype == np.float32
-    patches = masks.distil(found.keys, found.cls_query, found.grid, MasksConfig())
+    patches = rule.distil(found.keys, found.cls_query, found.grid, MasksConfig())
     for how in ("nearest", "bicubic_nonzero"):
-        assert masks.upsample(patches.mask, 8, found.resized_hw, size, how).shape == size
+        assert rule.upsample(patches.mask, 8, found.resized_hw, size, how).shape == size
 
 
 # ---------------------------------------------------------------- the network
@@ -141,7 +143,7 @@ def test_grid_tokens_and_mask_fit_the_picture(name: str) -> None:
 
 def test_a_batch_equals_one_by_one() -> None:
     model = vit.load_vit(MICRO, "random")
-    images = [features.resize(picture(40, 56, seed), 37) for seed in range(3)]
+    images = [extraction.resize(picture(40, 56, seed), 37) for seed in range(3)]
     images.append(images[0][:, :, :-2])  # another size before padding, the same after
     together = extract(model, images)
     embedded = embed(model, [vit.normalize(image) for image in images])
@@ -171,7 +173,7 @@ def test_bucketed_groups_by_size_and_loses_nothing() -> None:
             yield item
 
     batches, waiting = [], []
-    for batch in features.bucketed(source(), lambda item: (item[1], 8), 4):
+    for batch in extraction.bucketed(source(), lambda item: (item[1], 8), 4):
         batches.append(batch)
         waiting.append(len(pulled) - sum(map(len, batches)))
     assert sorted(item for batch in batches for item in batch) == items
@@ -188,7 +190,7 @@ def test_the_square_around_a_mask() -> None:
     mask = np.zeros((10, 12), bool)
     mask[2:6, 3:9], mask[2, 3] = True, False
     for box, half, middle in [((3, 2, 6, 4), 4, (4, 6)), ((0, 2, 12, 4), 8, (4, 6)), ((3, 2, 1, 2), 2, (3, 4))]:
-        found = features.cluster_input(image, mask, tuple(map(float, box)), "masked_square")
+        found = extraction.cluster_input(image, mask, tuple(map(float, box)), "masked_square")
         assert found.shape == (3, 2 * half, 2 * half)
         for row, column in np.ndindex(2 * half, 2 * half):
             y, x = middle[0] - half + row, middle[1] - half + column
@@ -201,7 +203,7 @@ def test_cluster_inputs(mode: str) -> None:
     image = torch.arange(3 * 10 * 12, dtype=torch.float32).reshape(3, 10, 12) + 1
     mask = np.zeros((10, 12), bool)
     mask[2:6, 3:9], mask[2, 3] = True, False
-    found = features.cluster_input(image, mask, (3.0, 2.0, 6.0, 4.0), mode)
+    found = extraction.cluster_input(image, mask, (3.0, 2.0, 6.0, 4.0), mode)
     masked = torch.where(torch.from_numpy(mask), image, torch.zeros(()))
     expected = {"masked_image": masked, "masked_crop": masked[:, 2:6, 3:9], "crop": image[:, 2:6, 3:9]}[mode]
     assert torch.equal(found, expected)
@@ -218,7 +220,7 @@ def test_cluster_inputs(mode: str) -> None:
 )
 def test_crops_round_the_edges_of_the_box(box: tuple[float, float, float, float], rows: slice, columns: slice) -> None:
     image = torch.rand(3, 10, 12)
-    assert torch.equal(features.cluster_input(image, np.ones((10, 12), bool), box, "crop"), image[:, rows, columns])
+    assert torch.equal(extraction.cluster_input(image, np.ones((10, 12), bool), box, "crop"), image[:, rows, columns])
 
 
 # ---------------------------------------------------------------- HDF5
@@ -370,7 +372,7 @@ class Run:
     def alone(self, index: int) -> ImageFeatures:
         """Features of one picture, extracted by themselves."""
         image = Image.open(self.folder / f"{index}.png").convert("RGB")
-        return extract(vit.load_vit(MICRO, "random"), [features.resize(image, 60)])[0]
+        return extract(vit.load_vit(MICRO, "random"), [extraction.resize(image, 60)])[0]
 
 
 @pytest.fixture(scope="module")
@@ -425,10 +427,10 @@ def test_masks_of_a_shard(made: Run) -> None:
     assert [mask["image_id"] for mask in found] == [1, 2, 3, 4, 5]
     for mask in found:
         image = made.alone(mask["image_id"])
-        patches = masks.distil(image.keys, image.cls_query, image.grid, MasksConfig())
+        patches = rule.distil(image.keys, image.cls_query, image.grid, MasksConfig())
         with Image.open(made.folder / f"{mask['key']}.png") as stored:
             size = (stored.height, stored.width)
-        full = masks.upsample(patches.mask, 8, image.resized_hw, size)
+        full = rule.upsample(patches.mask, 8, image.resized_hw, size)
         decoded = rle.decode(mask["segmentation"])
         np.testing.assert_array_equal(decoded, full)
         rows, columns = np.flatnonzero(full.any(axis=1)), np.flatnonzero(full.any(axis=0))
@@ -487,7 +489,7 @@ def test_masks_follow_the_settings_and_repeat_exactly(made: Run) -> None:
     config = MasksConfig.model_validate(settings)
     for mask in made.read_masks("centred.json"):
         image = made.alone(mask["image_id"])
-        patches = masks.distil(image.keys, image.cls_query, image.grid, config)
+        patches = rule.distil(image.keys, image.cls_query, image.grid, config)
         assert mask["coverage"] == pytest.approx(patches.mask.mean())
     assert made.read_masks("centred.json") != made.read_masks()
 
@@ -497,7 +499,7 @@ def test_the_mass_rule_says_how_often_it_has_no_meaning(made: Run, caplog: pytes
         for name in file:
             file.copy(name, changed)
         changed.attrs.update(file.attrs)
-        sums = [float(masks.cls_affinity(f.cls_query, f.keys).sum()) for *_, f in store.read_features(changed)]
+        sums = [float(rule.cls_affinity(f.cls_query, f.keys).sum()) for *_, f in store.read_features(changed)]
         for index, total in enumerate(sums):
             changed["cls_query"][index] *= (-1 if index < 2 else 1) * np.sign(total)
     said = {}
@@ -517,9 +519,9 @@ def test_the_mass_rule_says_how_much_of_p_are_ties(made: Run) -> None:
     assert made.masks("mass.json", cls_mass=0.05) == 0
     for mask in made.read_masks("mass.json"):
         image = made.alone(mask["image_id"])
-        affinity = masks.cls_affinity(image.cls_query, image.keys)
+        affinity = rule.cls_affinity(image.cls_query, image.keys)
         chosen = max(int(0.4 * len(affinity)), 1)
-        kept = masks.keep_mass(affinity, 0.05)
+        kept = rule.keep_mass(affinity, 0.05)
         above = min(chosen, int((kept > 0).sum()))
         assert mask["tied"] == pytest.approx((chosen - above) / chosen if affinity.sum() > 0 else mask["tied"])
     assert all("tied" not in mask for mask in made.read_masks())
@@ -535,8 +537,8 @@ def test_embeddings_of_a_shard(made: Run, mode: str, short_side: int | None) -> 
         assert file["image_id"][:].tolist() == [1, 2, 3, 4, 5] and file["mask_index"][:].tolist() == [0, 1, 2, 3, 4]
     model = vit.load_vit(MICRO, "random")
     for vector, mask in zip(vectors, made.read_masks(), strict=True):
-        image = vit.normalize(features.resize(Image.open(made.folder / f"{mask['key']}.png").convert("RGB"), None))
-        view = features.cluster_input(image, rle.decode(mask["segmentation"]), mask["bbox"], mode)
+        image = vit.normalize(extraction.resize(Image.open(made.folder / f"{mask['key']}.png").convert("RGB"), None))
+        view = extraction.cluster_input(image, rle.decode(mask["segmentation"]), mask["bbox"], mode)
         if short_side:
             view = v2.functional.resize(view, [short_side], antialias=True)
         np.testing.assert_allclose(vector, embed(model, [view])[0], rtol=0, atol=1e-5)

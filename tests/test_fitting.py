@@ -9,11 +9,11 @@ import yaml
 from miniature import SPEEDS
 
 from maskdistill.config import Config, load_config
-from maskdistill.needed_weights import began_with_shipped, licences, rehearsal
 from maskdistill.product import fitting
 from maskdistill.product.fitting import Choice, Speeds, Weights, choose, estimate, loaders, scaled, step_seconds
 from maskdistill.product.plan import about
 from maskdistill.product.suggestions import Changes, Found, write_config
+from maskdistill.workflow.needed_weights import began_with_shipped, licences, rehearsal
 
 CONFIGS = Path(__file__).parents[1] / "config"
 SMALL = Found("/photos", 200, [(120, 96)] * 5, [], gpus=0, cores=2)

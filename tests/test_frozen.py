@@ -10,10 +10,10 @@ from miniature import scenes, segmenter_config, write_run
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.vit import normalize
 from maskdistill.cli import main
-from maskdistill.clusters import assign, normalise
+from maskdistill.clusters.kmeans import assign, normalise
 from maskdistill.evaluation.frozen import clustering_head, sample_cells
 from maskdistill.evaluation.probe import make_probe
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.training.checkpoint import model_metadata

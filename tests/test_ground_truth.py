@@ -14,10 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 import maskdistill
-from maskdistill import rle
 from maskdistill.cli import main
-from maskdistill.config import load_config
-from maskdistill.config_data import ScenesData, VocData
+from maskdistill.config import ScenesData, VocData, load_config
 from maskdistill.data.ground_truth import VOC_CLASSES, TrueObject, paint_semantic, read_ground_truth, voc_objects
 from maskdistill.data.manifest import ImageRow, read_manifest
 from maskdistill.data.planned import truth_listing
@@ -25,7 +23,8 @@ from maskdistill.data.scenes import CATEGORIES, generate_scene
 from maskdistill.data.sources import iter_images
 from maskdistill.data.truth_check import check_truth
 from maskdistill.data.truth_types import Losses, Place
-from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -553,8 +552,8 @@ def test_voc_lists_as_people_save_them(tmp_path: Path) -> None:
 def test_no_remedy_costs_a_file_that_the_run_did_not_make() -> None:
     """What people give is never to be deleted: of all messages that say so, each is about files of a run."""
     of_a_run = {
-        "runtime/files.py", "runtime/download.py", "training/checkpoint.py", "report/collect.py", "annotation_index.py",
-        "data/stream.py", "data/manifest.py", "config.py",
+        "runtime/files.py", "runtime/download.py", "training/checkpoint.py", "report/collect.py",
+        "annotations/index.py", "data/stream.py", "data/manifest.py", "config/backbone.py",
     }  # fmt: skip
     package = Path(maskdistill.__file__).parent
     found = set()

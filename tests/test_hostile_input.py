@@ -15,12 +15,12 @@ from PIL import Image
 
 from maskdistill.cli import main
 from maskdistill.config import load_config
-from maskdistill.config_limits import refuse_more_clusters
+from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import quarantine_path, read_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import count_fitted, iter_images, parse_data
-from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
 from maskdistill.runtime.seal import add_seal

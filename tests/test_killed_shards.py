@@ -16,7 +16,7 @@ from fork_server import fork_server
 from PIL import Image
 
 from maskdistill.cli import main
-from maskdistill.palette import write_label_png
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.files import atomic_directory, atomic_path, write_json
 from maskdistill.runtime.resume import FOLDER, FinishedShard, run_unfinished
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from maskdistill.cli import main
-from maskdistill.config_data import DataConfig
+from maskdistill.config import DataConfig
 from maskdistill.data import manifest as manifest_module
 from maskdistill.data import picture_files
 from maskdistill.data.images import decode, load_rgb

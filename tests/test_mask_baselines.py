@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from maskdistill import mask_baselines, masks, rle
-from maskdistill.mask_baselines import MaskBaseline
+from maskdistill.features.store import ImageFeatures
+from maskdistill.formats import rle
+from maskdistill.masks import baselines
+from maskdistill.masks import rule as masks
+from maskdistill.masks.baselines import MaskBaseline
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.store import ImageFeatures
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Grid = tuple[int, int]
@@ -56,8 +58,8 @@ def test_lost_agrees_with_the_whole_matrix(seed: int, k: int) -> None:
     grid = GRIDS[seed % 4]
     keys = integer_keys(seed, grid)
     expected, place, degrees = slow_lost(keys, grid, k)
-    assert mask_baselines.lost_degrees(keys).tolist() == degrees
-    mask, found = mask_baselines.lost(keys, grid, k)
+    assert baselines.lost_degrees(keys).tolist() == degrees
+    mask, found = baselines.lost(keys, grid, k)
     assert found == divmod(place, grid[1])
     np.testing.assert_array_equal(mask, expected)
     assert mask.dtype == bool and mask.shape == grid and mask[found]
@@ -84,13 +86,13 @@ def test_degrees_do_not_depend_on_the_size_of_a_block(rows: int) -> None:
     keys = np.random.default_rng(3).normal(size=(35, 5)).astype(np.float32)
     matrix = keys @ keys.T
     np.fill_diagonal(matrix, 0)
-    np.testing.assert_array_equal(mask_baselines.lost_degrees(keys, rows), (matrix > 0).sum(axis=1))
+    np.testing.assert_array_equal(baselines.lost_degrees(keys, rows), (matrix > 0).sum(axis=1))
 
 
 def test_a_seed_of_length_zero_is_a_mask_of_its_own() -> None:
     keys = np.ones((6, 2), np.float32)
     keys[4] = 0
-    mask, seed = mask_baselines.lost(keys, (2, 3), 100)
+    mask, seed = baselines.lost(keys, (2, 3), 100)
     assert seed == (1, 1) and mask.sum() == 1
 
 
@@ -151,8 +153,8 @@ def test_attention_agrees_with_loops(seed: int, mass: float, largest: bool) -> N
     attention = slow_attention(query, cls_key, keys)
     expected = slow_mass(attention, mass)
     expected = slow_largest(expected, grid) if largest else expected
-    np.testing.assert_allclose(mask_baselines.cls_attention(query, cls_key, keys), attention, rtol=1e-6)
-    mask, place = mask_baselines.dino_attention(query, cls_key, keys, grid, mass, largest)
+    np.testing.assert_allclose(baselines.cls_attention(query, cls_key, keys), attention, rtol=1e-6)
+    mask, place = baselines.dino_attention(query, cls_key, keys, grid, mass, largest)
     assert set(np.flatnonzero(mask).tolist()) == expected
     assert mask.shape == grid and mask.dtype == bool
     highest = max(expected, key=lambda j: (attention[j], -j))
@@ -163,23 +165,23 @@ def test_the_attention_of_cls_to_itself_shrinks_a_heads_say() -> None:
     """Two heads look at one patch each; the head that CLS draws to itself loses, though its logits are the same."""
     query = np.ones((2, 1), np.float32)
     keys = np.array([[9, 0], [0, 9], [0, 0]], np.float32)
-    even = mask_baselines.cls_attention(query, np.zeros((2, 1), np.float32), keys)
+    even = baselines.cls_attention(query, np.zeros((2, 1), np.float32), keys)
     assert even[0] == pytest.approx(even[1])
-    drawn = mask_baselines.cls_attention(query, np.array([[12], [0]], np.float32), keys)
+    drawn = baselines.cls_attention(query, np.array([[12], [0]], np.float32), keys)
     assert drawn[0] < 0.1 * drawn[1]
 
 
 def test_very_large_logits_do_not_overflow() -> None:
     query, cls_key = np.full((1, 2), 1e3, np.float32), np.zeros((1, 2), np.float32)
     keys = np.array([[1e3, 1e3], [0, 0]], np.float32)
-    assert mask_baselines.cls_attention(query, cls_key, keys).tolist() == [1, 0]
-    mask, place = mask_baselines.dino_attention(query, cls_key, keys, (1, 2))
+    assert baselines.cls_attention(query, cls_key, keys).tolist() == [1, 0]
+    mask, place = baselines.dino_attention(query, cls_key, keys, (1, 2))
     assert mask.tolist() == [[True, False]] and place == (0, 0)
 
 
 def test_three_quarters_of_flat_attention() -> None:
     zero = np.zeros((2, 3), np.float32)
-    mask, _ = mask_baselines.dino_attention(zero, zero, np.zeros((16, 6), np.float32), (4, 4), 0.75)
+    mask, _ = baselines.dino_attention(zero, zero, np.zeros((16, 6), np.float32), (4, 4), 0.75)
     assert mask.reshape(-1).tolist() == [True] * 12 + [False] * 4  # ties: the lower index is kept
 
 
@@ -203,9 +205,9 @@ def test_names_choose_rules(name: str, parsed: tuple[str, float, bool]) -> None:
     keys = rng.normal(size=(500, 6)).astype(np.float32)
     mask, place = baseline.mask(ImageFeatures(query, cls_key, keys, (20, 25), (160, 200)))
     if parsed[0] == "lost":
-        expected = mask_baselines.lost(keys, (20, 25), int(parsed[1]))
+        expected = baselines.lost(keys, (20, 25), int(parsed[1]))
     else:
-        expected = mask_baselines.dino_attention(query, cls_key, keys, (20, 25), parsed[1], parsed[2])
+        expected = baselines.dino_attention(query, cls_key, keys, (20, 25), parsed[1], parsed[2])
     np.testing.assert_array_equal(mask, expected[0])
     assert place == expected[1] and 0 < mask.sum() < 500
 

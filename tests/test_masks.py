@@ -12,10 +12,11 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy import ndimage
 
-from maskdistill import features, masks
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.vit import load_vit
 from maskdistill.config import AffinityConfig, MasksConfig
+from maskdistill.features import extraction
+from maskdistill.masks import rule
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/pets/images"
 
@@ -118,14 +119,14 @@ def test_cls_affinity_is_the_mean_of_products_a_head(used: int | None) -> None:
     keys, query = integer_case(5)
     expected, _ = slow_affinities(keys, query, used or 3, False)
     mean = np.array(expected) / (used or 3)
-    np.testing.assert_allclose(masks.cls_affinity(query, keys, used), mean, rtol=1e-6)
+    np.testing.assert_allclose(rule.cls_affinity(query, keys, used), mean, rtol=1e-6)
 
 
 @pytest.mark.parametrize("used", [4, -1])
 def test_more_heads_than_the_network_has_are_refused(used: int) -> None:
     keys, query = integer_case(0)
     with pytest.raises(ValueError, match="3 heads"):
-        masks.cls_affinity(query, keys, used)
+        rule.cls_affinity(query, keys, used)
 
 
 def test_the_matrix_of_concatenated_keys_is_the_sum_over_heads() -> None:
@@ -145,7 +146,7 @@ def test_the_rule_agrees_with_double_loops_over_the_matrix(seed: int, component:
     keys, query = integer_case(seed)
     used, topk = (1, 2, 3, 3)[seed % 4], (0.4, 0.15, 0.75, 1.0)[seed % 4]
     config = MasksConfig(topk=topk, cls_heads=used, component=component, affinity=AffinityConfig(center=center))
-    found = masks.distil(keys, query, grid, config)
+    found = rule.distil(keys, query, grid, config)
     a, matrix = slow_affinities(keys, query, used, center)
     expected, source = slow_rule(a, matrix, grid, topk, component == "source_4conn")
     assert found.source == divmod(source, grid[1])
@@ -174,18 +175,18 @@ def test_mass_rule_agrees_with_a_slow_walk(seed: int, mass: float) -> None:
     a = rng.integers(0, 9, 40).astype(np.float32)
     a[-1] += 256 - a.sum()  # shares are multiples of 1/256, exact in float32, some exactly 1 - mass
     expected = slow_mass([int(x) for x in a], Fraction(mass))
-    np.testing.assert_array_equal(masks.keep_mass(a, mass), expected)
+    np.testing.assert_array_equal(rule.keep_mass(a, mass), expected)
 
 
 def test_mass_rule_excludes_a_share_of_exactly_the_limit_and_prefers_the_lower_index() -> None:
     a = np.array([1, 1, 1, 1], np.float32)
-    np.testing.assert_array_equal(masks.keep_mass(a, 0.5), [1, 1, 0, 0])
-    np.testing.assert_array_equal(masks.keep_mass(np.array([2, 1, 5, 8], np.float32), 0.5), [0, 0, 0, 8])
+    np.testing.assert_array_equal(rule.keep_mass(a, 0.5), [1, 1, 0, 0])
+    np.testing.assert_array_equal(rule.keep_mass(np.array([2, 1, 5, 8], np.float32), 0.5), [0, 0, 0, 8])
 
 
 def test_mass_rule_keeps_about_half_of_a_flat_positive_input() -> None:
     a = np.random.default_rng(0).uniform(0.95, 1.05, 2160).astype(np.float32)
-    kept = masks.keep_mass(a, 0.5)
+    kept = rule.keep_mass(a, 0.5)
     assert 0.45 < (kept > 0).mean() < 0.52
     assert (a[kept > 0].min()) >= a[kept == 0].max()
 
@@ -203,7 +204,7 @@ def test_the_rule_with_mass_breaks_the_ties_at_zero_as_torch_does(seed: int) -> 
     assert above < 12  # so that P is filled up from the ties
     chosen = torch.topk(torch.tensor(ranked, dtype=torch.float32), 12).indices.tolist()
     expected, source = slow_rule_of(chosen, matrix, grid, True)
-    found = masks.distil(keys, query, grid, MasksConfig(cls_mass=0.25))
+    found = rule.distil(keys, query, grid, MasksConfig(cls_mass=0.25))
     assert found.source == divmod(source, grid[1])
     np.testing.assert_array_equal(found.mask, expected)
     assert found.tied == pytest.approx((12 - above) / 12)
@@ -225,10 +226,10 @@ def test_the_share_of_ties_counts_what_their_order_chose(
     values: list[int], count: int, share: float, as_torch: bool
 ) -> None:
     ranked = np.array(values, np.float32)
-    chosen = masks.highest(ranked, count, as_torch)
+    chosen = rule.highest(ranked, count, as_torch)
     assert len(set(chosen.tolist())) == count
     assert sorted(ranked[chosen], reverse=True) == sorted(values, reverse=True)[:count]
-    assert masks.tied_share(ranked, chosen) == pytest.approx(share)
+    assert rule.tied_share(ranked, chosen) == pytest.approx(share)
 
 
 def released_rule(keys: Array, query: Array, grid: Grid, by_index: bool) -> Array:
@@ -258,9 +259,9 @@ def test_the_code_preset_finds_the_released_codes_masks_on_photographs() -> None
     backbone, model = find_backbone("dino_vits16"), load_vit("dino_vits16", "random")
     agreement, by_index, tied = [], [], []
     for file in sorted(PHOTOGRAPHS.glob("*.jpg"))[::25][:6]:
-        photo = features.resize(Image.open(file).convert("RGB"), 160)
-        (image,) = features.extract(model, backbone, [photo], torch.device("cpu")).get()
-        found = masks.distil(image.keys, image.cls_query, image.grid, MasksConfig(**settings))
+        photo = extraction.resize(Image.open(file).convert("RGB"), 160)
+        (image,) = extraction.extract(model, backbone, [photo], torch.device("cpu")).get()
+        found = rule.distil(image.keys, image.cls_query, image.grid, MasksConfig(**settings))
         for scores, index in ((agreement, False), (by_index, True)):
             expected = released_rule(image.keys, image.cls_query, image.grid, index)
             scores.append((found.mask & expected).sum() / (found.mask | expected).sum())
@@ -273,7 +274,7 @@ def test_mass_is_off_by_default() -> None:
     config = MasksConfig()
     assert config.cls_mass is None and config.cls_heads is None and config.topk == 0.4
     keys, query = integer_case(3)
-    plain, massed = (masks.distil(keys, query, (4, 8), MasksConfig(cls_mass=mass)) for mass in (None, 0.05))
+    plain, massed = (rule.distil(keys, query, (4, 8), MasksConfig(cls_mass=mass)) for mass in (None, 0.05))
     assert (plain.mask != massed.mask).any() or plain.source != massed.source
 
 
@@ -287,7 +288,7 @@ def test_source_lies_in_the_candidates_the_mask_and_the_component(seed: int, cen
     grid = (int(rng.integers(1, 9)), int(rng.integers(1, 9)))
     keys = rng.normal(size=(grid[0] * grid[1], 8)).astype(np.float32)
     query = rng.normal(size=(2, 4)).astype(np.float32)
-    found = masks.distil(keys, query, grid, MasksConfig(affinity=AffinityConfig(center=center)))
+    found = rule.distil(keys, query, grid, MasksConfig(affinity=AffinityConfig(center=center)))
     assert found.mask.shape == found.cls_affinity.shape == grid and found.mask.dtype == bool
     assert found.mask[found.source]
     assert found.source == divmod(int(found.cls_affinity.argmax()), grid[1])
@@ -302,8 +303,8 @@ def test_the_mask_does_not_depend_on_the_scale_of_the_keys(factor: float, center
     keys = rng.normal(size=(60, 8)).astype(np.float32)
     query = rng.normal(size=(2, 4)).astype(np.float32)
     config = MasksConfig(affinity=AffinityConfig(center=center))
-    first = masks.distil(keys, query, (6, 10), config)
-    second = masks.distil(keys * np.float32(factor), query, (6, 10), config)
+    first = rule.distil(keys, query, (6, 10), config)
+    second = rule.distil(keys * np.float32(factor), query, (6, 10), config)
     assert first.source == second.source
     np.testing.assert_array_equal(first.mask, second.mask)
 
@@ -314,17 +315,17 @@ def test_candidates_number_int_of_topk_times_n(count: int, taken: int) -> None:
     keys = np.eye(count, dtype=np.float32) + np.float32(0.01)
     query = np.arange(count, 0, -1, dtype=np.float32)[None]
     config = MasksConfig(component="all", affinity=AffinityConfig(center=True))
-    orthogonal = masks.distil(np.eye(count, dtype=np.float32), query, (1, count), MasksConfig(component="all"))
+    orthogonal = rule.distil(np.eye(count, dtype=np.float32), query, (1, count), MasksConfig(component="all"))
     assert orthogonal.mask.sum() == 1  # P' holds the source alone
-    shared = masks.distil(keys, query, (1, count), MasksConfig(component="all"))
+    shared = rule.distil(keys, query, (1, count), MasksConfig(component="all"))
     assert shared.mask.all()  # every pair is related
-    assert masks.distil(keys, query, (1, count), config).mask.sum() == 1
+    assert rule.distil(keys, query, (1, count), config).mask.sum() == 1
     column = np.zeros((count, count + 1), np.float32)
     column[:, 0], column[:, 1:] = -0.1, np.eye(count)
     column[0, 0] = 1.0
     column[1:taken, 0] = 1.0  # the first `taken` are related to the source, a later one to none
     row = np.concatenate([[0], np.arange(count, 0, -1)]).astype(np.float32)[None]
-    found = masks.distil(column, row, (1, count), MasksConfig(component="all"))
+    found = rule.distil(column, row, (1, count), MasksConfig(component="all"))
     assert found.mask.sum() == taken == max(int(0.4 * count), 1)
 
 
@@ -339,10 +340,10 @@ def test_planted_clusters_are_found() -> None:
     blob = np.zeros((7, 9), bool)
     blob[1:5, 2:6] = True
     keys, query = planted(blob)
-    found = masks.distil(keys, query, blob.shape, MasksConfig())
+    found = rule.distil(keys, query, blob.shape, MasksConfig())
     assert found.source == (1, 2)  # ties: the lowest index
     np.testing.assert_array_equal(found.mask, blob)
-    np.testing.assert_array_equal(masks.distil(keys, -query, blob.shape, MasksConfig()).mask, ~blob)
+    np.testing.assert_array_equal(rule.distil(keys, -query, blob.shape, MasksConfig()).mask, ~blob)
 
 
 @pytest.mark.parametrize("bridge", [False, True])
@@ -353,9 +354,9 @@ def test_a_blob_that_touches_only_diagonally_is_removed(bridge: bool) -> None:
     both = main | other
     both[3, 2] = bridge
     keys, query = planted(both)
-    found = masks.distil(keys, query, both.shape, MasksConfig())
+    found = rule.distil(keys, query, both.shape, MasksConfig())
     np.testing.assert_array_equal(found.mask, both if bridge else main)
-    whole = masks.distil(keys, query, both.shape, MasksConfig(component="all"))
+    whole = rule.distil(keys, query, both.shape, MasksConfig(component="all"))
     np.testing.assert_array_equal(whole.mask, both)
 
 
@@ -364,16 +365,16 @@ def test_centring_separates_keys_that_share_a_large_offset() -> None:
     blob[2:4, 1:4] = True
     keys, query = planted(blob)
     keys = keys + 50 * np.ones(8, np.float32)
-    assert masks.distil(keys, query, blob.shape, MasksConfig()).mask.all()
-    centred = masks.distil(keys, query, blob.shape, MasksConfig(affinity=AffinityConfig(center=True)))
+    assert rule.distil(keys, query, blob.shape, MasksConfig()).mask.all()
+    centred = rule.distil(keys, query, blob.shape, MasksConfig(affinity=AffinityConfig(center=True)))
     np.testing.assert_array_equal(centred.mask, blob)
 
 
 def test_equal_keys_give_a_mask_with_the_source() -> None:
     keys, query = np.ones((12, 4), np.float32), np.ones((1, 4), np.float32)
     centred = MasksConfig(affinity=AffinityConfig(center=True))
-    assert masks.distil(keys, query, (3, 4), MasksConfig()).mask.all()
-    assert masks.distil(keys, query, (3, 4), centred).mask.sum() == 1
+    assert rule.distil(keys, query, (3, 4), MasksConfig()).mask.all()
+    assert rule.distil(keys, query, (3, 4), centred).mask.sum() == 1
 
 
 @pytest.mark.parametrize("wrong", [{"topk": 0}, {"topk": 1.2}, {"cls_mass": -0.1}, {"cls_heads": 0}])
@@ -412,7 +413,7 @@ def test_full_mask_has_the_image_shape_and_nearest_is_exact(resized: Grid, size:
     patch = 16
     grid = (-(-resized[0] // patch), -(-resized[1] // patch))
     patches = np.random.default_rng(0).random(grid) < 0.4
-    found = masks.upsample(patches, patch, resized, size, resize)
+    found = rule.upsample(patches, patch, resized, size, resize)
     assert found.shape == size and found.dtype == bool
     nearest = slow_nearest(patches, patch, resized, size)
     if resize == "nearest":
@@ -426,7 +427,7 @@ def test_bicubic_nonzero_grows_by_the_published_amount() -> None:
     patches = np.zeros((40, 54), bool)
     patches[15:25, 22:32] = True  # in the middle; elsewhere the share is 0 to 4.4 %, as the pixels fall
     nearest, bicubic = (
-        masks.upsample(patches, 16, (640, 864), (375, 500), how) for how in ("nearest", "bicubic_nonzero")
+        rule.upsample(patches, 16, (640, 864), (375, 500), how) for how in ("nearest", "bicubic_nonzero")
     )
     assert round(100 * (bicubic.sum() / nearest.sum() - 1), 1) == 4.4
     square = Image.fromarray(np.kron(patches, np.ones((16, 16), np.uint8)) * np.uint8(255))
@@ -436,5 +437,5 @@ def test_bicubic_nonzero_grows_by_the_published_amount() -> None:
 def test_padding_is_cropped_before_resizing() -> None:
     patches = np.zeros((2, 3), bool)
     patches[:, 2] = True
-    found = masks.upsample(patches, 8, (16, 17), (16, 17))
+    found = rule.upsample(patches, 8, (16, 17), (16, 17))
     np.testing.assert_array_equal(np.flatnonzero(found.any(axis=0)), [16])

@@ -10,17 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from maskdistill import rle
-from maskdistill.assignments import open_assignments
 from maskdistill.cli import main
-from maskdistill.config import Config, SegmenterConfig, load_config
-from maskdistill.config_data import CocoData
+from maskdistill.clusters.assignments import open_assignments
+from maskdistill.config import CocoData, Config, SegmenterConfig, load_config
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest, write_manifest
 from maskdistill.data.scenes import CATEGORIES, generate_scene
 from maskdistill.data.truth_check import count_classes
 from maskdistill.evaluation.ground_truth import TruthImage
 from maskdistill.evaluation.oracle import CASES, best_objects, perfect_masks
-from maskdistill.palette import read_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.product.trained_run import find_models
 from maskdistill.report import oracle
 from maskdistill.report.scores import Evaluation, read_evaluation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskdistill.palette import color_map, read_label_png, write_label_png
+from maskdistill.formats.label_png import color_map, read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 
 VOC = Path(__file__).parents[2] / "shared/data/voc2007/VOC2007"

@@ -9,13 +9,12 @@ import pytest
 from test_config_ranges import Setting, every_setting, minimal, put
 
 from maskdistill.cli import _with_home
-from maskdistill.config import load_config
-from maskdistill.config_data import FolderData
+from maskdistill.config import FolderData, load_config
+from maskdistill.config.paths import user_path
 from maskdistill.data.planned import check_annotations, count_planned, planned_listing
 from maskdistill.data.sources import count_images
-from maskdistill.needed_weights import networks, weights_path
-from maskdistill.paths import user_path
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.workflow.needed_weights import networks, weights_path
 
 PATHS = {
     "data.root", "data.file", "data.images", "data.annotations", "support.root", "support.file",

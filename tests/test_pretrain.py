@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from maskdistill import masks
 from maskdistill.backbones import vit
 from maskdistill.backbones.weights import read_metadata, read_state_dict
 from maskdistill.cli import main
@@ -25,6 +24,7 @@ from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
 from maskdistill.data.manifest import build_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
 from maskdistill.data.sources import ListedImage
+from maskdistill.masks import rule
 from maskdistill.pretrain import losses
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
@@ -306,7 +306,7 @@ def test_mask_diagnostics_are_those_of_the_mask_rule() -> None:
     for name, center in (("", False), ("_centered", True)):
         config = MasksConfig(affinity=AffinityConfig(center=center))
         cover = [
-            masks.distil(k.detach().numpy(), q.detach().numpy(), (4, 5), config).mask.mean()
+            rule.distil(k.detach().numpy(), q.detach().numpy(), (4, 5), config).mask.mean()
             for k, q in zip(keys, query, strict=True)
         ]
         assert found[f"coverage{name}"] == pytest.approx(np.mean(cover))

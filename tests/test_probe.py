@@ -18,7 +18,7 @@ from maskdistill.config import ProbeConfig, SegmenterConfig
 from maskdistill.evaluation import probe as probe_module
 from maskdistill.evaluation.probe import make_probe, train_probe
 from maskdistill.evaluation.semantic import Confusions, semantic_scores
-from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches

@@ -19,15 +19,15 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from maskdistill import cli, rle
+from maskdistill import cli
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli import main, predict, predictions
-from maskdistill.config import CrfConfig, load_config
-from maskdistill.config_data import FolderData
-from maskdistill.config_roles import training_settings
+from maskdistill.config import CrfConfig, FolderData, load_config
+from maskdistill.config.roles import training_settings
 from maskdistill.detector.model import build_detector
-from maskdistill.palette import color_map, read_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import color_map, read_label_png
 from maskdistill.product import onnx_export
 from maskdistill.product.card import Checked, model_card
 from maskdistill.product.coco import coco_annotations, polygons

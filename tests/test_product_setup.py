@@ -17,15 +17,15 @@ from maskdistill.cli import init as init_stage
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
 from maskdistill.data.official_datasets import BUILT_IMAGES
-from maskdistill.layout import DETECTOR, SEGMENTER, main_values, value_name
-from maskdistill.needed_weights import weights_path
 from maskdistill.product import onnx_export
 from maskdistill.product.checks import RESERVE, disk_need
-from maskdistill.product.commands import make
 from maskdistill.product.suggestions import Found, set_nested, suggest_clusters, suggest_shards, write_config
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.inference import logits_of
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
+from maskdistill.workflow.commands import make
+from maskdistill.workflow.layout import DETECTOR, SEGMENTER, main_values, value_name
+from maskdistill.workflow.needed_weights import weights_path
 
 CONFIGS = Path(__file__).parents[1] / "config"
 

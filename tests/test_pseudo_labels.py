@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from maskdistill import rle
 from maskdistill.cli import main
 from maskdistill.data.manifest import write_manifest
-from maskdistill.label_summary import TAUS, count_image, join, rows
-from maskdistill.label_types import box_region, grabcut_region
-from maskdistill.palette import read_label_png
-from maskdistill.pseudo_labels import paint, painting_steps
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png
+from maskdistill.pseudo_labels.painting import paint, painting_steps
+from maskdistill.pseudo_labels.regions import box_region, grabcut_region
+from maskdistill.pseudo_labels.summary import TAUS, count_image, join, rows
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 

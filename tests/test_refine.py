@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from maskdistill.refine import CERTAIN, MAX_SIDE, REACH, refine
+from maskdistill.masks.refine import CERTAIN, MAX_SIDE, REACH, refine
 
 Mask = npt.NDArray[np.bool_]
 PATCH = 8

@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 from synthetic_run import HEIGHT, HOSTILE, IOU, MATCHING, MIOU, SEEDS, VERDICT, K, Synthetic, provenance
 
-from maskdistill import rle
-from maskdistill.assignments import COLUMNS as COLUMNS_OF_ROWS
-from maskdistill.assignments import Rows
 from maskdistill.cli import main
 from maskdistill.cli.show import table as show_table
+from maskdistill.clusters.assignments import COLUMNS as COLUMNS_OF_ROWS
+from maskdistill.clusters.assignments import Rows
 from maskdistill.config import load_config
+from maskdistill.formats import rle
 from maskdistill.report import collect, figures, masks, montage, page, scores, tables
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json

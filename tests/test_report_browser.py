@@ -9,9 +9,9 @@ import pytest
 from browser import PROGRAM, Browser, chromium, wait_for
 from synthetic_run import CLASSES, HEIGHT, WIDTH, K, Synthetic
 
-from maskdistill import rle
+from maskdistill.annotations.names import ClusterNames, read_names
 from maskdistill.cli import main
-from maskdistill.cluster_names import ClusterNames, read_names
+from maskdistill.formats import rle
 from maskdistill.runtime.files import read_json, write_json
 
 HOSTILE_NAME = "</script><img src=x onerror=alert(1)> 'ü'"

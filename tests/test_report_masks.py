@@ -10,8 +10,8 @@ import pytest
 from synthetic_run import Synthetic
 from test_report import Page
 
-from maskdistill import rle
 from maskdistill.config import load_config
+from maskdistill.formats import rle
 from maskdistill.report import collect, scores
 from maskdistill.runtime.files import read_json, write_json
 

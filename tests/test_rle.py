@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskdistill import rle
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 
 

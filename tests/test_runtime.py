@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import maskdistill
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, atomic_path, canonical_json, read_json, write_json
 from maskdistill.runtime.loading import decoding_workers

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from maskdistill import rle, store
-from maskdistill.annotation_index import IndexBuilder, read_index
-from maskdistill.assignments import open_assignments, write_assignments
+from maskdistill.annotations.index import IndexBuilder, read_index
 from maskdistill.backbones.weights import read_state_dict, save_weights
+from maskdistill.clusters.assignments import open_assignments, write_assignments
 from maskdistill.data.manifest import ImageRow, read_manifest, write_manifest
 from maskdistill.data.stream import all_rows
-from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.features import store
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.report.collect import read_metrics
 from maskdistill.runtime import files, seal
 from maskdistill.runtime.errors import MaskDistillError

@@ -18,11 +18,11 @@ from torch import Tensor
 from maskdistill import cli
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.config import CrfConfig, SegmenterConfig
-from maskdistill.crf import refine
-from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.provenance import make_provenance
 from maskdistill.segmenter import train as segmenter_train
+from maskdistill.segmenter.crf import refine
 from maskdistill.segmenter.data import LabelledImages, augment, find_label_files, resize_labels, segmenter_batches
 from maskdistill.segmenter.inference import class_probabilities, logits_of, segment
 from maskdistill.segmenter.loss import hard_pixel_loss

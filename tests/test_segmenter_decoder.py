@@ -17,7 +17,7 @@ from maskdistill.backbones.vit import ViT, patch_tokens
 from maskdistill.cli import main
 from maskdistill.config import SegmenterConfig
 from maskdistill.evaluation.probe import make_probe
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.product import onnx_export
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.build import build_segmenter, initial_segmenter

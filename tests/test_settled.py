@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from maskdistill.config_data import FolderData, ListData
+from maskdistill.config import FolderData, ListData
 from maskdistill.data import settled, sources
 from maskdistill.data.images import Photo, load_rgb
 from maskdistill.data.manifest import build_manifest, image_rows, photos, read_manifest, write_manifest

@@ -12,14 +12,15 @@ from PIL import Image
 from pydantic import ValidationError
 from test_masks import Array, Grid, Matrix, flood, integer_case, planted, slow_affinities
 
-from maskdistill import masks, rle
 from maskdistill.cli import main
 from maskdistill.config import AffinityConfig, FurtherMasksConfig, MasksConfig
 from maskdistill.data.manifest import image_rows, read_manifest, write_manifest
-from maskdistill.mask_records import MaskRecorder
-from maskdistill.palette import write_label_png
+from maskdistill.features.store import ImageFeatures, write_features
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import write_label_png
+from maskdistill.masks import rule
+from maskdistill.masks.records import MaskRecorder
 from maskdistill.runtime.files import write_json
-from maskdistill.store import ImageFeatures, write_features
 
 GRID = (4, 8)
 ANYTHING = FurtherMasksConfig(min_area=0, max_area=1, max_overlap=1)
@@ -60,7 +61,7 @@ def slow_search(
     return found, "enough"
 
 
-def as_sets(found: list[masks.PatchMask], grid: Grid) -> list[tuple[set[int], int]]:
+def as_sets(found: list[rule.PatchMask], grid: Grid) -> list[tuple[set[int], int]]:
     return [(set(np.flatnonzero(one.mask).tolist()), one.source[0] * grid[1] + one.source[1]) for one in found]
 
 
@@ -94,7 +95,7 @@ def cases() -> list[tuple[int, MasksConfig]]:
 def test_the_search_agrees_with_double_loops(seed: int, config: MasksConfig) -> None:
     keys, query = integer_case(seed)
     a, matrix = slow_affinities(keys, query, config.cls_heads or 3, config.affinity.center)
-    found = masks.distil_several(keys, query, GRID, config)
+    found = rule.distil_several(keys, query, GRID, config)
     assert as_sets(found, GRID) == slow_search(a, matrix, GRID, config)[0]
 
 
@@ -120,11 +121,11 @@ def test_masks_are_disjoint_and_few_enough_and_the_first_is_the_single_one(seed:
     grid = (int(rng.integers(2, 12)), int(rng.integers(2, 12)))
     keys = rng.normal(size=(grid[0] * grid[1], 8)).astype(np.float32)
     query = rng.normal(size=(2, 4)).astype(np.float32)
-    single = masks.distil(keys, query, grid, MasksConfig(component=component))
+    single = rule.distil(keys, query, grid, MasksConfig(component=component))
     ranks, before = [], np.zeros((0, *grid), bool)
     for most in (1, 2, 3, 8):
         config = MasksConfig(component=component, max_masks=most, further=ANYTHING)
-        found = masks.distil_several(keys, query, grid, config)
+        found = rule.distil_several(keys, query, grid, config)
         stacked = np.stack([one.mask for one in found])
         assert 1 <= len(found) <= most and stacked.sum(axis=0).max() == 1
         np.testing.assert_array_equal(found[0].mask, single.mask)
@@ -139,7 +140,7 @@ def test_masks_are_disjoint_and_few_enough_and_the_first_is_the_single_one(seed:
 def test_one_mask_is_the_default() -> None:
     assert MasksConfig().max_masks == 1
     keys, query = integer_case(1)
-    assert len(masks.distil_several(keys, query, GRID, MasksConfig(further=ANYTHING))) == 1
+    assert len(rule.distil_several(keys, query, GRID, MasksConfig(further=ANYTHING))) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_five_objects_give_five_masks_in_the_order_of_their_affinity(kind: str) 
         query = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], np.float32)
     expected = [blobs[index] for index in np.argsort(-strength)]
     for most, number in ((1, 1), (3, 3), (5, 5), (9, 5)):
-        found = masks.distil_several(keys, query, (16, 20), MasksConfig(max_masks=most))
+        found = rule.distil_several(keys, query, (16, 20), MasksConfig(max_masks=most))
         assert len(found) == number
         for one, blob in zip(found, expected, strict=False):
             np.testing.assert_array_equal(one.mask, blob)
@@ -202,7 +203,7 @@ def test_stopping_rule(limits: dict[str, float], number: int) -> None:
     first, second = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     first[0:3, 0:3], second[5:9, 5:7] = True, True
     keys, query = planted(first | second)
-    found = masks.distil_several(keys, query, (10, 10), MasksConfig(max_masks=4, further=FurtherMasksConfig(**limits)))
+    found = rule.distil_several(keys, query, (10, 10), MasksConfig(max_masks=4, further=FurtherMasksConfig(**limits)))
     wanted = [first, second, ~(first | second)][:number]
     assert [one.mask.tolist() for one in found] == [mask.tolist() for mask in wanted]
 
@@ -213,7 +214,7 @@ def test_what_is_mostly_covered_is_no_further_mask(max_overlap: float, number: i
     keys = np.array([(10, -30), *[(4, 1)] * 7, (1, 2), (1, 2)], np.float32)
     query = np.array([[1, 0]], np.float32)
     config = MasksConfig(topk=1.0, max_masks=2, further=FurtherMasksConfig(max_overlap=max_overlap))
-    found = masks.distil_several(keys, query, (1, 10), config)
+    found = rule.distil_several(keys, query, (1, 10), config)
     assert as_sets(found, (1, 10)) == [(set(range(8)), 0), ({8, 9}, 8)][:number]
 
 
@@ -322,7 +323,7 @@ def test_masks_stay_disjoint_where_bicubic_grows_them() -> None:
     first, second = (rle.decode(record["segmentation"]) for record in records)
     left, right = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
     left[1:5, 1:4], right[1:5, 4:7] = True, True
-    grown = [masks.upsample(mask, 8, (48, 64), (37, 53), "bicubic_nonzero") for mask in (left, right)]
+    grown = [rule.upsample(mask, 8, (48, 64), (37, 53), "bicubic_nonzero") for mask in (left, right)]
     assert (grown[0] & grown[1]).any()
     np.testing.assert_array_equal(first, grown[0])
     np.testing.assert_array_equal(second, grown[1] & ~grown[0])

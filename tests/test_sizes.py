@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from maskdistill import features, rle
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.config import DetectorConfig, SegmenterConfig
 from maskdistill.data.picture_files import MAX_ASPECT, PictureError, refuse_size
@@ -17,7 +16,9 @@ from maskdistill.detector.grids import resize_image, resize_masks, resized_shape
 from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
 from maskdistill.evaluation.boundaries import boundary_width
-from maskdistill.masks import upsample
+from maskdistill.features import extraction
+from maskdistill.formats import rle
+from maskdistill.masks.rule import upsample
 from maskdistill.product.overlay import overlay
 from maskdistill.report import montage
 from maskdistill.report.montage import fit, fit_labels, fit_mask, object_tile
@@ -34,9 +35,9 @@ def test_no_size_is_nothing() -> None:
             height, width = resized_shape(*hw, short_side, max_size)
             assert 1 <= min(height, width) <= short_side and max(height, width) <= max(max_size, short_side), hw
         for side in (16, 224, 480):
-            resized, view = features.resized_hw(hw, side), features.view_hw(hw, side)
+            resized, view = extraction.resized_hw(hw, side), extraction.view_hw(hw, side)
             assert min(resized) == min(view) == side and max(view) <= MAX_ASPECT * side, hw
-            assert min(features.grid_of(resized, 16)) >= 1
+            assert min(extraction.grid_of(resized, 16)) >= 1
             if max(hw) <= MAX_ASPECT * min(hw):
                 assert view == resized, hw
         assert boundary_width(hw) >= 1
@@ -53,7 +54,7 @@ def test_a_side_is_left_of_every_picture_of_a_manifest() -> None:
         if min(height, width) >= 16:
             accepted += 1
             assert min(resized_shape(height, width, 800, 1333)) >= 1333 // MAX_ASPECT
-            assert max(features.resized_hw((height, width), 480)) <= 480 * MAX_ASPECT
+            assert max(extraction.resized_hw((height, width), 480)) <= 480 * MAX_ASPECT
     assert accepted > 500
 
 
@@ -75,24 +76,24 @@ def test_pictures_of_any_shape_pass(hw: tuple[int, int]) -> None:
     assert shown.shape[1] == 2 * small.shape[1] + 4
     assert squash(pixels, 32).shape == (32, 32, 3)
     assert resize_labels(np.zeros((32, 32), np.uint8), *hw, "nearest_exact").shape == hw
-    resized = features.view_hw(hw, 16)
-    grid = features.grid_of(resized, 8)
+    resized = extraction.view_hw(hw, 16)
+    grid = extraction.grid_of(resized, 8)
     assert upsample(np.ones(grid, bool), 8, resized, hw).shape == hw
     image = torch.zeros(3, *hw)
     shape = resized_shape(*hw, 64, 96)
     assert resize_image(image, shape).shape == (3, *shape)
     assert resize_masks(torch.ones(2, *hw, dtype=torch.uint8), shape).shape == (2, *shape)
-    cut = features.cluster_input(image, mask, (0.0, 0.0, float(width), float(height)), "masked_crop")
+    cut = extraction.cluster_input(image, mask, (0.0, 0.0, float(width), float(height)), "masked_crop")
     assert min(cut.shape) >= 1
-    square = features.cluster_input(image, mask, (0.0, 0.0, float(width), float(height)), "masked_square")
-    assert 2 <= square.shape[1] == square.shape[2] <= features.LARGEST_SQUARE
+    square = extraction.cluster_input(image, mask, (0.0, 0.0, float(width), float(height)), "masked_square")
+    assert 2 <= square.shape[1] == square.shape[2] <= extraction.LARGEST_SQUARE
 
 
 @pytest.mark.parametrize("hw", [(20, 3000), (3000, 20)])
 def test_the_square_around_a_panorama_is_scaled_down(hw: tuple[int, int]) -> None:
     box = (0.0, 0.0, float(hw[1]), float(hw[0]))
-    square = features.cluster_input(torch.ones(3, *hw), np.ones(hw, bool), box, "masked_square")
-    side = features.LARGEST_SQUARE
+    square = extraction.cluster_input(torch.ones(3, *hw), np.ones(hw, bool), box, "masked_square")
+    side = extraction.LARGEST_SQUARE
     assert square.shape == (3, side, side)
     rows, columns = (np.flatnonzero(square[0].amax(dim=1 - axis).numpy()) for axis in (0, 1))
     for places, length in zip((rows, columns), hw, strict=True):  # in the middle, as long as in the picture's scale

@@ -9,15 +9,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from maskdistill import rle, trust
 from maskdistill.cli import consistency, main
 from maskdistill.cli import trust as trust_stage
-from maskdistill.clusters import normalise
+from maskdistill.clusters.kmeans import normalise
 from maskdistill.config import ClustersConfig
 from maskdistill.data.scenes import generate_scene
+from maskdistill.formats import rle
 from maskdistill.product.verdict import UNKNOWN, as_metadata, in_words, stored_verdict, verdict_at_the_end
 from maskdistill.runtime.files import canonical_json, write_json
-from maskdistill.trust import FRAME, Evidence, Signal, judge
+from maskdistill.trust import signals as trust
+from maskdistill.trust.signals import FRAME, Evidence, Signal, judge
 
 Masks = npt.NDArray[np.bool_]
 

@@ -15,16 +15,17 @@ import torch
 from miniature import NUM_CLUSTERS, detector_config, examples, label_files, scenes, segmenter_config, write_run
 from PIL import Image
 
-from maskdistill import features, masks
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.resnet import initial_resnet
 from maskdistill.backbones.vit import load_vit, normalize
-from maskdistill.clusters import assign, fit_kmeans, normalise
+from maskdistill.clusters.kmeans import assign, fit_kmeans, normalise
 from maskdistill.config import MasksConfig
 from maskdistill.detector.data import AnnotatedImages
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
-from maskdistill.palette import write_label_png
+from maskdistill.features import extraction
+from maskdistill.formats.label_png import write_label_png
+from maskdistill.masks import rule
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.inference import segment
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, steps_per_epoch
@@ -90,11 +91,11 @@ def distilled(pictures: list[np.ndarray], precision: str, topk: float) -> tuple[
     backbone, model = find_backbone(ARCH), load_vit(ARCH, str(WEIGHTS / f"{ARCH}.safetensors"))
     config, every, found = MasksConfig(topk=topk), [], []
     for picture in pictures:
-        resized = features.resize(Image.fromarray(picture), SIZE)
-        (image,) = features.extract(model, backbone, [resized], CPU, precision).get()
-        patches = masks.distil(image.keys, image.cls_query, image.grid, config)
+        resized = extraction.resize(Image.fromarray(picture), SIZE)
+        (image,) = extraction.extract(model, backbone, [resized], CPU, precision).get()
+        patches = rule.distil(image.keys, image.cls_query, image.grid, config)
         hw = (picture.shape[0], picture.shape[1])
-        found.append(masks.upsample(patches.mask, backbone.patch_size, image.resized_hw, hw))
+        found.append(rule.upsample(patches.mask, backbone.patch_size, image.resized_hw, hw))
         every.append(image.keys)
     return np.concatenate(every), found
 
@@ -111,8 +112,8 @@ def inertia(pictures: list[np.ndarray], found: list[np.ndarray], precision: str)
     rows = []
     for picture, mask in zip(pictures, found, strict=True):
         image = normalize(torch.from_numpy(picture).permute(2, 0, 1))
-        seen = features.cluster_input(image, mask, (0, 0, 0, 0), "masked_image")
-        rows.append(features.embed(model, 8, [seen], CPU, precision))
+        seen = extraction.cluster_input(image, mask, (0, 0, 0, 0), "masked_image")
+        rows.append(extraction.embed(model, 8, [seen], CPU, precision))
     vectors = np.concatenate(rows)
     ready = normalise(vectors, vectors.std(axis=0), True)
     return float(assign(ready, fit_kmeans(ready, 3, 1234)).inertia)

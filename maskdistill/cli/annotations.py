@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.annotation_index import IndexBuilder
-from maskdistill.annotations import annotations, categories, farthest_kept
-from maskdistill.assignments import Assignments, open_assignments, shard_number
+from maskdistill.annotations.coco import annotations, categories, farthest_kept
+from maskdistill.annotations.index import IndexBuilder
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
+from maskdistill.clusters.assignments import Assignments, open_assignments, shard_number
 from maskdistill.config import AnnotationsConfig, parse_section
 from maskdistill.data.stream import usable_rows, usable_shards
 from maskdistill.runtime.errors import MaskDistillError

@@ -30,7 +30,7 @@ from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.localisation import largest_component_box
 from maskdistill.evaluation.semantic import Confusions
 from maskdistill.evaluation.summary import summarise
-from maskdistill.otsu import otsu_foreground
+from maskdistill.masks.otsu import otsu_foreground
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.progress import progress

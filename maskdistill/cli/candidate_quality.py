@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import Detection, candidate_shards, load_ground_truth, read_semantic
 from maskdistill.cli.option_types import whole
-from maskdistill.confidence import levels_passed
 from maskdistill.config import CandidateQualityConfig, parse_section
 from maskdistill.evaluation.average_precision import AGNOSTIC, average_precision
 from maskdistill.evaluation.failures import merged_objects, missed_objects
@@ -22,8 +21,9 @@ from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.instances import Floats, ImageInstances, image_instances
 from maskdistill.evaluation.protocols import count_pairs, match_instances, with_classes
 from maskdistill.evaluation.thresholds import ImageThresholds, Thresholds, image_thresholds, score_quality
-from maskdistill.label_summary import TAUS
-from maskdistill.pseudo_labels import painting_ranks
+from maskdistill.pseudo_labels.confidence import levels_passed
+from maskdistill.pseudo_labels.painting import painting_ranks
+from maskdistill.pseudo_labels.summary import TAUS
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress

@@ -10,13 +10,13 @@ import logging
 import numpy as np
 import pandas as pd
 
-from maskdistill.choose_k import candidates, silhouettes, simplified_silhouette
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
-from maskdistill.clusters import assign, fit, pick_gpu
+from maskdistill.clusters.choose_k import candidates, silhouettes, simplified_silhouette
+from maskdistill.clusters.embeddings import EmbeddingShards, read_sample
+from maskdistill.clusters.kmeans import assign, fit, pick_gpu
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
-from maskdistill.embeddings import EmbeddingShards, read_sample
 from maskdistill.runtime.files import sealed_path
 from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.progress import progress

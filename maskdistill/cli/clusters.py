@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from maskdistill.assignments import write_assignments
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
-from maskdistill.clusters import Clustering, assign, check_fit, fit, normalise, pick_gpu
+from maskdistill.clusters.assignments import write_assignments
+from maskdistill.clusters.embeddings import Block, EmbeddingShards, on_blocks, read_sample
+from maskdistill.clusters.kmeans import Clustering, assign, check_fit, fit, normalise, pick_gpu
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
-from maskdistill.embeddings import Block, EmbeddingShards, on_blocks, read_sample
 from maskdistill.runtime.files import sealed_path, write_json
 from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.provenance import make_provenance

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from maskdistill.config import Config, load_config
-from maskdistill.config_types import MOST
+from maskdistill.config.types import MOST
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 
 HEADER = """\
-Every key of a configuration with its default, made by `maskdistill config --write config/` from maskdistill/config.py.
+Every key of a configuration with its default, made by `maskdistill config --write config/` from maskdistill/config/.
 A configuration names only what differs; keys shown as `# key:` have no default and must be given.
 """
 WIDTH = 112

@@ -16,25 +16,27 @@ import numpy as np
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from maskdistill import features, rle, trust
-from maskdistill.assignments import shard_number
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import BACKBONES, Backbone, find_backbone
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
-from maskdistill.clusters import Floats, assign, fit
+from maskdistill.clusters.assignments import shard_number
+from maskdistill.clusters.embeddings import EmbeddingShards, read_sample
+from maskdistill.clusters.kmeans import Floats, assign, fit
 from maskdistill.config import ClustersConfig, ConsistencyConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.data.stream import read_roles
-from maskdistill.embeddings import EmbeddingShards, read_sample
-from maskdistill.mask_records import MaskRecorder
-from maskdistill.otsu import otsu_foreground
+from maskdistill.features import extraction
+from maskdistill.features.store import HW
+from maskdistill.formats import rle
+from maskdistill.masks.otsu import otsu_foreground
+from maskdistill.masks.records import MaskRecorder
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.store import HW
+from maskdistill.trust import signals
 
 log = logging.getLogger("maskdistill")
 PICTURES, SHARDS = 64, 16
@@ -48,7 +50,7 @@ class Sampled(NamedTuple):
     """A picture of the sample and its first mask in the common frame, empty where it has none."""
 
     row: ImageRow
-    mask: trust.Mask
+    mask: signals.Mask
 
 
 class Change(NamedTuple):
@@ -98,8 +100,8 @@ def run(args: argparse.Namespace) -> None:
         "clusters": clusters,
     }
     write_json(args.output, record)
-    said = trust.judge(trust.read_evidence(record)).sentence("masks and clusters alone, before any training")
-    log.log(logging.INFO if said.startswith(trust.USE) else logging.WARNING, "%s", said)
+    said = signals.judge(signals.read_evidence(record)).sentence("masks and clusters alone, before any training")
+    log.log(logging.INFO if said.startswith(signals.USE) else logging.WARNING, "%s", said)
 
 
 def _evenly(items: Sequence[Any], count: int) -> list[Any]:
@@ -126,46 +128,46 @@ def read_pictures(manifest: str, paths: dict[int, str]) -> list[Sampled]:
         mask = np.zeros((row.height, row.width), bool) if code is None else rle.decode(code)
         if mask.shape != (row.height, row.width):
             raise MaskDistillError(f"{row.file} changed its size since its mask was made; make the manifest again")
-        sample.append(Sampled(row, trust.to_frame(mask)))
+        sample.append(Sampled(row, signals.to_frame(mask)))
     return sample
 
 
 def look_again(
     sample: Sequence[Sampled], model: vit.ViT, backbone: Backbone, config: ConsistencyConfig, device: torch.device
-) -> tuple[dict[str, list[trust.Mask]], list[float]]:
+) -> tuple[dict[str, list[signals.Mask]], list[float]]:
     """What is seen on each picture once more.
 
     Returns:
         Masks, bool (FRAME, FRAME), by name: its first one when it is mirrored (mirrored back) and when it has another
-        size, and Otsu's foreground; and the :func:`maskdistill.trust.edge_contrast` of the mask that it has.
+        size, and Otsu's foreground; and the :func:`maskdistill.trust.signals.edge_contrast` of the mask that it has.
     """
     short_side = config.features.short_side
-    found = {name: [trust.empty()] * len(sample) for name in ("mirrored", "rescaled", "otsu")}
+    found = {name: [signals.empty()] * len(sample) for name in ("mirrored", "rescaled", "otsu")}
     edges: list[float] = []
     recorder = MaskRecorder(config.masks, backbone.patch_size)
 
     def changes() -> Iterator[Change]:
         for place, one in enumerate(sample):
             photo = load_rgb(one.row.file)
-            image = features.resize(photo, short_side)
+            image = extraction.resize(photo, short_side)
             pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-            found["otsu"][place] = trust.to_frame(otsu_foreground(pixels))
-            edges.append(trust.edge_contrast(pixels, one.mask))
+            found["otsu"][place] = signals.to_frame(otsu_foreground(pixels))
+            edges.append(signals.edge_contrast(pixels, one.mask))
             yield Change(place, "mirrored", image.flip(2))
-            yield Change(place, "rescaled", features.resize(photo, round(SCALE * short_side)))
+            yield Change(place, "rescaled", extraction.resize(photo, round(SCALE * short_side)))
 
     def size_of(change: Change) -> HW:
-        return features.grid_of((change.image.shape[-2], change.image.shape[-1]), backbone.patch_size)
+        return extraction.grid_of((change.image.shape[-2], change.image.shape[-1]), backbone.patch_size)
 
     shown = progress(changes(), 2 * len(sample), "changed pictures")
-    for batch in features.bucketed(shown, size_of, config.features.batch_size):
+    for batch in extraction.bucketed(shown, size_of, config.features.batch_size):
         images = [change.image for change in batch]
-        pending = features.extract(model, backbone, images, device, config.features.precision)
+        pending = extraction.extract(model, backbone, images, device, config.features.precision)
         for change, image in zip(batch, pending.get(), strict=True):
             pixels = np.ascontiguousarray(change.image.permute(1, 2, 0).numpy())
             photo = pixels if config.masks.refine == "grabcut" else None
             if records := recorder.records(0, change.name, image.resized_hw, recorder.search(image), photo):
-                mask = trust.to_frame(rle.decode(records[0]["segmentation"]))
+                mask = signals.to_frame(rle.decode(records[0]["segmentation"]))
                 found[change.name][change.place] = mask[:, ::-1] if change.name == "mirrored" else mask
     return found, edges
 

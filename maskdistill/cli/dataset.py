@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.config import parse_section
-from maskdistill.config_data import DatasetConfig
+from maskdistill.config import DatasetConfig, parse_section
 from maskdistill.data.official_datasets import (
     DATASETS,
     OfficialDataset,

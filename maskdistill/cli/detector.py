@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from maskdistill.annotation_index import read_index
+from maskdistill.annotations.index import read_index
 from maskdistill.backbones.students import initial_student
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole

@@ -13,10 +13,10 @@ from maskdistill.cli import extraction
 from maskdistill.cli.common import start_on_device
 from maskdistill.config import DistilConfig, parse_section
 from maskdistill.data.manifest import load_listed
-from maskdistill.mask_records import MaskRecorder
+from maskdistill.features.store import ImageFeatures
+from maskdistill.masks.records import MaskRecorder
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.store import ImageFeatures
 
 log = logging.getLogger("maskdistill")
 

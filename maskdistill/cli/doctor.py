@@ -15,15 +15,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from maskdistill.annotations.names import read_names
 from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
-from maskdistill.cluster_names import read_names
-from maskdistill.config import Config
-from maskdistill.config_data import VocData
-from maskdistill.config_limits import refuse_more_clusters
+from maskdistill.config import Config, VocData
+from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
 from maskdistill.data.truth_check import check_truth
-from maskdistill.needed_weights import downloads, networks, rehearsal, weights_path
 from maskdistill.product.checks import (
     GIGA,
     RESERVE,
@@ -35,12 +33,13 @@ from maskdistill.product.checks import (
     shared_memory_check,
     uses_workers,
 )
-from maskdistill.product.commands import CHECKOUT, make
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import lease_folder, visible_gpus
 from maskdistill.runtime.locks import has_locks
 from maskdistill.runtime.shared_memory import room
+from maskdistill.workflow.commands import CHECKOUT, make
+from maskdistill.workflow.needed_weights import downloads, networks, rehearsal, weights_path
 
 EXTRAS = {
     "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),

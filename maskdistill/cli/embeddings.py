@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskdistill import features, rle, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import BACKBONES, Backbone, find_backbone
 from maskdistill.cli.common import add_common, start_on_device
@@ -16,6 +15,8 @@ from maskdistill.cli.option_types import whole
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.features import extraction, store
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.loading import decoding_workers, load_in_order
@@ -46,13 +47,13 @@ class MaskedViews(Dataset[MaskedView]):
     def __getitem__(self, index: int) -> MaskedView:
         mask, config = self.found[index], self.config
         file = self.files[mask["image_id"]]
-        pixels, inside = features.resize(load_rgb(file), None), rle.decode(mask["segmentation"])
+        pixels, inside = extraction.resize(load_rgb(file), None), rle.decode(mask["segmentation"])
         if pixels.shape[1:] != inside.shape:
             raise MaskDistillError(f"{file} changed its size since its mask was made; make the manifest again")
         image = vit.normalize(pixels, self.backbone.mean, self.backbone.std)
-        view = features.cluster_input(image, inside, tuple(mask["bbox"]), config.input)
+        view = extraction.cluster_input(image, inside, tuple(mask["bbox"]), config.input)
         if config.short_side is not None:
-            size = features.view_hw((view.shape[-2], view.shape[-1]), config.short_side)
+            size = extraction.view_hw((view.shape[-2], view.shape[-1]), config.short_side)
             view = torch.nn.functional.interpolate(view[None], size, mode="bilinear", antialias=True)[0]
         return MaskedView(index, view)
 
@@ -87,13 +88,13 @@ def run(args: argparse.Namespace) -> None:
     views = load_in_order(MaskedViews(found, files, backbone, config), workers, device, BATCH)
 
     def size_of(view: MaskedView) -> store.HW:
-        return features.grid_of((view.image.shape[-2], view.image.shape[-1]), backbone.patch_size)
+        return extraction.grid_of((view.image.shape[-2], view.image.shape[-1]), backbone.patch_size)
 
     embeddings = np.zeros((len(found), backbone.embed_dim), np.float32)
     shown = progress(views, len(found), f"masks of shard {args.shard}", unit="mask")
-    for batch in features.bucketed(shown, size_of, BATCH):
+    for batch in extraction.bucketed(shown, size_of, BATCH):
         images = [view.image for view in batch]
-        vectors = features.embed(model, backbone.patch_size, images, device, config.precision)
+        vectors = extraction.embed(model, backbone.patch_size, images, device, config.precision)
         embeddings[[view.place for view in batch]] = vectors
     inputs = {"masks": Path(args.masks)} | ({} if args.weights == "random" else {"weights": Path(args.weights)})
     params = config.model_dump(mode="json", include={"input", "short_side", "precision"}) | {"arch": args.arch}

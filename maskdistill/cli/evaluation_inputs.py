@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill import rle
-from maskdistill.assignments import open_assignments, shard_number
+from maskdistill.clusters.assignments import open_assignments, shard_number
 from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
 from maskdistill.evaluation.semantic import IGNORE
-from maskdistill.palette import read_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 

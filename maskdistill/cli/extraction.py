@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset
 
-from maskdistill import features, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import BACKBONES, find_backbone
 from maskdistill.cli.common import add_common
 from maskdistill.cli.option_types import whole
 from maskdistill.config import FeaturesConfig
 from maskdistill.data.manifest import ImageRow, image_rows, load_listed, ok_images, read_manifest
+from maskdistill.features import extraction, store
 from maskdistill.runtime.background import in_background
 from maskdistill.runtime.loading import decoding_workers, load_in_order
 from maskdistill.runtime.progress import progress
@@ -38,7 +38,7 @@ class Pictures(Dataset[Decoded]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Decoded:
-        return Decoded(index, features.resize(load_listed(self.rows[index]), self.short_side))
+        return Decoded(index, extraction.resize(load_listed(self.rows[index]), self.short_side))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +67,8 @@ class Extraction:
         self.model = vit.load_vit(args.arch, args.weights, device, config.precision)
         self.workers = decoding_workers(config.workers, device, args.threads)
         self.rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
-        sizes = [features.resized_hw((row.height, row.width), config.short_side) for row in self.rows]
-        self.grids = [features.grid_of(size, self.backbone.patch_size) for size in sizes]
+        sizes = [extraction.resized_hw((row.height, row.width), config.short_side) for row in self.rows]
+        self.grids = [extraction.grid_of(size, self.backbone.patch_size) for size in sizes]
         self.params: dict[str, Any] = {"arch": args.arch, "random_weights": args.weights == "random"}
         self.params |= {"short_side": config.short_side, "precision": config.precision}
         self.inputs = {} if args.weights == "random" else {"weights": Path(args.weights)}
@@ -84,18 +84,18 @@ class Extraction:
         if self._decoded is None:
             raise RuntimeError("start() comes first")
 
-        def finish(batch: tuple[list[int], features.Pending]) -> None:
+        def finish(batch: tuple[list[int], extraction.Pending]) -> None:
             for place, found in zip(batch[0], batch[1].get(), strict=True):
                 put(place, found)
 
         shown = progress(self._decoded, len(self.rows), f"images of shard {self.shard}")
         size_of = partial(_grid, self.backbone.patch_size)
         with in_background(finish) as hand_over:
-            for batch in features.bucketed(shown, size_of, self.config.batch_size):
+            for batch in extraction.bucketed(shown, size_of, self.config.batch_size):
                 images = [item.image for item in batch]
-                found = features.extract(self.model, self.backbone, images, self.device, self.config.precision)
+                found = extraction.extract(self.model, self.backbone, images, self.device, self.config.precision)
                 hand_over(([item.place for item in batch], found))
 
 
 def _grid(patch_size: int, item: Decoded) -> store.HW:
-    return features.grid_of((item.image.shape[-2], item.image.shape[-1]), patch_size)
+    return extraction.grid_of((item.image.shape[-2], item.image.shape[-1]), patch_size)

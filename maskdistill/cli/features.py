@@ -2,11 +2,11 @@
 
 import argparse
 
-from maskdistill import store
 from maskdistill.backbones import vit
 from maskdistill.cli import extraction
 from maskdistill.cli.common import start_on_device
 from maskdistill.config import FeaturesConfig, parse_section
+from maskdistill.features import store
 from maskdistill.runtime.provenance import make_provenance
 
 

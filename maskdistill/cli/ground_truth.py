@@ -13,12 +13,12 @@ import pandas as pd
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share
-from maskdistill.config_data import CocoData, DataConfig
+from maskdistill.config import CocoData, DataConfig
 from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.data.sources import instance_keys, parse_data, scored_keys
 from maskdistill.data.truth_types import Losses
-from maskdistill.palette import write_label_png
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress

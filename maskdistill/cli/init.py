@@ -25,19 +25,18 @@ import yaml
 from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
 from maskdistill.cli.option_types import whole
-from maskdistill.config import Config, load_config
-from maskdistill.config_data import FolderData
+from maskdistill.config import Config, FolderData, load_config
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.sources import iter_images, left_out_words
-from maskdistill.needed_weights import downloads, licences, networks, rehearsal, weights_path
 from maskdistill.product import fitting
-from maskdistill.product.commands import CHECKOUT, enter, program, seen_from_checkout
 from maskdistill.product.fitting import Choice, Speeds, Weights
 from maskdistill.product.suggestions import Changes, Found, write_config
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
+from maskdistill.workflow.commands import CHECKOUT, enter, program, seen_from_checkout
+from maskdistill.workflow.needed_weights import downloads, licences, networks, rehearsal, weights_path
 
 SAMPLE = 24
 BUSY = 1.5

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from maskdistill.cli.evaluation_inputs import read_semantic
 from maskdistill.data.images import load_rgb
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.report import montage
 from maskdistill.report.html import missing, picture
 from maskdistill.report.montage import Color, Rgb

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from maskdistill.assignments import shard_number
 from maskdistill.cli.common import add_common, start
+from maskdistill.clusters.assignments import shard_number
 from maskdistill.config import PseudoLabelsConfig, parse_section
 from maskdistill.data.stream import usable_shards
-from maskdistill.label_summary import Counts, count_image, join, rows
-from maskdistill.pseudo_labels import Candidate, painting_steps
+from maskdistill.features.store import HW
+from maskdistill.pseudo_labels.painting import Candidate, painting_steps
+from maskdistill.pseudo_labels.summary import Counts, count_image, join, rows
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.processes import in_forks
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.store import HW
 
 log = logging.getLogger("maskdistill")
 

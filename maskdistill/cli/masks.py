@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskdistill import store
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
 from maskdistill.config import MasksConfig, parse_section
 from maskdistill.data.manifest import ImageRow, image_rows, load_listed, ok_images, read_manifest
-from maskdistill.mask_baselines import MaskBaseline
-from maskdistill.mask_records import MaskRecorder, PatchMasks
+from maskdistill.features import store
+from maskdistill.masks.baselines import MaskBaseline
+from maskdistill.masks.records import MaskRecorder, PatchMasks
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from maskdistill import features, rle
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import load_vit
@@ -30,7 +29,9 @@ from maskdistill.detector.data import AnnotatedImages, Example
 from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
-from maskdistill.palette import write_label_png
+from maskdistill.features import extraction
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.product.fitting import Speeds, speedup
 from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import LabelledImages
@@ -174,7 +175,7 @@ def _transformer(config: Config, sample: _Sample, device: torch.device) -> tuple
 
     def keys() -> None:
         image = pictures[next(place) % len(pictures)].image
-        features.extract(model, entry, [image], device, config.features.precision).get()
+        extraction.extract(model, entry, [image], device, config.features.precision).get()
 
     clusters = config.clusters.backbone or config.backbone
     other = find_backbone(clusters.arch)
@@ -183,7 +184,7 @@ def _transformer(config: Config, sample: _Sample, device: torch.device) -> tuple
 
     def embed() -> None:
         view = views[next(place) % len(views)].image
-        features.embed(embedder, other.patch_size, [view], device, config.clusters.precision)
+        extraction.embed(embedder, other.patch_size, [view], device, config.clusters.precision)
 
     return _seconds(keys), _seconds(embed)
 

@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from maskdistill.config_types import MOST
+from maskdistill.config.types import MOST
 
 
 def whole(least: int, most: int = MOST) -> Callable[[str], int]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from maskdistill.assignments import shard_number, write_assignments
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
+from maskdistill.clusters.assignments import shard_number, write_assignments
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.provenance import make_provenance

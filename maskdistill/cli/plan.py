@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskdistill import needed_weights
 from maskdistill.backbones.registry import find_checkpoint, weights_bytes
 from maskdistill.cli.config import check_file
 from maskdistill.cli.dataset import FILES, RECORD
@@ -19,10 +18,11 @@ from maskdistill.data.official_datasets import BUILDS, DATASETS
 from maskdistill.data.planned import count_planned, count_roles, count_support
 from maskdistill.data.sources import plan_shards
 from maskdistill.product.checks import RESERVE, disk_need
-from maskdistill.product.commands import enter, program, seen_from_checkout
 from maskdistill.product.costs import Sizes
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.workflow import needed_weights
+from maskdistill.workflow.commands import enter, program, seen_from_checkout
 
 DATASET_FOLDER = Path("resources/datasets")
 DRY_RUN_SECONDS = 3600

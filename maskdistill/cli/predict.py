@@ -19,25 +19,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskdistill import cli, rle
+from maskdistill import cli
+from maskdistill.annotations.names import named_categories, read_names
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share, whole
-from maskdistill.cluster_names import named_categories, read_names
-from maskdistill.confidence import Compare
-from maskdistill.config_data import FolderData
-from maskdistill.config_training import CrfConfig
-from maskdistill.crf import load_pydensecrf
+from maskdistill.config import CrfConfig, FolderData
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, check_manifest, image_rows, ok_images, read_manifest
 from maskdistill.data.settled import settled_listing
 from maskdistill.data.sources import count_images, listing_fingerprint
 from maskdistill.data.stream import all_rows
-from maskdistill.palette import read_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images, overlay
 from maskdistill.product.photos import Photos, find_photos
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.product.verdict import in_words, is_good
+from maskdistill.pseudo_labels.confidence import Compare
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import (
     atomic_path,
@@ -53,6 +52,7 @@ from maskdistill.runtime.provenance import code_hash, library_versions, make_pro
 from maskdistill.runtime.resume import is_intact
 from maskdistill.runtime.run_lock import NAME as LOCK
 from maskdistill.runtime.run_lock import hold_run, release_run
+from maskdistill.segmenter.crf import load_pydensecrf
 from maskdistill.training.checkpoint import model_metadata
 
 log = logging.getLogger("maskdistill")

@@ -18,16 +18,16 @@ from torch import nn
 from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import CrfConfig, SegmenterConfig, parse_section
-from maskdistill.crf import refine_pair
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
-from maskdistill.palette import write_label_png
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.background import in_processes
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
 from maskdistill.segmenter.build import build_segmenter
+from maskdistill.segmenter.crf import refine_pair
 from maskdistill.segmenter.inference import class_probabilities, segment
 from maskdistill.training.checkpoint import load_model, model_metadata
 

@@ -11,14 +11,13 @@ import numpy as np
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
-from maskdistill.config import PseudoLabelsConfig, parse_section
-from maskdistill.config_data import MAX_CLUSTERS
+from maskdistill.config import MAX_CLUSTERS, PseudoLabelsConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
-from maskdistill.label_types import box_region, grabcut_region
-from maskdistill.palette import encode_label_png
-from maskdistill.pseudo_labels import Candidate, paint
-from maskdistill.rle import RLE
+from maskdistill.formats.label_png import encode_label_png
+from maskdistill.formats.rle import RLE
+from maskdistill.pseudo_labels.painting import Candidate, paint
+from maskdistill.pseudo_labels.regions import box_region, grabcut_region
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, read_json, write_json
 from maskdistill.runtime.processes import in_forks

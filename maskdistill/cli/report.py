@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskdistill.assignments import open_assignments
+from maskdistill.annotations.names import ClusterNames, read_names
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.report_failures import failure_pictures
 from maskdistill.cli.report_pictures import Gallery
-from maskdistill.cluster_names import ClusterNames, read_names
+from maskdistill.clusters.assignments import open_assignments
 from maskdistill.config import Config, load_config
 from maskdistill.report import collect, labels, masks, page, scores
 from maskdistill.report.failures import choose_failures

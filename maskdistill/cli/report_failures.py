@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill import rle
 from maskdistill.cli.report_pictures import Gallery
+from maskdistill.formats import rle
 from maskdistill.report import montage
 from maskdistill.report.failures import score_note
 from maskdistill.report.html import Picture, picture

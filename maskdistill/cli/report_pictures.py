@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskdistill import rle
-from maskdistill.confidence import relation
 from maskdistill.data.images import load_rgb
-from maskdistill.palette import read_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png
+from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import collect, masks, montage, page, scores, tau_explorer, verdict
 from maskdistill.report.html import Picture, css, missing, picture
 from maskdistill.report.images import find_images

@@ -7,8 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.config import parse_section
-from maskdistill.config_data import ScenesData
+from maskdistill.config import ScenesData, parse_section
 from maskdistill.data.scenes import generate_scene
 from maskdistill.runtime.files import atomic_directory
 from maskdistill.runtime.processes import in_forks

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill import rle, trust
-from maskdistill.assignments import shard_number
 from maskdistill.cli.common import add_common, start
-from maskdistill.confidence import passes
+from maskdistill.clusters.assignments import shard_number
 from maskdistill.config import PseudoLabelsConfig, parse_section
+from maskdistill.formats import rle
+from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.trust import signals
 
 log = logging.getLogger("maskdistill")
 PICTURED = 6
@@ -37,14 +38,14 @@ def run(args: argparse.Namespace) -> None:
     config = parse_section(PseudoLabelsConfig, args.params)
     record = read_json(args.consistency)
     files = {shard_number(path): path for path in args.candidates}
-    before = trust.read_evidence(record)
+    before = signals.read_evidence(record)
     frames, confident = [], []
     for mask, candidates in zip(before.masks, candidates_of(record["images"], files), strict=True):
         passing = [one for one in candidates if passes(one["score"], config.tau, config.compare)]
         frames.append(matching(mask, passing or candidates[:1]))
         confident.append(bool(passing))
-    evidence = trust.with_detector(before, trust.stacked(frames), np.array(confident, bool))
-    verdict = trust.judge(evidence)
+    evidence = signals.with_detector(before, signals.stacked(frames), np.array(confident, bool))
+    verdict = signals.judge(evidence)
     used = sorted({image["shard"] for image in record["images"]})
     inputs = {f"candidates/{Path(files[shard]).name}": Path(files[shard]) for shard in used}
     content = verdict.record() | {
@@ -52,13 +53,13 @@ def run(args: argparse.Namespace) -> None:
             "trust", config.model_dump(mode="json", include={"tau", "compare"}),
             inputs | {"consistency": Path(args.consistency)},
         ),
-        "before_training": trust.judge(before).record(),
+        "before_training": signals.judge(before).record(),
         "images": len(record["images"]),
         "pictures": pictured(evidence, record["images"]),
     }  # fmt: skip
     write_json(args.output, content)
     said = verdict.sentence("without labels")
-    log.log(logging.INFO if verdict.level == trust.USE else logging.WARNING, "%s", said)
+    log.log(logging.INFO if verdict.level == signals.USE else logging.WARNING, "%s", said)
 
 
 def candidates_of(images: list[dict[str, Any]], files: dict[int, str]) -> list[list[dict[str, Any]]]:
@@ -77,26 +78,28 @@ def candidates_of(images: list[dict[str, Any]], files: dict[int, str]) -> list[l
     return [sorted(candidates, key=lambda one: -one["score"]) for candidates in found.values()]
 
 
-def matching(mask: trust.Mask, candidates: list[dict[str, Any]]) -> trust.Mask:
+def matching(mask: signals.Mask, candidates: list[dict[str, Any]]) -> signals.Mask:
     """Of some candidates the one that overlaps a mask most, bool (FRAME, FRAME); empty where there are none.
 
     A picture shows several objects, and the detector may be surer of another than the one that the mask is of.
     """
-    frames = [trust.to_frame(rle.decode(one["segmentation"])) for one in candidates]
+    frames = [signals.to_frame(rle.decode(one["segmentation"])) for one in candidates]
     if not frames:
-        return trust.empty()
-    agree = trust.overlaps(np.stack([mask] * len(frames)), np.stack(frames))
+        return signals.empty()
+    agree = signals.overlaps(np.stack([mask] * len(frames)), np.stack(frames))
     return frames[int(agree.argmax())]
 
 
-def pictured(evidence: trust.Evidence, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def pictured(evidence: signals.Evidence, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Pictures at even steps from where the masks agree least to where they agree most: frames and agreement."""
-    agree = (trust.overlaps(evidence.masks, evidence.mirrored) + trust.overlaps(evidence.masks, evidence.rescaled)) / 2
+    agree = (
+        signals.overlaps(evidence.masks, evidence.mirrored) + signals.overlaps(evidence.masks, evidence.rescaled)
+    ) / 2
     order = np.argsort(agree, kind="stable")
     places = order[np.unique(np.linspace(0, len(order) - 1, min(PICTURED, len(order))).round().astype(int))]
     found = []
     for place in places.tolist():
-        frames = {name: images[place][name] for name in trust.LOOKS}
+        frames = {name: images[place][name] for name in signals.LOOKS}
         if evidence.found is not None:
             frames["candidate"] = rle.encode(evidence.found[place])
         image = {name: images[place][name] for name in ("image_id", "key")}

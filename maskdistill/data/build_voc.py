@@ -11,7 +11,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from maskdistill.data.splits import make_train_aug, read_list
-from maskdistill.palette import write_label_png
+from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")

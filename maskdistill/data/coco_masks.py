@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from maskdistill import rle
 from maskdistill.data.coco_file import whole
 from maskdistill.data.truth_types import Place
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.user_files import shown
 

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from maskdistill import rle
-from maskdistill.config_data import CocoData
+from maskdistill.config import CocoData
 from maskdistill.data.coco_file import CocoAnnotation, CocoImage, Id, area_of, crowd_of, read_coco, real
 from maskdistill.data.coco_masks import Mask, Size, holds_pixels, paint_mask, parse_mask, reach
 from maskdistill.data.coco_match import match_images
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.truth_types import Losses, Place, TrueObject, check_size
+from maskdistill.formats import rle
 from maskdistill.runtime.user_files import shown
 
 log = logging.getLogger("maskdistill")

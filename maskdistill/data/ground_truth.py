@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-from maskdistill import rle
-from maskdistill.config_data import CocoData, DataConfig, ScenesData, VocData
+from maskdistill.config import CocoData, DataConfig, ScenesData, VocData
 from maskdistill.data.coco_masks import reach
 from maskdistill.data.coco_truth import CocoTruth, encloses_nothing
 from maskdistill.data.manifest import ImageRow
@@ -24,7 +23,8 @@ from maskdistill.data.truth_types import IGNORE as IGNORE
 from maskdistill.data.truth_types import ImageTruth as ImageTruth
 from maskdistill.data.truth_types import Losses, Place, check_size
 from maskdistill.data.truth_types import TrueObject as TrueObject
-from maskdistill.palette import read_label_png
+from maskdistill.formats import rle
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.user_files import printable_text, shown
 

@@ -4,9 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from maskdistill.config import Config
-from maskdistill.config_data import CocoData, ScenesData, VocData
-from maskdistill.config_roles import has_ground_truth, label_free
+from maskdistill.config import CocoData, Config, ScenesData, VocData
+from maskdistill.config.roles import has_ground_truth, label_free
 from maskdistill.data import sources
 from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
 from maskdistill.data.settled import settled_listing

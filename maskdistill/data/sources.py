@@ -11,15 +11,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from maskdistill.config_data import (
-    CocoData,
-    DataConfig,
-    ListData,
-    ScenesData,
-    SupportConfig,
-    VocData,
-)
-from maskdistill.config_messages import explain
+from maskdistill.config import CocoData, DataConfig, ListData, ScenesData, SupportConfig, VocData
+from maskdistill.config.messages import explain
 from maskdistill.data.images import SUFFIXES, left_out_kind, printable
 from maskdistill.data.keys import RESERVED, KeyClashes, key_of_path, parts_of_keys
 from maskdistill.runtime.errors import MaskDistillError

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from maskdistill.config import Config
-from maskdistill.config_data import CocoData, DataConfig, VocData
+from maskdistill.config import CocoData, Config, DataConfig, VocData
 from maskdistill.data.coco_file import read_class_names
 from maskdistill.data.coco_truth import CocoTruth
 from maskdistill.data.ground_truth import VOC_CLASSES, read_ground_truth

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from maskdistill import rle
 from maskdistill.data.images import load_rgb
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.loading import load_batches
 from maskdistill.training.distributed import rank_and_world

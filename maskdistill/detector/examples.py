@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from maskdistill.annotation_index import AnnotationIndex
+from maskdistill.annotations.index import AnnotationIndex
 from maskdistill.data.images import Photo
 from maskdistill.data.stream import usable_rows
 from maskdistill.detector.data import Example, example_of

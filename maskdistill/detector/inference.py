@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 
-from maskdistill import rle
 from maskdistill.config import DetectorConfig, parse_section
-from maskdistill.config_roles import DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_TEST_FIELDS
+from maskdistill.config.roles import DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_TEST_FIELDS
 from maskdistill.detector.grids import resize_image
+from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 
 TEST_KEYS = DETECTOR_TEST_FIELDS | DETECTOR_SHARED_FIELDS | DETECTOR_PAIRS

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maskdistill.backbones.vit import normalize
-from maskdistill.clusters import fit_kmeans, normalise
+from maskdistill.clusters.kmeans import fit_kmeans, normalise
 from maskdistill.config import SegmenterConfig
 from maskdistill.runtime.devices import mixed
 from maskdistill.runtime.errors import MaskDistillError

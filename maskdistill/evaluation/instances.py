@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from maskdistill import rle
+from maskdistill.formats import rle
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill import rle
 from maskdistill.evaluation.ground_truth import TruthImage
+from maskdistill.formats import rle
 
 Record = dict[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from maskdistill.config_training import Protocol
+from maskdistill.config import Protocol
 from maskdistill.evaluation.ap_bootstrap import ap_intervals
 from maskdistill.evaluation.average_precision import STATS, average_precision, percent
 from maskdistill.evaluation.instances import Floats, ImageInstances, Integers

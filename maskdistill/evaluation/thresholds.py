@@ -1,8 +1,9 @@
 """How good the pseudo-labels would be at every threshold, from one pass over the candidates.
 
-Whether a candidate is painted depends on better ones alone (see :func:`maskdistill.pseudo_labels.painting_ranks`), so
-what is painted at a threshold are the first few of what is painted at none. Each painted candidate and its pixels are
-counted once, at the number of thresholds that it passes, and sums over these give every threshold.
+Whether a candidate is painted depends on better ones alone (see
+:func:`maskdistill.pseudo_labels.painting.painting_ranks`), so what is painted at a threshold are the first few of what
+is painted at none. Each painted candidate and its pixels are counted once, at the number of thresholds that it passes,
+and sums over these give every threshold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,7 +54,7 @@ def image_thresholds(
 
     Args:
         levels: number of thresholds that each candidate passes.
-        kept, ranks: see :func:`maskdistill.pseudo_labels.painting_ranks`.
+        kept, ranks: see :func:`maskdistill.pseudo_labels.painting.painting_ranks`.
         categories: cluster 1..K of each candidate.
         instances: all candidates, in their order, compared with the objects; None where these have no masks.
         target: uint8 (H, W) class of each pixel or 255; None without a semantic map.

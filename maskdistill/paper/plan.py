@@ -6,9 +6,8 @@ The rules ask here for the files that a target needs, the entry point for what t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from maskdistill import layout
-from maskdistill.config import Config
-from maskdistill.config_training import Protocol
+from maskdistill.config import Config, Protocol
+from maskdistill.workflow import layout
 
 TABLES = ("table1", "table2", "table3", "tableS1", "tableS2")
 FIGURES = ("figure3", "figure4", "figure5")

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.config import Config
-from maskdistill.config_data import CocoData, FolderData, ScenesData, VocData
+from maskdistill.config import CocoData, Config, FolderData, ScenesData, VocData
 from maskdistill.paper.cited import Cited, cited_values
 from maskdistill.paper.plan import SETTINGS, Place, Source, places
 from maskdistill.report.tables import weights_text

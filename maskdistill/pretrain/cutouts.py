@@ -13,8 +13,8 @@ from torch import Tensor
 
 from maskdistill.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, normalize
 from maskdistill.data.scenes import ObjectSpec, Scene, another_surface, make_object, render
-from maskdistill.features import cluster_input
-from maskdistill.refine import refine
+from maskdistill.features.extraction import cluster_input
+from maskdistill.masks.refine import refine
 
 Mask = npt.NDArray[np.bool_]
 REFINED = 0.7

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskdistill import masks
 from maskdistill.backbones import vit
 from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
+from maskdistill.masks import rule
 from maskdistill.pretrain.distillation import Distillation
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector
@@ -112,7 +112,7 @@ def mask_diagnostics(encoder: Encoder, probe: Tensor) -> dict[str, float]:
     for name, center in (("", False), ("_centered", True)):
         config = MasksConfig(affinity=AffinityConfig(center=center))
         cover = [
-            masks.distil(k, q, grid, config).mask.mean()
+            rule.distil(k, q, grid, config).mask.mean()
             for q, k in zip(query.float().cpu().numpy(), keys.float().cpu().numpy(), strict=True)
         ]
         out[f"coverage{name}"] = float(np.mean(cover))

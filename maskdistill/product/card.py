@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from maskdistill.config import Config
-from maskdistill.needed_weights import licences
 from maskdistill.product.verdict import UNKNOWN
-from maskdistill.trust import SIGNALS, USE
+from maskdistill.trust.signals import SIGNALS, USE
+from maskdistill.workflow.needed_weights import licences
 
 STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 

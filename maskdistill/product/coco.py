@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill import rle
-from maskdistill.confidence import Compare, passes
+from maskdistill.formats import rle
+from maskdistill.pseudo_labels.confidence import Compare, passes
 
 
 def coco_annotations(

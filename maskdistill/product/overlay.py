@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskdistill import rle
+from maskdistill.formats import rle
 from maskdistill.report.montage import Rgb, candidate_tile, category_colors, fit, fit_labels, fit_mask, label_tile
 
 GAP = 4

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskdistill.config_data import FolderData, ListData
+from maskdistill.config import FolderData, ListData
+from maskdistill.config.paths import user_path
 from maskdistill.data.images import SUFFIXES
 from maskdistill.data.keys import key_of_path
 from maskdistill.data.sources import ListedImage, first_listed, iter_images
-from maskdistill.paths import user_path
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.seal import stamp
 

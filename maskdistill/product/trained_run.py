@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskdistill import layout
-from maskdistill.cluster_names import named_categories
+from maskdistill.annotations.names import named_categories
 from maskdistill.config import Config, DetectorConfig, load_config
-from maskdistill.config_roles import DETECTOR_TEST_FIELDS, inference_settings
-from maskdistill.needed_weights import REHEARSAL, began_with_shipped, looks_with_shipped
+from maskdistill.config.roles import DETECTOR_TEST_FIELDS, inference_settings
 from maskdistill.product.verdict import run_verdict, stored_verdict
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json
 from maskdistill.training.checkpoint import model_metadata, refuse_oracle
+from maskdistill.workflow import layout
+from maskdistill.workflow.needed_weights import REHEARSAL, began_with_shipped, looks_with_shipped
 
 
 @dataclass(frozen=True)

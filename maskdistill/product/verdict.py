@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maskdistill import trust
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
+from maskdistill.trust import signals
 
 KEY = "trust"
 """Where the verdict stands: in a run's ``summary.json``, and in the metadata of exported models as JSON."""
@@ -31,17 +31,17 @@ def stored_verdict(metadata: Mapping[str, str]) -> dict[str, Any] | None:
 
 def as_metadata(record: Mapping[str, Any] | None) -> dict[str, Any]:
     """What an exported model's metadata says of the verdict, to be written as JSON; nothing without one."""
-    return {} if record is None else {KEY: {name: record[name] for name in trust.RECORDED}}
+    return {} if record is None else {KEY: {name: record[name] for name in signals.RECORDED}}
 
 
 def is_good(record: Mapping[str, Any] | None) -> bool:
     """Whether nothing stands against use."""
-    return record is not None and record["verdict"] == trust.USE
+    return record is not None and record["verdict"] == signals.USE
 
 
 def in_words(record: Mapping[str, Any] | None) -> str:
     """The verdict in one sentence, for a terminal."""
-    return UNKNOWN if record is None else f"verdict: {trust.sentence(record, SEEN)}"
+    return UNKNOWN if record is None else f"verdict: {signals.sentence(record, SEEN)}"
 
 
 def verdict_at_the_end(run: str | Path) -> str:

@@ -54,5 +54,5 @@ def cluster_section(run: Run, strips: list[dict[str, Any]], colors: Sequence[Col
 
 
 def names_data(run: Run) -> dict[str, Any]:
-    """What the page's script needs to write a file of names (see :mod:`maskdistill.cluster_names`)."""
+    """What the page's script needs to write a file of names (see :mod:`maskdistill.annotations.names`)."""
     return {"run": run.name, "file": f"names-{run.name}.yaml", "sizes": run.clusters["sizes"]}

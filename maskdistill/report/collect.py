@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maskdistill.confidence import passes
 from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
-from maskdistill.layout import main_values
+from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.report.failures import Failures
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.scores import ScoreRow, first_seed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import check_seal, read_json
+from maskdistill.workflow.layout import main_values
 
 _PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
 _SETTING = re.compile(r"^(topk|k|seed|tau|hard|crf|lost|attention)-\d")
@@ -56,7 +56,7 @@ class Run:
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
         pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
         trust: what the stage ``trust`` wrote; empty if it was not told.
-        thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.label_summary`, or empty.
+        thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.pseudo_labels.summary`, or empty.
         quality: what ``maskdistill candidate_quality`` wrote; empty without ground truth.
         failures: what the failure gallery pictures.
         truth: counts, and what was dropped of the ground truth, as its stage wrote it; empty without ground truth.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskdistill.confidence import Compare, passes, relation
+from maskdistill.pseudo_labels.confidence import Compare, passes, relation
 from maskdistill.report.scores import Evaluation
 
 CLASSES, PER_CLASS, OBJECTS = 20, 2, 6

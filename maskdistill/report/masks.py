@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdistill.assignments import Assignments, Rows, shard_number
+from maskdistill.clusters.assignments import Assignments, Rows, shard_number
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 

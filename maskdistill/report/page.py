@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.confidence import relation
 from maskdistill.data.sources import left_out_words
-from maskdistill.needed_weights import rehearsal
+from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import RuleTime, Run
@@ -33,7 +32,8 @@ from maskdistill.report.tables import (
     table_row,
 )
 from maskdistill.report.verdict import verdict_section
-from maskdistill.trust import RECORDED
+from maskdistill.trust.signals import RECORDED
+from maskdistill.workflow.needed_weights import rehearsal
 
 MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}

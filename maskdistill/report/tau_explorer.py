@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskdistill.confidence import Compare, levels_passed, relation
-from maskdistill.pseudo_labels import Overlap, painting_ranks
+from maskdistill.pseudo_labels.confidence import Compare, levels_passed, relation
+from maskdistill.pseudo_labels.painting import Overlap, painting_ranks
 from maskdistill.report.collect import Run
 from maskdistill.report.truth_figures import threshold_lines
 
@@ -92,7 +92,7 @@ def sample(
         candidates: all of the picture's.
         shape: height and width of the picture.
         shown: of the drawing.
-        overlap: see :func:`maskdistill.pseudo_labels.paint`.
+        overlap: see :func:`maskdistill.pseudo_labels.painting.paint`.
         colors: of the categories; ``neutral`` of all others.
 
     Returns:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskdistill.report.tables import NONE
-from maskdistill.trust import AVOID, LOOK, SIGNALS, USE, Signal
+from maskdistill.trust.signals import AVOID, LOOK, SIGNALS, USE, Signal
 
 SAID = {
     USE: "Nothing that can be seen without labels speaks against this result.",

@@ -44,7 +44,7 @@ def stage_code(stage: str, *without: str) -> str:
 
     Args:
         stage: its name, e.g. ``"masks"``.
-        without: modules that it imports and does not use at the settings at hand, e.g. ``"crf.py"``.
+        without: modules that it imports and does not use at the settings at hand, e.g. ``"segmenter/crf.py"``.
 
     Raises:
         FileNotFoundError: no such stage, or it does not import one of ``without``.

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from maskdistill.config import SegmenterConfig
 from maskdistill.data.images import load_rgb
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.loading import load_batches
 from maskdistill.segmenter.loss import IGNORE

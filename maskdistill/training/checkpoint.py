@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskdistill.backbones.weights import read_metadata, read_state_dict, save_weights, strict_load
 from maskdistill.config import DetectorConfig, SegmenterConfig
-from maskdistill.config_roles import DETECTOR_TEST_FIELDS, training_settings
+from maskdistill.config.roles import DETECTOR_TEST_FIELDS, training_settings
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, check_seal, sealed_path, sha256_text
 from maskdistill.runtime.provenance import ORACLE, make_provenance, stage_code

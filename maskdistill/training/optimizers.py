@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskdistill.config_training import OptimizerName
+from maskdistill.config import OptimizerName
 
 
 def build_optimizer(

@@ -15,9 +15,9 @@ import pandas as pd
 
 from maskdistill.cli import init, main
 from maskdistill.cli.config import check_file
-from maskdistill.product.commands import CHECKOUT
 from maskdistill.product.fitting import estimate
 from maskdistill.report.collect import read_benchmarks
+from maskdistill.workflow.commands import CHECKOUT
 
 STAGES = {
     "photographs": {"manifest"}, "features": {"features"}, "masks": {"masks"},

@@ -36,7 +36,7 @@ from maskdistill.data.manifest import COLUMNS, write_manifest
 from maskdistill.evaluation.average_precision import average_precision
 from maskdistill.evaluation.instances import ImageInstances, image_instances
 from maskdistill.evaluation.protocols import PROTOCOLS, protocol_scores
-from maskdistill.palette import read_label_png, write_label_png
+from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.processes import in_forks
 

@@ -30,11 +30,13 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from maskdistill import features, masks, rle, store
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.cli import main as command
 from maskdistill.config import MasksConfig
+from maskdistill.features import extraction, store
+from maskdistill.formats import rle
+from maskdistill.masks import rule as masks
 from maskdistill.runtime.allocator import keep_freed_memory
 from maskdistill.runtime.devices import mixed
 
@@ -117,10 +119,10 @@ def prepared_batches(
     backbone = find_backbone(ARCH)
     by_grid: dict[tuple[int, int], list[torch.Tensor]] = {}
     for photo in photos:
-        tensor = features.resize(Image.open(photo).convert("RGB"), short_side)
-        by_grid.setdefault(features.grid_of((tensor.shape[-2], tensor.shape[-1]), 16), []).append(tensor)
+        tensor = extraction.resize(Image.open(photo).convert("RGB"), short_side)
+        by_grid.setdefault(extraction.grid_of((tensor.shape[-2], tensor.shape[-1]), 16), []).append(tensor)
     return [
-        features.batch_of(same[i : i + batch_size], backbone, device)
+        extraction.batch_of(same[i : i + batch_size], backbone, device)
         for same in by_grid.values()
         for i in range(0, len(same), batch_size)
     ]

@@ -23,15 +23,15 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from maskdistill import masks
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import FurtherMasksConfig, MasksConfig
 from maskdistill.data.scenes import Scene, generate_scene, make_object, render
-from maskdistill.features import extract, resize
-from maskdistill.mask_baselines import MaskBaseline
-from maskdistill.refine import refine
-from maskdistill.store import ImageFeatures
+from maskdistill.features.extraction import extract, resize
+from maskdistill.features.store import ImageFeatures
+from maskdistill.masks import rule
+from maskdistill.masks.baselines import MaskBaseline
+from maskdistill.masks.refine import refine
 
 Mask = npt.NDArray[np.bool_]
 Photo = npt.NDArray[np.uint8]
@@ -56,7 +56,7 @@ def scene_of(args: argparse.Namespace, index: int) -> Scene:
 def full_size(mask: Mask, image: ImageFeatures, photo: Photo) -> Mask:
     """A mask of patches at the scene's size."""
     size = (photo.shape[0], photo.shape[1])
-    return masks.upsample(mask, find_backbone(ARCH).patch_size, image.resized_hw, size)
+    return rule.upsample(mask, find_backbone(ARCH).patch_size, image.resized_hw, size)
 
 
 def several(most: int, limits: FurtherMasksConfig) -> Finder:
@@ -64,7 +64,7 @@ def several(most: int, limits: FurtherMasksConfig) -> Finder:
     config = MasksConfig(max_masks=most, further=limits)
 
     def find(image: ImageFeatures, photo: Photo) -> list[Mask]:
-        found = masks.distil_several(image.keys, image.cls_query, image.grid, config)
+        found = rule.distil_several(image.keys, image.cls_query, image.grid, config)
         return [full_size(one.mask, image, photo) for one in found]
 
     return find

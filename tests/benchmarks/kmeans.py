@@ -46,8 +46,8 @@ def block(rows: int, dim: int, seed: int) -> Floats:
 
 def write_shards(folder: Path, rows: int, dim: int) -> list[str]:
     """A manifest and its embeddings."""
-    from maskdistill import store
     from maskdistill.data.manifest import write_manifest
+    from maskdistill.features import store
 
     shard = np.arange(rows) * SHARDS // rows
     table = pd.DataFrame(
@@ -149,10 +149,10 @@ def embed_pictures(folder: Path, limit: int) -> Floats:
     """CLS features of the tiles of pictures at even steps through a folder, 4 x 4 tiles of 64 pixels a picture."""
     import torch
 
-    from maskdistill import features
     from maskdistill.backbones import vit
     from maskdistill.backbones.registry import find_backbone
     from maskdistill.data.images import load_rgb
+    from maskdistill.features import extraction
 
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int))]
@@ -162,10 +162,10 @@ def embed_pictures(folder: Path, limit: int) -> Floats:
     for start in range(0, len(chosen), 16):
         views = []
         for file in chosen[start : start + 16]:
-            pixels = features.resize(load_rgb(file).resize((GRID * SIDE, GRID * SIDE)), None)
+            pixels = extraction.resize(load_rgb(file).resize((GRID * SIDE, GRID * SIDE)), None)
             tiles = pixels.reshape(3, GRID, SIDE, GRID, SIDE).permute(1, 3, 0, 2, 4).flatten(0, 1)
             views += list(vit.normalize(tiles, backbone.mean, backbone.std))
-        found.append(features.embed(model, backbone.patch_size, views, device))
+        found.append(extraction.embed(model, backbone.patch_size, views, device))
     return np.concatenate(found)
 
 
@@ -173,7 +173,7 @@ def inertia(args: argparse.Namespace) -> None:
     """Sum of squared distances by both libraries, for each folder and seed."""
     import torch
 
-    from maskdistill.clusters import ColumnMoments, assign, fit_kmeans, normalise
+    from maskdistill.clusters.kmeans import ColumnMoments, assign, fit_kmeans, normalise
 
     torch.set_num_threads(args.threads)
     for folder in args.folders:

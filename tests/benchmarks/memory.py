@@ -28,10 +28,10 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from maskdistill import store
 from maskdistill.data.manifest import COLUMNS, ImageRow, write_manifest
+from maskdistill.features import store
+from maskdistill.features.store import ImageFeatures
 from maskdistill.runtime.files import write_json
-from maskdistill.store import ImageFeatures
 
 ROOT = Path(__file__).parents[2]
 PER_SHARD = 500

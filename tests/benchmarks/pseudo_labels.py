@@ -29,7 +29,7 @@ from pycocotools.coco import COCO
 
 from maskdistill.cli import main as maskdistill
 from maskdistill.data.manifest import COLUMNS, write_manifest
-from maskdistill.palette import read_label_png
+from maskdistill.formats.label_png import read_label_png
 from maskdistill.runtime.files import write_json
 
 TAU, CLUSTERS = 0.9, 20

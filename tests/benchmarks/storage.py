@@ -16,11 +16,12 @@ import h5py
 import numpy as np
 import torch
 
-from maskdistill import features, masks
 from maskdistill.backbones import vit
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import MasksConfig
 from maskdistill.data.images import load_rgb
+from maskdistill.features import extraction
+from maskdistill.masks import rule
 
 ROOT = Path(__file__).parents[2]
 WAYS: dict[str, dict[str, Any]] = {
@@ -41,9 +42,9 @@ def main() -> None:
     model = vit.load_vit(arch, str(ROOT / "config/weights/vit_micro_patch8.safetensors"))
     found = []
     for photo in sorted(args.photos.glob("*.jpg"))[: args.images]:
-        pixels = features.resize(load_rgb(photo), args.short_side)
-        found += features.extract(model, find_backbone(arch), [pixels], device).get()
-    exact = [masks.distil(f.keys, f.cls_query, f.grid, MasksConfig()).mask for f in found]
+        pixels = extraction.resize(load_rgb(photo), args.short_side)
+        found += extraction.extract(model, find_backbone(arch), [pixels], device).get()
+    exact = [rule.distil(f.keys, f.cls_query, f.grid, MasksConfig()).mask for f in found]
     total = sum(f.keys.nbytes for f in found)
     print(f"{len(found)} photos, side {args.short_side}, {total / 2**20:.0f} MiB of float32 keys")
     print("dtype    compression        size    write MB/s   read MB/s   IoU of masks with float32's: mean, least")
@@ -64,7 +65,7 @@ def main() -> None:
                 size = path.stat().st_size
             ious = []
             for keys, f, mask in zip(back, found, exact, strict=True):
-                other = masks.distil(keys, f.cls_query, f.grid, MasksConfig()).mask
+                other = rule.distil(keys, f.cls_query, f.grid, MasksConfig()).mask
                 ious.append((other & mask).sum() / (other | mask).sum())
             speeds = f"{total / written / 1e6:9.0f} {total / read / 1e6:11.0f}"
             print(

@@ -20,16 +20,17 @@ import numpy as np
 import torch
 import yaml
 
-from maskdistill import rle, trust
 from maskdistill.backbones.vit import load_vit
 from maskdistill.backbones.weights import save_weights
 from maskdistill.cli import run_stage
 from maskdistill.config import Config, load_config
-from maskdistill.config_roles import label_free
+from maskdistill.config.roles import label_free
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.formats import rle
 from maskdistill.runtime.files import canonical_json, read_json
-from maskdistill.trust import SIGNALS, Evidence, Verdict, judge
+from maskdistill.trust import signals as trust
+from maskdistill.trust.signals import SIGNALS, Evidence, Verdict, judge
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "results/benchmarks/trust.md"

@@ -14,7 +14,7 @@ from dag_project import MINIATURE, Job, Project, Rule, make_project
 from PIL import Image
 
 from maskdistill.config import load_config
-from maskdistill.config_roles import EVALUATION_SECTIONS, LABEL_FIELDS, SCORED_FIELDS
+from maskdistill.config.roles import EVALUATION_SECTIONS, LABEL_FIELDS, SCORED_FIELDS
 
 PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
 FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}

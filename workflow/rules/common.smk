@@ -9,12 +9,11 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from maskdistill import layout
-from maskdistill.cluster_names import read_names
+from maskdistill.annotations.names import read_names
 from maskdistill.config import load_config
-from maskdistill.config_given import with_given
-from maskdistill.config_limits import refuse_more_clusters
-from maskdistill.config_roles import (
+from maskdistill.config.given import with_given
+from maskdistill.config.limits import refuse_more_clusters
+from maskdistill.config.roles import (
     has_ground_truth,
     inference_settings,
     label_free,
@@ -30,18 +29,19 @@ from maskdistill.data.planned import (
     truth_listing,
 )
 from maskdistill.data.sources import plan_shards, scored_file
-from maskdistill.layout import tau_name, value_name
-from maskdistill.needed_weights import (
-    checkpoint_name,
-    networks,
-    official_weights,
-    weights_path,
-)
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import stage_code
+from maskdistill.workflow import layout
+from maskdistill.workflow.layout import tau_name, value_name
+from maskdistill.workflow.needed_weights import (
+    checkpoint_name,
+    networks,
+    official_weights,
+    weights_path,
+)
 
 
 def unformatted(text):
@@ -325,14 +325,14 @@ def code(stage, *without):
     """Hash of the modules that shape a stage's result: an edit of one reruns the stage, a touch does not.
 
     They are what its entry point imports, but those ``without`` which it works at the settings at hand.
-    The settings themselves are params, so the text of config.py is not among them.
+    The settings themselves are params, so the text of config/ is not among them.
     """
     return stage_code(stage, *without)
 
 
 def predictions_code(wildcards):
     """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
-    return code("predictions", *([] if wildcards.post else ["crf.py"]))
+    return code("predictions", *([] if wildcards.post else ["segmenter/crf.py"]))
 
 
 def weights_input(stage, network):

@@ -95,7 +95,7 @@ if FROZEN and HAS_GROUND_TRUTH:
             crf="",
             images=PREDICTED,
             listing=scored_listing(CONFIG),
-            code=code("predictions", "crf.py"),
+            code=code("predictions", "segmenter/crf.py"),
         message:
             "frozen_predictions: {wildcards.backbone}, {wildcards.head}, shard {params.each}, seed {wildcards.seed}"
 

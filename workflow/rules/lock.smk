@@ -2,10 +2,10 @@
 
 from snakemake.io import IOFile
 
-from maskdistill.needed_weights import rehearsal
 from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run
+from maskdistill.workflow.needed_weights import rehearsal
 
 # What runs of one checkout share. Snakemake locks it for as long as the run lives that makes it.
 SHARED = [path for files in WEIGHTS.values() for path in files] + (

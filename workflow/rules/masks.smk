@@ -37,7 +37,7 @@ if CONFIG.features.store:
             ),
             code=lambda wildcards: code(
                 "masks",
-                *([] if is_baseline(wildcards.masks) else ["mask_baselines.py"]),
+                *([] if is_baseline(wildcards.masks) else ["masks/baselines.py"]),
             ),
         message:
             "masks: shard {params.each}, {wildcards.masks}"
@@ -81,7 +81,7 @@ else:
             ),
             each=each_shard,
             shard=one_of_each(MASK_SHARDS),
-            code=code("distil", "mask_baselines.py"),
+            code=code("distil", "masks/baselines.py"),
         message:
             "masks: shard {params.each} of {NUM_SHARDS}, straight from the pictures"
         shell:

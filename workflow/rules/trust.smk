@@ -38,7 +38,7 @@ rule consistency:
         shaping=shaping(CONSISTENCY_SETTINGS),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        code=code("consistency", "mask_baselines.py"),
+        code=code("consistency", "masks/baselines.py"),
     message:
         "consistency: masks and clusters found again, seed {wildcards.seed}"
     shell:

@@ -1,0 +1,1 @@
+"""From CLS features to categories: embeddings, K-means, assignments."""

@@ -1,0 +1,75 @@
+"""The one typed source of every parameter: default, range, unit, meaning and where the paper says so.
+
+``config/schema.json`` and ``config/defaults.yaml`` are generated from here (``maskdistill config``).
+Each stage receives exactly its own section as JSON and never opens the configuration file.
+[P §4.1] is a section of the paper (arXiv 2206.06363), [method §2] one of docs/explanation/method.md.
+"""
+
+from maskdistill.config.ablations import AblationsConfig
+from maskdistill.config.annotations import AnnotationsConfig
+from maskdistill.config.backbone import BackboneConfig
+from maskdistill.config.clusters import MAX_CLUSTERS, ClustersConfig
+from maskdistill.config.crf import CrfConfig
+from maskdistill.config.data import CocoData, DataConfig, FolderData, ListData, ScenesData, SupportConfig, VocData
+from maskdistill.config.datasets import DatasetConfig, DatasetsConfig
+from maskdistill.config.detector import DetectorConfig
+from maskdistill.config.evaluation import EvaluationConfig, Protocol
+from maskdistill.config.features import FeaturesConfig
+from maskdistill.config.load import load_config, parse_section
+from maskdistill.config.masks import MASK_BASELINE, AffinityConfig, BaselinesConfig, FurtherMasksConfig, MasksConfig
+from maskdistill.config.oracle import OracleCase, OracleConfig
+from maskdistill.config.paper import FrozenBackbone, PaperConfig
+from maskdistill.config.pretrain import PretrainConfig
+from maskdistill.config.probe import ProbeConfig
+from maskdistill.config.pseudo_labels import LabelType, PseudoLabelsConfig
+from maskdistill.config.report import ReportConfig
+from maskdistill.config.run import Config
+from maskdistill.config.segmenter import SegmenterConfig
+from maskdistill.config.stages import CandidateQualityConfig, ConsistencyConfig, DistilConfig
+from maskdistill.config.student import OptimizerName
+from maskdistill.config.sweep import SweepConfig
+
+__all__ = [
+    "MASK_BASELINE",
+    "MAX_CLUSTERS",
+    "AblationsConfig",
+    "AffinityConfig",
+    "AnnotationsConfig",
+    "BackboneConfig",
+    "BaselinesConfig",
+    "CandidateQualityConfig",
+    "ClustersConfig",
+    "CocoData",
+    "Config",
+    "ConsistencyConfig",
+    "CrfConfig",
+    "DataConfig",
+    "DatasetConfig",
+    "DatasetsConfig",
+    "DetectorConfig",
+    "DistilConfig",
+    "EvaluationConfig",
+    "FeaturesConfig",
+    "FolderData",
+    "FrozenBackbone",
+    "FurtherMasksConfig",
+    "LabelType",
+    "ListData",
+    "MasksConfig",
+    "OptimizerName",
+    "OracleCase",
+    "OracleConfig",
+    "PaperConfig",
+    "PretrainConfig",
+    "ProbeConfig",
+    "Protocol",
+    "PseudoLabelsConfig",
+    "ReportConfig",
+    "ScenesData",
+    "SegmenterConfig",
+    "SupportConfig",
+    "SweepConfig",
+    "VocData",
+    "load_config",
+    "parse_section",
+]

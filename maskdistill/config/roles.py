@@ -1,0 +1,64 @@
+"""Which settings shape what: those of evaluation alone, and of the detector those that training never sees.
+
+What a stage's rule is given decides when Snakemake runs it again. A label setting that reached a label-free stage would
+train everything anew, and would be a leak; a test-time setting in a training would train for nothing.
+``tests/test_config_roles.py`` holds that every setting is in one table.
+"""
+
+from typing import Any
+
+from maskdistill.config.data import CocoData, DataConfig, SupportConfig
+from maskdistill.config.detector import DetectorConfig
+
+LABEL_FIELDS: dict[str, frozenset[str]] = {
+    "coco": frozenset({"annotations", "ignore_border"}),
+    "voc": frozenset({"instance_list"}),
+}
+"""Of a kind of data: where its ground truth lies and how it is read."""
+SCORED_FIELDS: dict[str, frozenset[str]] = {"voc": frozenset({"eval_list"})}
+"""Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
+EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
+"""Whole sections that no label-free stage is given."""
+
+DETECTOR_TEST_FIELDS = frozenset({"min_size_test", "score_thresh", "nms", "max_dets"})
+"""Of the detector: used in eval mode alone, by both engines."""
+DETECTOR_PAIRS = frozenset({"rpn_pre_nms", "rpn_post_nms"})
+"""Of the detector: two values, of training and of test."""
+DETECTOR_SHARED_FIELDS = frozenset({"engine", "max_size"})
+"""Of the detector: used in training and at test time, where another value than the trained model's may be given."""
+
+
+def label_free(source: DataConfig | SupportConfig, pictures: bool = True) -> dict[str, Any]:
+    """A source's section without what evaluation alone reads: all that a stage may be given that lists pictures.
+
+    Args:
+        source: section ``data`` or ``support``.
+        pictures: with the lists of pictures to score; without them the rest is what shapes those that are trained on.
+    """
+    left_out = LABEL_FIELDS.get(source.kind, frozenset())
+    if not pictures:
+        left_out |= SCORED_FIELDS.get(source.kind, frozenset())
+    return source.model_dump(mode="json", exclude=set(left_out))
+
+
+def has_ground_truth(data: DataConfig) -> bool:
+    """Whether there is anything to score against."""
+    if isinstance(data, CocoData):
+        return data.annotations is not None
+    return data.kind in ("scenes", "voc")
+
+
+def training_settings(config: DetectorConfig) -> dict[str, Any]:
+    """The detector's settings that its training sees; of pairs the test half is the default's."""
+    settings = config.model_dump(mode="json", exclude=set(DETECTOR_TEST_FIELDS))
+    for name in DETECTOR_PAIRS:
+        settings[name] = [getattr(config, name)[0], DetectorConfig.model_fields[name].default[1]]
+    return settings
+
+
+def inference_settings(config: DetectorConfig) -> dict[str, Any]:
+    """The detector's settings that a trained model is used with; of pairs the training half is the default's."""
+    settings = config.model_dump(mode="json", include=set(DETECTOR_TEST_FIELDS | DETECTOR_SHARED_FIELDS))
+    for name in DETECTOR_PAIRS:
+        settings[name] = [DetectorConfig.model_fields[name].default[0], getattr(config, name)[1]]
+    return settings

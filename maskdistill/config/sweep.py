@@ -1,0 +1,16 @@
+"""Section ``sweep`` of the configuration."""
+
+from pydantic import Field
+
+from maskdistill.config.pseudo_labels import LabelType
+from maskdistill.config.types import Distinct, Fraction, Positive, Section, Share
+
+
+class SweepConfig(Section):
+    """Further values whose results are made beside the main ones."""
+
+    topk: Distinct[Share] = Field([], description="further values of masks.topk")
+    num_clusters: Distinct[Positive] = Field([], description="further values of clusters.num_clusters")
+    tau: Distinct[Fraction] = Field([], description="further values of pseudo_labels.tau")
+    hard_pixels: Distinct[Share] = Field([], description="further values of segmenter.hard_pixels")
+    label_types: Distinct[LabelType] = Field([], description="further values of pseudo_labels.type")

@@ -1,0 +1,1 @@
+"""Patch keys and CLS features of a vision transformer, and the shards that hold them."""

@@ -1,0 +1,1 @@
+"""Confident candidates become label maps."""
