@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskdistill.config import PseudoLabelsConfig
+from maskdistill.config import Compare, PseudoLabelsConfig
 from maskdistill.formats import rle
 from maskdistill.product.coco import coco_annotations
-from maskdistill.pseudo_labels.confidence import Compare, levels_passed, passes, relation
+from maskdistill.pseudo_labels.confidence import levels_passed, passes, relation
 from maskdistill.pseudo_labels.painting import paint, painting_steps
 from maskdistill.pseudo_labels.summary import TAUS, count_image
 from maskdistill.report.collect import is_confident

@@ -23,7 +23,7 @@ from maskdistill import cli
 from maskdistill.annotations.names import named_categories, read_names
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share, whole
-from maskdistill.config import CrfConfig, FolderData
+from maskdistill.config import Compare, CrfConfig, FolderData
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, check_manifest, image_rows, ok_images, read_manifest
 from maskdistill.data.settled import settled_listing
@@ -36,7 +36,6 @@ from maskdistill.product.overlay import chosen_images, overlay
 from maskdistill.product.photos import Photos, find_photos
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.product.verdict import in_words, is_good
-from maskdistill.pseudo_labels.confidence import Compare
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import (
     atomic_path,

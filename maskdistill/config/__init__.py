@@ -21,7 +21,7 @@ from maskdistill.config.oracle import OracleCase, OracleConfig
 from maskdistill.config.paper import FrozenBackbone, PaperConfig
 from maskdistill.config.pretrain import PretrainConfig
 from maskdistill.config.probe import ProbeConfig
-from maskdistill.config.pseudo_labels import LabelType, PseudoLabelsConfig
+from maskdistill.config.pseudo_labels import Compare, LabelType, PseudoLabelsConfig
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.run import Config
 from maskdistill.config.segmenter import SegmenterConfig
@@ -40,6 +40,7 @@ __all__ = [
     "CandidateQualityConfig",
     "ClustersConfig",
     "CocoData",
+    "Compare",
     "Config",
     "ConsistencyConfig",
     "CrfConfig",

@@ -7,6 +7,9 @@ from pydantic import Field
 from maskdistill.config.paths import UserPath
 from maskdistill.config.types import Positive, Section, Text
 
+BUILT = "resources/data"
+"""Folder below which data is built, shared between runs."""
+
 
 class DatasetConfig(Section):
     """Where one official dataset comes from."""

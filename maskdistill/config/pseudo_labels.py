@@ -5,10 +5,11 @@ from typing import Literal
 from pydantic import Field
 
 from maskdistill.config.types import Fraction, Section
-from maskdistill.pseudo_labels.confidence import Compare
 
 LabelType = Literal["mask", "bbox", "grabcut"]
 """What is painted of a candidate [P Table S1]."""
+Compare = Literal["gt", "ge"]
+"""``gt``: a score passes above the threshold, as the paper says; ``ge``: also where it equals it."""
 
 
 class PseudoLabelsConfig(Section):

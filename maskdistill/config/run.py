@@ -11,7 +11,7 @@ from maskdistill.config.backbone import BackboneConfig
 from maskdistill.config.clusters import FITTED, ClustersConfig
 from maskdistill.config.crf import CrfConfig
 from maskdistill.config.data import CocoData, DataConfig, FolderData, SupportConfig, VocData
-from maskdistill.config.datasets import DatasetsConfig
+from maskdistill.config.datasets import BUILT, DatasetsConfig
 from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.evaluation import EvaluationConfig
 from maskdistill.config.features import FeaturesConfig
@@ -25,7 +25,6 @@ from maskdistill.config.report import ReportConfig
 from maskdistill.config.segmenter import SegmenterConfig
 from maskdistill.config.sweep import SweepConfig
 from maskdistill.config.types import NUMBER, DistinctSome, Fraction, Positive, Section, Seed
-from maskdistill.data.official_datasets import BUILT
 
 
 class Config(Section):

@@ -114,9 +114,6 @@ DATASETS: dict[str, OfficialDataset] = {
     ),
 }  # fmt: skip
 
-BUILT = "resources/data"
-"""Folder below which data is built, shared between runs."""
-
 BUILDS: dict[str, tuple[str, ...]] = {"voc": ("voc2012", "voc2007", "sbd"), "coco20k": ("coco2014", "coco20k")}
 """Data that the workflow builds, and the datasets that each is made of."""
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.config import CocoData, Config, ScenesData, VocData
+from maskdistill.config.datasets import BUILT
 from maskdistill.config.roles import has_ground_truth, label_free
 from maskdistill.data import sources
-from maskdistill.data.official_datasets import BUILT, BUILT_IMAGES
+from maskdistill.data.official_datasets import BUILT_IMAGES
 from maskdistill.data.settled import settled_listing
 from maskdistill.data.sources import count_images, iter_images, listing_fingerprint, with_support
 from maskdistill.data.splits import SPLITS

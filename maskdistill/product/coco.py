@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.config import Compare
 from maskdistill.formats import rle
-from maskdistill.pseudo_labels.confidence import Compare, passes
+from maskdistill.pseudo_labels.confidence import passes
 
 
 def coco_annotations(

@@ -1,13 +1,13 @@
 """Whether a score passes a threshold: one comparison for pseudo-labels, counts, predictions, report."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-Compare = Literal["gt", "ge"]
-"""``gt``: a score passes above the threshold, as the paper says; ``ge``: also where it equals it."""
+from maskdistill.config import Compare
+
 WORDS: dict[Compare, tuple[str, str]] = {"gt": ("above", "not above"), "ge": ("at least", "below")}
 
 

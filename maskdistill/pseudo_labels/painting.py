@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.config import MAX_CLUSTERS
+from maskdistill.config import MAX_CLUSTERS, Compare
 from maskdistill.formats import rle
 from maskdistill.formats.rle import RLE
-from maskdistill.pseudo_labels.confidence import Compare, passes
+from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.runtime.errors import MaskDistillError
 
 Candidate = Mapping[str, Any]

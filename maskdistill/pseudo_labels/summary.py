@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.pseudo_labels.confidence import Compare, levels_passed
+from maskdistill.config import Compare
+from maskdistill.pseudo_labels.confidence import levels_passed
 from maskdistill.pseudo_labels.painting import Step
 
 TAUS = tuple(step / 100 for step in range(101))

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskdistill.pseudo_labels.confidence import Compare, passes, relation
+from maskdistill.config import Compare
+from maskdistill.pseudo_labels.confidence import passes, relation
 from maskdistill.report.scores import Evaluation
 
 CLASSES, PER_CLASS, OBJECTS = 20, 2, 6

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskdistill.pseudo_labels.confidence import Compare, levels_passed, relation
+from maskdistill.config import Compare
+from maskdistill.pseudo_labels.confidence import levels_passed, relation
 from maskdistill.pseudo_labels.painting import Overlap, painting_ranks
 from maskdistill.report.collect import Run
 from maskdistill.report.truth_figures import threshold_lines

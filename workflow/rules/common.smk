@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from maskdistill.annotations.names import read_names
 from maskdistill.config import load_config
+from maskdistill.config.datasets import BUILT
 from maskdistill.config.given import with_given
 from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.config.roles import (
@@ -19,7 +20,7 @@ from maskdistill.config.roles import (
     label_free,
     training_settings,
 )
-from maskdistill.data.official_datasets import BUILDS, BUILT
+from maskdistill.data.official_datasets import BUILDS
 from maskdistill.data.planned import (
     check_annotations,
     count_fitted,
