@@ -1,4 +1,4 @@
-"""The table docs/hostile_input.md, made from the marks ``@pytest.mark.hostile(input, outcome=...)`` of the tests.
+"""The table docs/reference/bad-input.md, made from the marks ``@pytest.mark.hostile(input, outcome=...)`` of the tests.
 
 ``python tests/hostile_table.py`` writes it. An input is named ``area: what is wrong with it``.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs/hostile_input.md"
+PAGE = TESTS.parent / "docs/reference/bad-input.md"
 AREAS = {
     "photo": "Photographs",
     "ground truth": "Ground truth",
