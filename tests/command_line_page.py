@@ -1,4 +1,4 @@
-"""The page docs/reference/command-line.md, made from the argparse parsers: ``python tests/command_line_page.py`` writes it."""
+"""The page docs/reference/command-line.md, made from the parsers: ``python tests/command_line_page.py`` writes it."""
 
 import argparse
 import inspect
@@ -17,10 +17,11 @@ HEAD = """\
 
 This page is generated from the commands' parsers by `python tests/command_line_page.py`; a test compares it.
 
-`maskdistill COMMAND [OPTIONS]` or `python -m maskdistill COMMAND [OPTIONS]`; each command has its own `--help`. The exit
-status is 0 only if every output is complete.
+`maskdistill COMMAND [OPTIONS]` or `python -m maskdistill COMMAND [OPTIONS]`; each command has its own `--help`. The
+exit status is 0 only if every output is complete.
 
-- `--each A-B`, after a command, runs it for each shard from A to B in turn; `{shard}` stands for the number, as long as A is.
+- `--each A-B`, after a command, runs it for each shard from A to B in turn; `{shard}` stands for the number, written
+  with as many digits as A.
 - Where an option takes several files, `{0000..0199}` in quotes stands for all these numbers, as in bash.
 - `--params` takes a section of the [configuration](configuration.md) as JSON.
 
@@ -66,7 +67,9 @@ def command(stage: str) -> str:
 
 def overview(stages: list[str]) -> str:
     """What each of some commands is for."""
-    return "\n".join(["| command | what it does |", "|---|---|", *(f"| [{s}](#{s}) | {STAGES[s]} |" for s in stages), ""])
+    return "\n".join(
+        ["| command | what it does |", "|---|---|", *(f"| [{s}](#{s}) | {STAGES[s]} |" for s in stages), ""]
+    )
 
 
 def render() -> str:
