@@ -108,6 +108,7 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
+@pytest.mark.slow  # loads the libraries of every command
 def test_the_page_of_the_command_line_is_current() -> None:
     written = command_line_page.PAGE.read_text(encoding="utf-8")
     assert written == command_line_page.render(), "run: python tests/command_line_page.py"
