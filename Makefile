@@ -1,6 +1,7 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
 # make lint, make types, make quick: its parts that take seconds to two minutes (quick: the tests that are not slow).
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
+# make docs: the documentation as a site, in site/.
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
 VENV := .venv
@@ -8,9 +9,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 CRF := $(VENV)/installed-crf
 EXPORT := $(VENV)/installed-export
+DOCS := $(VENV)/installed-docs
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test lint types quick install crf export
+.PHONY: demo test lint types quick install crf export docs
 install: $(STAMP)
 crf: $(CRF)
 export: $(EXPORT)
@@ -32,9 +34,16 @@ $(EXPORT): $(STAMP)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[export]'
 	touch $@
 
+$(DOCS): $(STAMP)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[docs]'
+	touch $@
+
 demo: $(STAMP)
 	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress reason host
 	$(BIN)/maskdistill show results/demo
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The table docs/hostile_input.md, made from the marks ``@pytest.mark.hostile(input, outcome=...)`` of the tests.
+"""The table docs/reference/bad-input.md, made from the marks ``@pytest.mark.hostile(input, outcome=...)`` of the tests.
 
 ``python tests/hostile_table.py`` writes it. An input is named ``area: what is wrong with it``.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs/hostile_input.md"
+PAGE = TESTS.parent / "docs/reference/bad-input.md"
 AREAS = {
     "photo": "Photographs",
     "ground truth": "Ground truth",
@@ -23,15 +23,16 @@ AREAS = {
 HEAD = """\
 # Hostile and odd input
 
-What becomes of input that is not as it should be, and the test that says so. This page is made from the marks
-`@pytest.mark.hostile` of the tests: `python tests/hostile_table.py` writes it, and a test compares it.
+What happens to input that is not as it should be, and the test that shows it. This page is generated from the marks
+`@pytest.mark.hostile` of the tests by `python tests/hostile_table.py`; a test compares it.
 
-The rule: a photograph that cannot be used is quarantined, that is, left out of everything and listed with its reason in
-the report, in the log and in `data/manifest.quarantined.csv`. Above the share `max_quarantined` (default 0.05; a single
-one is always tolerated unless it is 0) the run stops before anything is computed. What of the ground truth holds
-nothing is dropped and listed likewise (`max_dropped`, `data/groundtruth/dropped.json`); `doctor` and the start of a run
-check all of it, so that no network is trained first. Everything else that is wrong stops the stage that reads it, with
-one message that names the thing and the remedy, and leaves no output. No remedy costs a file that a run did not make.
+The rule: a photograph that cannot be used is quarantined. It is left out of everything and listed with its reason in
+the report, in the log and in `data/manifest.quarantined.csv`. If their share exceeds `max_quarantined` (default 0.05; a
+single one is always tolerated unless this is 0), the run stops before anything is computed. Entries of the ground truth
+that are empty or fit no picture are dropped and listed likewise (`max_dropped`, `data/groundtruth/dropped.json`);
+`doctor` and the start of a run check all of them before any network is trained. Everything else that is wrong stops the
+stage that reads it, with one message that names the cause and the remedy, and leaves no output. No remedy deletes a
+file that a run did not make.
 """
 
 

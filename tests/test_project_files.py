@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION: str = PYPROJECT["project"]["version"]
-DOCUMENTS = ("CONTRIBUTING.md", "config/README.md", ".github/PULL_REQUEST_TEMPLATE.md")
+DOCUMENTS = (
+    "README.md", "CONTRIBUTING.md", "config/README.md", ".github/PULL_REQUEST_TEMPLATE.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md")) if path.stem != "method"),
+)  # fmt: skip
 
 
 def read(name: str) -> str:

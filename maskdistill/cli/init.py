@@ -178,7 +178,7 @@ def _hints(args: argparse.Namespace, found: Found, name: str, config: Config) ->
         yield f"to take DINO's weights:\n  {_again(args, found, name, '--weights', 'dino')}"
     if args.settings != "paper" and not found.gpus and which("sbatch"):
         yield (
-            "to run it on this Slurm cluster's GPUs take the paper's settings (README, 'On a cluster'):\n"
+            "to run it on this Slurm cluster's GPUs take the paper's settings (docs/how-to/cluster.md):\n"
             f"  {_again(args, found, name, '--settings', 'paper')}"
         )
 

@@ -112,7 +112,9 @@ def _pseudo_labels(config: Config, sizes: Sizes) -> Cost | None:
 
 
 def _refined_labels(config: Config, sizes: Sizes) -> Cost:
-    return Cost("cpu", sizes.main_per_job * 2.0, "2 s of one core an image for the CRF alone (README, Limits)")
+    return Cost(
+        "cpu", sizes.main_per_job * 2.0, "2 s of one core an image for the CRF alone (docs/explanation/limits.md)"
+    )
 
 
 def _semantic(config: Config, sizes: Sizes) -> Cost:

@@ -107,8 +107,7 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
         shared = stage == "clusters" and config.clusters.backbone is None
         return f"results/{config.run}/pretrain/{'backbone' if shared else stage}.safetensors"
     absent: str | bool = (
-        "no such file. Fetch the checkpoint (README, 'What needs which download'), "
-        "or write 'pretrain' to train one on your images"
+        "no such file. Fetch the checkpoint (docs/how-to/weights.md), or write 'pretrain' to train one on your images"
     )
     if official := official_weights(network):
         path, sha256 = f"{layout.OFFICIAL}/{official.file}", sha256 or official.sha256

@@ -187,7 +187,7 @@ def _is_intermediate(name: Path) -> bool:
 
 
 def resume(project: Project, options: tuple[str, ...] = (), tries: int = 6) -> list[str]:
-    """Go on as the README says, and return what had to be done.
+    """Go on as the documentation says, and return what had to be done.
 
     ``snakemake --unlock`` where a lock was left, then the same command; where a message names a damaged or
     missing file and ``--forcerun``, the command is given again with that.

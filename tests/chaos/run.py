@@ -1,4 +1,4 @@
-"""Do harm to a miniature of the demo at random moments, go on as the README says, and compare all artefacts.
+"""Do harm to a miniature of the demo at random moments, go on as the documentation says, and compare all artefacts.
 
     python tests/chaos/run.py --seeds 0-99 --work /tmp/chaos
 

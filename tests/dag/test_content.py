@@ -57,7 +57,7 @@ def test_content_decides_and_times_do_not(made: Project) -> None:
 
 
 def test_copied_results_are_taken_up_by_a_touch(made: Project, tmp_path: Path) -> None:
-    """As README says: ``cp -r`` gives new times in any order."""
+    """As the documentation says: ``cp -r`` gives new times in any order."""
     shutil.copytree(made.folder, tmp_path / "copy", copy_function=shutil.copyfile)
     copy = Project(tmp_path / "copy")
     for number, path in enumerate(sorted(copy.results.rglob("*.h5")) + sorted(copy.results.rglob("manifest.*"))):

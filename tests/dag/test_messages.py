@@ -19,7 +19,7 @@ def message(project: Project) -> str:
 def test_missing_weights(tmp_path: Path) -> None:
     output = message(make_project(tmp_path, backbone={"arch": "vit_micro_patch8", "weights": "nowhere/dino.pth"}))
     assert "backbone.weights: nowhere/dino.pth: no such file" in output
-    assert "README" in output
+    assert "docs/how-to/weights.md" in output
 
 
 def test_missing_weights_of_a_frozen_backbone(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_more_clusters_than_training_images(tmp_path: Path) -> None:
 
 
 def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) -> None:
-    """README's line for millions of pictures, over a file with another kind of data; the jobs see the same."""
+    """The line for millions of pictures, over a file with another kind of data; the jobs see the same."""
     project = make_project(tmp_path, clusters={"num_clusters": 1}, support={"kind": "list", "file": "names.txt"})
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     (tmp_path / "names.txt").write_text("a.png\n")

@@ -160,7 +160,7 @@ def span_of(job: dict[str, str], device: str) -> Span:
 
 @contextmanager
 def submitted(project: Project, printed: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The run submitted as the README says; what Snakemake prints goes to a file."""
+    """The run submitted as the documentation says; what Snakemake prints goes to a file."""
     command = [fork_server().command("python"), "-m", "snakemake", *ON_SLURM, "--configfile", "config/mini.yaml"]
     with open(printed, "wb") as output:
         running = subprocess.Popen(command, cwd=project.folder, env=project.environment(), stdout=output, stderr=output)
