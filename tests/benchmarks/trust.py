@@ -146,7 +146,9 @@ def make(folder: Path, config: Config) -> None:
     run_stage("manifest", [*source, f"--output={folder}/manifest.csv", threads])
     run_stage("features", [manifest, "--shard=0", *network["features"], params["features"], threads,
                            f"--output={folder}/f.h5"])  # fmt: skip
-    run_stage("masks", [f"--features={folder}/f.h5", params["masks"], f"--output={masks}", threads])
+    run_stage(
+        "masks", [f"--features={folder}/f.h5", manifest, "--shard=0", params["masks"], f"--output={masks}", threads]
+    )
     (folder / "f.h5").unlink()
     run_stage("embeddings", [manifest, "--shard=0", f"--masks={masks}", *network["embeddings"], params["clusters"],
                              f"--output={embeddings}", threads])  # fmt: skip
