@@ -17,7 +17,7 @@ from maskdistill.annotations.index import IndexBuilder
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
 from maskdistill.clusters.assignments import Assignments, open_assignments, shard_number
-from maskdistill.config import AnnotationsConfig, parse_section
+from maskdistill.config import PseudoAnnotationsConfig, parse_section
 from maskdistill.data.stream import usable_rows, usable_shards
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write ``annotations.json`` and its index."""
     start(args, "annotations")
-    config = parse_section(AnnotationsConfig, args.params)
+    config = parse_section(PseudoAnnotationsConfig, args.params)
     inputs = {f"masks/{Path(shard).name}": Path(shard) for shard in args.masks}
     inputs |= {"assignments": Path(args.assignments), "manifest": Path(args.manifest)}
     params = {"num_clusters": args.num_clusters, "keep": config.keep}

@@ -6,7 +6,6 @@ Each stage receives exactly its own section as JSON and never opens the configur
 """
 
 from maskdistill.config.ablations import AblationsConfig
-from maskdistill.config.annotations import AnnotationsConfig
 from maskdistill.config.backbone import BackboneConfig
 from maskdistill.config.clusters import MAX_CLUSTERS, ClustersConfig
 from maskdistill.config.crf import CrfConfig
@@ -21,6 +20,7 @@ from maskdistill.config.oracle import OracleCase, OracleConfig
 from maskdistill.config.paper import FrozenBackbone, PaperConfig
 from maskdistill.config.pretrain import PretrainConfig
 from maskdistill.config.probe import ProbeConfig
+from maskdistill.config.pseudo_annotations import PseudoAnnotationsConfig
 from maskdistill.config.pseudo_labels import Compare, LabelType, PseudoLabelsConfig
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.run import Config
@@ -34,7 +34,6 @@ __all__ = [
     "MAX_CLUSTERS",
     "AblationsConfig",
     "AffinityConfig",
-    "AnnotationsConfig",
     "BackboneConfig",
     "BaselinesConfig",
     "CandidateQualityConfig",
@@ -64,6 +63,7 @@ __all__ = [
     "PretrainConfig",
     "ProbeConfig",
     "Protocol",
+    "PseudoAnnotationsConfig",
     "PseudoLabelsConfig",
     "ReportConfig",
     "ScenesData",

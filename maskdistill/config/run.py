@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config.ablations import AblationsConfig
-from maskdistill.config.annotations import AnnotationsConfig
 from maskdistill.config.backbone import BackboneConfig
 from maskdistill.config.clusters import FITTED, ClustersConfig
 from maskdistill.config.crf import CrfConfig
@@ -20,6 +19,7 @@ from maskdistill.config.oracle import OracleConfig
 from maskdistill.config.paper import PaperConfig
 from maskdistill.config.pretrain import PretrainConfig
 from maskdistill.config.probe import ProbeConfig
+from maskdistill.config.pseudo_annotations import PseudoAnnotationsConfig
 from maskdistill.config.pseudo_labels import PseudoLabelsConfig
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.segmenter import SegmenterConfig
@@ -60,7 +60,7 @@ class Config(Section):
     masks: MasksConfig = MasksConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     clusters: ClustersConfig = ClustersConfig()
-    annotations: AnnotationsConfig = AnnotationsConfig()
+    pseudo_annotations: PseudoAnnotationsConfig = PseudoAnnotationsConfig()
     detector: DetectorConfig
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     segmenter: SegmenterConfig

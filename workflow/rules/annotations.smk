@@ -23,7 +23,7 @@ rule annotations:
         runtime=60,
     params:
         masks=braces(MASK_SHARDS),
-        settings=section("annotations"),
+        settings=section("pseudo_annotations"),
         code=code("annotations"),
     message:
         "annotations: K = {wildcards.k}, seed {wildcards.seed}"

@@ -1,11 +1,11 @@
-"""Section ``annotations`` of the configuration."""
+"""Section ``pseudo_annotations`` of the configuration."""
 
 from pydantic import Field
 
 from maskdistill.config.types import Section, Share
 
 
-class AnnotationsConfig(Section):
+class PseudoAnnotationsConfig(Section):
     """Which masks the detector learns from, each with its cluster as the category [P §3.3]."""
 
     keep: Share = Field(
