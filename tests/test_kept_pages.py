@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[1]
 SNAKEFILE = f"""
 import shlex, sys
 from types import SimpleNamespace
-from snakemake.exceptions import WorkflowError
-from maskdistill.runtime.errors import MaskDistillError
-RUN, WEIGHTS = "results/x", {{}}
+from maskdistill.workflow.snakemake_ways import refusals
+class Run:
+    shared = []
+    __str__ = lambda self: "results/x"
+RUN, AS_MODULE = Run(), False
 CONFIG = SimpleNamespace(datasets=SimpleNamespace(build=None), data=SimpleNamespace(kind="scenes"))
 include: "{ROOT}/workflow/rules/lock.smk"
 rule all:

@@ -71,10 +71,14 @@ def check_annotations(config: Config) -> str:
     return path or ""
 
 
-def planned_listing(config: Config) -> str:
+def planned_listing(config: Config, manifest: str | None = None) -> str:
     """What changes when pictures do: of built data its sections, as the record of the build is followed beside.
 
     Pictures that only look changed, but have the content that the run's manifest saw, change nothing.
+
+    Args:
+        config: the configuration.
+        manifest: where the run's manifest will lie; default: in ``results/<run>``.
     """
     listing = []
     for section, source in (("data", config.data), ("support", config.support)):
@@ -88,8 +92,8 @@ def planned_listing(config: Config) -> str:
     planned = sha256_text(canonical_json(listing))
     if isinstance(config.data, ScenesData) or config.datasets.build is not None:
         return planned
-    manifest = Path(f"results/{config.run}/data/manifest.csv")
-    return settled_listing(planned, lambda: with_support(iter_images(config.data), config.support), manifest)
+    seen = Path(manifest or f"results/{config.run}/data/manifest.csv")
+    return settled_listing(planned, lambda: with_support(iter_images(config.data), config.support), seen)
 
 
 def truth_listing(config: Config) -> str:

@@ -14,6 +14,16 @@ ORACLE = "oracle/{case}"
 """Stands where :data:`MASKS` stands in what is made from the ground truth, to see which stage loses what."""
 OFFICIAL = "resources/weights"
 """Folder of downloaded checkpoints, shared between runs."""
+DATASETS = "resources/datasets"
+"""Folder of downloaded datasets, shared between runs."""
+
+FEATURES = "features/shard-{shard}.h5"
+MASK_SHARDS = f"{MASKS}/masks/shard-{{shard}}.json"
+EMBEDDINGS = f"{MASKS}/embeddings/shard-{{shard}}.h5"
+CANDIDATES = f"{SEED}/candidates/shard-{{shard}}.json"
+PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
+REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
+PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
 
 
 def value_name(value: float) -> str:
