@@ -27,10 +27,10 @@ from maskdistill.config import CrfConfig, FolderData, load_config
 from maskdistill.config.roles import training_settings
 from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
+from maskdistill.formats.export.outlines import polygons
 from maskdistill.formats.label_png import color_map, read_label_png
 from maskdistill.product import onnx_export
 from maskdistill.product.card import Checked, model_card
-from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
@@ -157,7 +157,7 @@ def test_polygons_filled_again_are_the_mask() -> None:
         mask: npt.NDArray[np.bool_] = rng.random((height, width)) < rng.random()
         if number % 2:
             mask = np.repeat(np.repeat(mask, 3, axis=0), 3, axis=1)
-        rings = polygons(mask)
+        rings = polygons(rle.encode(mask))
         if not mask.any():
             assert rings == []
             continue
@@ -165,16 +165,7 @@ def test_polygons_filled_again_are_the_mask() -> None:
         filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *mask.shape)))
         np.testing.assert_array_equal(filled.astype(bool), mask)
     assert holes > 10
-    assert polygons(np.ones((1, 1), dtype=bool)) == [[0.25, 0.25, 0.25, 0.75, 0.75, 0.75, 0.75, 0.25]]
-
-
-def test_annotations_are_measured_on_the_mask_and_thresholded() -> None:
-    mask = np.zeros((5, 6), dtype=bool)
-    mask[1:3, 2:5] = True
-    record = {"image_id": 4, "category_id": 2, "bbox": [0, 0, 6, 5], "segmentation": rle.encode(mask)}
-    found = [*coco_annotations([record | {"score": score} for score in (0.9, 0.5, 0.49)], 0.5, 11)]
-    assert [(item["id"], item["score"]) for item in found] == [(11, 0.9), (12, 0.5)]
-    assert found[0]["bbox"] == [2, 1, 3, 2] and found[0]["area"] == 6 and found[0]["iscrowd"] == 0
+    assert polygons(rle.encode(np.ones((1, 1), dtype=bool))) == [[0.25, 0.25, 0.25, 0.75, 0.75, 0.75, 0.75, 0.25]]
 
 
 def test_overlays_are_spread_over_all_pictures() -> None:
@@ -322,6 +313,14 @@ def test_what_was_deleted_or_damaged_since_is_predicted_again(
         assert main(command(trained, photos, out)) == 0, what
         assert calls[1:] == expected, what
         assert content(out) == before, what
+    calls.clear()
+    assert main(command(trained, photos, out, "--format=coco,yolo", "--pictures=copy")) == 0 and calls == ["predict"]
+    assert (
+        json.loads((out / "objects/coco/coco.json").read_bytes())["annotations"]
+        == json.loads(before["coco.json"])["annotations"]
+    )
+    named = {path.relative_to(out).as_posix() for path in (out / "objects/yolo/images").rglob("*.*")}
+    assert named == {f"objects/yolo/images/{name}" for name in ("0.png", "2.png", "3.png", "below/a b.jpg")}
     calls.clear()
     assert main(command(trained, photos, out)) == 0 and calls == ["predict"]
     for path in photos.rglob("*"):

@@ -63,6 +63,7 @@ STAGES = {
     "show": "print the scores of a finished run",
     "init": "write a configuration for a folder of photographs",
     "doctor": "check what a run needs, and say how to mend what is missing",
+    "objects": "the objects of a finished run's own photographs, in formats of other tools",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
