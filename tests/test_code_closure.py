@@ -46,8 +46,8 @@ def affected(file: str) -> set[str]:
         ("annotations/coco.py", {"annotations", "report"}),
         ("clusters/choose_k.py", {"choose_k"}),
         ("data/ground_truth.py", {"ground_truth"}),
-        ("evaluation/instances.py", SCORING),
-        ("evaluation/boundaries.py", {"evaluation"}),
+        ("evaluation/instances.py", SCORING | PAGES),
+        ("evaluation/metrics/boundaries.py", {"evaluation", "baselines"} | PAGES),
         ("evaluation/frozen.py", {"frozen"}),
         ("report/page.py", {"report"}),
         ("report/templates/run.js", PAGES),
@@ -135,23 +135,35 @@ def test_imports_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "sub/g.py": "from maskdistill.runtime import logs; x = 1\n",
         "sub/table.csv": "1",
         "h.py": "from maskdistill import __version__, i\n",
-        "i.py": "import maskdistill.cli.a\n",
+        "i.py": "import maskdistill.cli.a\nfrom maskdistill.plug import ins as them\niter_modules(them.__path__)\n",
+        "plug/__init__.py": "",
+        "plug/ins/__init__.py": "",
+        "plug/ins/one.py": "import maskdistill.plug.two\n",
+        "plug/two.py": "",
         "unused.py": "import maskdistill.b\n",
         "runtime/__init__.py": "",
         "runtime/logs.py": "import maskdistill.unused\n",
         "cli/__init__.py": "import maskdistill.unused\n",
     }
     for name, text in texts.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(code_closure, "ROOT", tmp_path)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    caches = (code_closure.imported, code_closure._data_files, provenance._file_hash, stage_code, code_hash)
+    caches = (
+        code_closure.imported,
+        code_closure.looked_through,
+        code_closure._data_files,
+        provenance._file_hash,
+        stage_code,
+        code_hash,
+    )
     try:
         for cached in caches:
             cached.cache_clear()
         expected = {"cli/a.py", "b.py", "sub/__init__.py", "sub/e.py", "sub/g.py", "sub/table.csv", "h.py", "i.py"}
-        assert closure(["cli/a.py"]) == expected | {"runtime/__init__.py"}
+        plugged = {f"plug/{name}.py" for name in ("__init__", "two", "ins/__init__", "ins/one")}
+        assert closure(["cli/a.py"]) == expected | plugged | {"runtime/__init__.py"}
         assert closure(["cli/a.py"], ["h.py"]) == expected - {"h.py", "i.py"} | {"runtime/__init__.py"}
         with pytest.raises(FileNotFoundError, match=r"unused\.py: not imported by cli/a\.py"):
             closure(["cli/a.py"], ["unused.py"])

@@ -15,7 +15,7 @@ from maskdistill.detector import inference
 from maskdistill.detector.grids import resize_image, resize_masks, resized_shape
 from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
-from maskdistill.evaluation.boundaries import boundary_width
+from maskdistill.evaluation.metrics.boundaries import boundary_width
 from maskdistill.features import extraction
 from maskdistill.formats import rle
 from maskdistill.formats.export.records import ObjectRecord

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskdistill.data.images import load_rgb
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import read_label_png
 from maskdistill.pseudo_labels.confidence import relation
-from maskdistill.report import collect, masks, montage, page, scores, tau_explorer, verdict
+from maskdistill.report import collect, masks, montage, page, tau_explorer, verdict
 from maskdistill.report.html import Picture, css, missing, picture
 from maskdistill.report.images import find_images
 from maskdistill.report.montage import Color, Rgb
@@ -56,9 +57,7 @@ class Gallery:
             self.objects.setdefault(int(item["image_id"]), []).append(item)
         self.count = int(run.clusters["num_clusters"])
         self.classes = dict(zip(self.names, montage.category_colors(len(self.names)), strict=True))
-        self.colors = {
-            stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in scores.STAGES
-        }
+        self.colors = {stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in STAGES}
         self.used: set[Color] = set()
 
     def pictures(self) -> page.Pictures:
@@ -271,7 +270,7 @@ class Gallery:
 
     def legend(self) -> list[tuple[str, str]]:
         """Colours that the strips used, with the class or cluster they stand for."""
-        matched = any(self.run.matching(stage) for stage in scores.STAGES)
+        matched = any(self.run.matching(stage) for stage in STAGES)
         named = [(color, self.names[category]) for category, color in self.classes.items()]
         if matched:
             named.append((montage.NEUTRAL, "matched with background or with no class"))

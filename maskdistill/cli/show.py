@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.product.verdict import verdict_lines
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
-
-COLUMNS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "corloc", "purity")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +44,9 @@ def table(summary: dict[str, Any]) -> list[str]:
     rows = score_rows_of(summary)
     if not rows:
         return ["no ground truth: nothing is scored"]
-    lines = [f"{'':24s}" + "".join(f"{name:>16s}" for name in COLUMNS)]
+    columns = metrics("table")
+    lines = [f"{'':24s}" + "".join(f"{name:>16s}" for name in columns)]
     for name, scores in rows:
-        cells = (scores.get(column) for column in COLUMNS)
-        lines.append(f"{name:24s}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>16s}" for cell in cells))
+        cells = (metric.text(scores.get(column)) for column, metric in columns.items())
+        lines.append(f"{name:24s}" + "".join(f"{cell:>16s}" for cell in cells))
     return lines

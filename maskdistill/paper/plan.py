@@ -13,6 +13,7 @@ TABLES = ("table1", "table2", "table3", "tableS1", "tableS2")
 FIGURES = ("figure3", "figure4", "figure5")
 TARGETS = TABLES + FIGURES
 AP = {"AP50": "ap50", "AP": "ap", "AP75": "ap75"}
+"""The paper's columns, and the metrics; the workflow reads this module, so that it imports no metric."""
 CLUSTERING = "clustering: clusters matched with classes by Hungarian on IoU, over all classes and background"
 LINEAR = "linear probe: last layer trained on labels, no matching"
 INSTANCES: dict[Protocol, str] = {

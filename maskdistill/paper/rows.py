@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskdistill.config import CocoData, Config, FolderData, ScenesData, VocData
+from maskdistill.evaluation.metrics.registry import images_behind
 from maskdistill.paper.cited import Cited, cited_values
 from maskdistill.paper.plan import SETTINGS, Place, Source, places
 from maskdistill.report.tables import weights_text
@@ -182,7 +183,7 @@ def _images(place: Place, record: Record) -> int | None:
     counted: tuple[str, ...] = ("images",)
     if place.metric[0] == "protocols":
         counted = (*place.metric[:2], "images")
-    elif place.metric[0] in ("miou", "iou"):
-        counted = ("counts", "semantic")
+    elif key := images_behind("miou" if place.metric[0] == "iou" else place.metric[0]):
+        counted = ("counts", key)
     value = _at(record, counted)
     return None if value is None else int(value)

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskdistill.config import Config, OracleCase
+from maskdistill.evaluation.metrics.registry import Metric, metrics
 from maskdistill.report import figures
 from maskdistill.report.scores import Evaluation, ScoreRow, score_rows
 from maskdistill.report.tables import NONE, score_text
 from maskdistill.runtime.provenance import ORACLE
 
-COLUMNS = {
-    "masks": {"miou": "mIoU", "ap50": "AP50", "ap75": "AP75", "purity": "purity"},
-    "detector": {"miou": "mIoU", "ap50": "AP50", "ap75": "AP75"},
-    "segmenter": {"miou": "mIoU"},
-}
-"""Scores of the table by stage, and their titles."""
+STAGES = ("masks", "detector", "segmenter")
+DRAWN = ("miou", "ap75")
 OWN = "as it is"
 NAMES: dict[OracleCase, str] = {
     "masks": "perfect masks",
@@ -126,8 +123,13 @@ def table(found: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def columns(stage: str) -> dict[str, Metric]:
+    """Scores of the table for a stage."""
+    return metrics("oracle", stage)
+
+
 def _places() -> Iterator[tuple[str, str]]:
-    return ((stage, metric) for stage, metrics in COLUMNS.items() for metric in metrics)
+    return ((stage, metric) for stage in STAGES for metric in columns(stage))
 
 
 def _cell(row: Row, own: Row, stage: str, metric: str) -> dict[str, str]:
@@ -145,15 +147,15 @@ def records(found: Sequence[Row]) -> list[dict[str, Any]]:
             "left_out": row.left_out,
             "stages": {
                 stage: {
-                    "mean": {name: scores.mean[name] for name in COLUMNS[stage] if name in scores.mean},
-                    "std": {name: scores.std[name] for name in COLUMNS[stage] if name in scores.std},
+                    "mean": {name: scores.mean[name] for name in columns(stage) if name in scores.mean},
+                    "std": {name: scores.std[name] for name in columns(stage) if name in scores.std},
                     "gain": {
                         name: points
-                        for name in COLUMNS[stage]
+                        for name in columns(stage)
                         if (points := gain(row, found[0], stage, name)) is not None
                     },
                     "per_seed": [
-                        {"seed": run.seed} | {name: run.scores[name] for name in COLUMNS[stage] if name in run.scores}
+                        {"seed": run.seed} | {name: run.scores[name] for name in columns(stage) if name in run.scores}
                         for run in scores.runs
                     ],
                 }
@@ -182,14 +184,14 @@ def context(name: str, config: Config, found: Sequence[Row]) -> dict[str, Any]:
         "sections": [("table", "Table")],
         "subtitle": f"{config.clusters.total} clusters, τ = {config.pseudo_labels.tau:g}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}.",
-        "groups": {stage: list(metrics.values()) for stage, metrics in COLUMNS.items()},
+        "groups": {stage: [metric.title for metric in columns(stage).values()] for stage in STAGES},
         "rows": table(found),
         "several": len(seeds) > 1,
         "verdict": verdict(found),
         "plots": [
-            (figures.variant_bars(f"oracle-{metric}", bars, f"{title}, %"), title)
-            for metric, title in (("miou", "mIoU"), ("ap75", "AP75"))
-            if (bars := _bars(found, metric))
+            (figures.variant_bars(f"oracle-{name}", bars, f"{title}, %"), title)
+            for name, title in ((name, metrics()[name].title) for name in DRAWN)
+            if (bars := _bars(found, name))
         ],
         "columns": 1,
     }
@@ -200,7 +202,7 @@ def _bars(found: Sequence[Row], metric: str) -> dict[str, tuple[str, list[float]
     return {
         f"{row.name}: {stage}": (stage, values)
         for row in found
-        for stage in COLUMNS
+        for stage in STAGES
         if stage in row.stages
         and (values := [run.scores[metric] for run in row.stages[stage].runs if metric in run.scores])
     }

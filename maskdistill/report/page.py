@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from maskdistill.data.sources import left_out_words
+from maskdistill.evaluation.metrics.registry import families, metrics
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
@@ -18,13 +20,13 @@ from maskdistill.report.images import LISTED
 from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
 from maskdistill.report.quality import confusion_tables, quality_section
-from maskdistill.report.scores import METRICS, STAGES, ScoreRow
+from maskdistill.report.scores import ScoreRow
 from maskdistill.report.steps import worse_steps
 from maskdistill.report.tables import (
-    HEADLINE,
     NONE,
     PROTOCOL,
     baseline_row,
+    headings,
     interval_text,
     protocol,
     row_name,
@@ -77,7 +79,7 @@ def summary(run: Run) -> dict[str, Any]:
 
     def entry(row: ScoreRow) -> dict[str, Any]:
         scores: dict[str, Any] = {}
-        for name in METRICS:
+        for name in metrics():
             if name in row.mean:
                 scores |= {name: row.mean[name], f"{name}_std": row.std.get(name)}
         per_seed = [
@@ -204,11 +206,8 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
         if any(len(row.runs) > 1 for row in rows)
         else "One seed; brackets hold the bootstrap interval over images."
     )
-    return (
-        f"{spread} mIoU and pixel accuracy after matching clusters with classes; boundary IoU likewise, of the "
-        "pixels within 2 % of the diagonal from a contour; AP and AP50 are class-agnostic, on masks; CorLoc on "
-        "boxes; purity of the clusters of masks. A dash: not scored at this stage."
-    )
+    shown = [family.note for family in families() if any("table" in metric.shown for metric in family.metrics)]
+    return f"{spread} {'; '.join(shown)}. A dash: not scored at this stage."
 
 
 def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
@@ -283,7 +282,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
         "subtitle": subtitle(run),
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "verdict": verdict,
-        "metrics": list(HEADLINE.values()),
+        "metrics": headings(),
         "settings": list(PROTOCOL.values()),
         "flow": flow(chain),
         "checks": checks(run),

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from maskdistill.config import MASK_BASELINE, Config
+from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
-STAGES = ("masks", "detector", "segmenter", "segmenter_crf", "probe", "probe_crf")
-METRICS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
 _SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 
 
@@ -144,7 +144,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         topk=setting("topk", "topk"),
         num_clusters=None if clusters is None else int(clusters),
         tau=setting("tau", "tau"),
-        scores=finite(record, METRICS),
+        scores=finite(record, metrics()),
         iou=finite(record.get("iou") or {}),
         matching={
             int(label): -1 if category is None else int(category)
@@ -188,11 +188,13 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
         group.append(item)
     rows = [_score_row(runs, config) for runs in groups.values()]
 
+    stages = list(STAGES)
+
     def order(row: ScoreRow) -> tuple[Any, ...]:
         own = row.main or row.earlier
-        place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
+        place = stages.index(row.stage) if row.stage in stages else len(stages)
         settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0, row.hard_pixels or 0.0)
-        chain = (row.stage not in STAGES, row.crf_round or 0, place, row.stage)
+        chain = (row.stage not in stages, row.crf_round or 0, place, row.stage)
         return (not own, *(() if own else settings), *chain, *settings, row.baseline or "", row.label_type or "")
 
     return sorted(rows, key=order)
@@ -233,7 +235,7 @@ def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], dict[
     provenance = record.get("provenance") or {}
     params = finite(provenance.get("params") or {}, ("num_clusters", "seed"))
     names = [name for name, value in record.items() if name != "provenance" and isinstance(value, dict)]
-    return {name: finite(record[name], METRICS) | params for name in names}, provenance
+    return {name: finite(record[name], metrics()) | params for name in names}, provenance
 
 
 def _mean_std(records: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:

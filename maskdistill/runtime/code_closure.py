@@ -1,7 +1,8 @@
 """Which modules of this package a stage's result depends on: what its entry point imports, and what that imports.
 
-Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. Only what
-cannot change a result is named here, and not followed.
+Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. A registry
+is followed to all modules of the package that it looks through. Only what cannot change a result is named here, and not
+followed.
 """
 
 import ast
@@ -43,6 +44,23 @@ NO_RESULT: dict[str, str] = {
 """Modules that change no result, each with its reason. They are neither hashed nor followed."""
 # A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do not exist.
 _IMPORT = re.compile(r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M)
+_REGISTRY = re.compile(r"^from maskdistill\.([\w.]+) import (\w+)(?: as (\w+))?$", re.M)
+
+
+@cache
+def looked_through(module: str) -> frozenset[str]:
+    """Files of the packages whose modules a registry imports by ``iter_modules(PACKAGE.__path__)``.
+
+    Args:
+        module: path below the package, e.g. ``"evaluation/metrics/registry.py"``.
+    """
+    text = (ROOT / module).read_text(encoding="utf-8")
+    folders = [
+        ROOT / base.replace(".", "/") / name
+        for base, name, other in _REGISTRY.findall(text)
+        if f"iter_modules({other or name}.__path__)" in text
+    ]
+    return frozenset(path.relative_to(ROOT).as_posix() for folder in folders for path in folder.glob("*.py"))
 
 
 @cache
@@ -102,7 +120,7 @@ def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[st
         if module in found:
             continue
         found.add(module)
-        near = imported(module)
+        near = imported(module) | looked_through(module)
         met |= near & skipped
         waiting += near - NO_RESULT.keys() - skipped
     if unused := skipped - met:
