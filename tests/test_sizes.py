@@ -18,7 +18,7 @@ from maskdistill.detector.model import build_detector
 from maskdistill.evaluation.boundaries import boundary_width
 from maskdistill.features import extraction
 from maskdistill.formats import rle
-from maskdistill.masks.rule import upsample
+from maskdistill.masks.upsample import upsample
 from maskdistill.product.overlay import overlay
 from maskdistill.report import montage
 from maskdistill.report.montage import fit, fit_labels, fit_mask, object_tile
