@@ -30,6 +30,8 @@ from maskdistill.data.planned import (
     truth_listing,
 )
 from maskdistill.data.sources import plan_shards, scored_file
+from maskdistill.masks import folders
+from maskdistill.masks.registry import folders_pattern
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
@@ -140,7 +142,7 @@ MAIN = layout.main_values(CONFIG)
 
 
 wildcard_constraints:
-    masks=r"topk-[0-9.]+|lost-\d+|attention-[0-9.]+(?:-largest)?",
+    masks=folders_pattern(),
     k=r"\d+",
     seed=r"\d+",
     tau=r"[0-9.]+(?:-bbox|-grabcut)?",
@@ -281,21 +283,9 @@ def shaping(settings):
     )
 
 
-def is_baseline(masks):
-    """Whether a folder of masks holds a baseline's, as opposed to the method's own: ``topk-0.4``."""
-    return not masks.startswith("topk-")
-
-
-def is_refined(masks):
-    """Whether the masks of a folder get outlines from the photographs: the method's own alone."""
-    return CONFIG.masks.refine != "none" and not is_baseline(masks)
-
-
 def mask_settings(masks):
-    """--params of the masks stage, for a baseline what it has use for."""
-    if is_baseline(masks):
-        return canonical_json({"resize_mask": CONFIG.masks.resize_mask})
-    return section("masks", topk=float(masks.removeprefix("topk-")))
+    """--params of the masks stage, for a folder of masks."""
+    return canonical_json(folders.settings(masks, CONFIG.masks))
 
 
 def label_settings(tau):
@@ -380,7 +370,7 @@ def swept_values():
     values = {
         "masks": [
             MAIN["masks"],
-            *(f"topk-{value_name(value)}" for value in sweep.topk),
+            *(layout.topk_name(value) for value in sweep.topk),
         ],
         "k": [
             MAIN["k"],

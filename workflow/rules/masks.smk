@@ -1,4 +1,4 @@
-"""Masks: object masks from the affinity graph, and beside them those of baselines."""
+"""Masks: object masks by the run's rule, and beside them those of baselines."""
 
 if CONFIG.features.store:
 
@@ -6,7 +6,9 @@ if CONFIG.features.store:
         input:
             features=of_part(FEATURES),
             manifest=lambda wildcards: (
-                rules.manifest.output.manifest if is_refined(wildcards.masks) else []
+                rules.manifest.output.manifest
+                if folders.is_refined(wildcards.masks, CONFIG.masks)
+                else []
             ),
         output:
             shards=of_part(MASK_SHARDS),
@@ -27,23 +29,17 @@ if CONFIG.features.store:
             features=one_of_each(FEATURES),
             shard=one_of_each(MASK_SHARDS),
             settings=lambda wildcards: mask_settings(wildcards.masks),
-            baseline=lambda wildcards: (
-                f"--baseline {wildcards.masks}" if is_baseline(wildcards.masks) else ""
-            ),
             pictures=lambda wildcards, input: (
                 f"--manifest {shlex.quote(str(input.manifest))} --shard {{shard}}"
-                if is_refined(wildcards.masks)
+                if folders.is_refined(wildcards.masks, CONFIG.masks)
                 else ""
             ),
-            code=lambda wildcards: code(
-                "masks",
-                *([] if is_baseline(wildcards.masks) else ["masks/baselines.py"]),
-            ),
+            code=lambda wildcards: code("masks") + folders.rule_code(wildcards.masks),
         message:
             "masks: shard {params.each}, {wildcards.masks}"
         shell:
             "maskdistill masks --each {params.each} --features {params.features:q}"
-            " --params {params.settings:q} {params.baseline} {params.pictures}"
+            " --params {params.settings:q} {params.pictures}"
             " --output {params.shard:q} --threads {threads} --log {log:q}"
 
 else:
@@ -81,7 +77,7 @@ else:
             ),
             each=each_shard,
             shard=one_of_each(MASK_SHARDS),
-            code=code("distil", "masks/baselines.py"),
+            code=code("distil") + folders.rule_code(MAIN["masks"]),
         message:
             "masks: shard {params.each} of {NUM_SHARDS}, straight from the pictures"
         shell:

@@ -38,7 +38,9 @@ rule consistency:
         shaping=shaping(CONSISTENCY_SETTINGS),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        code=code("consistency", "masks/baselines.py"),
+        code=lambda wildcards: (
+            code("consistency") + folders.rule_code(wildcards.masks)
+        ),
     message:
         "consistency: masks and clusters found again, seed {wildcards.seed}"
     shell:
