@@ -14,8 +14,10 @@ LAYERS = (
 )  # fmt: skip
 """From the bottom to the top; data flows through the stages in this order."""
 LOOSE = {"__init__.py", "__main__.py"}
-UNDER_CONFIG = {"runtime", "backbones.registry"}
-"""All that the configuration may use: names of networks, and no code that runs them."""
+UNDER_CONFIG = {"runtime", "backbones.registry", "masks.registry"}
+"""All that the configuration may use: names of networks and of mask rules, and no code that runs them."""
+LOW = {"masks.registry"}
+"""Modules that every room may use, since at run time they use ``runtime`` alone."""
 
 
 def imported(text: str) -> Iterator[str]:
@@ -33,8 +35,12 @@ def imported(text: str) -> Iterator[str]:
 
 def backward(text: str, room: str) -> list[str]:
     """Imports of a module that do not lead to its own room or to one below it."""
-    own = LAYERS.index(room)
-    return [name for name in imported(text) if name.partition(".")[0] not in (*LAYERS[: own + 1], "__version__")]
+    rooms = (*LAYERS[: LAYERS.index(room) + 1], "__version__")
+    return [
+        name
+        for name in imported(text)
+        if name.partition(".")[0] not in rooms and name not in LOW and name.rpartition(".")[0] not in LOW
+    ]
 
 
 def test_every_module_is_in_a_room_and_every_room_in_a_layer() -> None:
@@ -51,10 +57,20 @@ def test_imports_go_one_way() -> None:
     assert not found, "move what is needed to the lower room, or hand it over as an argument"
 
 
-def test_the_configuration_uses_names_of_networks_alone() -> None:
+def test_the_configuration_uses_names_of_networks_and_rules_alone() -> None:
     for path in (PACKAGE / "config").glob("*.py"):
         for name in imported(path.read_text(encoding="utf-8")):
-            assert any(name.startswith(f"{allowed}.") for allowed in (*UNDER_CONFIG, "config")), f"{path.name}: {name}"
+            allowed = any(f"{name}.".startswith(f"{allowed}.") for allowed in (*UNDER_CONFIG, "config"))
+            assert allowed, f"{path.name}: {name}"
+
+
+def test_what_every_room_may_use_uses_next_to_nothing() -> None:
+    """What stands below ``if TYPE_CHECKING`` is never run; rules are imported when they are asked for."""
+    for module in LOW:
+        tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node))]
+        names = list(imported(ast.unparse(tree)))
+        assert names and all(name.startswith("runtime.") for name in names), module
 
 
 def test_packages_offer_nothing_but_their_modules() -> None:
@@ -66,8 +82,8 @@ def test_packages_offer_nothing_but_their_modules() -> None:
 
 def test_an_import_that_goes_back_is_seen() -> None:
     text = "import numpy\nfrom maskdistill import __version__, cli\nfrom maskdistill.config import Config\n"
-    text += "def f():\n    import maskdistill.masks.rule\n    from maskdistill.report.html import render\n"
-    assert list(imported(text)) == ["__version__", "cli", "config.Config", "masks.rule", "report.html.render"]
+    text += "def f():\n    import maskdistill.masks.refine\n    from maskdistill.report.html import render\n"
+    assert list(imported(text)) == ["__version__", "cli", "config.Config", "masks.refine", "report.html.render"]
     assert backward(text, "masks") == ["cli", "report.html.render"]
-    assert backward(text, "config") == ["cli", "masks.rule", "report.html.render"]
+    assert backward(text, "config") == ["cli", "masks.refine", "report.html.render"]
     assert backward(text, "cli") == []

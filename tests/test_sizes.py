@@ -19,7 +19,7 @@ from maskdistill.evaluation.metrics.boundaries import boundary_width
 from maskdistill.features import extraction
 from maskdistill.formats import rle
 from maskdistill.formats.export.records import ObjectRecord
-from maskdistill.masks.rule import upsample
+from maskdistill.masks.upsample import upsample
 from maskdistill.product.overlay import overlay
 from maskdistill.report import montage
 from maskdistill.report.montage import fit, fit_labels, fit_mask, object_tile

@@ -218,7 +218,7 @@ def _figure3(config: Config) -> list[Place]:
 def _figure4(config: Config) -> list[Place]:
     found = []
     for share in config.paper.topk:
-        scored, row = source(config, "masks", masks=f"topk-{layout.value_name(share)}"), f"top-k = {share:g}"
+        scored, row = source(config, "masks", masks=layout.topk_name(share)), f"top-k = {share:g}"
         keys = ("protocols", "agnostic_multi")
         words = INSTANCES["agnostic_multi"]
         found.append(miou("", row, scored, x=share))

@@ -8,6 +8,7 @@ from typing import Any
 from maskdistill.annotations.names import named_categories
 from maskdistill.config import Config, DetectorConfig
 from maskdistill.config.roles import DETECTOR_TEST_FIELDS, inference_settings
+from maskdistill.masks.registry import is_folder
 from maskdistill.product.finished_run import chosen_seed, cluster_names, finished_run, run_config
 from maskdistill.product.verdict import run_verdict, stored_verdict
 from maskdistill.runtime.errors import MaskDistillError
@@ -116,7 +117,8 @@ def _model(folder: Path, pattern: str, option: str, values: dict[str, str | int]
     path = folder / pattern.format(**values)
     if not path.is_file():
         name = Path(pattern).parent.name
-        others = sorted(str(found.relative_to(folder)) for found in folder.glob(f"topk-*/**/{name}/model.safetensors"))
+        made = [found.relative_to(folder) for found in folder.glob(f"*/**/{name}/model.safetensors")]
+        others = sorted(str(found) for found in made if is_folder(found.parts[0]))
         shown = "".join(f"\n  {other}" for other in others[:10])
         raise MaskDistillError(
             f"{path}: the run's main {name} is not there; make it with snakemake, or name another by {option}"

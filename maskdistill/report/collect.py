@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.config import Config, PseudoLabelsConfig
+from maskdistill.masks.registry import is_chosen_folder, is_folder
 from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.report.failures import Failures
 from maskdistill.report.images import Images
@@ -20,8 +21,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import check_seal, read_json
 from maskdistill.workflow.layout import main_values
 
-_PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
-_SETTING = re.compile(r"^(topk|k|seed|tau|hard|crf|lost|attention)-\d")
+_SETTING = re.compile(r"^(k|seed|tau|hard|crf)-\d")
 _OTHER_TARGETS = ("report", "ablations", "oracle", "paper")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
@@ -187,9 +187,9 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
 def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     """Sum Snakemake's benchmark TSVs (columns ``s`` and, optionally, ``max_rss``) by rule, slowest first.
 
-    A rule is the first component of a file's path below ``folder`` that is no wildcard such as ``topk-0.4`` or
-    ``shard-0000``: ``features/shard-0000.tsv`` and ``topk-0.4/masks/shard-0001.tsv`` are ``features`` and ``masks``.
-    Below ``lost-400`` and the like it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
+    A rule is the first component of a file's path below ``folder``: ``features/0000.tsv`` and
+    ``masks/topk-0.4/0001.tsv`` are ``features`` and ``masks``. Below ``lost-400`` and the like, where these are not the
+    run's own, it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
     (sweeps, variants, what was configured earlier), other targets than the report, and the rule ``report`` itself,
     which has not ended yet.
     """
@@ -200,10 +200,12 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     found: dict[str, list[pd.DataFrame]] = {}
     for file in sorted(folder.rglob("*.tsv")):
         parts = file.relative_to(folder).with_suffix("").parts
-        rule = next((part for part in parts if not _PLACE.match(part)), parts[-1])
-        if rule in _OTHER_TARGETS or any(_SETTING.match(part) and part not in own for part in parts):
+        rule, *places = parts
+        masks = [place for place in places if is_folder(place)]
+        settings = masks + [place for place in places if _SETTING.match(place)]
+        if rule in _OTHER_TARGETS or not own.issuperset(settings):
             continue
-        if any(re.match(MASK_BASELINE, part) for part in parts):
+        if any(is_chosen_folder(place) and place != main["masks"] for place in masks):
             rule += " (baselines)"
         try:
             frame = pd.read_csv(file, sep="\t")

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.config import MASK_BASELINE, Config
+from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
+from maskdistill.masks.registry import is_chosen_folder
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -22,7 +23,7 @@ _SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabc
 class Evaluation:
     """Scores of one stage for one seed, in percent, and the settings they were made with.
 
-    ``baseline`` names the rule that made the masks where it is not the method's own, ``label_type`` what was painted
+    ``rule`` names the rule that made the masks where it is not the paper's, ``label_type`` what was painted
     of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C, ``confusion``
@@ -41,7 +42,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     images: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
-    baseline: str | None = None
+    rule: str | None = None
     hard_pixels: float | None = None
     crf_round: int | None = None
     label_type: str | None = None
@@ -55,7 +56,8 @@ class ScoreRow:
     """One row of the score table: the same stage and settings over all seeds.
 
     ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
-    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to mask baselines;
+    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to those of ``baseline``, a
+    mask rule other than the configuration's and the paper's;
     ``earlier`` marks them in a CRF round before the last.
     """
 
@@ -105,10 +107,10 @@ def swept_values(path: str | Path) -> dict[str, str]:
     return found
 
 
-def mask_baseline(path: str | Path) -> str | None:
-    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for the method's own masks."""
+def mask_rule(path: str | Path) -> str | None:
+    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for masks by the paper's rule."""
     pairs = pairwise(Path(path).parts)
-    return next((name for name, below in pairs if re.match(MASK_BASELINE, name) and re.match(r"k-\d+$", below)), None)
+    return next((name for name, below in pairs if re.match(r"k-\d+$", below) and is_chosen_folder(name)), None)
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
@@ -153,7 +155,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         intervals={name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()},
         images=record.get("images"),
         provenance=provenance,
-        baseline=mask_baseline(path),
+        rule=mask_rule(path),
         hard_pixels=setting("hard_pixels", "hard"),
         crf_round=None if round_ is None else int(round_),
         label_type=places.get("label_type"),
@@ -178,7 +180,7 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     groups: dict[tuple[Any, ...], list[Evaluation]] = {}
     for item in evaluations:
         settings = (item.topk, item.num_clusters, item.tau, item.hard_pixels, item.crf_round)
-        group = groups.setdefault((item.stage, item.baseline, item.label_type, *settings), [])
+        group = groups.setdefault((item.stage, item.rule, item.label_type, *settings), [])
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
@@ -209,7 +211,8 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     settings = (first.topk, first.num_clusters, first.tau, first.hard_pixels)
     wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau, config.segmenter.hard_pixels)
     own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
-    own &= first.baseline is None and first.label_type in (None, config.pseudo_labels.type)
+    own_rule = first.rule == (None if config.masks.by_paper else config.masks.rule)
+    own &= own_rule and first.label_type in (None, config.pseudo_labels.type)
     last = first.crf_round is None or first.crf_round == config.crf.rounds
     return ScoreRow(
         stage=first.stage,
@@ -221,7 +224,7 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
         std=std,
         iou=iou,
         runs=runs,
-        baseline=first.baseline,
+        baseline=None if own_rule else first.rule,
         hard_pixels=first.hard_pixels,
         crf_round=first.crf_round,
         earlier=own and not last,

@@ -51,11 +51,12 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
     """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
     tau = f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}"
     painted = "" if row.label_type in (None, "mask") else f", {row.label_type}"
+    by_paper = not row.baseline and (config.masks.by_paper or not row.main)
     return {
         "weights": weights_text(config),
-        "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
+        "center": NONE if not by_paper else "on" if config.masks.affinity.center else "off",
         "short_side": str(config.features.short_side),
-        "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
+        "topk": NONE if not by_paper else f"{config.masks.topk if row.topk is None else row.topk:g}",
         "num_clusters": str(row.num_clusters or config.clusters.total),
         "tau": NONE if row.stage == "masks" else tau + painted,
         "hard_pixels": NONE if row.hard_pixels is None else f"{row.hard_pixels:g}",

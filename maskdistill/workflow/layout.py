@@ -1,8 +1,7 @@
 """Where a run keeps what it makes, below ``results/<run>``: the swept values stand in the paths."""
 
-import numpy as np
-
-from maskdistill.config import Config
+from maskdistill.config import Config, MasksConfig
+from maskdistill.runtime.names import value_name as value_name
 
 MASKS = "{masks}"
 SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
@@ -27,20 +26,25 @@ REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
 PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
 
 
-def value_name(value: float) -> str:
-    """A swept value as it stands in paths: the shortest decimals that give it back, never an exponent."""
-    return np.format_float_positional(value, trim="-")
-
-
 def tau_name(tau: float, label_type: str) -> str:
     """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
     return value_name(tau) + ("" if label_type == "mask" else f"-{label_type}")
 
 
+def topk_name(topk: float) -> str:
+    """Value of the wildcard masks for the paper's rule: ``topk-0.4``."""
+    return f"topk-{value_name(topk)}"
+
+
+def mask_name(masks: MasksConfig) -> str:
+    """Value of the wildcard masks for the section's own rule: :func:`topk_name`, or another rule's name."""
+    return topk_name(masks.topk) if masks.by_paper else masks.rule
+
+
 def main_values(config: Config) -> dict[str, str | int]:
     """The swept values of the configuration's main run, all but the seed."""
     return {
-        "masks": f"topk-{value_name(config.masks.topk)}",
+        "masks": mask_name(config.masks),
         "k": config.clusters.total,
         "tau": tau_name(config.pseudo_labels.tau, config.pseudo_labels.type),
         "hard": value_name(config.segmenter.hard_pixels),

@@ -9,6 +9,7 @@ from typing import Any
 from maskdistill.config import Config
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import stage_code
+from maskdistill.workflow import mask_folders
 from maskdistill.workflow.run import Wildcards
 
 RUNNING = {"workers", "checkpoint_every", "log_every"}
@@ -46,11 +47,6 @@ def shaping(settings: str | ParamFunction) -> ParamFunction:
     )
 
 
-def is_baseline(masks: str) -> bool:
-    """Whether a folder of masks holds a baseline's, as opposed to the method's own: ``topk-0.4``."""
-    return not masks.startswith("topk-")
-
-
 def predictions_code(wildcards: Wildcards) -> str:
     """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
     return stage_code("predictions", *([] if wildcards.post else ["segmenter/crf.py"]))
@@ -70,15 +66,9 @@ class Settings:
         """The whole configuration without some sections."""
         return canonical_json(self.config.model_dump(mode="json", exclude=set(names)))
 
-    def is_refined(self, masks: str) -> bool:
-        """Whether the masks of a folder get outlines from the photographs: the method's own alone."""
-        return self.config.masks.refine != "none" and not is_baseline(masks)
-
     def masks(self, masks: str) -> str:
-        """Of the masks stage; for a baseline what it has use for."""
-        if is_baseline(masks):
-            return canonical_json({"resize_mask": self.config.masks.resize_mask})
-        return self.section("masks", topk=float(masks.removeprefix("topk-")))
+        """Of the masks stage, for a folder of masks."""
+        return canonical_json(mask_folders.settings(masks, self.config.masks))
 
     def distil(self) -> str:
         """Of masks that come straight from the pictures."""

@@ -79,7 +79,7 @@ def swept_values(run: Run) -> dict[str, list[Value]]:
     if not any(sweep.model_dump().values()):
         return {}
     values: dict[str, list[Value]] = {
-        "masks": [main["masks"], *(f"topk-{value_name(value)}" for value in sweep.topk)],
+        "masks": [main["masks"], *(layout.topk_name(value) for value in sweep.topk)],
         "k": [main["k"], *(config.clusters.overcluster * value for value in sweep.num_clusters)],
         "tau": [
             tau_name(tau, label_type)

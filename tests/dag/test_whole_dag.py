@@ -106,7 +106,7 @@ def test_topk_reruns_masks_and_below(editable: Project) -> None:
 
 
 def test_editing_the_mask_module_reruns_masks_and_below(editable: Project) -> None:
-    module = editable.folder / "maskdistill/masks/rule.py"
+    module = editable.folder / "maskdistill/masks/rules/maskdistill.py"
     module.touch()
     assert editable.planned() == set()
     module.write_text(module.read_text() + "\n# edited\n")
@@ -114,7 +114,7 @@ def test_editing_the_mask_module_reruns_masks_and_below(editable: Project) -> No
 
 
 def test_editing_the_baselines_module_leaves_the_main_masks_alone(editable: Project) -> None:
-    module = editable.folder / "maskdistill/masks/baselines.py"
+    module = editable.folder / "maskdistill/masks/rules/lost.py"
     module.write_text(module.read_text() + "\n# edited\n")
     assert editable.planned() == {"masks", "embeddings", "clusters", "evaluate_masks", "report"}
     text = editable.snakemake("--dry-run")

@@ -12,16 +12,16 @@ from snakemake.settings.types import DeploymentMethod
 from maskdistill.config import load_config
 from maskdistill.config.given import with_given
 from maskdistill.data.planned import planned_listing, scored_listing, truth_listing
+from maskdistill.masks.registry import folders_pattern
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import stage_code as code
-from maskdistill.workflow import layout, targets
+from maskdistill.workflow import layout, mask_folders, targets
 from maskdistill.workflow.needed_weights import networks
 from maskdistill.workflow.run import plan_run
 from maskdistill.workflow.settings import (
     Settings,
     in_full,
-    is_baseline,
     predictions_code,
     shaping,
     untracked,
@@ -91,7 +91,7 @@ PREDICTIONS = f"{RUN}/{layout.PREDICTIONS}"
 
 
 wildcard_constraints:
-    masks=r"topk-[0-9.]+|lost-\d+|attention-[0-9.]+(?:-largest)?",
+    masks=folders_pattern(),
     k=r"\d+",
     seed=r"\d+",
     tau=r"[0-9.]+(?:-bbox|-grabcut)?",

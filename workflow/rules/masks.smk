@@ -1,4 +1,4 @@
-"""Masks: object masks from the affinity graph, and beside them those of baselines."""
+"""Masks: object masks by the run's rule, and beside them those of baselines."""
 
 if CONFIG.features.store:
 
@@ -7,7 +7,7 @@ if CONFIG.features.store:
             features=RUN.of_part(FEATURES),
             manifest=lambda wildcards: (
                 rules.manifest.output.manifest
-                if SETTINGS.is_refined(wildcards.masks)
+                if mask_folders.is_refined(wildcards.masks, CONFIG.masks)
                 else []
             ),
         output:
@@ -25,23 +25,18 @@ if CONFIG.features.store:
         params:
             each=RUN.each_shard,
             settings=lambda wildcards: SETTINGS.masks(wildcards.masks),
-            baseline=lambda wildcards: (
-                f"--baseline {wildcards.masks}" if is_baseline(wildcards.masks) else ""
-            ),
             pictures=lambda wildcards, input: (
                 f"--manifest {shlex.quote(str(input.manifest))} --shard {{shard}}"
-                if SETTINGS.is_refined(wildcards.masks)
+                if mask_folders.is_refined(wildcards.masks, CONFIG.masks)
                 else ""
             ),
-            code=lambda wildcards: code(
-                "masks",
-                *([] if is_baseline(wildcards.masks) else ["masks/baselines.py"]),
-            ),
+            code=lambda wildcards: code("masks")
+            + mask_folders.rule_code(wildcards.masks),
         message:
             "masks: shard {params.each}, {wildcards.masks}"
         shell:
             "maskdistill masks --each {params.each} --features {input.features:q}"
-            " --params {params.settings:q} {params.baseline} {params.pictures}"
+            " --params {params.settings:q} {params.pictures}"
             " --output {output.shards:q} --threads {threads} --log {log:q}"
 
 else:
@@ -70,7 +65,7 @@ else:
                 input.weights[0] if input.weights else "random"
             ),
             each=RUN.each_shard,
-            code=code("distil", "masks/baselines.py"),
+            code=code("distil") + mask_folders.rule_code(RUN.main["masks"]),
         message:
             f"masks: shard {{params.each}} of {RUN.num_shards}, straight from the pictures"
         shell:

@@ -28,7 +28,9 @@ rule consistency:
         shaping=shaping(SETTINGS.consistency),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        code=code("consistency", "masks/baselines.py"),
+        code=lambda wildcards: (
+            code("consistency") + mask_folders.rule_code(wildcards.masks)
+        ),
     message:
         "consistency: masks and clusters found again, seed {wildcards.seed}"
     shell:
