@@ -14,9 +14,10 @@ from PIL import Image
 from maskdistill.config import FolderData, ListData
 from maskdistill.data import settled, sources
 from maskdistill.data.images import Photo, load_rgb
+from maskdistill.data.listed import ListedImage
+from maskdistill.data.listing import iter_images, listing_fingerprint
 from maskdistill.data.manifest import build_manifest, image_rows, photos, read_manifest, write_manifest
 from maskdistill.data.settled import settled_listing
-from maskdistill.data.sources import ListedImage, iter_images, listing_fingerprint
 from maskdistill.runtime import contents
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.errors import MaskDistillError

@@ -23,11 +23,12 @@ from maskdistill import cli
 from maskdistill.annotations.names import named_categories, read_names
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share, whole
-from maskdistill.config import Compare, CrfConfig, FolderData
+from maskdistill.config import Compare, CrfConfig
 from maskdistill.data.images import load_rgb
+from maskdistill.data.listing import count_images, listing_fingerprint
 from maskdistill.data.manifest import ImageRow, check_manifest, image_rows, ok_images, read_manifest
+from maskdistill.data.picture_refs import shown_name
 from maskdistill.data.settled import settled_listing
-from maskdistill.data.sources import count_images, listing_fingerprint
 from maskdistill.data.stream import all_rows
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import read_label_png
@@ -307,7 +308,7 @@ class Work:
 
     def _name(self, stored: str) -> str:
         """Name of a picture relative to the folder of photographs, where it lies below it."""
-        path = self.manifest.parent.absolute() / stored
+        path = self.manifest.parent.absolute() / shown_name(stored)
         with suppress(ValueError):
             return path.relative_to(self.photos.folder).as_posix()
         return path.as_posix()
@@ -376,7 +377,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
     out = Path(args.out)
     photos = find_photos(args.photos, out / LISTING)
-    if isinstance(photos.data, FolderData) and out.resolve().is_relative_to(photos.folder.resolve()):
+    if photos.data.kind != "list" and out.resolve().is_relative_to(photos.folder.resolve()):
         raise MaskDistillError(
             f"--out {out} lies inside of {photos.folder}, whose pictures are read; give another folder"
         )
@@ -401,7 +402,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     categories = models.categories(clusters["detector"])
     if args.names:
         categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
-    count = len(photos.named) or count_images(photos.data)
+    count = len(photos.named) or count_images(photos.data, kept=out)
     found = sha256_text(canonical_json(photos.state())) if photos.named else listing_fingerprint(photos.data)
     listing = settled_listing(found, photos.listed, out / "manifest.csv")
     parts = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.data.sources import left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data

@@ -41,6 +41,8 @@ NO_RESULT: dict[str, str] = {
     "runtime/code_closure.py": "what is written about a result",
 }
 """Modules that change no result, each with its reason. They are neither hashed nor followed."""
+REGISTRIES = frozenset({"data/sources/registry.py", "data/truth/registry.py"})
+"""Modules that import all modules beside them, by no names that stand in their text."""
 # A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do not exist.
 _IMPORT = re.compile(r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M)
 
@@ -63,6 +65,8 @@ def imported(module: str) -> frozenset[str]:
             continue
         for node in tree.body:
             found.update(filter(None, map(_file, _names(node, module))))
+    if module in REGISTRIES:
+        found |= {path.relative_to(ROOT).as_posix() for path in (ROOT / module).parent.glob("*.py")}
     parents = {f"{folder}/__init__.py" for name in found for folder in PurePosixPath(name).parents if folder.name}
     return frozenset((found | parents) - {module})
 

@@ -29,7 +29,7 @@ from maskdistill.data.planned import (
     scored_listing,
     truth_listing,
 )
-from maskdistill.data.sources import plan_shards, scored_file
+from maskdistill.data.listing import plan_shards
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError

@@ -9,7 +9,7 @@ SEGMENTER_SETTINGS = lambda wildcards: section(
 )
 # Which images are predicted: those that are scored, or all. Whether there is ground truth changes nothing.
 PREDICTED = str(
-    scored_file(CONFIG.data) or ("eval" if CONFIG.data.kind == "scenes" else "all")
+    CONFIG.data.scored_file() or ("eval" if CONFIG.data.kind == "scenes" else "all")
 )
 
 
