@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from maskdistill.data.sources.coco import CocoData as CocoData
 from maskdistill.data.sources.folder import FolderData as FolderData
 from maskdistill.data.sources.list import ListData as ListData
-from maskdistill.data.sources.registry import SOURCES
+from maskdistill.data.sources.registry import SOURCES as SOURCES
 from maskdistill.data.sources.scenes import ScenesData as ScenesData
 from maskdistill.data.sources.voc import VocData as VocData
 

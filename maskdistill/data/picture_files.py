@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from PIL import Image
 
@@ -183,10 +183,15 @@ def _refuse_kind(found: os.stat_result) -> None:
         raise PictureError(f"not a file but {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}")
 
 
+def read_header(stream: PictureStream) -> Image.Image:
+    """The picture as its header tells, not decoded; raises whatever Pillow raises."""
+    return Image.open(cast(IO[bytes], stream), formats=FORMATS)
+
+
 def _pixels(stream: PictureStream) -> int:
     """Pixels that the header states; 0 where decoding will refuse the picture before it takes memory for them."""
     try:
-        with Image.open(stream, formats=FORMATS) as image:
+        with read_header(stream) as image:
             refuse_size(*image.size)
             return image.width * image.height
     except MemoryError:

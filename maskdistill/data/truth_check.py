@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from maskdistill.config import Config, DataConfig
 from maskdistill.data.images import orientation
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.listing import iter_images
 from maskdistill.data.manifest import MIN_SIDE, ImageRow
-from maskdistill.data.picture_files import FORMATS, open_picture, refuse_size
+from maskdistill.data.picture_files import open_picture, read_header, refuse_size
 from maskdistill.data.truth.registry import truth_of
 from maskdistill.data.truth_types import Losses
 
@@ -72,7 +70,7 @@ def _rows(images: Sequence[ListedImage], measured: int) -> list[ImageRow]:
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture after EXIF rotation, out of its header; None where it cannot be used."""
     try:
-        with open_picture(path) as stream, Image.open(stream, formats=FORMATS) as image:
+        with open_picture(path) as stream, read_header(stream) as image:
             width, height = image.size
             refuse_size(width, height)
             turned = orientation(image) in (5, 6, 7, 8)

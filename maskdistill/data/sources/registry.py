@@ -8,11 +8,11 @@ from maskdistill.data.sources.base import ImageSource
 
 
 def _found() -> dict[str, type[ImageSource]]:
-    """The sources by the one value that their ``kind`` may have, in the order of these names."""
+    """The sources by the one value that their ``kind`` may have, what needs no pictures first, then by name."""
     for module in pkgutil.iter_modules(sources.__path__):
         import_module(f"{sources.__name__}.{module.name}")
     kinds = {str(source.model_fields["kind"].annotation.__args__[0]): source for source in ImageSource.__subclasses__()}  # type: ignore[union-attr]
-    return dict(sorted(kinds.items()))
+    return dict(sorted(kinds.items(), key=lambda item: (not item[1].GENERATED, item[0])))
 
 
 SOURCES = _found()
