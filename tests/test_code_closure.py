@@ -47,7 +47,7 @@ def affected(file: str) -> set[str]:
         ("clusters/choose_k.py", {"choose_k"}),
         ("data/ground_truth.py", {"ground_truth"}),
         ("data/truth/voc.py", {"ground_truth"}),
-        ("data/sources/tar.py", {"manifest", "ground_truth"}),
+        ("data/sources/folder.py", {"manifest", "ground_truth"}),
         ("data/tar_index.py", {"manifest", "ground_truth"}),
         ("evaluation/instances.py", SCORING),
         ("evaluation/boundaries.py", {"evaluation"}),

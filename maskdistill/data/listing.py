@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from maskdistill.config import DataConfig, FolderData, SupportConfig
+from maskdistill.config.data import DataConfig, FolderData, SupportConfig
 from maskdistill.config.messages import explain
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.sources.base import Look
