@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from maskdistill.config import ClustersConfig, Config, load_config, parse_section
 from maskdistill.config.limits import refuse_more_clusters
-from maskdistill.data.sources import parse_data
+from maskdistill.data.listing import parse_data
 from maskdistill.runtime.errors import MaskDistillError
 
 BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))

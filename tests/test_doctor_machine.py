@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskdistill.cli import doctor, init, main
 from maskdistill.config import Config, load_config
-from maskdistill.data.sources import left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.product.checks import Check, left_out_check, locks_check, shared_memory_check, uses_workers
 from maskdistill.report.images import read_images
 from maskdistill.runtime import shared_memory

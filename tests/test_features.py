@@ -25,9 +25,9 @@ from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.weights import save_weights
 from maskdistill.cli import STAGES, main
 from maskdistill.config import MasksConfig
+from maskdistill.data.listed import ListedImage
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
-from maskdistill.data.sources import ListedImage
 from maskdistill.features import extraction, store
 from maskdistill.features.store import HW, ImageFeatures
 from maskdistill.formats import rle

@@ -1,23 +1,33 @@
 """Imports between the packages of maskdistill go one way: a room uses those below it, never one above it."""
 
 import ast
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import maskdistill
 
 PACKAGE = Path(maskdistill.__file__).parent
 LAYERS = (
-    "runtime", "formats", "backbones", "config", "data", "training", "features", "masks", "clusters",
-    "annotations", "detector", "pseudo_labels", "segmenter", "evaluation", "trust", "pretrain", "workflow", "report", "product",
+    "runtime", "formats", "backbones", "config", "data", "training", "features", "masks", "clusters", "annotations",
+    "detector", "pseudo_labels", "segmenter", "evaluation", "trust", "pretrain", "workflow", "report", "product",
     "paper", "cli",
 )  # fmt: skip
 """From the bottom to the top; data flows through the stages in this order."""
 LOOSE = {"__init__.py", "__main__.py"}
-UNDER_CONFIG = {"runtime", "backbones.registry", "masks.registry"}
-"""All that the configuration may use: names of networks and of mask rules, and no code that runs them."""
+UNDER_CONFIG = {"runtime", "backbones.registry", "masks.registry", "data.sources"}
+"""All that the configuration may use: names of networks and of mask rules, and no code that runs them; and the sources
+of pictures, each of which states its settings where it works with them, so that one file adds one."""
 LOW = {"masks.registry"}
 """Modules that every room may use, since at run time they use ``runtime`` alone."""
+UNDER_SOURCES = {
+    "runtime", "config.types", "config.paths", "data.sources", "data.listed", "data.keys", "data.picture_names",
+    "data.picture_refs", "data.tar_index",
+}  # fmt: skip
+"""All that the sources may use in turn: nothing that opens a picture or reads ground truth, and no heavy library."""
+HEAVY = {"torch", "numpy", "pandas", "scipy", "cv2", "PIL"}
+"""What the configuration, and every start of Snakemake, does without."""
 
 
 def imported(text: str) -> Iterator[str]:
@@ -36,11 +46,13 @@ def imported(text: str) -> Iterator[str]:
 def backward(text: str, room: str) -> list[str]:
     """Imports of a module that do not lead to its own room or to one below it."""
     rooms = (*LAYERS[: LAYERS.index(room) + 1], "__version__")
-    return [
-        name
-        for name in imported(text)
-        if name.partition(".")[0] not in rooms and name not in LOW and name.rpartition(".")[0] not in LOW
-    ]
+    low = (*LOW, *(UNDER_CONFIG if room == "config" else ()))
+    return [name for name in imported(text) if name.partition(".")[0] not in rooms and not is_below(name, low)]
+
+
+def is_below(name: str, allowed: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these or below one."""
+    return any(f"{name}.".startswith(f"{one}.") for one in allowed)
 
 
 def test_every_module_is_in_a_room_and_every_room_in_a_layer() -> None:
@@ -60,8 +72,7 @@ def test_imports_go_one_way() -> None:
 def test_the_configuration_uses_names_of_networks_and_rules_alone() -> None:
     for path in (PACKAGE / "config").glob("*.py"):
         for name in imported(path.read_text(encoding="utf-8")):
-            allowed = any(f"{name}.".startswith(f"{allowed}.") for allowed in (*UNDER_CONFIG, "config"))
-            assert allowed, f"{path.name}: {name}"
+            assert is_below(name, (*UNDER_CONFIG, "config")), f"{path.name}: {name}"
 
 
 def test_what_every_room_may_use_uses_next_to_nothing() -> None:
@@ -71,6 +82,16 @@ def test_what_every_room_may_use_uses_next_to_nothing() -> None:
         tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node))]
         names = list(imported(ast.unparse(tree)))
         assert names and all(name.startswith("runtime.") for name in names), module
+
+
+def test_the_sources_use_next_to_nothing() -> None:
+    modules = [*(PACKAGE / "data/sources").glob("*.py"), PACKAGE / "data/tar_index.py"]
+    for path in modules:
+        for name in imported(path.read_text(encoding="utf-8")):
+            whole = (path.name, name) in {("__init__.py", "config"), ("registry.py", "data.sources")}
+            assert whole or is_below(name, UNDER_SOURCES), f"{path.name}: {name}"
+    code = f"import sys, maskdistill.data.sources.tar; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_packages_offer_nothing_but_their_modules() -> None:

@@ -25,9 +25,10 @@ import yaml
 from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
 from maskdistill.cli.option_types import whole
-from maskdistill.config import Config, FolderData, load_config
+from maskdistill.config import Config, load_config
+from maskdistill.data.listing import iter_images, source_of
 from maskdistill.data.manifest import inspect_image
-from maskdistill.data.sources import iter_images, left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.product import fitting
 from maskdistill.product.fitting import Choice, Speeds, Weights
 from maskdistill.product.suggestions import Changes, Found, write_config
@@ -48,7 +49,9 @@ NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("photos", metavar="PHOTOS", help="folder that holds the pictures, searched recursively")
+    parser.add_argument(
+        "photos", metavar="PHOTOS", help="folder that holds the pictures, or tar archives of some, searched recursively"
+    )
     parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
@@ -112,12 +115,14 @@ def look_at(photos: str) -> Found:
     """Count the pictures, decode a sample spread over all, see what machine this is."""
     root = os.path.abspath(Path(photos).expanduser())
     left_out: Counter[str] = Counter()
-    images = [image.path for image in iter_images(FolderData(kind="folder", root=root), left_out=left_out)]
+    source = source_of(Path(root))
+    images = [image.path for image in iter_images(source, left_out=left_out)]
     places = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     sample = [(images[place], inspect_image(images[place])) for place in places.tolist()]
     usable = [(path, item) for path, item in sample if not item.reason]
     return Found(
         root=root,
+        kind=source.kind,
         count=len(images),
         sizes=[(item.width, item.height) for _, item in usable],
         unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],

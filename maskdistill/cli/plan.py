@@ -14,9 +14,9 @@ from maskdistill.backbones.registry import find_checkpoint, weights_bytes
 from maskdistill.cli.config import check_file
 from maskdistill.cli.dataset import FILES, RECORD
 from maskdistill.config import Config
+from maskdistill.data.listing import plan_shards
 from maskdistill.data.official_datasets import BUILDS, DATASETS
 from maskdistill.data.planned import count_planned, count_roles, count_support
-from maskdistill.data.sources import plan_shards
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.costs import Sizes
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs

@@ -17,10 +17,10 @@ from maskdistill.annotations.names import named_categories, read_names
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.object_options import add_object_options, choice_of, context_of
 from maskdistill.cli.option_types import share, whole
-from maskdistill.config import Compare, CrfConfig, FolderData
+from maskdistill.config import Compare, CrfConfig
+from maskdistill.data.listing import count_images, listing_fingerprint
 from maskdistill.data.manifest import check_manifest
 from maskdistill.data.settled import settled_listing
-from maskdistill.data.sources import count_images, listing_fingerprint
 from maskdistill.formats.export.registry import parse_formats
 from maskdistill.product.objects import Job, missing, pictures, write_objects
 from maskdistill.product.overlay import chosen_images
@@ -179,7 +179,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
     out = Path(args.out)
     photos = find_photos(args.photos, out / LISTING)
-    if isinstance(photos.data, FolderData) and out.resolve().is_relative_to(photos.folder.resolve()):
+    if photos.data.kind != "list" and out.resolve().is_relative_to(photos.folder.resolve()):
         raise MaskDistillError(
             f"--out {out} lies inside of {photos.folder}, whose pictures are read; give another folder"
         )
@@ -204,7 +204,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     categories = models.categories(clusters["detector"])
     if args.names:
         categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
-    count = len(photos.named) or count_images(photos.data)
+    count = len(photos.named) or count_images(photos.data, kept=out)
     found = sha256_text(canonical_json(photos.state())) if photos.named else listing_fingerprint(photos.data)
     listing = settled_listing(found, photos.listed, out / "manifest.csv")
     parts = [

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from maskdistill.backbones.registry import BACKBONES
 from maskdistill.config import Config
-from maskdistill.data.sources import plan_shards
+from maskdistill.data.listing import plan_shards
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.costs import Sizes, cost_of
 from maskdistill.product.plan import about

@@ -14,6 +14,8 @@ import numpy as np
 
 from maskdistill.config import Compare
 from maskdistill.data.manifest import ImageRow
+from maskdistill.data.picture_files import open_picture
+from maskdistill.data.picture_refs import inside, shown_name
 from maskdistill.formats import rle
 from maskdistill.formats.export.records import Context, ObjectRecord, Picture
 from maskdistill.formats.export.registry import Chosen
@@ -111,20 +113,22 @@ def pictures(
 
 def relative_name(row: ImageRow) -> str:
     """A picture's name with its ending below the folder of photographs, which the key was made of."""
-    ending = PurePosixPath(row.file).suffix
+    shown = shown_name(row.file)
+    ending = PurePosixPath(shown).suffix
     for name in (row.key, f"{row.key}{ending}"):
-        if row.file.endswith(f"/{name}"):
+        if shown.endswith(f"/{name}"):
             return name
     return f"{row.key}{ending}"
 
 
 def placer(copy: bool) -> Callable[[Picture, Path], None]:
-    """What puts a picture under another name: a copy, or a symbolic link to where it lies."""
+    """What puts a picture under another name: a copy, or a symbolic link to where it lies; of an archive a copy."""
 
     def place(picture: Picture, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if copy:
-            shutil.copyfile(picture.source, path)
+        if copy or inside(picture.source):
+            with open_picture(picture.source) as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
         else:
             path.symlink_to(picture.source)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from maskdistill.config import Compare
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, check_manifest, image_rows, ok_images, read_manifest
+from maskdistill.data.picture_refs import shown_name
 from maskdistill.data.stream import all_rows
 from maskdistill.formats.export.coco import Form, coco_object, outlined
 from maskdistill.formats.export.records import Picture
@@ -206,9 +207,10 @@ class Work:
 
     def name(self, row: ImageRow) -> str:
         """Name of a picture relative to the folder of photographs, where it lies below it."""
+        shown = shown_name(row.file)
         with suppress(ValueError):
-            return Path(row.file).relative_to(self.photos.folder).as_posix()
-        return row.file
+            return Path(shown).relative_to(self.photos.folder).as_posix()
+        return shown
 
 
 def _is_label_map(path: Path, row: ImageRow) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.data.sources import left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.evaluation.metrics.registry import families, metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.pseudo_labels.confidence import relation

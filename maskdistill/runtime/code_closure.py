@@ -17,9 +17,10 @@ ROOT = Path(maskdistill.__file__).parent
 NO_RESULT: dict[str, str] = {
     "__init__.py": "version and the threads of OpenCV",
     **dict.fromkeys(
-        (f"config/{path.name}" for path in sorted((ROOT / "config").glob("*.py"))),
+        (f"config/{path.name}" for path in sorted((ROOT / "config").glob("*.py")) if path.name != "data.py"),
         "settings reach a stage as params, which are compared themselves; ranges and descriptions change none",
     ),
+    # config/data.py leads to the sources, which are settings and code in one.
     "cli/__init__.py": "finds the stage's module and says what went wrong",
     "cli/common.py": "declares options, and hands on threads and device",
     "runtime/errors.py": "messages",
@@ -42,6 +43,8 @@ NO_RESULT: dict[str, str] = {
     "runtime/code_closure.py": "what is written about a result",
 }
 """Modules that change no result, each with its reason. They are neither hashed nor followed."""
+REGISTRIES = frozenset({"data/sources/registry.py", "data/truth/registry.py"})
+"""Modules that import all modules beside them, by no names that stand in their text."""
 # A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do not exist.
 _IMPORT = re.compile(r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M)
 _REGISTRY = re.compile(r"^from maskdistill\.([\w.]+) import (\w+)(?: as (\w+))?$", re.M)
@@ -81,6 +84,8 @@ def imported(module: str) -> frozenset[str]:
             continue
         for node in tree.body:
             found.update(filter(None, map(_file, _names(node, module))))
+    if module in REGISTRIES:
+        found |= {path.relative_to(ROOT).as_posix() for path in (ROOT / module).parent.glob("*.py")}
     parents = {f"{folder}/__init__.py" for name in found for folder in PurePosixPath(name).parents if folder.name}
     return frozenset((found | parents) - {module})
 

@@ -18,9 +18,9 @@ from maskdistill.config import Config
 from maskdistill.config.datasets import BUILT
 from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.config.roles import has_ground_truth
+from maskdistill.data.listing import plan_shards
 from maskdistill.data.official_datasets import BUILDS
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned
-from maskdistill.data.sources import plan_shards
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import layout

@@ -1,8 +1,6 @@
 """Segmenter: DeepLab-v3 on the pseudo-labels, then, for each CRF round, a fresh one on the refined predictions of the
 round before; and label maps for the images that are scored."""
 
-from maskdistill.data.sources import scored_file
-
 SEGMENTER_SETTINGS = lambda wildcards: SETTINGS.section(
     "segmenter",
     weights=RUN.weights_option(WEIGHTS["segmenter"]),
@@ -10,7 +8,7 @@ SEGMENTER_SETTINGS = lambda wildcards: SETTINGS.section(
 )
 # Which images are predicted: those that are scored, or all. Whether there is ground truth changes nothing.
 PREDICTED = str(
-    scored_file(CONFIG.data) or ("eval" if CONFIG.data.kind == "scenes" else "all")
+    CONFIG.data.scored_file() or ("eval" if CONFIG.data.kind == "scenes" else "all")
 )
 
 
