@@ -182,6 +182,7 @@ def ends_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
     def hang_up(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    heard = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # Snakemake ignores what is ignored here
     usual = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     if usual:
         signal.signal(signal.SIGHUP, hang_up)
@@ -189,7 +190,6 @@ def ends_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         if process.poll() is None:
-            heard = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT if heard else signal.SIGTERM)
             print("ending: Snakemake waits for its jobs", file=sys.stderr)
