@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from maskdistill.cli import STAGES
+from maskdistill.cli import STAGES, grouped
 
 PAGE = Path(__file__).parents[1] / "docs/reference/command-line.md"
-EVERYDAY = ("init", "doctor", "plan", "show", "predict", "export", "weights", "config")
-"""Commands that people type; the others are what the workflow's rules call."""
 HEAD = """\
 # Command line
 
@@ -25,7 +23,13 @@ exit status is 0 only if every output is complete.
 - Where an option takes several files, `{0000..0199}` in quotes stands for all these numbers, as in bash.
 - `--params` takes a section of the [configuration](configuration.md) as JSON.
 
-The workflow itself is started by `snakemake`: see the [first run](../tutorials/first-run.md).
+`maskdistill run CONFIG` starts the workflow, as `snakemake` does: see the [first run](../tutorials/first-run.md). The
+workflow's rules call the commands below "Stages", and most of those below the headings after it. Each also works by
+hand, for example:
+
+```sh
+maskdistill masks --features shard-0000.h5 --params '{"topk": 0.2}' --output masks.json
+```
 """
 
 
@@ -74,11 +78,10 @@ def overview(stages: list[str]) -> str:
 
 def render() -> str:
     """The page."""
-    everyday, others = list(EVERYDAY), [stage for stage in STAGES if stage not in EVERYDAY]
-    parts = [HEAD, "## Everyday commands\n", overview(everyday), *map(command, everyday)]
-    parts += ["## Stages\n", "The rules of the workflow call these. Each also works by hand, for example:\n"]
-    parts += ["```sh\nmaskdistill masks --features shard-0000.h5 --params '{\"topk\": 0.2}' --output masks.json\n```\n"]
-    return "\n".join([*parts, overview(others), *map(command, others)])
+    parts = [HEAD]
+    for title, stages in grouped().items():
+        parts += [f"## {title[0].upper()}{title[1:]}\n", overview(stages), *map(command, stages)]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -87,13 +87,13 @@ def test_init_in_another_folder(
         check(command, place)
         assert command[1:3] == ["init", str(elsewhere / "my photos")] and settings in command
     assert typed(f"{enter} && true")[0] == CHECKOUT, "first into the project, where its Snakefile is"
-    assert len(commands) == 4
+    assert len(commands) == 5
     for line in commands:
         for command in typed(line)[1]:
             check(command, CHECKOUT)
     run = check_file(output).run
     assert run == ("mine" if "mine" in output else "holiday-more")
-    assert f"--configfile {shlex.quote(str(elsewhere / output))}  # makes results/{run}/report.html" in printed
+    assert f"maskdistill run {shlex.quote(str(elsewhere / output))}  # makes results/{run}/report.html" in printed
 
 
 def test_init_in_the_project(
@@ -103,7 +103,7 @@ def test_init_in_the_project(
     output = str(elsewhere / "mine.yaml")
     assert main(["init", str(elsewhere / "my photos"), "--output", output, "--weights", "shipped"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert not any("cd " in line for line in lines) and len(lines) == 5
+    assert not any("cd " in line for line in lines) and len(lines) == 6
     for line in lines:
         for command in typed(line)[1]:
             check(command, CHECKOUT)

@@ -62,11 +62,24 @@ STAGES = {
     "qualitative": "pictures of every stage as the paper shows its own",
     "show": "print the scores of a finished run",
     "init": "write a configuration for a folder of photographs",
+    "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
     "doctor": "check what a run needs, and say how to mend what is missing",
     "objects": "the objects of a finished run's own photographs, in formats of other tools",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
+
+GROUPS = {
+    "everyday commands": ("init", "doctor", "plan", "run", "show", "objects", "predict", "export"),
+    "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
+    "stages, in the order of the method": (),
+    "evaluation, the only readers of ground truth": (
+        "ground_truth", "evaluation", "candidate_quality", "baselines", "frozen", "probe", "ablations",
+        "oracle_manifest", "oracle_masks", "oracle_categories", "oracle",
+    ),
+    "tables and figures of the paper": ("paper", "qualitative"),
+}  # fmt: skip
+"""Commands as they are listed: title and members. The stages are all that no other group names."""
 
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says where a folder or a disk takes no more."""
@@ -75,25 +88,40 @@ UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 INTERRUPTED = "interrupted; nothing half-written is left, and the same command goes on or begins anew"
 
 
+def grouped() -> dict[str, list[str]]:
+    """Commands by the title of their group, in the order in which they are listed."""
+    named = {name for group in GROUPS.values() for name in group}
+    rest = [name for name in STAGES if name not in named]
+    return {title: [*group] or rest for title, group in GROUPS.items()}
+
+
+def _overview() -> str:
+    """What each command is for, group by group."""
+    blocks = (
+        "\n".join([f"{title}:", *(f"  {name:17s} {STAGES[name]}" for name in group)])
+        for title, group in grouped().items()
+    )
+    return "\n\n".join(blocks)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0 only when every output is complete."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="maskdistill",
         description=maskdistill.__doc__,
-        epilog="stages, in the order of the method:\n"
-        + "\n".join(f"  {name:17s} {text}" for name, text in STAGES.items())
+        epilog=_overview()
         + "\n\nWhere several files are taken, {0000..0199} in quotes stands for all these numbers, as in bash.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--each",
         metavar="A[-B]",
-        help="after STAGE: run it for each shard A..B in turn; its number, as long as A, stands for {shard}, and of an "
-        "option with a value for each it takes its own",
+        help="after COMMAND: run it for each shard A..B in turn; its number, as long as A, stands for {shard}, and "
+        "of an option with a value for each it takes its own",
     )
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
-    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help="see below; each has its own --help")
+    parser.add_argument("stage", choices=STAGES, metavar="COMMAND", help="see below; each has its own --help")
     stage = parser.parse_args(arguments[:1]).stage
     with interruption.in_order() as interrupted:
         return _run(stage, arguments, interrupted)

@@ -36,7 +36,7 @@ from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
-from maskdistill.workflow.commands import CHECKOUT, enter, program, seen_from_checkout
+from maskdistill.workflow.commands import CHECKOUT, after_a_run, enter, program, seen_from_checkout
 from maskdistill.workflow.needed_weights import downloads, licences, networks, rehearsal, weights_path
 
 SAMPLE = 24
@@ -213,7 +213,7 @@ def _commands(output: Path, config: Config) -> list[str]:
     return [
         *enter(),
         program("maskdistill", "doctor", "--config", file),
-        f"{program('snakemake', '--cores', 'all', '--configfile', file)}  # makes {results}/report.html",
-        program("maskdistill", "predict", "--run", results, "OTHER_PHOTOS/", "--out", "predictions"),
-        f"make export && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
+        f"{program('maskdistill', 'run', file)}  # makes {results}/report.html",
+        f"{program('snakemake', '--cores', 'all', '--configfile', file)}  # the same, with all that Snakemake says",
+        *after_a_run(results),
     ]

@@ -14,15 +14,14 @@ from maskdistill.backbones.registry import find_checkpoint, weights_bytes
 from maskdistill.cli.config import check_file
 from maskdistill.cli.dataset import FILES, RECORD
 from maskdistill.config import Config
-from maskdistill.data.listing import plan_shards
 from maskdistill.data.official_datasets import BUILDS, DATASETS
-from maskdistill.data.planned import count_planned, count_roles, count_support
+from maskdistill.data.planned import count_roles
 from maskdistill.product.checks import RESERVE, disk_need
-from maskdistill.product.costs import Sizes
+from maskdistill.product.costs import sizes_of
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import needed_weights
-from maskdistill.workflow.commands import enter, program, seen_from_checkout
+from maskdistill.workflow.commands import need_workflow, seen_from_checkout
 
 DATASET_FOLDER = Path("resources/datasets")
 DRY_RUN_SECONDS = 3600
@@ -39,11 +38,9 @@ def run(args: argparse.Namespace) -> None:
     """Print the plan."""
     config = check_file(args.config)
     jobs = parse_jobs(dry_run(args.config, args.targets))
-    count = count_planned(config)
-    shards, per_job = plan_shards(count, config.num_shards, config.shards_per_job)
-    train, scored = count_roles(config)
-    sizes = Sizes(count, count - count_support(config), scored, shards // per_job)
-    print(f"{args.config}: run {config.run!r}, {count:,} pictures ({train:,} to train on, {scored:,} to score)")
+    sizes = sizes_of(config)
+    count, train = sizes.images, count_roles(config)[0]
+    print(f"{args.config}: run {config.run!r}, {count:,} pictures ({train:,} to train on, {sizes.scored:,} to score)")
     fetched = list(downloads(config))
     for lines in (
         items_lines("download", fetched),
@@ -59,9 +56,7 @@ def dry_run(config: str, targets: list[str]) -> str:
     Raises:
         MaskDistillError: there is no workflow in this folder.
     """
-    if not Path("Snakefile").is_file():
-        there = [*enter(), program("maskdistill", "plan", "--config", seen_from_checkout(Path(config)), *targets)]
-        raise MaskDistillError(f"no Snakefile here; type: {' && '.join(there)}")
+    need_workflow("plan", "--config", seen_from_checkout(Path(config)), *targets)
     options = ["--dry-run", "--quiet", "rules", "--nolock", "--configfile", config]
     command = [sys.executable, "-m", "snakemake", *targets, *options]
     try:

@@ -6,24 +6,19 @@ Writes the teacher's encoder as float16 safetensors. Killed, it continues from -
 
 import argparse
 import json
-import logging
 from pathlib import Path
 
 import torch
 
 from maskdistill.backbones.weights import save_weights
-from maskdistill.cli.common import add_common, start_on_device
-from maskdistill.config import PretrainConfig, parse_section
+from maskdistill.cli.common import add_common
+from maskdistill.cli.training import Trained, Training, run_training
+from maskdistill.config import PretrainConfig
 from maskdistill.data.manifest import ok_images, photos, read_manifest
 from maskdistill.pretrain.train import pretrain
-from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.training.checkpoint import training_fingerprint
-from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
-from maskdistill.training.loop import LoopSettings, finish, write_metrics
-
-log = logging.getLogger("maskdistill")
+from maskdistill.training.loop import LoopSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,18 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Start one process a GPU."""
-    device = start_on_device(args, "pretrain")
-    config = parse_section(PretrainConfig, args.params)
-    launch(_train, number_of_processes(device, args.gpus, config.batch_size), (args,))
+    args.state = args.state or str(Path(args.output).with_suffix(".state"))
+    run_training(args, "pretrain", PretrainConfig, prepare)
 
 
-def _train(args: argparse.Namespace) -> None:
-    rank, world = rank_and_world()
-    if world > 1 and rank == 0:
-        start_on_device(args, "pretrain")
-    device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
-    config = parse_section(PretrainConfig, args.params)
-    make_deterministic(config.seed)
+def prepare(args: argparse.Namespace, config: PretrainConfig) -> Training:
+    """List the images, and look for the weights that it starts or learns from."""
     frames = [ok_images(read_manifest(path), train=True) for path in args.manifest]
     files = [file for frame in frames for file in photos(frame)]
     if not files and config.exchange_share < 1:
@@ -64,21 +53,10 @@ def _train(args: argparse.Namespace) -> None:
                 raise MaskDistillError(f"{name}: {weights}: no such file; give weights of an earlier pretraining")
             inputs[name] = weights
     provenance = make_provenance("pretrain", params, inputs)
-    output = Path(args.output)
-    settings = LoopSettings(
-        total_steps=config.steps,
-        state_dir=Path(args.state) if args.state else output.parent / f"{output.stem}.state",
-        fingerprint=training_fingerprint(provenance, "pretrain"),
-        seed=config.seed,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        rank=rank,
-        name="pretrain",
-    )
-    model, rows = pretrain(args.arch, files, config, settings, device, args.init)
-    if rank == 0:
+
+    def train(settings: LoopSettings, device: torch.device) -> Trained:
+        model, rows = pretrain(args.arch, files, config, settings, device, args.init)
         metadata = {"arch": args.arch, "provenance": json.dumps(provenance, sort_keys=True)}
-        save_weights(model.kept(), output, metadata)
-        write_metrics(args.metrics, rows)
-        finish(settings)
-        log.info("wrote %s", output)
+        return Trained(rows, lambda: save_weights(model.kept(), args.output, metadata))
+
+    return Training(config.steps, config.seed, provenance, train, deterministic=True)

@@ -9,27 +9,18 @@ from pathlib import Path
 
 import torch
 
-from maskdistill.cli.common import add_common, start_on_device
-from maskdistill.cli.option_types import whole
+from maskdistill.cli.training import Trained, Training, add_training, run_training
 from maskdistill.config import ProbeConfig, SegmenterConfig, parse_section
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
 from maskdistill.evaluation.probe import make_probe, train_probe
-from maskdistill.runtime.devices import make_deterministic, pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, sha256_file, sha256_text
 from maskdistill.runtime.provenance import make_provenance
 from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.model import steps_per_epoch
-from maskdistill.training.checkpoint import (
-    describe_model,
-    load_model,
-    model_metadata,
-    save_model,
-    training_fingerprint,
-)
-from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
-from maskdistill.training.loop import LoopSettings, finish, write_metrics
+from maskdistill.training.checkpoint import describe_model, load_model, model_metadata, save_model
+from maskdistill.training.loop import LoopSettings
 
 log = logging.getLogger("maskdistill")
 
@@ -41,26 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ground-truth", required=True, metavar="JSON", help="instances.json of training images; semantic/ beside it"
     )
     parser.add_argument("--model", required=True, help="model of the segmenter stage (.safetensors)")
-    parser.add_argument("--output", required=True, help="probe (.safetensors)")
-    parser.add_argument("--metrics", required=True, help="CSV of loss and learning rate")
-    parser.add_argument("--state", required=True, help="folder of the resumable state, removed after success")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of initialisation, order, augmentation (default: 0)")
-    add_common(parser, device=True)
+    add_training(parser, "probe", "initialisation, order, augmentation")
 
 
 def run(args: argparse.Namespace) -> None:
     """Start one process a GPU."""
-    device = start_on_device(args, "probe")
-    config = parse_section(ProbeConfig, args.params)
-    launch(_train, number_of_processes(device, args.gpus, config.batch_size), (args,))
+    run_training(args, "probe", ProbeConfig, prepare)
 
 
-def _train(args: argparse.Namespace) -> None:
-    rank, world = rank_and_world()
-    if world > 1 and rank == 0:
-        start_on_device(args, "probe")
-    device = torch.device("cuda", rank) if world > 1 else pick_device(args.device, args.gpus)
-    config = parse_section(ProbeConfig, args.params)
+def prepare(args: argparse.Namespace, config: ProbeConfig) -> Training:
+    """Find the training images that have a label map, and read the segmenter's settings."""
     metadata = model_metadata(args.model, "segmenter")
     segmenter = parse_section(SegmenterConfig, metadata["params"])
     num_classes = len(read_json(args.ground_truth)["categories"])
@@ -73,29 +54,18 @@ def _train(args: argparse.Namespace) -> None:
     provenance = make_provenance("probe", shaping | {"seed": args.seed}, inputs)
     hashes = [f"{row.key} {sha256_file(file)}" for row, (_, file) in zip(rows, files, strict=True)]
     provenance["inputs"]["labels"] = sha256_text("\n".join(hashes))
-    settings = LoopSettings(
-        total_steps=config.epochs * steps_per_epoch(len(dataset), config.batch_size),
-        state_dir=Path(args.state),
-        fingerprint=training_fingerprint(provenance, "probe"),
-        seed=args.seed,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        rank=rank,
-        name="probe",
-    )
-    if device.type == "cpu":
-        make_deterministic(args.seed)
-    torch.manual_seed(args.seed)
-    untrained = build_segmenter(segmenter, int(metadata["num_clusters"]))
-    load_model(args.model, untrained)
-    model = make_probe(untrained, num_classes, config.init_std)
-    log.info("%d labelled images, %d classes, %d steps", len(dataset), num_classes, settings.total_steps)
-    metrics = train_probe(model, dataset, config, settings, device)
-    if rank == 0:
-        write_metrics(args.metrics, metrics)
-        save_model(args.output, model.state_dict(), describe_model(segmenter, num_classes, provenance))
-        finish(settings)
-        log.info("wrote %s", args.output)
+    steps = config.epochs * steps_per_epoch(len(dataset), config.batch_size)
+
+    def train(settings: LoopSettings, device: torch.device) -> Trained:
+        untrained = build_segmenter(segmenter, int(metadata["num_clusters"]))
+        load_model(args.model, untrained)
+        model = make_probe(untrained, num_classes, config.init_std)
+        log.info("%d labelled images, %d classes, %d steps", len(dataset), num_classes, steps)
+        metrics = train_probe(model, dataset, config, settings, device)
+        description = describe_model(segmenter, num_classes, provenance)
+        return Trained(metrics, lambda: save_model(args.output, model.state_dict(), description))
+
+    return Training(steps, args.seed, provenance, train)
 
 
 def _label_file(args: argparse.Namespace, row: ImageRow) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import Config
+from maskdistill.data.listing import plan_shards
+from maskdistill.data.planned import count_planned, count_roles, count_support
 
 ZOO = "detectron2's MODEL_ZOO.md, mask_rcnn_R_50_C4_3x"
 PAPER_HOURS = 20.0
@@ -44,6 +46,17 @@ class Sizes:
     def main_per_job(self) -> float:
         """The same without the support set."""
         return self.main / self.shard_jobs
+
+
+def sizes_of(config: Config) -> Sizes:
+    """Of a run that need not have begun.
+
+    Raises:
+        MaskDistillError: the pictures cannot be counted.
+    """
+    count = count_planned(config)
+    shards, per_job = plan_shards(count, config.num_shards, config.shards_per_job)
+    return Sizes(count, count - count_support(config), count_roles(config)[1], shards // per_job)
 
 
 @dataclass(frozen=True)

@@ -28,3 +28,20 @@ def setup_logging(stage: str, log_file: str | None, **granted: object) -> None:
         "maskdistill %s %s on Python %s, %s: %s",
         maskdistill.__version__, stage, platform.python_version(), platform.machine(), resources,
     )  # fmt: skip
+
+
+def last_lines(path: str | Path, count: int, most: int = 65536) -> list[str]:
+    """The last lines of a text file that are not blank, at most ``count``; none where it cannot be read.
+
+    Args:
+        path: the file.
+        count: lines.
+        most: bytes at its end that are looked at.
+    """
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, Path(path).stat().st_size - most))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]

@@ -1,15 +1,17 @@
 """A bar on a terminal, a plain line every few seconds in a log."""
 
 import logging
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
 log = logging.getLogger("maskdistill")
+_LEFT = re.compile(r", (\d+) s left$")
 
 
 def progress(
@@ -37,3 +39,11 @@ def progress(
             rate = done / (now - start)
             left = (total - initial - done) / rate
             log.info("%s: %d/%d %s, %.1f %s/s, %.0f s left", name, initial + done, total, unit, rate, unit, left)
+
+
+def seconds_left(lines: Sequence[str]) -> float | None:
+    """What the last line of :func:`progress` in a log says of the time that remains; None where there is none."""
+    for line in reversed(lines):
+        if found := _LEFT.search(line):
+            return float(found[1])
+    return None

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import maskdistill
+from maskdistill.runtime.errors import MaskDistillError
 
 CHECKOUT = Path(maskdistill.__file__).parents[1]
 """The project: its Snakefile, its Makefile, and the weights that ship with it."""
@@ -32,3 +33,24 @@ def make(target: str) -> str:
 def seen_from_checkout(path: Path) -> str:
     """A path as it is given in the checkout."""
     return str(path) if Path.cwd() == CHECKOUT else str(path.absolute())
+
+
+def need_workflow(*command: str) -> None:
+    """Refuse a command that works in a folder with a Snakefile alone, and say what to type.
+
+    Args:
+        command: the command of ``maskdistill`` as it is typed in the checkout.
+
+    Raises:
+        MaskDistillError: there is no workflow in this folder.
+    """
+    if not Path("Snakefile").is_file():
+        raise MaskDistillError(f"no Snakefile here; type: {' && '.join([*enter(), program('maskdistill', *command)])}")
+
+
+def after_a_run(results: str) -> list[str]:
+    """What to type when a run is finished: for other photographs, and for use elsewhere."""
+    return [
+        program("maskdistill", "predict", "--run", results, "OTHER_PHOTOS/", "--out", "predictions"),
+        f"make export && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
+    ]

@@ -3,7 +3,8 @@
     python tests/benchmarks/tar_source.py [--images 10000 100000]
 
 One picture of 64 x 64 under many names in one archive, with a text beside each. The manifest decodes all of them;
-features are those of the last shard of 500. Also the seconds to read the headers, and to list the pictures again by the index that is kept.
+features are those of the last shard of 500. Also the seconds to read the headers, and to list the pictures again by
+the index that is kept.
 """
 
 import argparse
