@@ -24,4 +24,4 @@ def _settle_threads() -> None:
 
 _settle_threads()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

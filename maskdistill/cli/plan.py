@@ -22,7 +22,7 @@ from maskdistill.product.costs import Sizes
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import needed_weights
-from maskdistill.workflow.commands import enter, program, seen_from_checkout
+from maskdistill.workflow.commands import INSTALLED, enter, program, seen_from_checkout, snakefile
 
 DATASET_FOLDER = Path("resources/datasets")
 DRY_RUN_SECONDS = 3600
@@ -59,11 +59,11 @@ def dry_run(config: str, targets: list[str]) -> str:
     Raises:
         MaskDistillError: there is no workflow in this folder.
     """
-    if not Path("Snakefile").is_file():
+    if not INSTALLED and not Path("Snakefile").is_file():
         there = [*enter(), program("maskdistill", "plan", "--config", seen_from_checkout(Path(config)), *targets)]
         raise MaskDistillError(f"no Snakefile here; type: {' && '.join(there)}")
     options = ["--dry-run", "--quiet", "rules", "--nolock", "--configfile", config]
-    command = [sys.executable, "-m", "snakemake", *targets, *options]
+    command = [sys.executable, "-m", "snakemake", *targets, *snakefile(), *options]
     try:
         done = subprocess.run(
             command, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=DRY_RUN_SECONDS
