@@ -206,10 +206,11 @@ def _again(args: argparse.Namespace, found: Found, name: str, *other: str) -> st
 def _commands(output: Path, config: Config) -> list[str]:
     """What to type next."""
     file, results = seen_from_checkout(output), f"results/{config.run}"
+    extra = make("export") if INSTALLED else "make export"
     return [
         *enter(),
         program("maskdistill", "doctor", "--config", file),
         f"{program('snakemake', '--cores', 'all', '--configfile', file)}  # makes {results}/report.html",
         program("maskdistill", "predict", "--run", results, "OTHER_PHOTOS/", "--out", "predictions"),
-        f"{make('export') if INSTALLED else 'make export'} && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
+        f"{extra} && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
     ]
