@@ -13,19 +13,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
-from miniature import detector_config, scenes, segmenter_config
+from finished_run import CONFIG, PLACE, SEGMENTER, VERDICT, K, write_run, write_summary
+from miniature import scenes
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from maskdistill import cli
-from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli import main, predict, predictions
 from maskdistill.config import CrfConfig, FolderData, load_config
 from maskdistill.config.roles import training_settings
-from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
 from maskdistill.formats.export.outlines import polygons
 from maskdistill.formats.label_png import color_map, read_label_png
@@ -36,8 +34,7 @@ from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.run_lock import hold_run, release_run
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
-from maskdistill.training.checkpoint import describe_model, model_metadata, save_model
+from maskdistill.training.checkpoint import model_metadata, save_model
 
 KILLED = """
 import os, signal, sys, threading
@@ -57,42 +54,12 @@ cli.run_stage = run_and_kill
 main(sys.argv[1:])
 """
 """A command that is killed 20 ms into the second shard's label maps."""
-K = 3
-PLACE = "topk-0.4/k-3/seed-7"
-SEGMENTER = f"{PLACE}/tau-0.25-bbox/hard-0.2/crf-1/segmenter/model.safetensors"
-CONFIG: dict[str, Any] = {
-    "run": "small", "seeds": [7], "data": {"kind": "scenes"}, "backbone": {"weights": "random"},
-    "clusters": {"num_clusters": K}, "pseudo_labels": {"tau": 0.25, "type": "bbox"}, "crf": {"rounds": 1},
-    "detector": detector_config(score_thresh=0.01).model_dump(mode="json"),
-    "segmenter": segmenter_config(hard_pixels=0.2).model_dump(mode="json"),
-}  # fmt: skip
-
-
-VERDICT = {"verdict": "look first", "reasons": ["edges are faint (1.30)"], "signals": {"edges": 1.3}}
-
-
-def write_summary(folder: Path, **changes: Any) -> None:
-    config = load_config(CONFIG | changes).model_dump(mode="json")
-    counts = {"train": 5, "eval": 0, "quarantined": 1}
-    content = {"provenance": {"config": config}, "images": counts, "stages": {}, "trust": VERDICT}
-    write_json(folder / "summary.json", content)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run whose models are random."""
-    folder = tmp_path_factory.mktemp("results") / "small"
-    write_summary(folder)
-    torch.manual_seed(0)
-    config = load_config(CONFIG)
-    provenance = {"inputs": {"manifest": "m"}, "params": {"seed": 7}, "version": "0", "libraries": {"torch": "t"}}
-    detector = build_detector(config.detector, K, build_resnet(config.detector.arch))
-    described = describe_model(config.detector, K, provenance | {"stage": "detector"})
-    save_model(folder / f"{PLACE}/detector/model.safetensors", detector.state_dict(), described)
-    segmenter = DeepLab(config.segmenter, K, build_resnet(config.segmenter.arch, OUTPUT_STRIDE))
-    described = describe_model(config.segmenter, K, provenance | {"stage": "segmenter"})
-    save_model(folder / SEGMENTER, segmenter.state_dict(), described)
-    return folder
+    return write_run(tmp_path_factory.mktemp("results") / "small")
 
 
 def test_the_main_models_follow_from_the_configuration(trained: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.product.run_scores import score_rows_of
 from maskdistill.product.verdict import verdict_lines
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -26,17 +27,6 @@ def run(args: argparse.Namespace) -> None:
     print(
         "\n".join([*table(summary), "", *said, f"\ncompute: {summary['seconds']['total']:.0f} s", f"report:  {page}"])
     )
-
-
-def score_rows_of(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What a summary scores, in the order of the stages: name and scores in percent."""
-    rows = [*summary["baselines"].items()]
-    stages = dict(summary["stages"])
-    rows += [(name, stages.pop(name)) for name in ("masks", "detector") if name in stages]
-    for scores in (*summary["rounds"], *({"stage": name} | scores for name, scores in stages.items())):
-        number = scores.get("crf_round")
-        rows.append((scores["stage"] + (f", round {number}" if number else ""), scores))
-    return rows
 
 
 def table(summary: dict[str, Any]) -> list[str]:

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dag"))
 
 from dag_project import ROOT, Project, make_project
 
-from maskdistill.cli.show import score_rows_of
 from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.product.run_scores import score_rows_of
 
 OLDER = {
     "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
