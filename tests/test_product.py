@@ -387,6 +387,7 @@ def test_folders_that_must_not_be_written_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_onnxruntime_sees_what_predict_sees(
     trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
