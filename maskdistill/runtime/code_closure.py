@@ -117,9 +117,9 @@ def _data_files(folder: str) -> frozenset[str]:
     Not those in ``__pycache__``, where another process may be writing.
     """
     place = ROOT / folder
-    folders = [path for path in place.iterdir() if path.is_dir() and path.name != "__pycache__"] if folder != "." else []
-    own = [path for path in folders if not any(path.glob("*.py"))]
-    files = [*place.iterdir(), *(path for below in own for path in below.rglob("*"))]
+    inside = [path for path in place.iterdir() if path.name != "__pycache__"]
+    own = [path for path in inside if path.is_dir() and not any(path.glob("*.py"))] if folder != "." else []
+    files = [*inside, *(path for below in own for path in below.rglob("*"))]
     return frozenset(
         path.relative_to(ROOT).as_posix() for path in files if path.is_file() and path.suffix not in (".py", ".pyc")
     )
