@@ -393,6 +393,7 @@ def test_a_batch_of_one_is_refused(run_folder: Path, tmp_path: Path) -> None:
         fit(run_folder, tmp_path, config(batch_size=1))
 
 
+@pytest.mark.slow
 def test_it_learns_and_predicts_unseen_pictures_at_their_size(run_folder: Path, tmp_path: Path) -> None:
     settings = config(epochs=40, batch_size=3, drop_after=32)
     model, rows = fit(run_folder, tmp_path, settings)
