@@ -150,6 +150,7 @@ def test_imports_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "runtime/__init__.py": "",
         "runtime/logs.py": "import maskdistill.unused\n",
         "cli/__init__.py": "import maskdistill.unused\n",
+        "sub/__pycache__/e.cpython-311.pyc.1234": "",  # being written
     }
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)

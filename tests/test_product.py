@@ -194,6 +194,7 @@ def test_names_of_clusters_become_categories(trained: Path, photos: Path, tmp_pa
     assert main([*command(named, tmp_path / "photos", tmp_path / "x"), "--names", str(tmp_path / "none.yaml")]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_predictions_import_into_pycocotools_and_survive_a_kill(
     trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -353,6 +354,7 @@ def test_folders_that_must_not_be_written_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_onnxruntime_sees_what_predict_sees(
     trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

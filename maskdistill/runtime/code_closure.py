@@ -135,10 +135,14 @@ def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[st
 
 @cache
 def _data_files(folder: str) -> frozenset[str]:
-    """Files other than modules in a folder of the package, or in its folders without modules: its modules read them."""
+    """Files other than modules in a folder of the package, or in its folders without modules: its modules read them.
+
+    Not those in ``__pycache__``, where another process may be writing.
+    """
     place = ROOT / folder
-    own = [path for path in place.iterdir() if path.is_dir() and not any(path.glob("*.py"))] if folder != "." else []
-    files = [*place.iterdir(), *(path for below in own for path in below.rglob("*"))]
+    inside = [path for path in place.iterdir() if path.name != "__pycache__"]
+    own = [path for path in inside if path.is_dir() and not any(path.glob("*.py"))] if folder != "." else []
+    files = [*inside, *(path for below in own for path in below.rglob("*"))]
     return frozenset(
         path.relative_to(ROOT).as_posix() for path in files if path.is_file() and path.suffix not in (".py", ".pyc")
     )
