@@ -30,7 +30,7 @@ A mask from an array, in five lines; the picture is a generated scene:
 ```pycon
 >>> from maskdistill import distil_mask, load_backbone
 >>> from maskdistill.data.scenes import generate_scene
->>> image = generate_scene(seed=77, index=2).image
+>>> image = generate_scene(seed=77, index=4).image
 >>> backbone = load_backbone("vit_micro_patch8", weights="vit_micro_patch8")
 >>> mask = distil_mask(image, backbone, short_side=128)
 ```

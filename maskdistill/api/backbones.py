@@ -68,7 +68,7 @@ class Backbone:
 
         >>> found = backbone.features(image, short_side=128)
         >>> found.grid, found.keys.shape, found.keys.dtype
-        ((16, 20), (320, 128), dtype('float32'))
+        ((20, 16), (320, 128), dtype('float32'))
         """
         resized = extraction.resize(Image.fromarray(checked(image)), short_side)
         return extraction.extract(self.model, self.structure, [resized], self.device).get()[0]

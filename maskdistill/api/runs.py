@@ -130,10 +130,10 @@ class Run:
 
         >>> found = run.predict("photo.jpg", min_score=0.02)
         >>> found.labels.shape, found.labels.dtype
-        ((128, 160), dtype('uint8'))
+        ((160, 128), dtype('uint8'))
         >>> best = found.objects[0]
         >>> best.mask.shape, best.category in run.categories
-        ((128, 160), True)
+        ((160, 128), True)
         """
         pixels = np.asarray(load_rgb(image)) if isinstance(image, str | Path) else checked(image)
         tau, compare = self.config.pseudo_labels.tau, self.config.pseudo_labels.compare
