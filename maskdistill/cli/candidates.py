@@ -7,7 +7,6 @@ workflow trains detectors without telling them what they are used with.
 
 import argparse
 import logging
-from typing import Any
 
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -20,6 +19,7 @@ from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.detector.engines import with_engine
 from maskdistill.detector.inference import TEST_KEYS, detect, inference_config
 from maskdistill.detector.model import build_detector
+from maskdistill.detector.types import Candidate
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> None:
     detector = load_model(args.model, build_detector(config, num_clusters, build_student(config.arch)))
     model = with_engine(detector, config, num_clusters).eval().to(device)
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
-    candidates: list[dict[str, Any]] = []
+    candidates: list[Candidate] = []
     empty = 0
     for row in progress(rows, len(rows), f"candidates {args.shard}"):
         found = detect(model, pil_to_tensor(load_rgb(row.file)), device)
-        candidates += [{"image_id": row.image_id, **candidate} for candidate in found]
+        candidates += [{"image_id": row.image_id, **one} for one in found]
         empty += not found
     log.info("%d candidates in %d images, %d without any", len(candidates), len(rows), empty)
     params = config.model_dump(mode="json", include=set(TEST_KEYS)) | {"shard": args.shard}

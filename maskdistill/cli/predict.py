@@ -21,6 +21,7 @@ from PIL import Image
 
 from maskdistill import cli
 from maskdistill.annotations.names import named_categories, read_names
+from maskdistill.annotations.types import Category
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share, whole
 from maskdistill.config import Compare, CrfConfig, FolderData
@@ -135,7 +136,7 @@ class Work:
     key: str
     listing: str
     num_shards: int
-    categories: list[dict[str, Any]]
+    categories: list[Category]
     min_score: float
     compare: Compare
     crf: str | None
