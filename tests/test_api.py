@@ -167,8 +167,8 @@ def test_missing_weights_are_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.hostile(
-    "arrays of another type or shape, and settings that do not exist, given to the Python API",
-    "refused, with what is wanted",
+    "command line: arrays of another type or shape, and settings that do not exist, given to the Python API",
+    outcome="refused, with what is wanted",
 )
 def test_wrong_arrays_and_settings_are_refused() -> None:
     backbone = maskdistill.load_backbone("vit_micro_patch8", "vit_micro_patch8")

@@ -68,7 +68,7 @@ def evaluate(stage: str, found: dict[int, np.ndarray]) -> dict[str, Any]:
             for image in IMAGES
         }  # fmt: skip
         scorer.score({number: scorer.count(view, matched) for number, view in views.items()}, matched)
-    return {"stage": stage, **scorer.result}
+    return {"stage": stage, **scorer.record()}
 
 
 def test_the_recipe_adds_a_metric_that_everything_shows(installed: Path) -> None:

@@ -15,11 +15,12 @@ from maskdistill.config import Config
 from maskdistill.data.images import load_rgb
 from maskdistill.detector.inference import detect
 from maskdistill.detector.trained import TrainedDetector, load_detector
+from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.formats import rle
 from maskdistill.product.run_scores import score_rows_of
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.pseudo_labels.confidence import passes
-from maskdistill.report.scores import METRICS, finite
+from maskdistill.report.scores import finite
 from maskdistill.runtime.devices import pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.inference import segment
@@ -184,7 +185,7 @@ def load_run(path: str | Path, seed: int | None = None, device: str = "cpu") -> 
         summary=models.summary,
         categories=tuple(Category(entry["id"], entry["name"]) for entry in categories),
         verdict=None if told is None else Verdict(told["verdict"], tuple(told["reasons"]), told["signals"]),
-        scores={stage: finite(scores, METRICS) for stage, scores in score_rows_of(models.summary)},
+        scores={stage: finite(scores, metrics()) for stage, scores in score_rows_of(models.summary)},
         device=pick_device(device),
         models=models,
     )

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = {"manifest": args.manifest, "ground_truth": args.ground_truth}
     for name, scorer in scorers.items():
         scorer.score(counts[name])
-    scores = {name: scorer.result for name, scorer in scorers.items()}
+    scores = {name: scorer.record() for name, scorer in scorers.items()}
     write_json(args.output, {"provenance": make_provenance("baselines", params, inputs), **scores})
     log.info("mIoU: %s", ", ".join(f"{name} {scores[name]['miou']}" for name in scores))
 

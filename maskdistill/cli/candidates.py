@@ -7,7 +7,6 @@ workflow trains detectors without telling them what they are used with.
 
 import argparse
 import logging
-from typing import Any
 
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -17,6 +16,7 @@ from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
 from maskdistill.detector.inference import TEST_KEYS, detect
 from maskdistill.detector.trained import load_detector
+from maskdistill.detector.types import Candidate
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
@@ -38,11 +38,11 @@ def run(args: argparse.Namespace) -> None:
     device = start_on_device(args, "candidates")
     detector = load_detector(args.model, args.params, device)
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
-    candidates: list[dict[str, Any]] = []
+    candidates: list[Candidate] = []
     empty = 0
     for row in progress(rows, len(rows), f"candidates {args.shard}"):
         found = detect(detector.model, pil_to_tensor(load_rgb(row.file)), device)
-        candidates += [{"image_id": row.image_id, **candidate} for candidate in found]
+        candidates += [{"image_id": row.image_id, **one} for one in found]
         empty += not found
     log.info("%d candidates in %d images, %d without any", len(candidates), len(rows), empty)
     params = detector.config.model_dump(mode="json", include=set(TEST_KEYS)) | {"shard": args.shard}

@@ -32,7 +32,6 @@ import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import (
-    Detection,
     Detections,
     candidate_shards,
     find_labels,
@@ -44,6 +43,7 @@ from maskdistill.cli.evaluation_inputs import (
 )
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
+from maskdistill.detector.types import Candidate
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.metrics.registry import Setting, View, metrics
 from maskdistill.evaluation.scorer import Scorer
@@ -55,7 +55,7 @@ from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
-Item = tuple[TruthImage, list[Detection]]
+Item = tuple[TruthImage, list[Candidate]]
 Groups = Callable[[], Iterator[list[Item]]]
 R = TypeVar("R")
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = _inputs(args)
     truth = load_ground_truth(args.manifest, args.ground_truth, instances=stage.detects)
     setting = Setting(stage, truth, args.num_clusters, config, args.seed)
-    result = score_images(args, setting)
+    scorer = score_images(args, setting)
     params = config.model_dump() | {
         "matching": setting.matching,
         "stage": args.stage,
@@ -99,13 +99,15 @@ def run(args: argparse.Namespace) -> None:
         "seed": args.seed,
     }
     provenance = make_provenance("evaluation", params, inputs)
-    write_json(args.output, {"provenance": provenance, "stage": args.stage, **result})
-    told = (f"{metric.title} {metric.text(result[name])}" for name, metric in metrics("table", args.stage).items())
+    write_json(args.output, {"provenance": provenance, "stage": args.stage, **scorer.record()})
+    told = (
+        f"{metric.title} {metric.text(scorer.values[name])}" for name, metric in metrics("table", args.stage).items()
+    )
     log.info("%s: %s", args.stage, ", ".join(told))
 
 
-def score_images(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
-    """Walk the images for what is scored without the matching, then for what needs it; what stands in the JSON."""
+def score_images(args: argparse.Namespace, setting: Setting) -> Scorer:
+    """Walk the images for what is scored without the matching, then for what needs it."""
     scorer, truth = Scorer(setting), setting.truth
     for matched in (False, True):
         if not scorer.families(matched):
@@ -113,7 +115,7 @@ def score_images(args: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         count = partial(_count, args, scorer, scorer.class_of if matched else None)
         groups = partial(_groups, args, truth, not matched or args.stage == "masks")
         scorer.score(_of_all_images(count, groups, args.threads, truth), matched)
-    return scorer.result
+    return scorer
 
 
 def _count(args: argparse.Namespace, scorer: Scorer, class_of: npt.NDArray[np.uint8] | None, item: Item) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.evaluation.metrics.registry import Family, Setting, View, families
+from maskdistill.evaluation.metrics.registry import Family, Setting, View, families, metrics
 
 
 class Scorer:
@@ -18,20 +18,18 @@ class Scorer:
         setting: of the evaluation.
 
     Attributes:
-        result: the scores as they stand in the JSON: every metric, null where it is not scored; ``intervals``;
-            ``images``, the number of evaluation images, and ``counts`` of those that metrics are of; and the details
-            of each family.
+        values: every metric in its unit, None where it is not scored.
+        intervals: 95 %, by metric.
+        counts: images that metrics are of.
+        details: what else families say, by key.
     """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        known = families()
-        self.result: dict[str, Any] = {
-            **{metric.name: None for family in known for metric in family.metrics},
-            "images": sum(image.evaluated for image in setting.truth.images),
-            "counts": {family.counted: 0 for family in known if family.counted},
-            "intervals": {},
-        }
+        self.values: dict[str, float | None] = dict.fromkeys(metrics())
+        self.intervals: dict[str, list[float]] = {}
+        self.counts = {family.counted: 0 for family in families() if family.counted}
+        self.details: dict[str, object] = {}
 
     def families(self, matched: bool = False) -> list[Family]:
         """Those that score the stage before, or after, the matching is known."""
@@ -52,15 +50,23 @@ class Scorer:
         for place, family in enumerate(self.families(matched)):
             found = {number: row[place] for number, row in counts.items() if row[place] is not None}
             scores = family.scores(found, self.setting)
-            self.result |= {**scores.values, **scores.details}
-            self.result["intervals"] |= scores.intervals
+            self.values |= scores.values
+            self.intervals |= scores.intervals
+            self.details |= scores.details
             if family.counted:
-                self.result["counts"][family.counted] = len(found)
+                self.counts[family.counted] = len(found)
+
+    def record(self) -> dict[str, object]:
+        """The scores as they stand in a file; ``images`` is the number of evaluation images."""
+        images = sum(image.evaluated for image in self.setting.truth.images)
+        told = {"images": images, "counts": self.counts, "intervals": self.intervals}
+        return {**self.values, **told, **self.details}
 
     @property
     def class_of(self) -> npt.NDArray[np.uint8]:
         """Class uint8 (P,) of each label by the matching that was found, G where it has none."""
-        classes, matching = len(self.setting.truth.class_names), self.result["matching"]
+        classes, matching = len(self.setting.truth.class_names), self.details["matching"]
+        assert isinstance(matching, dict)
         found = np.full(len(matching), classes, dtype=np.uint8)
         for label, matched in matching.items():
             found[int(label)] = classes if matched is None else matched

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.annotations.names import named_categories
+from maskdistill.annotations.types import Category
 from maskdistill.config import Config, DetectorConfig
 from maskdistill.config.roles import DETECTOR_TEST_FIELDS, inference_settings
 from maskdistill.masks.registry import is_folder
@@ -49,7 +50,7 @@ class TrainedRun:
         record = json.loads(model_metadata(self.detector, "detector")["provenance"])
         return REHEARSAL if began_with_shipped(record["inputs"].get("weights")) else None
 
-    def categories(self, num_clusters: int) -> list[dict[str, Any]]:
+    def categories(self, num_clusters: int) -> list[Category]:
         """COCO categories of what is handed out, ids 1..K, with the run's names."""
         return named_categories(num_clusters, self.names)
 

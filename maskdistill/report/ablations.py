@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.report import figures
+from maskdistill.report.html import Context
 from maskdistill.report.scores import ScoreRow
 from maskdistill.report.tables import NONE, headings, run_scores, score_text
 
@@ -21,6 +22,20 @@ class Variant:
     name: str
     row: ScoreRow
     published: float | None
+
+
+class VariantRecord(TypedDict):
+    """A row of the table in numbers, percent over seeds and each seed by itself, as ``ablations.json`` has it."""
+
+    name: str
+    stage: str
+    label_type: str | None
+    hard_pixels: float | None
+    crf_round: int | None
+    published_miou: float | None
+    mean: dict[str, float]
+    std: dict[str, float]
+    per_seed: list[dict[str, float | None]]
 
 
 def variant(row: ScoreRow, config: Config) -> Variant:
@@ -62,7 +77,7 @@ def variants(rows: Sequence[ScoreRow], config: Config) -> list[Variant]:
     return [variant(row, config) for row in sorted(rows, key=place)]
 
 
-def table(found: Sequence[Variant]) -> list[dict[str, Any]]:
+def table(found: Sequence[Variant]) -> list[Context]:
     """Rows of the page's table: name, stage, scores as text, the paper's mIoU."""
     return [
         {
@@ -75,7 +90,7 @@ def table(found: Sequence[Variant]) -> list[dict[str, Any]]:
     ]
 
 
-def records(found: Sequence[Variant]) -> list[dict[str, Any]]:
+def records(found: Sequence[Variant]) -> list[VariantRecord]:
     """The table in numbers: a record a row, means, deviations and each seed by itself, in percent."""
     return [
         {
@@ -87,13 +102,13 @@ def records(found: Sequence[Variant]) -> list[dict[str, Any]]:
             "published_miou": item.published,
             "mean": {name: item.row.mean[name] for name in metrics() if name in item.row.mean},
             "std": item.row.std,
-            "per_seed": [{"seed": run.seed} | run.scores for run in item.row.runs],
+            "per_seed": [{"seed": run.seed, **run.scores} for run in item.row.runs],
         }
         for item in found
     ]
 
 
-def context(name: str, config: Config, found: Sequence[Variant], pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def context(name: str, config: Config, found: Sequence[Variant], pictures: Sequence[Context]) -> Context:
     """Everything the page shows."""
     seeds = sorted({seed for item in found for seed in item.row.seeds})
     values = {

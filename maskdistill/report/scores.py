@@ -12,9 +12,11 @@ import numpy as np
 from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
+from maskdistill.evaluation.types import WorstImage
 from maskdistill.masks.registry import is_chosen_folder
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
+from maskdistill.runtime.types import Provenance
 
 _SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 
@@ -41,14 +43,14 @@ class Evaluation:
     matching: dict[int, int]
     intervals: dict[str, tuple[float, float]]
     images: int | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
     rule: str | None = None
     hard_pixels: float | None = None
     crf_round: int | None = None
     label_type: str | None = None
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
-    worst_images: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    worst_images: dict[int, list[WorstImage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,11 @@ class ScoreRow:
         return [run.seed for run in self.runs if run.seed is not None]
 
 
-def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
+def finite(values: Mapping[str, object], names: Iterable[str] | None = None) -> dict[str, float]:
     """The entries of ``values`` that are finite numbers, as floats, in the order of ``names`` if given."""
     chosen = values if names is None else [name for name in names if name in values]
-    return {
-        name: float(values[name])
-        for name in chosen
-        if isinstance(values[name], int | float) and not isinstance(values[name], bool) and np.isfinite(values[name])
-    }
+    found = {name: value for name in chosen if isinstance(value := values[name], int | float)}
+    return {name: float(value) for name, value in found.items() if type(value) is not bool and np.isfinite(value)}
 
 
 def swept_values(path: str | Path) -> dict[str, str]:
@@ -126,8 +125,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
     if not isinstance(record, dict) or "stage" not in record:
         raise MaskDistillError(f"{path}: no 'stage' in it; give files made by 'maskdistill evaluation'")
     places = swept_values(path)
-    provenance = record.get("provenance") or {}
-    params = provenance.get("params") or {}
+    provenance = record.get("provenance")
+    params = (provenance or {}).get("params") or {}
 
     def setting(key: str, part: str) -> float | None:
         for source, name in ((record, key), (places, part), (params, key)):
@@ -232,11 +231,11 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     )
 
 
-def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], Provenance | None]:
     """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance record."""
     record = read_json(path)
-    provenance = record.get("provenance") or {}
-    params = finite(provenance.get("params") or {}, ("num_clusters", "seed"))
+    provenance = record.get("provenance")
+    params = finite((provenance or {}).get("params") or {}, ("num_clusters", "seed"))
     names = [name for name, value in record.items() if name != "provenance" and isinstance(value, dict)]
     return {name: finite(record[name], metrics()) | params for name in names}, provenance
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
+from maskdistill.report.html import Context
 from maskdistill.report.scores import Evaluation, ScoreRow
 
 NONE = "—"
@@ -72,14 +72,14 @@ def row_name(row: ScoreRow) -> str:
     return name + (f", round {row.crf_round}" if row.crf_round else "")
 
 
-def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:
+def table_row(row: ScoreRow, config: Config) -> Context:
     """One row of a score table: label, scores with intervals, protocol."""
     scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in metrics("table")]
     stage = "baseline" if row.baseline else row.stage
     return {"label": row_name(row), "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
 
 
-def baseline_row(name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+def baseline_row(name: str, scores: Mapping[str, float]) -> Context:
     """A baseline's row: it has no backbone, so K and the seed are what is left of the protocol."""
     shown = metrics("table").items()
     texts = [{"text": metric.text(scores.get(key), NONE), "interval": ""} for key, metric in shown]
@@ -103,7 +103,7 @@ def _interval(run: Evaluation, metric: str) -> str:
     return f"[{low}, {high}]"
 
 
-def seed_rows(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
+def seed_rows(rows: Sequence[ScoreRow]) -> list[Context]:
     """Each seed by itself, with its interval of the mIoU."""
     return [
         {

@@ -28,7 +28,8 @@ def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
     stats = average_precision(images, class_agnostic=True).stats
     values = {name: percent(value) for name, value in zip(STATS[:3], stats[:3].tolist(), strict=True)}
     sampled = (config.protocols, config.bootstrap, setting.seed)
-    return Scores(values, details=protocol_scores(images, setting.num_clusters, setting.truth.class_names, *sampled))
+    details = protocol_scores(images, setting.num_clusters, setting.truth.class_names, *sampled)
+    return Scores(values, details={**details})
 
 
 FAMILY = Family(

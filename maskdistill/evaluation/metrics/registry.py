@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.config import EvaluationConfig
+from maskdistill.detector.types import Found
 from maskdistill.evaluation import metrics as package
 from maskdistill.evaluation.bootstrap import LEVELS, image_weights
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
@@ -29,7 +30,6 @@ GROUP = "maskdistill.metrics"
 """Entry points of other packages, each a :class:`Family`."""
 Labels = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
-Detection = Mapping[str, Any]
 Where = Literal["table", "card", "steps", "oracle"]
 LAST = 1000
 
@@ -108,7 +108,7 @@ class View:
     Args:
         image: its size, its objects, and which truth it has.
         setting: of the evaluation.
-        detections: masks or candidates in the order of the file, ``{score, bbox, segmentation, category_id}``; none
+        detections: masks or candidates in the order of the file; none
             where the stage detects nothing, and where families are scored after the matching.
         read_labels: gives the predicted map.
         read_target: gives the true map; called only of an image that has one.
@@ -119,7 +119,7 @@ class View:
         self,
         image: TruthImage,
         setting: Setting,
-        detections: Sequence[Detection],
+        detections: Sequence[Found],
         read_labels: Callable[[], Labels],
         read_target: Callable[[], npt.NDArray[np.uint8]],
         class_of: npt.NDArray[np.uint8] | None = None,
@@ -164,7 +164,7 @@ class Scores:
 
     values: Mapping[str, float | None]
     intervals: Mapping[str, list[float]] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Mean IoU and pixel accuracy of label maps, once their labels are matched with classes [P §4.1, §A.3]."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -34,13 +33,13 @@ def scores(found: Mapping[int, Cells], setting: Setting) -> Scores:
     class) and ``worst_images {class id: [{image_id, iou}]}``.
     """
     if not found:
-        nothing: dict[str, Any] = {"iou": {}, "matching": {}, "class_intervals": {}}
+        nothing: dict[str, object] = {"iou": {}, "matching": {}, "class_intervals": {}}
         return Scores({MIOU.name: None, ACCURACY.name: None}, details=nothing)
     names, confusions = setting.truth.class_names, Confusions(*setting.shape)
     for cells in found.values():
         confusions.add_cells(*cells)
     scored = semantic_scores(confusions.total, setting.matching)
-    details: dict[str, Any] = {
+    details: dict[str, object] = {
         "iou": {name: 100 * float(value) for name, value in zip(names, scored.class_iou, strict=True)},
         "matching": {
             str(label): None if matched == UNMATCHED else int(matched) for label, matched in enumerate(scored.matching)
