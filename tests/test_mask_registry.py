@@ -138,7 +138,7 @@ def test_an_installed_package_adds_a_rule(fresh: None, tmp_path: Path, monkeypat
 
 
 @pytest.mark.hostile(
-    "an installed package whose mask rule cannot be imported, is not in it, or has the name of another",
+    "config: an installed package whose mask rule cannot be imported, is not in it, or has the name of another",
     outcome="refused; the message names the package or both modules",
 )
 @pytest.mark.parametrize(
