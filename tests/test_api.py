@@ -12,7 +12,6 @@ import python_api_page
 import timm
 import torch
 from finished_run import PLACE, K, write_run
-from maskdistill.masks.rule import distil, upsample
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -26,6 +25,8 @@ from maskdistill.config import MasksConfig
 from maskdistill.data.scenes import generate_scene
 from maskdistill.features.extraction import extract, resize
 from maskdistill.formats.label_png import read_label_png
+from maskdistill.masks.rules.maskdistill import distil
+from maskdistill.masks.upsample import upsample
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.workflow.commands import CHECKOUT
