@@ -130,7 +130,9 @@ def test_documents_name_what_there_is(name: str) -> None:
     folders = "maskdistill|tests|workflow|config|docs|results|\\.github"
     paths = {word.rstrip(".,:;") for word in words if re.match(rf"({folders})/[\w./-]+$", word)}
     named = {path for path in paths if not re.search(r"NAME|STAGE|<|mine|results/", path)}
-    assert {path for path in named if not (ROOT / path).exists()} == set()
+    missing = {path for path in named if not (ROOT / path).exists()}
+    recipe = name.startswith("docs/how-to/add-")  # it names the files that are to be written, in folders that are there
+    assert {path for path in missing if not (recipe and (ROOT / path).parent.is_dir())} == set()
     targets = {
         target
         for span in code
