@@ -91,7 +91,11 @@ class Project:
 
     def planned(self, *targets: str) -> set[str]:
         """Names of the rules that a dry run lists, by default that of the whole run."""
-        text = self.snakemake("--dry-run", *targets)
+        return self.listed(self.snakemake("--dry-run", *targets))
+
+    @staticmethod
+    def listed(text: str) -> set[str]:
+        """Names of the rules in what a dry run printed."""
         table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", text, re.M | re.S)
         assert table or "Nothing to be done" in text, text
         return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()

@@ -43,7 +43,7 @@ def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path)
     assert {name: coco[name] for name in ("dataset", "build_data", "features", "candidates", "detector")} == {
         "dataset": 2, "build_data": 1, "features": 166, "candidates": 5 * 166, "detector": 5,
     }  # fmt: skip
-    command = ["snakemake", "--cores", "all", "--dry-run", "--quiet", "rules", "results/voc/data/manifest.csv"]
+    command = ["snakemake", "results/voc/data/manifest.csv", "--cores", "all", "--dry-run", "--quiet", "rules"]
     status, out, err = fork_server().run(command, project.folder, project.environment())
     bare = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", out + err, re.M)}
     assert status == 0 and bare == {name: voc[name] for name in ("dataset", "build_data", "manifest")} | {"total": 5}
