@@ -67,9 +67,13 @@ def test_coco(tmp_path: Path, pictures: list[Picture], choice: str, simplify: fl
 
 @pytest.mark.parametrize("simplify", [0, 2])
 def test_yolo(tmp_path: Path, pictures: list[Picture], simplify: float) -> None:
-    """As Ultralytics reads it: labels beside images, shares times sides, rounded down, filled with the edge."""
+    """As Ultralytics reads it: labels beside images, shares times sides, rounded down, filled with the edge.
+
+    supervision rounds to the nearest.
+    """
     out = write(tmp_path / "out", "yolo", pictures, simplify)
     data = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
+    assert "path" not in data, "it would be relative to the working directory"
     assert data["names"] == {category - 1: name for category, name in NAMES.items()}
     for picture in pictures:
         image = out / data["train"] / f"{picture.key}{picture.ending}"
@@ -86,6 +90,7 @@ def test_yolo(tmp_path: Path, pictures: list[Picture], simplify: float) -> None:
             assert ring.min() >= 0 and ring.max() <= 1 and len(ring) >= 3
             filled = np.zeros((HEIGHT, WIDTH), np.uint8)
             cv2.fillPoly(filled, [(ring * (WIDTH, HEIGHT)).astype(np.int32)], 1)
+            np.testing.assert_array_equal((ring * (WIDTH, HEIGHT)).round(), (ring * (WIDTH, HEIGHT)).astype(np.int32))
             mask = rle.decode(item.mask)
             cuts = filled.astype(bool) & ~mask
             assert iou(filled.astype(bool), mask) >= 0.98
@@ -222,7 +227,9 @@ def test_huggingface(tmp_path: Path, pictures: list[Picture]) -> None:
     out = write(tmp_path / "out", "huggingface", pictures)
     id2label = {int(key): name for key, name in json.loads((out / "id2label.json").read_text()).items()}
     assert id2label == {0: "background", **NAMES}
-    rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    lines = (out / "metadata.jsonl").read_text().splitlines()
+    assert all(line.startswith('{"file_name"') for line in lines), "else datasets shows the annotation as the image"
+    rows = [json.loads(line) for line in lines]
     for row, picture in zip(rows, pictures, strict=True):
         assert (out / row["file_name"]).read_bytes() == picture.source.read_bytes()
         drawn = np.asarray(Image.open(out / row["annotation_file_name"]))

@@ -69,7 +69,7 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.Monke
 def finished(tmp_path: Path) -> Path:
     """A finished run of six photographs, each with a disc (0.95), a square (0.75, which is tau) and a doubtful one."""
     made = Synthetic(tmp_path / "run")
-    run, config = made.root, load_config(made.config | {"seeds": [11]})
+    run, config = made.root, load_config(made.config | {"seeds": [11], "pseudo_labels": {"tau": 0.75, "compare": "ge"}})
     table = read_manifest(run / "manifest.csv")
     write_manifest(run / "data/manifest.csv", table.assign(path=table["file"]))
     provenance = {"config": config.model_dump(mode="json")}

@@ -1,6 +1,7 @@
 """Hugging Face: a folder of pictures with ``metadata.jsonl`` and ``id2label.json``."""
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
             (folder / drawn).parent.mkdir(parents=True, exist_ok=True)
             (folder / drawn).write_bytes(_png(picture))
             row = {"file_name": name, "annotation_file_name": drawn, "objects": _columns(picture)}
-            listed.write(canonical_json(row) + "\n")
+            listed.write(json.dumps(row) + "\n")  # file_name first: datasets gives it to the first picture of a row
 
         yield append
 

@@ -1,8 +1,9 @@
 """YOLO segmentation: a text per picture, one line an object, and ``data.yaml``.
 
 A line holds one ring. Parts and holes are joined at their nearest vertices by cuts that are walked twice, as
-Ultralytics' own converter from COCO does: an object stays one object. Its reader rounds vertices down and fills
-with OpenCV, edge included: exact outlines give the mask back but for the cuts, which are one pixel wide.
+Ultralytics' own converter from COCO does: an object stays one object. Its reader rounds vertices down, supervision's
+to the nearest, and both fill with OpenCV, edge included. So vertices are whole pixels and a quarter: exact outlines
+give the mask back but for the cuts, which are one pixel wide.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
 
     yield append
     names = {category - 1: name for category, name in sorted(context.names.items())}
-    data = {"path": ".", "train": "images", "val": "images", "names": names}
+    data = {"train": "images", "val": "images", "names": names}  # below the file's own folder: no "path"
     with open(folder / "data.yaml", "w", encoding="utf-8") as stream:
         yaml.safe_dump(data, stream, sort_keys=False, allow_unicode=True)
 
@@ -45,7 +46,7 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
 def _line(item: ObjectRecord, picture: Picture, simplify: float) -> str:
     """The class and a ring as shares of width and height; seven digits tell hundredths of a pixel apart."""
     parts = outlines(item.mask, simplify, lambda parts: _near(parts, item.mask))
-    shares = as_one(parts) / (picture.width, picture.height)
+    shares = (np.floor(as_one(parts)) + 0.25) / (picture.width, picture.height)
     return " ".join([str(item.category_id - 1), *(f"{value:.7g}" for value in shares.ravel())])
 
 
