@@ -9,8 +9,8 @@ import maskdistill
 PACKAGE = Path(maskdistill.__file__).parent
 LAYERS = (
     "runtime", "formats", "backbones", "config", "data", "training", "features", "masks", "clusters",
-    "annotations", "detector", "pseudo_labels", "segmenter", "evaluation", "trust", "pretrain", "workflow", "report", "product",
-    "paper", "cli",
+    "annotations", "detector", "pseudo_labels", "segmenter", "evaluation", "trust", "pretrain", "workflow", "report",
+    "product", "paper", "cli",
 )  # fmt: skip
 """From the bottom to the top; data flows through the stages in this order."""
 LOOSE = {"__init__.py", "__main__.py"}
