@@ -2,8 +2,9 @@
 
     python tests/benchmarks/tar_source.py [--images 10000 100000]
 
-One picture of 64 x 64 under many names in one archive, with a text beside each. The manifest decodes all of them; features are those of the
-last shard of 500. Also the seconds to read the headers, and to list the pictures again by the index that is kept.
+One picture of 64 x 64 under many names in one archive, with a text beside each. The manifest decodes all of them;
+features are those of the last shard of 500. Also the seconds to read the headers, and to list the pictures again by the
+index that is kept.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def write_archive(path: Path, images: int) -> None:
                 info = tarfile.TarInfo(f"{number:08d}{suffix}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
-            tar.members.clear()
+            tar.members.clear()  # type: ignore[attr-defined]
 
 
 def measure(images: int) -> str:
