@@ -158,7 +158,7 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
                         raise tarfile.ReadError("a negative size")
                     before, last = tar.offset, f"member {printable(header.name)!r}"
                     yield header
-                    tar.members.clear()
+                    tar.members.clear()  # type: ignore[attr-defined]  # else all headers stay in memory
     except OSError as error:
         raise _unreadable(archive, error) from None
     except (tarfile.TarError, ValueError, OverflowError) as error:

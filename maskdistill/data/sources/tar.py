@@ -118,7 +118,7 @@ def holds_archives(folder: Path) -> bool:
 def _below(given: Path, setting: str) -> list[tuple[str, Path]]:
     """Archives that one path names, compressed ones too, sorted, each with its path below the folder without suffix."""
     if given.is_dir():
-        top, names = given, _walk(given)
+        top, names = given, list(_walk(given))
     elif given.is_file():
         top, names = given.parent, [given.name]
     elif glob.has_magic(str(given)):
