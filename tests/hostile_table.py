@@ -19,6 +19,7 @@ AREAS = {
     "hdf5": "HDF5 and other intermediate files",
     "files": "The machine: lock files, shared memory, downloads",
     "output": "What was made for others",
+    "api": "The Python API",
 }
 HEAD = """\
 # Hostile and odd input
