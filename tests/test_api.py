@@ -153,11 +153,16 @@ def test_a_network_of_timm_gives_timms_keys(name: str, tmp_path: Path) -> None:
         ("vit_tiny_patch16_224", r"weights file .* does not fit VisionTransformer: .*missing keys"),
     ],
 )
+@pytest.mark.hostile(
+    "api: a network of timm's without CLS token or joint projection, or a checkpoint of another one",
+    outcome="refused, with the reason",
+)
 def test_networks_without_what_masks_need_are_refused(name: str, why: str) -> None:
     with pytest.raises(MaskDistillError, match=why):
         load_timm(name, str(CHECKOUT / "config/weights/vit_micro_patch8.safetensors"))
 
 
+@pytest.mark.hostile("api: weights that are not there", outcome="refused; nothing is downloaded, none are random")
 def test_missing_weights_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for weights in ("random", "no.pth"):
@@ -168,7 +173,7 @@ def test_missing_weights_are_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.hostile(
-    "command line: arrays of another type or shape, and settings that do not exist, given to the Python API",
+    "api: an array of another type or shape, NaN, an empty mask, an unknown setting",
     outcome="refused, with what is wanted",
 )
 def test_wrong_arrays_and_settings_are_refused() -> None:

@@ -58,7 +58,8 @@ def test_an_installed_package_works_in_the_current_folder(installed: Path) -> No
 
 
 def test_an_installed_package_brings_its_weights(installed: Path) -> None:
-    values = {"run": "r", "data": {"kind": "folder", "root": "."}, "detector": {"weights": "none.pth"}}
+    values = {"run": "r", "data": {"kind": "folder", "root": "."}}
+    values |= {"detector": {"weights": "none.pth"}, "segmenter": {"weights": "random"}}
     config = load_config(values | {"backbone": {"arch": "vit_micro_patch8", "weights": SHIPPED}})
     assert "vit_micro_patch8" in BACKBONES and needed_weights.rehearsal(config) == needed_weights.REHEARSAL
     assert needed_weights.weights_path(config, "backbone", config.backbone) == str(installed / SHIPPED)
