@@ -150,6 +150,7 @@ def test_an_installed_package_adds_a_rule(fresh: None, tmp_path: Path, monkeypat
             r"corner of their-rules 1\.5 cannot be loaded: No mod",
         ),
         ("edge = their_rules", CORNER, r"their_rules of their-rules 1\.5 registers no mask rule edge"),
+        ("lost = their_rules", CORNER, r"their_rules of their-rules 1\.5 registers no mask rule lost"),
         ("lost = their_rules", CORNER.replace('"corner"', '"lost"'), r"called lost, in maskdistill\.masks.* their_rul"),
         ("tau = their_rules", CORNER.replace('"corner"', '"tau"'), r"their_rules: a mask rule cannot be called 'tau'"),
         ("A-b = their_rules", CORNER.replace('"corner"', '"A-b"'), r"their_rules: .* cannot be called 'A-b'"),

@@ -211,11 +211,12 @@ def _load_entry(entry: EntryPoint) -> None:
         raise MaskDistillError(
             f"mask rule {entry.name} of {package} cannot be loaded: {error}; repair or uninstall it"
         ) from error
-    if entry.name not in _REGISTERED:
+    rule = _REGISTERED.get(entry.name)
+    if rule is None or rule.module.partition(".")[0] != entry.module.partition(".")[0]:
         raise MaskDistillError(
             f"{entry.value} of {package} registers no mask rule {entry.name}; repair or uninstall it"
         )
-    _REGISTERED[entry.name] = replace(_REGISTERED[entry.name], package=package)
+    _REGISTERED[entry.name] = replace(rule, package=package)
 
 
 def read(name: str) -> Chosen:

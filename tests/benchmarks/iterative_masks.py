@@ -131,7 +131,8 @@ def main() -> None:
     finders: dict[str, Finder] = {f"max_masks {most}": several(most, usual) for most in (1, 2, 3, 5)}
     finders |= {f"max_masks {most}, the demo's limits": several(most, LIMITS) for most in (3, 5)}
     finders |= {
-        name: by_baseline(name) for name in ("lost-100", "lost-400", "attention-0.75", "attention-0.75-largest")
+        name: by_baseline(name)
+        for name in ("lost-100", "lost-400", "attention-0.75", "attention-0.75-largest", "tokencut")
     }
     finders |= {"a box in the middle": middle, "Otsu, largest part": otsu}
     model, backbone = vit.load_vit(ARCH, args.weights), find_backbone(ARCH)
