@@ -117,7 +117,8 @@ def checked(image: Picture) -> Picture:
     Raises:
         MaskDistillError: it is something else than uint8 (H, W, 3), or has a size that files are refused for.
     """
-    kind, shape = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", ())
+    kind = getattr(image, "dtype", type(image).__name__)
+    shape: tuple[int, ...] = getattr(image, "shape", ())
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise MaskDistillError(f"a picture is an array of uint8 (height, width, 3) in RGB, not {kind} {shape}")
     refuse_size(shape[1], shape[0])

@@ -75,10 +75,9 @@ def unfit(model: nn.Module) -> str | None:
     if len(set(net.patch_embed.patch_size)) > 1:
         return "its patches are not square"
     for block in net.blocks:
-        attention: Any = getattr(block, "attn", None)
-        if type(block) not in (Block, EvaBlock) or getattr(attention, "qkv", None) is None:
+        if type(block) not in (Block, EvaBlock) or getattr(block.attn, "qkv", None) is None:
             return "its blocks have no attention with one projection to queries, keys and values"
-        if not isinstance(attention.q_norm, nn.Identity) or getattr(net, "rope_mixed", False):
+        if not isinstance(block.attn.q_norm, nn.Identity) or getattr(net, "rope_mixed", False):
             return "its queries and keys are changed within the attention, where masks do not see it"
     return None
 
