@@ -184,6 +184,10 @@ def test_wrong_arrays_and_settings_are_refused() -> None:
             maskdistill.distil_mask(wrong, backbone)  # type: ignore[arg-type]
     with pytest.raises(MaskDistillError, match=r"distil_masks: [\s\S]*top_k: unknown key"):
         maskdistill.distil_mask(image, backbone, top_k=0.3)
+    with pytest.raises(MaskDistillError, match="60x1 pixels, one side more than"):
+        maskdistill.distil_mask(np.zeros((1, 60, 3), np.uint8), backbone)
+    with pytest.raises(MaskDistillError, match=r"features: [\s\S]*short_side"):
+        maskdistill.distil_mask(image, backbone, short_side=0)
     with pytest.raises(MaskDistillError, match="a mask has no pixel"):
         maskdistill.embed_masks(image, np.zeros((1, *image.shape[:2]), np.bool_), backbone)
     with pytest.raises(MaskDistillError, match=r"masks are bool \(n, 160, 128\), not bool \(1, 5, 5\)"):

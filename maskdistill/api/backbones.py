@@ -10,6 +10,9 @@ from PIL import Image
 
 from maskdistill.backbones import registry, vit
 from maskdistill.backbones.timm_names import load_timm
+from maskdistill.config import FeaturesConfig
+from maskdistill.config.load import validate_section
+from maskdistill.data.picture_files import refuse_size
 from maskdistill.features import extraction
 from maskdistill.features.store import ImageFeatures
 from maskdistill.runtime.devices import pick_device
@@ -64,12 +67,14 @@ class Backbone:
             ``grid`` (R, C) and ``resized_hw``, the pixels before padding.
 
         Raises:
-            MaskDistillError: another array.
+            MaskDistillError: another array, or a side that ``features.short_side`` may not have.
 
         >>> found = backbone.features(image, short_side=128)
         >>> found.grid, found.keys.shape, found.keys.dtype
         ((20, 16), (320, 128), dtype('float32'))
         """
+        if short_side is not None:
+            validate_section(FeaturesConfig, {"short_side": short_side}, "features")
         resized = extraction.resize(Image.fromarray(checked(image)), short_side)
         return extraction.extract(self.model, self.structure, [resized], self.device).get()[0]
 
@@ -110,11 +115,13 @@ def checked(image: Picture) -> Picture:
     """The picture itself.
 
     Raises:
-        MaskDistillError: it is something else than uint8 (H, W, 3).
+        MaskDistillError: it is something else than uint8 (H, W, 3), or has a size that files are refused for.
     """
-    kind, shape = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", ())
+    kind = getattr(image, "dtype", type(image).__name__)
+    shape: tuple[int, ...] = getattr(image, "shape", ())
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise MaskDistillError(f"a picture is an array of uint8 (height, width, 3) in RGB, not {kind} {shape}")
+    refuse_size(shape[1], shape[0])
     return image
 
 

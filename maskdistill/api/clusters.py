@@ -1,6 +1,5 @@
 """Categories of unlabelled vectors."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.clusters.kmeans import Clustering, ColumnMoments, assign, fit, normalise
-from maskdistill.config import ClustersConfig, parse_section
+from maskdistill.config import ClustersConfig
+from maskdistill.config.load import validate_section
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -68,7 +68,7 @@ def kmeans(features: Floats, num_clusters: int, seed: int, **clusters: Any) -> C
     >>> np.bincount(clusters.assignments).tolist(), round(clusters.inertia, 6)
     ([5, 5, 5], 0.0)
     """
-    config = parse_section(ClustersConfig, json.dumps(clusters, default=repr), "kmeans")
+    config = validate_section(ClustersConfig, clusters, "kmeans")
     table = _table(features)
     scale = ColumnMoments.of(table).scale() if config.whiten == "std" else np.ones(table.shape[1], np.float32)
     points = normalise(table, scale, config.l2)

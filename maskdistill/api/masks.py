@@ -1,6 +1,5 @@
 """Masks of the objects in a picture, and one vector for each of them."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from maskdistill.api.backbones import Backbone, Picture, checked
-from maskdistill.config import ClustersConfig, MasksConfig, parse_section
+from maskdistill.config import ClustersConfig, MasksConfig
+from maskdistill.config.load import validate_section
 from maskdistill.features import extraction
 from maskdistill.formats import rle
 from maskdistill.masks.records import MaskRecorder
@@ -38,7 +38,7 @@ def distil_masks(image: Picture, backbone: Backbone, *, short_side: int | None =
     >>> len(masks), int(masks.sum(axis=0).max())
     (2, 1)
     """
-    config = parse_section(MasksConfig, _json(masks), "distil_masks")
+    config = validate_section(MasksConfig, masks, "distil_masks")
     found = backbone.features(image, short_side)
     recorder = MaskRecorder(config, backbone.patch_size)
     photo = None if config.refine == "none" else image
@@ -88,7 +88,7 @@ def embed_masks(
     (1, 128)
     """
     checked(image)
-    config = parse_section(ClustersConfig, _json({"input": input, "short_side": short_side}), "embed_masks")
+    config = validate_section(ClustersConfig, {"input": input, "short_side": short_side}, "embed_masks")
     if masks.dtype != np.bool_ or masks.shape[1:] != image.shape[:2] or masks.ndim != 3:
         raise MaskDistillError(
             f"masks are bool (n, {image.shape[0]}, {image.shape[1]}), not {masks.dtype} {masks.shape}"
@@ -104,8 +104,3 @@ def embed_masks(
         )
         vector[:] = extraction.embed(backbone.model, backbone.patch_size, [view], backbone.device)[0]
     return vectors
-
-
-def _json(settings: dict[str, Any]) -> str:
-    """Settings as JSON; what JSON does not know stands as text in it, and is refused with its name."""
-    return json.dumps(settings, default=repr)

@@ -54,14 +54,15 @@ def load_timm(name: str, weights: str) -> TimmModel:
             raise MaskDistillError(f"backbone {name!r}: {error}") from None
     if reason := unfit(model):
         raise MaskDistillError(f"backbone {name!r}: {reason}")
+    net = cast(Any, model)
     state: dict[str, Any] = read_state_dict(weights)
     if isinstance(model, Eva):
         state = eva.checkpoint_filter_fn(state, model)
     else:
-        state = vision_transformer.checkpoint_filter_fn(state, model, adapt_layer_scale=True)
+        state = vision_transformer.checkpoint_filter_fn(state, net, adapt_layer_scale=True)
     strict_load(model, state, weights, CLASSIFIERS)
-    model.positions = "timm"
-    return TimmModel(model.eval().requires_grad_(False), _structure(name, model))
+    net.positions = "timm"
+    return TimmModel(net.eval().requires_grad_(False), _structure(name, net))
 
 
 def unfit(model: nn.Module) -> str | None:
@@ -74,10 +75,9 @@ def unfit(model: nn.Module) -> str | None:
     if len(set(net.patch_embed.patch_size)) > 1:
         return "its patches are not square"
     for block in net.blocks:
-        attention = getattr(block, "attn", None)
-        if type(block) not in (Block, EvaBlock) or getattr(attention, "qkv", None) is None:
+        if type(block) not in (Block, EvaBlock) or getattr(block.attn, "qkv", None) is None:
             return "its blocks have no attention with one projection to queries, keys and values"
-        if not isinstance(attention.q_norm, nn.Identity) or getattr(net, "rope_mixed", False):
+        if not isinstance(block.attn.q_norm, nn.Identity) or getattr(net, "rope_mixed", False):
             return "its queries and keys are changed within the attention, where masks do not see it"
     return None
 

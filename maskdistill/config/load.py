@@ -29,13 +29,18 @@ def load_config(values: dict[str, Any], source: str = "config", given: Mapping[s
     return config
 
 
-def parse_section(section: type[S], text: str, source: str = "--params") -> S:
-    """Validate one section from JSON text, by default that of an entry point's ``--params``.
+def parse_section(section: type[S], text: str) -> S:
+    """Validate one section from the JSON text given to an entry point's ``--params``."""
+    return _validated(section, lambda: section.model_validate_json(text), "--params", _mapping(text))
+
+
+def validate_section(section: type[S], values: Mapping[str, Any], source: str) -> S:
+    """Validate one section from values.
 
     Raises:
         MaskDistillError: naming ``source`` and every wrong key.
     """
-    return _validated(section, lambda: section.model_validate_json(text), source, _mapping(text))
+    return _validated(section, lambda: section.model_validate(dict(values)), source, dict(values))
 
 
 def _validated(

@@ -15,7 +15,7 @@ import maskdistill
 
 ROOT = Path(maskdistill.__file__).parent
 NO_RESULT: dict[str, str] = {
-    "__init__.py": "version and the threads of OpenCV",
+    "__init__.py": "version, threads of libraries, names of the Python API",
     **dict.fromkeys(
         (f"config/{path.name}" for path in sorted((ROOT / "config").glob("*.py")) if path.name != "data.py"),
         "settings reach a stage as params, which are compared themselves; ranges and descriptions change none",
