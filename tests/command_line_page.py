@@ -10,7 +10,7 @@ from pathlib import Path
 from maskdistill.cli import STAGES
 
 PAGE = Path(__file__).parents[1] / "docs/reference/command-line.md"
-EVERYDAY = ("init", "doctor", "plan", "show", "predict", "export", "weights", "config")
+EVERYDAY = ("init", "doctor", "plan", "show", "objects", "predict", "export", "weights", "config")
 """Commands that people type; the others are what the workflow's rules call."""
 HEAD = """\
 # Command line
