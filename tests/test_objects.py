@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from synthetic_run import Synthetic
 
 from maskdistill.cli import main
+from maskdistill.cli.show import objects_line
 from maskdistill.config import load_config
 from maskdistill.data.manifest import ImageRow, image_rows, read_manifest, write_manifest
 from maskdistill.formats import rle
@@ -79,7 +80,12 @@ def finished(tmp_path: Path) -> Path:
 
 def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["objects", str(finished), "--format", "coco,yolo"]
+    assert (
+        objects_line(finished)
+        == f"objects: maskdistill objects {finished} --format coco,yolo (or cvat, label_studio, ...)"
+    )
     assert main(command) == 0
+    assert objects_line(finished) == f"objects: {finished}/objects/coco, {finished}/objects/yolo"
     coco = COCO(str(finished / "objects/coco/coco.json"))
     rows = image_rows(read_manifest(finished / "data/manifest.csv"))[:6]
     assert [image["file_name"] for image in coco.imgs.values()] == [f"{one.key}.png" for one in rows]

@@ -1,4 +1,4 @@
-"""Print the scores of a finished run, whether to trust it, and where its report is."""
+"""Print the scores of a finished run, whether to trust it, and where its report and its objects are."""
 
 import argparse
 from pathlib import Path
@@ -23,10 +23,16 @@ def run(args: argparse.Namespace) -> None:
     page = folder / "report.html"
     if not page.is_file():
         raise MaskDistillError(f"{page}: no such file; run snakemake to make it")
-    said = verdict_lines(summary)
-    print(
-        "\n".join([*table(summary), "", *said, f"\ncompute: {summary['seconds']['total']:.0f} s", f"report:  {page}"])
-    )
+    seconds = f"\ncompute: {summary['seconds']['total']:.0f} s"
+    print("\n".join([*table(summary), "", *verdict_lines(summary), seconds, f"report:  {page}", objects_line(folder)]))
+
+
+def objects_line(folder: Path) -> str:
+    """Where a run's objects lie in other tools' formats, or which command writes them."""
+    if not (folder / "objects/objects.json").is_file():
+        return f"objects: maskdistill objects {folder} --format coco,yolo (or cvat, label_studio, ...)"
+    formats = read_json(folder / "objects/objects.json")["formats"]
+    return "objects: " + ", ".join(str(folder / "objects" / name) for name in formats)
 
 
 def table(summary: dict[str, Any]) -> list[str]:
