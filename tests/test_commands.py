@@ -13,10 +13,11 @@ from miniature import SPEEDS
 from PIL import Image
 from snakemake.cli import get_argument_parser  # type: ignore[import-untyped]
 
-from maskdistill.cli import STAGES, doctor, main
+from maskdistill.cli import STAGES, main
 from maskdistill.cli import init as init_stage
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
+from maskdistill.product import inspection
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.run_lock import explain_lock, hold_run, release_run
 from maskdistill.workflow.commands import CHECKOUT, make
@@ -121,7 +122,7 @@ def test_plan_and_doctor_elsewhere(elsewhere: Path, capsys: pytest.CaptureFixtur
     assert f"it is in {CHECKOUT}, where runs are started (cd " in said, "weights are relative to the project"
     for name in ("crf", "export"):
         check(shlex.split(make(name)), elsewhere)
-        assert doctor.EXTRAS[name][2].startswith("{make}")
+        assert inspection.EXTRAS[name][2].startswith("{make}")
 
 
 def test_weights_that_ship_are_not_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

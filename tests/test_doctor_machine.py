@@ -9,9 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from maskdistill.cli import doctor, init, main
+from maskdistill.cli import init, main
 from maskdistill.config import Config, load_config
 from maskdistill.data.picture_names import left_out_words
+from maskdistill.product import inspection
 from maskdistill.product.checks import Check, left_out_check, locks_check, shared_memory_check, uses_workers
 from maskdistill.report.images import read_images
 from maskdistill.runtime import shared_memory
@@ -69,10 +70,10 @@ def test_locks_and_other_pictures() -> None:
 def test_doctor_and_init_say_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "visible_gpus", list)
+    monkeypatch.setattr(inspection, "visible_gpus", list)
     monkeypatch.setattr(init, "visible_gpus", list)
-    monkeypatch.setattr(doctor, "room", lambda: (MIB, MIB))
-    monkeypatch.setattr(doctor, "has_locks", lambda folder: False)
+    monkeypatch.setattr(inspection, "room", lambda: (MIB, MIB))
+    monkeypatch.setattr(inspection, "has_locks", lambda folder: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for number in range(3):

@@ -12,12 +12,12 @@ from miniature import SPEEDS, segmenter_config
 from PIL import Image
 
 from maskdistill.backbones.resnet import build_resnet
-from maskdistill.cli import doctor, main
 from maskdistill.cli import init as init_stage
+from maskdistill.cli import main
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
 from maskdistill.data.official_datasets import BUILT_IMAGES
-from maskdistill.product import onnx_export
+from maskdistill.product import inspection, onnx_export
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.suggestions import Found, set_nested, suggest_clusters, suggest_shards, write_config
 from maskdistill.runtime.errors import MaskDistillError
@@ -199,8 +199,8 @@ def examine(folder: Path, capsys: pytest.CaptureFixture[str], **changes: Any) ->
 def test_the_doctor_finds_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "visible_gpus", list)
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(inspection, "visible_gpus", list)
+    monkeypatch.setattr(inspection, "find_spec", lambda name: None)
     monkeypatch.chdir(tmp_path)
     status, out, _ = examine(tmp_path, capsys)
     assert status == 0 and "wrong" not in out
@@ -219,9 +219,9 @@ def test_the_doctor_finds_what_is_missing(
 def test_the_doctor_judges_data_as_the_workflow_does(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "visible_gpus", list)
-    monkeypatch.setattr(doctor, "_disk", lambda need: doctor.Check("disk", "ok", f"{need:.0f}"))
-    monkeypatch.setattr(doctor, "find_spec", lambda name: name)
+    monkeypatch.setattr(inspection, "visible_gpus", list)
+    monkeypatch.setattr(inspection, "disk", lambda need: inspection.Check("disk", "ok", f"{need:.0f}"))
+    monkeypatch.setattr(inspection, "find_spec", lambda name: name)
     monkeypatch.chdir(tmp_path)
     assert main(["doctor", "--config", str(CONFIGS / "voc.yaml")]) == 0
     assert f"{BUILT_IMAGES['voc'][0]}, which the workflow brings here" in capsys.readouterr().out
@@ -255,10 +255,10 @@ def test_disk_space_and_versions_are_compared(
     assert disk_need(config, 10) == RESERVE + 10 * 40 * 53 * 384 * 4, "keys of 640 x 848 pixels at patch 16"
     assert disk_need(load_config(values(features={"store": False})), 10) == RESERVE
     monkeypatch.setattr(
-        doctor, "requires", lambda name: ["numpy<1", "torch>=2", "no-such-library>=3", "x; extra == 'y'"]
+        inspection, "requires", lambda name: ["numpy<1", "torch>=2", "no-such-library>=3", "x; extra == 'y'"]
     )
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": RESERVE / 2}))
-    monkeypatch.setattr(doctor, "visible_gpus", list)
+    monkeypatch.setattr(inspection, "visible_gpus", list)
     monkeypatch.chdir(tmp_path)
     assert main(["doctor"]) == 1
     printed = capsys.readouterr()

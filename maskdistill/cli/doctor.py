@@ -4,50 +4,12 @@ The exit status is 0 only when nothing that is needed is missing. With --config,
 """
 
 import argparse
-import os
-import platform
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
-from pathlib import Path
 
-from packaging.requirements import Requirement
-
-from maskdistill.annotations.names import read_names
-from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
-from maskdistill.config import Config, VocData
-from maskdistill.config.limits import refuse_more_clusters
-from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
-from maskdistill.data.truth_check import check_truth
-from maskdistill.product.checks import (
-    GIGA,
-    RESERVE,
-    Check,
-    disk_need,
-    left_out_check,
-    locks_check,
-    report_lines,
-    shared_memory_check,
-    uses_workers,
-)
-from maskdistill.runtime.cores import available_cores
+from maskdistill.config import Config
+from maskdistill.product.checks import Check, report_lines
+from maskdistill.product.inspection import inspect, versions
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.leases import lease_folder, visible_gpus
-from maskdistill.runtime.locks import has_locks
-from maskdistill.runtime.shared_memory import room
-from maskdistill.workflow.commands import CHECKOUT, make
-from maskdistill.workflow.needed_weights import downloads, networks, rehearsal, weights_path
-
-EXTRAS = {
-    "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),
-    "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
-    "detectron2": (
-        ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
-    ),
-}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,162 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print all checks."""
-    config, checks = None, [*_versions()]
+    config, checks = None, [*versions()]
     if args.config is not None:
         config, found = _configuration(args.config)
-        checks += found
-    checks += [*_devices(), *_extras(config), *_machine(config)]
-    if config is None:
-        checks.append(_disk(RESERVE))
-    else:
-        checks += [*_run(config), *_weights(config)]
+        checks.append(found)
+    checks += inspect(config)
     print("\n".join(report_lines(checks)))
     if wrong := [check.name for check in checks if check.state == "wrong"]:
         raise MaskDistillError(f"{len(wrong)} needed things are missing or wrong: {', '.join(wrong)}")
 
 
-def _versions() -> Iterator[Check]:
-    """Python and the required libraries; their versions against what the package asks for."""
-    yield Check("python", "ok", platform.python_version())
-    for text in requires("maskdistill") or ():
-        wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            found = version(wanted.name)
-        except PackageNotFoundError:
-            yield Check(wanted.name, "wrong", "not installed", f"{make('install')} (wanted {wanted})")
-            continue
-        if wanted.specifier.contains(found, prereleases=True):
-            yield Check(wanted.name, "ok", found)
-        else:
-            yield Check(wanted.name, "wrong", found, f"{make('install')} (wanted {wanted})")
-
-
-def _configuration(path: str) -> tuple[Config | None, list[Check]]:
+def _configuration(path: str) -> tuple[Config | None, Check]:
     try:
         config = check_file(path)
     except MaskDistillError as error:
-        return None, [Check("configuration", "wrong", str(error), "correct what is named")]
-    return config, [Check("configuration", "ok", f"{path}: run {config.run!r}")]
-
-
-def _devices() -> Iterator[Check]:
-    """Processors, and whether GPUs that the driver knows are ones that torch can use."""
-    cores, there = available_cores(), os.cpu_count() or 1
-    yield Check("processors", "ok", f"{cores}" if cores == there else f"{cores} of {there} may be used")
-    gpus = visible_gpus()
-    if not gpus:
-        yield Check("GPUs", "note", "none: everything runs on the CPU; maskdistill init writes settings that fit")
-        return
-    import torch
-
-    if torch.cuda.is_available():
-        yield Check("GPUs", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
-    else:
-        yield Check(
-            "GPUs", "wrong", f"the driver has {len(gpus)}, torch {torch.__version__} sees none",
-            "install the torch wheel for this driver's CUDA, or run with --resources gpu=0",
-        )  # fmt: skip
-    yield _attempt("GPU locks", lambda: str(lease_folder()))
-
-
-def _extras(config: Config | None) -> Iterator[Check]:
-    """Optional libraries: wrong only where the configuration asks for them."""
-    needed = {
-        "crf": config is not None and config.crf.rounds > 0,
-        "detectron2": config is not None and config.detector.engine == "detectron2",
-    }
-    for name, (modules, purpose, way) in EXTRAS.items():
-        remedy = way.format(make=make(name), checkout=CHECKOUT)
-        absent = [module for module in modules if find_spec(module) is None]
-        if not absent:
-            yield Check(f"extra {name}", "ok", "installed")
-        elif needed.get(name):
-            yield Check(f"extra {name}", "wrong", f"not installed, and the configuration asks for {purpose}", remedy)
-        else:
-            yield Check(f"extra {name}", "note", f"not installed; only {purpose} needs it", remedy)
-
-
-def _machine(config: Config | None) -> Iterator[Check]:
-    """What containers and network file systems often lack: memory to share, and locks on files."""
-    yield shared_memory_check(room(), config is not None and uses_workers(config))
-    for folder in dict.fromkeys(_existing(place) for place in ("results", "resources")):
-        try:
-            yield locks_check(str(folder.resolve()), has_locks(folder))
-        except OSError:
-            continue  # what it means that nothing can be written is said of the disk
-
-
-def _existing(place: str) -> Path:
-    return Path(place) if Path(place).is_dir() else Path()
-
-
-def _run(config: Config) -> Iterator[Check]:
-    """The pictures and what is beside them, and whether what they become fits on the disk; as the workflow has it."""
-    counts: list[int] = []
-    left_out: Counter[str] = Counter()
-
-    def count() -> str:
-        counts.append(count_planned(config, left_out))
-        refuse_more_clusters(config, count_fitted(config, counts[0]))
-        coming = config.datasets.build is not None and not is_built(config)
-        return f"{counts[0]}, which the workflow brings here" if coming else f"{counts[0]}"
-
-    yield _attempt("pictures", count)
-    if left_out:
-        yield left_out_check(left_out)
-    if getattr(config.data, "annotations", None) or (counts and isinstance(config.data, VocData)):
-        yield _attempt("annotations", lambda: _annotations(config))
-    if names := config.clusters.names:
-        yield _attempt("cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}")
-    if counts:
-        yield _disk(disk_need(config, counts[0]))
-
-
-def _annotations(config: Config) -> str:
-    """The ground truth, checked as a whole where it is there already."""
-    path = check_annotations(config)
-    if config.datasets.build is not None:
-        return f"{path}: the workflow makes it" if path else "the workflow brings them here"
-    found = check_truth(config.data, config.max_dropped, config.probe.enabled)
-    return f"{path}: {found}" if path else found
-
-
-def _disk(need: float) -> Check:
-    """Free space where results/ is or will be."""
-    place = Path("results") if Path("results").is_dir() else Path()
-    free = shutil.disk_usage(place).free
-    found = f"{free / GIGA:.0f} GB free in {place.resolve()}, about {need / GIGA:.1f} GB wanted"
-    if not os.access(place, os.W_OK):
-        return Check("disk", "wrong", f"{place.resolve()} cannot be written to", "start in a folder of your own")
-    if free >= need:
-        return Check("disk", "ok", found)
-    return Check("disk", "wrong", found, "free some space, or features: {store: false}, which keeps no keys")
-
-
-def _weights(config: Config) -> Iterator[Check]:
-    if told := rehearsal(config):
-        yield Check("weights", "note", told, "maskdistill init writes the same with --weights dino")
-    for checkpoint, path in downloads(config).items():
-        if not Path(path).is_file():
-            found = f"{path} is downloaded when the run starts"
-            yield Check("download", "note", found, f"without a network {how_to_get(checkpoint, path)}")
-    for stage, network in networks(config).items():
-        path = network.weights
-
-        def state(stage: str = stage, path: str = path) -> str:
-            found = weights_path(config, stage, networks(config)[stage])
-            if found is None:
-                return "random: for comparison only"
-            return found if Path(found).is_file() else f"{path}: the workflow makes {found}"
-
-        yield _attempt(f"{stage} weights", state)
-
-
-def _attempt(name: str, look: Callable[[], str]) -> Check:
-    """What ``look`` returns, or the error that it raises."""
-    try:
-        return Check(name, "ok", look())
-    except MaskDistillError as error:
-        return Check(name, "wrong", str(error))
+        return None, Check("configuration", "wrong", str(error), "correct what is named")
+    return config, Check("configuration", "ok", f"{path}: run {config.run!r}")
