@@ -36,9 +36,8 @@ from maskdistill.workflow.snakemake_ways import (
 # Of a module of another workflow: the command line and the handlers are that one's.
 AS_MODULE = not workflow.modifier.is_main_snakefile()
 GIVEN = {} if AS_MODULE else workflow.config_settings.config
-ASKED = (
-    set() if AS_MODULE else {*sys.argv}
-)  # targets are known to Snakemake only after this
+# Snakemake knows its targets only after this.
+ASKED = set() if AS_MODULE else {*sys.argv}
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
