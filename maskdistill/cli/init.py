@@ -30,7 +30,8 @@ from maskdistill.data.listing import iter_images, source_of
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.picture_names import left_out_words
 from maskdistill.product import fitting
-from maskdistill.product.fitting import Choice, Speeds, Weights
+from maskdistill.product.fitting import Choice, Weights
+from maskdistill.product.speeds import Speeds
 from maskdistill.product.suggestions import Changes, Found, write_config
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
