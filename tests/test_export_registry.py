@@ -67,7 +67,8 @@ def test_formats_are_asked_for_with_options() -> None:
 
 
 @pytest.mark.hostile(
-    "command line: a format that is unknown, twice, or has unknown options", outcome="refused, what there is is listed"
+    "config: a --format that is unknown, named twice, or has unknown options",
+    outcome="refused, what there is is listed",
 )
 @pytest.mark.parametrize(
     ("text", "said"),
