@@ -39,6 +39,8 @@ EVERY = 15.0
 """Seconds between two lines of progress where the output is no terminal."""
 OWN_MACHINE = re.compile(r"--(cores|jobs|executor|profile)(=|$)|-[cje]")
 """Options of Snakemake that say where jobs run, and with how much."""
+HANDED_ON = "snakemake"
+"""The option that takes what follows ``--`` on the command line."""
 NOTHING = "Nothing to be done"
 ENGINE = [sys.executable, "-m", "maskdistill.workflow.events"]
 """The command that runs Snakemake; the file for its events and Snakemake's options follow."""
@@ -48,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", metavar="CONFIG", help="configuration of the run (YAML)")
     parser.add_argument("--cores", type=whole(1), metavar="N", help="CPU cores to use (default: all that may be used)")
-    parser.add_argument("snakemake", nargs="*", metavar="OPTION", help="after --: further options of Snakemake")
+    parser.add_argument(
+        HANDED_ON, nargs="*", metavar="OPTION", help="targets of Snakemake, and after --: its further options"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
