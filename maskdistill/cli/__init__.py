@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--each",
         metavar="A[-B]",
-        help="after COMMAND: run it for each shard A..B in turn; its number, as long as A, stands for {shard}",
+        help="after COMMAND: run it for each shard A..B; its number, as long as A, stands for {shard}",
     )
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="COMMAND", help="see below; each has its own --help")
@@ -205,7 +205,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
 
 
 def _parsed(parser: argparse.ArgumentParser, given: list[str], handed_on: str | None) -> argparse.Namespace:
-    """The options; what follows ``--`` is added to ``handed_on`` as it stands, where a stage has such an option.
+    """The options; what follows ``--`` is added to ``handed_on`` as it stands, where there is such an option.
 
     argparse would refuse it behind an option that follows a positional argument.
     """
