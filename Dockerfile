@@ -30,7 +30,7 @@ RUN case "$DEVICE" in \
         && uv pip install --torch-backend cpu -r /tmp/cpu.lock && rm /tmp/cpu.lock ;; \
       *) echo "DEVICE is cuda or cpu, not $DEVICE" >&2; exit 1 ;; \
     esac
-COPY LICENSE README.md pyproject.toml ./
+COPY LICENSE README.md pyproject.toml setup.py ./
 COPY maskdistill maskdistill
 # Editable, as `make install` has it: the workflow takes package and configurations from one checkout.
 RUN uv pip install --no-deps --editable . && uv pip install --no-deps pydensecrf2==1.1

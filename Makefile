@@ -10,6 +10,9 @@ STAMP := $(VENV)/installed
 CRF := $(VENV)/installed-crf
 EXPORT := $(VENV)/installed-export
 DOCS := $(VENV)/installed-docs
+# Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
+# that sets this.
+export PYTHONDONTWRITEBYTECODE :=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
 .PHONY: demo test lint types quick install crf export docs
@@ -57,5 +60,10 @@ types: $(STAMP)
 quick: $(CRF) $(EXPORT)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
-test: $(CRF) $(EXPORT) lint types
-	$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py
+# Types are checked beside the tests and shown after them.
+test: $(CRF) $(EXPORT) lint
+	@$(MAKE) --no-print-directory types >$(VENV)/types.txt 2>&1 & types=$$!; \
+	echo "$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py"; \
+	$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py; tests=$$?; \
+	wait $$types; typed=$$?; cat $(VENV)/types.txt; \
+	exit $$((tests ? tests : typed))

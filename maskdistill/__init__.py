@@ -1,6 +1,28 @@
 """MaskDistill: unlabelled photographs in; object masks, categories and a segmentation model out."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maskdistill.api.backbones import Backbone, load_backbone
+    from maskdistill.api.clusters import Clusters, kmeans
+    from maskdistill.api.masks import distil_mask, distil_masks, embed_masks
+    from maskdistill.api.runs import Category, FoundObject, Prediction, Run, Verdict, load_run
+    from maskdistill.runtime.errors import MaskDistillError
+
+__all__ = [
+    "Backbone", "Category", "Clusters", "FoundObject", "MaskDistillError", "Prediction", "Run", "Verdict",
+    "__version__", "distil_mask", "distil_masks", "embed_masks", "kmeans", "load_backbone", "load_run",
+]  # fmt: skip
+_MODULES = {
+    "api.backbones": ("Backbone", "load_backbone"),
+    "api.clusters": ("Clusters", "kmeans"),
+    "api.masks": ("distil_mask", "distil_masks", "embed_masks"),
+    "api.runs": ("Category", "FoundObject", "Prediction", "Run", "Verdict", "load_run"),
+    "runtime.errors": ("MaskDistillError",),
+}
+"""Where each public name comes from when it is first asked for: the libraries behind take seconds to load."""
 
 
 def _settle_threads() -> None:
@@ -24,4 +46,16 @@ def _settle_threads() -> None:
 
 _settle_threads()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+
+if not TYPE_CHECKING:  # type checkers see the imports above, and know no other name
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(importlib.import_module(f"maskdistill.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

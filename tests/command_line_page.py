@@ -19,7 +19,7 @@ This page is generated from the commands' parsers by `python tests/command_line_
 exit status is 0 only if every output is complete.
 
 - `--each A-B`, after a command, runs it for each shard from A to B in turn; `{shard}` stands for the number, written
-  with as many digits as A.
+  with as many digits as A. Of an option with as many values as there are shards each takes its own.
 - Where an option takes several files, `{0000..0199}` in quotes stands for all these numbers, as in bash.
 - `--params` takes a section of the [configuration](configuration.md) as JSON.
 

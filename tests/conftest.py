@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import maskdistill  # noqa: F401 # before torch loads: it settles how threads wait for each other
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: each process has a core
 

@@ -2,7 +2,8 @@
 
 A start costs a job 1 to 10 s of a processor, nearly all of it for torch and other libraries, and a miniature run has
 42 jobs. A fork of a process that holds them starts at once. Code of this project is never among what it holds: each
-fork imports that of its own project's folder. Runs that are killed or harmed are real processes.
+fork imports that of its own project's folder. Forks are processes that can be killed; of root's rights they lack those
+to write where permission is missing, and they write no larger file than the asking process may.
 
 As a script (``fork_server.py FOLDER``) it is the server, which ends with its standard input.
 """
@@ -13,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import shlex
@@ -36,7 +38,8 @@ LIBRARIES = (
     "pandas", "pydantic", "pycocotools.mask", "faster_coco_eval", "matplotlib.figure", "PIL.Image", "jinja2",
     "matplotlib.backends.backend_svg", "pygments.lexers", "filelock", "tqdm", "snakemake.cli",
     "snakemake.scheduling.milp", "snakemake.executors.local", "snakemake_executor_plugin_slurm",
-    "snakemake_executor_plugin_cluster_generic",
+    "snakemake_executor_plugin_cluster_generic", "snakemake.storage", "snakemake.report.html_reporter", "smart_open",
+    "requests", "yte", "torchvision.transforms.functional",
 )  # fmt: skip
 CLIENT = """import os, sys
 sys.path.insert(0, {here!r})
@@ -66,8 +69,10 @@ class ForkServer:
         self.folder = tempfile.TemporaryDirectory(prefix="forks-")  # a socket's path must be short
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+        environment |= {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the cores to other tests
+        obey = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, self.folder.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [*obey, sys.executable, __file__, self.folder.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=environment | {"PYTHONHASHSEED": hash_seed},
         )  # fmt: skip
         assert self.process.stdout and self.process.stdout.readline() == b"ready\n"
@@ -77,14 +82,14 @@ class ForkServer:
         assert name in COMMANDS
         return f"{self.folder.name}/bin/{name}"
 
-    def snakemake(self, options: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-        """Exit status of Snakemake, and what it wrote to standard output and then to standard error."""
+    def run(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error of ``snakemake``, ``maskdistill`` or the path of a script."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
             files = (nothing.fileno(), out.fileno(), err.fileno())
-            status = ask(f"{self.folder.name}/socket", ["snakemake", *options], str(cwd), environment, files)
+            status = ask(f"{self.folder.name}/socket", command, str(cwd), environment, files)
             for file in (out, err):
                 file.seek(0)
-            return status, (out.read() + err.read()).decode()
+            return status, out.read().decode(), err.read().decode()
 
     def close(self) -> None:
         assert self.process.stdin
@@ -118,6 +123,7 @@ def serve(folder: Path) -> None:
     """Load the libraries, then fork for every connection until standard input ends."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    sys.modules["snakemake.cli"].get_argument_parser()  # looks for its plugins among all that is installed
     assert "maskdistill" not in sys.modules
     gc.freeze()  # what forks share is not written to
     commands = folder / "bin"
@@ -153,9 +159,12 @@ def keep(connection: socket.socket, python: Path) -> NoReturn:
     header, files, _, _ = socket.recv_fds(connection, 8, 3)
     request = connection.recv(struct.unpack("!Q", header)[0], socket.MSG_WAITALL)
     command, cwd, environment = json.loads(request.decode("utf-8", "surrogateescape"))
+    asking = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    largest_file = resource.prlimit(asking, resource.RLIMIT_FSIZE)
     worker = os.fork()
     if worker == 0:
         connection.close()
+        resource.setrlimit(resource.RLIMIT_FSIZE, largest_file)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
@@ -172,7 +181,7 @@ def keep(connection: socket.socket, python: Path) -> NoReturn:
 
 
 def become(command: list[str], cwd: str, environment: dict[str, str], python: Path) -> NoReturn:
-    """Go on as ``python -m snakemake ...`` or as the entry point ``maskdistill ...`` would."""
+    """Go on as ``python -m snakemake ...``, the entry point ``maskdistill ...`` or ``python SCRIPT ...`` would."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -181,11 +190,14 @@ def become(command: list[str], cwd: str, environment: dict[str, str], python: Pa
     with contextlib.suppress(ImportError):
         import sitecustomize  # noqa: F401
     sys.argv = [str(python.parent / command[0]), *command[1:]]
+    Path("/proc/self/comm").write_text(command[command[0] == "maskdistill"])  # a stage's name, or snakemake
+    sys.executable = str(python)  # beside which the rules look for their entry points
     status: object = 0
     try:
         if command[0] == "snakemake":
-            sys.executable = str(python)  # beside which the rules look for their entry points
             runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+        elif command[0].endswith(".py"):
+            runpy.run_path(command[0], run_name="__main__")
         else:
             status = importlib.import_module("maskdistill.cli").main()
     except SystemExit as end:

@@ -19,6 +19,8 @@ AREAS = {
     "hdf5": "HDF5 and other intermediate files",
     "files": "The machine: lock files, shared memory, downloads",
     "output": "What was made for others",
+    "command line": "The command line",
+    "api": "The Python API",
 }
 HEAD = """\
 # Hostile and odd input

@@ -18,7 +18,7 @@ from maskdistill.data.scenes import CATEGORIES, Scene, generate_scene
 from maskdistill.detector.data import Example, example_of
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import write_label_png
-from maskdistill.product.fitting import Speeds
+from maskdistill.product.speeds import Speeds
 from maskdistill.runtime.json_stream import write_json_object
 
 NUM_CLUSTERS = len(CATEGORIES)

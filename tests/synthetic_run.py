@@ -196,7 +196,7 @@ class Synthetic:
         for name in ("pretrain-backbone", "detector"):
             steps = {"step": range(5), "loss": np.arange(5.0), "loss_a": 1.0, "loss_b": 2.0, "feature_std": 0.1}
             self.write_csv(f"{name}.csv", pd.DataFrame(steps))
-        for file, seconds in {"features/0000": 2.5, "features/0001": 3.25, "topk-0.4/masks/0000": 60.0}.items():
+        for file, seconds in {"features/0000": 2.5, "features/0001": 3.25, "masks/topk-0.4/0000": 60.0}.items():
             target = self.root / "benchmarks" / f"{file}.tsv"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:02\t-\n{seconds}\t0:00:02\t812.5\n")

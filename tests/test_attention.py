@@ -1,10 +1,12 @@
 """Attention by chunks of queries against softmax attention in float64, and where it is used."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from maskdistill.backbones import attention, vit
+from maskdistill.backbones import attention, registry, vit
 
 CPU = torch.device("cpu")
 
@@ -38,6 +40,13 @@ def test_the_mean_key_costs_no_precision() -> None:
     shifted = (query + 10).bfloat16(), (key + 10).bfloat16(), value.bfloat16()
     expected = slow_attention(*(part.double().numpy() for part in shifted))
     assert np.abs(attention.attend(*shifted).double().numpy() - expected).max() < 0.1
+
+
+@pytest.fixture(autouse=True)
+def two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of two blocks: drawing the weights of twelve takes seconds."""
+    for name, entry in registry.BACKBONES.items():
+        monkeypatch.setitem(registry.BACKBONES, name, replace(entry, depth=2))
 
 
 @pytest.fixture

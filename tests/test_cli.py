@@ -29,6 +29,11 @@ from maskdistill.runtime.processes import in_forks
         (["--each", "0007", "--out=s-{shard}"], [["--out=s-0007"]]),
         (["--a", "{shard}", "--each", "08-11"], [["--a", "08"], ["--a", "09"], ["--a", "10"], ["--a", "11"]]),
         (["--each", "9-10", "{shard}{shard}"], [["99"], ["1010"]]),
+        (
+            ["--a", "1", "2", "--each", "8-9", "--b", "3", "--c"],
+            [["--a", "1", "--b", "3", "--c"], ["--a", "2", "--b", "3", "--c"]],
+        ),
+        (["--each", "8", "--a", "1", "--b", "2", "3"], [["--a", "1", "--b", "2", "3"]]),
     ],
 )
 def test_each_fills_the_shard_in(given: list[str], expected: list[list[str]]) -> None:

@@ -468,7 +468,8 @@ def test_number_of_threads_does_not_matter(tmp_path: Path) -> None:
     files = write_shards(tmp_path, points, list(range(1, 10_001)), shards)
     found = []
     for threads in ("1", "3"):
-        assert cluster(tmp_path, files, "--params", '{"max_fit": 4000}', "--threads", threads) == 0
+        params = '{"max_fit": 4000, "niter": 5, "nredo": 2}'
+        assert cluster(tmp_path, files, "--params", params, "--threads", threads) == 0
         found.append(outputs(tmp_path))
     assert found[0] == found[1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from maskdistill.config import Compare, PseudoLabelsConfig
 from maskdistill.formats import rle
-from maskdistill.product.coco import coco_annotations
+from maskdistill.product.objects import Choice, picked
 from maskdistill.pseudo_labels.confidence import levels_passed, passes, relation
 from maskdistill.pseudo_labels.painting import paint, painting_steps
 from maskdistill.pseudo_labels.summary import TAUS, count_image
@@ -40,7 +40,7 @@ def test_equal_scores_pass_everywhere_or_nowhere(tau: float, compare: Compare) -
     assert [passes(score, tau, compare) for score in scores] == expected
     label = paint(found, SHAPE, tau, compare)
     assert len(label.kept) == sum(expected) and not label.fallback
-    kept = [item["score"] for item in coco_annotations(found, tau, 1, compare)]
+    kept = [item.score for item in picked(found, {1: "a"}, Choice(tau, compare))]
     assert kept == [score for score, passed in zip(scores, expected, strict=True) if passed]
     assert [is_confident(score, settings) for score in scores] == expected
     notes = {"gt": {True: "above", False: "not above"}, "ge": {True: "at least", False: "below"}}
@@ -72,5 +72,5 @@ def test_predict_takes_the_runs_comparison() -> None:
     text = (PACKAGE / "cli/predict.py").read_text()
     assert "models.config.pseudo_labels.compare" in text
     found = [candidate(0.5, 0), candidate(0.4, 1)]
-    assert [item["score"] for item in coco_annotations(found, 0.5)] == [0.5]
-    assert [*coco_annotations(found, 0.5, 1, "gt")] == []
+    assert [item.score for item in picked(found, {1: "a"}, Choice(0.5, "ge"))] == [0.5]
+    assert picked(found, {1: "a"}, Choice(0.5, "gt")) == ()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from maskdistill.config import ClustersConfig, Config, load_config, parse_section
 from maskdistill.config.limits import refuse_more_clusters
-from maskdistill.data.sources import parse_data
+from maskdistill.data.listing import parse_data
 from maskdistill.runtime.errors import MaskDistillError
 
 BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
@@ -24,10 +24,6 @@ MAY_BE_EMPTY = {
 """Lists of which none is a choice."""
 REPEATED = {"min_size_train", "atrous_rates", "scale", "rpn_pre_nms", "rpn_post_nms", "backbones"}
 """Lists in which a value may stand twice: as a weight, in places with a meaning; names of backbones are compared."""
-SOURCES: dict[str, dict[str, Any]] = {
-    "folder": {"kind": "folder", "root": "p"}, "list": {"kind": "list", "file": "f"},
-    "coco": {"kind": "coco", "images": "p"}, "voc": {"kind": "voc", "root": "p"}, "scenes": {"kind": "scenes"},
-}  # fmt: skip
 TEACHER = {"objective": "distill", "teacher": {"weights": "t.pth"}}
 
 
@@ -66,7 +62,9 @@ def settings(node: Mapping[str, Any], path: tuple[str | int, ...], values: dict[
         if "discriminator" in field or any("discriminator" in option for option in options):
             chosen = next(option for option in [field, *options] if "discriminator" in option)
             for kind, reference in chosen["discriminator"]["mapping"].items():
-                yield from settings(resolved({"$ref": reference}), at, put(values, at, SOURCES[kind]))
+                source = resolved({"$ref": reference})
+                given = {"kind": kind} | {key: "p" for key in source.get("required", ()) if key != "kind"}
+                yield from settings(source, at, put(values, at, given))
             continue
         below = next((option for option in options if "properties" in option), None)
         if below is not None:

@@ -27,6 +27,7 @@ from maskdistill.config.roles import (
     training_settings,
 )
 from maskdistill.data.manifest import COLUMNS, write_manifest
+from maskdistill.data.truth.registry import TRUTHS
 from maskdistill.detector.model import build_detector
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.training.checkpoint import describe_model, training_provenance
@@ -50,11 +51,15 @@ TRAINING = {
 
 
 def test_every_setting_of_data_is_in_one_table() -> None:
-    """A new one goes into LISTING above, or into ``config_roles``: then no label-free stage is given it."""
+    """A new one goes into LISTING above, or into its source's LABELS or SCORED: no label-free stage is given these.
+
+    A source that is not in LISTING has no ground truth.
+    """
     kinds = {kind.model_fields["kind"].annotation: kind for kind in {*get_args(DataConfig), *get_args(SupportConfig)}}
     tables = {get_args(literal)[0]: set(kind.model_fields) - {"kind"} for literal, kind in kinds.items()}
     for kind, fields in tables.items():
-        parts = [LISTING[kind], LABEL_FIELDS.get(kind, frozenset()), SCORED_FIELDS.get(kind, frozenset())]
+        assert kind in LISTING or kind not in TRUTHS
+        parts = [LISTING.get(kind, fields), LABEL_FIELDS.get(kind, frozenset()), SCORED_FIELDS.get(kind, frozenset())]
         assert set().union(*parts) == fields and sum(map(len, parts)) == len(fields), kind
     assert set(Config.model_fields) >= EVALUATION_SECTIONS
 

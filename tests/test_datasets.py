@@ -14,9 +14,9 @@ from range_server import RangeServer, serve
 from maskdistill.cli import main
 from maskdistill.config import CocoData, VocData
 from maskdistill.data.ground_truth import read_ground_truth
+from maskdistill.data.listing import iter_images
 from maskdistill.data.manifest import ImageRow, ok_images, read_manifest
 from maskdistill.data.official_datasets import BUILDS, BUILT_IMAGES, DATASETS
-from maskdistill.data.sources import iter_images, scored_keys
 from maskdistill.data.splits import SPLITS, check_split, list_md5, make_train_aug, read_coco_names, read_list
 from maskdistill.data.stream import read_roles
 from maskdistill.data.truth_types import Losses
@@ -210,7 +210,7 @@ def test_voc_is_built_from_copies_that_stay_as_they_are(tmp_path: Path) -> None:
     data = VocData(kind="voc", root=str(built), train_list="Main/trainval", eval_list="Segmentation/val")
     images = list(iter_images(data))
     assert {image.key for image in images if image.train} == {*official.VOC2007, *official.MAIN2012}
-    assert scored_keys(data) == set(official.SEG_VAL)
+    assert data.scored_keys() == set(official.SEG_VAL)
     listed = {*official.VOC2007, *official.MAIN2012, *official.TRAIN_AUG, *official.SEG_VAL}
     links = sorted((built / "JPEGImages").iterdir())
     assert [link.stem for link in links] == sorted(listed)  # not the pictures that no list names

@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskdistill.cli import init, main
 from maskdistill.config import Config, load_config
-from maskdistill.data.sources import left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.product import inspection
 from maskdistill.product.checks import Check, left_out_check, locks_check, shared_memory_check, uses_workers
 from maskdistill.report.images import read_images

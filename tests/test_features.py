@@ -25,14 +25,15 @@ from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.weights import save_weights
 from maskdistill.cli import STAGES, main
 from maskdistill.config import MasksConfig
+from maskdistill.data.listed import ListedImage
 from maskdistill.data.manifest import ImageRow, build_manifest, read_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
-from maskdistill.data.sources import ListedImage
 from maskdistill.features import extraction, store
 from maskdistill.features.store import HW, ImageFeatures
 from maskdistill.formats import rle
-from maskdistill.masks import rule
 from maskdistill.masks.refine import refine
+from maskdistill.masks.rules import maskdistill as rule
+from maskdistill.masks.upsample import upsample
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.hdf5 import write_hdf5
@@ -135,7 +136,7 @@ def test_grid_tokens_and_mask_fit_the_picture(name: str) -> None:
     assert found.cls_query.shape == (4, 32) and found.keys.dtype == found.cls_query.dtype == np.float32
     patches = rule.distil(found.keys, found.cls_query, found.grid, MasksConfig())
     for how in ("nearest", "bicubic_nonzero"):
-        assert rule.upsample(patches.mask, 8, found.resized_hw, size, how).shape == size
+        assert upsample(patches.mask, 8, found.resized_hw, size, how).shape == size
 
 
 # ---------------------------------------------------------------- the network
@@ -430,7 +431,7 @@ def test_masks_of_a_shard(made: Run) -> None:
         patches = rule.distil(image.keys, image.cls_query, image.grid, MasksConfig())
         with Image.open(made.folder / f"{mask['key']}.png") as stored:
             size = (stored.height, stored.width)
-        full = rule.upsample(patches.mask, 8, image.resized_hw, size)
+        full = upsample(patches.mask, 8, image.resized_hw, size)
         decoded = rle.decode(mask["segmentation"])
         np.testing.assert_array_equal(decoded, full)
         rows, columns = np.flatnonzero(full.any(axis=1)), np.flatnonzero(full.any(axis=0))

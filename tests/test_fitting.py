@@ -10,8 +10,9 @@ from miniature import SPEEDS
 
 from maskdistill.config import Config, load_config
 from maskdistill.product import fitting
-from maskdistill.product.fitting import Choice, Speeds, Weights, choose, estimate, loaders, scaled, step_seconds
+from maskdistill.product.fitting import Choice, Weights, choose
 from maskdistill.product.plan import about
+from maskdistill.product.speeds import Speeds, estimate, loaders, scaled, step_seconds
 from maskdistill.product.suggestions import Changes, Found, write_config
 from maskdistill.workflow.needed_weights import began_with_shipped, licences, rehearsal
 

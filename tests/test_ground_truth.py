@@ -16,11 +16,13 @@ from pycocotools.coco import COCO
 import maskdistill
 from maskdistill.cli import main
 from maskdistill.config import ScenesData, VocData, load_config
-from maskdistill.data.ground_truth import VOC_CLASSES, TrueObject, paint_semantic, read_ground_truth, voc_objects
+from maskdistill.data.ground_truth import TrueObject, read_ground_truth
+from maskdistill.data.listing import iter_images
 from maskdistill.data.manifest import ImageRow, read_manifest
 from maskdistill.data.planned import truth_listing
 from maskdistill.data.scenes import CATEGORIES, generate_scene
-from maskdistill.data.sources import iter_images
+from maskdistill.data.truth.coco import paint_semantic
+from maskdistill.data.truth.voc import VOC_CLASSES, voc_objects
 from maskdistill.data.truth_check import check_truth
 from maskdistill.data.truth_types import Losses, Place
 from maskdistill.formats import rle

@@ -14,12 +14,12 @@ from hostile_table import PAGE, render
 from PIL import Image
 
 from maskdistill.cli import main
-from maskdistill.config import load_config
+from maskdistill.config import DataConfig, load_config
 from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.data.images import load_rgb
+from maskdistill.data.listing import count_images, iter_images, parse_data
 from maskdistill.data.manifest import quarantine_path, read_manifest
 from maskdistill.data.scenes import generate_scene
-from maskdistill.data.sources import count_fitted, iter_images, parse_data
 from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
@@ -301,6 +301,11 @@ def test_figure3_needs_masks_for_its_multiples_and_no_labels() -> None:
     with pytest.raises(MaskDistillError, match=r"paper\.overcluster: 8 x num_clusters 4 .*`overcluster: \[1, 2, 3\]`"):
         refuse_more_clusters(few, 12, figure3=True)
     refuse_more_clusters(load_config(config(clusters={"num_clusters": 80})), 640, figure3=True)
+
+
+def count_fitted(data: DataConfig) -> int:
+    found = data.count_fitted()
+    return count_images(data) if found is None else found
 
 
 def test_which_pictures_are_fitted(tmp_path: Path) -> None:

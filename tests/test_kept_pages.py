@@ -1,11 +1,10 @@
 """A failed report never removes the last good one."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fork_server import fork_server
 
 from maskdistill.runtime.kept_pages import KEPT, forget_pages, keep_pages, put_pages_back
 
@@ -13,9 +12,11 @@ ROOT = Path(__file__).parents[1]
 SNAKEFILE = f"""
 import shlex, sys
 from types import SimpleNamespace
-from snakemake.exceptions import WorkflowError
-from maskdistill.runtime.errors import MaskDistillError
-RUN, WEIGHTS = "results/x", {{}}
+from maskdistill.workflow.snakemake_ways import refusals
+class Run:
+    shared = []
+    __str__ = lambda self: "results/x"
+RUN, AS_MODULE = Run(), False
 CONFIG = SimpleNamespace(datasets=SimpleNamespace(build=None), data=SimpleNamespace(kind="scenes"))
 include: "{ROOT}/workflow/rules/lock.smk"
 rule all:
@@ -79,16 +80,15 @@ def test_a_killed_run_leaves_them_for_the_next(tmp_path: Path, monkeypatch: pyte
     assert read(tmp_path) == {"report.html": "old"}
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_in_a_run(tmp_path: Path) -> None:
     """Snakemake removes outputs, and records the failed job's settings as done: the next run must make them anew."""
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
 
     def snakemake(what: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--config", f"what={what}"],
-            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return f"{done.returncode} {read(tmp_path / 'results/x').get('report.html', '').strip()} {done.stderr[-200:]}"
+        command = ["snakemake", "--cores", "1", "--quiet", "all", "--config", f"what={what}"]
+        status, _, err = fork_server().run(command, tmp_path, os.environ | {"PYTHONPATH": str(ROOT)})
+        return f"{status} {read(tmp_path / 'results/x').get('report.html', '').strip()} {err[-200:]}"
 
     assert snakemake("good").startswith("0 good")
     assert snakemake("bad").startswith("1 good results/x/report.html: the last good one was put back")

@@ -9,8 +9,9 @@ import pytest
 from test_manifest import build_manifest, list_images, picture
 
 from maskdistill.data.keys import DERIVED, fold, key_of_path, parts_of_keys
+from maskdistill.data.listing import iter_images, parse_data, parse_support, with_support
 from maskdistill.data.manifest import left_out_of, write_manifest
-from maskdistill.data.sources import iter_images, left_out_words, parse_data, parse_support, with_support
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.runtime.errors import MaskDistillError
 
 

@@ -61,6 +61,7 @@ def held_spans(folder: Path, killed: dict[int, int]) -> dict[str, list[tuple[int
     return spans
 
 
+@pytest.mark.slow
 def test_a_thousand_leases_by_sixteen_processes_of_which_some_are_killed(tmp_path: Path) -> None:
     chance = random.Random(3)
     workers = [start_worker(tmp_path, seed) for seed in range(WORKERS)]

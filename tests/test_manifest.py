@@ -20,20 +20,18 @@ from maskdistill.config import DataConfig
 from maskdistill.data import manifest as manifest_module
 from maskdistill.data import picture_files
 from maskdistill.data.images import decode, load_rgb
-from maskdistill.data.manifest import image_rows, index_path, ok_images, read_manifest, write_manifest
-from maskdistill.data.picture_files import PictureError
-from maskdistill.data.sources import (
-    ListedImage,
+from maskdistill.data.listed import ListedImage
+from maskdistill.data.listing import (
     count_images,
     default_num_shards,
     iter_images,
     listing_fingerprint,
     parse_data,
     parse_support,
-    scored_file,
-    scored_keys,
     with_support,
 )
+from maskdistill.data.manifest import image_rows, index_path, ok_images, read_manifest, write_manifest
+from maskdistill.data.picture_files import PictureError
 from maskdistill.data.stream import all_rows
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -306,7 +304,7 @@ def test_voc_lists_are_united(tmp_path: Path) -> None:
     data = parse_data(voc(tmp_path, train_list="Main/t", eval_list="Segmentation/v"))
     listed = list_images(data)
     assert [(i.key, i.train, i.eval) for i in listed] == [("a", True, False), ("b", True, False), ("c", False, True)]
-    assert scored_keys(data) == {"b", "c"} and scored_file(data) == tmp_path / "ImageSets/Segmentation/v.txt"
+    assert data.scored_keys() == {"b", "c"} and data.scored_file() == tmp_path / "ImageSets/Segmentation/v.txt"
     assert listed[0].path == tmp_path / "JPEGImages/a.jpg"
     with pytest.raises(MaskDistillError, match=r"data\.eval_list: Main/none: no list .*Main/none\.txt.*there: Main/t"):
         list_images(parse_data(voc(tmp_path, train_list="Main/t", eval_list="Main/none")))
@@ -327,7 +325,7 @@ def test_which_pictures_are_scored_changes_no_listing(tmp_path: Path) -> None:
     first, second, more = (parse_data(voc(tmp_path, train_list="t", eval_list=name)) for name in ("v", "w", "more"))
     assert list_images(first) == list_images(second) != list_images(more)
     assert listing_fingerprint(first) == listing_fingerprint(second) != listing_fingerprint(more)
-    assert (scored_keys(first), scored_keys(second)) == ({"a"}, {"b"})
+    assert (first.scored_keys(), second.scored_keys()) == ({"a"}, {"b"})
 
 
 def test_real_voc_excerpt() -> None:
@@ -336,7 +334,7 @@ def test_real_voc_excerpt() -> None:
         pytest.skip("../shared/data/voc2007 is absent")
     listed = list_images(parse_data(voc(root, eval_list="Segmentation/train")))
     assert (len(listed), sum(i.train for i in listed), sum(i.eval for i in listed)) == (473, 473, 0)
-    assert len(scored_keys(parse_data(voc(root, eval_list="Segmentation/train"))) or ()) == 20
+    assert len(parse_data(voc(root, eval_list="Segmentation/train")).scored_keys() or ()) == 20
     assert all(image.path.is_file() for image in listed)
 
 

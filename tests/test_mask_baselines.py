@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from maskdistill.features.store import ImageFeatures
 from maskdistill.formats import rle
-from maskdistill.masks import baselines
-from maskdistill.masks import rule as masks
-from maskdistill.masks.baselines import MaskBaseline
-from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.masks import registry
+from maskdistill.masks.rules import attention as att
+from maskdistill.masks.rules import lost
+from maskdistill.masks.upsample import upsample
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Grid = tuple[int, int]
@@ -58,8 +58,8 @@ def test_lost_agrees_with_the_whole_matrix(seed: int, k: int) -> None:
     grid = GRIDS[seed % 4]
     keys = integer_keys(seed, grid)
     expected, place, degrees = slow_lost(keys, grid, k)
-    assert baselines.lost_degrees(keys).tolist() == degrees
-    mask, found = baselines.lost(keys, grid, k)
+    assert lost.lost_degrees(keys).tolist() == degrees
+    mask, found = lost.lost(keys, grid, k)
     assert found == divmod(place, grid[1])
     np.testing.assert_array_equal(mask, expected)
     assert mask.dtype == bool and mask.shape == grid and mask[found]
@@ -86,13 +86,13 @@ def test_degrees_do_not_depend_on_the_size_of_a_block(rows: int) -> None:
     keys = np.random.default_rng(3).normal(size=(35, 5)).astype(np.float32)
     matrix = keys @ keys.T
     np.fill_diagonal(matrix, 0)
-    np.testing.assert_array_equal(baselines.lost_degrees(keys, rows), (matrix > 0).sum(axis=1))
+    np.testing.assert_array_equal(lost.lost_degrees(keys, rows), (matrix > 0).sum(axis=1))
 
 
 def test_a_seed_of_length_zero_is_a_mask_of_its_own() -> None:
     keys = np.ones((6, 2), np.float32)
     keys[4] = 0
-    mask, seed = baselines.lost(keys, (2, 3), 100)
+    mask, seed = lost.lost(keys, (2, 3), 100)
     assert seed == (1, 1) and mask.sum() == 1
 
 
@@ -153,8 +153,8 @@ def test_attention_agrees_with_loops(seed: int, mass: float, largest: bool) -> N
     attention = slow_attention(query, cls_key, keys)
     expected = slow_mass(attention, mass)
     expected = slow_largest(expected, grid) if largest else expected
-    np.testing.assert_allclose(baselines.cls_attention(query, cls_key, keys), attention, rtol=1e-6)
-    mask, place = baselines.dino_attention(query, cls_key, keys, grid, mass, largest)
+    np.testing.assert_allclose(att.cls_attention(query, cls_key, keys), attention, rtol=1e-6)
+    mask, place = att.dino_attention(query, cls_key, keys, grid, mass, largest)
     assert set(np.flatnonzero(mask).tolist()) == expected
     assert mask.shape == grid and mask.dtype == bool
     highest = max(expected, key=lambda j: (attention[j], -j))
@@ -165,23 +165,23 @@ def test_the_attention_of_cls_to_itself_shrinks_a_heads_say() -> None:
     """Two heads look at one patch each; the head that CLS draws to itself loses, though its logits are the same."""
     query = np.ones((2, 1), np.float32)
     keys = np.array([[9, 0], [0, 9], [0, 0]], np.float32)
-    even = baselines.cls_attention(query, np.zeros((2, 1), np.float32), keys)
+    even = att.cls_attention(query, np.zeros((2, 1), np.float32), keys)
     assert even[0] == pytest.approx(even[1])
-    drawn = baselines.cls_attention(query, np.array([[12], [0]], np.float32), keys)
+    drawn = att.cls_attention(query, np.array([[12], [0]], np.float32), keys)
     assert drawn[0] < 0.1 * drawn[1]
 
 
 def test_very_large_logits_do_not_overflow() -> None:
     query, cls_key = np.full((1, 2), 1e3, np.float32), np.zeros((1, 2), np.float32)
     keys = np.array([[1e3, 1e3], [0, 0]], np.float32)
-    assert baselines.cls_attention(query, cls_key, keys).tolist() == [1, 0]
-    mask, place = baselines.dino_attention(query, cls_key, keys, (1, 2))
+    assert att.cls_attention(query, cls_key, keys).tolist() == [1, 0]
+    mask, place = att.dino_attention(query, cls_key, keys, (1, 2))
     assert mask.tolist() == [[True, False]] and place == (0, 0)
 
 
 def test_three_quarters_of_flat_attention() -> None:
     zero = np.zeros((2, 3), np.float32)
-    mask, _ = baselines.dino_attention(zero, zero, np.zeros((16, 6), np.float32), (4, 4), 0.75)
+    mask, _ = att.dino_attention(zero, zero, np.zeros((16, 6), np.float32), (4, 4), 0.75)
     assert mask.reshape(-1).tolist() == [True] * 12 + [False] * 4  # ties: the lower index is kept
 
 
@@ -189,35 +189,27 @@ def test_three_quarters_of_flat_attention() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parsed"),
+    ("name", "settings"),
     [
-        ("lost-400", ("lost", 400, False)),
-        ("lost-1", ("lost", 1, False)),
-        ("attention-0.75", ("attention", 0.75, False)),
-        ("attention-0.6-largest", ("attention", 0.6, True)),
+        ("lost-400", {"k": 400}),
+        ("lost-1", {"k": 1}),
+        ("attention-0.75", {"mass": 0.75, "largest": False}),
+        ("attention-0.6-largest", {"mass": 0.6, "largest": True}),
     ],
 )
-def test_names_choose_rules(name: str, parsed: tuple[str, float, bool]) -> None:
-    baseline = MaskBaseline.parse(name)
-    assert (baseline.rule, baseline.value, baseline.largest) == parsed
+def test_names_choose_rules(name: str, settings: dict[str, Any]) -> None:
+    chosen = registry.read(name)
+    assert chosen.settings.model_dump() == settings and chosen.rule.folder(chosen.settings) == name
     rng = np.random.default_rng(0)
     query, cls_key = rng.normal(size=(2, 2, 3)).astype(np.float32)
     keys = rng.normal(size=(500, 6)).astype(np.float32)
-    mask, place = baseline.mask(ImageFeatures(query, cls_key, keys, (20, 25), (160, 200)))
-    if parsed[0] == "lost":
-        expected = baselines.lost(keys, (20, 25), int(parsed[1]))
+    (found,) = chosen.masks(ImageFeatures(query, cls_key, keys, (20, 25), (160, 200)))
+    if "k" in settings:
+        expected = lost.lost(keys, (20, 25), settings["k"])
     else:
-        expected = baselines.dino_attention(query, cls_key, keys, (20, 25), parsed[1], parsed[2])
-    np.testing.assert_array_equal(mask, expected[0])
-    assert place == expected[1] and 0 < mask.sum() < 500
-
-
-@pytest.mark.parametrize(
-    "name", ["lost", "lost-0", "lost-1.5", "attention-1", "attention-0.0", "topk-0.4", "lost-10-largest"]
-)
-def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(MaskDistillError, match="write lost-400"):
-        MaskBaseline.parse(name)
+        expected = att.dino_attention(query, cls_key, keys, (20, 25), settings["mass"], settings["largest"])
+    np.testing.assert_array_equal(found.mask, expected[0])
+    assert found.source == expected[1] and 0 < found.mask.sum() < 500
 
 
 # ---------------------------------------------------------------- LOST's published boxes
@@ -246,6 +238,6 @@ def test_boxes_of_our_masks_have_the_form_of_the_published_ones() -> None:
         grid = (-(-height // 16), -(-width // 16))
         patches = np.zeros(grid, bool)
         patches[int(y) // 16 : -(-int(bottom) // 16), int(x) // 16 : -(-int(right) // 16)] = True
-        full = masks.upsample(patches, 16, (height, width), (height, width))
+        full = upsample(patches, 16, (height, width), (height, width))
         box = rle.bbox(rle.encode(full))
         assert box == [x, y, right - x, bottom - y], name

@@ -16,7 +16,8 @@ from maskdistill.backbones.registry import find_backbone
 from maskdistill.backbones.vit import load_vit
 from maskdistill.config import AffinityConfig, MasksConfig
 from maskdistill.features import extraction
-from maskdistill.masks import rule
+from maskdistill.masks.rules import maskdistill as rule
+from maskdistill.masks.upsample import upsample
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared/data/pets/images"
 
@@ -413,7 +414,7 @@ def test_full_mask_has_the_image_shape_and_nearest_is_exact(resized: Grid, size:
     patch = 16
     grid = (-(-resized[0] // patch), -(-resized[1] // patch))
     patches = np.random.default_rng(0).random(grid) < 0.4
-    found = rule.upsample(patches, patch, resized, size, resize)
+    found = upsample(patches, patch, resized, size, resize)
     assert found.shape == size and found.dtype == bool
     nearest = slow_nearest(patches, patch, resized, size)
     if resize == "nearest":
@@ -426,9 +427,7 @@ def test_bicubic_nonzero_grows_by_the_published_amount() -> None:
     """A 160 x 160 square in an 864 x 640 mask, resized to 500 x 375, covers 4.4 % more pixels than by nearest."""
     patches = np.zeros((40, 54), bool)
     patches[15:25, 22:32] = True  # in the middle; elsewhere the share is 0 to 4.4 %, as the pixels fall
-    nearest, bicubic = (
-        rule.upsample(patches, 16, (640, 864), (375, 500), how) for how in ("nearest", "bicubic_nonzero")
-    )
+    nearest, bicubic = (upsample(patches, 16, (640, 864), (375, 500), how) for how in ("nearest", "bicubic_nonzero"))
     assert round(100 * (bicubic.sum() / nearest.sum() - 1), 1) == 4.4
     square = Image.fromarray(np.kron(patches, np.ones((16, 16), np.uint8)) * np.uint8(255))
     np.testing.assert_array_equal(bicubic, np.asarray(square.resize((500, 375), Image.Resampling.BICUBIC)) > 0)
@@ -437,5 +436,5 @@ def test_bicubic_nonzero_grows_by_the_published_amount() -> None:
 def test_padding_is_cropped_before_resizing() -> None:
     patches = np.zeros((2, 3), bool)
     patches[:, 2] = True
-    found = rule.upsample(patches, 8, (16, 17), (16, 17))
+    found = upsample(patches, 8, (16, 17), (16, 17))
     np.testing.assert_array_equal(np.flatnonzero(found.any(axis=0)), [16])

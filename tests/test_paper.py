@@ -14,7 +14,7 @@ from PIL import Image
 
 from maskdistill.cli import main
 from maskdistill.config import Config, load_config
-from maskdistill.data.ground_truth import VOC_CLASSES
+from maskdistill.data.truth.voc import VOC_CLASSES
 from maskdistill.paper.cited import Cited, cited_values
 from maskdistill.paper.grid import agreement
 from maskdistill.paper.page import cell, number

@@ -11,8 +11,8 @@ from test_config_ranges import Setting, every_setting, minimal, put
 from maskdistill.cli import _with_home
 from maskdistill.config import FolderData, load_config
 from maskdistill.config.paths import user_path
+from maskdistill.data.listing import count_images
 from maskdistill.data.planned import check_annotations, count_planned, planned_listing
-from maskdistill.data.sources import count_images
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow.needed_weights import networks, weights_path
 

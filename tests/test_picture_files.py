@@ -19,9 +19,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from maskdistill.data import images, picture_files
-from maskdistill.data.images import SUFFIXES, decode, left_out_kind, load_rgb
+from maskdistill.data.images import decode, load_rgb
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.picture_files import MAX_BYTES, MAX_SIDE, PictureError, refuse_size
+from maskdistill.data.picture_names import SUFFIXES, left_out_kind
 from maskdistill.runtime import budget as budgets
 from maskdistill.runtime.budget import Budget, SharedUnits, share_among_forks, shared_with_siblings
 from maskdistill.runtime.errors import MaskDistillError

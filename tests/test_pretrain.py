@@ -21,10 +21,10 @@ from maskdistill.backbones import vit
 from maskdistill.backbones.weights import read_metadata, read_state_dict
 from maskdistill.cli import main
 from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
+from maskdistill.data.listed import ListedImage
 from maskdistill.data.manifest import build_manifest, write_manifest
 from maskdistill.data.scenes import generate_scene
-from maskdistill.data.sources import ListedImage
-from maskdistill.masks import rule
+from maskdistill.masks.rules import maskdistill as rule
 from maskdistill.pretrain import losses
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector

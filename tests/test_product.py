@@ -13,31 +13,28 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
-from miniature import detector_config, scenes, segmenter_config
+from finished_run import CONFIG, PLACE, SEGMENTER, VERDICT, K, write_run, write_summary
+from miniature import scenes
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from maskdistill import cli
-from maskdistill.backbones.resnet import build_resnet
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli import main, predict, predictions
 from maskdistill.config import CrfConfig, FolderData, load_config
 from maskdistill.config.roles import training_settings
-from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
+from maskdistill.formats.export.outlines import polygons
 from maskdistill.formats.label_png import color_map, read_label_png
 from maskdistill.product import onnx_export
 from maskdistill.product.card import Checked, model_card
-from maskdistill.product.coco import coco_annotations, polygons
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.run_lock import hold_run, release_run
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
-from maskdistill.training.checkpoint import describe_model, model_metadata, save_model
+from maskdistill.training.checkpoint import model_metadata, save_model
 
 KILLED = """
 import os, signal, sys, threading
@@ -57,42 +54,12 @@ cli.run_stage = run_and_kill
 main(sys.argv[1:])
 """
 """A command that is killed 20 ms into the second shard's label maps."""
-K = 3
-PLACE = "topk-0.4/k-3/seed-7"
-SEGMENTER = f"{PLACE}/tau-0.25-bbox/hard-0.2/crf-1/segmenter/model.safetensors"
-CONFIG: dict[str, Any] = {
-    "run": "small", "seeds": [7], "data": {"kind": "scenes"}, "backbone": {"weights": "random"},
-    "clusters": {"num_clusters": K}, "pseudo_labels": {"tau": 0.25, "type": "bbox"}, "crf": {"rounds": 1},
-    "detector": detector_config(score_thresh=0.01).model_dump(mode="json"),
-    "segmenter": segmenter_config(hard_pixels=0.2).model_dump(mode="json"),
-}  # fmt: skip
-
-
-VERDICT = {"verdict": "look first", "reasons": ["edges are faint (1.30)"], "signals": {"edges": 1.3}}
-
-
-def write_summary(folder: Path, **changes: Any) -> None:
-    config = load_config(CONFIG | changes).model_dump(mode="json")
-    counts = {"train": 5, "eval": 0, "quarantined": 1}
-    content = {"provenance": {"config": config}, "images": counts, "stages": {}, "trust": VERDICT}
-    write_json(folder / "summary.json", content)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run whose models are random."""
-    folder = tmp_path_factory.mktemp("results") / "small"
-    write_summary(folder)
-    torch.manual_seed(0)
-    config = load_config(CONFIG)
-    provenance = {"inputs": {"manifest": "m"}, "params": {"seed": 7}, "version": "0", "libraries": {"torch": "t"}}
-    detector = build_detector(config.detector, K, build_resnet(config.detector.arch))
-    described = describe_model(config.detector, K, provenance | {"stage": "detector"})
-    save_model(folder / f"{PLACE}/detector/model.safetensors", detector.state_dict(), described)
-    segmenter = DeepLab(config.segmenter, K, build_resnet(config.segmenter.arch, OUTPUT_STRIDE))
-    described = describe_model(config.segmenter, K, provenance | {"stage": "segmenter"})
-    save_model(folder / SEGMENTER, segmenter.state_dict(), described)
-    return folder
+    return write_run(tmp_path_factory.mktemp("results") / "small")
 
 
 def test_the_main_models_follow_from_the_configuration(trained: Path) -> None:
@@ -157,7 +124,7 @@ def test_polygons_filled_again_are_the_mask() -> None:
         mask: npt.NDArray[np.bool_] = rng.random((height, width)) < rng.random()
         if number % 2:
             mask = np.repeat(np.repeat(mask, 3, axis=0), 3, axis=1)
-        rings = polygons(mask)
+        rings = polygons(rle.encode(mask))
         if not mask.any():
             assert rings == []
             continue
@@ -165,16 +132,7 @@ def test_polygons_filled_again_are_the_mask() -> None:
         filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *mask.shape)))
         np.testing.assert_array_equal(filled.astype(bool), mask)
     assert holes > 10
-    assert polygons(np.ones((1, 1), dtype=bool)) == [[0.25, 0.25, 0.25, 0.75, 0.75, 0.75, 0.75, 0.25]]
-
-
-def test_annotations_are_measured_on_the_mask_and_thresholded() -> None:
-    mask = np.zeros((5, 6), dtype=bool)
-    mask[1:3, 2:5] = True
-    record = {"image_id": 4, "category_id": 2, "bbox": [0, 0, 6, 5], "segmentation": rle.encode(mask)}
-    found = [*coco_annotations([record | {"score": score} for score in (0.9, 0.5, 0.49)], 0.5, 11)]
-    assert [(item["id"], item["score"]) for item in found] == [(11, 0.9), (12, 0.5)]
-    assert found[0]["bbox"] == [2, 1, 3, 2] and found[0]["area"] == 6 and found[0]["iscrowd"] == 0
+    assert polygons(rle.encode(np.ones((1, 1), dtype=bool))) == [[0.25, 0.25, 0.25, 0.75, 0.75, 0.75, 0.75, 0.25]]
 
 
 def test_overlays_are_spread_over_all_pictures() -> None:
@@ -236,6 +194,7 @@ def test_names_of_clusters_become_categories(trained: Path, photos: Path, tmp_pa
     assert main([*command(named, tmp_path / "photos", tmp_path / "x"), "--names", str(tmp_path / "none.yaml")]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_predictions_import_into_pycocotools_and_survive_a_kill(
     trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -323,6 +282,14 @@ def test_what_was_deleted_or_damaged_since_is_predicted_again(
         assert calls[1:] == expected, what
         assert content(out) == before, what
     calls.clear()
+    assert main(command(trained, photos, out, "--format=coco,yolo", "--pictures=copy")) == 0 and calls == ["predict"]
+    assert (
+        json.loads((out / "objects/coco/coco.json").read_bytes())["annotations"]
+        == json.loads(before["coco.json"])["annotations"]
+    )
+    named = {path.relative_to(out).as_posix() for path in (out / "objects/yolo/images").rglob("*.*")}
+    assert named == {f"objects/yolo/images/{name}" for name in ("0.png", "2.png", "3.png", "below/a b.jpg")}
+    calls.clear()
     assert main(command(trained, photos, out)) == 0 and calls == ["predict"]
     for path in photos.rglob("*"):
         os.utime(path, ns=(1, 2))
@@ -387,6 +354,7 @@ def test_folders_that_must_not_be_written_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_onnxruntime_sees_what_predict_sees(
     trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

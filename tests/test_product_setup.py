@@ -298,6 +298,7 @@ def test_absent_onnx_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "export needs onnxruntime, which are not installed: pip install" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_onnxruntime_agrees_with_torch(tmp_path: Path) -> None:
     for name in onnx_export.LIBRARIES:
         pytest.importorskip(name, reason="needs the extra [export]: make export")

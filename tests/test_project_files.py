@@ -68,7 +68,8 @@ def test_a_workflow_is_pinned_bounded_and_runs_what_there_is(path: Path) -> None
 def test_the_workflows_cover_make_test() -> None:
     commands = " ".join(step.get("run", "") for path in WORKFLOWS for step in steps(path))
     assert {"make lint", "make types", "make quick", "make test"} <= set(re.findall(r"make [a-z]+", commands))
-    assert re.search(r"^test: .*\blint\b.*\btypes\b", read("Makefile"), re.MULTILINE)
+    recipe = read("Makefile").partition("\ntest: ")[2]
+    assert "lint" in recipe.partition("\n")[0] and re.search(r"\$\(MAKE\).* types\b", recipe)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
@@ -129,7 +130,9 @@ def test_documents_name_what_there_is(name: str) -> None:
     folders = "maskdistill|tests|workflow|config|docs|results|\\.github"
     paths = {word.rstrip(".,:;") for word in words if re.match(rf"({folders})/[\w./-]+$", word)}
     named = {path for path in paths if not re.search(r"NAME|STAGE|<|mine|results/", path)}
-    assert {path for path in named if not (ROOT / path).exists()} == set()
+    missing = {path for path in named if not (ROOT / path).exists()}
+    recipe = name.startswith("docs/how-to/add-")  # it names the files that are to be written, in folders that are there
+    assert {path for path in missing if not (recipe and (ROOT / path).parent.is_dir())} == set()
     targets = {
         target
         for span in code

@@ -66,7 +66,7 @@ def test_the_summary_holds_them_and_its_stages_stay(compared: tuple[Page, dict[s
     ],
 )
 def test_the_folder_says_whose_masks_they_are(path: str, name: str | None) -> None:
-    assert scores.mask_baseline(path) == name
+    assert scores.mask_rule(path) == name
 
 
 def summed(benchmarks: Path, **changes: Any) -> dict[str, tuple[int, float]]:
@@ -153,6 +153,6 @@ def test_a_baseline_in_the_configuration_is_checked() -> None:
     names = ["lost-400", "attention-0.75-largest"]
     assert load_config(values | {"baselines": {"masks": names}}).baselines.masks == names
     assert load_config(values).baselines.masks == []
-    with pytest.raises(Exception, match=r"baselines\.masks\.0: .*pattern"):
+    with pytest.raises(Exception, match=r"baselines\.masks\.0: mask rule 'lost': write lost-K"):
         load_config(values | {"baselines": {"masks": ["lost"]}})
     assert json.loads(load_config(values).model_dump_json())["baselines"] == {"masks": []}

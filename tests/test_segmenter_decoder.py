@@ -22,7 +22,7 @@ from maskdistill.product import onnx_export
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.build import build_segmenter, initial_segmenter
 from maskdistill.segmenter.data import LabelledImages
-from maskdistill.segmenter.decoder import DecoderSegmenter
+from maskdistill.segmenter.decoder import Decoder, DecoderSegmenter
 from maskdistill.segmenter.inference import segment
 from maskdistill.segmenter.train import train_segmenter
 from maskdistill.training.checkpoint import load_model
@@ -85,8 +85,9 @@ def test_the_decoder_joins_tokens_and_the_picture_at_a_quarter_and_a_half() -> N
     half = layer(decoder.at_half, padded, 2)
     quarter = layer(decoder.at_quarter, half, 2)
     tokens = F.interpolate(decoder.coarse(padded_tokens(model, images)), scale_factor=2, mode="bilinear")
-    joined = layer(decoder.join_quarter, torch.cat([tokens, quarter], 1))
-    joined = layer(decoder.join_half, torch.cat([F.interpolate(joined, scale_factor=2, mode="bilinear"), half], 1))
+    joined = layer(decoder.joins[0], torch.cat([tokens, quarter], 1))
+    narrow = F.interpolate(decoder.narrow(joined), scale_factor=2, mode="bilinear")
+    joined = layer(decoder.join_half, torch.cat([narrow, half], 1))
     assert joined.shape == (1, 3, 24, 28)
     wanted = F.interpolate(model.classifier[-1](joined), (48, 56), mode="bilinear")[..., :44, :52]
     torch.testing.assert_close(model(images), wanted)
@@ -107,13 +108,22 @@ def test_aspp_on_a_transformer_is_refused() -> None:
 
 
 @torch.inference_mode()
-def test_a_resnets_decoder_has_its_maps_at_a_sixteenth() -> None:
+def test_a_resnets_decoder_joins_its_maps_from_the_coarsest_up() -> None:
     model = fresh(config(arch="resnet_tiny", head="decoder", head_channels=6)).eval()
-    assert isinstance(model.backbone, ResNet)
+    resnet, decoder = model.backbone, model.classifier[0]
+    assert isinstance(resnet, ResNet) and isinstance(decoder, Decoder)
     images = torch.randn(1, 3, 44, 52)
-    coarse = model.backbone(images)
-    assert coarse.shape == (1, 256, 3, 4)
-    joined = model.classifier[0](images, coarse)
+    at_4 = resnet.layer1(resnet.stem(images))
+    at_8 = resnet.layer2(at_4)
+    at_16 = resnet.layer4(resnet.layer3(at_8))
+    assert [tuple(maps.shape[1:]) for maps in (at_4, at_8, at_16)] == [(32, 11, 13), (64, 6, 7), (256, 3, 4)]
+    joined = decoder.coarse(at_16)
+    for join, maps in zip(decoder.joins, (at_8, at_4), strict=True):
+        joined = join(torch.cat([F.interpolate(joined, maps.shape[-2:], mode="bilinear"), maps], 1))
+    half = decoder.at_half(images)
+    narrow = F.interpolate(decoder.narrow(joined), half.shape[-2:], mode="bilinear")
+    joined = decoder.join_half(torch.cat([narrow, half], 1))
+    assert joined.shape == (1, 3, 22, 26)
     wanted = F.interpolate(model.classifier[-1](joined), (44, 52), mode="bilinear")
     torch.testing.assert_close(model(images), wanted)
     assert model(torch.randn(1, 3, 45, 51)).shape == (1, 3, 45, 51)

@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from maskdistill.config import FolderData, ListData
-from maskdistill.data import settled, sources
+from maskdistill.data import settled
 from maskdistill.data.images import Photo, load_rgb
+from maskdistill.data.listed import ListedImage
+from maskdistill.data.listing import iter_images, listing_fingerprint
 from maskdistill.data.manifest import build_manifest, image_rows, photos, read_manifest, write_manifest
 from maskdistill.data.settled import settled_listing
-from maskdistill.data.sources import ListedImage, iter_images, listing_fingerprint
+from maskdistill.data.sources import list as list_source
 from maskdistill.runtime import contents
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.errors import MaskDistillError
@@ -155,11 +157,11 @@ def test_a_list_of_very_many_pictures_is_not_looked_at_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Source(tmp_path, "list")
-    monkeypatch.setattr(sources, "STATTED", 6)
+    monkeypatch.setattr(list_source, "STATTED", 6)
     before = source.fingerprint()
     os.utime(source.root / "0.bmp", ns=(1, 2))
     assert source.fingerprint() == before
-    monkeypatch.setattr(sources, "STATTED", 7)
+    monkeypatch.setattr(list_source, "STATTED", 7)
     assert source.fingerprint() != before
 
 

@@ -18,8 +18,9 @@ from maskdistill.data.manifest import image_rows, read_manifest, write_manifest
 from maskdistill.features.store import ImageFeatures, write_features
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import write_label_png
-from maskdistill.masks import rule
 from maskdistill.masks.records import MaskRecorder
+from maskdistill.masks.rules import maskdistill as rule
+from maskdistill.masks.upsample import upsample
 from maskdistill.runtime.files import write_json
 
 GRID = (4, 8)
@@ -61,7 +62,7 @@ def slow_search(
     return found, "enough"
 
 
-def as_sets(found: list[rule.PatchMask], grid: Grid) -> list[tuple[set[int], int]]:
+def as_sets(found: list[rule.DistilledMask], grid: Grid) -> list[tuple[set[int], int]]:
     return [(set(np.flatnonzero(one.mask).tolist()), one.source[0] * grid[1] + one.source[1]) for one in found]
 
 
@@ -323,7 +324,7 @@ def test_masks_stay_disjoint_where_bicubic_grows_them() -> None:
     first, second = (rle.decode(record["segmentation"]) for record in records)
     left, right = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
     left[1:5, 1:4], right[1:5, 4:7] = True, True
-    grown = [rule.upsample(mask, 8, (48, 64), (37, 53), "bicubic_nonzero") for mask in (left, right)]
+    grown = [upsample(mask, 8, (48, 64), (37, 53), "bicubic_nonzero") for mask in (left, right)]
     assert (grown[0] & grown[1]).any()
     np.testing.assert_array_equal(first, grown[0])
     np.testing.assert_array_equal(second, grown[1] & ~grown[0])

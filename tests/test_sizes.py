@@ -15,10 +15,11 @@ from maskdistill.detector import inference
 from maskdistill.detector.grids import resize_image, resize_masks, resized_shape
 from maskdistill.detector.inference import detect
 from maskdistill.detector.model import build_detector
-from maskdistill.evaluation.boundaries import boundary_width
+from maskdistill.evaluation.metrics.boundaries import boundary_width
 from maskdistill.features import extraction
 from maskdistill.formats import rle
-from maskdistill.masks.rule import upsample
+from maskdistill.formats.export.records import ObjectRecord
+from maskdistill.masks.upsample import upsample
 from maskdistill.product.overlay import overlay
 from maskdistill.report import montage
 from maskdistill.report.montage import fit, fit_labels, fit_mask, object_tile
@@ -71,7 +72,7 @@ def test_pictures_of_any_shape_pass(hw: tuple[int, int]) -> None:
     assert max(small.shape[:2]) == 64 and min(small.shape[:2]) >= 1
     assert fit_labels(mask.astype(np.uint8), small.shape[:2]).shape == fit_mask(mask, small.shape[:2]).shape
     assert object_tile(pixels, mask, (255, 0, 0), 48).shape == (48, 48, 3)
-    whole = {"bbox": [0.0, 0.0, width, height], "segmentation": rle.encode(mask), "score": 0.5, "category_id": 1}
+    whole = ObjectRecord(1, "cluster-00", 0.5, rle.encode(mask))
     shown = overlay(photo, mask.astype(np.uint8), [whole], 64, 3)
     assert shown.shape[1] == 2 * small.shape[1] + 4
     assert squash(pixels, 32).shape == (32, 32, 3)

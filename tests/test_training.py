@@ -439,6 +439,7 @@ def _two_processes(folder: Path) -> None:
         raise MaskDistillError("said by rank 1")
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_gradient_of_the_whole_batch_and_report_errors(tmp_path: Path) -> None:
     handlers = [signal.getsignal(one) for one in HANDLED]
     with pytest.raises(MaskDistillError, match="said by rank 1"):

@@ -25,7 +25,8 @@ from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.features import extraction
 from maskdistill.formats.label_png import write_label_png
-from maskdistill.masks import rule
+from maskdistill.masks.rules import maskdistill as rule
+from maskdistill.masks.upsample import upsample
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.inference import segment
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, steps_per_epoch
@@ -95,7 +96,7 @@ def distilled(pictures: list[np.ndarray], precision: str, topk: float) -> tuple[
         (image,) = extraction.extract(model, backbone, [resized], CPU, precision).get()
         patches = rule.distil(image.keys, image.cls_query, image.grid, config)
         hw = (picture.shape[0], picture.shape[1])
-        found.append(rule.upsample(patches.mask, backbone.patch_size, image.resized_hw, hw))
+        found.append(upsample(patches.mask, backbone.patch_size, image.resized_hw, hw))
         every.append(image.keys)
     return np.concatenate(every), found
 

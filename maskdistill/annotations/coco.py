@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.annotations.types import Annotation, Category
 from maskdistill.formats import rle
+from maskdistill.masks.types import MaskRecord
 from maskdistill.runtime.errors import MaskDistillError
 
 
-def categories(num_clusters: int) -> list[dict[str, Any]]:
+def categories(num_clusters: int) -> list[Category]:
     """Exactly K unnamed categories: ``cluster-00``, ``cluster-01``, ... in the order of their clusters, ids from 1."""
     digits = max(2, len(str(num_clusters - 1)))
     return [{"id": 1 + cluster, "name": f"cluster-{cluster:0{digits}d}"} for cluster in range(num_clusters)]
@@ -24,18 +25,18 @@ def farthest_kept(distances: npt.NDArray[np.float32], keep: float) -> float:
 
 
 def annotations(
-    masks: Iterable[tuple[Mapping[str, Any], int]],
+    masks: Iterable[tuple[MaskRecord, int]],
     sizes: Mapping[int, tuple[int, int]],
     num_clusters: int,
     first_id: int = 1,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Annotation]:
     """COCO annotations that detectors can be trained on, in the order given.
 
     Boxes and areas are measured on the masks themselves; segmentations are RLE, so nothing is lost.
     Masks without a pixel are dropped.
 
     Args:
-        masks: pairs of a mask record (``image_id``, ``segmentation``) and its cluster, 0..K-1.
+        masks: pairs of a mask and its cluster, 0..K-1.
         sizes: image id -> (height, width) of the training images.
         num_clusters: K.
         first_id: id of the first annotation; ``category_id`` is 1 + cluster.
@@ -48,7 +49,7 @@ def annotations(
         if not 0 <= cluster < num_clusters:
             raise MaskDistillError(f"the mask of image {image_id} has cluster {cluster}, but there are {num_clusters}")
         size = list(sizes[image_id]) if image_id in sizes else None
-        if list(segmentation["size"]) != size:
+        if size is None or list(segmentation["size"]) != size:
             raise MaskDistillError(
                 f"the mask of image {image_id} has size {segmentation['size']}, its image {size};"
                 " make the masks again with this manifest"

@@ -8,11 +8,11 @@ import json
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.annotations.types import Annotation
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import check_seal, damaged
 from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
@@ -61,7 +61,7 @@ class AnnotationIndex:
     stop: Integers
     num_clusters: int
 
-    def read(self, place: int) -> list[dict[str, Any]]:
+    def read(self, place: int) -> list[Annotation]:
         """Annotations of the image ``image_id[place]``; opens the file anew, so processes can share the index.
 
         Raises:
@@ -71,7 +71,7 @@ class AnnotationIndex:
         try:
             with open(self.path, "rb") as stream:
                 stream.seek(start)
-                items: list[dict[str, Any]] = json.loads(b"[" + stream.read(stop - start) + b"]")
+                items: list[Annotation] = json.loads(b"[" + stream.read(stop - start) + b"]")
             if not items or any(item["image_id"] != self.image_id[place] for item in items):
                 raise ValueError("other annotations stand there")
         except (ValueError, TypeError, KeyError, OSError) as error:

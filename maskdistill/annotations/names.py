@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from maskdistill.annotations.coco import categories
+from maskdistill.annotations.types import Category
 from maskdistill.runtime.errors import MaskDistillError
 
 LONGEST = 100
@@ -84,8 +85,9 @@ def read_names(path: str | Path, num_clusters: int) -> ClusterNames:
     return parse_names(values, str(path), num_clusters)
 
 
-def named_categories(num_clusters: int, names: Mapping[int, str]) -> list[dict[str, Any]]:
+def named_categories(num_clusters: int, names: Mapping[int, str]) -> list[Category]:
     """COCO categories of K clusters: named ones by their names, others ``cluster-00``; ids are 1 + cluster."""
     return [
-        entry | {"name": names.get(cluster, entry["name"])} for cluster, entry in enumerate(categories(num_clusters))
+        {"id": entry["id"], "name": names.get(cluster, entry["name"])}
+        for cluster, entry in enumerate(categories(num_clusters))
     ]

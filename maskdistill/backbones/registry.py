@@ -9,7 +9,7 @@ from typing import Literal
 
 from maskdistill.runtime.errors import MaskDistillError
 
-Positions = Literal["table", "table_antialiased", "rope"]
+Positions = Literal["table", "table_antialiased", "rope", "timm"]
 Layout = Literal["self", "dino", "ibot", "mocov3", "dinov2", "dinov3"]
 
 ResNetName = Literal["resnet50", "resnet_tiny"]
@@ -57,7 +57,8 @@ class Backbone:
         registers: tokens between CLS and patches (Darcet et al. 2024), "storage tokens" in DINOv3.
         positions: ``table``: learned or fixed table, resampled bicubic by scale factor (R + 0.1) / R0 [method §1.5];
             ``table_antialiased``: resampled by size with antialiasing (DINOv2 with registers); ``rope``: rotation of
-            queries and keys in every block, no table (DINOv3).
+            queries and keys in every block, no table (DINOv3); ``timm``: as timm has it
+            (:mod:`maskdistill.backbones.timm_names`).
         layer_scale: residual branches are scaled per channel.
         norm_eps: of every LayerNorm.
         conv_stem: patches are embedded by stride-2 3x3 convolutions instead of one linear map

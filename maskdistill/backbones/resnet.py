@@ -52,12 +52,16 @@ class ResNet(nn.Module):
         stem: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return stem
 
+    def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images (B, 3, H, W) -> maps of layer1 ... layer4, (B, channels[i], h, w) each, finest first."""
+        maps = [self.stem(images)]
+        for layer in self.layers():
+            maps.append(layer(maps[-1]))
+        return tuple(maps[1:])
+
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> feature maps (B, channels[3], H/stride, W/stride)."""
-        maps = self.stem(images)
-        for layer in self.layers():
-            maps = layer(maps)
-        return maps
+        return self.pyramid(images)[-1]
 
 
 class FrozenBatchNorm2d(nn.Module):

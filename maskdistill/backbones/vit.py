@@ -153,6 +153,10 @@ def embed(model: ViT, images: Tensor) -> Tensor:
 def _embed(model: ViT, images: Tensor) -> tuple[Tensor, Tensor | None]:
     """Tokens before the first block, and the sines and cosines (R*C, 2*D/heads) of rotary positions if it has any."""
     net = cast(Any, model)
+    if net.positions == "timm":
+        found = net._pos_embed(net.patch_embed(images))
+        tokens, rope = found if isinstance(model, Eva) else (found, None)
+        return net.norm_pre(tokens), rope
     patches = net.patch_embed.proj(images)
     grid = (patches.shape[-2], patches.shape[-1])
     tokens = patches.flatten(2).transpose(1, 2)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,13 @@ STAGES = {
     "init": "write a configuration for a folder of photographs",
     "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
     "doctor": "check what a run needs, and say how to mend what is missing",
+    "objects": "the objects of a finished run's own photographs, in formats of other tools",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
 GROUPS = {
-    "everyday commands": ("init", "doctor", "plan", "run", "show", "predict", "export"),
+    "everyday commands": ("init", "doctor", "plan", "run", "show", "objects", "predict", "export"),
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (
@@ -115,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--each",
         metavar="A[-B]",
-        help="after COMMAND: run it for each shard A..B; its number, as long as A, stands for {shard}",
+        help="after COMMAND: run it for each shard A..B in turn; its number, as long as A, stands for {shard}, and "
+        "of an option with a value for each it takes its own",
     )
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="COMMAND", help="see below; each has its own --help")
@@ -252,7 +255,10 @@ def _expand(text: str) -> list[str]:
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:
-    """The arguments for every shard that ``--each`` names; as they stand without it."""
+    """The arguments for every shard that ``--each`` names; as they stand without it.
+
+    Of an option with as many values as there are shards each takes its own.
+    """
     if "--each" not in arguments:
         return [arguments]
     place = arguments.index("--each")
@@ -262,4 +268,14 @@ def _for_each_shard(arguments: list[str]) -> list[list[str]]:
         raise MaskDistillError("--each: give a shard, or the first and the last one: 0007 or 0010-0019")
     rest = arguments[:place] + arguments[place + 2 :]
     shards = [f"{shard:0{len(first)}d}" for shard in range(int(first), int(last) + 1)]
-    return [[argument.replace("{shard}", shard) for argument in rest] for shard in shards]
+    starts = [place for place, argument in enumerate(rest) if place == 0 or argument.startswith("--")]
+    groups = [rest[start:end] for start, end in pairwise([*starts, len(rest)])]
+    return [
+        [argument.replace("{shard}", shard) for group in groups for argument in _of_shard(group, place, len(shards))]
+        for place, shard in enumerate(shards)
+    ]
+
+
+def _of_shard(group: list[str], place: int, shards: int) -> list[str]:
+    """An option and its values, of one for each shard that of the shard at this place."""
+    return [group[0], group[1 + place]] if len(group) == 1 + shards else group

@@ -8,12 +8,12 @@ import argparse
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from maskdistill.annotations.coco import annotations, categories, farthest_kept
 from maskdistill.annotations.index import IndexBuilder
+from maskdistill.annotations.types import Annotation
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
 from maskdistill.clusters.assignments import Assignments, open_assignments, shard_number
@@ -77,7 +77,7 @@ def distance_limit(args: argparse.Namespace, table: Assignments, keep: float) ->
     return farthest_kept(np.concatenate(distances), keep)
 
 
-def labelled(args: argparse.Namespace, table: Assignments, limit: float) -> Iterator[dict[str, Any]]:
+def labelled(args: argparse.Namespace, table: Assignments, limit: float) -> Iterator[Annotation]:
     """Annotations of all training images, ordered by image, of masks at most ``limit`` from their centroids."""
     files = {shard_number(path): path for path in args.masks}
     next_id = 1

@@ -9,6 +9,8 @@ otsu          each image's foreground by Otsu's threshold; K-means with K cluste
 
 import argparse
 import logging
+from functools import partial
+from typing import Any
 
 import faiss
 import numpy as np
@@ -27,9 +29,9 @@ from maskdistill.evaluation.color_baseline import (
     sample_pixels,
 )
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
-from maskdistill.evaluation.localisation import largest_component_box
-from maskdistill.evaluation.semantic import Confusions
-from maskdistill.evaluation.summary import summarise
+from maskdistill.evaluation.metrics.registry import Setting, View
+from maskdistill.evaluation.scorer import Scorer
+from maskdistill.evaluation.stages import BASELINES
 from maskdistill.masks.otsu import otsu_foreground
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
@@ -67,30 +69,36 @@ def run(args: argparse.Namespace) -> None:
     files = dict(zip(table["image_id"], photos(table), strict=True))
 
     pixel_centers, means, mean_centers = _fit(truth, files, args.num_clusters, args.seed)
-    shape = (args.num_clusters + 1, len(truth.class_names))
-    by_color, by_otsu = Confusions(*shape), Confusions(*shape)
-    boxes: dict[int, npt.ArrayLike] = {}
+    scorers = {
+        name: Scorer(Setting(stage, truth, args.num_clusters, config, args.seed)) for name, stage in BASELINES.items()
+    }
+    counts: dict[str, dict[int, list[Any]]] = {name: {} for name in scorers}
     for image in progress(truth.images, len(truth.images), "baselines"):
         rgb = _pixels(files, image)
-        foreground = otsu_foreground(rgb)
-        if (box := largest_component_box(foreground.astype(np.uint8))) is not None:
-            boxes[image.id] = box
-        if image.has_semantic:
-            target = read_semantic(args.ground_truth, image, truth)
-            by_color.add(nearest_color(rgb_to_lab(rgb), pixel_centers), target)
-            cluster = int(nearest_color(means[image.id], mean_centers)) if image.id in means else 0
-            by_otsu.add(np.where(foreground, 1 + cluster, 0), target)
+        maps = {
+            "color_kmeans": partial(_by_color, rgb, pixel_centers),
+            "otsu": partial(_by_otsu, rgb, means.get(image.id), mean_centers),
+        }
+        read_target = partial(read_semantic, args.ground_truth, image, truth)
+        for name, scorer in scorers.items():
+            counts[name][image.id] = scorer.count(View(image, scorer.setting, (), maps[name], read_target))
 
-    rest = (config.bootstrap, args.seed)
     params = config.model_dump() | {"num_clusters": args.num_clusters, "seed": args.seed}
     inputs = {"manifest": args.manifest, "ground_truth": args.ground_truth}
-    result = {
-        "provenance": make_provenance("baselines", params, inputs),
-        "color_kmeans": summarise(truth, by_color, None, None, "iou", *rest),
-        "otsu": summarise(truth, by_otsu, boxes, None, config.matching, *rest),
-    }
-    write_json(args.output, result)
-    log.info("mIoU: color_kmeans %s, otsu %s", result["color_kmeans"]["miou"], result["otsu"]["miou"])
+    for name, scorer in scorers.items():
+        scorer.score(counts[name])
+    scores = {name: scorer.record() for name, scorer in scorers.items()}
+    write_json(args.output, {"provenance": make_provenance("baselines", params, inputs), **scores})
+    log.info("mIoU: %s", ", ".join(f"{name} {scores[name]['miou']}" for name in scores))
+
+
+def _by_color(rgb: npt.NDArray[np.uint8], centers: Colors) -> npt.NDArray[np.integer]:
+    return nearest_color(rgb_to_lab(rgb), centers)
+
+
+def _by_otsu(rgb: npt.NDArray[np.uint8], mean: Colors | None, centers: Colors) -> npt.NDArray[np.integer]:
+    cluster = 0 if mean is None else int(nearest_color(mean, centers))
+    return np.where(otsu_foreground(rgb), 1 + cluster, 0)
 
 
 def _fit(

@@ -9,18 +9,20 @@ import argparse
 import logging
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import Detection, candidate_shards, load_ground_truth, read_semantic
+from maskdistill.cli.evaluation_inputs import candidate_shards, load_ground_truth, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import CandidateQualityConfig, parse_section
+from maskdistill.detector.types import Candidate
 from maskdistill.evaluation.average_precision import AGNOSTIC, average_precision
 from maskdistill.evaluation.failures import merged_objects, missed_objects
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.instances import Floats, ImageInstances, image_instances
 from maskdistill.evaluation.protocols import count_pairs, match_instances, with_classes
 from maskdistill.evaluation.thresholds import ImageThresholds, Thresholds, image_thresholds, score_quality
+from maskdistill.evaluation.types import CandidateQuality, Curves
 from maskdistill.pseudo_labels.confidence import levels_passed
 from maskdistill.pseudo_labels.painting import painting_ranks
 from maskdistill.pseudo_labels.summary import TAUS
@@ -77,8 +79,7 @@ def run(args: argparse.Namespace) -> None:
     }
     inputs = {"manifest": args.manifest, "ground_truth": args.ground_truth}
     inputs |= {f"candidates/{path.rpartition('/')[2]}": path for path in args.candidates}
-    content: dict[str, Any] = {
-        "provenance": make_provenance("candidate_quality", settings, inputs),
+    content: CandidateQuality = {
         "images": len(truth.images),
         "by_tau": thresholds.rows(config.evaluation.matching),
         "quality": score_quality(instances),
@@ -86,12 +87,12 @@ def run(args: argparse.Namespace) -> None:
         "merged": merged_objects(instances, LISTED),
         "missed": missed_objects(instances, LISTED),
     }
-    write_json(args.output, content)
+    write_json(args.output, {"provenance": make_provenance("candidate_quality", settings, inputs), **content})
     correlation = content["quality"]["rank_correlation"]
     log.info("%d images, rank correlation of score and IoU %s", len(truth.images), correlation)
 
 
-def _groups(args: argparse.Namespace, truth: GroundTruth) -> Iterator[list[tuple[TruthImage, list[Detection]]]]:
+def _groups(args: argparse.Namespace, truth: GroundTruth) -> Iterator[list[tuple[TruthImage, list[Candidate]]]]:
     """All images once: those of each shard with their candidates, then those without any."""
     left = {image.id: image for image in truth.images}
     for detections in candidate_shards(args.candidates, args.num_clusters, truth):
@@ -103,7 +104,7 @@ def _score(
     args: argparse.Namespace,
     config: CandidateQualityConfig,
     truth: GroundTruth,
-    item: tuple[TruthImage, list[Detection]],
+    item: tuple[TruthImage, list[Candidate]],
 ) -> Scored:
     image, found = item
     labels = config.pseudo_labels
@@ -118,7 +119,7 @@ def _score(
     return Scored(counted, instances)
 
 
-def _curves(instances: list[ImageInstances], num_clusters: int, truth: GroundTruth) -> dict[str, Any]:
+def _curves(instances: list[ImageInstances], num_clusters: int, truth: GroundTruth) -> Curves:
     """Precision at recalls 0, 0.01, ... 1: class-agnostic by IoU, and of each class at an IoU of a half."""
     agnostic = average_precision(instances, class_agnostic=True).curves.get(AGNOSTIC)
     matching = match_instances(count_pairs(instances, num_clusters, len(truth.class_names) - 1))

@@ -31,7 +31,7 @@ from maskdistill.features import extraction
 from maskdistill.features.store import HW
 from maskdistill.formats import rle
 from maskdistill.masks.otsu import otsu_foreground
-from maskdistill.masks.records import MaskRecorder
+from maskdistill.masks.records import MaskRecorder, shaping
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.progress import progress
@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> None:
     clusters = cluster_again(args, {shard_number(path): path for path in args.embeddings}, chosen, config.clusters)
     inputs = {f"masks/{Path(paths[shard]).name}": Path(paths[shard]) for shard in chosen}
     inputs |= {} if args.weights == "random" else {"weights": Path(args.weights)}
-    params = config.model_dump(mode="json", include={"features": {"short_side", "precision"}, "masks": True})
-    params |= {"arch": args.arch, "num_clusters": args.num_clusters, "seed": args.seed}
+    params = config.model_dump(mode="json", include={"features": {"short_side", "precision"}})
+    params |= {"masks": shaping(config.masks), "arch": args.arch, "num_clusters": args.num_clusters, "seed": args.seed}
     record: dict[str, Any] = {
         "provenance": make_provenance("consistency", params, inputs | {"manifest": Path(args.manifest)}),
         "images": [

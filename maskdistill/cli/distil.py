@@ -14,7 +14,7 @@ from maskdistill.cli.common import start_on_device
 from maskdistill.config import DistilConfig, parse_section
 from maskdistill.data.manifest import load_listed
 from maskdistill.features.store import ImageFeatures
-from maskdistill.masks.records import MaskRecorder
+from maskdistill.masks.records import MaskRecorder, shaping
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.provenance import make_provenance
 
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> None:
     work.start()
     work.each(put)
     recorder.warn(log)
-    provenance = make_provenance("masks", config.masks.model_dump(mode="json") | work.params, work.inputs)
+    provenance = make_provenance("masks", shaping(config.masks) | work.params, work.inputs)
     write_json(args.output, {"provenance": provenance, "masks": [record for records in found for record in records]})

@@ -50,12 +50,10 @@ class MaskedViews(Dataset[MaskedView]):
         pixels, inside = extraction.resize(load_rgb(file), None), rle.decode(mask["segmentation"])
         if pixels.shape[1:] != inside.shape:
             raise MaskDistillError(f"{file} changed its size since its mask was made; make the manifest again")
-        image = vit.normalize(pixels, self.backbone.mean, self.backbone.std)
-        view = extraction.cluster_input(image, inside, tuple(mask["bbox"]), config.input)
-        if config.short_side is not None:
-            size = extraction.view_hw((view.shape[-2], view.shape[-1]), config.short_side)
-            view = torch.nn.functional.interpolate(view[None], size, mode="bilinear", antialias=True)[0]
-        return MaskedView(index, view)
+        box = tuple(mask["bbox"])
+        return MaskedView(
+            index, extraction.masked_view(pixels, inside, box, self.backbone, config.input, config.short_side)
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

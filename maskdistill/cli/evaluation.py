@@ -12,6 +12,7 @@ segmenter_crf  the same for predictions that a dense CRF sharpened.
 probe      semantic: the probe's predicted PNGs, whose labels are classes already, so nothing is matched.
 probe_crf  the same for predictions that a dense CRF sharpened.
 
+What is scored are the metrics of maskdistill/evaluation/metrics/, a module a family; null where a stage has none.
 Boundary IoU is of the semantic maps, under the matching that the mean IoU found. Where there is AP, it is scored by
 the protocols of the configuration too (see maskdistill/evaluation/protocols.py); "ap", "ap50" and "ap75" are those of
 agnostic_multi.
@@ -21,17 +22,16 @@ Detections are read shard by shard and images are scored in one process a grante
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import (
-    Detection,
     Detections,
     candidate_shards,
     find_labels,
@@ -43,15 +43,11 @@ from maskdistill.cli.evaluation_inputs import (
 )
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
-from maskdistill.evaluation.boundaries import BoundaryIoU, boundary_counts
-from maskdistill.evaluation.clustering import pseudo_target
+from maskdistill.detector.types import Candidate
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
-from maskdistill.evaluation.instances import ImageInstances, image_instances
-from maskdistill.evaluation.localisation import largest_component_box
-from maskdistill.evaluation.matching import Matching
-from maskdistill.evaluation.protocols import protocol_scores
-from maskdistill.evaluation.semantic import Confusions, confusion_matrix, nonzero_cells
-from maskdistill.evaluation.summary import describe_confusions, summarise, summarise_clusters
+from maskdistill.evaluation.metrics.registry import Setting, View, metrics
+from maskdistill.evaluation.scorer import Scorer
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import absent, write_json
 from maskdistill.runtime.processes import in_forks
@@ -59,24 +55,15 @@ from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
-Labels = npt.NDArray[np.integer]
-Item = tuple[TruthImage, list[Detection]]
+Item = tuple[TruthImage, list[Candidate]]
 Groups = Callable[[], Iterator[list[Item]]]
 R = TypeVar("R")
-NEEDS = {
-    "masks": ("masks", "assignments"),
-    "detector": ("candidates", "label_dirs"),
-    "segmenter": ("label_dirs",),
-    "segmenter_crf": ("label_dirs",),
-    "probe": ("label_dirs",),
-    "probe_crf": ("label_dirs",),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill evaluation``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--stage", required=True, choices=NEEDS, help="whose output is scored")
+    parser.add_argument("--stage", required=True, choices=STAGES, help="whose output is scored")
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
         "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
@@ -93,127 +80,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
 
 
-class ImageScores(NamedTuple):
-    """What one image adds to the scores.
-
-    Attributes:
-        cells: its confusion matrix, see :func:`nonzero_cells`; None without a semantic map.
-        box: xywh of the box that is to locate an object; None without one.
-        instances: its detections and objects; None where the stage detects nothing or the objects have no masks.
-        targets: of the masks, clusters of all and classes of the objects that they lie on.
-    """
-
-    cells: tuple[list[int], list[int]] | None
-    box: list[float] | None
-    instances: ImageInstances | None
-    targets: tuple[list[int], list[int]]
-
-
 def run(args: argparse.Namespace) -> None:
     """Score and write the JSON."""
     config = parse_section(EvaluationConfig, args.params)
     start(args, "evaluation")
-    for name in NEEDS[args.stage]:
+    stage = STAGES[args.stage]
+    for name in stage.needs:
         if not getattr(args, name):
             raise MaskDistillError(f"--stage {args.stage} needs --{name.replace('_', '-')}")
     inputs = _inputs(args)
-    detects, located = args.stage in ("masks", "detector"), args.stage.startswith("segmenter")
-    truth = load_ground_truth(args.manifest, args.ground_truth, instances=detects)
-    probed = args.stage.startswith("probe")
-    matching: Matching = "none" if probed else config.matching
-    num_labels = len(truth.class_names) - 1 if probed else args.num_clusters
-    shape = (num_labels + 1, len(truth.class_names))
-
-    def predict(item: Item) -> Labels:
-        image, masks = item
-        if args.stage == "masks":
-            return paint(image, masks)
-        return read_labels(find_labels(args.label_dirs, image.key), image, num_labels)
-
-    def score(item: Item) -> ImageScores:
-        image, detections = item
-        labels = predict(item) if image.has_semantic or located else None
-        cells, box = None, top_box(detections)
-        if labels is not None and image.has_semantic:
-            cells = nonzero_cells(confusion_matrix(labels, read_semantic(args.ground_truth, image, truth), *shape))
-        if labels is not None and located and (region := largest_component_box(labels)) is not None:
-            box = region.tolist()
-        instances = image_instances(image.id, detections, image.annotations) if detects and image.has_masks else None
-        grouped = args.stage == "masks" and image.evaluated
-        targets = pseudo_targets(image, detections) if grouped else ([], [])
-        return ImageScores(cells, box, instances, targets)
-
-    results = _of_all_images(score, partial(_groups, args, truth, True), args.threads, truth)
-    confusions, mapped = Confusions(*shape), []
-    for number, result in results.items():
-        if result.cells is not None:
-            confusions.add_cells(*result.cells)
-            mapped.append(number)
-    boxes = {number: result.box for number, result in results.items() if result.box is not None}
-    instances = [result.instances for result in results.values() if result.instances is not None]
-    scored = (None if probed else boxes, instances if detects else None)
-    scores = summarise(truth, confusions, *scored, matching, config.bootstrap, args.seed)
-    if mapped:
-        scores |= describe_confusions(truth, confusions, mapped, scores["matching"])
-    if detects:
-        sampled = (config.protocols, config.bootstrap, args.seed)
-        scores |= protocol_scores(instances, args.num_clusters, truth.class_names, *sampled)
-    if args.stage == "masks":
-        pairs = [result.targets for result in results.values()]
-        scores |= summarise_clusters(*([value for pair in pairs for value in pair[side]] for side in (0, 1)))
-    groups = partial(_groups, args, truth, args.stage == "masks")
-    scores["boundary_iou"] = score_boundaries(args, truth, predict, groups, scores["matching"])
+    truth = load_ground_truth(args.manifest, args.ground_truth, instances=stage.detects)
+    setting = Setting(stage, truth, args.num_clusters, config, args.seed)
+    scorer = score_images(args, setting)
     params = config.model_dump() | {
-        "matching": matching,
+        "matching": setting.matching,
         "stage": args.stage,
         "num_clusters": args.num_clusters,
         "seed": args.seed,
     }
     provenance = make_provenance("evaluation", params, inputs)
-    write_json(args.output, {"provenance": provenance, "stage": args.stage, **scores})
-    log.info("%s: mIoU %s, AP50 %s, CorLoc %s", args.stage, *(_text(scores[n]) for n in ("miou", "ap50", "corloc")))
+    write_json(args.output, {"provenance": provenance, "stage": args.stage, **scorer.record()})
+    told = (
+        f"{metric.title} {metric.text(scorer.values[name])}" for name, metric in metrics("table", args.stage).items()
+    )
+    log.info("%s: %s", args.stage, ", ".join(told))
 
 
-def top_box(detections: Sequence[Detection]) -> list[float] | None:
-    """Box xywh of the top-scoring detection, the first on ties."""
-    if not detections:
-        return None
-    best: list[float] = max(detections, key=lambda detection: float(detection["score"]))["bbox"]
-    return best
+def score_images(args: argparse.Namespace, setting: Setting) -> Scorer:
+    """Walk the images for what is scored without the matching, then for what needs it."""
+    scorer, truth = Scorer(setting), setting.truth
+    for matched in (False, True):
+        if not scorer.families(matched):
+            continue
+        count = partial(_count, args, scorer, scorer.class_of if matched else None)
+        groups = partial(_groups, args, truth, not matched or args.stage == "masks")
+        scorer.score(_of_all_images(count, groups, args.threads, truth), matched)
+    return scorer
 
 
-def pseudo_targets(image: TruthImage, masks: Sequence[Detection]) -> tuple[list[int], list[int]]:
-    """Clusters of an image's masks, and classes of the objects that their boxes overlap best; none without objects."""
-    if not image.annotations:
-        return [], []
-    boxes, classes = image.boxes(crowd=True), image.classes()
-    return [mask["category_id"] for mask in masks], [pseudo_target(mask["bbox"], boxes, classes) for mask in masks]
+def _count(args: argparse.Namespace, scorer: Scorer, class_of: npt.NDArray[np.uint8] | None, item: Item) -> list[Any]:
+    """What one image adds, before the matching is known or, with ``class_of``, after."""
+    (image, detections), setting = item, scorer.setting
+    read_target = partial(read_semantic, args.ground_truth, image, setting.truth)
 
+    def read() -> npt.NDArray[np.integer]:
+        if args.stage == "masks":
+            return paint(image, detections)
+        return read_labels(find_labels(args.label_dirs, image.key), image, setting.shape[0] - 1)
 
-def score_boundaries(
-    args: argparse.Namespace,
-    truth: GroundTruth,
-    predict: Callable[[Item], Labels],
-    groups: Groups,
-    matching: Mapping[str, int | None],
-) -> float | None:
-    """Boundary IoU in percent of the classes that labels are matched with; None without a semantic map."""
-    classes = len(truth.class_names)
-    class_of = np.full(len(matching), classes, dtype=np.uint8)
-    for label, matched in matching.items():
-        class_of[int(label)] = classes if matched is None else matched
-
-    def count(item: Item) -> npt.NDArray[np.int64] | None:
-        if not item[0].has_semantic:
-            return None
-        return boundary_counts(class_of[predict(item)], read_semantic(args.ground_truth, item[0], truth), classes)
-
-    boundaries, images = BoundaryIoU(classes), 0
-    for counts in _of_all_images(count, groups, args.threads, truth).values():
-        if counts is not None:
-            boundaries.add(counts)
-            images += 1
-    return 100 * boundaries.mean() if images else None
+    matched = class_of is not None
+    view = View(image, setting, () if matched else detections, read, read_target, class_of)
+    return scorer.count(view, matched)
 
 
 def _of_all_images(work: Callable[[Item], R], groups: Groups, processes: int, truth: GroundTruth) -> dict[int, R]:
@@ -249,7 +166,3 @@ def _inputs(args: argparse.Namespace) -> dict[str, str | Path]:
         if not Path(path).is_file():
             raise absent(path)
     return inputs
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

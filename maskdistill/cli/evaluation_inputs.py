@@ -4,7 +4,7 @@ Every reader checks what it reads against the ground truth's images; of other im
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ import numpy.typing as npt
 
 from maskdistill.clusters.assignments import open_assignments, shard_number
 from maskdistill.data.manifest import ok_images, read_manifest
+from maskdistill.detector.types import Candidate
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
 from maskdistill.evaluation.semantic import IGNORE
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import read_label_png
+from maskdistill.masks.types import MaskRecord
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
 log = logging.getLogger("maskdistill")
-Detection = dict[str, Any]
-Detections = dict[int, list[Detection]]
+Detections = dict[int, list[Candidate]]
 """Detections by image id, in file order."""
 
 
@@ -114,7 +115,7 @@ def candidate_shards(shards: Iterable[str], num_clusters: int, truth: GroundTrut
         yield _by_image(shard, candidates, labels, truth, seen)
 
 
-def paint(image: TruthImage, masks: Iterable[Mapping[str, Any]]) -> npt.NDArray[np.int32]:
+def paint(image: TruthImage, masks: Iterable[Candidate]) -> npt.NDArray[np.int32]:
     """Label map int32 (H, W) of an image's masks; where they overlap the first one is on top."""
     labels = np.zeros((image.height, image.width), dtype=np.int32)
     for mask in masks:
@@ -149,7 +150,11 @@ def _part(path: str, key: str) -> Any:
 
 
 def _by_image(
-    shard: str, entries: Iterable[Mapping[str, Any]], labels: npt.NDArray[np.int64], truth: GroundTruth, seen: set[int]
+    shard: str,
+    entries: Iterable[Candidate] | Iterable[MaskRecord],
+    labels: npt.NDArray[np.int64],
+    truth: GroundTruth,
+    seen: set[int],
 ) -> Detections:
     """What later stages need of a shard's entries; ``seen`` are the images of earlier shards, and is added to."""
     images = {image.id: image for image in truth.images}
@@ -160,7 +165,13 @@ def _by_image(
             raise MaskDistillError(f"{shard}: image {number} stands in an earlier shard too; give each shard once")
         if number in images:
             check_size(shard, entry["segmentation"]["size"], images[number])
-            kept = {key: entry[key] for key in ("image_id", "bbox", "segmentation", "score")}
-            found.setdefault(number, []).append({**kept, "category_id": label})
+            kept: Candidate = {
+                "image_id": number,
+                "category_id": label,
+                "score": entry["score"],
+                "bbox": entry["bbox"],
+                "segmentation": entry["segmentation"],
+            }
+            found.setdefault(number, []).append(kept)
     seen.update(found)
     return found

@@ -13,10 +13,10 @@ import pandas as pd
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share
-from maskdistill.config import CocoData, DataConfig
+from maskdistill.config import DataConfig
 from maskdistill.data.ground_truth import ImageTruth, read_ground_truth
+from maskdistill.data.listing import parse_data
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.data.sources import instance_keys, parse_data, scored_keys
 from maskdistill.data.truth_types import Losses
 from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.errors import MaskDistillError
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     listed = read_manifest(args.manifest)
     table = ok_images(listed)
     role = _of_images(args.images, data, table)
-    instances = instance_keys(data) if args.images == "eval" else None
+    instances = data.instance_keys() if args.images == "eval" else None
     evaluated = set(table.loc[role, "image_id"])
     rows = image_rows(table[role | table["key"].isin(instances or ())])
     if instances is not None:
@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> None:
                 annotations.append(record)
         losses.refuse_many()
         inputs = {"manifest": Path(args.manifest)}
-        if isinstance(data, CocoData) and data.annotations is not None:
-            inputs["annotations"] = Path(data.annotations).expanduser()
+        if (file := data.truth_file()) is not None:
+            inputs["annotations"] = Path(file).expanduser()
         settings = data.model_dump(mode="json", exclude=PATH_SETTINGS) | {"of": args.images}
         provenance = make_provenance("ground_truth", settings, inputs)
         dropped = [item._asdict() for item in losses.dropped]
@@ -124,7 +124,7 @@ def _of_images(which: str, data: DataConfig, table: pd.DataFrame) -> "pd.Series[
         return table["segmenter"]
     if which == "all":
         return table["train"] | table["eval"] | table["segmenter"]
-    keys = scored_keys(data)
+    keys = data.scored_keys()
     return table["eval"] if keys is None else table["key"].isin(keys)
 
 

@@ -25,17 +25,19 @@ import yaml
 from maskdistill.backbones.registry import how_to_get
 from maskdistill.cli.config import check_file
 from maskdistill.cli.option_types import whole
-from maskdistill.config import Config, FolderData, load_config
+from maskdistill.config import Config, load_config
+from maskdistill.data.listing import iter_images, source_of
 from maskdistill.data.manifest import inspect_image
-from maskdistill.data.sources import iter_images, left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.product import fitting
-from maskdistill.product.fitting import Choice, Speeds, Weights
+from maskdistill.product.fitting import Choice, Weights
+from maskdistill.product.speeds import Speeds
 from maskdistill.product.suggestions import Changes, Found, write_config
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
-from maskdistill.workflow.commands import CHECKOUT, after_a_run, enter, program, seen_from_checkout
+from maskdistill.workflow.commands import CHECKOUT, after_a_run, enter, program, seen_from_checkout, start_folder
 from maskdistill.workflow.needed_weights import downloads, licences, networks, rehearsal, weights_path
 
 SAMPLE = 24
@@ -48,7 +50,9 @@ NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("photos", metavar="PHOTOS", help="folder that holds the pictures, searched recursively")
+    parser.add_argument(
+        "photos", metavar="PHOTOS", help="folder that holds the pictures, or tar archives of some, searched recursively"
+    )
     parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     found = look_at(args.photos)
     template = CHECKOUT / "config" / ("config.yaml" if paper else fitting.template(found, args.weights))
     if not template.is_file():
-        raise MaskDistillError(f"{template}: no such file; maskdistill init works in a checkout of the project")
+        raise MaskDistillError(f"{template}: no such file, which comes with the project; get or install it again")
     name = args.run or NOT_IN_NAMES.sub("-", output.stem).lstrip("-._") or "mine"
     text = partial(write_config, template.read_text(encoding="utf-8"), found, name)
 
@@ -94,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
     explained = _explained(choice, args.minutes)
     more = [
         "Every other key, its meaning and default: config/defaults.yaml.",
-        f"Start it in {str(CHECKOUT)!r}, which paths of weights are relative to.",
+        f"Start it in {str(start_folder())!r}, which paths of weights are relative to.",
     ]
     with atomic_path(output) as temporary:
         temporary.write_text(text(choice.changes, choice.notes, [*explained, *more]), encoding="utf-8")
@@ -112,18 +116,20 @@ def look_at(photos: str) -> Found:
     """Count the pictures, decode a sample spread over all, see what machine this is."""
     root = os.path.abspath(Path(photos).expanduser())
     left_out: Counter[str] = Counter()
-    images = [image.path for image in iter_images(FolderData(kind="folder", root=root), left_out=left_out)]
+    source = source_of(Path(root))
+    images = [image.path for image in iter_images(source, left_out=left_out)]
     places = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     sample = [(images[place], inspect_image(images[place])) for place in places.tolist()]
     usable = [(path, item) for path, item in sample if not item.reason]
     return Found(
         root=root,
+        kind=source.kind,
         count=len(images),
         sizes=[(item.width, item.height) for _, item in usable],
         unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],
         gpus=len(visible_gpus()),
         cores=available_cores(),
-        free=shutil.disk_usage(CHECKOUT).free,
+        free=shutil.disk_usage(start_folder()).free,
         sample=[path for path, _ in usable[:: max(1, len(usable) // TIMED)]][:TIMED],
         left_out=left_out,
     )
@@ -172,8 +178,9 @@ def _explained(choice: Choice, minutes: int | None) -> list[str]:
 def _hints(args: argparse.Namespace, found: Found, name: str, config: Config) -> Iterator[str]:
     """Other settings that may be wanted, and what is to be fetched where there is no network."""
     for checkpoint, path in downloads(config).items():
-        if not (CHECKOUT / path).is_file():
-            yield f"downloaded when the run starts; without a network {how_to_get(checkpoint, str(CHECKOUT / path))}"
+        place = start_folder() / path
+        if not place.is_file():
+            yield f"downloaded when the run starts; without a network {how_to_get(checkpoint, str(place))}"
     if rehearsal(config):
         yield f"to take DINO's weights:\n  {_again(args, found, name, '--weights', 'dino')}"
     if args.settings != "paper" and not found.gpus and which("sbatch"):
@@ -184,9 +191,9 @@ def _hints(args: argparse.Namespace, found: Found, name: str, config: Config) ->
 
 
 def _missing(config: Config) -> list[str]:
-    """A line for each weights file that a user has to fetch; paths are relative to the checkout, where runs start."""
+    """A line for each weights file that a user has to fetch; paths are relative to where runs start."""
     lines = []
-    with chdir(CHECKOUT):
+    with chdir(start_folder()):
         for stage, network in networks(config).items():
             try:
                 weights_path(config, stage, network)

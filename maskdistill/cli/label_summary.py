@@ -13,8 +13,9 @@ from maskdistill.cli.common import add_common, start
 from maskdistill.clusters.assignments import shard_number
 from maskdistill.config import PseudoLabelsConfig, parse_section
 from maskdistill.data.stream import usable_shards
+from maskdistill.detector.types import Candidate
 from maskdistill.features.store import HW
-from maskdistill.pseudo_labels.painting import Candidate, painting_steps
+from maskdistill.pseudo_labels.painting import painting_steps
 from maskdistill.pseudo_labels.summary import Counts, count_image, join, rows
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json, write_json

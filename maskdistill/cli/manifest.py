@@ -7,16 +7,16 @@ from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import share, whole
-from maskdistill.data.manifest import build_manifest, write_manifest
-from maskdistill.data.sources import (
+from maskdistill.data.listing import (
     count_images,
     default_num_shards,
     iter_images,
-    left_out_words,
     parse_data,
     parse_support,
     with_support,
 )
+from maskdistill.data.manifest import build_manifest, write_manifest
+from maskdistill.data.picture_names import left_out_words
 
 log = logging.getLogger("maskdistill")
 
@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> None:
     data = parse_data(args.params)
     support = parse_support(args.support)
     left_out: Counter[str] = Counter()
-    images = with_support(iter_images(data, args.scenes_dir, left_out), support, left_out)
-    count = count_images(data) + (count_images(support, section="support") if support else 0)
-    num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     folder = Path(args.output).parent
+    images = with_support(iter_images(data, args.scenes_dir, left_out, kept=folder), support, left_out, folder)
+    count = count_images(data, kept=folder) + (count_images(support, None, "support", folder) if support else 0)
+    num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     tables = build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined)
     write_manifest(args.output, tables, left_out, args.listing)
     if left_out:

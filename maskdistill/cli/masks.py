@@ -1,4 +1,4 @@
-"""Object masks of the images of a shard, from the affinity graph between patch keys: one an image, or several.
+"""Object masks of the images of a shard, by the paper's rule or by another one (``rule`` in ``--params``).
 
 The masks of an image are disjoint and stand in the order of discovery, each with score 1. With ``refine`` the
 photographs are opened too, as many at once as there are threads.
@@ -16,8 +16,7 @@ from maskdistill.cli.option_types import whole
 from maskdistill.config import MasksConfig, parse_section
 from maskdistill.data.manifest import ImageRow, image_rows, load_listed, ok_images, read_manifest
 from maskdistill.features import store
-from maskdistill.masks.baselines import MaskBaseline
-from maskdistill.masks.records import MaskRecorder, PatchMasks
+from maskdistill.masks.records import MaskRecorder, PatchMasks, shaping
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
@@ -40,9 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--features", required=True, help="feature shard (.h5)")
     parser.add_argument("--output", required=True, help="masks of the shard (.json)")
-    parser.add_argument(
-        "--baseline", metavar="NAME", help="another rule: lost-400, attention-0.75 or attention-0.75-largest"
-    )
     parser.add_argument("--manifest", help="where the photographs are, for refine")
     parser.add_argument("--shard", type=whole(0), help="number of the shard, for refine")
     add_common(parser)
@@ -52,12 +48,11 @@ def run(args: argparse.Namespace) -> None:
     """Distil the masks of one shard."""
     start(args, "masks")
     config = parse_section(MasksConfig, args.params)
-    baseline = MaskBaseline.parse(args.baseline) if args.baseline else None
     rows = _listed(args) if config.refine != "none" else {}
     found: list[dict[str, Any]] = []
     with store.open_shard(args.features) as file:
         weights = initial_weights(file.attrs.get("provenance", "{}"))
-        recorder = MaskRecorder(config, int(file.attrs["patch_size"]), baseline)
+        recorder = MaskRecorder(config, int(file.attrs["patch_size"]))
 
         def searched() -> Iterator[_Searched]:
             for stored in progress(store.read_features(file), len(file["image_id"]), "masks"):
@@ -75,10 +70,7 @@ def run(args: argparse.Namespace) -> None:
         for records in in_order(recorded, searched(), args.threads):
             found += records
     recorder.warn(log)
-    params = config.model_dump(mode="json")
-    if args.baseline:
-        params = {"baseline": args.baseline, "resize_mask": config.resize_mask}
-    provenance = make_provenance("masks", params, {"features": args.features})
+    provenance = make_provenance("masks", shaping(config), {"features": args.features})
     provenance["inputs"] |= weights
     write_json(args.output, {"provenance": provenance, "masks": found})
 

@@ -32,7 +32,7 @@ from maskdistill.detector.train import train_detector
 from maskdistill.features import extraction
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import write_label_png
-from maskdistill.product.fitting import Speeds, speedup
+from maskdistill.product.speeds import Speeds, speedup
 from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.inference import segment

@@ -13,7 +13,9 @@ from maskdistill.cli.evaluation_inputs import check_size, load_ground_truth
 from maskdistill.cli.option_types import whole
 from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.evaluation.ground_truth import TruthImage
-from maskdistill.evaluation.oracle import CASES, Record, perfect_masks
+from maskdistill.evaluation.oracle import CASES, perfect_masks
+from maskdistill.evaluation.types import PerfectMask
+from maskdistill.masks.types import MaskRecord
 from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.provenance import make_provenance
 
@@ -34,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the masks of the shard."""
     start(args, "oracle_masks")
-    found: dict[int, list[Record]] = {}
+    found: dict[int, list[MaskRecord]] = {}
     for mask in read_json(args.masks)["masks"]:
         found.setdefault(mask["image_id"], []).append(mask)
     usable = ok_images(read_manifest(args.manifest, args.shard), support=False)["image_id"].tolist()
     known = _truth(args.manifest, args.ground_truth)
-    masks: list[Record] = []
+    masks: list[PerfectMask] = []
     for image in (known[number] for number in usable if number in known):
         here = found.get(image.id, [])
         for mask in here:

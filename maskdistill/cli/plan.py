@@ -21,7 +21,7 @@ from maskdistill.product.costs import sizes_of
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import needed_weights
-from maskdistill.workflow.commands import need_workflow, seen_from_checkout
+from maskdistill.workflow.commands import need_workflow, seen_from_checkout, snakefile
 
 DATASET_FOLDER = Path("resources/datasets")
 DRY_RUN_SECONDS = 3600
@@ -59,7 +59,7 @@ def dry_run(config: str, targets: list[str]) -> str:
     """
     need_workflow("plan", "--config", seen_from_checkout(Path(config)), *targets)
     options = ["--dry-run", "--quiet", "rules", "--nolock", "--configfile", config]
-    command = [sys.executable, "-m", "snakemake", *targets, *options]
+    command = [sys.executable, "-m", "snakemake", *targets, *snakefile(), *options]
     try:
         done = subprocess.run(
             command, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=DRY_RUN_SECONDS

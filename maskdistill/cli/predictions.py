@@ -26,10 +26,9 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
-from maskdistill.segmenter.build import build_segmenter
 from maskdistill.segmenter.crf import refine_pair
 from maskdistill.segmenter.inference import class_probabilities, segment
-from maskdistill.training.checkpoint import load_model, model_metadata
+from maskdistill.segmenter.trained import load_segmenter
 
 log = logging.getLogger("maskdistill")
 BATCH = 8
@@ -56,12 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict one shard."""
     device = start_on_device(args, "predictions")
-    metadata = model_metadata(args.model, "segmenter", "probe")
-    config = parse_section(SegmenterConfig, metadata["params"])
+    model, config, num_clusters, trained = load_segmenter(args.model, device)
     crf = None if args.crf is None else parse_section(CrfConfig, args.crf)
-    num_clusters = int(metadata["num_clusters"])
-    untrained = build_segmenter(config, num_clusters)
-    model = load_model(args.model, untrained).to(device)
     rows = chosen_rows(args.manifest, args.shard, args.images)
     if crf is None:
         maps = _predict(model, rows, config, device)
@@ -81,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
             settings["crf"] = crf.model_dump(exclude={"rounds"})
         inputs = {"manifest": args.manifest, "model": args.model, **listed}
         provenance = make_provenance("predictions", settings, inputs)
-        provenance["inputs"] |= initial_weights(metadata["provenance"])
+        provenance["inputs"] |= initial_weights(trained)
         summary = {
             "provenance": provenance,
             "images": len(rows),

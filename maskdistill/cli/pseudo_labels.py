@@ -14,10 +14,12 @@ from maskdistill.cli.option_types import whole
 from maskdistill.config import MAX_CLUSTERS, PseudoLabelsConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_manifest
+from maskdistill.detector.types import Candidate, Found
 from maskdistill.formats.label_png import encode_label_png
 from maskdistill.formats.rle import RLE
-from maskdistill.pseudo_labels.painting import Candidate, paint
+from maskdistill.pseudo_labels.painting import paint
 from maskdistill.pseudo_labels.regions import box_region, grabcut_region
+from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, read_json, write_json
 from maskdistill.runtime.processes import in_forks
@@ -61,15 +63,15 @@ def run(args: argparse.Namespace) -> None:
             coverage.append(covered)
         settings = config.model_dump(mode="json") | {"num_clusters": args.num_clusters, "shard": args.shard}
         inputs = {"candidates": Path(args.candidates), "manifest": Path(args.manifest)}
-        summary = {
-            "provenance": make_provenance("pseudo_labels", settings, inputs),
+        summary: LabelSummary = {
             "images": len(rows),
             "kept": kept,
             "fallback": fallback,
             "empty": empty,
             "mean_coverage": float(np.mean(coverage)) if coverage else 0.0,
         }
-        write_json(folder / "summary.json", summary)
+        provenance = make_provenance("pseudo_labels", settings, inputs)
+        write_json(folder / "summary.json", {"provenance": provenance, **summary})
     log.info("%d images, %d candidates kept, %d by fallback, %d empty", len(rows), kept, fallback, empty)
 
 
@@ -102,7 +104,7 @@ def _paint_one(
     return len(label.kept), label.fallback, cv2.countNonZero(label.labels) / label.labels.size
 
 
-def _region(config: PseudoLabelsConfig, row: ImageRow) -> Callable[[Candidate], RLE] | None:
+def _region(config: PseudoLabelsConfig, row: ImageRow) -> Callable[[Found], RLE] | None:
     """What to paint of a candidate of the image; None: its mask. GrabCut alone opens the photograph."""
     if config.type == "bbox":
         return box_region

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from maskdistill.cli.report_failures import failure_pictures
 from maskdistill.cli.report_pictures import Gallery
 from maskdistill.clusters.assignments import open_assignments
 from maskdistill.config import Config, load_config
+from maskdistill.data.dropped import DroppedRecord
 from maskdistill.report import collect, labels, masks, page, scores
 from maskdistill.report.failures import choose_failures
 from maskdistill.report.html import render
@@ -87,9 +87,9 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     images = read_images(args.manifest, config.report.examples, _scored_ids(args.ground_truth))
     evaluations = [scores.read_evaluation(path) for path in args.evaluations]
     rows = scores.score_rows(evaluations, config)
-    quality = read_json(args.quality) if args.quality else {}
+    quality = read_json(args.quality) if args.quality else None
     failures = choose_failures(scores.first_seed(rows, "segmenter", config), quality)
-    baselines, baseline_record = scores.read_baselines(args.baselines) if args.baselines else ({}, {})
+    baselines, baseline_record = scores.read_baselines(args.baselines) if args.baselines else ({}, None)
     clusters = read_json(_of_first_seed(args.clusters, config))
     shown = set(images.examples)
     nearest = config.report.per_cluster
@@ -102,7 +102,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown | failures.images)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
     predictions = [read_json(Path(folder) / "summary.json") for folder in (*args.predictions, *args.sharpened)]
-    verdict = read_json(_of_first_seed(args.trust, config)) if args.trust else {}
+    verdict = read_json(_of_first_seed(args.trust, config)) if args.trust else None
     records = [
         *found.chain,
         clusters.get("provenance"),
@@ -110,8 +110,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         *(item.get("provenance") for item in [*pseudo_labels, *predictions]),
         *(item.provenance for item in evaluations),
         baseline_record,
-        quality.get("provenance"),
-        verdict.get("provenance"),
+        *(record["provenance"] for record in (quality, verdict) if record),
     ]
     chain, versions, weights = collect.merge_provenance([record for record in records if record])
     return collect.Run(
@@ -155,10 +154,10 @@ def _config(text: str) -> Config:
     return load_config(values, "--config")
 
 
-def _truth(folder: str | None) -> dict[str, Any]:
-    """What the stage ``ground_truth`` counted and dropped; empty where it is not told."""
+def _truth(folder: str | None) -> DroppedRecord | None:
+    """What the stage ``ground_truth`` counted and dropped; None where it is not told."""
     path = Path(folder or "", "dropped.json")
-    return read_json(path) if folder and path.is_file() else {}
+    return read_json(path) if folder and path.is_file() else None
 
 
 def _of_first_seed(paths: Sequence[str], config: Config) -> str:

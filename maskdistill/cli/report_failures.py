@@ -1,20 +1,20 @@
 """The pictures of the report's failure gallery."""
 
-from typing import Any
-
 import numpy as np
 
 from maskdistill.cli.report_pictures import Gallery
+from maskdistill.evaluation.types import MissedObject
 from maskdistill.formats import rle
+from maskdistill.formats.rle import RLE
 from maskdistill.report import montage
 from maskdistill.report.failures import score_note
-from maskdistill.report.html import Picture, picture
+from maskdistill.report.html import Context, Picture, picture
 
 SIDE = 176
 MERGED = (214, 69, 65)
 
 
-def failure_pictures(gallery: Gallery) -> dict[str, list[dict[str, Any]]]:
+def failure_pictures(gallery: Gallery) -> dict[str, list[Context]]:
     """Groups of the gallery: ``worst``, ``merged`` and ``missed``, each a list of ``{title, note, tiles}``."""
     failures, labels = gallery.run.failures, gallery.run.config.pseudo_labels
     return {
@@ -41,11 +41,11 @@ def failure_pictures(gallery: Gallery) -> dict[str, list[dict[str, Any]]]:
     }  # fmt: skip
 
 
-def _class_of(gallery: Gallery, row: dict[str, Any]) -> str:
+def _class_of(gallery: Gallery, row: MissedObject) -> str:
     return gallery.class_name(int(gallery.objects[row["image_id"]][row["object"]]["category_id"]))
 
 
-def _item(gallery: Gallery, image_id: int, title: str, note: str, shown: str | dict[str, Any]) -> dict[str, Any]:
+def _item(gallery: Gallery, image_id: int, title: str, note: str, shown: str | RLE) -> Context:
     """Photo, what is wrong and the truth: the prediction, or one mask laid over the photo."""
     photo = montage.fit(gallery.photo(image_id), SIDE)
     key = gallery.key(image_id)

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from maskdistill.data.images import load_rgb
+from maskdistill.evaluation.stages import STAGES
+from maskdistill.evaluation.types import TrueAnnotation
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import read_label_png
 from maskdistill.pseudo_labels.confidence import relation
-from maskdistill.report import collect, masks, montage, page, scores, tau_explorer, verdict
-from maskdistill.report.html import Picture, css, missing, picture
+from maskdistill.report import collect, masks, montage, page, tau_explorer, verdict
+from maskdistill.report.html import Context, Picture, css, missing, picture
 from maskdistill.report.images import find_images
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.runtime.files import read_json
@@ -45,20 +47,18 @@ class Gallery:
     ) -> None:
         self.run = run
         pictured = {int(record["image_id"]) for record in run.masks.records.values()}
-        pictured |= {int(item["image_id"]) for item in run.trust.get("pictures", [])}
+        pictured |= {item["image_id"] for item in run.trust["pictures"]} if run.trust else set()
         self.images = find_images(manifest, pictured | set(run.images.examples) | run.failures.images)
         self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions, "prediction + CRF": sharpened}
         self.truth = Path(ground_truth) if ground_truth else None
         record = read_json(self.truth / "instances.json") if self.truth else {}
         self.names = {int(item["id"]): str(item["name"]) for item in record.get("categories", [])}
-        self.objects: dict[int, list[dict[str, Any]]] = {}
+        self.objects: dict[int, list[TrueAnnotation]] = {}
         for item in record.get("annotations", []):
             self.objects.setdefault(int(item["image_id"]), []).append(item)
         self.count = int(run.clusters["num_clusters"])
         self.classes = dict(zip(self.names, montage.category_colors(len(self.names)), strict=True))
-        self.colors = {
-            stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in scores.STAGES
-        }
+        self.colors = {stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in STAGES}
         self.used: set[Color] = set()
 
     def pictures(self) -> page.Pictures:
@@ -71,10 +71,10 @@ class Gallery:
         parts = (self.pairs(), self.clusters(), colors, strips, sharpened, self.legend(), drawn)
         return page.Pictures(*parts, self.trust_strips())
 
-    def trust_strips(self) -> list[dict[str, Any]]:
+    def trust_strips(self) -> list[Context]:
         """The masks of the pictures that the verdict shows, each found in another way."""
         strips = []
-        for item in self.run.trust.get("pictures", []):
+        for item in self.run.trust["pictures"] if self.run.trust else []:
             photo = montage.fit(self.photo(item["image_id"]), PAIR)
             tiles = [picture(photo, f"Photo {item['key']}", "photo")]
             for name, title in verdict.LOOKS.items():
@@ -111,7 +111,7 @@ class Gallery:
             pairs.append((left, right))
         return pairs
 
-    def clusters(self) -> list[dict[str, Any]]:
+    def clusters(self) -> list[Context]:
         """For each cluster its name, size, colour, matched class and the objects nearest and farthest."""
         matching = self.run.matching("masks")
         strips = []
@@ -142,7 +142,7 @@ class Gallery:
         """The name of a class of the ground truth, 0 being the background."""
         return "background" if category == 0 else self.names.get(category, "no class")
 
-    def strip(self, image_id: int) -> dict[str, Any]:
+    def strip(self, image_id: int) -> Context:
         """What every stage made of one image."""
         original = self.photo(image_id)
         photo = montage.fit(original, TILE)
@@ -158,7 +158,7 @@ class Gallery:
             tiles.append(self.truth_tile(self.truth, image_id, photo))
         return {"key": key, "tiles": tiles}
 
-    def sample(self, image_id: int) -> tuple[Picture, dict[str, Any]]:
+    def sample(self, image_id: int) -> tuple[Picture, tau_explorer.Sample]:
         """One image of the threshold explorer: the photo in grey, and its candidates to be drawn on it."""
         size, key = self.images[image_id], self.key(image_id)
         photo = montage.subdue(montage.fit(self.photo(image_id), TILE)).round().astype(np.uint8)
@@ -172,7 +172,7 @@ class Gallery:
         )
         return picture(photo, f"Pseudo-label of {key} at the chosen threshold", note=key, quality=70), drawn
 
-    def sharpened_strip(self, image_id: int) -> dict[str, Any]:
+    def sharpened_strip(self, image_id: int) -> Context:
         """One image's prediction before and after the dense CRF, in the colours of the one before."""
         photo = montage.fit(self.photo(image_id), TILE)
         tiles = [picture(photo, f"Photo {self.key(image_id)}", "photo")]
@@ -271,7 +271,7 @@ class Gallery:
 
     def legend(self) -> list[tuple[str, str]]:
         """Colours that the strips used, with the class or cluster they stand for."""
-        matched = any(self.run.matching(stage) for stage in scores.STAGES)
+        matched = any(self.run.matching(stage) for stage in STAGES)
         named = [(color, self.names[category]) for category, color in self.classes.items()]
         if matched:
             named.append((montage.NEUTRAL, "matched with background or with no class"))

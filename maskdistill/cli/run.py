@@ -31,7 +31,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import visible_gpus
 from maskdistill.runtime.logs import last_lines
 from maskdistill.runtime.progress import seconds_left
-from maskdistill.workflow.commands import need_workflow, seen_from_checkout
+from maskdistill.workflow.commands import need_workflow, seen_from_checkout, snakefile
 
 LOOK = 0.5
 """Seconds between two looks at the events."""
@@ -151,7 +151,7 @@ def follow(options: Sequence[str], output: Path, progress: Progress, screen: Scr
     with tempfile.TemporaryDirectory(prefix="maskdistill-") as folder, open(output, "wb") as said:
         events = Path(folder) / "events"
         events.touch()
-        command = [*ENGINE, str(events), *options]
+        command = [*ENGINE, str(events), *snakefile(), *options]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, process_group=0
         )

@@ -1,14 +1,14 @@
-"""Print the scores of a finished run, whether to trust it, and where its report is."""
+"""Print the scores of a finished run, whether to trust it, and where its report and its objects are."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.product.run_scores import score_rows_of
 from maskdistill.product.verdict import verdict_lines
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
-
-COLUMNS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "corloc", "purity")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,21 +23,16 @@ def run(args: argparse.Namespace) -> None:
     page = folder / "report.html"
     if not page.is_file():
         raise MaskDistillError(f"{page}: no such file; run snakemake to make it")
-    said = verdict_lines(summary)
-    print(
-        "\n".join([*table(summary), "", *said, f"\ncompute: {summary['seconds']['total']:.0f} s", f"report:  {page}"])
-    )
+    seconds = f"\ncompute: {summary['seconds']['total']:.0f} s"
+    print("\n".join([*table(summary), "", *verdict_lines(summary), seconds, f"report:  {page}", objects_line(folder)]))
 
 
-def score_rows_of(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What a summary scores, in the order of the stages: name and scores in percent."""
-    rows = [*summary["baselines"].items()]
-    stages = dict(summary["stages"])
-    rows += [(name, stages.pop(name)) for name in ("masks", "detector") if name in stages]
-    for scores in (*summary["rounds"], *({"stage": name} | scores for name, scores in stages.items())):
-        number = scores.get("crf_round")
-        rows.append((scores["stage"] + (f", round {number}" if number else ""), scores))
-    return rows
+def objects_line(folder: Path) -> str:
+    """Where a run's objects lie in other tools' formats, or which command writes them."""
+    if not (folder / "objects/objects.json").is_file():
+        return f"objects: maskdistill objects {folder} --format coco,yolo (or cvat, label_studio, ...)"
+    formats = read_json(folder / "objects/objects.json")["formats"]
+    return "objects: " + ", ".join(str(folder / "objects" / name) for name in formats)
 
 
 def table(summary: dict[str, Any]) -> list[str]:
@@ -45,8 +40,9 @@ def table(summary: dict[str, Any]) -> list[str]:
     rows = score_rows_of(summary)
     if not rows:
         return ["no ground truth: nothing is scored"]
-    lines = [f"{'':24s}" + "".join(f"{name:>16s}" for name in COLUMNS)]
+    columns = metrics("table")
+    lines = [f"{'':24s}" + "".join(f"{name:>16s}" for name in columns)]
     for name, scores in rows:
-        cells = (scores.get(column) for column in COLUMNS)
-        lines.append(f"{name:24s}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>16s}" for cell in cells))
+        cells = (metric.text(scores.get(column)) for column, metric in columns.items())
+        lines.append(f"{name:24s}" + "".join(f"{cell:>16s}" for cell in cells))
     return lines

@@ -15,7 +15,7 @@ from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.evaluation import EvaluationConfig, Protocol
 from maskdistill.config.features import FeaturesConfig
 from maskdistill.config.load import load_config, parse_section
-from maskdistill.config.masks import MASK_BASELINE, AffinityConfig, BaselinesConfig, FurtherMasksConfig, MasksConfig
+from maskdistill.config.masks import AffinityConfig, BaselinesConfig, FurtherMasksConfig, MasksConfig
 from maskdistill.config.oracle import OracleCase, OracleConfig
 from maskdistill.config.paper import FrozenBackbone, PaperConfig
 from maskdistill.config.pretrain import PretrainConfig
@@ -30,7 +30,6 @@ from maskdistill.config.student import OptimizerName
 from maskdistill.config.sweep import SweepConfig
 
 __all__ = [
-    "MASK_BASELINE",
     "MAX_CLUSTERS",
     "AblationsConfig",
     "AffinityConfig",

@@ -34,6 +34,15 @@ def parse_section(section: type[S], text: str) -> S:
     return _validated(section, lambda: section.model_validate_json(text), "--params", _mapping(text))
 
 
+def validate_section(section: type[S], values: Mapping[str, Any], source: str) -> S:
+    """Validate one section from values.
+
+    Raises:
+        MaskDistillError: naming ``source`` and every wrong key.
+    """
+    return _validated(section, lambda: section.model_validate(dict(values)), source, dict(values))
+
+
 def _validated(
     section: type[S],
     validate: Callable[[], S],

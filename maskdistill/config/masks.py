@@ -1,14 +1,37 @@
 """Sections ``masks`` and ``baselines`` of the configuration: rules that make masks of features."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from maskdistill.config.types import NUMBER, Distinct, Fraction, Section, Share
+from maskdistill.masks import registry
 
-MASK_BASELINE = r"^(lost-[1-9][0-9]*|attention-0\.[0-9]*[1-9](-largest)?)$"
-"""Names of mask baselines, and of their folders below results/<run>/."""
-BaselineName = Annotated[str, Field(pattern=MASK_BASELINE)]
+
+class _Names:
+    """JSON schema of a mask rule's name, looked up when it is asked for: then all rules are registered.
+
+    Args:
+        paper: take the paper's rule too.
+    """
+
+    def __init__(self, paper: bool = False) -> None:
+        self.paper = paper
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        own = [registry.PAPER] if self.paper else []
+        forms, pattern = " or ".join(own + registry.forms()), "|".join([*own, registry.names_pattern()])
+        return handler(schema) | {"description": forms, "pattern": f"^({pattern})$"}
+
+
+def _rule(name: str) -> str:
+    return name if name == registry.PAPER else registry.check_name(name)
+
+
+BaselineName = Annotated[str, AfterValidator(registry.check_name), _Names()]
+"""Name of a mask rule with its settings, and of its folder below results/<run>/."""
+RuleName = Annotated[str, AfterValidator(_rule), _Names(paper=True)]
 Masks = Annotated[int, Field(ge=1, le=100), NUMBER]
 Heads = Annotated[int, Field(ge=1, le=1024), NUMBER]
 
@@ -55,6 +78,16 @@ class MasksConfig(Section):
     affinity: AffinityConfig = AffinityConfig()
     max_masks: Masks = Field(1, description="most masks an image; above 1 beyond the paper")
     further: FurtherMasksConfig = FurtherMasksConfig()
+    rule: RuleName = Field(
+        registry.PAPER,
+        description="maskdistill: the paper's, with the settings above; the name of another: all that it makes use of "
+        "above is resize_mask and refine [docs/reference/mask-rules.md]",
+    )
+
+    @property
+    def by_paper(self) -> bool:
+        """Whether the rule is the paper's."""
+        return self.rule == registry.PAPER
 
 
 class BaselinesConfig(Section):
@@ -62,6 +95,5 @@ class BaselinesConfig(Section):
 
     masks: Distinct[BaselineName] = Field(
         [],
-        description="lost-K: LOST with its K patches of lowest degree; attention-M: the patches that hold the share M "
-        "of DINO's CLS attention, attention-M-largest: their largest component",
+        description="names of mask rules, such as lost-400, attention-0.75 and tokencut [docs/reference/mask-rules.md]",
     )

@@ -46,7 +46,9 @@ class PaperConfig(Section):
         max_length=1000,
         description="Table 2's rows of frozen backbones that are computed; those that are not stand as quoted",
     )
-    dino_masks: BaselineName = Field("attention-0.75", description="Table 3's DINO: attention-M or attention-M-largest")
+    dino_masks: BaselineName = Field(
+        "attention-0.75", description="Table 3's DINO: attention-MASS or attention-MASS-largest"
+    )
     lost_masks: BaselineName = Field("lost-400", description="Table 3's LOST: lost-K")
     overcluster: DistinctSome[Positive] = Field(
         [1, 2, 3, 5, 8], description="Figure 3: clusters for each of clusters.num_clusters"

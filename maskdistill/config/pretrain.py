@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from maskdistill.config.backbone import BackboneConfig
-from maskdistill.config.data import SceneSide
 from maskdistill.config.types import (
     NUMBER,
     Batch,
@@ -22,6 +21,7 @@ from maskdistill.config.types import (
     Spread,
     Workers,
 )
+from maskdistill.data.sources.scenes import SceneSide
 
 ViewSide = Annotated[int, Field(ge=32, le=16_384), NUMBER]
 LocalSide = Annotated[int, Field(ge=16, le=16_384), NUMBER]

@@ -7,15 +7,12 @@ train everything anew, and would be a leak; a test-time setting in a training wo
 
 from typing import Any
 
-from maskdistill.config.data import CocoData, DataConfig, SupportConfig
+from maskdistill.config.data import SOURCES, DataConfig, SupportConfig
 from maskdistill.config.detector import DetectorConfig
 
-LABEL_FIELDS: dict[str, frozenset[str]] = {
-    "coco": frozenset({"annotations", "ignore_border"}),
-    "voc": frozenset({"instance_list"}),
-}
+LABEL_FIELDS = {kind: source.LABELS for kind, source in SOURCES.items() if source.LABELS}
 """Of a kind of data: where its ground truth lies and how it is read."""
-SCORED_FIELDS: dict[str, frozenset[str]] = {"voc": frozenset({"eval_list"})}
+SCORED_FIELDS = {kind: source.SCORED for kind, source in SOURCES.items() if source.SCORED}
 """Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
 EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
 """Whole sections that no label-free stage is given."""
@@ -35,17 +32,13 @@ def label_free(source: DataConfig | SupportConfig, pictures: bool = True) -> dic
         source: section ``data`` or ``support``.
         pictures: with the lists of pictures to score; without them the rest is what shapes those that are trained on.
     """
-    left_out = LABEL_FIELDS.get(source.kind, frozenset())
-    if not pictures:
-        left_out |= SCORED_FIELDS.get(source.kind, frozenset())
+    left_out = source.LABELS if pictures else source.LABELS | source.SCORED
     return source.model_dump(mode="json", exclude=set(left_out))
 
 
 def has_ground_truth(data: DataConfig) -> bool:
     """Whether there is anything to score against."""
-    if isinstance(data, CocoData):
-        return data.annotations is not None
-    return data.kind in ("scenes", "voc")
+    return data.has_truth
 
 
 def training_settings(config: DetectorConfig) -> dict[str, Any]:

@@ -117,6 +117,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _sweeps_need_the_papers_rule(self) -> "Config":
+        if self.sweep.topk and not self.masks.by_paper:
+            raise ValueError(
+                f"sweep.topk: masks.rule {self.masks.rule} has no topk; write `topk: []`, or leave masks.rule out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _clusters_can_be_fitted(self) -> "Config":
         clusters = self.clusters
         if clusters.max_fit < clusters.total:

@@ -35,8 +35,8 @@ class SegmenterConfig(StudentConfig):
 
     head: Literal["aspp", "decoder", "linear"] = Field(
         "aspp",
-        description="aspp: DeepLab-v3's, of a ResNet; decoder: two enlargements that see the picture again, cheaper and"
-        " a transformer's default; linear: one 1x1 convolution alone, as for frozen backbones",
+        description="aspp: DeepLab-v3's, of a ResNet; decoder: coarse maps enlarged step by step and joined with finer"
+        " ones, cheaper and a transformer's default; linear: one 1x1 convolution alone, as for frozen backbones",
     )
     atrous_rates: tuple[Atrous, Atrous, Atrous] = Field((12, 24, 36), description="of head aspp")
     head_channels: Channels = Field(

@@ -146,7 +146,7 @@ def _run_lengths(values: dict[str, Any], size: Size, place: Place, field: str) -
         return _compressed(counts, size, place, f"{field}.counts")
     if not isinstance(counts, str) or not counts.isascii():
         raise place.wrong(f"{field}.counts is {shown(counts)}, neither run lengths nor their compressed text")
-    encoded = {"size": list(size), "counts": counts}
+    encoded: rle.RLE = {"size": list(size), "counts": counts}
     try:
         rle.runs([encoded])
     except MaskDistillError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from pathlib import Path
 
@@ -16,46 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from maskdistill.data.picture_files import FORMATS, MAX_PIXELS, PictureError, picture_bytes, refuse_size
 from maskdistill.runtime.errors import MaskDistillError
 
-SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".gif", ".ppm", ".pgm", ".heic", ".heif",
-    ".jfif", ".jpe", ".jif", ".jfi", ".mpo", ".apng", ".dib", ".pnm", ".pbm", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx",
-    ".j2c", ".jpc",
-)  # fmt: skip
-"""File names that are taken for pictures, in any case. HEIC is listed so that it is reported, not overlooked."""
-
-OTHER_SUFFIXES = (
-    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf", ".pef", ".srw",
-    ".raw", ".3fr", ".iiq", ".x3f", ".erf", ".kdc", ".mrw", ".rwl", ".heics", ".jxl", ".jxr", ".wdp", ".hdp", ".psd",
-    ".psb", ".xcf", ".kra", ".svg", ".svgz", ".eps", ".ai", ".ico", ".cur", ".icns", ".tga", ".exr", ".hdr", ".dds",
-    ".pcx", ".sgi", ".ras", ".qoi", ".xbm", ".xpm", ".fits", ".fit", ".dcm", ".emf", ".wmf", ".pict", ".pct", ".jng",
-    ".mng", ".bpg", ".flif", ".pfm", ".pam",
-)  # fmt: skip
-"""Kinds of pictures that are not decoded: they are counted, so that nobody misses them in vain."""
-_DISGUISED = re.compile(
-    r"\.(?:jpe?g|png|tiff?|webp|gif|bmp)(?:[_~!@ -].*|\d+|\.(?:part|tmp|bak|orig|old|\w*download|\d+))$"
-)
-"""``a.jpg_large``, ``b.png~``, ``c.jpeg.part``: a picture's name, and something behind that no companion file has."""
-
 DEPTHS = (8, 10, 12, 14)
 """Bits that are looked for in 16: what cameras, scanners and microscopes write."""
 _HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NOTES = {b"iCCP", b"tEXt", b"zTXt", b"iTXt"}
-
-
-def printable(name: str) -> str:
-    """A file's name as text: bytes that are not UTF-8 become ``\\xe9`` and the like."""
-    return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def left_out_kind(name: str) -> str | None:
-    """What a file is counted as that looks like a picture by its name and is not taken for one; None for all others."""
-    name = name.lower()
-    suffix = os.path.splitext(name)[1]
-    if suffix in OTHER_SUFFIXES:
-        return suffix
-    disguised = _DISGUISED.search(name)
-    return disguised[0] if disguised and not name.endswith(SUFFIXES) else None
 
 
 def decode(data: bytes) -> tuple[Image.Image, str]:
@@ -230,7 +194,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 class Photo(str):
-    """Path of a picture that remembers what the manifest saw there.
+    """Name of a picture (:mod:`maskdistill.data.picture_refs`) that remembers what the manifest saw there.
 
     Attributes:
         sha256: hex digest of the file's bytes; empty where it is not known.

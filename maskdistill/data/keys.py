@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
-import numpy as np
-
 DERIVED = (".png", ".jpg")
 """What a key ends in where something is made of its picture: label maps and overlays."""
 
@@ -89,6 +87,8 @@ class KeyClashes:
         Args:
             keys: gives lines and keys once more; called only where folders are named like pictures.
         """
+        import numpy as np  # the configuration loads this module, and has no other use for numpy
+
         hashes = np.frombuffer(self._hashes, np.uint64) if self._hashes else np.zeros(0, np.uint64)
         order = np.argsort(hashes, kind="stable")
         same = np.flatnonzero(np.diff(hashes[order]) == 0)

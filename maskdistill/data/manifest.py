@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from PIL import Image
 
-from maskdistill.data.images import Photo, decode, load_rgb, printable
+from maskdistill.data.images import Photo, decode, load_rgb
+from maskdistill.data.listed import ListedImage
 from maskdistill.data.picture_files import PictureError, picture_bytes
-from maskdistill.data.sources import ListedImage
+from maskdistill.data.picture_names import printable
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import LONGEST_NAME, atomic_path, damaged, read_json, write_json

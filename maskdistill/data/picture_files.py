@@ -1,14 +1,20 @@
-"""Read the bytes of picture files: regular ones only, no more than memory allows, and never one that has no end."""
+"""Open pictures and read their bytes: of regular files only, no more than memory allows, never of one without an end.
+
+:func:`open_picture` is the one place where a picture is opened, a file of its own or one inside of an archive.
+"""
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, cast
 
 from PIL import Image
 
+from maskdistill.data.picture_refs import FAULTS, file_of, inside
 from maskdistill.runtime.allocator import return_freed_memory
 from maskdistill.runtime.budget import DECODING, Budget, shared_with_siblings
 from maskdistill.runtime.errors import MaskDistillError
@@ -62,32 +68,89 @@ def refuse_size(width: int, height: int) -> None:
         raise PictureError(f"{size}, one side more than {MAX_ASPECT} times the other: cut it")
 
 
+class PictureStream(io.RawIOBase):
+    """Bytes ``start`` to ``start + size`` of an open file, as a stream that can seek.
+
+    Every read names its place in the file, so processes that share the descriptor do not disturb each other.
+    """
+
+    def __init__(self, descriptor: int, start: int, size: int) -> None:
+        super().__init__()
+        self._descriptor, self._start, self._place = descriptor, start, 0
+        self.size = size
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place within the picture."""
+        self._place = max(0, offset + (0, self._place, self.size)[whence])
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from where the stream stands; 0 at the picture's end."""
+        wanted = max(0, min(len(buffer), self.size - self._place))
+        data = os.pread(self._descriptor, wanted, self._start + self._place)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def whole(self) -> bytes:
+        """All of it, wherever the stream stands; of a file that shrank meanwhile what is left."""
+        return os.pread(self._descriptor, self.size, self._start)
+
+
 @contextmanager
-def picture_bytes(path: str | Path) -> Iterator[bytes]:
-    """The bytes of a file, and during the block the right to decode them: threads that decode share their memory.
+def open_picture(picture: str | Path) -> Iterator[PictureStream]:
+    """Open a picture (:mod:`maskdistill.data.picture_refs`): nothing else than a regular file, which may be an archive.
 
     Raises:
-        PictureError: not a regular file, or too large.
+        PictureError: not a regular file, too large, or a member of an archive that is no picture or not there any more.
         OSError: it cannot be read.
+    """
+    place = inside(picture)
+    if place and place.fault:
+        raise PictureError(FAULTS.get(place.fault, place.fault))
+    descriptor, held = _open_regular(file_of(picture))
+    try:
+        start, size = (place.offset, place.size) if place else (0, held)
+        if start + size > held:
+            raise PictureError(f"the archive ends before it, at byte {held}: put the whole one in its place")
+        if size > MAX_BYTES:
+            raise PictureError(f"{size} bytes, more than {MAX_BYTES}: save it smaller")
+        yield PictureStream(descriptor, start, size)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def picture_bytes(picture: str | Path) -> Iterator[bytes]:
+    """The bytes of a picture, and during the block the right to decode them: threads that decode share their memory.
+
+    Raises:
+        PictureError, OSError: as :func:`open_picture`.
         MaskDistillError: the process has no more open files or memory, which is no fault of the picture.
     """
     try:
-        descriptor, size = _open_regular(path)
-        with open(descriptor, "rb", buffering=0) as stream:
-            pixels = _pixels(descriptor) if size else 0
-            stream.seek(0)
-            wanted = size + BYTES_A_PIXEL * pixels
+        with open_picture(picture) as stream:
+            pixels = _pixels(stream) if stream.size else 0
+            wanted = stream.size + BYTES_A_PIXEL * pixels
             with shared_with_siblings(wanted), _budget.hold(wanted):
                 try:
-                    yield _read(stream.fileno(), size)
+                    yield stream.whole()
                 finally:
                     if wanted > GIANT:
                         return_freed_memory()
     except MemoryError:
-        raise exhausted(path, "memory") from None
+        raise exhausted(picture, "memory") from None
     except OSError as error:
         if error.errno in _EXHAUSTED:
-            raise exhausted(path, error.strerror or "") from None
+            raise exhausted(picture, error.strerror or "") from None
         raise
 
 
@@ -118,24 +181,20 @@ def _open_regular(path: str | Path) -> tuple[int, int]:
 def _refuse_kind(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise PictureError(f"not a file but {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}")
-    if found.st_size > MAX_BYTES:
-        raise PictureError(f"{found.st_size} bytes, more than {MAX_BYTES}: save it smaller")
 
 
-def _pixels(descriptor: int) -> int:
+def read_header(stream: PictureStream) -> Image.Image:
+    """The picture as its header tells, not decoded; raises whatever Pillow raises."""
+    return Image.open(cast(IO[bytes], stream), formats=FORMATS)
+
+
+def _pixels(stream: PictureStream) -> int:
     """Pixels that the header states; 0 where decoding will refuse the picture before it takes memory for them."""
-    with open(descriptor, "rb", closefd=False) as stream:
-        try:
-            with Image.open(stream, formats=FORMATS) as image:
-                refuse_size(*image.size)
-                return image.width * image.height
-        except MemoryError:
-            raise
-        except Exception:  # Pillow's parsers raise a dozen unrelated types on damaged headers
-            return 0
-
-
-def _read(descriptor: int, size: int) -> bytes:
-    """The first ``size`` bytes; a file that shrank meanwhile gives fewer."""
-    with open(descriptor, "rb", closefd=False) as stream:
-        return stream.read(size)
+    try:
+        with read_header(stream) as image:
+            refuse_size(*image.size)
+            return image.width * image.height
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's parsers raise a dozen unrelated types on damaged headers
+        return 0

@@ -2,19 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from maskdistill.config import CocoData, Config, ScenesData, VocData
+from maskdistill.config import Config, VocData
 from maskdistill.config.datasets import BUILT
 from maskdistill.config.roles import has_ground_truth, label_free
-from maskdistill.data import sources
+from maskdistill.data.listing import count_images, iter_images, listing_fingerprint, with_support
 from maskdistill.data.official_datasets import BUILT_IMAGES
 from maskdistill.data.settled import settled_listing
-from maskdistill.data.sources import count_images, iter_images, listing_fingerprint, with_support
+from maskdistill.data.sources.base import Look
 from maskdistill.data.splits import SPLITS
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, sha256_text
-from maskdistill.runtime.seal import stamp
 
 
 def is_built(config: Config) -> bool:
@@ -22,18 +20,23 @@ def is_built(config: Config) -> bool:
     return Path(BUILT, str(config.datasets.build), "build.json").is_file()
 
 
+def kept_folder(config: Config) -> Path:
+    """Where sources keep what takes long to find out: beside the run's manifest."""
+    return Path(f"results/{config.run}/data")
+
+
 def count_planned(config: Config, left_out: Counter[str] | None = None) -> int:
     """Pictures of data and support: counted, or as stated for official data that is not here yet.
 
     Args:
-        left_out: as of :func:`maskdistill.data.sources.iter_images`, where pictures are counted.
+        left_out: as of :func:`maskdistill.data.listing.iter_images`, where pictures are counted.
 
     Raises:
-        MaskDistillError: as :func:`maskdistill.data.sources.count_images`.
+        MaskDistillError: as :func:`maskdistill.data.listing.count_images`.
     """
     build = config.datasets.build
     if build is None or is_built(config):
-        return count_images(config.data, left_out) + count_support(config)
+        return count_images(config.data, left_out, kept=kept_folder(config)) + count_support(config)
     if config.datasets.num_images is not None:
         return config.datasets.num_images
     return BUILT_IMAGES[build][0] + count_support(config)
@@ -44,17 +47,16 @@ def count_support(config: Config) -> int:
     support, build = config.support, config.datasets.build
     if support is None:
         return 0
-    if build is not None and not is_built(config) and getattr(support, "root", "").startswith(f"{BUILT}/"):
+    if build is not None and not is_built(config) and support.place.startswith(f"{BUILT}/"):
         return BUILT_IMAGES[build][1]
-    return count_images(support, section="support")
+    return count_images(support, section="support", kept=kept_folder(config))
 
 
 def count_fitted(config: Config, images: int) -> int:
     """Pictures that K-means may be fitted on, of so many in all; all of them where that is not known yet."""
     here = config.datasets.build is None or is_built(config)
-    if here and isinstance(config.data, ScenesData | VocData):
-        return sources.count_fitted(config.data) + count_support(config)
-    return images
+    fitted = config.data.count_fitted() if here else None
+    return images if fitted is None else fitted + count_support(config)
 
 
 def check_annotations(config: Config) -> str:
@@ -63,7 +65,7 @@ def check_annotations(config: Config) -> str:
     Raises:
         MaskDistillError: there is no such file.
     """
-    path = config.data.annotations if isinstance(config.data, CocoData) else None
+    path = config.data.truth_file()
     if path is not None and config.datasets.build is None and not Path(path).is_file():
         raise MaskDistillError(
             f"data.annotations: {path}: no such file; correct the path, or leave it out: nothing is scored then"
@@ -71,51 +73,44 @@ def check_annotations(config: Config) -> str:
     return path or ""
 
 
-def planned_listing(config: Config) -> str:
+def planned_listing(config: Config, manifest: str | None = None) -> str:
     """What changes when pictures do: of built data its sections, as the record of the build is followed beside.
 
     Pictures that only look changed, but have the content that the run's manifest saw, change nothing.
+
+    Args:
+        config: the configuration.
+        manifest: where the run's manifest will lie; default: in ``results/<run>``.
     """
-    listing = []
+    seen = Path(manifest) if manifest else kept_folder(config) / "manifest.csv"
+    listing, kept = [], seen.parent
     for section, source in (("data", config.data), ("support", config.support)):
         if source is None:
             continue
-        place = getattr(source, "images", getattr(source, "root", ""))
-        built = config.datasets.build is not None and place.startswith(f"{BUILT}/")
-        listing.append(
-            sha256_text(canonical_json(label_free(source))) if built else listing_fingerprint(source, section)
-        )
+        built = config.datasets.build is not None and source.place.startswith(f"{BUILT}/")
+        own = sha256_text(canonical_json(label_free(source))) if built else ""
+        listing.append(own or listing_fingerprint(source, section, kept))
     planned = sha256_text(canonical_json(listing))
-    if isinstance(config.data, ScenesData) or config.datasets.build is not None:
+    if config.data.GENERATED or config.datasets.build is not None:
         return planned
-    manifest = Path(f"results/{config.run}/data/manifest.csv")
-    return settled_listing(planned, lambda: with_support(iter_images(config.data), config.support), manifest)
+    return settled_listing(
+        planned,
+        lambda: with_support(iter_images(config.data, kept=kept), config.support, kept=kept),
+        seen,
+    )
 
 
 def truth_listing(config: Config) -> str:
-    """What changes when VOC's ground truth does: names, sizes, times and inodes of the files of listed images, and
-    what the lists of images to score say.
+    """What changes when the ground truth does that lies in many files: their names, sizes, times and inodes.
 
     Empty where the ground truth is a file that a rule names among its inputs, or follows from the section.
     """
-    data = config.data
-    if config.datasets.build is not None or not isinstance(data, VocData):
-        return ""
-    root = Path(data.root).expanduser()
-    found: list[Any] = [sorted(sources.scored_keys(data) or ()), sorted(sources.instance_keys(data) or ())]
-    for image in iter_images(data):
-        for kind, suffix in (("SegmentationClass", "png"), ("SegmentationObject", "png"), ("Annotations", "xml")):
-            try:
-                seen = stamp(root / kind / f"{image.key}.{suffix}")
-            except OSError:
-                continue
-            found.append([kind, image.key, *seen])
-    return sha256_text(canonical_json(found))
+    return "" if config.datasets.build is not None else config.data.truth_listing()
 
 
 def scored_listing(config: Config) -> str:
     """What changes when another picture is to be scored; empty where the manifest or a build's record is followed."""
-    keys = None if config.datasets.build is not None else sources.scored_keys(config.data)
+    keys = None if config.datasets.build is not None else config.data.scored_keys()
     return "" if keys is None else sha256_text(canonical_json(sorted(keys)))
 
 
@@ -123,10 +118,11 @@ def count_roles(config: Config) -> tuple[int, int]:
     """Pictures to train on and to score; of official data that is not here yet by the published counts of its lists."""
     build = config.datasets.build
     if build is None or is_built(config):
-        if isinstance(config.data, ScenesData):
-            return config.data.num_train, config.data.num_eval
-        images = list(iter_images(config.data))
-        listed = sources.scored_keys(config.data)
+        if config.data.GENERATED:
+            fitted = config.data.count_fitted() or 0
+            return fitted, config.data.count(Look()) - fitted
+        images = list(iter_images(config.data, kept=kept_folder(config)))
+        listed = config.data.scored_keys()
         scored = sum(image.eval for image in images) if listed is None else len(listed)
         return sum(image.train for image in images), scored if has_ground_truth(config.data) else 0
     if isinstance(config.data, VocData):

@@ -1,6 +1,6 @@
 """Whether the pictures that a manifest lists are still those: names, sizes and times hint at it, content decides.
 
-A listing's fingerprint (:func:`maskdistill.data.sources.listing_fingerprint`) changes when a file is copied, restored
+A listing's fingerprint (:func:`maskdistill.data.listing.listing_fingerprint`) changes when a file is copied, restored
 from a backup or given other rights, too. Then the pictures are hashed once and compared with the manifest's digests; if
 all are the same, the fingerprint that the manifest was made with goes on standing for them.
 """
@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskdistill.data.images import printable
+from maskdistill.data.listed import ListedImage
 from maskdistill.data.manifest import index_path, read_index, stored_path
-from maskdistill.data.sources import ListedImage
+from maskdistill.data.picture_files import PictureError, open_picture
+from maskdistill.data.picture_names import printable
+from maskdistill.data.picture_refs import file_of
 from maskdistill.data.stream import all_rows
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
@@ -109,7 +111,7 @@ def _pairs(images: Iterator[ListedImage], manifest: Path) -> Iterator[_Pair]:
 
 def _changed(path: Path) -> int:
     try:
-        return path.stat().st_ctime_ns
+        return os.stat(file_of(path)).st_ctime_ns
     except OSError:
         return 0
 
@@ -119,7 +121,7 @@ def _is_same(pair: _Pair) -> bool:
     if not pair.sha256 and printable(str(pair.path)) != str(pair.path):
         return True
     try:
-        with open(pair.path, "rb") as stream:
+        with open_picture(pair.path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest() == pair.sha256
-    except OSError:
+    except (OSError, PictureError):
         return not pair.sha256

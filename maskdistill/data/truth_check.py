@@ -3,22 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from maskdistill.config import CocoData, Config, DataConfig, VocData
-from maskdistill.data.coco_file import read_class_names
-from maskdistill.data.coco_truth import CocoTruth
-from maskdistill.data.ground_truth import VOC_CLASSES, read_ground_truth
+from maskdistill.config import Config, DataConfig
 from maskdistill.data.images import orientation
+from maskdistill.data.listed import ListedImage
+from maskdistill.data.listing import iter_images
 from maskdistill.data.manifest import MIN_SIDE, ImageRow
-from maskdistill.data.picture_files import FORMATS, refuse_size
-from maskdistill.data.scenes import CATEGORIES
-from maskdistill.data.sources import ListedImage, instance_keys, iter_images, scored_keys
+from maskdistill.data.picture_files import open_picture, read_header, refuse_size
+from maskdistill.data.truth.registry import truth_of
 from maskdistill.data.truth_types import Losses
-
-COCO_CLASSES = 80
-MEASURED = 20_000
-"""Pictures whose headers are read for their size, at even steps; of the others a COCO file's own sizes count."""
 
 
 def count_classes(config: Config) -> int:
@@ -29,11 +21,7 @@ def count_classes(config: Config) -> int:
     Raises:
         MaskDistillError: its annotations are missing or wrong.
     """
-    data = config.data
-    if isinstance(data, CocoData) and data.annotations is not None:
-        built = config.datasets.build is not None and not Path(data.annotations).expanduser().is_file()
-        return COCO_CLASSES if built else len(read_class_names(data.annotations))
-    return len(VOC_CLASSES) if isinstance(data, VocData) else len(CATEGORIES)
+    return truth_of(config.data).count_classes(config.datasets.build is not None)
 
 
 def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> str:
@@ -50,29 +38,22 @@ def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> st
     Raises:
         MaskDistillError: as the stage ``ground_truth`` would.
     """
-    if not isinstance(data, VocData) and not (isinstance(data, CocoData) and data.annotations is not None):
+    if not data.has_truth or not (truth := truth_of(data)).FILES:
         return ""
     listed = list(iter_images(data))
-    scored = scored_keys(data)
+    scored = data.scored_keys()
     wanted = {image.key for image in listed if image.eval} if scored is None else scored
-    wanted |= instance_keys(data) or set()
+    wanted |= data.instance_keys() or set()
     losses = Losses(max_dropped, logged=0)
-    measured = MEASURED if isinstance(data, CocoData) else len(listed)
+    measured = len(listed) if truth.measured is None else truth.measured
     rows = _rows([image for image in listed if image.key in wanted], measured)
-    objects = _count(data, rows, losses)
+    objects = truth.check(rows, losses)
     losses.refuse_many()
-    if probe and isinstance(data, VocData):
+    if probe and truth.TRAIN:
         learnt = [image for image in listed if (image.train if image.segmenter is None else image.segmenter)]
-        _count(data, _rows(learnt, measured), Losses(1, logged=0))
+        truth.check(_rows(learnt, measured), Losses(1, logged=0))
     dropped = f", dropped: {losses.text()}" if losses.dropped else ""
     return f"{objects} objects in {len(rows)} pictures{dropped}"
-
-
-def _count(data: DataConfig, rows: Sequence[ImageRow], losses: Losses) -> int:
-    """Number of objects, all of them checked."""
-    if isinstance(data, CocoData):
-        return CocoTruth(data, rows, losses).check()
-    return sum(len(truth.objects) for truth in read_ground_truth(data, rows, losses)[1])
 
 
 def _rows(images: Sequence[ListedImage], measured: int) -> list[ImageRow]:
@@ -89,9 +70,7 @@ def _rows(images: Sequence[ListedImage], measured: int) -> list[ImageRow]:
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture after EXIF rotation, out of its header; None where it cannot be used."""
     try:
-        if not path.is_file():
-            return None
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as stream, read_header(stream) as image:
             width, height = image.size
             refuse_size(width, height)
             turned = orientation(image) in (5, 6, 7, 8)

@@ -2,12 +2,13 @@
 
 import logging
 from collections import Counter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from maskdistill.data.manifest import ImageRow, tolerated
+from maskdistill.formats.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")
@@ -28,7 +29,7 @@ class TrueObject(NamedTuple):
     bbox: list[float]
     area: float
     iscrowd: int
-    segmentation: dict[str, Any] | None
+    segmentation: RLE | None
 
 
 class ImageTruth(NamedTuple):

@@ -1,9 +1,9 @@
 """Images with boxes, classes and masks for the detector; a mirror image now and then."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from maskdistill.annotations.types import Annotation
 from maskdistill.data.images import load_rgb
 from maskdistill.formats import rle
+from maskdistill.formats.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.loading import load_batches
 from maskdistill.training.distributed import rank_and_world
@@ -37,11 +39,11 @@ class Example:
     file: str | Path
     boxes: tuple[tuple[float, ...], ...]
     labels: tuple[int, ...]
-    masks: tuple[Mapping[str, Any], ...]
+    masks: tuple[RLE, ...]
 
 
-def example_of(items: Sequence[Mapping[str, Any]], file: str | Path, num_clusters: int) -> Example:
-    """One training image from its annotations in COCO's format, with RLE segmentations.
+def example_of(items: Sequence[Annotation], file: str | Path, num_clusters: int) -> Example:
+    """One training image from its annotations.
 
     Args:
         items: at least one.

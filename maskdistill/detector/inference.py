@@ -2,7 +2,6 @@
 
 import json
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from torchvision.models.detection.transform import resize_boxes
 from maskdistill.config import DetectorConfig, parse_section
 from maskdistill.config.roles import DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_TEST_FIELDS
 from maskdistill.detector.grids import resize_image
+from maskdistill.detector.types import Found
 from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -56,7 +56,7 @@ def _enlarged(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArr
 
 
 @torch.inference_mode()
-def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[str, Any]]:
+def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[Found]:
     """Candidates of one image, most confident first.
 
     Of images of more than :data:`MOST_PIXELS` masks are made at so many pixels and enlarged one by one: a hundred
@@ -67,9 +67,7 @@ def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[s
         image: uint8 (3, H, W).
 
     Returns:
-        ``category_id`` (1..K), ``score`` (6 decimals), ``bbox`` (xywh in pixels, 3 decimals) and
-        ``segmentation``, the RLE at (H, W) of the pixels whose mask probability is at least 0.5; a detection
-        without such a pixel is left out.
+        Masks are the pixels whose probability is at least 0.5; a detection without such a pixel is left out.
     """
     height, width = image.shape[-2:]
     pixels = image.to(device).float() / 255
@@ -80,7 +78,7 @@ def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[dict[s
     found = {key: value.cpu() for key, value in found.items()}
     masks = found["masks"].numpy()
     found["boxes"] = resize_boxes(found["boxes"], list(pixels.shape[-2:]), [height, width])
-    candidates = []
+    candidates: list[Found] = []
     for index in found["scores"].argsort(descending=True, stable=True).tolist():
         if not masks[index].any():
             continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ STATS = (
     "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
     "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large",
 )  # fmt: skip
+_Entry: TypeAlias = dict[str, Any]
 ABSENT = -1.0
 AGNOSTIC = 1
 
@@ -93,20 +94,20 @@ class _GivenOverlaps(COCOeval_faster):  # type: ignore[misc]
             objects = np.flatnonzero(image.true_labels == catId)
         return image.overlaps[np.ix_(best[: self.params.maxDets[-1]], objects)]
 
-    def _objects(self, image: ImageInstances) -> Iterable[dict[str, Any]]:
+    def _objects(self, image: ImageInstances) -> Iterable[_Entry]:
         columns = (image.true_labels.tolist(), image.true_areas.tolist(), image.crowd.tolist())
         for label, area, crowd in zip(*columns, strict=True):
             category = AGNOSTIC if self._agnostic else label
             yield {"image_id": image.image_id, "category_id": category, "area": area, "iscrowd": int(crowd)}
 
-    def _detections(self, image: ImageInstances) -> Iterable[dict[str, Any]]:
+    def _detections(self, image: ImageInstances) -> Iterable[_Entry]:
         columns = (image.labels.tolist(), image.areas.tolist(), image.scores.tolist())
         for label, area, score in zip(*columns, strict=True):
             category = AGNOSTIC if self._agnostic else label
             yield {"image_id": image.image_id, "category_id": category, "area": area, "score": score}
 
 
-def _index(ids: list[dict[str, int]], categories: list[dict[str, int]], entries: Iterable[dict[str, Any]]) -> COCO:
+def _index(ids: list[dict[str, int]], categories: list[dict[str, int]], entries: Iterable[_Entry]) -> COCO:
     numbered = [{"id": number, **entry} for number, entry in enumerate(entries, start=1)]
     coco = COCO()
     coco.dataset = {"images": ids, "annotations": numbered, "categories": categories}

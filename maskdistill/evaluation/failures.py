@@ -1,7 +1,6 @@
 """What went wrong where: the images and objects that a failure gallery shows."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -9,12 +8,13 @@ from maskdistill.evaluation.instances import ImageInstances, Integers
 from maskdistill.evaluation.matching import UNMATCHED
 from maskdistill.evaluation.semantic import FLOOR, Confusions
 from maskdistill.evaluation.thresholds import HALF, held_objects
+from maskdistill.evaluation.types import MergedObjects, MissedObject, WorstImage
 
 BLOCK = 256
 VISIBLE = 0.005
 
 
-def merged_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str, Any]]:
+def merged_objects(images: Iterable[ImageInstances], most: int) -> list[MergedObjects]:
     """The most confident candidates that hold at least half of each of two or more objects, one an image.
 
     Args:
@@ -25,7 +25,7 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
         ``[{image_id, score, candidate, objects}]``, best score first, ties by image: place of the candidate among
         the image's by falling score, equal ones in the order of the file, and places of the objects.
     """
-    found: list[dict[str, Any]] = []
+    found: list[MergedObjects] = []
     for image in images:
         held = held_objects(image)
         several = np.flatnonzero(held.sum(axis=1) > 1)
@@ -39,7 +39,7 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
     return sorted(found, key=lambda item: (-item["score"], item["image_id"]))[:most]
 
 
-def missed_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str, Any]]:
+def missed_objects(images: Iterable[ImageInstances], most: int) -> list[MissedObject]:
     """The objects that no candidate finds, largest first, then those found by the least confident ones; one an image.
 
     A candidate finds an object if their IoU is at least a half. Crowd regions are no objects.
@@ -48,10 +48,10 @@ def missed_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
         ``[{image_id, object, score, area}]``: place of the object, the score that it is found with or None, its
         pixels.
     """
-    found = []
+    found: list[MissedObject] = []
     for image in images:
         best = np.where(image.overlaps >= HALF, image.scores[:, None], -1.0).max(axis=0, initial=-1.0)
-        own = [
+        own: list[MissedObject] = [
             {"image_id": image.image_id, "object": place, "score": float(best[place]) if best[place] >= 0 else None,
              "area": float(image.true_areas[place])}
             for place in np.flatnonzero(~image.crowd).tolist()
@@ -60,14 +60,14 @@ def missed_objects(images: Iterable[ImageInstances], most: int) -> list[dict[str
     return sorted(found, key=_missed_first)[:most]
 
 
-def _missed_first(item: dict[str, Any]) -> tuple[float, ...]:
+def _missed_first(item: MissedObject) -> tuple[float, ...]:
     score = -1.0 if item["score"] is None else item["score"]
     return (score, -item["area"], item["image_id"], item["object"])
 
 
 def worst_images(
     confusions: Confusions, image_ids: Sequence[int], matching: Integers, most: int
-) -> dict[int, list[dict[str, Any]]]:
+) -> dict[int, list[WorstImage]]:
     """For each class the images that show it, but where its IoU is lowest.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.evaluation.types import TrueAnnotation
 from maskdistill.runtime.errors import MaskDistillError
 
 USED = ("bbox", "area", "iscrowd")
@@ -24,7 +25,7 @@ class TruthImage:
         has_masks: whether its objects carry masks, so that it counts for instance AP.
         has_semantic: whether it has a semantic map.
         evaluated: whether it counts for semantic scores, CorLoc and clusters; else it is there for instance AP alone.
-        annotations: COCO annotations of its objects, crowd regions included.
+        annotations: its objects, crowd regions included.
     """
 
     id: int
@@ -34,7 +35,7 @@ class TruthImage:
     has_masks: bool
     has_semantic: bool
     evaluated: bool
-    annotations: tuple[Mapping[str, Any], ...]
+    annotations: tuple[TrueAnnotation, ...]
 
     def boxes(self, crowd: bool = False) -> npt.NDArray[np.float64]:
         """Boxes float64 (M, 4) xywh in pixels, of single objects only or with crowd regions."""
@@ -58,7 +59,8 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
     """Index a COCO dictionary as the stage ``ground_truth`` writes it.
 
     Args:
-        values: ``images`` with ``has_masks``, ``has_semantic`` and ``evaluated``, ``annotations`` and ``categories``.
+        values: as read, unchecked: ``images`` with ``has_masks``, ``has_semantic`` and ``evaluated``, ``annotations``
+            and ``categories``.
         source: file to name in an error message.
         image_ids: images that may be scored; others are left out.
 
@@ -70,7 +72,7 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
         names = {int(category["id"]): str(category["name"]) for category in values["categories"]}
         if sorted(names) != list(range(1, len(names) + 1)) or not names:
             raise MaskDistillError(f"{source}: category ids must be 1..C without gaps, found {sorted(names)}")
-        rows: dict[int, list[Mapping[str, Any]]] = {int(image["id"]): [] for image in values["images"]}
+        rows: dict[int, list[TrueAnnotation]] = {int(image["id"]): [] for image in values["images"]}
         for annotation in values["annotations"]:
             if annotation["image_id"] not in rows or annotation["category_id"] not in names:
                 raise MaskDistillError(f"{source}: annotation {annotation['id']} names an unknown image or category")
@@ -89,7 +91,7 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
     return GroundTruth(images, ("background", *(names[index] for index in sorted(names))))
 
 
-def _image(image: Mapping[str, Any], annotations: list[Mapping[str, Any]], source: str) -> TruthImage:
+def _image(image: Mapping[str, Any], annotations: list[TrueAnnotation], source: str) -> TruthImage:
     if image["has_masks"]:
         for annotation in annotations:
             if "segmentation" not in annotation:

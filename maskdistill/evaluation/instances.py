@@ -3,15 +3,18 @@
 Overlaps are computed once, image by image, so that no mask is kept and every protocol can use them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from maskdistill.detector.types import Found
+from maskdistill.evaluation.types import TrueAnnotation
 from maskdistill.formats import rle
+from maskdistill.formats.rle import RLE
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -64,16 +67,16 @@ class ImageInstances:
 
 def image_instances(
     image_id: int,
-    detections: Sequence[Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Found],
+    annotations: Sequence[TrueAnnotation],
     iou_type: Literal["segm", "bbox"] = "segm",
 ) -> ImageInstances:
     """Compare all detections of an image with all of its objects.
 
     Args:
         image_id: number of the image.
-        detections: COCO results ``{category_id, score, bbox, segmentation}`` of this image.
-        annotations: COCO ground truth ``{category_id, bbox, area, iscrowd, segmentation}`` of this image.
+        detections: of this image.
+        annotations: ground truth of this image; with masks, where masks are compared.
         iou_type: whether masks (RLE of one size) or boxes (xywh in pixels) are compared.
     """
     crowd = np.array([bool(annotation["iscrowd"]) for annotation in annotations], dtype=np.bool_)
@@ -101,9 +104,9 @@ def image_instances(
     )
 
 
-def _boxes(entries: Sequence[Mapping[str, Any]]) -> Floats:
+def _boxes(entries: Sequence[Found] | Sequence[TrueAnnotation]) -> Floats:
     return np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
 
 
-def _masks(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _masks(entries: Sequence[Found] | Sequence[TrueAnnotation]) -> list[RLE]:
     return [entry["segmentation"] for entry in entries]

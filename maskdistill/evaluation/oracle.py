@@ -3,16 +3,17 @@
 For the target ``snakemake oracle`` alone; nothing that a run keeps, applies or hands out is made from them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from maskdistill.evaluation.ground_truth import TruthImage
+from maskdistill.evaluation.types import PerfectMask
 from maskdistill.formats import rle
-
-Record = dict[str, Any]
+from maskdistill.formats.rle import RLE
+from maskdistill.masks.types import MaskRecord
 
 
 class Case(NamedTuple):
@@ -36,7 +37,7 @@ CASES = {
 """By the names that ``OracleConfig.cases`` gives them; ``labels`` needs no mask."""
 
 
-def best_objects(masks: Sequence[Mapping[str, Any]], objects: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
+def best_objects(masks: Sequence[RLE], objects: Sequence[RLE]) -> npt.NDArray[np.int64]:
     """Of each mask the object that it overlaps best, by IoU; the first on ties.
 
     Args:
@@ -52,7 +53,7 @@ def best_objects(masks: Sequence[Mapping[str, Any]], objects: Sequence[Mapping[s
     return np.where(overlap.max(axis=1) > 0, overlap.argmax(axis=1), -1)
 
 
-def perfect_masks(found: Sequence[Mapping[str, Any]], image: TruthImage, case: Case) -> list[Record]:
+def perfect_masks(found: Sequence[MaskRecord], image: TruthImage, case: Case) -> list[PerfectMask]:
     """Records of an image's masks as the stage ``masks`` would write them, made perfect.
 
     Regions of many objects (crowds) are none. A found mask that overlaps no object is left out, and an object that
@@ -73,7 +74,8 @@ def perfect_masks(found: Sequence[Mapping[str, Any]], image: TruthImage, case: C
     best = best_objects([mask["segmentation"] for mask in found], shapes)
     chosen = [place for place in best.tolist() if place >= 0]
     if case.masks == "found":
-        records = [dict(mask) for mask, place in zip(found, best.tolist(), strict=True) if place >= 0]
+        kept = [mask for mask, place in zip(found, best.tolist(), strict=True) if place >= 0]
+        records = [cast(PerfectMask, dict(mask)) for mask in kept]  # with all that a found mask has
     else:
         chosen = list(range(len(objects))) if case.masks == "all" else list(dict.fromkeys(chosen))
         records = [_record(image, shapes[place]) for place in chosen]
@@ -83,7 +85,7 @@ def perfect_masks(found: Sequence[Mapping[str, Any]], image: TruthImage, case: C
     return records
 
 
-def _record(image: TruthImage, shape: Mapping[str, Any]) -> Record:
+def _record(image: TruthImage, shape: RLE) -> PerfectMask:
     return {
         "image_id": image.id,
         "key": image.key,

@@ -13,7 +13,7 @@ Table 3 (a), (b) are agnostic_multi, (c), (d) semantic_single, (e), (f) semantic
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import cast, get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from maskdistill.evaluation.average_precision import STATS, average_precision, p
 from maskdistill.evaluation.instances import Floats, ImageInstances, Integers
 from maskdistill.evaluation.localisation import box_iou
 from maskdistill.evaluation.matching import UNMATCHED, match_scores
+from maskdistill.evaluation.types import InstanceScores, ProtocolScore
 
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
@@ -107,7 +108,7 @@ def protocol_scores(
     protocols: Collection[Protocol],
     resamples: int = 0,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> InstanceScores:
     """Instance scores by several protocols as they stand in the JSON: in percent, None where nothing is to be found.
 
     Args:
@@ -126,7 +127,7 @@ def protocol_scores(
     """
     matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
     named = [with_classes(image, matching) for image in images]
-    scores = {}
+    scores: dict[str, ProtocolScore] = {}
     for protocol in PROTOCOLS:
         if protocol in protocols:
             categories, _, objects = protocol.partition("_")
@@ -135,10 +136,8 @@ def protocol_scores(
             chosen = [image for image in taken if image is not None]
             agnostic = categories == "agnostic"
             intervals = ap_intervals(chosen, agnostic, resamples, seed) if resamples else {}
-            scores[protocol] = {
-                **_scores(chosen, class_names, agnostic),
-                "intervals": {name: [100 * bound for bound in bounds] for name, bounds in intervals.items()},
-            }
+            bounds = {name: [100 * bound for bound in pair] for name, pair in intervals.items()}
+            scores[protocol] = _score(chosen, class_names, agnostic, bounds)
     return {
         "instance_matching": {
             str(cluster): None if label == UNMATCHED else int(label) for cluster, label in enumerate(matching, start=1)
@@ -153,14 +152,21 @@ def with_classes(image: ImageInstances, matching: Integers) -> ImageInstances:
     return replace(image, labels=matching[image.labels - 1])
 
 
-def _scores(images: Sequence[ImageInstances], class_names: Sequence[str], class_agnostic: bool) -> dict[str, Any]:
+def _score(
+    images: Sequence[ImageInstances],
+    class_names: Sequence[str],
+    class_agnostic: bool,
+    intervals: dict[str, list[float]],
+) -> ProtocolScore:
     result = average_precision(images, class_agnostic)
-    return {
+    score: Mapping[str, object] = {
         **_named(STATS, result.stats),
+        "intervals": intervals,
         "images": len(images),
         "objects": sum(int((~image.crowd).sum()) for image in images),
         "classes": {class_names[label]: _named(STATS[:3], values) for label, values in result.by_class.items()},
     }
+    return cast(ProtocolScore, score)  # its keys are STATS and these
 
 
 def _named(names: Sequence[str], values: Floats) -> Mapping[str, float | None]:

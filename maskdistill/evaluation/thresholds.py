@@ -1,13 +1,13 @@
 """How good the pseudo-labels would be at every threshold, from one pass over the candidates.
 
 Whether a candidate is painted depends on better ones alone (see
-:func:`maskdistill.pseudo_labels.painting.painting_ranks`), so what is painted at a threshold are the first few of what
-is painted at none. Each painted candidate and its pixels are counted once, at the number of thresholds that it passes,
+:func:`maskdistill.pseudo_labels.painting.painting_ranks`), so what is painted at a threshold is a prefix of the
+unthresholded order. Each painted candidate and its pixels are counted once, at the number of thresholds that it passes,
 and sums over these give every threshold.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from maskdistill.evaluation.instances import ImageInstances, Integers
 from maskdistill.evaluation.matching import Matching
 from maskdistill.evaluation.semantic import COLUMNS, IGNORE, semantic_scores
+from maskdistill.evaluation.types import ScoreQuality, ThresholdRow
 
 HALF = 0.5
 """IoU from which a candidate finds an object, and share of an object from which a candidate holds it."""
@@ -139,7 +140,7 @@ class Thresholds:
             for level, cell, count in image.cells:
                 self._cells[level, cell] += count
 
-    def rows(self, mode: Matching) -> list[dict[str, Any]]:
+    def rows(self, mode: Matching) -> list[ThresholdRow]:
         """One row a threshold, shares in percent, None where there is nothing to divide by.
 
         Returns:
@@ -150,32 +151,36 @@ class Thresholds:
         """
         painted, found, merged = (_passing(counts) for counts in (self._painted, self._found, self._merged))
         return [
-            {"tau": tau}
-            | self._objects_row(int(painted[place]), int(found[place]), int(merged[place]))
-            | self._pixels_row(place, mode)
+            self._row(place, tau, int(painted[place]), int(found[place]), int(merged[place]), mode)
             for place, tau in enumerate(self.taus)
         ]
 
-    def _objects_row(self, painted: int, found: int, merged: int) -> dict[str, Any]:
-        if not self._with_masks:
-            return dict.fromkeys(("painted", "found", "merged", "objects", "precision", "coverage"))
-        counts = {"painted": painted, "found": found, "merged": merged, "objects": self._objects}
-        return counts | {"precision": _percent(found, painted), "coverage": _percent(found, self._objects)}
+    def _row(self, place: int, tau: float, painted: int, found: int, merged: int, mode: Matching) -> ThresholdRow:
+        masks = bool(self._with_masks)
+        pixel_precision, pixel_coverage, miou = self._pixels(place, mode) if self._with_maps else (None, None, None)
+        return {
+            "tau": tau,
+            "painted": painted if masks else None,
+            "found": found if masks else None,
+            "merged": merged if masks else None,
+            "objects": self._objects if masks else None,
+            "precision": _percent(found, painted) if masks else None,
+            "coverage": _percent(found, self._objects) if masks else None,
+            "pixel_precision": pixel_precision,
+            "pixel_coverage": pixel_coverage,
+            "miou": miou,
+        }
 
-    def _pixels_row(self, place: int, mode: Matching) -> dict[str, float | None]:
-        if not self._with_maps:
-            return dict.fromkeys(("pixel_precision", "pixel_coverage", "miou"))
+    def _pixels(self, place: int, mode: Matching) -> tuple[float | None, float | None, float]:
+        """Precision and coverage of pixels, and mean IoU."""
         confusion = self._cells[place + 1 :].sum(axis=0).reshape(self.shape)
         confusion[0] += self._cells[: place + 1].sum(axis=0).reshape(self.shape).sum(axis=0)
         hit = int(confusion[1:, 1:].sum())
-        return {
-            "pixel_precision": _percent(hit, int(confusion[1:].sum())),
-            "pixel_coverage": _percent(hit, int(confusion[:, 1:].sum())),
-            "miou": 100 * semantic_scores(confusion, mode).miou,
-        }
+        shares = _percent(hit, int(confusion[1:].sum())), _percent(hit, int(confusion[:, 1:].sum()))
+        return *shares, 100 * semantic_scores(confusion, mode).miou
 
 
-def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> dict[str, Any]:
+def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> ScoreQuality:
     """Score of every candidate against its IoU with the object that it overlaps best, 0 without one.
 
     Returns:

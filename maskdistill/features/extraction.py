@@ -145,6 +145,31 @@ def cluster_input(
     return image
 
 
+def masked_view(
+    pixels: Tensor,
+    mask: npt.NDArray[np.bool_],
+    box: tuple[float, float, float, float],
+    backbone: Backbone,
+    mode: str,
+    short_side: int | None,
+) -> Tensor:
+    """What is embedded of one mask: :func:`cluster_input` of the normalised picture, resized.
+
+    Args:
+        pixels: uint8 (3, H, W).
+        backbone: its entry in the registry.
+        short_side: of the result, as of :func:`view_hw`; None: as it is cut out.
+
+    Returns:
+        float32 (3, h, w).
+    """
+    view = cluster_input(normalize(pixels, backbone.mean, backbone.std), mask, box, mode)
+    if short_side is None:
+        return view
+    size = view_hw((view.shape[-2], view.shape[-1]), short_side)
+    return torch.nn.functional.interpolate(view[None], size, mode="bilinear", antialias=True)[0]
+
+
 def _square(image: Tensor, box: tuple[float, float, float, float], reach: float) -> Tensor:
     """The square around the middle of the box, scaled down to :data:`LARGEST_SQUARE`; outside of the image it is 0."""
     x, y, width, height = box

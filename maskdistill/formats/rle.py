@@ -5,7 +5,7 @@ mask, starting with a run of zeros, as ASCII text so that it can stand in JSON.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,12 @@ from pycocotools import mask as coco_mask
 
 from maskdistill.runtime.errors import MaskDistillError
 
-RLE = dict[str, Any]
+
+class RLE(TypedDict):
+    """A mask, as COCO stores it: height and width, and the compressed run lengths."""
+
+    size: list[int]
+    counts: str
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> RLE:
@@ -98,13 +103,13 @@ def iou(
     return np.asarray(pairs, dtype=np.float64)
 
 
-def _native(rle: Mapping[str, Any]) -> RLE:
+def _native(rle: Mapping[str, Any]) -> dict[str, Any]:
     """What pycocotools takes: the run lengths as bytes."""
     counts = rle["counts"]
     return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
-def _run_ends(masks: Sequence[RLE]) -> list[npt.NDArray[np.int64]]:
+def _run_ends(masks: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.int64]]:
     """Where each run of each mask ends in the column-major pixels, checked; decoded for all masks at once.
 
     Each run is a little-endian sequence of characters 48 + (5 bits | 32 if more follow), sign-extended

@@ -1,6 +1,7 @@
 """From the features of an image to the records of its masks: rule, full size, outline, RLE."""
 
 import logging
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,49 +10,59 @@ import numpy.typing as npt
 from maskdistill.config import MasksConfig
 from maskdistill.features.store import HW, ImageFeatures
 from maskdistill.formats import rle
-from maskdistill.masks import rule
-from maskdistill.masks.baselines import MaskBaseline
+from maskdistill.masks.patches import PatchMask
 from maskdistill.masks.refine import refine
-from maskdistill.masks.rule import Mask
+from maskdistill.masks.registry import Chosen, read, rules
+from maskdistill.masks.upsample import upsample
 
 
 class PatchMasks(NamedTuple):
     """What the rule found in one image.
 
     Attributes:
-        found: masks bool (R, C) in the order of discovery, each with its source's (row, column).
+        found: masks in the order of discovery.
         resized_hw: pixels that the patches cover, without padding.
-        ties: ``tied`` of :class:`maskdistill.masks.rule.PatchMask`, with ``cls_mass`` alone.
     """
 
-    found: list[tuple[Mask, tuple[int, int]]]
+    found: list[PatchMask]
     resized_hw: HW
-    ties: dict[str, float]
+
+
+def chosen(config: MasksConfig) -> Chosen:
+    """The section's rule with its settings: the paper's are the section itself, others' are in their name."""
+    return Chosen(rules()[config.rule], config) if config.by_paper else read(config.rule)
+
+
+def shaping(config: MasksConfig) -> dict[str, Any]:
+    """Of the section all that shapes masks, as provenance names it."""
+    if config.by_paper:
+        return config.model_dump(mode="json", exclude={"rule"})
+    outlines = {} if config.refine == "none" else {"refine": config.refine}
+    package = read(config.rule).rule.package
+    return (
+        {"baseline": config.rule, "resize_mask": config.resize_mask} | outlines | ({"from": package} if package else {})
+    )
 
 
 class MaskRecorder:
-    """Applies the mask rule, or a baseline's, to images.
+    """Applies the mask rule to images.
 
     Args:
         config: the masks section.
         patch_size: in pixels.
-        baseline: another rule; None: the method's own.
     """
 
-    def __init__(self, config: MasksConfig, patch_size: int, baseline: MaskBaseline | None = None) -> None:
-        self.config, self.patch_size, self.baseline = config, patch_size, baseline
-        self.negative = 0
+    def __init__(self, config: MasksConfig, patch_size: int) -> None:
+        self.config, self.patch_size, self.chosen = config, patch_size, chosen(config)
+        self.warnings: Counter[str] = Counter()
         self.tied: list[float] = []
 
     def search(self, image: ImageFeatures) -> PatchMasks:
         """The rule alone, on the grid of patches."""
-        if self.baseline is not None:
-            return PatchMasks([self.baseline.mask(image)], image.resized_hw, {})
-        distilled = rule.distil_several(image.keys, image.cls_query, image.grid, self.config)
-        self.negative += int(distilled[0].cls_affinity.sum() <= 0)
-        self.tied.append(distilled[0].tied)
-        ties = {} if self.config.cls_mass is None else {"tied": distilled[0].tied}
-        return PatchMasks([(one.mask, one.source) for one in distilled], image.resized_hw, ties)
+        found = self.chosen.masks(image)
+        self.warnings.update({one.warning for one in found if one.warning})
+        self.tied += [one.tied for one in found[:1] if one.tied is not None]
+        return PatchMasks(found, image.resized_hw)
 
     def records(
         self, image_id: int, key: str, image_hw: HW, patches: PatchMasks, photo: npt.NDArray[np.uint8] | None = None
@@ -66,14 +77,14 @@ class MaskRecorder:
         Returns:
             ``image_id, key, segmentation`` (RLE at ``image_hw``), ``bbox`` (x, y, width, height), ``area``, ``score``,
             ``source_patch`` (row, column) and ``coverage``, the share of the patches; with ``cls_mass`` also ``tied``,
-            as in :class:`maskdistill.masks.rule.PatchMask`.
+            as in :class:`maskdistill.masks.rules.maskdistill.DistilledMask`.
         """
         patch = self.patch_size * image_hw[0] / patches.resized_hw[0]
         free = np.ones(image_hw, bool)
         records = []
-        for mask, source in patches.found:
+        for one in patches.found:
             how = self.config.resize_mask
-            full = free & rule.upsample(mask, self.patch_size, patches.resized_hw, image_hw, how)
+            full = free & upsample(one.mask, self.patch_size, patches.resized_hw, image_hw, how)
             if not full.any():
                 continue
             if photo is not None:
@@ -90,21 +101,20 @@ class MaskRecorder:
                     "bbox": rle.bbox(encoded),
                     "area": rle.area(encoded),
                     "score": 1.0,
-                    "source_patch": list(source),
-                    "coverage": float(mask.mean()),
-                    **patches.ties,
+                    "source_patch": list(one.source),
+                    "coverage": float(one.mask.mean()),
+                    **({} if one.tied is None else {"tied": one.tied}),
                 }
             )
         return records
 
     def warn(self, log: logging.Logger) -> None:
-        """Say what ``cls_mass`` made arbitrary [method §2b]: ties in P, and affinities that sum to 0 or less."""
-        if self.config.cls_mass is None or not self.tied:
-            return
-        log.info(
-            "cls_mass: the order of equal CLS affinities chose %.1f %% of the candidate patches, some of them in %d of"
-            " %d images",
-            100 * np.mean(self.tied), np.count_nonzero(self.tied), len(self.tied),
-        )  # fmt: skip
-        if self.negative:
-            log.warning("cls_mass: the CLS affinities of %d images do not sum to a positive number", self.negative)
+        """Say what ``cls_mass`` made arbitrary [method §2b], and of how many images a rule found what odd."""
+        if self.tied:
+            log.info(
+                "cls_mass: the order of equal CLS affinities chose %.1f %% of the candidate patches, some of them in %d"
+                " of %d images",
+                100 * np.mean(self.tied), np.count_nonzero(self.tied), len(self.tied),
+            )  # fmt: skip
+        for said, images in sorted(self.warnings.items()):
+            log.warning("%s, in %d images", said, images)

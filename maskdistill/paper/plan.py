@@ -13,6 +13,7 @@ TABLES = ("table1", "table2", "table3", "tableS1", "tableS2")
 FIGURES = ("figure3", "figure4", "figure5")
 TARGETS = TABLES + FIGURES
 AP = {"AP50": "ap50", "AP": "ap", "AP75": "ap75"}
+"""The paper's columns, and the metrics; the workflow reads this module, so that it imports no metric."""
 CLUSTERING = "clustering: clusters matched with classes by Hungarian on IoU, over all classes and background"
 LINEAR = "linear probe: last layer trained on labels, no matching"
 INSTANCES: dict[Protocol, str] = {
@@ -217,7 +218,7 @@ def _figure3(config: Config) -> list[Place]:
 def _figure4(config: Config) -> list[Place]:
     found = []
     for share in config.paper.topk:
-        scored, row = source(config, "masks", masks=f"topk-{layout.value_name(share)}"), f"top-k = {share:g}"
+        scored, row = source(config, "masks", masks=layout.topk_name(share)), f"top-k = {share:g}"
         keys = ("protocols", "agnostic_multi")
         words = INSTANCES["agnostic_multi"]
         found.append(miou("", row, scored, x=share))

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskdistill.config import CocoData, Config, FolderData, ScenesData, VocData
+from maskdistill.config import Config
+from maskdistill.evaluation.metrics.registry import images_behind
 from maskdistill.paper.cited import Cited, cited_values
 from maskdistill.paper.plan import SETTINGS, Place, Source, places
 from maskdistill.report.tables import weights_text
@@ -127,15 +127,7 @@ def csv_rows(target: str, config: Config, found: Sequence[Entry]) -> list[dict[s
 
 def describe_data(config: Config) -> str:
     """The images that are scored, in a few words, without folders above the data's own."""
-    data = config.data
-    if isinstance(data, VocData):
-        instances = f", instances of {data.instance_list}" if data.instance_list else ""
-        return f"{Path(data.root).name} {data.eval_list}{instances}"
-    if isinstance(data, CocoData):
-        return f"COCO format: {Path(data.annotations or data.images).name}"
-    if isinstance(data, ScenesData):
-        return f"{data.num_eval} generated scenes"
-    return Path(data.root if isinstance(data, FolderData) else data.file).name
+    return config.data.describe()
 
 
 def _published(cited: Cited) -> Entry:
@@ -182,7 +174,7 @@ def _images(place: Place, record: Record) -> int | None:
     counted: tuple[str, ...] = ("images",)
     if place.metric[0] == "protocols":
         counted = (*place.metric[:2], "images")
-    elif place.metric[0] in ("miou", "iou"):
-        counted = ("counts", "semantic")
+    elif key := images_behind("miou" if place.metric[0] == "iou" else place.metric[0]):
+        counted = ("counts", key)
     value = _at(record, counted)
     return None if value is None else int(value)

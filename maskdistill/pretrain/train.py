@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskdistill.backbones import vit
 from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.config import AffinityConfig, MasksConfig, PretrainConfig
-from maskdistill.masks import rule
+from maskdistill.masks.rules import maskdistill as rule
 from maskdistill.pretrain.distillation import Distillation
 from maskdistill.pretrain.encoder import Encoder
 from maskdistill.pretrain.losses import DINOHead, DINOLoss, nt_xent, projector

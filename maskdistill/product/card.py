@@ -8,11 +8,10 @@ from typing import Any
 import yaml
 
 from maskdistill.config import Config
+from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.product.verdict import UNKNOWN
 from maskdistill.trust.signals import SIGNALS, USE
 from maskdistill.workflow.needed_weights import licences
-
-STAGE_SCORES = ("miou", "pixel_accuracy", "ap50", "corloc")
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,8 @@ def _verdict(record: Mapping[str, Any] | None) -> str:
 
 def _scores(summary: Mapping[str, Any]) -> str:
     stages = {name: summary.get("stages", {}).get(name, {}) for name in ("detector", "segmenter")}
-    rows = [f"| {name} | {score} | {value:.1f} |" for name, scores in stages.items() for score in STAGE_SCORES
-            if (value := scores.get(score)) is not None]  # fmt: skip
+    rows = [f"| {name} | {key} | {metric.text(value)} |" for name, scores in stages.items()
+            for key, metric in metrics("card", name).items() if (value := scores.get(key)) is not None]  # fmt: skip
     if not rows:
         return "None: there was no ground truth to compare with.\n"
     note = "In percent, on the run's own evaluation images; ground truth entered these scores and nothing else.\n"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import Config
-from maskdistill.data.sources import left_out_words
+from maskdistill.data.picture_names import left_out_words
 from maskdistill.runtime.shared_memory import SUGGESTED
 
 State = Literal["ok", "note", "wrong"]

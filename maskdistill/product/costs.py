@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import Config
+from maskdistill.data.listing import plan_shards
 from maskdistill.data.planned import count_planned, count_roles, count_support
-from maskdistill.data.sources import plan_shards
 
 ZOO = "detectron2's MODEL_ZOO.md, mask_rcnn_R_50_C4_3x"
 PAPER_HOURS = 20.0

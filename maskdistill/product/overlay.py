@@ -1,12 +1,12 @@
 """What the models see in a picture, beside each other: the segmenter's label map and the detector's objects."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from maskdistill.formats import rle
+from maskdistill.formats.export.records import ObjectRecord
 from maskdistill.report.montage import Rgb, candidate_tile, category_colors, fit, fit_labels, fit_mask, label_tile
 
 GAP = 4
@@ -18,13 +18,13 @@ def chosen_images(num_images: int, limit: int) -> set[int]:
     return {1 + place * num_images // count for place in range(count)}
 
 
-def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]], side: int, num_clusters: int) -> Rgb:
+def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[ObjectRecord], side: int, num_clusters: int) -> Rgb:
     """Left the label map over the photo, right the objects; both in the colours that the run's report gives clusters.
 
     Args:
         photo: at its full size.
         labels: uint8 (H, W) at the photo's size, 0 is background.
-        objects: COCO annotations with run lengths and ``score``, best first.
+        objects: best first.
         side: longer side of each half in pixels.
         num_clusters: K.
 
@@ -34,12 +34,12 @@ def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[Mapping[str, Any]
     small = fit(photo, side)
     height, width = small.shape[:2]
     scale = (width / photo.width, height / photo.height)
-    boxes = [[value * scale[place % 2] for place, value in enumerate(item["bbox"])] for item in objects]
-    masks = [fit_mask(rle.decode(item["segmentation"]), (height, width)) for item in objects]
+    boxes = [[value * scale[place % 2] for place, value in enumerate(item.box)] for item in objects]
+    masks = [fit_mask(rle.decode(item.mask), (height, width)) for item in objects]
     colors = dict(enumerate(category_colors(num_clusters), start=1))
     left = label_tile(small, fit_labels(labels, (height, width)), colors)
     right = candidate_tile(
-        small, boxes, masks, [item["score"] for item in objects],
-        [colors[item["category_id"]] for item in objects], [True] * len(objects),
+        small, boxes, masks, [item.score for item in objects],
+        [colors[item.category_id] for item in objects], [True] * len(objects),
     )  # fmt: skip
     return np.concatenate([left, np.full((height, GAP, 3), 255, dtype=np.uint8), right], axis=1)

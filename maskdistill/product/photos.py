@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskdistill.config import FolderData, ListData
+from maskdistill.config import DataConfig, ListData
 from maskdistill.config.paths import user_path
-from maskdistill.data.images import SUFFIXES
 from maskdistill.data.keys import key_of_path
-from maskdistill.data.sources import ListedImage, first_listed, iter_images
+from maskdistill.data.listed import ListedImage
+from maskdistill.data.listing import iter_images, source_of
+from maskdistill.data.picture_names import SUFFIXES
+from maskdistill.data.sources.list import first_listed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.seal import stamp
 
@@ -28,7 +30,7 @@ class Photos:
         named: pictures that were named one by one, relative to ``folder``; empty for a folder or a list.
     """
 
-    data: FolderData | ListData
+    data: DataConfig
     folder: Path
     named: tuple[str, ...] = ()
 
@@ -65,7 +67,7 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
             f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one folder, one list, or pictures"
         )
     if whole and kinds[whole[0]] == "folder":
-        return Photos(FolderData(kind="folder", root=str(whole[0])), whole[0])
+        return Photos(source_of(whole[0]), whole[0])
     if whole:
         return Photos(ListData(kind="list", file=str(whole[0])), whole[0].parent)
     folder = Path(os.path.commonpath([path.parent for path in paths]))

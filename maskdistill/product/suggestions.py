@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from maskdistill.data.sources import default_num_shards
+from maskdistill.data.listing import default_num_shards
 
 MAX_CLUSTERS = 20
 """K of the paper's main setting [P §4.1]; more is for who knows that there are more categories."""
@@ -31,6 +31,7 @@ class Found:
         free: bytes on the disk where results go.
         sample: paths of a few of the usable ones.
         left_out: files that look like pictures and are not decoded, by suffix.
+        kind: of source that the folder is.
     """
 
     root: str
@@ -42,6 +43,7 @@ class Found:
     free: int = 2**62
     sample: Sequence[Path] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    kind: str = "folder"
 
 
 def suggest_clusters(count: int) -> int:
@@ -70,7 +72,7 @@ def write_config(
     """
     top: dict[str, Any] = {
         "run": run,
-        "data": {"kind": "folder", "root": found.root},
+        "data": {"kind": found.kind, "root": found.root},
         "datasets": None,
         "num_shards": suggest_shards(found),
         "baselines": None,

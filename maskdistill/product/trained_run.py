@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.annotations.names import named_categories
-from maskdistill.config import Config, DetectorConfig, load_config
+from maskdistill.annotations.types import Category
+from maskdistill.config import Config, DetectorConfig
 from maskdistill.config.roles import DETECTOR_TEST_FIELDS, inference_settings
+from maskdistill.masks.registry import is_folder
+from maskdistill.product.finished_run import chosen_seed, cluster_names, finished_run, run_config
 from maskdistill.product.verdict import run_verdict, stored_verdict
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json
@@ -47,7 +50,7 @@ class TrainedRun:
         record = json.loads(model_metadata(self.detector, "detector")["provenance"])
         return REHEARSAL if began_with_shipped(record["inputs"].get("weights")) else None
 
-    def categories(self, num_clusters: int) -> list[dict[str, Any]]:
+    def categories(self, num_clusters: int) -> list[Category]:
         """COCO categories of what is handed out, ids 1..K, with the run's names."""
         return named_categories(num_clusters, self.names)
 
@@ -69,22 +72,14 @@ def find_models(run: str | None, detector: str | None, segmenter: str | None, se
         files = _existing(detector, "--detector"), _existing(segmenter, "--segmenter")
         return TrainedRun(*files, _test_settings(files[0], None), None, {}, {}, _exported_verdict(files[0]))
     folder = Path(run)
-    if not (folder / "summary.json").is_file():
-        have = sorted(path.parent.name for path in folder.parent.glob("*/summary.json"))
-        raise MaskDistillError(
-            f"{folder}: no finished run: it has no summary.json; run snakemake until the report is made"
-            + (f", or take one of those that are there: {', '.join(have)}" if have else "")
-        )
-    summary = read_json(folder / "summary.json", "give the folder of a finished run")
-    config = _run_config(summary, folder)
+    summary, config = finished_run(folder)
     of_run = detector is None and segmenter is None
     own = of_run and seed in (None, config.seeds[0])
     if detector is None or segmenter is None:
-        values = layout.main_values(config) | {"seed": _chosen_seed(config, seed, folder)}
+        values = layout.main_values(config) | {"seed": chosen_seed(config, seed, folder)}
         detector = detector or _model(folder, layout.DETECTOR, "--detector", values)
         segmenter = segmenter or _model(folder, layout.SEGMENTER, "--segmenter", values)
-    given = summary.get("clusters", {}).get("names", {}) if own else {}
-    names = {int(cluster): str(name) for cluster, name in given.items()}
+    names = cluster_names(summary) if own else {}
     files = _existing(detector, "--detector"), _existing(segmenter, "--segmenter")
     verdict = run_verdict(summary) if of_run else _exported_verdict(files[0])
     return TrainedRun(*files, _test_settings(files[0], config), config, summary, names, verdict)
@@ -107,7 +102,7 @@ def _test_settings(detector: Path, config: Config | None) -> str:
     for folder in detector.absolute().parents:
         summary = read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
         if "config" in summary.get("provenance", {}):
-            return canonical_json(inference_settings(_run_config(summary, folder).detector))
+            return canonical_json(inference_settings(run_config(summary, folder).detector))
     own = json.loads(model_metadata(detector, "detector")["params"])
     if own.keys() >= DETECTOR_TEST_FIELDS:
         return canonical_json(inference_settings(DetectorConfig.model_validate(own)))
@@ -119,24 +114,12 @@ def _test_settings(detector: Path, config: Config | None) -> str:
     return canonical_json(inference_settings(config.detector))
 
 
-def _run_config(summary: dict[str, Any], folder: Path) -> Config:
-    return load_config(summary["provenance"]["config"], str(folder / "summary.json"))
-
-
-def _chosen_seed(config: Config, seed: int | None, folder: Path) -> int:
-    if seed is None and len(config.seeds) > 1:
-        raise MaskDistillError(
-            f"{folder} has models of {len(config.seeds)} seeds ({', '.join(map(str, config.seeds))});"
-            f" say which ones: --seed {config.seeds[0]}, the one that the report pictures"
-        )
-    return config.seeds[0] if seed is None else seed
-
-
 def _model(folder: Path, pattern: str, option: str, values: dict[str, str | int]) -> str:
     path = folder / pattern.format(**values)
     if not path.is_file():
         name = Path(pattern).parent.name
-        others = sorted(str(found.relative_to(folder)) for found in folder.glob(f"topk-*/**/{name}/model.safetensors"))
+        made = [found.relative_to(folder) for found in folder.glob(f"*/**/{name}/model.safetensors")]
+        others = sorted(str(found) for found in made if is_folder(found.parts[0]))
         shown = "".join(f"\n  {other}" for other in others[:10])
         raise MaskDistillError(
             f"{path}: the run's main {name} is not there; make it with snakemake, or name another by {option}"

@@ -4,20 +4,20 @@ Everything is done on runs of pixels, column by column as they are stored, so th
 the candidates and not by their areas.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from maskdistill.config import MAX_CLUSTERS, Compare
+from maskdistill.detector.types import Found
 from maskdistill.formats import rle
 from maskdistill.formats.rle import RLE
 from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.runtime.errors import MaskDistillError
 
-Candidate = Mapping[str, Any]
 Overlap = Literal["drop", "pixel", "legacy"]
 
 
@@ -36,12 +36,12 @@ class PseudoLabel(NamedTuple):
 
 
 def paint(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Found],
     shape: tuple[int, int],
     tau: float,
     compare: Compare = "gt",
     overlap: Overlap = "drop",
-    region: Callable[[Candidate], RLE] | None = None,
+    region: Callable[[Found], RLE] | None = None,
 ) -> PseudoLabel:
     """Paint the confident candidates of one image, most confident first; equal scores keep their order.
 
@@ -49,7 +49,7 @@ def paint(
     [P §4.1]; without any candidate the map is all background.
 
     Args:
-        candidates: ``category_id`` (1..K), ``score`` and ``segmentation`` (RLE at ``shape``), in any order.
+        candidates: with masks at ``shape``, in any order.
         shape: height and width of the image.
         tau: threshold on the score, in [0, 1].
         compare: ``gt`` keeps score > tau, as the paper says; ``ge`` keeps score >= tau.
@@ -98,7 +98,7 @@ def paint(
     return PseudoLabel(labels, [chosen[place] for place in places], fallback)
 
 
-def _choose(candidates: Sequence[Candidate], tau: float, compare: Compare) -> tuple[list[int], bool]:
+def _choose(candidates: Sequence[Found], tau: float, compare: Compare) -> tuple[list[int], bool]:
     """Positions of the candidates above the threshold, most confident first, or of the best one as a fallback."""
 
     def solid(i: int) -> bool:
@@ -117,7 +117,7 @@ class Step(NamedTuple):
     pixels: int
 
 
-def painting_steps(candidates: Sequence[Candidate], shape: tuple[int, int], overlap: Overlap) -> list[Step]:
+def painting_steps(candidates: Sequence[Found], shape: tuple[int, int], overlap: Overlap) -> list[Step]:
     """What :func:`paint` paints when every candidate passes, best first.
 
     Whether a candidate is painted depends on better ones alone, so the steps with a score above any threshold are
@@ -129,7 +129,7 @@ def painting_steps(candidates: Sequence[Candidate], shape: tuple[int, int], over
 
 
 def painting_ranks(
-    candidates: Sequence[Candidate], shape: tuple[int, int], overlap: Overlap
+    candidates: Sequence[Found], shape: tuple[int, int], overlap: Overlap
 ) -> tuple[list[int], npt.NDArray[np.uint16]]:
     """Positions of the candidates that are painted when every one passes, best first, and whose each pixel is.
 

@@ -1,11 +1,9 @@
 """What is painted of a candidate instead of its mask, for the ablation of label types [P Table S1]."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.detector.types import Found
 from maskdistill.formats import rle
 from maskdistill.formats.rle import RLE
 from maskdistill.masks.grabcut import grabcut
@@ -13,7 +11,7 @@ from maskdistill.masks.grabcut import grabcut
 GRABCUT_ITERATIONS = 5
 
 
-def box_region(candidate: Mapping[str, Any]) -> RLE:
+def box_region(candidate: Found) -> RLE:
     """The candidate's box: rows round(y)..round(y+h) and columns round(x)..round(x+w), both ends included.
 
     Halves are rounded to even, and what lies outside the image is cut off [method §6.6].
@@ -25,7 +23,7 @@ def box_region(candidate: Mapping[str, Any]) -> RLE:
     return rle.encode(mask)
 
 
-def grabcut_region(candidate: Mapping[str, Any], photo: npt.NDArray[np.uint8]) -> RLE:
+def grabcut_region(candidate: Found, photo: npt.NDArray[np.uint8]) -> RLE:
     """GrabCut (Rother et al. 2004) started from the candidate's box, x, y, w and h rounded half up.
 
     Five iterations; foreground is what OpenCV calls certain or probable foreground. Empty where OpenCV refuses, as

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,6 +12,42 @@ from maskdistill.pseudo_labels.painting import Step
 
 TAUS = tuple(step / 100 for step in range(101))
 """Thresholds that are counted, ascending: 0, 0.01, ... 1."""
+
+
+class LabelSummary(TypedDict):
+    """Counts of painted images, as they stand in ``pseudo_labels/shard-NNNN/summary.json``.
+
+    Attributes:
+        images: how many were painted.
+        kept: candidates painted.
+        fallback: images that got their best candidate though none passes.
+        empty: images without anything to paint.
+        mean_coverage: mean share of their pixels that is painted.
+    """
+
+    images: int
+    kept: int
+    fallback: int
+    empty: int
+    mean_coverage: float
+
+
+class CountRow(TypedDict):
+    """Counts at a threshold, as they stand in ``label_summary.json``.
+
+    Attributes:
+        tau: the threshold.
+        images_kept: images with a candidate above it.
+        objects_kept: candidates painted, those by fallback included.
+        fallback, empty, mean_coverage: as of :class:`LabelSummary`.
+    """
+
+    tau: float
+    images_kept: int
+    objects_kept: int
+    fallback: int
+    empty: int
+    mean_coverage: float
 
 
 @dataclass(frozen=True)
@@ -62,8 +98,8 @@ def join(counts: Iterable[Counts], taus: Sequence[float] = TAUS) -> Counts:
     return Counts(images, *sums)
 
 
-def rows(counts: Counts, taus: Sequence[float] = TAUS) -> list[dict[str, Any]]:
-    """One row a threshold: ``tau, images_kept, objects_kept, fallback, empty, mean_coverage`` (a share)."""
+def rows(counts: Counts, taus: Sequence[float] = TAUS) -> list[CountRow]:
+    """One row a threshold."""
     return [
         {
             "tau": tau,

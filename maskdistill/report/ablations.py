@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from maskdistill.config import Config
+from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.report import figures
-from maskdistill.report.scores import METRICS, ScoreRow
-from maskdistill.report.tables import HEADLINE, NONE, score_text
+from maskdistill.report.html import Context
+from maskdistill.report.scores import ScoreRow
+from maskdistill.report.tables import NONE, headings, run_scores, score_text
 
 PAINTED = {"bbox": "boxes", "grabcut": "boxes + GrabCut", "mask": "masks"}
-STAGES = ("masks", "detector", "segmenter", "segmenter_crf")
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,20 @@ class Variant:
     name: str
     row: ScoreRow
     published: float | None
+
+
+class VariantRecord(TypedDict):
+    """A row of the table in numbers, percent over seeds and each seed by itself, as ``ablations.json`` has it."""
+
+    name: str
+    stage: str
+    label_type: str | None
+    hard_pixels: float | None
+    crf_round: int | None
+    published_miou: float | None
+    mean: dict[str, float]
+    std: dict[str, float]
+    per_seed: list[dict[str, float | None]]
 
 
 def variant(row: ScoreRow, config: Config) -> Variant:
@@ -50,7 +66,7 @@ def variants(rows: Sequence[ScoreRow], config: Config) -> list[Variant]:
         kind = types.index(row.label_type or config.pseudo_labels.type)
         crf_first = row.stage == "segmenter_crf" or bool(row.crf_round)
         return (
-            min(STAGES.index(row.stage), 2),
+            min(list(STAGES).index(row.stage), 2),
             crf_first,
             row.crf_round or 0,
             row.stage == "segmenter_crf",
@@ -61,20 +77,20 @@ def variants(rows: Sequence[ScoreRow], config: Config) -> list[Variant]:
     return [variant(row, config) for row in sorted(rows, key=place)]
 
 
-def table(found: Sequence[Variant]) -> list[dict[str, Any]]:
+def table(found: Sequence[Variant]) -> list[Context]:
     """Rows of the page's table: name, stage, scores as text, the paper's mIoU."""
     return [
         {
             "name": item.name,
             "stage": item.row.stage,
-            "scores": [score_text(item.row, metric) for metric in HEADLINE],
+            "scores": [score_text(item.row, metric) for metric in metrics("table")],
             "published": NONE if item.published is None else f"{item.published:.1f}",
         }
         for item in found
     ]
 
 
-def records(found: Sequence[Variant]) -> list[dict[str, Any]]:
+def records(found: Sequence[Variant]) -> list[VariantRecord]:
     """The table in numbers: a record a row, means, deviations and each seed by itself, in percent."""
     return [
         {
@@ -84,15 +100,15 @@ def records(found: Sequence[Variant]) -> list[dict[str, Any]]:
             "hard_pixels": item.row.hard_pixels,
             "crf_round": item.row.crf_round,
             "published_miou": item.published,
-            "mean": {name: item.row.mean[name] for name in METRICS if name in item.row.mean},
+            "mean": {name: item.row.mean[name] for name in metrics() if name in item.row.mean},
             "std": item.row.std,
-            "per_seed": [{"seed": run.seed} | run.scores for run in item.row.runs],
+            "per_seed": [{"seed": run.seed, **run.scores} for run in item.row.runs],
         }
         for item in found
     ]
 
 
-def context(name: str, config: Config, found: Sequence[Variant], pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def context(name: str, config: Config, found: Sequence[Variant], pictures: Sequence[Context]) -> Context:
     """Everything the page shows."""
     seeds = sorted({seed for item in found for seed in item.row.seeds})
     values = {
@@ -104,7 +120,7 @@ def context(name: str, config: Config, found: Sequence[Variant], pictures: Seque
         "sections": [("table", "Table"), ("images", "Images"), ("seeds", "Seeds")],
         "subtitle": f"{config.clusters.total} clusters, τ = {config.pseudo_labels.tau:g}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}.",
-        "metrics": list(HEADLINE.values()),
+        "metrics": headings(),
         "rows": table(found),
         "several": len(seeds) > 1,
         "plot_miou": figures.variant_bars("variants", values, "mIoU, %"),
@@ -122,7 +138,7 @@ def context(name: str, config: Config, found: Sequence[Variant], pictures: Seque
                 "name": item.name,
                 "stage": item.row.stage,
                 "seed": NONE if run.seed is None else run.seed,
-                "scores": [f"{run.scores[metric]:.1f}" if metric in run.scores else NONE for metric in HEADLINE],
+                "scores": run_scores(run),
             }
             for item in found
             for run in item.row.runs

@@ -1,12 +1,12 @@
 """The section on clusters: their sizes, and help to choose their number."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from maskdistill.report import figures
 from maskdistill.report.collect import Run
+from maskdistill.report.html import Context
 from maskdistill.report.montage import Color
 
 READING = (
@@ -15,7 +15,7 @@ READING = (
 )
 
 
-def choice_section(table: pd.DataFrame, num_clusters: int) -> dict[str, Any]:
+def choice_section(table: pd.DataFrame, num_clusters: int) -> Context:
     """Plots of inertia and silhouettes against K, and a sentence on how to read them; empty without a table.
 
     Args:
@@ -41,7 +41,7 @@ def choice_section(table: pd.DataFrame, num_clusters: int) -> dict[str, Any]:
     return {"plots": plots, "note": f"{READING} On {masks:,} masks."}
 
 
-def cluster_section(run: Run, strips: list[dict[str, Any]], colors: Sequence[Color]) -> dict[str, Any]:
+def cluster_section(run: Run, strips: list[Context], colors: Sequence[Color]) -> Context:
     """What the template shows of the clusters: ``strips`` and ``colors`` are one a cluster."""
     sizes = run.clusters["sizes"]
     return {
@@ -53,6 +53,6 @@ def cluster_section(run: Run, strips: list[dict[str, Any]], colors: Sequence[Col
     }
 
 
-def names_data(run: Run) -> dict[str, Any]:
+def names_data(run: Run) -> Context:
     """What the page's script needs to write a file of names (see :mod:`maskdistill.annotations.names`)."""
     return {"run": run.name, "file": f"names-{run.name}.yaml", "sizes": run.clusters["sizes"]}

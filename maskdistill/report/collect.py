@@ -1,29 +1,44 @@
 """Read a run's artefacts and aggregate what the report shows."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maskdistill.config import MASK_BASELINE, Config, PseudoLabelsConfig
+from maskdistill.clusters.types import ClustersRecord
+from maskdistill.config import Config, PseudoLabelsConfig
+from maskdistill.data.dropped import DroppedRecord
+from maskdistill.detector.types import Candidate
+from maskdistill.evaluation.types import CandidateQuality
+from maskdistill.masks.registry import is_chosen_folder, is_folder
 from maskdistill.pseudo_labels.confidence import passes
+from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.report.failures import Failures
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.scores import ScoreRow, first_seed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import check_seal, read_json
+from maskdistill.runtime.types import Provenance
+from maskdistill.trust.types import TrustRecord
 from maskdistill.workflow.layout import main_values
 
-_PLACE = re.compile(r"^(topk|k|seed|tau|hard|crf|shard|lost|attention)-")
-_SETTING = re.compile(r"^(topk|k|seed|tau|hard|crf|lost|attention)-\d")
+_SETTING = re.compile(r"^(k|seed|tau|hard|crf)-\d")
 _OTHER_TARGETS = ("report", "ablations", "oracle", "paper")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
+
+
+class ChainEntry(TypedDict):
+    """A stage that a run's artefacts come from: its settings, and SHA-256 of its inputs by name."""
+
+    stage: str
+    params: dict[str, Any]
+    inputs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Candidates:
 
     scores: NDArray[np.float64]
     images_above: int
-    by_image: dict[int, list[dict[str, Any]]]
+    by_image: dict[int, list[Candidate]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +70,11 @@ class Run:
         clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
         pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
-        trust: what the stage ``trust`` wrote; empty if it was not told.
+        trust: what the stage ``trust`` wrote; None if it was not told.
         thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.pseudo_labels.summary`, or empty.
-        quality: what ``maskdistill candidate_quality`` wrote; empty without ground truth.
+        quality: what ``maskdistill candidate_quality`` wrote; None without ground truth.
         failures: what the failure gallery pictures.
-        truth: counts, and what was dropped of the ground truth, as its stage wrote it; empty without ground truth.
+        truth: counts, and what was dropped of the ground truth, as its stage wrote it; None without ground truth.
         names: cluster 0..K-1 -> the name that it was given.
         unused_names: file of names that were given to other clusters; empty if none.
         metrics: name -> training table.
@@ -72,21 +87,21 @@ class Run:
     rows: list[ScoreRow]
     baselines: dict[str, dict[str, float]]
     masks: Masks
-    clusters: dict[str, Any]
+    clusters: ClustersRecord
     members: list[Extremes]
     choices: pd.DataFrame
     candidates: Candidates
-    pseudo_labels: dict[str, Any]
-    trust: dict[str, Any]
+    pseudo_labels: LabelSummary
+    trust: TrustRecord | None
     thresholds: pd.DataFrame
-    quality: dict[str, Any]
+    quality: CandidateQuality | None
     failures: Failures
-    truth: dict[str, Any]
+    truth: DroppedRecord | None
     names: dict[int, str]
     unused_names: str
     metrics: dict[str, pd.DataFrame]
     times: list[RuleTime]
-    chain: list[dict[str, Any]]
+    chain: list[ChainEntry]
     versions: dict[str, str]
     weights: dict[str, str]
 
@@ -136,19 +151,19 @@ def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
     return passes(score, settings.tau, settings.compare)
 
 
-def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tuple[Candidates, list[dict[str, Any]]]:
+def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tuple[Candidates, list[Provenance]]:
     """Read candidate shards one at a time; full records are kept for the image ids in ``keep`` only.
 
     Returns:
         The candidates and the shards' provenance records.
     """
     scores: list[NDArray[np.float64]] = []
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    chain: list[dict[str, Any]] = []
+    by_image: dict[int, list[Candidate]] = {}
+    chain: list[Provenance] = []
     above: set[int] = set()
     for path in paths:
         content = read_json(path)
-        chain.append(content.get("provenance") or {})
+        chain += [content["provenance"]] if content.get("provenance") else []
         rows = content["candidates"]
         scores.append(np.array([row["score"] for row in rows], dtype=np.float64))
         above.update(row["image_id"] for row in rows if is_confident(row["score"], config.pseudo_labels))
@@ -187,9 +202,9 @@ def read_metrics(path: str | Path) -> pd.DataFrame:
 def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     """Sum Snakemake's benchmark TSVs (columns ``s`` and, optionally, ``max_rss``) by rule, slowest first.
 
-    A rule is the first component of a file's path below ``folder`` that is no wildcard such as ``topk-0.4`` or
-    ``shard-0000``: ``features/shard-0000.tsv`` and ``topk-0.4/masks/shard-0001.tsv`` are ``features`` and ``masks``.
-    Below ``lost-400`` and the like it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
+    A rule is the first component of a file's path below ``folder``: ``features/0000.tsv`` and
+    ``masks/topk-0.4/0001.tsv`` are ``features`` and ``masks``. Below ``lost-400`` and the like, where these are not the
+    run's own, it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
     (sweeps, variants, what was configured earlier), other targets than the report, and the rule ``report`` itself,
     which has not ended yet.
     """
@@ -200,10 +215,12 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     found: dict[str, list[pd.DataFrame]] = {}
     for file in sorted(folder.rglob("*.tsv")):
         parts = file.relative_to(folder).with_suffix("").parts
-        rule = next((part for part in parts if not _PLACE.match(part)), parts[-1])
-        if rule in _OTHER_TARGETS or any(_SETTING.match(part) and part not in own for part in parts):
+        rule, *places = parts
+        masks = [place for place in places if is_folder(place)]
+        settings = masks + [place for place in places if _SETTING.match(place)]
+        if rule in _OTHER_TARGETS or not own.issuperset(settings):
             continue
-        if any(re.match(MASK_BASELINE, part) for part in parts):
+        if any(is_chosen_folder(place) and place != main["masks"] for place in masks):
             rule += " (baselines)"
         try:
             frame = pd.read_csv(file, sep="\t")
@@ -220,15 +237,15 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
 
 
 def merge_provenance(
-    records: Iterable[Mapping[str, Any]],
-) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
+    records: Iterable[Provenance],
+) -> tuple[list[ChainEntry], dict[str, str], dict[str, str]]:
     """Chain of stages, library versions and hashes of weights found in artefacts' provenance records.
 
     Returns:
-        One ``{"stage", "params", "inputs"}`` a stage (the first record of each), versions by library
+        An entry a stage (of its first record), versions by library
         (several, if artefacts disagree, joined by a comma) and SHA-256 by name of every input that holds weights.
     """
-    chain: dict[str, dict[str, Any]] = {}
+    chain: dict[str, ChainEntry] = {}
     versions: dict[str, set[str]] = {}
     weights: dict[str, str] = {}
     for record in records:

@@ -1,11 +1,34 @@
 """Confusion of clusters with classes, as a table whose cells are shaded."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 MOST_COLUMNS = 40
+
+
+class HeatCell(TypedDict):
+    """Share of a class's pixels in [0, 1], as text, and whether the label stands for the class."""
+
+    share: float
+    text: str
+    hit: bool
+
+
+class HeatRow(TypedDict):
+    """A label, the class that it stands for (empty without one), and a cell a class."""
+
+    name: str
+    matched: str
+    cells: list[HeatCell]
+
+
+class HeatMap(TypedDict):
+    """Names of classes, and a row a label."""
+
+    columns: list[str]
+    rows: list[HeatRow]
 
 
 def heat_map(
@@ -13,7 +36,7 @@ def heat_map(
     matching: Mapping[int, int],
     labels: Sequence[str],
     classes: Sequence[str],
-) -> dict[str, Any]:
+) -> HeatMap:
     """Where the pixels of each class went: rows are predicted labels, in the order of the classes they stand for.
 
     Args:
@@ -34,11 +57,11 @@ def heat_map(
     shares = counts[:, shown] / np.maximum(pixels[shown], 1)
     place = {int(column): order for order, column in enumerate(shown)}
     order = sorted(range(len(labels)), key=lambda label: (place.get(matching.get(label, -1), len(place)), label))
-    rows = []
+    rows: list[HeatRow] = []
     for label in order:
         matched = matching.get(label, -1)
         if shares[label].any() or matched in place:
-            cells = [
+            cells: list[HeatCell] = [
                 {"share": round(float(share), 3), "text": f"{100 * share:.0f}" if share >= 0.005 else "",
                  "hit": int(column) == matched}
                 for column, share in zip(shown, shares[label], strict=True)

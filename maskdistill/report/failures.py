@@ -1,10 +1,10 @@
 """Which failures the gallery shows: few of those that evaluation listed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from maskdistill.config import Compare
+from maskdistill.evaluation.types import CandidateQuality, MergedObjects, MissedObject, WorstImage
 from maskdistill.pseudo_labels.confidence import passes, relation
 from maskdistill.report.scores import Evaluation
 
@@ -20,29 +20,31 @@ class Failures:
         merged, missed: see :mod:`maskdistill.evaluation.failures`.
     """
 
-    worst: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    merged: Sequence[dict[str, Any]] = ()
-    missed: Sequence[dict[str, Any]] = ()
+    worst: dict[int, list[WorstImage]] = field(default_factory=dict)
+    merged: Sequence[MergedObjects] = ()
+    missed: Sequence[MissedObject] = ()
 
     @property
     def images(self) -> set[int]:
         """Ids of all images that are pictured."""
-        rows = [*self.merged, *self.missed, *(row for rows in self.worst.values() for row in rows)]
-        return {int(row["image_id"]) for row in rows}
+        worst = {row["image_id"] for rows in self.worst.values() for row in rows}
+        return worst | {row["image_id"] for row in self.merged} | {row["image_id"] for row in self.missed}
 
 
-def choose_failures(final: Evaluation | None, quality: Mapping[str, Any]) -> Failures:
+def choose_failures(final: Evaluation | None, quality: CandidateQuality | None) -> Failures:
     """The first few of each list.
 
     Args:
         final: scores of the segmenter; None without.
-        quality: what ``maskdistill candidate_quality`` wrote; empty without.
+        quality: what ``maskdistill candidate_quality`` wrote; None without.
     """
-    worst: dict[int, list[dict[str, Any]]] = {}
+    worst: dict[int, list[WorstImage]] = {}
     if final is not None:
         order = sorted(final.worst_images, key=lambda label: (final.iou.get(final.classes[label], 0.0), label))
         worst = {label: final.worst_images[label][:PER_CLASS] for label in order[:CLASSES]}
-    return Failures(worst, quality.get("merged", [])[:OBJECTS], quality.get("missed", [])[:OBJECTS])
+    if not quality:
+        return Failures(worst)
+    return Failures(worst, quality["merged"][:OBJECTS], quality["missed"][:OBJECTS])
 
 
 def score_note(score: float | None, tau: float, compare: Compare) -> str:

@@ -3,10 +3,9 @@
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jinja2
 from PIL import Image
@@ -14,6 +13,8 @@ from PIL import Image
 import maskdistill
 from maskdistill.report.montage import Color, Rgb
 
+Context: TypeAlias = dict[str, Any]
+"""What a template, or a part of one, shows: values by the names that it uses."""
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -48,7 +49,7 @@ def css(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
+def render(template: str, context: Context) -> str:
     """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is.
 
     The page runs one script at most, ``<template>.js`` beside the template, which its content security policy names by

@@ -1,26 +1,29 @@
 """The pseudo-labels' part of the report."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.report.collect import Run
 
-PSEUDO_LABELS = {
-    "kept": "candidates kept as pseudo-labels",
-    "fallback": "images left with their best candidate",
-    "empty": "empty pseudo-labels",
-}
 
-
-def sum_pseudo_labels(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def sum_pseudo_labels(summaries: Sequence[LabelSummary]) -> LabelSummary:
     """Images, kept, fallback and empty, summed over the shards' summaries, and the mean coverage as a share."""
-    keys = ("images", "kept", "fallback", "empty")
-    found: dict[str, Any] = {key: sum(int(record.get(key, 0)) for record in summaries) for key in keys}
-    covered = sum(record.get("mean_coverage", 0.0) * record.get("images", 0) for record in summaries)
-    return found | {"mean_coverage": covered / max(1, found["images"])}
+    images = sum(record["images"] for record in summaries)
+    return {
+        "images": images,
+        "kept": sum(record["kept"] for record in summaries),
+        "fallback": sum(record["fallback"] for record in summaries),
+        "empty": sum(record["empty"] for record in summaries),
+        "mean_coverage": sum(record["mean_coverage"] * record["images"] for record in summaries) / max(1, images),
+    }
 
 
 def label_facts(run: Run) -> list[tuple[str, str]]:
     """Numbers of the run's pseudo-labels, each with what it counts."""
-    counts = [(f"{run.pseudo_labels[name]:,}", text) for name, text in PSEUDO_LABELS.items()]
-    return [*counts, (f"{100 * run.pseudo_labels['mean_coverage']:.0f} %", "mean coverage of the pseudo-labels")]
+    found = run.pseudo_labels
+    return [
+        (f"{found['kept']:,}", "candidates kept as pseudo-labels"),
+        (f"{found['fallback']:,}", "images left with their best candidate"),
+        (f"{found['empty']:,}", "empty pseudo-labels"),
+        (f"{100 * found['mean_coverage']:.0f} %", "mean coverage of the pseudo-labels"),
+    ]

@@ -1,15 +1,17 @@
 """What the page needs of all masks: a number each, and the full records of the few that are pictured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskdistill.clusters.assignments import Assignments, Rows, shard_number
+from maskdistill.masks.types import MaskRecord
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
+from maskdistill.runtime.types import Provenance
 
 Place: TypeAlias = tuple[int, int]
 """A mask: its shard and its index there."""
@@ -47,10 +49,10 @@ class Masks:
 
     coverage: NDArray[np.float64]
     images: int
-    records: dict[Place, dict[str, Any]]
+    records: dict[Place, MaskRecord]
     labels: dict[Place, int]
     spread: list[Place]
-    chain: list[dict[str, Any]] = field(default_factory=list)
+    chain: list[Provenance] = field(default_factory=list)
     tied: float | None = None
 
     def of_image(self, image_id: int) -> list[Place]:
@@ -109,14 +111,14 @@ def read_masks(
     files = {shard_number(path): path for path in sorted(paths)}
     wanted = {(item.shard, item.mask_index) for one in members for item in [*one.nearest, *one.farthest]}
     columns: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
-    records: dict[Place, dict[str, Any]] = {}
+    records: dict[Place, MaskRecord] = {}
     with_masks = 0
-    chain: list[dict[str, Any]] = []
+    chain: list[Provenance] = []
     tied: list[float] = []
     for shard, path in sorted(files.items()):
         content = read_json(path)
-        found: list[dict[str, Any]] = content["masks"]
-        chain.append(content.get("provenance") or {})
+        found: list[MaskRecord] = content["masks"]
+        chain += [content["provenance"]] if content.get("provenance") else []
         with_masks += len({record["image_id"] for record in found})
         coverage = np.array([record["coverage"] for record in found], dtype=np.float64)
         tied += [record["tied"] for record in found if "tied" in record]
@@ -140,7 +142,7 @@ def read_masks(
     return Masks(100 * coverage, with_masks, records, labels_of(table, records), spread, chain, share)
 
 
-def labels_of(table: Assignments, places: Mapping[Place, Any]) -> dict[Place, int]:
+def labels_of(table: Assignments, places: Iterable[Place]) -> dict[Place, int]:
     """1 + cluster of some masks; those without a cluster are left out."""
     labels: dict[Place, int] = {}
     for shard in sorted({shard for shard, _ in places}):

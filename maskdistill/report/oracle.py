@@ -2,20 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from maskdistill.config import Config, OracleCase
+from maskdistill.evaluation.metrics.registry import Metric, metrics
 from maskdistill.report import figures
+from maskdistill.report.html import Context
 from maskdistill.report.scores import Evaluation, ScoreRow, score_rows
 from maskdistill.report.tables import NONE, score_text
-from maskdistill.runtime.provenance import ORACLE
 
-COLUMNS = {
-    "masks": {"miou": "mIoU", "ap50": "AP50", "ap75": "AP75", "purity": "purity"},
-    "detector": {"miou": "mIoU", "ap50": "AP50", "ap75": "AP75"},
-    "segmenter": {"miou": "mIoU"},
-}
-"""Scores of the table by stage, and their titles."""
+STAGES = ("masks", "detector", "segmenter")
+DRAWN = ("miou", "ap75")
 OWN = "as it is"
 NAMES: dict[OracleCase, str] = {
     "masks": "perfect masks",
@@ -57,6 +54,24 @@ class Row:
         return self.stages[stage].mean.get(metric) if stage in self.stages else None
 
 
+class OracleStage(TypedDict):
+    """A stage's scores over seeds, what they gain on the run as it is, and each seed by itself."""
+
+    mean: dict[str, float]
+    std: dict[str, float]
+    gain: dict[str, float]
+    per_seed: list[dict[str, float | None]]
+
+
+class OracleRecord(TypedDict):
+    """A row of the table in numbers: what is perfect, images left out, and scores by stage."""
+
+    case: OracleCase | None
+    name: str
+    left_out: int
+    stages: dict[str, OracleStage]
+
+
 def rows(evaluations: Sequence[Evaluation], left_out: Mapping[str, int], config: Config) -> list[Row]:
     """The run as it is, then the cases in the configuration's order.
 
@@ -67,7 +82,7 @@ def rows(evaluations: Sequence[Evaluation], left_out: Mapping[str, int], config:
     """
     found = []
     for case in (None, *config.oracle.cases):
-        own = [item for item in evaluations if item.provenance.get(ORACLE) == case]
+        own = [item for item in evaluations if (item.provenance.get("oracle") if item.provenance else None) == case]
         stages = {row.stage: row for row in score_rows(own, config)}
         found.append(Row(case, stages, left_out.get(case, 0) if case else 0))
     return found
@@ -113,7 +128,7 @@ def verdict(found: Sequence[Row]) -> list[str]:
     return [*said, *([f"One at a time they would add: {'; '.join(alone)}."] if alone else [])]
 
 
-def table(found: Sequence[Row]) -> list[dict[str, Any]]:
+def table(found: Sequence[Row]) -> list[Context]:
     """Rows of the page: name, meaning, cells of score and difference as text, images left out."""
     return [
         {
@@ -126,8 +141,13 @@ def table(found: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def columns(stage: str) -> dict[str, Metric]:
+    """Scores of the table for a stage."""
+    return metrics("oracle", stage)
+
+
 def _places() -> Iterator[tuple[str, str]]:
-    return ((stage, metric) for stage, metrics in COLUMNS.items() for metric in metrics)
+    return ((stage, metric) for stage in STAGES for metric in columns(stage))
 
 
 def _cell(row: Row, own: Row, stage: str, metric: str) -> dict[str, str]:
@@ -136,7 +156,7 @@ def _cell(row: Row, own: Row, stage: str, metric: str) -> dict[str, str]:
     return {"text": text, "gain": "" if points is None else f"{points:+.1f}"}
 
 
-def records(found: Sequence[Row]) -> list[dict[str, Any]]:
+def records(found: Sequence[Row]) -> list[OracleRecord]:
     """The table in numbers, a record a row: means, deviations and gains in percent and points, each seed by itself."""
     return [
         {
@@ -145,15 +165,15 @@ def records(found: Sequence[Row]) -> list[dict[str, Any]]:
             "left_out": row.left_out,
             "stages": {
                 stage: {
-                    "mean": {name: scores.mean[name] for name in COLUMNS[stage] if name in scores.mean},
-                    "std": {name: scores.std[name] for name in COLUMNS[stage] if name in scores.std},
+                    "mean": {name: scores.mean[name] for name in columns(stage) if name in scores.mean},
+                    "std": {name: scores.std[name] for name in columns(stage) if name in scores.std},
                     "gain": {
                         name: points
-                        for name in COLUMNS[stage]
+                        for name in columns(stage)
                         if (points := gain(row, found[0], stage, name)) is not None
                     },
                     "per_seed": [
-                        {"seed": run.seed} | {name: run.scores[name] for name in COLUMNS[stage] if name in run.scores}
+                        {"seed": run.seed} | {name: run.scores[name] for name in columns(stage) if name in run.scores}
                         for run in scores.runs
                     ],
                 }
@@ -164,17 +184,20 @@ def records(found: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def csv_rows(found: Sequence[Row]) -> list[dict[str, Any]]:
+def csv_rows(found: Sequence[Row]) -> list[dict[str, str | float | None]]:
     """The table for a CSV: a line a row, columns ``STAGE_SCORE`` and ``STAGE_SCORE_gain``."""
     return [
-        {"case": row.case or OWN, "left_out": row.left_out}
-        | {f"{stage}_{metric}": row.mean(stage, metric) for stage, metric in _places()}
-        | {f"{stage}_{metric}_gain": gain(row, found[0], stage, metric) for stage, metric in _places()}
+        {
+            "case": row.case or OWN,
+            "left_out": row.left_out,
+            **{f"{stage}_{metric}": row.mean(stage, metric) for stage, metric in _places()},
+            **{f"{stage}_{metric}_gain": gain(row, found[0], stage, metric) for stage, metric in _places()},
+        }
         for row in found
     ]
 
 
-def context(name: str, config: Config, found: Sequence[Row]) -> dict[str, Any]:
+def context(name: str, config: Config, found: Sequence[Row]) -> Context:
     """Everything the page shows."""
     seeds = sorted({seed for row in found for scores in row.stages.values() for seed in scores.seeds})
     return {
@@ -182,14 +205,14 @@ def context(name: str, config: Config, found: Sequence[Row]) -> dict[str, Any]:
         "sections": [("table", "Table")],
         "subtitle": f"{config.clusters.total} clusters, τ = {config.pseudo_labels.tau:g}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}.",
-        "groups": {stage: list(metrics.values()) for stage, metrics in COLUMNS.items()},
+        "groups": {stage: [metric.title for metric in columns(stage).values()] for stage in STAGES},
         "rows": table(found),
         "several": len(seeds) > 1,
         "verdict": verdict(found),
         "plots": [
-            (figures.variant_bars(f"oracle-{metric}", bars, f"{title}, %"), title)
-            for metric, title in (("miou", "mIoU"), ("ap75", "AP75"))
-            if (bars := _bars(found, metric))
+            (figures.variant_bars(f"oracle-{name}", bars, f"{title}, %"), title)
+            for name, title in ((name, metrics()[name].title) for name in DRAWN)
+            if (bars := _bars(found, name))
         ],
         "columns": 1,
     }
@@ -200,7 +223,7 @@ def _bars(found: Sequence[Row], metric: str) -> dict[str, tuple[str, list[float]
     return {
         f"{row.name}: {stage}": (stage, values)
         for row in found
-        for stage in COLUMNS
+        for stage in STAGES
         if stage in row.stages
         and (values := [run.scores[metric] for run in row.stages[stage].runs if metric in run.scores])
     }

@@ -4,27 +4,30 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from maskdistill.data.sources import left_out_words
+from maskdistill.data.dropped import DroppedRecord
+from maskdistill.data.picture_names import left_out_words
+from maskdistill.evaluation.metrics.registry import families, metrics
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
-from maskdistill.report.collect import RuleTime, Run
-from maskdistill.report.html import Picture
+from maskdistill.report.collect import ChainEntry, RuleTime, Run
+from maskdistill.report.html import Context, Picture
 from maskdistill.report.images import LISTED
 from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
 from maskdistill.report.quality import confusion_tables, quality_section
-from maskdistill.report.scores import METRICS, STAGES, ScoreRow
+from maskdistill.report.scores import ScoreRow
 from maskdistill.report.steps import worse_steps
 from maskdistill.report.tables import (
-    HEADLINE,
     NONE,
     PROTOCOL,
     baseline_row,
+    headings,
     interval_text,
     protocol,
     row_name,
@@ -32,11 +35,53 @@ from maskdistill.report.tables import (
     table_row,
 )
 from maskdistill.report.verdict import verdict_section
-from maskdistill.trust.signals import RECORDED
+from maskdistill.trust.types import TrustRecord, VerdictRecord
 from maskdistill.workflow.needed_weights import rehearsal
 
 MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
+
+
+class ClusterSummary(TypedDict):
+    """Masks of each cluster, and the names that clusters were given, by number."""
+
+    sizes: list[int]
+    names: dict[str, str]
+
+
+class RunSummary(TypedDict):
+    """``summary.json``; scores in percent.
+
+    Attributes:
+        run: its name.
+        images: usable ones for training and evaluation, and quarantined ones.
+        dropped: counts of what was dropped of the ground truth.
+        clusters: of the first seed.
+        stages: by name, at the configuration's own settings: a metric's mean over seeds, ``<metric>_std``, its sample
+            standard deviation (null for one seed), ``iou`` by class, ``per_seed``, and the ``protocol`` in words.
+        rounds: the same of the segmenter's CRF rounds before the last.
+        sweep: of other settings.
+        baselines: of colour clustering and, in full, of masks by other rules.
+        trust: the verdict; None if there is none.
+        worse_steps: stages that made scores worse, in words.
+        pseudo_labels: their settings, counts, and counts at other thresholds.
+        seconds: by rule, and their ``total``.
+        provenance: the whole ``config``, ``versions`` of libraries and hashes of ``weights``.
+    """
+
+    run: str
+    images: dict[str, int]
+    dropped: dict[str, int]
+    clusters: ClusterSummary
+    stages: dict[str, dict[str, object]]
+    rounds: list[dict[str, object]]
+    sweep: list[dict[str, object]]
+    baselines: Mapping[str, Mapping[str, object]]
+    trust: VerdictRecord | None
+    worse_steps: list[str]
+    pseudo_labels: dict[str, object]
+    seconds: dict[str, float]
+    provenance: dict[str, object]
 
 
 def duration(seconds: float) -> str:
@@ -66,18 +111,16 @@ def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
     return tiles
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """The content of ``summary.json``.
+def _verdict(record: TrustRecord) -> VerdictRecord:
+    return {"verdict": record["verdict"], "reasons": record["reasons"], "signals": record["signals"]}
 
-    Scores are means over seeds in percent, ``<metric>_std`` their sample standard deviation (null for one seed);
-    ``rounds`` lists the segmenter's scores in CRF rounds before the last; ``sweep`` lists the rows made with other
-    settings than the configuration's own; ``baselines`` holds colour clustering and, in full, masks by other rules;
-    ``trust`` is the verdict with its reasons and signals; ``worse_steps`` names the stages that made scores worse.
-    """
 
-    def entry(row: ScoreRow) -> dict[str, Any]:
-        scores: dict[str, Any] = {}
-        for name in METRICS:
+def summary(run: Run) -> RunSummary:
+    """The content of ``summary.json``."""
+
+    def entry(row: ScoreRow) -> dict[str, object]:
+        scores: dict[str, object] = {}
+        for name in metrics():
             if name in row.mean:
                 scores |= {name: row.mean[name], f"{name}_std": row.std.get(name)}
         per_seed = [
@@ -91,21 +134,23 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "images": run.image_counts,
-        "dropped": run.truth.get("counts", {}),
+        "dropped": run.truth["counts"] if run.truth else {},
         "clusters": {
             "sizes": run.clusters["sizes"],
             "names": {str(cluster): name for cluster, name in run.names.items()},
         },
         "stages": {row.stage: entry(row) for row in run.main_rows},
-        "rounds": [{"stage": row.stage} | entry(row) for row in run.chain_rows if row.earlier],
-        "sweep": [{"stage": row.stage} | entry(row) for row in run.swept_rows],
-        "baselines": run.baselines | {str(row.baseline): entry(row) for row in run.baseline_rows},
-        "trust": {name: run.trust[name] for name in RECORDED} if run.trust else None,
+        "rounds": [{"stage": row.stage, **entry(row)} for row in run.chain_rows if row.earlier],
+        "sweep": [{"stage": row.stage, **entry(row)} for row in run.swept_rows],
+        "baselines": {**run.baselines, **{str(row.baseline): entry(row) for row in run.baseline_rows}},
+        "trust": _verdict(run.trust) if run.trust else None,
         "worse_steps": worse_steps(run.chain_rows, run.baselines),
-        "pseudo_labels": run.config.pseudo_labels.model_dump(mode="json")
-        | run.pseudo_labels
-        | {"by_tau": run.thresholds.to_dict("records")},
-        "seconds": {"total": sum(seconds.values())} | seconds,
+        "pseudo_labels": {
+            **run.config.pseudo_labels.model_dump(mode="json"),
+            **run.pseudo_labels,
+            "by_tau": run.thresholds.to_dict("records"),
+        },
+        "seconds": {"total": sum(seconds.values()), **seconds},
         "provenance": {
             "config": run.config.model_dump(mode="json"),
             "versions": run.versions,
@@ -114,7 +159,7 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def time_rows(times: Sequence[RuleTime]) -> list[dict[str, Any]]:
+def time_rows(times: Sequence[RuleTime]) -> list[Context]:
     """Rules with their share of the whole in percent."""
     total = sum(time.seconds for time in times) or 1.0
     return [
@@ -129,7 +174,7 @@ def time_rows(times: Sequence[RuleTime]) -> list[dict[str, Any]]:
     ]
 
 
-def chain_rows(chain: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def chain_rows(chain: Sequence[ChainEntry]) -> list[Context]:
     """Stages with their parameters as JSON and the first digits of their inputs' hashes."""
     return [
         {
@@ -163,9 +208,10 @@ def checks(run: Run) -> list[str]:
         notes.append(f"Half of the masks cover {middle:.1f} % of their image or {'less' if middle < 2 else 'more'}.")
     if run.unused_names:
         notes.append(f"The names in {run.unused_names} were given to other clusters and are not used; save them anew.")
-    if empty := sum(size == 0 for size in sizes):
+    if empty := sizes.count(0):
         notes.append(f"{empty} of {len(sizes)} clusters are empty.")
-    if len(sizes) > 1 and sum(sizes) and (share := 100 * max(sizes) / sum(sizes)) > 60:
+    share = 100 * max(sizes) / max(1, sum(sizes))
+    if len(sizes) > 1 and share > 60:
         notes.append(f"One cluster holds {share:.0f} % of the masks.")
     if (below := images - run.candidates.images_above) > 0.2 * images:
         where = f"{relation(True, labels.compare)} τ = {labels.tau:g}"
@@ -175,16 +221,18 @@ def checks(run: Run) -> list[str]:
     return notes
 
 
-def truth_notes(truth: Mapping[str, Any]) -> list[str]:
+def truth_notes(truth: DroppedRecord | None) -> list[str]:
     """What the ground truth lacks, and what was dropped of it."""
-    notes = []
-    if counts := truth.get("counts"):
+    notes: list[str] = []
+    if not truth:
+        return notes
+    if counts := truth["counts"]:
         told = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items())
         notes.append(f"Of the ground truth was dropped: {told}; the reasons are listed under Data.")
-    of = truth.get("of", {})
-    for flag, score in (("has_semantic", "mIoU"), ("has_masks", "AP")):
-        if of and of[flag] < of["images"]:
-            notes.append(f"{of[flag]} of {of['images']} images with ground truth have masks that {score} can be of.")
+    of = truth["of"]
+    for count, score in ((of["has_semantic"], "mIoU"), (of["has_masks"], "AP")):
+        if count < of["images"]:
+            notes.append(f"{count} of {of['images']} images with ground truth have masks that {score} can be of.")
     return notes
 
 
@@ -204,14 +252,11 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
         if any(len(row.runs) > 1 for row in rows)
         else "One seed; brackets hold the bootstrap interval over images."
     )
-    return (
-        f"{spread} mIoU and pixel accuracy after matching clusters with classes; boundary IoU likewise, of the "
-        "pixels within 2 % of the diagonal from a contour; AP and AP50 are class-agnostic, on masks; CorLoc on "
-        "boxes; purity of the clusters of masks. A dash: not scored at this stage."
-    )
+    shown = [family.note for family in families() if any("table" in metric.shown for metric in family.metrics)]
+    return f"{spread} {'; '.join(shown)}. A dash: not scored at this stage."
 
 
-def class_section(rows: Sequence[ScoreRow]) -> dict[str, Any]:
+def class_section(rows: Sequence[ScoreRow]) -> Context:
     """Mean IoU of each class, background first: bars of at most ten classes a plot, and the same as a table."""
     scored = [row for row in rows if row.stage in STAGES and row.iou]
     names = sorted({name for row in scored for name in row.iou}, key=lambda name: (name != "background", name))
@@ -236,16 +281,16 @@ class Pictures:
     strips of the masks that the verdict compares."""
 
     pairs: list[tuple[Picture, Picture]]
-    clusters: list[dict[str, Any]]
+    clusters: list[Context]
     cluster_colors: list[Color]
-    strips: list[dict[str, Any]]
-    sharpened: list[dict[str, Any]]
+    strips: list[Context]
+    sharpened: list[Context]
     legend: list[tuple[str, str]]
-    samples: list[tuple[Picture, dict[str, Any]]]
-    verdict: list[dict[str, Any]]
+    samples: list[tuple[Picture, tau_explorer.Sample]]
+    verdict: list[Context]
 
 
-def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]]) -> Context:
     """Everything the template shows; ``failures`` are the groups of the failure gallery."""
     config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
     chain = run.chain_rows
@@ -283,7 +328,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
         "subtitle": subtitle(run),
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "verdict": verdict,
-        "metrics": list(HEADLINE.values()),
+        "metrics": headings(),
         "settings": list(PROTOCOL.values()),
         "flow": flow(chain),
         "checks": checks(run),
@@ -305,8 +350,8 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
             "sizes": figures.histogram("sizes", run.images.sizes, "pixels"),
             "quarantined": run.images.quarantined,
             "reasons": run.images.reasons,
-            "dropped": run.truth.get("dropped", [])[:LISTED],
-            "dropped_counts": run.truth.get("counts", {}),
+            "dropped": run.truth["dropped"][:LISTED] if run.truth else [],
+            "dropped_counts": run.truth["counts"] if run.truth else {},
         },
         "pretrain": pretrain,
         "masks": {
@@ -319,6 +364,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[dict[str, Any
             "coverage": figures.histogram("coverage", {"masks": run.masks.coverage}, "% of the image", (0, 100)),
             "pairs": pictures.pairs,
             "most": config.masks.max_masks,
+            "rule": None if config.masks.by_paper else config.masks.rule,
         },
         "clusters": cluster_section(run, pictures.clusters, pictures.cluster_colors),
         "training": training,

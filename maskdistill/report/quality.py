@@ -1,17 +1,16 @@
 """The sections that compare candidates and predictions with the ground truth in more than one number."""
 
-from typing import Any
-
+from maskdistill.evaluation.stages import STAGES
 from maskdistill.report.collect import Run
 from maskdistill.report.confusion import heat_map
+from maskdistill.report.html import Context
 from maskdistill.report.scores import first_seed
 from maskdistill.report.truth_figures import quality_plot, recall_curves
 
 PER_PLOT = 5
-STAGES = {"segmenter": "segmenter", "segmenter_crf": "segmenter + CRF", "detector": "detector", "masks": "masks"}
 
 
-def quality_section(run: Run) -> dict[str, Any]:
+def quality_section(run: Run) -> Context:
     """Plots of score against IoU and of precision against recall; none without ground truth."""
     if not run.quality:
         return {"plots": [], "classes": []}
@@ -34,12 +33,12 @@ def quality_section(run: Run) -> dict[str, Any]:
     return {"plots": plots, "classes": classes}
 
 
-def confusion_tables(run: Run) -> list[dict[str, Any]]:
+def confusion_tables(run: Run) -> list[Context]:
     """Heat maps of the stages of the first seed, the last stage first."""
-    tables = []
-    for stage, title in STAGES.items():
-        found = first_seed(run.rows, stage, run.config)
+    tables: list[Context] = []
+    for stage in (stage for stage in reversed(STAGES.values()) if not stage.learns_labels):
+        found = first_seed(run.rows, stage.name, run.config)
         if found is not None and found.confusion:
             labels = ["background", *(run.cluster_name(cluster) for cluster in range(len(found.confusion) - 1))]
-            tables.append({"title": title} | heat_map(found.confusion, found.matching, labels, found.classes))
+            tables.append({"title": stage.title, **heat_map(found.confusion, found.matching, labels, found.classes)})
     return tables

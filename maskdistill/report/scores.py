@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from maskdistill.config import MASK_BASELINE, Config
+from maskdistill.config import Config
+from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.evaluation.stages import STAGES
+from maskdistill.evaluation.types import WorstImage
+from maskdistill.masks.registry import is_chosen_folder
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
+from maskdistill.runtime.types import Provenance
 
-STAGES = ("masks", "detector", "segmenter", "segmenter_crf", "probe", "probe_crf")
-METRICS = ("miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari")
 _SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 
 
@@ -22,7 +25,7 @@ _SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabc
 class Evaluation:
     """Scores of one stage for one seed, in percent, and the settings they were made with.
 
-    ``baseline`` names the rule that made the masks where it is not the method's own, ``label_type`` what was painted
+    ``rule`` names the rule that made the masks where it is not the paper's, ``label_type`` what was painted
     of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C, ``confusion``
@@ -40,14 +43,14 @@ class Evaluation:
     matching: dict[int, int]
     intervals: dict[str, tuple[float, float]]
     images: int | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-    baseline: str | None = None
+    provenance: Provenance | None = None
+    rule: str | None = None
     hard_pixels: float | None = None
     crf_round: int | None = None
     label_type: str | None = None
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
-    worst_images: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    worst_images: dict[int, list[WorstImage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class ScoreRow:
     """One row of the score table: the same stage and settings over all seeds.
 
     ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
-    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to mask baselines;
+    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to those of ``baseline``, a
+    mask rule other than the configuration's and the paper's;
     ``earlier`` marks them in a CRF round before the last.
     """
 
@@ -80,14 +84,11 @@ class ScoreRow:
         return [run.seed for run in self.runs if run.seed is not None]
 
 
-def finite(values: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
+def finite(values: Mapping[str, object], names: Iterable[str] | None = None) -> dict[str, float]:
     """The entries of ``values`` that are finite numbers, as floats, in the order of ``names`` if given."""
     chosen = values if names is None else [name for name in names if name in values]
-    return {
-        name: float(values[name])
-        for name in chosen
-        if isinstance(values[name], int | float) and not isinstance(values[name], bool) and np.isfinite(values[name])
-    }
+    found = {name: value for name in chosen if isinstance(value := values[name], int | float)}
+    return {name: float(value) for name, value in found.items() if type(value) is not bool and np.isfinite(value)}
 
 
 def swept_values(path: str | Path) -> dict[str, str]:
@@ -105,10 +106,10 @@ def swept_values(path: str | Path) -> dict[str, str]:
     return found
 
 
-def mask_baseline(path: str | Path) -> str | None:
-    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for the method's own masks."""
+def mask_rule(path: str | Path) -> str | None:
+    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for masks by the paper's rule."""
     pairs = pairwise(Path(path).parts)
-    return next((name for name, below in pairs if re.match(MASK_BASELINE, name) and re.match(r"k-\d+$", below)), None)
+    return next((name for name, below in pairs if re.match(r"k-\d+$", below) and is_chosen_folder(name)), None)
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
@@ -124,8 +125,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
     if not isinstance(record, dict) or "stage" not in record:
         raise MaskDistillError(f"{path}: no 'stage' in it; give files made by 'maskdistill evaluation'")
     places = swept_values(path)
-    provenance = record.get("provenance") or {}
-    params = provenance.get("params") or {}
+    provenance = record.get("provenance")
+    params = (provenance or {}).get("params") or {}
 
     def setting(key: str, part: str) -> float | None:
         for source, name in ((record, key), (places, part), (params, key)):
@@ -144,7 +145,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         topk=setting("topk", "topk"),
         num_clusters=None if clusters is None else int(clusters),
         tau=setting("tau", "tau"),
-        scores=finite(record, METRICS),
+        scores=finite(record, metrics()),
         iou=finite(record.get("iou") or {}),
         matching={
             int(label): -1 if category is None else int(category)
@@ -153,7 +154,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         intervals={name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()},
         images=record.get("images"),
         provenance=provenance,
-        baseline=mask_baseline(path),
+        rule=mask_rule(path),
         hard_pixels=setting("hard_pixels", "hard"),
         crf_round=None if round_ is None else int(round_),
         label_type=places.get("label_type"),
@@ -178,7 +179,7 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     groups: dict[tuple[Any, ...], list[Evaluation]] = {}
     for item in evaluations:
         settings = (item.topk, item.num_clusters, item.tau, item.hard_pixels, item.crf_round)
-        group = groups.setdefault((item.stage, item.baseline, item.label_type, *settings), [])
+        group = groups.setdefault((item.stage, item.rule, item.label_type, *settings), [])
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
@@ -188,11 +189,13 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
         group.append(item)
     rows = [_score_row(runs, config) for runs in groups.values()]
 
+    stages = list(STAGES)
+
     def order(row: ScoreRow) -> tuple[Any, ...]:
         own = row.main or row.earlier
-        place = STAGES.index(row.stage) if row.stage in STAGES else len(STAGES)
+        place = stages.index(row.stage) if row.stage in stages else len(stages)
         settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0, row.hard_pixels or 0.0)
-        chain = (row.stage not in STAGES, row.crf_round or 0, place, row.stage)
+        chain = (row.stage not in stages, row.crf_round or 0, place, row.stage)
         return (not own, *(() if own else settings), *chain, *settings, row.baseline or "", row.label_type or "")
 
     return sorted(rows, key=order)
@@ -207,7 +210,8 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     settings = (first.topk, first.num_clusters, first.tau, first.hard_pixels)
     wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau, config.segmenter.hard_pixels)
     own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
-    own &= first.baseline is None and first.label_type in (None, config.pseudo_labels.type)
+    own_rule = first.rule == (None if config.masks.by_paper else config.masks.rule)
+    own &= own_rule and first.label_type in (None, config.pseudo_labels.type)
     last = first.crf_round is None or first.crf_round == config.crf.rounds
     return ScoreRow(
         stage=first.stage,
@@ -219,7 +223,7 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
         std=std,
         iou=iou,
         runs=runs,
-        baseline=first.baseline,
+        baseline=None if own_rule else first.rule,
         hard_pixels=first.hard_pixels,
         crf_round=first.crf_round,
         earlier=own and not last,
@@ -227,13 +231,13 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     )
 
 
-def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], Provenance | None]:
     """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance record."""
     record = read_json(path)
-    provenance = record.get("provenance") or {}
-    params = finite(provenance.get("params") or {}, ("num_clusters", "seed"))
+    provenance = record.get("provenance")
+    params = finite((provenance or {}).get("params") or {}, ("num_clusters", "seed"))
     names = [name for name, value in record.items() if name != "provenance" and isinstance(value, dict)]
-    return {name: finite(record[name], METRICS) | params for name in names}, provenance
+    return {name: finite(record[name], metrics()) | params for name in names}, provenance
 
 
 def _mean_std(records: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:

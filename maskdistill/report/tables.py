@@ -2,21 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from maskdistill.config import Config
-from maskdistill.report.scores import ScoreRow
+from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.evaluation.stages import STAGES
+from maskdistill.report.html import Context
+from maskdistill.report.scores import Evaluation, ScoreRow
 
 NONE = "—"
-HEADLINE = {
-    "miou": "mIoU",
-    "boundary_iou": "boundary IoU",
-    "pixel_accuracy": "pixel acc.",
-    "ap50": "AP50",
-    "ap": "AP",
-    "corloc": "CorLoc",
-    "purity": "purity",
-}
 PROTOCOL = {
     "weights": "weights",
     "center": "center",
@@ -42,27 +35,28 @@ def score_text(row: ScoreRow, metric: str) -> str:
     """``45.8`` or ``45.8 ± 0.4``; a dash where the metric is not scored for the stage."""
     if metric not in row.mean:
         return NONE
-    spread = f" ± {row.std[metric]:.1f}" if metric in row.std else ""
-    return f"{row.mean[metric]:.1f}{spread}"
+    text = metrics()[metric].text
+    spread = f" ± {text(row.std[metric])}" if metric in row.std else ""
+    return f"{text(row.mean[metric])}{spread}"
 
 
 def interval_text(row: ScoreRow, metric: str) -> str:
     """Bootstrap interval of a single seed, ``[44.1, 47.3]``; empty for several seeds or without one."""
     if len(row.runs) != 1 or metric not in row.runs[0].intervals:
         return ""
-    low, high = row.runs[0].intervals[metric]
-    return f"[{low:.1f}, {high:.1f}]"
+    return _interval(row.runs[0], metric)
 
 
 def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
     """The settings a score was made with, as text by the names in :data:`PROTOCOL`."""
     tau = f"{config.pseudo_labels.tau if row.tau is None else row.tau:g}"
     painted = "" if row.label_type in (None, "mask") else f", {row.label_type}"
+    by_paper = not row.baseline and (config.masks.by_paper or not row.main)
     return {
         "weights": weights_text(config),
-        "center": NONE if row.baseline else "on" if config.masks.affinity.center else "off",
+        "center": NONE if not by_paper else "on" if config.masks.affinity.center else "off",
         "short_side": str(config.features.short_side),
-        "topk": NONE if row.baseline else f"{config.masks.topk if row.topk is None else row.topk:g}",
+        "topk": NONE if not by_paper else f"{config.masks.topk if row.topk is None else row.topk:g}",
         "num_clusters": str(row.num_clusters or config.clusters.total),
         "tau": NONE if row.stage == "masks" else tau + painted,
         "hard_pixels": NONE if row.hard_pixels is None else f"{row.hard_pixels:g}",
@@ -74,37 +68,50 @@ def row_name(row: ScoreRow) -> str:
     """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round 1``."""
     if row.baseline:
         return f"masks: {row.baseline}"
-    name = row.stage.removesuffix("_crf")
-    sharpened = " + CRF" * (name != row.stage)
-    if name == "probe":
-        name = "linear probe (trained on labels)"
-    return name + sharpened + (f", round {row.crf_round}" if row.crf_round else "")
+    name = STAGES[row.stage].title if row.stage in STAGES else row.stage
+    return name + (f", round {row.crf_round}" if row.crf_round else "")
 
 
-def table_row(row: ScoreRow, config: Config) -> dict[str, Any]:
+def table_row(row: ScoreRow, config: Config) -> Context:
     """One row of a score table: label, scores with intervals, protocol."""
-    scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in HEADLINE]
+    scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in metrics("table")]
     stage = "baseline" if row.baseline else row.stage
     return {"label": row_name(row), "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
 
 
-def baseline_row(name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+def baseline_row(name: str, scores: Mapping[str, float]) -> Context:
     """A baseline's row: it has no backbone, so K and the seed are what is left of the protocol."""
-    texts = [{"text": f"{scores[metric]:.1f}" if metric in scores else NONE, "interval": ""} for metric in HEADLINE]
+    shown = metrics("table").items()
+    texts = [{"text": metric.text(scores.get(key), NONE), "interval": ""} for key, metric in shown]
     known = {"num_clusters": scores.get("num_clusters"), "seeds": scores.get("seed")}
     cells = [NONE if known.get(column) is None else f"{known[column]:g}" for column in PROTOCOL]
     return {"label": name, "stage": "baseline", "scores": texts, "protocol": cells}
 
 
-def seed_rows(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
+def run_scores(run: Evaluation) -> list[str]:
+    """One seed's scores in the columns of the table."""
+    return [metric.text(run.scores.get(name), NONE) for name, metric in metrics("table").items()]
+
+
+def headings() -> list[str]:
+    """Those of the columns with scores."""
+    return [metric.title for metric in metrics("table").values()]
+
+
+def _interval(run: Evaluation, metric: str) -> str:
+    low, high = (metrics()[metric].text(bound) for bound in run.intervals[metric])
+    return f"[{low}, {high}]"
+
+
+def seed_rows(rows: Sequence[ScoreRow]) -> list[Context]:
     """Each seed by itself, with its interval of the mIoU."""
     return [
         {
             "stage": row.stage,
             "label": row_name(row),
             "seed": NONE if run.seed is None else run.seed,
-            "scores": [f"{run.scores[name]:.1f}" if name in run.scores else NONE for name in HEADLINE],
-            "interval": "[{:.1f}, {:.1f}]".format(*run.intervals["miou"]) if "miou" in run.intervals else NONE,
+            "scores": run_scores(run),
+            "interval": _interval(run, "miou") if "miou" in run.intervals else NONE,
         }
         for row in rows
         for run in row.runs

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from maskdistill.evaluation.types import ScoreBin
 from maskdistill.report.figures import ACCENT, INK, STEPS, cycle, new_axes, style, to_svg
 
 PERCENT_AXIS = (0.0, 104.0)
@@ -44,7 +44,7 @@ def threshold_lines(name: str, taus: Sequence[float], series: Mapping[str, Seque
     return Ruled(svg, 100 * box.x0, 100 * box.x1, 100 * (1 - box.y1), 100 * (1 - box.y0))
 
 
-def quality_plot(name: str, points: Sequence[Sequence[float]], bins: Sequence[Mapping[str, Any]]) -> str:
+def quality_plot(name: str, points: Sequence[Sequence[float]], bins: Sequence[ScoreBin]) -> str:
     """Score of candidates against their IoU with the best object: dots, and the mean of each step of scores.
 
     Args:

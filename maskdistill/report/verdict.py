@@ -1,10 +1,11 @@
 """The report's first section: whether to trust the run, and why."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from maskdistill.report.html import Context
 from maskdistill.report.tables import NONE
 from maskdistill.trust.signals import AVOID, LOOK, SIGNALS, USE, Signal
+from maskdistill.trust.types import TrustRecord
 
 SAID = {
     USE: "Nothing that can be seen without labels speaks against this result.",
@@ -21,11 +22,11 @@ LOOKS = {
 """Key of a mask among those of a picture -> its title."""
 
 
-def verdict_section(record: Mapping[str, Any], strips: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def verdict_section(record: TrustRecord | None, strips: Sequence[Context]) -> Context:
     """What the template shows; empty without a verdict.
 
     Args:
-        record: what the stage ``trust`` wrote; empty without one.
+        record: what the stage ``trust`` wrote; None without one.
         strips: of the pictures it names, from :meth:`Gallery.trust_strips`.
     """
     if not record:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from maskdistill.runtime.download import looks_like_web_page
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.tar_headers import StrictHeader
 
 
 def extract(archive: str | Path, folder: str | Path, top: str) -> int:
@@ -47,22 +48,9 @@ def extract(archive: str | Path, folder: str | Path, top: str) -> int:
         ) from None
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A header that must be one: tarfile takes a missing or damaged one after the first for the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictHeader":
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise
-            raise tarfile.ReadError(f"{error} where the next member should begin") from None
-
-
 def _extract_tar(archive: Path, folder: Path, top: str, compressed: bool) -> int:
     count = 0
-    with tarfile.open(archive, "r:gz" if compressed else "r:", tarinfo=_StrictHeader) as tar:
+    with tarfile.open(archive, "r:gz" if compressed else "r:", tarinfo=StrictHeader) as tar:
         for member in tar:
             if not (member.isfile() or member.isdir()):
                 raise MaskDistillError(_refused(archive, member.name, "is a link or a device"))

@@ -1,7 +1,8 @@
 """Which modules of this package a stage's result depends on: what its entry point imports, and what that imports.
 
-Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. Only what
-cannot change a result is named here, and not followed.
+Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. A registry
+is followed to all modules of the package that it looks through. Only what cannot change a result is named here, and not
+followed.
 """
 
 import ast
@@ -14,11 +15,12 @@ import maskdistill
 
 ROOT = Path(maskdistill.__file__).parent
 NO_RESULT: dict[str, str] = {
-    "__init__.py": "version and the threads of OpenCV",
+    "__init__.py": "version, threads of libraries, names of the Python API",
     **dict.fromkeys(
-        (f"config/{path.name}" for path in sorted((ROOT / "config").glob("*.py"))),
+        (f"config/{path.name}" for path in sorted((ROOT / "config").glob("*.py")) if path.name != "data.py"),
         "settings reach a stage as params, which are compared themselves; ranges and descriptions change none",
     ),
+    # config/data.py leads to the sources, which are settings and code in one.
     "cli/__init__.py": "finds the stage's module and says what went wrong",
     "cli/common.py": "declares options, and hands on threads and device",
     "runtime/errors.py": "messages",
@@ -41,8 +43,27 @@ NO_RESULT: dict[str, str] = {
     "runtime/code_closure.py": "what is written about a result",
 }
 """Modules that change no result, each with its reason. They are neither hashed nor followed."""
+REGISTRIES = frozenset({"data/sources/registry.py", "data/truth/registry.py"})
+"""Modules that import all modules beside them, by no names that stand in their text."""
 # A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do not exist.
 _IMPORT = re.compile(r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M)
+_REGISTRY = re.compile(r"^from maskdistill\.([\w.]+) import (\w+)(?: as (\w+))?$", re.M)
+
+
+@cache
+def looked_through(module: str) -> frozenset[str]:
+    """Files of the packages whose modules a registry imports by ``iter_modules(PACKAGE.__path__)``.
+
+    Args:
+        module: path below the package, e.g. ``"evaluation/metrics/registry.py"``.
+    """
+    text = (ROOT / module).read_text(encoding="utf-8")
+    folders = [
+        ROOT / base.replace(".", "/") / name
+        for base, name, other in _REGISTRY.findall(text)
+        if f"iter_modules({other or name}.__path__)" in text
+    ]
+    return frozenset(path.relative_to(ROOT).as_posix() for folder in folders for path in folder.glob("*.py"))
 
 
 @cache
@@ -63,6 +84,8 @@ def imported(module: str) -> frozenset[str]:
             continue
         for node in tree.body:
             found.update(filter(None, map(_file, _names(node, module))))
+    if module in REGISTRIES:
+        found |= {path.relative_to(ROOT).as_posix() for path in (ROOT / module).parent.glob("*.py")}
     parents = {f"{folder}/__init__.py" for name in found for folder in PurePosixPath(name).parents if folder.name}
     return frozenset((found | parents) - {module})
 
@@ -102,7 +125,7 @@ def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[st
         if module in found:
             continue
         found.add(module)
-        near = imported(module)
+        near = imported(module) | looked_through(module)
         met |= near & skipped
         waiting += near - NO_RESULT.keys() - skipped
     if unused := skipped - met:
@@ -112,10 +135,14 @@ def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[st
 
 @cache
 def _data_files(folder: str) -> frozenset[str]:
-    """Files other than modules in a folder of the package, or in its folders without modules: its modules read them."""
+    """Files other than modules in a folder of the package, or in its folders without modules: its modules read them.
+
+    Not those in ``__pycache__``, where another process may be writing.
+    """
     place = ROOT / folder
-    own = [path for path in place.iterdir() if path.is_dir() and not any(path.glob("*.py"))] if folder != "." else []
-    files = [*place.iterdir(), *(path for below in own for path in below.rglob("*"))]
+    inside = [path for path in place.iterdir() if path.name != "__pycache__"]
+    own = [path for path in inside if path.is_dir() and not any(path.glob("*.py"))] if folder != "." else []
+    files = [*inside, *(path for below in own for path in below.rglob("*"))]
     return frozenset(
         path.relative_to(ROOT).as_posix() for path in files if path.is_file() and path.suffix not in (".py", ".pyc")
     )

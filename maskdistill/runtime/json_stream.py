@@ -1,11 +1,15 @@
 """A JSON object written item by item, in the bytes that ``write_json`` would give, sealed, with a flat memory."""
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from maskdistill.runtime.files import canonical_json, sealed_path
+
+CHUNK = 2**20
+"""Characters that are read at once."""
 
 
 class JsonObject:
@@ -64,3 +68,29 @@ def write_json_object(path: str | Path) -> Iterator[JsonObject]:
         content = JsonObject(stream)
         yield content
         content.close()
+
+
+def read_array(path: str | Path, name: str) -> Iterator[dict[str, Any]]:
+    """The items of an array that :func:`write_json_object` wrote first, one at a time, with a flat memory.
+
+    Args:
+        path: the file; its seal is the caller's affair.
+        name: key of the array, the first of the object; its items are objects.
+
+    Raises:
+        ValueError: there is no such array, or it has no end.
+    """
+    decoder, head = json.JSONDecoder(), f"{{{canonical_json(name)}:["
+    with open(path, encoding="utf-8") as stream:
+        if stream.read(len(head)) != head:
+            raise ValueError(f"{path}: its first key is not {name!r}")
+        text = ""
+        while chunk := stream.read(CHUNK):
+            text, place = text + chunk, 0
+            with suppress(json.JSONDecodeError):  # the rest of an item comes with the next chunk
+                while not text.startswith("]", place):
+                    item, place = decoder.raw_decode(text, place + text.startswith(",", place))
+                    yield item
+                return
+            text = text[place:]
+    raise ValueError(f"{path}: the array {name!r} has no end")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ def stage_code(stage: str, *without: str) -> str:
         FileNotFoundError: no such stage, or it does not import one of ``without``.
     """
     return _hash(sorted(closure([f"cli/{stage}.py"], without)))
+
+
+@cache
+def module_code(name: str) -> str:
+    """Hash of the sources that shape what a module computes: its own and what it imports of this package.
+
+    Of a module of another distribution's package, all modules in its folder and below.
+
+    Args:
+        name: dotted, of an installed module.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(name)
+    file = Path(spec.origin)
+    if file.is_relative_to(ROOT):
+        return _hash(sorted(closure([file.relative_to(ROOT).as_posix()])))
+    files = sorted(file.parent.rglob("*.py")) if "." in name or file.name == "__init__.py" else [file]
+    return sha256_text("\n".join(sha256_file(path) for path in files))
 
 
 @cache

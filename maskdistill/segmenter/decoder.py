@@ -1,5 +1,8 @@
 """Segmenters whose coarse maps are enlarged by a light decoder that sees the picture itself again."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,29 +24,41 @@ def _layer(wide_in: int, wide_out: int, stride: int = 1) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Coarse maps say what is where, convolutions on the picture where it ends; they meet at 1/4 and 1/2 of its sides.
+    """Coarse maps say what is where, finer ones where it ends; they meet from the coarsest up, at half of the picture's
+    sides with convolutions on the picture itself.
 
-    The arrangement is U-Net's (Ronneberger et al. 2015) with the backbone in place of its lower levels.
+    The arrangement is U-Net's (Ronneberger et al. 2015) with the backbone in place of its descending half.
 
     Args:
         channels: D of the coarse maps.
-        width: channels at 1/4; half as many at 1/2.
+        width: channels of the joined maps; half as many at 1/2.
+        skips: channels of the backbone's finer maps, coarsest first; none: of a backbone that has a single map
+            another convolution on the picture takes their place, at 1/4.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, skips: Sequence[int] = ()) -> None:
         super().__init__()
         self.out_channels = max(1, width // 2)
-        self.at_half, self.at_quarter = _layer(3, self.out_channels, 2), _layer(self.out_channels, width, 2)
+        self.at_half = _layer(3, self.out_channels, 2)
+        self.at_quarter = None if skips else _layer(self.out_channels, width, 2)
         self.coarse = nn.Conv2d(channels, width, 1)
-        self.join_quarter = _layer(2 * width, width)
-        self.join_half = _layer(width + self.out_channels, self.out_channels)
+        self.joins = nn.ModuleList(_layer(width + skip, width) for skip in skips or (width,))
+        self.narrow = nn.Conv2d(width, self.out_channels, 1)
+        self.join_half = _layer(2 * self.out_channels, self.out_channels)
 
-    def forward(self, images: Tensor, coarse: Tensor) -> Tensor:
-        """Images (B, 3, H, W), sides divisible by 4, and maps (B, D, h, w) of them -> (B, out_channels, H/2, W/2)."""
+    def forward(self, images: Tensor, coarse: Tensor, skips: Sequence[Tensor] = ()) -> Tensor:
+        """Images (B, 3, H, W), sides divisible by 4, and maps of them -> (B, out_channels, H/2, W/2).
+
+        Args:
+            coarse: (B, D, h, w).
+            skips: (B, C, h, w) each, as many as ``skips`` of the constructor.
+        """
         half = self.at_half(images)
-        quarter = self.at_quarter(half)
-        joined: Tensor = self.join_quarter(torch.cat([_enlarge(self.coarse(coarse), quarter), quarter], dim=1))
-        joined = self.join_half(torch.cat([_enlarge(joined, half), half], dim=1))
+        finer = [self.at_quarter(half)] if self.at_quarter is not None else skips
+        joined: Tensor = self.coarse(coarse)
+        for join, skip in zip(self.joins, finer, strict=True):
+            joined = join(torch.cat([_enlarge(joined, skip), skip], dim=1))
+        joined = self.join_half(torch.cat([_enlarge(self.narrow(joined), half), half], dim=1))
         return joined
 
 
@@ -52,7 +67,9 @@ def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
 
 
 class DecoderSegmenter(Segmenter):
-    """A backbone with a :class:`Decoder`, or with head ``linear`` the 1x1 convolution on its maps alone.
+    """A backbone with a :class:`Decoder` on its maps, or with head ``linear`` a 1x1 convolution on its last ones.
+
+    Of a ResNet the decoder joins layer4's, layer2's and layer1's.
 
     Args:
         config: the segmenter's section.
@@ -65,17 +82,21 @@ class DecoderSegmenter(Segmenter):
     def __init__(
         self, config: SegmenterConfig, num_clusters: int, backbone: nn.Module, channels: int, multiple: int = 1
     ) -> None:
-        decoder = None if config.head == "linear" else Decoder(channels, config.head_channels)
+        skips = backbone.channels[1::-1] if isinstance(backbone, ResNet) else ()
+        decoder = None if config.head == "linear" else Decoder(channels, config.head_channels, skips)
         channels = channels if decoder is None else decoder.out_channels
         super().__init__(backbone, nn.Sequential(decoder or nn.Identity(), nn.Conv2d(channels, num_clusters + 1, 1)))
         self.multiple = max(multiple, 1 if decoder is None else 4)
 
     def maps(self, images: Tensor) -> Tensor:
         """What the last convolution is given: float (B, C, H/2, W/2), or the backbone's maps with head ``linear``."""
-        coarse = self.backbone(images)
         decoder = self.classifier[0]
-        maps: Tensor = decoder(images, coarse) if isinstance(decoder, Decoder) else coarse
-        return maps
+        if not isinstance(decoder, Decoder):
+            return cast(Tensor, self.backbone(images))
+        if isinstance(self.backbone, ResNet):
+            finest, finer, _, coarse = self.backbone.pyramid(images)
+            return cast(Tensor, decoder(images, coarse, (finer, finest)))
+        return cast(Tensor, decoder(images, self.backbone(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) of any size -> logits float32 (B, K+1, H, W)."""
@@ -90,6 +111,6 @@ def on_vit(config: SegmenterConfig, num_clusters: int, vit: ViT) -> DecoderSegme
 
 
 def on_resnet(config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> DecoderSegmenter:
-    """On layer4's maps, of ``build_resnet(config.arch, OUTPUT_STRIDE)``; ``config.freeze_at`` stages become fixed."""
+    """On maps of ``build_resnet(config.arch, OUTPUT_STRIDE)``, whose first ``config.freeze_at`` stages become fixed."""
     freeze_stages(resnet, config.freeze_at)
     return DecoderSegmenter(config, num_clusters, resnet, resnet.channels[3])

@@ -19,7 +19,7 @@ def build_optimizer(
         momentum: of SGD.
     """
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr)
+        return torch.optim.AdamW(groups, lr, fused=True)
     return torch.optim.SGD(groups, lr, momentum)
 
 

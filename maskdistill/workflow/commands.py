@@ -7,32 +7,55 @@ from pathlib import Path
 import maskdistill
 from maskdistill.runtime.errors import MaskDistillError
 
-CHECKOUT = Path(maskdistill.__file__).parents[1]
-"""The project: its Snakefile, its Makefile, and the weights that ship with it."""
+PACKAGE = Path(maskdistill.__file__).parent
+
+
+def find_project(package: Path) -> Path:
+    """The checkout that the package's folder lies in; for an installed package the copy in its ``share`` (setup.py)."""
+    return package.parent if (package.parent / "Snakefile").is_file() else package / "share"
+
+
+CHECKOUT = find_project(PACKAGE)
+"""The project: its Snakefile, its configurations and the weights that ship with it; a checkout also has a Makefile."""
+INSTALLED = CHECKOUT.parent == PACKAGE
+"""Whether there is no checkout: runs start, and keep what they make, in the current folder then."""
+
+
+def start_folder() -> Path:
+    """Where runs start, which relative paths of a configuration are seen from."""
+    return Path.cwd() if INSTALLED else CHECKOUT
 
 
 def enter() -> list[str]:
-    """The command that leads into the checkout, where it is not the current folder."""
-    return [] if Path.cwd() == CHECKOUT else [f"cd {shlex.quote(str(CHECKOUT))}"]
+    """The command that leads to where runs start, where that is not the current folder."""
+    return [] if Path.cwd() == start_folder() else [f"cd {shlex.quote(str(CHECKOUT))}"]
+
+
+def snakefile() -> list[str]:
+    """Snakemake's option that names the workflow, where it does not lie in :func:`start_folder`."""
+    return ["--snakefile", str(CHECKOUT / "Snakefile")] if INSTALLED else []
 
 
 def program(name: str, *arguments: str) -> str:
-    """A command of a program beside this interpreter, for the checkout as the current folder."""
+    """A command of a program beside this interpreter, for :func:`start_folder` as the current folder."""
     place = Path(sys.executable).parent
     if place.is_relative_to(CHECKOUT):
         place = place.relative_to(CHECKOUT)
-    return shlex.join([str(place / name), *arguments])
+    given = snakefile() if name == "snakemake" else []
+    return shlex.join([str(place / name), *given, *arguments])
 
 
 def make(target: str) -> str:
-    """The command that makes a target of the Makefile."""
+    """The command that makes a target of the Makefile; without a checkout the one that installs the same."""
+    if INSTALLED:
+        return program("pip", "install", "maskdistill" if target == "install" else f"maskdistill[{target}]")
     there = [] if Path.cwd() == CHECKOUT else ["-C", str(CHECKOUT)]
     return shlex.join(["make", *there, target])
 
 
 def seen_from_checkout(path: Path) -> str:
-    """A path as it is given in the checkout."""
-    return str(path) if Path.cwd() == CHECKOUT else str(path.absolute())
+    """A path as it is given where runs start."""
+    return str(path) if Path.cwd() == start_folder() else str(path.absolute())
 
 
 def need_workflow(*command: str) -> None:
@@ -44,14 +67,15 @@ def need_workflow(*command: str) -> None:
     Raises:
         MaskDistillError: there is no workflow in this folder.
     """
-    if not Path("Snakefile").is_file():
+    if not INSTALLED and not Path("Snakefile").is_file():
         there = " && ".join([*enter(), program("maskdistill", *command)])
         raise MaskDistillError(f"no Snakefile here; type: {there}")
 
 
 def after_a_run(results: str) -> list[str]:
     """What to type when a run is finished: for other photographs, and for use elsewhere."""
+    extra = make("export") if INSTALLED else "make export"
     return [
         program("maskdistill", "predict", "--run", results, "OTHER_PHOTOS/", "--out", "predictions"),
-        f"make export && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
+        f"{extra} && {program('maskdistill', 'export', '--run', results, '--out', 'exported')}",
     ]

@@ -1,24 +1,29 @@
 """Where a run keeps what it makes, below ``results/<run>``: the swept values stand in the paths."""
 
-import numpy as np
-
-from maskdistill.config import Config
+from maskdistill.config import Config, MasksConfig
+from maskdistill.runtime.names import value_name as value_name
 
 MASKS = "{masks}"
 SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
 TAU = f"{SEED}/tau-{{tau}}"
 ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
+CANDIDATES = f"{SEED}/candidates/shard-{{shard}}.json"
 DETECTOR = f"{SEED}/detector/model.safetensors"
 SEGMENTER = f"{ROUND}/segmenter/model.safetensors"
 ORACLE = "oracle/{case}"
 """Stands where :data:`MASKS` stands in what is made from the ground truth, to see which stage loses what."""
 OFFICIAL = "resources/weights"
 """Folder of downloaded checkpoints, shared between runs."""
+DATASETS = "resources/datasets"
+"""Folder of downloaded datasets, shared between runs."""
 
-
-def value_name(value: float) -> str:
-    """A swept value as it stands in paths: the shortest decimals that give it back, never an exponent."""
-    return np.format_float_positional(value, trim="-")
+FEATURES = "features/shard-{shard}.h5"
+MASK_SHARDS = f"{MASKS}/masks/shard-{{shard}}.json"
+EMBEDDINGS = f"{MASKS}/embeddings/shard-{{shard}}.h5"
+CANDIDATES = f"{SEED}/candidates/shard-{{shard}}.json"
+PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
+REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
+PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
 
 
 def tau_name(tau: float, label_type: str) -> str:
@@ -26,10 +31,20 @@ def tau_name(tau: float, label_type: str) -> str:
     return value_name(tau) + ("" if label_type == "mask" else f"-{label_type}")
 
 
+def topk_name(topk: float) -> str:
+    """Value of the wildcard masks for the paper's rule: ``topk-0.4``."""
+    return f"topk-{value_name(topk)}"
+
+
+def mask_name(masks: MasksConfig) -> str:
+    """Value of the wildcard masks for the section's own rule: :func:`topk_name`, or another rule's name."""
+    return topk_name(masks.topk) if masks.by_paper else masks.rule
+
+
 def main_values(config: Config) -> dict[str, str | int]:
     """The swept values of the configuration's main run, all but the seed."""
     return {
-        "masks": f"topk-{value_name(config.masks.topk)}",
+        "masks": mask_name(config.masks),
         "k": config.clusters.total,
         "tau": tau_name(config.pseudo_labels.tau, config.pseudo_labels.type),
         "hard": value_name(config.segmenter.hard_pixels),

@@ -15,7 +15,7 @@ from maskdistill.runtime.download import check_sum
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import sha256_file
 from maskdistill.workflow import layout
-from maskdistill.workflow.commands import CHECKOUT, enter
+from maskdistill.workflow.commands import CHECKOUT, INSTALLED, enter
 
 SHIPPED = "config/weights"
 REHEARSAL = "a rehearsal: weights that never saw a photograph; take DINO's for results"
@@ -45,7 +45,7 @@ def checkpoint_name(network: Network) -> str:
 
 
 def downloads(config: Config) -> dict[str, str]:
-    """Name of each official checkpoint that a run downloads -> where it lies then, from the checkout."""
+    """Name of each official checkpoint that a run downloads -> where it lies then, from where runs start."""
     names = {checkpoint_name(network) for network in networks(config).values() if official_weights(network)}
     return {name: f"{layout.OFFICIAL}/{find_checkpoint(name).file}" for name in sorted(names)}
 
@@ -95,7 +95,8 @@ def rehearsal(config: Config) -> str | None:
 def weights_path(config: Config, stage: str, network: Network) -> str | None:
     """Path of a network's weights file, to be made by a rule or there already; None for ``random``.
 
-    A known checksum of a file that is there is compared.
+    A known checksum of a file that is there is compared. Without a checkout ``config/weights/...`` is the file that was
+    installed with the package, unless there is one in the current folder.
 
     Raises:
         MaskDistillError: no such file and no rule makes it, or a wrong checksum.
@@ -112,8 +113,10 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
     if official := official_weights(network):
         path, sha256 = f"{layout.OFFICIAL}/{official.file}", sha256 or official.sha256
         absent = official.url is None and how_to_get(checkpoint_name(network), path)
+    if INSTALLED and not Path(path).is_file() and is_shipped(path):
+        path = str(CHECKOUT / path)
     if not Path(path).is_file():
-        if (CHECKOUT / path).is_file():
+        if not INSTALLED and (CHECKOUT / path).is_file():
             raise MaskDistillError(
                 f"{stage}.weights: {path}: no such file in {Path.cwd()}; it is in {CHECKOUT}, where runs are started"
                 f" ({' && '.join(enter())}), or give its whole path"

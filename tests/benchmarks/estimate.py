@@ -15,7 +15,7 @@ import pandas as pd
 
 from maskdistill.cli import init, main
 from maskdistill.cli.config import check_file
-from maskdistill.product.fitting import estimate
+from maskdistill.product.speeds import estimate
 from maskdistill.report.collect import read_benchmarks
 from maskdistill.workflow.commands import CHECKOUT
 

@@ -36,7 +36,7 @@ from maskdistill.cli import main as command
 from maskdistill.config import MasksConfig
 from maskdistill.features import extraction, store
 from maskdistill.formats import rle
-from maskdistill.masks import rule as masks
+from maskdistill.masks.rules import maskdistill as masks
 from maskdistill.runtime.allocator import keep_freed_memory
 from maskdistill.runtime.devices import mixed
 

@@ -29,9 +29,10 @@ from maskdistill.config import FurtherMasksConfig, MasksConfig
 from maskdistill.data.scenes import Scene, generate_scene, make_object, render
 from maskdistill.features.extraction import extract, resize
 from maskdistill.features.store import ImageFeatures
-from maskdistill.masks import rule
-from maskdistill.masks.baselines import MaskBaseline
+from maskdistill.masks import registry
 from maskdistill.masks.refine import refine
+from maskdistill.masks.rules import maskdistill as rule
+from maskdistill.masks.upsample import upsample
 
 Mask = npt.NDArray[np.bool_]
 Photo = npt.NDArray[np.uint8]
@@ -56,7 +57,7 @@ def scene_of(args: argparse.Namespace, index: int) -> Scene:
 def full_size(mask: Mask, image: ImageFeatures, photo: Photo) -> Mask:
     """A mask of patches at the scene's size."""
     size = (photo.shape[0], photo.shape[1])
-    return rule.upsample(mask, find_backbone(ARCH).patch_size, image.resized_hw, size)
+    return upsample(mask, find_backbone(ARCH).patch_size, image.resized_hw, size)
 
 
 def several(most: int, limits: FurtherMasksConfig) -> Finder:
@@ -72,7 +73,7 @@ def several(most: int, limits: FurtherMasksConfig) -> Finder:
 
 def by_baseline(name: str) -> Finder:
     """A baseline's one mask."""
-    return lambda image, photo: [full_size(MaskBaseline.parse(name).mask(image)[0], image, photo)]
+    return lambda image, photo: [full_size(registry.read(name).masks(image)[0].mask, image, photo)]
 
 
 def middle(image: ImageFeatures, photo: Photo) -> list[Mask]:
@@ -130,7 +131,8 @@ def main() -> None:
     finders: dict[str, Finder] = {f"max_masks {most}": several(most, usual) for most in (1, 2, 3, 5)}
     finders |= {f"max_masks {most}, the demo's limits": several(most, LIMITS) for most in (3, 5)}
     finders |= {
-        name: by_baseline(name) for name in ("lost-100", "lost-400", "attention-0.75", "attention-0.75-largest")
+        name: by_baseline(name)
+        for name in ("lost-100", "lost-400", "attention-0.75", "attention-0.75-largest", "tokencut")
     }
     finders |= {"a box in the middle": middle, "Otsu, largest part": otsu}
     model, backbone = vit.load_vit(ARCH, args.weights), find_backbone(ARCH)

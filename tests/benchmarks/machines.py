@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dag"))
 
 from dag_project import ROOT, Project, make_project
 
-from maskdistill.cli.show import COLUMNS, score_rows_of
+from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.product.run_scores import score_rows_of
 
 OLDER = {
     "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
@@ -69,7 +70,7 @@ def scores_of(summary: dict[str, Any]) -> Scores:
     return {
         f"{stage} {metric}": scores[metric]
         for stage, scores in score_rows_of(summary)
-        for metric in COLUMNS
+        for metric in metrics("table")
         if scores.get(metric) is not None
     }
 

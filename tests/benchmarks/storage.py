@@ -21,7 +21,7 @@ from maskdistill.backbones.registry import find_backbone
 from maskdistill.config import MasksConfig
 from maskdistill.data.images import load_rgb
 from maskdistill.features import extraction
-from maskdistill.masks import rule
+from maskdistill.masks.rules import maskdistill as rule
 
 ROOT = Path(__file__).parents[2]
 WAYS: dict[str, dict[str, Any]] = {

@@ -122,7 +122,8 @@ def mixed(weights: str, share: float, folder: Path) -> str:
     path = folder / f"{Path(weights).stem}-{share:g}.safetensors"
     if not path.is_file():
         own, random = (load_vit(ARCH, name).state_dict() for name in (str(ROOT / weights), "random"))
-        save_weights({name: torch.lerp(random[name], own[name], share) for name in own}, path, {})
+        mixed = {name: torch.lerp(random[name], own[name], share) for name in own if own[name].is_floating_point()}
+        save_weights(own | mixed, path, {})
     return str(path)
 
 

@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dag_project import Project
+from dag_project import Project, at_work, kill
+
+from maskdistill.cli import STAGES
 
 KINDS = ("kill_all", "kill_one", "read_only", "disk_full", "truncate")
 NOT_INTERMEDIATE = {"logs", "benchmarks", "report.html", "summary.json", "scenes", "metrics.csv", "choose_k.csv"}
@@ -26,7 +28,7 @@ TOTAL = re.compile(r"^total +(\d+)", re.M)
 
 @dataclass
 class Running:
-    """A run under way, in a process group of its own.
+    """A run under way.
 
     Args:
         project: where.
@@ -42,11 +44,9 @@ class Running:
 
     def __post_init__(self) -> None:
         self.output = self.project.folder / "output.txt"
-        # For root too a folder without write permission shall be one.
-        obey = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
         with open(self.output, "wb") as stream:
             self.process = subprocess.Popen(
-                [*obey, *self.project.command(*self.options)], cwd=self.project.folder, stderr=subprocess.STDOUT,
+                self.project.command(*self.options), cwd=self.project.folder, stderr=subprocess.STDOUT,
                 env=self.project.environment(), start_new_session=True, stdout=stream,
                 preexec_fn=_limit(self.largest_file),
             )  # fmt: skip
@@ -74,31 +74,19 @@ class Running:
             self.process.wait(seconds)
 
     def kill_all(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill(self.process, self.project.folder)
 
     def kill_one(self, rng: random.Random) -> str:
         """Kill one entry point as soon as there is one; its stage, or nothing where the run ended before."""
         while self.alive():
-            found = sorted(self._entry_points())
-            if found:
-                process, stage = rng.choice(found)
+            jobs = {process: name for process, name in at_work(self.project.folder).items() if name in STAGES}
+            if jobs:
+                process = rng.choice(sorted(jobs))
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-                    return stage
+                    return jobs[process]
             time.sleep(0.02)
         return ""
-
-    def _entry_points(self) -> list[tuple[int, str]]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            with suppress(OSError, ValueError, IndexError):
-                if entry.name.isdecimal() and os.getsid(int(entry.name)) == self.process.pid:
-                    words = (entry / "cmdline").read_bytes().decode().split("\0")
-                    if words[1].endswith("/maskdistill"):
-                        found.append((int(entry.name), words[2]))
-        return found
 
 
 def _limit(largest_file: int | None) -> Callable[[], None] | None:

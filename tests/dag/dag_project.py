@@ -6,9 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,8 @@ MINIATURE: dict[str, Any] = {
     "evaluation": {"bootstrap": 20},
     "report": {"examples": 3, "per_cluster": 2},
 }  # fmt: skip
-GIVEN = ("--configfile", "config/mini.yaml", "--resources", "gpu=0", "--cores", "2")
+GIVEN = ("--configfile", "config/mini.yaml", "--resources", "gpu=0", "--cores", "2", "--max-threads", "1")
+"""One thread a job: two tests run at once, and threads beyond the cores only wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,27 @@ class Project:
         (self.folder / "config/mini.yaml").write_text(yaml.safe_dump(config))
 
     def command(self, *options: str) -> list[str]:
-        """Snakemake as a process of its own, and so are its jobs: for runs that are killed."""
-        return [sys.executable, "-m", "snakemake", *GIVEN, *options]
+        """Snakemake as a process, for runs that are killed: see :func:`kill`."""
+        return [fork_server().command("python"), "-m", "snakemake", *GIVEN, *options]
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        """With bytecode written, whatever is set outside: else each job would compile the package anew."""
+        return os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
     def snakemake(self, *options: str, check: bool = True, server: ForkServer | None = None) -> str:
         """Run Snakemake, by default as a fork of this process's server; return all it printed."""
-        status, output = (server or fork_server()).snakemake([*GIVEN, *options], self.folder, self.environment())
-        assert not check or status == 0, output[-6000:]
-        return output
+        command = ["snakemake", *GIVEN, *options]
+        status, out, err = (server or fork_server()).run(command, self.folder, self.environment())
+        assert not check or status == 0, (out + err)[-6000:]
+        return out + err
 
     def planned(self, *targets: str) -> set[str]:
         """Names of the rules that a dry run lists, by default that of the whole run."""
-        text = self.snakemake("--dry-run", *targets)
+        return self.listed(self.snakemake("--dry-run", *targets))
+
+    @staticmethod
+    def listed(text: str) -> set[str]:
+        """Names of the rules in what a dry run printed."""
         table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", text, re.M | re.S)
         assert table or "Nothing to be done" in text, text
         return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()
@@ -101,13 +111,10 @@ class Project:
             names.append(f"config/plan-{number}.yaml")
             (self.folder / "config/mini.yaml").rename(self.folder / names[-1])
         self.configure(**(configs[0] if configs else {}))
-        command = [sys.executable, str(Path(__file__).parent / "dag_dump.py"), *(["--needed"] if needed else [])]
-        done = subprocess.run(
-            [*command, ",".join(names), *targets],
-            cwd=self.folder, env=self.environment(), text=True, capture_output=True, timeout=900,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-6000:]
-        return [[Job(**job) for job in jobs] for jobs in json.loads(done.stdout)]
+        command = [str(Path(__file__).parent / "dag_dump.py"), *(["--needed"] if needed else [])]
+        status, out, err = fork_server().run([*command, ",".join(names), *targets], self.folder, self.environment())
+        assert status == 0, err[-6000:]
+        return [[Job(**job) for job in jobs] for jobs in json.loads(out)]
 
     def rules(self, *targets: str) -> dict[str, Rule]:
         """The rules of the whole DAG, by default that of the whole run, whatever is up to date."""
@@ -172,14 +179,35 @@ def make_project(folder: Path, **sections: Any) -> Project:
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
-        ignore = shutil.ignore_patterns("__pycache__")
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=ignore)
+            # with its bytecode, which is as old as its source, but none that is being written
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.pyc.*"))
         else:
             shutil.copy(source, folder / part)
     project = Project(folder)
     project.configure(**sections)
     return project
+
+
+def at_work(folder: Path) -> dict[int, str]:
+    """The processes in a folder and their names: forks are called ``snakemake`` or as their stage."""
+    found = {}
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdecimal() and (process / "cwd").readlink() == folder.resolve():
+                found[int(process.name)] = (process / "comm").read_text().strip()
+    return found
+
+
+def kill(running: subprocess.Popen[bytes], folder: Path) -> None:
+    """SIGKILL a run that was started in a session of its own, and with it all its jobs; wait until they are gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    deadline = time.monotonic() + 60
+    while left := at_work(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
 
 
 def copy_project(project: Project, folder: Path) -> Project:

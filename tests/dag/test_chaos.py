@@ -32,7 +32,7 @@ def harmed_and_resumed(finished: Project, folder: Path, kind: str) -> tuple[str,
     project = copy_project(expected, folder / "harmed")
     undo(project, first)
     options = ("--until", last)
-    done = disturb(project, kind, random.Random(KINDS.index(kind)), options, longest=0.5, among=[place])
+    done = disturb(project, kind, random.Random(KINDS.index(kind)), options, longest=0.2, among=[place])
     resume(project, options)
     return done, differences(expected.results, project.results)
 

@@ -1,28 +1,29 @@
 """Official datasets as rules: from copies to manifest and ground truth, and dry runs where nothing is present."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import official_miniature as official
-from dag_project import Project, make_project
+from dag_project import ROOT, Project, make_project
+from fork_server import fork_server
 
 from maskdistill.data.manifest import read_manifest
 from maskdistill.runtime.files import read_json
 
+CONFIGS = ROOT / "config"
+
 
 def plan(project: Project, config: str) -> str:
     """What ``maskdistill plan`` prints in a project's folder."""
-    code = f"import sys; from maskdistill.cli import main; sys.exit(main(['plan', '--config', '{config}']))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=project.folder, env=project.environment(), text=True, capture_output=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    command = ["maskdistill", "plan", "--config", config]
+    status, out, err = fork_server().run(command, project.folder, project.environment())
+    assert status == 0, out + err
+    return out
 
 
 def jobs(text: str) -> dict[str, int]:
@@ -42,21 +43,11 @@ def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path)
     assert {name: coco[name] for name in ("dataset", "build_data", "features", "candidates", "detector")} == {
         "dataset": 2, "build_data": 1, "features": 166, "candidates": 5 * 166, "detector": 5,
     }  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        "all",
-        "--resources",
-        "gpu=4",
-        "--dry-run",
-        "--quiet",
-        "rules",
-    ]
-    bare = subprocess.run(command, cwd=project.folder, env=project.environment(), text=True, capture_output=True)
-    table = re.findall(r"^(\w+) +(\d+)$", bare.stdout + bare.stderr, re.M)
-    assert {name: int(count) for name, count in table if name not in ("all", "total")} == voc
+    command = ["snakemake", "results/voc/data/manifest.csv", "--cores", "all", "--dry-run", "--quiet", "rules"]
+    status, out, err = fork_server().run(command, project.folder, project.environment())
+    bare = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", out + err, re.M)}
+    assert status == 0 and bare == {name: voc[name] for name in ("dataset", "build_data", "manifest")} | {"total": 5}
+    assert yaml.safe_load((CONFIGS / "config.yaml").read_text()) == yaml.safe_load((CONFIGS / "voc.yaml").read_text())
     assert not (project.folder / "resources").exists() and not (project.folder / "results").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dag_project import MINIATURE, Job, Project, Rule, make_project
+from dag_project import MINIATURE, Job, Project, Rule, as_rules, make_project
 from PIL import Image
 
 from maskdistill.config import load_config
@@ -201,8 +201,15 @@ def test_the_walk_notices_what_params_leak(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_scenes(tmp_path: Path) -> None:
-    rules = make_project(tmp_path).rules()
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Rule], dict[str, Rule]]:
+    """The rules of the miniature, and of one with a probe. Do not edit them: take a copy."""
+    plain, probed = make_project(tmp_path_factory.mktemp("planned")).plans([{}, {"probe": {"enabled": True}}])
+    return as_rules(plain), as_rules(probed)
+
+
+def test_scenes(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
+    rules = planned[0]
     check(rules)
     assert readers(rules) >= {"evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines"}
 
@@ -220,8 +227,8 @@ def test_coco(tmp_path: Path) -> None:
     assert [name for name, rule in rules.items() if data["annotations"] in rule.inputs] == ["ground_truth"]
 
 
-def test_the_probe_reaches_scores_alone(tmp_path: Path) -> None:
-    rules = make_project(tmp_path, probe={"enabled": True}).rules()
+def test_the_probe_reaches_scores_alone(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
+    rules = planned[1]
     check(rules)
     assert ancestors(rules, "probe") >= {"ground_truth_train", "segmenter", "pseudo_labels"}
     assert "ground_truth" not in ancestors(rules, "probe_predictions")
@@ -249,12 +256,13 @@ def test_the_papers_tables_and_figures(tmp_path: Path) -> None:
         ("evaluate_segmenter", "probe_predictions", "results/mini/probe/predictions/shard-0000"),
     ],
 )
-def test_the_walk_notices_what_the_probe_leaks(tmp_path: Path, name: str, parent: str, file: str) -> None:
-    rules = make_project(tmp_path, probe={"enabled": True}).rules()
-    leaking = rules[name]
-    rules[name] = Rule((*leaking.inputs, file), leaking.outputs, leaking.parents | {parent})
+def test_the_walk_notices_what_the_probe_leaks(
+    planned: tuple[dict[str, Rule], dict[str, Rule]], name: str, parent: str, file: str
+) -> None:
+    rules = planned[1]
+    leaking = Rule((*rules[name].inputs, file), rules[name].outputs, rules[name].parents | {parent})
     with pytest.raises(AssertionError):
-        check(rules)
+        check(rules | {name: leaking})
 
 
 def test_the_oracle_stays_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -293,9 +301,9 @@ def test_a_probe_without_ground_truth_is_refused(tmp_path: Path) -> None:
     assert "probe.enabled: a probe learns from ground truth" in project.snakemake("--dry-run", check=False)
 
 
-def test_the_walk_notices_a_leak(tmp_path: Path) -> None:
-    rules = make_project(tmp_path).rules()
-    leaking = rules["clusters"]
-    rules["clusters"] = Rule((*leaking.inputs, "data/groundtruth"), leaking.outputs, leaking.parents)
+def test_the_walk_notices_a_leak(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
+    rules = planned[0]
+    clusters = rules["clusters"]
+    leaking = Rule((*clusters.inputs, "data/groundtruth"), clusters.outputs, clusters.parents)
     with pytest.raises(AssertionError):
-        check(rules)
+        check(rules | {"clusters": leaking})

@@ -1,17 +1,15 @@
 """Killed with SIGKILL in the middle of a training, the training goes on and ends in the same bytes."""
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 
 import pytest
-from dag_project import Project, tree
+from dag_project import Project, kill, tree
 
 
 def kill_when(project: Project, appears: str, target: str) -> None:
-    """Start the run up to ``target`` and kill its whole process group as soon as a file matches ``appears``."""
+    """Start the run up to ``target`` and kill it with all its jobs as soon as a file matches ``appears``."""
     running = subprocess.Popen(
         project.command("--quiet", "all", "--", target), cwd=project.folder, env=project.environment(),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -23,8 +21,7 @@ def kill_when(project: Project, appears: str, target: str) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        kill(running, project.folder)
 
 
 @pytest.mark.parametrize("stage", ["detector", "segmenter"])

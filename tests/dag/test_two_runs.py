@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dag_project import Project, make_project
+from dag_project import Project, at_work, kill, make_project
 
 from maskdistill.runtime import run_lock
 from maskdistill.runtime.errors import MaskDistillError
@@ -36,7 +35,7 @@ def slow_project(folder: Path) -> Project:
 
 
 @contextmanager
-def at_work(project: Project) -> Iterator[subprocess.Popen[bytes]]:
+def in_first_stage(project: Project) -> Iterator[subprocess.Popen[bytes]]:
     """A run that is in its first stage."""
     (project.folder / "runs").unlink(missing_ok=True)
     running = subprocess.Popen(
@@ -50,16 +49,21 @@ def at_work(project: Project) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(0.05)
         yield running
     finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        kill(running, project.folder)
+
+
+def snakemake_in(project: Project) -> int:
+    """The process of the run at work."""
+    (found,) = (process for process, name in at_work(project.folder).items() if name == "snakemake")
+    return found
 
 
 def test_a_second_run_is_refused_and_the_first_ends_well(tmp_path: Path) -> None:
     project = slow_project(tmp_path)
-    with at_work(project) as first:
+    with in_first_stage(project) as first:
+        process = snakemake_in(project)
         refused = project.snakemake("--keep-going", TARGET, check=False)
-        assert f"results/mini: another run is at work here (process {first.pid} on " in refused
+        assert f"results/mini: another run is at work here (process {process} on " in refused
         assert "Directory cannot be locked" in refused and "--config run=NAME" in refused
         assert "Traceback" not in refused
 
@@ -81,7 +85,7 @@ def test_two_results_folders_at_once(tmp_path: Path) -> None:
     assert (project.folder / "results/other/.lock").read_text() == "", "it ended well"
     shutil.rmtree(project.folder / other[-1])
     (project.folder / "go").unlink()
-    with at_work(project) as first:
+    with in_first_stage(project) as first:
         assert "was killed" not in project.snakemake("--dry-run", *other)
         (project.folder / "go").touch()
         project.snakemake(*other)
@@ -103,12 +107,12 @@ def test_two_runs_that_want_the_same_download(tmp_path: Path, monkeypatch: pytes
 
 def test_the_lock_of_a_killed_run_is_explained(tmp_path: Path) -> None:
     project = slow_project(tmp_path)
-    with at_work(project) as first:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+    with in_first_stage(project) as first:
+        process = snakemake_in(project)
+        kill(first, project.folder)
     (project.folder / "go").touch()
     refused = project.snakemake("--keep-going", TARGET, check=False)
-    assert f"a run was killed and left Snakemake's lock behind (process {first.pid} on " in refused
+    assert f"a run was killed and left Snakemake's lock behind (process {process} on " in refused
     assert "Traceback" not in refused and not (project.folder / TARGET).exists()
     command = re.search(r"clear the lock with\n\n    (.*)\n", refused)
     assert command and "--unlock" in command[1] and "config/mini.yaml" in command[1]

@@ -30,9 +30,17 @@ time.sleep(1)
 print(given, os.environ["MASKDISTILL_LEASED"], since, time.time())
 """
 ON_SLURM = (
-    "--workflow-profile", "workflow/profiles/slurm",
+    "--workflow-profile", "workflow/profiles/slurm", "--max-threads", "1",
     "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
 )  # fmt: skip
+EVERY_SECOND = """from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+"""
+"""Between two looks at its jobs the executor waits ten seconds longer each time that none has ended."""
+HELD = """            while Path("held").exists():
+                __import__("time").sleep(0.05)
+"""
+"""A training that has written its state waits there while a file ``held`` exists."""
 GROUPED = {
     "clusters_annotations_clusters": {"clusters", "annotations"},
     "data_ground_truth_manifest_scenes": {"scenes", "manifest", "ground_truth"},
@@ -171,10 +179,20 @@ def submitted(project: Project, printed: Path) -> Iterator[subprocess.Popen[byte
         running.wait()
 
 
+def small_project(folder: Path) -> Project:
+    """A miniature of one shard, looked at every second, whose trainings can be held."""
+    project = make_project(folder, num_shards=1, baselines={"masks": []}, crf={"rounds": 0})
+    (project.folder / "sitecustomize.py").write_text(EVERY_SECOND)
+    loop = project.folder / "maskdistill/training/loop.py"
+    saved = "            save_state(state_file, settings.fingerprint, done, state)\n"
+    assert loop.read_text().count(saved) == 1
+    loop.write_text(loop.read_text().replace(saved, saved + HELD))
+    return project
+
+
 def test_whole_run(asked: Path, tmp_path: Path) -> None:
-    project = make_project(
-        tmp_path / "project", baselines={"masks": []}, crf={"rounds": 0}, detector={"iters": 12, "steps": [10]}
-    )
+    project = small_project(tmp_path / "project")
+    (project.folder / "held").touch()
     rules = set(project.rules())
     earlier = set(slurm_jobs())
     state = project.results / "topk-0.4/k-3/seed-1234/detector.state/state.pt"
@@ -182,6 +200,7 @@ def test_whole_run(asked: Path, tmp_path: Path) -> None:
         wait_until(lambda: running.poll() is not None or state.exists(), str(state), 1800)
         slurm("scancel", job_of("detector"))
         assert running.wait(300) != 0
+    (project.folder / "held").unlink()
     assert "SLURM status is: 'CANCELLED'" in (tmp_path / "first").read_text()
     assert list(project.results.rglob("detector/model.safetensors")) == [] and state.exists()
     before_recovery = set(slurm_jobs())

@@ -2,28 +2,30 @@
 
 from pathlib import PurePosixPath
 
-WANTED = "ablations" in sys.argv  # targets are known to Snakemake only after this file
-
-if HAS_GROUND_TRUTH:
+if RUN.has_ground_truth:
     ABLATED = CONFIG.ablations
     PICTURED = ABLATED.seeds[:1]
 
-    if WANTED and ABLATED.crf_rounds:
-        need_crf("ablations.crf_rounds")
+    if "ablations" in ASKED and ABLATED.crf_rounds and not WITH_CONDA:
+        with refusals():
+            targets.need_crf("ablations.crf_rounds")
 
     rule ablations:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            masks=of_run(MASK_SHARDS),
-            assignments=of_run(rules.clusters.output.assignments, seed=PICTURED),
-            evaluations=of_run(rules.evaluate_masks.output.scores, seed=ABLATED.seeds)
-            + ablated(
+            masks=RUN.of_run(MASK_SHARDS),
+            assignments=RUN.of_run(rules.clusters.output.assignments, seed=PICTURED),
+            evaluations=RUN.of_run(
+                rules.evaluate_masks.output.scores, seed=ABLATED.seeds
+            )
+            + targets.ablated(
+                RUN,
                 rules.evaluate_detector.output.scores,
                 rules.evaluate_segmenter.output.scores,
                 ABLATED.seeds,
             ),
-            labels=ablated(PSEUDO_LABELS, PREDICTIONS, PICTURED),
+            labels=targets.ablated(RUN, PSEUDO_LABELS, PREDICTIONS, PICTURED),
         output:
             page=report(
                 f"{RUN}/ablations.html",
@@ -35,20 +37,16 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/ablations.log",
         benchmark:
             f"{RUN}/benchmarks/ablations.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=60,
         params:
-            masks=braces(MASK_SHARDS, **MAIN),
+            masks=RUN.braces(MASK_SHARDS, **RUN.main),
             labels=lambda wildcards, input: list(
                 dict.fromkeys(str(PurePosixPath(path).parent) for path in input.labels)
             ),
-            settings=canonical_json(
-                CONFIG.model_dump(mode="json", exclude={"oracle", "paper"})
-            ),
+            settings=SETTINGS.sections_but("oracle", "paper"),
             name=CONFIG.run,
             code=code("ablations"),
         message:
@@ -60,8 +58,6 @@ if HAS_GROUND_TRUTH:
             " --labels {params.labels:q} --output {output.page:q} --summary {output.summary:q}"
             " --threads {threads} --log {log:q}"
 
-elif WANTED:
-    raise WorkflowError(
-        f"ablations: scores need ground truth, and data.kind {CONFIG.data.kind} has none; "
-        "give data.kind coco its annotations, or use voc or scenes"
-    )
+else:
+    with refusals():
+        targets.need_ground_truth(ASKED & {"ablations"}, CONFIG)

@@ -4,7 +4,7 @@
 rule annotations:
     input:
         manifest=rules.manifest.output.manifest,
-        masks=all_shards(MASK_SHARDS),
+        masks=RUN.all_shards(MASK_SHARDS),
         assignments=rules.clusters.output.assignments,
     output:
         annotations=f"{SEED}/annotations.json",
@@ -15,15 +15,13 @@ rule annotations:
         f"{RUN}/benchmarks/annotations/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
     group:
         "clusters"
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        masks=braces(MASK_SHARDS),
-        settings=section("pseudo_annotations"),
+        masks=RUN.braces(MASK_SHARDS),
+        settings=SETTINGS.section("pseudo_annotations"),
         code=code("annotations"),
     message:
         "annotations: K = {wildcards.k}, seed {wildcards.seed}"

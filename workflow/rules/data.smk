@@ -1,5 +1,9 @@
 """Data: the list of images of a source, and apart from it the ground truth."""
 
+from maskdistill.config.datasets import BUILT
+from maskdistill.config.roles import label_free
+from maskdistill.data.official_datasets import BUILDS
+
 if CONFIG.data.kind == "scenes":
 
     rule scenes:
@@ -11,31 +15,33 @@ if CONFIG.data.kind == "scenes":
             f"{RUN}/benchmarks/scenes.tsv"
         group:
             "data"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             mem_mb=2000,
             runtime=60,
         params:
-            settings=section("data"),
+            settings=SETTINGS.section("data"),
             code=code("scenes"),
         message:
-            "scenes: generate {NUM_IMAGES} pictures"
+            f"scenes: generate {RUN.num_images} pictures"
         shell:
             "maskdistill scenes --params {params.settings:q} --output {output.images:q}"
             " --threads {threads} --log {log:q}"
 
 
 if CONFIG.datasets.build:
-    DATASETS = "resources/datasets"  # shared between runs, as what is built
     BUILD = CONFIG.datasets.build
-    KEEP_ARCHIVES = "--keep-archives" if CONFIG.datasets.keep_archives else ""
+    # Shared between runs, and so in no module's folder.
+    BUILT_RECORD = local(f"{BUILT}/{BUILD}/build.json")
+    TRUTH_RECORD = local(f"{BUILT}/{BUILD}/truth/build.json")
+    DATASET_RECORDS = [
+        local(f"{layout.DATASETS}/{name}/dataset.json") for name in BUILDS[BUILD]
+    ]
 
     # As for weights: no code among the params, and a local rule, tried again. What is here already is only checked.
     rule dataset:
         output:
-            record=update(f"{DATASETS}/{{dataset}}/dataset.json"),
+            record=local(update(f"{layout.DATASETS}/{{dataset}}/dataset.json")),
         log:
             f"{RUN}/logs/dataset/{{dataset}}.log",
         benchmark:
@@ -44,8 +50,6 @@ if CONFIG.datasets.build:
             dataset="|".join(BUILDS[BUILD]),
         retries: 3
         localrule: True
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=1000,
@@ -54,64 +58,63 @@ if CONFIG.datasets.build:
             settings=lambda wildcards: canonical_json(
                 getattr(CONFIG.datasets, wildcards.dataset).model_dump(mode="json")
             ),
+            keep=untracked("--keep-archives" if CONFIG.datasets.keep_archives else ""),
         message:
             "dataset: {wildcards.dataset}, downloaded or linked"
         shell:
-            "maskdistill dataset --name {wildcards.dataset} --params {params.settings:q} {KEEP_ARCHIVES}"
+            "maskdistill dataset --name {wildcards.dataset} --params {params.settings:q} {params.keep}"
             " --output {output.record:q} --threads {threads} --log {log:q}"
 
     rule build_data:
         input:
-            records=expand(rules.dataset.output.record, dataset=BUILDS[BUILD]),
+            records=DATASET_RECORDS,
         output:
-            record=f"{BUILT}/{BUILD}/build.json",
+            record=BUILT_RECORD,
         log:
             f"{RUN}/logs/build_data.log",
         benchmark:
             f"{RUN}/benchmarks/build_data.tsv"
         localrule: True
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=2000,
             runtime=120,
         params:
-            folder=f"{BUILT}/{BUILD}",
+            build=BUILD,
             lists="" if CONFIG.datasets.check_lists else "--any-lists",
         message:
-            "build_data: {BUILD}, lists compared with the published ones"
+            f"build_data: {BUILD}, lists compared with the published ones"
         shell:
-            "maskdistill build_data --build {BUILD} --datasets {input.records:q} {params.lists}"
-            " --output {params.folder:q} --threads {threads} --log {log:q}"
+            "maskdistill build_data --build {params.build} --datasets {input.records:q} {params.lists}"
+            ' --output "$(dirname {output.record:q})" --threads {threads} --log {log:q}'
 
     rule build_truth:
         input:
-            record=rules.build_data.output.record,
-            records=expand(rules.dataset.output.record, dataset=BUILDS[BUILD]),
+            record=BUILT_RECORD,
+            records=DATASET_RECORDS,
         output:
-            record=f"{BUILT}/{BUILD}/truth/build.json",
+            record=TRUTH_RECORD,
             annotations=(
-                [f"{BUILT}/{BUILD}/truth/instances.json"] if BUILD == "coco20k" else []
+                [local(f"{BUILT}/{BUILD}/truth/instances.json")]
+                if BUILD == "coco20k"
+                else []
             ),
         log:
             f"{RUN}/logs/build_truth.log",
         benchmark:
             f"{RUN}/benchmarks/build_truth.tsv"
         localrule: True
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=8000,
             runtime=120,
         params:
-            folder=f"{BUILT}/{BUILD}",
+            build=BUILD,
         message:
-            "build_truth: {BUILD}, for evaluation alone"
+            f"build_truth: {BUILD}, for evaluation alone"
         shell:
-            "maskdistill build_data --truth --build {BUILD} --datasets {input.records:q}"
-            " --output {params.folder:q} --threads {threads} --log {log:q}"
+            "maskdistill build_data --truth --build {params.build} --datasets {input.records:q}"
+            ' --output "$(dirname {input.record:q})" --threads {threads} --log {log:q}'
 
 
 rule manifest:
@@ -119,7 +122,7 @@ rule manifest:
         images=(
             rules.scenes.output.images
             if CONFIG.data.kind == "scenes"
-            else rules.build_data.output.record if CONFIG.datasets.build else []
+            else BUILT_RECORD if CONFIG.datasets.build else []
         ),
     output:
         manifest=f"{RUN}/data/manifest.csv",
@@ -131,8 +134,6 @@ rule manifest:
         f"{RUN}/benchmarks/manifest.tsv"
     group:
         "data"
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: 8
     resources:
         mem_mb=2000,
@@ -140,26 +141,30 @@ rule manifest:
     params:
         settings=untracked(canonical_json(label_free(CONFIG.data))),
         shaping=canonical_json(label_free(CONFIG.data, pictures=False)),
-        support=section("support") if CONFIG.support else "null",
-        shards=NUM_SHARDS,
+        support=SETTINGS.section("support") if CONFIG.support else "null",
+        shards=RUN.num_shards,
         quarantined=untracked(CONFIG.max_quarantined),
-        listing=planned_listing(CONFIG),
-        scenes=f"--scenes-dir {RUN}/data/scenes" if CONFIG.data.kind == "scenes" else "",
+        listing=planned_listing(CONFIG, RUN.at(f"{RUN}/data/manifest.csv")),
+        scenes=(
+            f"--scenes-dir {shlex.quote(RUN.at(f'{RUN}/data/scenes'))}"
+            if CONFIG.data.kind == "scenes"
+            else ""
+        ),
         code=code("manifest"),
     message:
-        "manifest: decode {NUM_IMAGES} pictures, quarantine unreadable ones"
+        f"manifest: decode {RUN.num_images} pictures, quarantine unreadable ones"
     shell:
         "maskdistill manifest --params {params.settings:q} --num-shards {params.shards} {params.scenes}"
         " --support {params.support:q} --max-quarantined {params.quarantined} --listing {params.listing} --output {output.manifest:q} --threads {threads} --log {log:q}"
 
 
-if HAS_GROUND_TRUTH:
+if RUN.has_ground_truth:
 
     rule ground_truth:
         input:
             manifest=rules.manifest.output.manifest,
-            annotations=getattr(CONFIG.data, "annotations", None) or [],
-            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
+            annotations=RUN.annotations,
+            built=TRUTH_RECORD if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth"),
         log:
@@ -168,16 +173,14 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/benchmarks/ground_truth.tsv"
         group:
             "data"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            settings=section("data"),
+            settings=SETTINGS.section("data"),
             listing=TRUTH_LISTING,
-            content=contents([getattr(CONFIG.data, "annotations", None)]),
+            content=RUN.contents(RUN.annotations),
             dropped=CONFIG.max_dropped,
             code=code("ground_truth"),
         message:

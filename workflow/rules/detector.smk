@@ -1,5 +1,7 @@
 """Detector: Mask R-CNN on the pseudo-annotations, and its candidates for every image."""
 
+from maskdistill.config.roles import inference_settings, training_settings
+
 DETECTOR_ENVIRONMENT = {
     "torchvision": "../../envs/maskdistill.yaml",
     "detectron2": "../../envs/detectron2.yaml",
@@ -9,7 +11,8 @@ UNUSED_ENGINES = (
 )
 # Of test time alone the training is told nothing, and of training alone the candidates.
 TRAINING_SETTINGS = canonical_json(
-    training_settings(CONFIG.detector) | {"weights": weights_option("detector")}
+    training_settings(CONFIG.detector)
+    | {"weights": RUN.weights_option(WEIGHTS["detector"])}
 )
 
 
@@ -34,10 +37,10 @@ rule detector:
         mem_mb=16000,
         runtime=2880,
     params:
-        content=contents(WEIGHTS["detector"]),
+        content=RUN.contents(WEIGHTS["detector"]),
         settings=in_full(TRAINING_SETTINGS),
         shaping=shaping(TRAINING_SETTINGS),
-        state=f"{SEED}/detector.state",
+        state=RUN.at(f"{SEED}/detector.state"),
         code=code("detector", *UNUSED_ENGINES),
     message:
         "detector: Mask R-CNN, seed {wildcards.seed}"
@@ -54,7 +57,7 @@ rule candidates:
         manifest=rules.manifest.output.manifest,
         model=rules.detector.output.model,
     output:
-        shards=of_part(CANDIDATES),
+        shards=RUN.of_part(CANDIDATES),
     log:
         f"{RUN}/logs/candidates/{{masks}}/k-{{k}}/seed-{{seed}}/{{part}}.log",
     benchmark:
@@ -68,13 +71,12 @@ rule candidates:
         runtime=240,
     params:
         settings=canonical_json(inference_settings(CONFIG.detector)),
-        each=each_shard,
-        shard=one_of_each(CANDIDATES),
+        each=RUN.each_shard,
         code=code("candidates", *UNUSED_ENGINES),
     message:
         "candidates: shard {params.each}, seed {wildcards.seed}"
     shell:
         "maskdistill candidates --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --model {input.model:q}"
-        " --params {params.settings:q} --output {params.shard:q}"
+        " --params {params.settings:q} --output {output.shards:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

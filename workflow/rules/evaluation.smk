@@ -1,12 +1,12 @@
 """Evaluation: the only rules that read ground truth, after each of masks, detector and segmenter."""
 
-if HAS_GROUND_TRUTH:
+if RUN.has_ground_truth:
 
     rule evaluate_masks:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            masks=all_shards(MASK_SHARDS),
+            masks=RUN.all_shards(MASK_SHARDS),
             assignments=rules.clusters.output.assignments,
         output:
             scores=f"{SEED}/evaluation/masks.json",
@@ -14,15 +14,13 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/masks.log",
         benchmark:
             f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/masks.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            masks=braces(MASK_SHARDS),
-            settings=section("evaluation"),
+            masks=RUN.braces(MASK_SHARDS),
+            settings=SETTINGS.section("evaluation"),
             code=code("evaluation"),
         message:
             "evaluation: masks, {wildcards.masks}, seed {wildcards.seed}"
@@ -36,24 +34,22 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            candidates=all_shards(CANDIDATES),
-            labels=all_shards(PSEUDO_LABELS),
+            candidates=RUN.all_shards(CANDIDATES),
+            labels=RUN.all_shards(PSEUDO_LABELS),
         output:
             scores=f"{TAU}/evaluation/detector.json",
         log:
             f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.log",
         benchmark:
             f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            candidates=braces(CANDIDATES),
-            labels=braces(PSEUDO_LABELS),
-            settings=section("evaluation"),
+            candidates=RUN.braces(CANDIDATES),
+            labels=RUN.braces(PSEUDO_LABELS),
+            settings=SETTINGS.section("evaluation"),
             code=code("evaluation"),
         message:
             "evaluation: detector, tau {wildcards.tau}, seed {wildcards.seed}"
@@ -67,24 +63,22 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            labels=all_shards(PREDICTIONS),
+            labels=RUN.all_shards(PREDICTIONS),
         output:
             scores=f"{ROUND}/evaluation/segmenter{{post}}.json",
         log:
-            f"{RUN}/logs/evaluation/{PLACE}/segmenter{{post}}.log",
+            f"{RUN}/logs/evaluation/{layout.ROUND}/segmenter{{post}}.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/{PLACE}/segmenter{{post}}.tsv"
+            f"{RUN}/benchmarks/evaluation/{layout.ROUND}/segmenter{{post}}.tsv"
         group:
             "report"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            labels=braces(PREDICTIONS),
-            settings=section("evaluation"),
+            labels=RUN.braces(PREDICTIONS),
+            settings=SETTINGS.section("evaluation"),
             code=code("evaluation"),
         message:
             "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
@@ -98,26 +92,22 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            candidates=all_shards(CANDIDATES),
+            candidates=RUN.all_shards(CANDIDATES),
         output:
             scores=f"{SEED}/evaluation/candidates.json",
         log:
             f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/candidates.log",
         benchmark:
             f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/candidates.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            candidates=braces(CANDIDATES),
+            candidates=RUN.braces(CANDIDATES),
             settings=canonical_json(
                 {
-                    "pseudo_labels": CONFIG.pseudo_labels.model_dump(
-                        include={"compare", "overlap"}
-                    ),
+                    "pseudo_labels": SETTINGS.painting(),
                     "evaluation": CONFIG.evaluation.model_dump(include={"matching"}),
                 }
             ),
@@ -142,14 +132,12 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/benchmarks/baselines/k-{{k}}.tsv"
         group:
             "report"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            settings=section("evaluation"),
+            settings=SETTINGS.section("evaluation"),
             seed=CONFIG.seeds[0],
             code=code("baselines"),
         message:

@@ -6,31 +6,28 @@ rule features:
         manifest=rules.manifest.output.manifest,
         weights=WEIGHTS["backbone"],
     output:
-        shards=of_part(FEATURES),
+        shards=RUN.of_part(FEATURES),
     log:
         f"{RUN}/logs/features/{{part}}.log",
     benchmark:
         f"{RUN}/benchmarks/features/{{part}}.tsv"
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: SHARD_THREADS
     resources:
         gpu=1,
         mem_mb=6000,
         runtime=240,
     params:
-        content=contents(WEIGHTS["backbone"]),
-        settings=in_full(section("features")),
-        shaping=shaping(section("features")),
+        content=RUN.contents(WEIGHTS["backbone"]),
+        settings=in_full(SETTINGS.section("features")),
+        shaping=shaping(SETTINGS.section("features")),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        each=each_shard,
-        shard=one_of_each(FEATURES),
+        each=RUN.each_shard,
         code=code("features"),
     message:
-        "features: shard {params.each} of {NUM_SHARDS}"
+        f"features: shard {{params.each}} of {RUN.num_shards}"
     shell:
         "maskdistill features --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --arch {params.arch}"
-        " --weights {params.weights:q} --params {params.settings:q} --output {params.shard:q}"
+        " --weights {params.weights:q} --params {params.settings:q} --output {output.shards:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

@@ -5,20 +5,21 @@ Where config section paper.backbones names their weights. Both are evaluation: n
 
 FROZEN = {backbone.folder: backbone for backbone in CONFIG.paper.backbones}
 
-if FROZEN and HAS_GROUND_TRUTH:
+if FROZEN and RUN.has_ground_truth:
     BACKBONE = f"{RUN}/paper/backbones/{{backbone}}/seed-{{seed}}"
     FROZEN_PREDICTIONS = f"{BACKBONE}/{{head}}/predictions/shard-{{shard}}"
     FROZEN_NAME = BACKBONE.removeprefix(f"{RUN}/")
-    FROZEN_WEIGHTS = {
-        name: weights_input(f"paper.backbones {name}", backbone)
-        for name, backbone in FROZEN.items()
-    }
+    with refusals():
+        FROZEN_WEIGHTS = {
+            name: RUN.begins_with(f"paper.backbones {name}", backbone)
+            for name, backbone in FROZEN.items()
+        }
 
-    FROZEN_SETTINGS = lambda wildcards: section(
+    FROZEN_SETTINGS = lambda wildcards: SETTINGS.section(
         "segmenter",
         head="linear",
         arch=FROZEN[wildcards.backbone].arch,
-        weights=(FROZEN_WEIGHTS[wildcards.backbone] or ["random"])[0],
+        weights=RUN.weights_option(FROZEN_WEIGHTS[wildcards.backbone]),
     )
 
     wildcard_constraints:
@@ -35,15 +36,13 @@ if FROZEN and HAS_GROUND_TRUTH:
             f"{RUN}/logs/{FROZEN_NAME}/frozen.log",
         benchmark:
             f"{RUN}/benchmarks/{FROZEN_NAME}/frozen.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             gpu=1,
             mem_mb=16000,
             runtime=480,
         params:
-            content=lambda wildcards: contents(FROZEN_WEIGHTS[wildcards.backbone]),
+            content=lambda wildcards: RUN.contents(FROZEN_WEIGHTS[wildcards.backbone]),
             settings=in_full(FROZEN_SETTINGS),
             shaping=shaping(FROZEN_SETTINGS),
             k=CONFIG.clusters.num_clusters,
@@ -68,19 +67,19 @@ if FROZEN and HAS_GROUND_TRUTH:
         benchmark:
             f"{RUN}/benchmarks/{FROZEN_NAME}/probe.tsv"
         params:
-            settings=in_full(section("probe")),
-            shaping=shaping(section("probe")),
-            state=f"{BACKBONE}/probe.state",
+            settings=in_full(SETTINGS.section("probe")),
+            shaping=shaping(SETTINGS.section("probe")),
+            state=RUN.at(f"{BACKBONE}/probe.state"),
             code=PROBE_CODE,
         message:
-            "frozen_probe: {wildcards.backbone}, {CONFIG.probe.epochs} epochs, seed {wildcards.seed}"
+            f"frozen_probe: {{wildcards.backbone}}, {CONFIG.probe.epochs} epochs, seed {{wildcards.seed}}"
 
     use rule probe_predictions as frozen_predictions with:
         input:
             manifest=rules.manifest.output.manifest,
             model=f"{BACKBONE}/{{head}}/model.safetensors",
         output:
-            labels=[directory(path) for path in of_part(FROZEN_PREDICTIONS)],
+            labels=[directory(path) for path in RUN.of_part(FROZEN_PREDICTIONS)],
         log:
             f"{RUN}/logs/{FROZEN_NAME}/{{head}}/{{part}}.log",
         benchmark:
@@ -90,8 +89,7 @@ if FROZEN and HAS_GROUND_TRUTH:
             mem_mb=8000,
             runtime=240,
         params:
-            each=each_shard,
-            shard=one_of_each(FROZEN_PREDICTIONS),
+            each=RUN.each_shard,
             crf="",
             images=PREDICTED,
             listing=scored_listing(CONFIG),
@@ -103,24 +101,22 @@ if FROZEN and HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            labels=all_shards(FROZEN_PREDICTIONS),
+            labels=RUN.all_shards(FROZEN_PREDICTIONS),
         output:
             scores=f"{BACKBONE}/evaluation/{{head}}.json",
         log:
             f"{RUN}/logs/{FROZEN_NAME}/evaluation/{{head}}.log",
         benchmark:
             f"{RUN}/benchmarks/{FROZEN_NAME}/evaluation/{{head}}.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            labels=braces(FROZEN_PREDICTIONS),
+            labels=RUN.braces(FROZEN_PREDICTIONS),
             k=CONFIG.clusters.num_clusters,
             # No label stands for the background, as matching bg_fixed would have it.
-            settings=section("evaluation", matching="iou"),
+            settings=SETTINGS.section("evaluation", matching="iou"),
             code=code("evaluation"),
         message:
             "evaluation: frozen {wildcards.backbone}, {wildcards.head}, seed {wildcards.seed}"

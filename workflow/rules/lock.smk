@@ -7,24 +7,17 @@ from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_b
 from maskdistill.runtime.run_lock import explain_lock, hold_run
 from maskdistill.workflow.needed_weights import rehearsal
 
-# What runs of one checkout share. Snakemake locks it for as long as the run lives that makes it.
-SHARED = [path for files in WEIGHTS.values() for path in files] + (
-    [f"{DATASETS}/{name}/" for name in BUILDS[BUILD]] + [f"{BUILT}/{BUILD}/"]
-    if CONFIG.datasets.build
-    else []
-)
-
-if workflow.is_main_process and "--unlock" not in sys.argv:
+if workflow.is_main_process and not AS_MODULE and "--unlock" not in sys.argv:
     AS_CALLED = (
         [sys.executable, "-m", "snakemake"]
         if sys.argv[0].endswith(".py")
         else sys.argv[:1]
     )
     LOCK = explain_lock(
-        RUN,
+        str(RUN),
         ".snakemake/locks",
         shlex.join([*AS_CALLED, "--unlock", *sys.argv[1:]]),
-        SHARED,
+        RUN.shared,
     )
     if LOCK:
         print(LOCK, file=sys.stderr)
@@ -47,27 +40,25 @@ def check_truth_once():
 
 
 onstart:
-    try:
-        hold_run(RUN)
+    with refusals():
+        hold_run(str(RUN))
         check_truth_once()
-    except MaskDistillError as error:
-        raise WorkflowError(str(error)) from None
-    keep_pages(RUN)
+    keep_pages(str(RUN))
     if told := rehearsal(CONFIG):
         print(f"This run is {told}.", file=sys.stderr)
 
 
 onsuccess:
-    forget_pages(RUN)
+    forget_pages(str(RUN))
     if told := rehearsal(CONFIG):
         print(f"This run was {told}.", file=sys.stderr)
-    if said := verdict_at_the_end(RUN):
+    if said := verdict_at_the_end(str(RUN)):
         print(said, file=sys.stderr)
 
 
 onerror:
     # Of these pages Snakemake shall believe nothing: it has recorded the failed job's settings for them.
-    for page in put_pages_back(RUN):
+    for page in put_pages_back(str(RUN)):
         workflow.persistence.cleanup_metadata(IOFile(page))
         print(
             f"{page}: the last good one was put back; the next run makes it anew",

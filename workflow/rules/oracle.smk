@@ -4,15 +4,15 @@ Ground truth makes masks, categories or label maps perfect, and the run's own st
 their own. All rules whose names begin with `oracle` are evaluation: nothing else is made from what they make.
 """
 
-if HAS_GROUND_TRUTH:
+if RUN.has_ground_truth:
     ORACLE_MANIFEST = f"{RUN}/{layout.ORACLE}/manifest.csv"
     ORACLE_TRUTH = f"{RUN}/oracle/groundtruth"
-    FOUND_MASKS = MASK_SHARDS.replace(layout.MASKS, MAIN["masks"])
-    ORACLE_MASKS = of_oracle(MASK_SHARDS)
-    ORACLE_CANDIDATES = of_oracle(CANDIDATES)
-    ORACLE_LABELS = of_oracle(PSEUDO_LABELS)
-    ORACLE_PREDICTIONS = of_oracle(PREDICTIONS)
-    ORACLE_ASSIGNMENTS = of_oracle(rules.clusters.output.assignments)
+    FOUND_MASKS = MASK_SHARDS.replace(layout.MASKS, RUN.main["masks"])
+    ORACLE_MASKS = RUN.of_oracle(MASK_SHARDS)
+    ORACLE_CANDIDATES = RUN.of_oracle(CANDIDATES)
+    ORACLE_LABELS = RUN.of_oracle(PSEUDO_LABELS)
+    ORACLE_PREDICTIONS = RUN.of_oracle(PREDICTIONS)
+    ORACLE_ASSIGNMENTS = RUN.of_oracle(rules.clusters.output.assignments)
     ORACLE_LOGS = f"{RUN}/logs/{layout.ORACLE}"
     ORACLE_TIMES = f"{RUN}/benchmarks/{layout.ORACLE}"
     AT_SEED = layout.SEED.removeprefix(layout.MASKS).strip("/")
@@ -25,24 +25,22 @@ if HAS_GROUND_TRUTH:
     rule oracle_truth:
         input:
             manifest=rules.manifest.output.manifest,
-            annotations=getattr(CONFIG.data, "annotations", None) or [],
-            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
+            annotations=RUN.annotations,
+            built=TRUTH_RECORD if CONFIG.datasets.build else [],
         output:
             truth=directory(ORACLE_TRUTH),
         log:
             f"{RUN}/logs/oracle/truth.log",
         benchmark:
             f"{RUN}/benchmarks/oracle/truth.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            settings=section("data"),
+            settings=SETTINGS.section("data"),
             listing=TRUTH_LISTING,
-            content=contents([getattr(CONFIG.data, "annotations", None)]),
+            content=RUN.contents(RUN.annotations),
             code=code("ground_truth"),
         message:
             "oracle_truth: labels of all images, for the oracle alone"
@@ -62,8 +60,6 @@ if HAS_GROUND_TRUTH:
             f"{ORACLE_LOGS}/manifest.log",
         benchmark:
             f"{ORACLE_TIMES}/manifest.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
@@ -81,35 +77,31 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.oracle_manifest.output.manifest,
             truth=rules.oracle_truth.output.truth,
-            masks=of_part(FOUND_MASKS),
+            masks=RUN.of_part(FOUND_MASKS),
         output:
-            shards=of_part(ORACLE_MASKS),
+            shards=RUN.of_part(ORACLE_MASKS),
         log:
             f"{ORACLE_LOGS}/masks/{{part}}.log",
         benchmark:
             f"{ORACLE_TIMES}/masks/{{part}}.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            each=each_shard,
-            shard=one_of_each(ORACLE_MASKS),
-            found=one_of_each(FOUND_MASKS),
+            each=RUN.each_shard,
             code=code("oracle_masks"),
         message:
             "oracle_masks: shard {params.each}, {wildcards.case}"
         shell:
             "maskdistill oracle_masks --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
-            " --ground-truth {input.truth:q}/instances.json --masks {params.found:q} --case {wildcards.case}"
-            " --output {params.shard:q} --threads {threads} --log {log:q}"
+            " --ground-truth {input.truth:q}/instances.json --masks {input.masks:q} --case {wildcards.case}"
+            " --output {output.shards:q} --threads {threads} --log {log:q}"
 
     rule oracle_categories:
         input:
             manifest=rules.oracle_manifest.output.manifest,
-            masks=all_shards(ORACLE_MASKS),
+            masks=RUN.all_shards(ORACLE_MASKS),
         output:
             assignments=ORACLE_ASSIGNMENTS,
         log:
@@ -118,14 +110,12 @@ if HAS_GROUND_TRUTH:
             f"{ORACLE_TIMES}/categories/{AT_SEED}.tsv"
         wildcard_constraints:
             case="categories|annotations",
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=60,
         params:
-            masks=braces(ORACLE_MASKS),
+            masks=RUN.braces(ORACLE_MASKS),
             code=code("oracle_categories"),
         message:
             "oracle_categories: {wildcards.case}, seed {wildcards.seed}"
@@ -136,53 +126,50 @@ if HAS_GROUND_TRUTH:
     use rule embeddings as oracle_embeddings with:
         input:
             manifest=rules.oracle_manifest.output.manifest,
-            masks=of_part(ORACLE_MASKS),
+            masks=RUN.of_part(ORACLE_MASKS),
             weights=WEIGHTS["clusters"],
         output:
-            shards=of_part(of_oracle(EMBEDDINGS)),
+            shards=RUN.of_part(RUN.of_oracle(EMBEDDINGS)),
         log:
             f"{ORACLE_LOGS}/embeddings/{{part}}.log",
         benchmark:
             f"{ORACLE_TIMES}/embeddings/{{part}}.tsv"
-        params:
-            shard=one_of_each(of_oracle(EMBEDDINGS)),
-            masks=one_of_each(ORACLE_MASKS),
         message:
             "oracle_embeddings: shard {params.each}, {wildcards.case}"
 
     use rule clusters as oracle_clusters with:
         input:
-            embeddings=all_shards(of_oracle(EMBEDDINGS)),
+            embeddings=RUN.all_shards(RUN.of_oracle(EMBEDDINGS)),
             manifest=rules.oracle_manifest.output.manifest,
         output:
-            clusters=of_oracle(rules.clusters.output.clusters),
-            centroids=of_oracle(rules.clusters.output.centroids),
+            clusters=RUN.of_oracle(rules.clusters.output.clusters),
+            centroids=RUN.of_oracle(rules.clusters.output.centroids),
             assignments=ORACLE_ASSIGNMENTS,
         log:
             f"{ORACLE_LOGS}/clusters/{AT_SEED}.log",
         benchmark:
             f"{ORACLE_TIMES}/clusters/{AT_SEED}.tsv"
         wildcard_constraints:
-            case="|".join(CLUSTERED),
+            case="|".join(targets.CLUSTERED),
         params:
-            embeddings=braces(of_oracle(EMBEDDINGS)),
+            embeddings=RUN.braces(RUN.of_oracle(EMBEDDINGS)),
         message:
             "oracle_clusters: K-means, {wildcards.case}, K = {wildcards.k}, seed {wildcards.seed}"
 
     use rule annotations as oracle_annotations with:
         input:
             manifest=rules.oracle_manifest.output.manifest,
-            masks=all_shards(ORACLE_MASKS),
+            masks=RUN.all_shards(ORACLE_MASKS),
             assignments=ORACLE_ASSIGNMENTS,
         output:
-            annotations=of_oracle(rules.annotations.output.annotations),
-            index=of_oracle(rules.annotations.output.index),
+            annotations=RUN.of_oracle(rules.annotations.output.annotations),
+            index=RUN.of_oracle(rules.annotations.output.index),
         log:
             f"{ORACLE_LOGS}/annotations/{AT_SEED}.log",
         benchmark:
             f"{ORACLE_TIMES}/annotations/{AT_SEED}.tsv"
         params:
-            masks=braces(ORACLE_MASKS),
+            masks=RUN.braces(ORACLE_MASKS),
         message:
             "oracle_annotations: {wildcards.case}, K = {wildcards.k}, seed {wildcards.seed}"
 
@@ -193,14 +180,14 @@ if HAS_GROUND_TRUTH:
             index=rules.oracle_annotations.output.index,
             weights=WEIGHTS["detector"],
         output:
-            model=of_oracle(rules.detector.output.model),
-            metrics=of_oracle(rules.detector.output.metrics),
+            model=RUN.of_oracle(rules.detector.output.model),
+            metrics=RUN.of_oracle(rules.detector.output.metrics),
         log:
             f"{ORACLE_LOGS}/detector/{AT_SEED}.log",
         benchmark:
             f"{ORACLE_TIMES}/detector/{AT_SEED}.tsv"
         params:
-            state=of_oracle(f"{SEED}/detector.state"),
+            state=RUN.at(RUN.of_oracle(f"{SEED}/detector.state")),
         message:
             "oracle_detector: Mask R-CNN, {wildcards.case}, seed {wildcards.seed}"
 
@@ -209,29 +196,24 @@ if HAS_GROUND_TRUTH:
             manifest=rules.oracle_manifest.output.manifest,
             model=rules.oracle_detector.output.model,
         output:
-            shards=of_part(ORACLE_CANDIDATES),
+            shards=RUN.of_part(ORACLE_CANDIDATES),
         log:
             f"{ORACLE_LOGS}/candidates/{AT_SEED}/{{part}}.log",
         benchmark:
             f"{ORACLE_TIMES}/candidates/{AT_SEED}/{{part}}.tsv"
-        params:
-            shard=one_of_each(ORACLE_CANDIDATES),
         message:
             "oracle_candidates: shard {params.each}, {wildcards.case}, seed {wildcards.seed}"
 
     use rule pseudo_labels as oracle_pseudo_labels with:
         input:
             manifest=rules.oracle_manifest.output.manifest,
-            candidates=of_part(ORACLE_CANDIDATES),
+            candidates=RUN.of_part(ORACLE_CANDIDATES),
         output:
-            labels=[directory(path) for path in of_part(ORACLE_LABELS)],
+            labels=[directory(path) for path in RUN.of_part(ORACLE_LABELS)],
         log:
             f"{ORACLE_LOGS}/pseudo_labels/{AT_TAU}/{{part}}.log",
         benchmark:
             f"{ORACLE_TIMES}/pseudo_labels/{AT_TAU}/{{part}}.tsv"
-        params:
-            shard=one_of_each(ORACLE_LABELS),
-            candidates=one_of_each(ORACLE_CANDIDATES),
         message:
             "oracle_pseudo_labels: shard {params.each}, {wildcards.case}, seed {wildcards.seed}"
 
@@ -241,23 +223,23 @@ if HAS_GROUND_TRUTH:
             labels=lambda wildcards: (
                 ORACLE_TRUTH
                 if wildcards.case == "labels"
-                else all_shards(ORACLE_LABELS)(wildcards)
+                else RUN.all_shards(ORACLE_LABELS)(wildcards)
             ),
             weights=WEIGHTS["segmenter"],
         output:
-            model=of_oracle(rules.segmenter.output.model),
-            metrics=of_oracle(rules.segmenter.output.metrics),
+            model=RUN.of_oracle(rules.segmenter.output.model),
+            metrics=RUN.of_oracle(rules.segmenter.output.metrics),
         log:
             f"{ORACLE_LOGS}/segmenter/{AT_ROUND}.log",
         benchmark:
             f"{ORACLE_TIMES}/segmenter/{AT_ROUND}.tsv"
         params:
             labels=lambda wildcards: (
-                f"{ORACLE_TRUTH}/semantic"
+                RUN.at(f"{ORACLE_TRUTH}/semantic")
                 if wildcards.case == "labels"
-                else braces(ORACLE_LABELS)(wildcards)
+                else RUN.braces(ORACLE_LABELS)(wildcards)
             ),
-            state=of_oracle(f"{ROUND}/segmenter.state"),
+            state=RUN.at(RUN.of_oracle(f"{ROUND}/segmenter.state")),
         message:
             "oracle_segmenter: DeepLab-v3, {wildcards.case}, seed {wildcards.seed}"
 
@@ -266,13 +248,11 @@ if HAS_GROUND_TRUTH:
             manifest=rules.oracle_manifest.output.manifest,
             model=rules.oracle_segmenter.output.model,
         output:
-            labels=[directory(path) for path in of_part(ORACLE_PREDICTIONS)],
+            labels=[directory(path) for path in RUN.of_part(ORACLE_PREDICTIONS)],
         log:
             f"{ORACLE_LOGS}/predictions{{post}}/{AT_ROUND}/{{part}}.log",
         benchmark:
             f"{ORACLE_TIMES}/predictions{{post}}/{AT_ROUND}/{{part}}.tsv"
-        params:
-            shard=one_of_each(ORACLE_PREDICTIONS),
         message:
             "oracle_predictions: shard {params.each}, {wildcards.case}, seed {wildcards.seed}"
 
@@ -280,16 +260,16 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.oracle_manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            masks=all_shards(ORACLE_MASKS),
+            masks=RUN.all_shards(ORACLE_MASKS),
             assignments=ORACLE_ASSIGNMENTS,
         output:
-            scores=of_oracle(rules.evaluate_masks.output.scores),
+            scores=RUN.of_oracle(rules.evaluate_masks.output.scores),
         log:
             f"{ORACLE_LOGS}/evaluation/{AT_SEED}/masks.log",
         benchmark:
             f"{ORACLE_TIMES}/evaluation/{AT_SEED}/masks.tsv"
         params:
-            masks=braces(ORACLE_MASKS),
+            masks=RUN.braces(ORACLE_MASKS),
         message:
             "oracle_evaluation: masks, {wildcards.case}, seed {wildcards.seed}"
 
@@ -297,17 +277,17 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.oracle_manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            candidates=all_shards(ORACLE_CANDIDATES),
-            labels=all_shards(ORACLE_LABELS),
+            candidates=RUN.all_shards(ORACLE_CANDIDATES),
+            labels=RUN.all_shards(ORACLE_LABELS),
         output:
-            scores=of_oracle(rules.evaluate_detector.output.scores),
+            scores=RUN.of_oracle(rules.evaluate_detector.output.scores),
         log:
             f"{ORACLE_LOGS}/evaluation/{AT_TAU}/detector.log",
         benchmark:
             f"{ORACLE_TIMES}/evaluation/{AT_TAU}/detector.tsv"
         params:
-            candidates=braces(ORACLE_CANDIDATES),
-            labels=braces(ORACLE_LABELS),
+            candidates=RUN.braces(ORACLE_CANDIDATES),
+            labels=RUN.braces(ORACLE_LABELS),
         message:
             "oracle_evaluation: detector, {wildcards.case}, seed {wildcards.seed}"
 
@@ -315,15 +295,15 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.oracle_manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            labels=all_shards(ORACLE_PREDICTIONS),
+            labels=RUN.all_shards(ORACLE_PREDICTIONS),
         output:
-            scores=of_oracle(rules.evaluate_segmenter.output.scores),
+            scores=RUN.of_oracle(rules.evaluate_segmenter.output.scores),
         log:
             f"{ORACLE_LOGS}/evaluation/{AT_ROUND}/segmenter{{post}}.log",
         benchmark:
             f"{ORACLE_TIMES}/evaluation/{AT_ROUND}/segmenter{{post}}.tsv"
         params:
-            labels=braces(ORACLE_PREDICTIONS),
+            labels=RUN.braces(ORACLE_PREDICTIONS),
         message:
             "oracle_evaluation: segmenter, {wildcards.case}, seed {wildcards.seed}"
 
@@ -331,10 +311,11 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             manifests=expand(ORACLE_MANIFEST, case=CONFIG.oracle.cases),
-            own=of_run(rules.evaluate_masks.output.scores)
-            + of_run(rules.evaluate_detector.output.scores)
-            + of_run(rules.evaluate_segmenter.output.scores, round=0),
-            perfect=lambda wildcards: oracle_scores(
+            own=RUN.of_run(rules.evaluate_masks.output.scores)
+            + RUN.of_run(rules.evaluate_detector.output.scores)
+            + RUN.of_run(rules.evaluate_segmenter.output.scores, round=0),
+            perfect=lambda wildcards: targets.oracle_scores(
+                RUN,
                 rules.oracle_evaluate_masks.output.scores,
                 rules.oracle_evaluate_detector.output.scores,
                 rules.oracle_evaluate_segmenter.output.scores,
@@ -351,18 +332,12 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/oracle/page.log",
         benchmark:
             f"{RUN}/benchmarks/oracle/page.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=2000,
             runtime=30,
         params:
-            settings=canonical_json(
-                CONFIG.model_dump(
-                    mode="json", exclude={"ablations", "paper", "report", "sweep"}
-                )
-            ),
+            settings=SETTINGS.sections_but("ablations", "paper", "report", "sweep"),
             name=CONFIG.run,
             code=code("oracle"),
         message:
@@ -373,8 +348,6 @@ if HAS_GROUND_TRUTH:
             " --output {output.page:q} --summary {output.summary:q} --csv {output.csv:q}"
             " --threads {threads} --log {log:q}"
 
-elif "oracle" in sys.argv:
-    raise WorkflowError(
-        f"oracle: scores need ground truth, and data.kind {CONFIG.data.kind} has none; "
-        "give data.kind coco its annotations, or use voc or scenes"
-    )
+else:
+    with refusals():
+        targets.need_ground_truth(ASKED & {"oracle"}, CONFIG)

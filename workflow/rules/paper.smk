@@ -7,24 +7,13 @@ The rules of the evaluations do the work: maskdistill.paper.plan names the files
 from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
 
 PAPER = f"{RUN}/paper"
-PAPER_SETTINGS = canonical_json(
-    CONFIG.model_dump(mode="json", exclude={"report", "ablations", "oracle", "sweep"})
-)
+PAPER_SETTINGS = SETTINGS.sections_but("report", "ablations", "oracle", "sweep")
 SHOWN = CONFIG.paper.seeds[0]
-ASKED = {*TARGETS, "qualitative", "paper"} & {*sys.argv}
+PAPER_ASKED = {*TARGETS, "qualitative", "paper"} & ASKED
 
-if HAS_GROUND_TRUTH:
-    if CONFIG.paper.crf_rounds and ASKED & {"table2", "tableS1", "tableS2", "paper"}:
-        need_crf("paper.crf_rounds")
-    if not CONFIG.features.store and ASKED & {"table3", "figure4", "paper"}:
-        raise WorkflowError(
-            "table3, figure4: other masks need the stored keys; set features.store to true"
-        )
-    if ASKED & {"figure3", "paper"}:
-        try:
-            refuse_more_clusters(CONFIG, NUM_FITTED, figure3=True)
-        except MaskDistillError as error:
-            raise WorkflowError(str(error)) from None
+if RUN.has_ground_truth:
+    with refusals():
+        targets.check_paper(RUN, ASKED, WITH_CONDA)
 
     for target in TARGETS:
 
@@ -49,8 +38,6 @@ if HAS_GROUND_TRUTH:
                 f"{RUN}/logs/paper/{target}.log",
             benchmark:
                 f"{RUN}/benchmarks/paper/{target}.tsv"
-            conda:
-                "../../envs/maskdistill.yaml"
             threads: 1
             resources:
                 mem_mb=2000,
@@ -70,13 +57,13 @@ if HAS_GROUND_TRUTH:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            masks=of_run(MASK_SHARDS),
-            assignments=of_run(rules.clusters.output.assignments, seed=SHOWN),
-            pseudo_labels=of_run(PSEUDO_LABELS, seed=SHOWN),
-            predictions=of_run(PREDICTIONS, seed=SHOWN),
-            evaluations=of_run(rules.evaluate_masks.output.scores, seed=SHOWN)
-            + of_run(rules.evaluate_detector.output.scores, seed=SHOWN)
-            + of_run(rules.evaluate_segmenter.output.scores, seed=SHOWN),
+            masks=RUN.of_run(MASK_SHARDS),
+            assignments=RUN.of_run(rules.clusters.output.assignments, seed=SHOWN),
+            pseudo_labels=RUN.of_run(PSEUDO_LABELS, seed=SHOWN),
+            predictions=RUN.of_run(PREDICTIONS, seed=SHOWN),
+            evaluations=RUN.of_run(rules.evaluate_masks.output.scores, seed=SHOWN)
+            + RUN.of_run(rules.evaluate_detector.output.scores, seed=SHOWN)
+            + RUN.of_run(rules.evaluate_segmenter.output.scores, seed=SHOWN),
         output:
             page=report(
                 f"{PAPER}/qualitative.html",
@@ -89,14 +76,12 @@ if HAS_GROUND_TRUTH:
             f"{RUN}/logs/paper/qualitative.log",
         benchmark:
             f"{RUN}/benchmarks/paper/qualitative.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=60,
         params:
-            masks=braces(MASK_SHARDS, **MAIN),
+            masks=RUN.braces(MASK_SHARDS, **RUN.main),
             labels=lambda wildcards, input: str(Path(input.pseudo_labels[0]).parent),
             predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
             seed=SHOWN,
@@ -116,8 +101,6 @@ if HAS_GROUND_TRUTH:
         input:
             [f"{PAPER}/{target}.html" for target in (*TARGETS, "qualitative")],
 
-elif ASKED:
-    raise WorkflowError(
-        f"{', '.join(sorted(ASKED))}: scores need ground truth, and data.kind {CONFIG.data.kind} has none; "
-        "give data.kind coco its annotations, or use voc or scenes"
-    )
+else:
+    with refusals():
+        targets.need_ground_truth(PAPER_ASKED, CONFIG)

@@ -1,17 +1,18 @@
 """Pretrain: a backbone on the run's own unlabelled images, for every stage with weights: pretrain."""
 
-TEACHER = (
-    weights_input("pretrain.teacher", CONFIG.pretrain.teacher)
-    if CONFIG.pretrain.teacher
-    else []
-)
+with refusals():
+    TEACHER = (
+        RUN.begins_with("pretrain.teacher", CONFIG.pretrain.teacher)
+        if CONFIG.pretrain.teacher
+        else []
+    )
 PRETRAIN_SETTINGS = (
-    section(
+    SETTINGS.section(
         "pretrain",
-        teacher=CONFIG.pretrain.teacher.model_dump() | {"weights": TEACHER[0]},
+        teacher=CONFIG.pretrain.teacher.model_dump() | {"weights": str(TEACHER[0])},
     )
     if TEACHER
-    else section("pretrain")
+    else SETTINGS.section("pretrain")
 )
 
 
@@ -28,19 +29,17 @@ rule pretrain:
         f"{RUN}/benchmarks/pretrain/{{stage}}.tsv"
     wildcard_constraints:
         stage="|".join(NETWORKS),
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: 8
     resources:
         gpu=1,
         mem_mb=16000,
         runtime=2880,
     params:
-        content=contents(TEACHER),
+        content=RUN.contents(TEACHER),
         settings=in_full(PRETRAIN_SETTINGS),
         shaping=shaping(PRETRAIN_SETTINGS),
         arch=lambda wildcards: NETWORKS[wildcards.stage].arch,
-        state=f"{RUN}/pretrain/{{stage}}.state",
+        state=RUN.at(f"{RUN}/pretrain/{{stage}}.state"),
         code=code("pretrain"),
     message:
         "pretrain: {params.arch} without labels"

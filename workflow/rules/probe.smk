@@ -1,37 +1,30 @@
 """Linear probe: evaluation of the segmenter's features. The only rules in which labels train anything."""
 
-if CONFIG.probe.enabled and not HAS_GROUND_TRUTH:
-    raise WorkflowError(
-        "probe.enabled: a probe learns from ground truth, and data has none; set it to false"
-    )
+with refusals():
+    targets.check_probe(RUN)
 
-if HAS_GROUND_TRUTH:
-    # The folder in which the segmenter's own lies, with its wildcards.
-    PROBED = str(Path(rules.segmenter.output.model).parents[1])
-    PROBE = f"{PROBED}/probe"
+if RUN.has_ground_truth:
+    PROBE = f"{ROUND}/probe"
     PROBE_PREDICTIONS = f"{PROBE}/predictions{{post}}/shard-{{shard}}"
     PROBE_CODE = code("probe")
-    PROBE_NAME = PROBED.removeprefix(f"{RUN}/")
 
     rule ground_truth_train:
         input:
             manifest=rules.manifest.output.manifest,
-            annotations=getattr(CONFIG.data, "annotations", None) or [],
-            built=rules.build_truth.output.record if CONFIG.datasets.build else [],
+            annotations=RUN.annotations,
+            built=TRUTH_RECORD if CONFIG.datasets.build else [],
         output:
             truth=directory(f"{RUN}/data/groundtruth-train"),
         log:
             f"{RUN}/logs/ground_truth_train.log",
         benchmark:
             f"{RUN}/benchmarks/ground_truth_train.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            settings=section("data"),
+            settings=SETTINGS.section("data"),
             listing=TRUTH_LISTING,
             code=code("ground_truth"),
         message:
@@ -49,23 +42,21 @@ if HAS_GROUND_TRUTH:
             model=f"{PROBE}/model.safetensors",
             metrics=f"{PROBE}/metrics.csv",
         log:
-            f"{RUN}/logs/probe/{PROBE_NAME}.log",
+            f"{RUN}/logs/probe/{layout.ROUND}.log",
         benchmark:
-            f"{RUN}/benchmarks/probe/{PROBE_NAME}.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
+            f"{RUN}/benchmarks/probe/{layout.ROUND}.tsv"
         threads: 16
         resources:
             gpu=1,
             mem_mb=16000,
             runtime=2880,
         params:
-            settings=in_full(section("probe")),
-            shaping=shaping(section("probe")),
-            state=f"{PROBED}/probe.state",
+            settings=in_full(SETTINGS.section("probe")),
+            shaping=shaping(SETTINGS.section("probe")),
+            state=RUN.at(f"{ROUND}/probe.state"),
             code=PROBE_CODE,
         message:
-            "probe: last layer on labels, {CONFIG.probe.epochs} epochs, seed {wildcards.seed}"
+            f"probe: last layer on labels, {CONFIG.probe.epochs} epochs, seed {{wildcards.seed}}"
         shell:
             "maskdistill probe --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
             " --model {input.model:q} --seed {wildcards.seed} --params {params.settings:q}"
@@ -77,13 +68,11 @@ if HAS_GROUND_TRUTH:
             manifest=rules.manifest.output.manifest,
             model=rules.probe.output.model,
         output:
-            labels=[directory(path) for path in of_part(PROBE_PREDICTIONS)],
+            labels=[directory(path) for path in RUN.of_part(PROBE_PREDICTIONS)],
         log:
-            f"{RUN}/logs/probe_predictions{{post}}/{PROBE_NAME}/{{part}}.log",
+            f"{RUN}/logs/probe_predictions{{post}}/{layout.ROUND}/{{part}}.log",
         benchmark:
-            f"{RUN}/benchmarks/probe_predictions{{post}}/{PROBE_NAME}/{{part}}.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
+            f"{RUN}/benchmarks/probe_predictions{{post}}/{layout.ROUND}/{{part}}.tsv"
         threads: SHARD_THREADS
         resources:
             gpu=1,
@@ -91,9 +80,8 @@ if HAS_GROUND_TRUTH:
             + bool(wildcards.post) * 2000 * threads,
             runtime=lambda wildcards: 1440 if wildcards.post else 240,
         params:
-            each=each_shard,
-            shard=one_of_each(PROBE_PREDICTIONS),
-            crf=crf_option,
+            each=RUN.each_shard,
+            crf=SETTINGS.crf_option,
             code=predictions_code,
             images=PREDICTED,
             listing=scored_listing(CONFIG),
@@ -101,29 +89,27 @@ if HAS_GROUND_TRUTH:
             "probe_predictions{wildcards.post}: shard {params.each}, seed {wildcards.seed}"
         shell:
             "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
-            " --model {input.model:q} --images {params.images:q} {params.crf} --output {params.shard:q}"
+            " --model {input.model:q} --images {params.images:q} {params.crf} --output {output.labels:q}"
             " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
     rule evaluate_probe:
         input:
             manifest=rules.manifest.output.manifest,
             truth=rules.ground_truth.output.truth,
-            labels=all_shards(PROBE_PREDICTIONS),
+            labels=RUN.all_shards(PROBE_PREDICTIONS),
         output:
-            scores=f"{PROBED}/evaluation/probe{{post}}.json",
+            scores=f"{ROUND}/evaluation/probe{{post}}.json",
         log:
-            f"{RUN}/logs/evaluation/{PROBE_NAME}/probe{{post}}.log",
+            f"{RUN}/logs/evaluation/{layout.ROUND}/probe{{post}}.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/{PROBE_NAME}/probe{{post}}.tsv"
-        conda:
-            "../../envs/maskdistill.yaml"
+            f"{RUN}/benchmarks/evaluation/{layout.ROUND}/probe{{post}}.tsv"
         threads: 8
         resources:
             mem_mb=4000,
             runtime=120,
         params:
-            labels=braces(PROBE_PREDICTIONS),
-            settings=section("evaluation"),
+            labels=RUN.braces(PROBE_PREDICTIONS),
+            settings=SETTINGS.section("evaluation"),
             code=code("evaluation"),
         message:
             "evaluation: linear probe{wildcards.post}, seed {wildcards.seed}"

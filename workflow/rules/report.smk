@@ -11,49 +11,58 @@ PRETRAINED = [
 rule report:
     input:
         manifest=rules.manifest.output.manifest,
-        masks=of_run(MASK_SHARDS),
-        clusters=of_run(rules.clusters.output.clusters, **FIRST),
-        assignments=of_run(rules.clusters.output.assignments, **FIRST),
-        choose_k=of_run(rules.choose_k.output.scores),
-        candidates=of_run(CANDIDATES, **FIRST),
-        pseudo_labels=of_run(PSEUDO_LABELS, **FIRST),
-        label_summary=of_run(rules.label_summary.output.summary, **FIRST),
-        trust=of_run(rules.trust.output.verdict, **FIRST),
-        predictions=of_run(PREDICTIONS, **FIRST),
-        sharpened=of_run(PREDICTIONS, **FIRST, post=SHARPENED),
-        detector=of_run(rules.detector.output.metrics, **FIRST),
-        segmenter=of_run(rules.segmenter.output.metrics, **FIRST),
-        pretrain=expand(f"{RUN}/pretrain/{{stage}}.csv", stage=PRETRAINED),
+        masks=RUN.of_run(MASK_SHARDS),
+        clusters=RUN.of_run(rules.clusters.output.clusters, **FIRST),
+        assignments=RUN.of_run(rules.clusters.output.assignments, **FIRST),
+        choose_k=RUN.of_run(rules.choose_k.output.scores),
+        candidates=RUN.of_run(CANDIDATES, **FIRST),
+        pseudo_labels=RUN.of_run(PSEUDO_LABELS, **FIRST),
+        label_summary=RUN.of_run(rules.label_summary.output.summary, **FIRST),
+        trust=RUN.of_run(rules.trust.output.verdict, **FIRST),
+        predictions=RUN.of_run(PREDICTIONS, **FIRST),
+        sharpened=RUN.of_run(PREDICTIONS, **FIRST, post=RUN.sharpened),
+        detector=RUN.of_run(rules.detector.output.metrics, **FIRST),
+        segmenter=RUN.of_run(rules.segmenter.output.metrics, **FIRST),
+        pretrain=[f"{RUN}/pretrain/{stage}.csv" for stage in PRETRAINED],
         evaluations=(
-            of_run(rules.evaluate_masks.output.scores)
-            + of_run(rules.evaluate_masks.output.scores, masks=CONFIG.baselines.masks)
-            + of_run(rules.evaluate_detector.output.scores)
-            + of_run(rules.evaluate_segmenter.output.scores, round=ROUNDS)
-            + of_run(
-                rules.evaluate_segmenter.output.scores, round=ROUNDS[1:], post="_crf"
+            RUN.of_run(rules.evaluate_masks.output.scores)
+            + RUN.of_run(
+                rules.evaluate_masks.output.scores, masks=CONFIG.baselines.masks
+            )
+            + RUN.of_run(rules.evaluate_detector.output.scores)
+            + RUN.of_run(rules.evaluate_segmenter.output.scores, round=RUN.rounds)
+            + RUN.of_run(
+                rules.evaluate_segmenter.output.scores,
+                round=RUN.rounds[1:],
+                post="_crf",
             )
             + (
-                of_run(rules.evaluate_probe.output.scores, post=["", *SHARPENED])
+                RUN.of_run(
+                    rules.evaluate_probe.output.scores, post=["", *RUN.sharpened]
+                )
                 if CONFIG.probe.enabled
                 else []
             )
-            + beside_main(
+            + targets.beside_main(
+                RUN,
                 rules.evaluate_masks.output.scores,
                 rules.evaluate_detector.output.scores,
                 rules.evaluate_segmenter.output.scores,
             )
-            if HAS_GROUND_TRUTH
+            if RUN.has_ground_truth
             else []
         ),
         quality=(
-            of_run(rules.evaluate_candidates.output.scores, **FIRST)
-            if HAS_GROUND_TRUTH
+            RUN.of_run(rules.evaluate_candidates.output.scores, **FIRST)
+            if RUN.has_ground_truth
             else []
         ),
-        names=CONFIG.clusters.names or [],
-        models=of_run(rules.segmenter.output.model),
-        baselines=of_run(rules.baselines.output.scores) if HAS_GROUND_TRUTH else [],
-        truth=rules.ground_truth.output.truth if HAS_GROUND_TRUTH else [],
+        names=RUN.names,
+        models=RUN.of_run(rules.segmenter.output.model),
+        baselines=(
+            RUN.of_run(rules.baselines.output.scores) if RUN.has_ground_truth else []
+        ),
+        truth=rules.ground_truth.output.truth if RUN.has_ground_truth else [],
     output:
         page=report(f"{RUN}/report.html", category="Run", caption="../report/page.rst"),
         summary=report(
@@ -65,41 +74,42 @@ rule report:
         f"{RUN}/benchmarks/report.tsv"
     group:
         "report"
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        content=contents([CONFIG.clusters.names]),
-        masks=braces(MASK_SHARDS, **MAIN, seed=CONFIG.seeds[0]),
-        candidates=braces(CANDIDATES, **MAIN, seed=CONFIG.seeds[0]),
-        pseudo_labels=braces(PSEUDO_LABELS, **MAIN, seed=CONFIG.seeds[0]),
-        predictions=braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=""),
+        content=RUN.contents(RUN.names),
+        masks=RUN.braces(MASK_SHARDS, **RUN.main, seed=CONFIG.seeds[0]),
+        candidates=RUN.braces(CANDIDATES, **RUN.main, seed=CONFIG.seeds[0]),
+        pseudo_labels=RUN.braces(PSEUDO_LABELS, **RUN.main, seed=CONFIG.seeds[0]),
+        predictions=RUN.braces(PREDICTIONS, **RUN.main, seed=CONFIG.seeds[0], post=""),
         sharpened=lambda wildcards: [
             "--sharpened "
             + shlex.quote(
-                braces(PREDICTIONS, **MAIN, seed=CONFIG.seeds[0], post=post)(wildcards)
+                RUN.braces(PREDICTIONS, **RUN.main, seed=CONFIG.seeds[0], post=post)(
+                    wildcards
+                )
             )
-            for post in SHARPENED
+            for post in RUN.sharpened
         ],
-        settings=canonical_json(
-            CONFIG.model_dump(mode="json", exclude={"ablations", "oracle", "paper"})
-        ),
+        settings=SETTINGS.sections_but("ablations", "oracle", "paper"),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
-            *(f"pretrain-{stage}={RUN}/pretrain/{stage}.csv" for stage in PRETRAINED),
+            *(
+                f"pretrain-{stage}={path}"
+                for stage, path in zip(PRETRAINED, input.pretrain, strict=True)
+            ),
             f"detector={input.detector[0]}",
             f"segmenter={input.segmenter[0]}",
         ],
         scores=lambda wildcards, input: (
             f"--evaluations {shlex.join(input.evaluations)} --baselines {shlex.quote(str(input.baselines[0]))}"
             f" --ground-truth {shlex.quote(str(input.truth))} --quality {shlex.quote(str(input.quality[0]))}"
-            if HAS_GROUND_TRUTH
+            if RUN.has_ground_truth
             else ""
         ),
-        benchmarks=f"{RUN}/benchmarks",
+        benchmarks=RUN.at(f"{RUN}/benchmarks"),
         names=lambda wildcards, input: (
             f"--names {shlex.quote(input.names)}" if CONFIG.clusters.names else ""
         ),

@@ -1,20 +1,12 @@
 """Trust: whether a result can be trusted, by signals that need no label; of masks and clusters before any training."""
 
-CONSISTENCY_SETTINGS = lambda wildcards: canonical_json(
-    {
-        "features": CONFIG.features.model_dump(mode="json"),
-        "masks": json.loads(mask_settings(wildcards.masks)),
-        "clusters": json.loads(clusters_settings(int(wildcards.k))),
-    }
-)
-
 
 # Before the trainings, which it takes a minute from and may save hours.
 rule consistency:
     input:
         manifest=rules.manifest.output.manifest,
-        masks=all_shards(MASK_SHARDS),
-        embeddings=all_shards(EMBEDDINGS),
+        masks=RUN.all_shards(MASK_SHARDS),
+        embeddings=RUN.all_shards(EMBEDDINGS),
         weights=WEIGHTS["backbone"],
     output:
         consistency=f"{SEED}/consistency.json",
@@ -23,22 +15,22 @@ rule consistency:
     benchmark:
         f"{RUN}/benchmarks/consistency/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
     priority: 1
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: 8
     resources:
         gpu=1,
         mem_mb=6000,
         runtime=60,
     params:
-        content=contents(WEIGHTS["backbone"]),
-        masks=braces(MASK_SHARDS),
-        embeddings=braces(EMBEDDINGS),
-        settings=in_full(CONSISTENCY_SETTINGS),
-        shaping=shaping(CONSISTENCY_SETTINGS),
+        content=RUN.contents(WEIGHTS["backbone"]),
+        masks=RUN.braces(MASK_SHARDS),
+        embeddings=RUN.braces(EMBEDDINGS),
+        settings=in_full(SETTINGS.consistency),
+        shaping=shaping(SETTINGS.consistency),
         arch=CONFIG.backbone.arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
-        code=code("consistency", "masks/baselines.py"),
+        code=lambda wildcards: (
+            code("consistency") + mask_folders.rule_code(wildcards.masks)
+        ),
     message:
         "consistency: masks and clusters found again, seed {wildcards.seed}"
     shell:
@@ -51,22 +43,20 @@ rule consistency:
 rule trust:
     input:
         consistency=rules.consistency.output.consistency,
-        candidates=all_shards(CANDIDATES),
+        candidates=RUN.all_shards(CANDIDATES),
     output:
         verdict=f"{TAU}/trust.json",
     log:
         f"{RUN}/logs/trust/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.log",
     benchmark:
         f"{RUN}/benchmarks/trust/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.tsv"
-    conda:
-        "../../envs/maskdistill.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        candidates=braces(CANDIDATES),
-        settings=lambda wildcards: label_settings(wildcards.tau),
+        candidates=RUN.braces(CANDIDATES),
+        settings=SETTINGS.labels,
         code=code("trust"),
     message:
         "trust: whether the result can be trusted, tau {wildcards.tau}, seed {wildcards.seed}"

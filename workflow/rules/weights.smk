@@ -2,6 +2,8 @@
 
 import re
 
+from maskdistill.workflow.needed_weights import checkpoint_name, official_weights
+
 # Of networks that begin with one file the first counts: the backbone's section may name the file's checksum.
 DOWNLOADS = {
     official.file: network
@@ -21,7 +23,7 @@ if DOWNLOADS:
     # A local rule: a cluster's login machine reaches the network, its nodes often do not.
     rule weights:
         output:
-            weights=update(f"{OFFICIAL}/{{file}}"),
+            weights=local(update(f"{layout.OFFICIAL}/{{file}}")),
         log:
             f"{RUN}/logs/weights/{{file}}.log",
         benchmark:
@@ -30,8 +32,6 @@ if DOWNLOADS:
             file="|".join(map(re.escape, DOWNLOADS)),
         retries: 3
         localrule: True
-        conda:
-            "../../envs/maskdistill.yaml"
         threads: 1
         resources:
             mem_mb=1000,

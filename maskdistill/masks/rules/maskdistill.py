@@ -6,23 +6,23 @@ Only signs and the order of the affinities matter, so the division is left out.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from scipy import ndimage
 
-from maskdistill.config import FurtherMasksConfig, MasksConfig
+from maskdistill.config.masks import FurtherMasksConfig, MasksConfig
+from maskdistill.masks.patches import Float, Mask, PatchMask, component, largest_share
+from maskdistill.masks.registry import PAPER, mask_rule
 
-Float = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from maskdistill.features.store import ImageFeatures
 
 
 @dataclass(frozen=True)
-class PatchMask:
+class DistilledMask:
     """One mask of an image.
 
     Attributes:
@@ -36,6 +36,18 @@ class PatchMask:
     source: tuple[int, int]
     cls_affinity: Float
     tied: float
+
+
+@mask_rule(PAPER, MasksConfig, head="topk", placed=("topk",))
+def distilled_masks(image: "ImageFeatures", config: MasksConfig) -> list[PatchMask]:
+    """The paper's rule [P §3.2]: the component of the patch of highest CLS affinity in the affinity graph."""
+    found = distil_several(image.keys, image.cls_query, image.grid, config)
+    masks = [PatchMask(one.mask, one.source) for one in found]
+    if config.cls_mass is None:
+        return masks
+    positive = found[0].cls_affinity.sum() > 0
+    warning = "" if positive else "cls_mass: the CLS affinities do not sum to a positive number"
+    return [replace(mask, tied=found[0].tied, warning=warning) for mask in masks]
 
 
 def cls_affinity(cls_query: Float, keys: Float, heads: int | None = None) -> Float:
@@ -52,20 +64,6 @@ def cls_affinity(cls_query: Float, keys: Float, heads: int | None = None) -> Flo
     width = used * cls_query.shape[1]
     out: Float = keys[:, :width] @ cls_query[:used].reshape(-1) / np.float32(used)
     return out
-
-
-def largest_share(values: npt.NDArray[np.floating[Any]], mass: float) -> Mask:
-    """The largest entries that hold the share ``mass`` of the sum (DINO's rule [method §2b]), bool (N,).
-
-    Entries are sorted ascending (ties: the lower index counts as larger), divided by the sum, and taken
-    where the cumulative sum exceeds ``1 - mass``. With a negative sum the rule is as odd as in the
-    released code.
-    """
-    order = np.lexsort((-np.arange(len(values)), values))
-    share = np.cumsum(values[order] / values.sum())
-    kept = np.zeros(len(values), bool)
-    kept[order] = share > 1 - mass
-    return kept
 
 
 def keep_mass(affinity: Float, mass: float) -> Float:
@@ -96,14 +94,7 @@ def tied_share(ranked: Float, chosen: npt.NDArray[np.int64]) -> float:
     return equal / len(chosen) if (ranked == lowest).sum() > equal else 0.0
 
 
-def component(mask: Mask, patch: tuple[int, int]) -> Mask:
-    """The 4-connected part of ``mask`` (R, C) that holds ``patch``, which is true in it."""
-    labels, _ = ndimage.label(mask)
-    part: Mask = labels == labels[patch]
-    return part
-
-
-def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> PatchMask:
+def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> DistilledMask:
     """The mask rule [P §3.2].
 
     1. P: the ``int(topk * N)`` (at least 1) patches of highest CLS affinity; source s: the highest. Of equal ones the
@@ -120,7 +111,7 @@ def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksCo
     return next(_search(keys, cls_query, grid, config))
 
 
-def distil_several(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> list[PatchMask]:
+def distil_several(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> list[DistilledMask]:
     """Up to ``config.max_masks`` disjoint masks, the first of them :func:`distil`'s; arguments as there.
 
     The paper leaves this to future work. P is chosen once. After each mask its patches are covered and leave P;
@@ -140,7 +131,7 @@ def distil_several(keys: Float, cls_query: Float, grid: tuple[int, int], config:
     return list(islice(_search(keys, cls_query, grid, config), config.max_masks))
 
 
-def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> Iterator[PatchMask]:
+def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> Iterator[DistilledMask]:
     """The masks of :func:`distil_several` without the limit of their number."""
     affinity = cls_affinity(cls_query, keys, config.cls_heads)
     ranked = affinity if config.cls_mass is None else keep_mass(affinity, config.cls_mass)
@@ -162,7 +153,7 @@ def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksC
             mask = component(mask, source)
         if covered.any() and not _is_further(mask, whole, covered, config.further):
             return
-        yield PatchMask(mask, source, affinity.reshape(grid), tied)
+        yield DistilledMask(mask, source, affinity.reshape(grid), tied)
         covered |= mask
         candidates = candidates[~covered.reshape(-1)[candidates]]
 
@@ -171,17 +162,3 @@ def _is_further(mask: Mask, whole: Mask, covered: Mask, limits: FurtherMasksConf
     """Whether ``mask``, the part of ``whole`` that is not covered, is one more object."""
     overlap = (whole & covered).sum() / whole.sum()
     return bool(limits.min_area <= mask.mean() <= limits.max_area and overlap <= limits.max_overlap)
-
-
-def upsample(
-    mask: Mask, patch_size: int, resized_hw: tuple[int, int], image_hw: tuple[int, int], resize: str = "nearest"
-) -> Mask:
-    """Patch mask (R, C) to a full-size mask, bool ``image_hw`` [method §2.5].
-
-    Each patch becomes a square, the padding is cropped to ``resized_hw``, and the rest is resized to
-    the image: ``nearest`` (paper), or ``bicubic_nonzero`` (the released code; grows by about a pixel).
-    """
-    full = np.kron(mask, np.ones((patch_size, patch_size), bool))[: resized_hw[0], : resized_hw[1]]
-    picture = Image.fromarray(full.astype(np.uint8) * 255)
-    how = Image.Resampling.NEAREST if resize == "nearest" else Image.Resampling.BICUBIC
-    return np.asarray(picture.resize((image_hw[1], image_hw[0]), how)) > 0

@@ -1,12 +1,15 @@
 """Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of the pixels of each region within d of its contour."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from maskdistill.evaluation.metrics.registry import Family, Floats, Labels, Metric, View, summed
 from maskdistill.evaluation.semantic import FLOOR, IGNORE, confusion_matrix
 
-Labels = npt.NDArray[np.integer]
+METRIC = Metric("boundary_iou", "boundary IoU", 20)
 WIDTH = 0.02
 """d as a share of the image's diagonal."""
 
@@ -60,20 +63,24 @@ def boundary_counts(predicted: Labels, target: Labels, num_classes: int) -> npt.
     return np.stack([both, shared.sum(axis=1)[:-1] + shared.sum(axis=0)[:-1] - both])
 
 
-class BoundaryIoU:
-    """Boundary IoU of each class over a data set, filled image by image.
+def of_image(view: View) -> list[list[int]] | None:
+    """:func:`boundary_counts`; None without a true map."""
+    if not view.image.has_semantic:
+        return None
+    counts: list[list[int]] = boundary_counts(view.classes, view.target, view.setting.shape[1]).tolist()
+    return counts
 
-    Args:
-        num_classes: G, classes and background.
-    """
 
-    def __init__(self, num_classes: int) -> None:
-        self.intersection, self.union = self.counts = np.zeros((2, num_classes), dtype=np.int64)
+def mean(sums: Floats) -> Sequence[float]:
+    """Mean over all G classes of summed counts (2, G); like the mean IoU, a class that is absent counts as 0."""
+    intersection, union = sums
+    return [float((intersection / np.maximum(union, FLOOR)).mean())]
 
-    def add(self, counts: npt.NDArray[np.int64]) -> None:
-        """Add one image's :func:`boundary_counts`."""
-        self.counts += counts
 
-    def mean(self) -> float:
-        """Mean over all G classes, as a fraction of 1; like the mean IoU, a class that is absent counts as 0."""
-        return float((self.intersection / np.maximum(self.union, FLOOR)).mean())
+FAMILY = Family(
+    (METRIC,),
+    "boundary IoU likewise, of the pixels within 2 % of the diagonal from a contour",
+    of_image,
+    summed((METRIC,), mean, intervals=False),
+    matched=True,
+)

@@ -1,0 +1,62 @@
+"""How a picture is named where it is opened: a file by its path, one inside of a tar by ``ARCHIVE::MEMBER::PLACE``.
+
+``PLACE`` is ``OFFSET+SIZE`` in bytes: a picture is read at its place and the archive is never searched again. Of a
+member that cannot be a picture, such as a link, one of :data:`FAULTS` stands there.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_INSIDE = re.compile(
+    r"(?P<archive>.+?\.tar)::(?P<member>.+)::(?:(?P<offset>\d+)\+(?P<size>\d+)|(?P<fault>[a-z]+))", re.DOTALL | re.I
+)
+
+
+FAULTS = {
+    "link": "a link in the archive: pack the picture itself (tar --dereference --hard-dereference)",
+    "device": "not a file but a device, pipe or the like: pack the archive without it",
+    "sparse": "a sparse member, whose bytes do not lie together: pack it without --sparse",
+    "name": "its name leads out of the archive, or is too long for a file: pack it under a relative, shorter name",
+}
+"""Why a member that is called like a picture cannot be one."""
+
+
+class Inside(NamedTuple):
+    """A picture within an archive.
+
+    Attributes:
+        archive: path of the file.
+        member: its name there, for people; it is not looked up.
+        offset, size: its bytes in the file; 0 where ``fault``, a key of :data:`FAULTS`, says why it is none.
+    """
+
+    archive: str
+    member: str
+    offset: int = 0
+    size: int = 0
+    fault: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.archive}::{self.member}::{self.fault or f'{self.offset}+{self.size}'}"
+
+
+def inside(picture: str | Path) -> Inside | None:
+    """What a picture's name says of its place in an archive; None for a file of its own."""
+    found = _INSIDE.fullmatch(str(picture))
+    if found is None:
+        return None
+    place = (int(found["offset"] or 0), int(found["size"] or 0))
+    return Inside(found["archive"], found["member"], *place, found["fault"] or "")
+
+
+def file_of(picture: str | Path) -> str:
+    """Path of the file that holds a picture: the archive, or the picture's own."""
+    found = inside(picture)
+    return found.archive if found else str(picture)
+
+
+def shown_name(picture: str | Path) -> str:
+    """A picture's name for people and for others' programs: without its place in the archive."""
+    found = inside(picture)
+    return f"{found.archive}::{found.member}" if found else str(picture)

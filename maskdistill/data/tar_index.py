@@ -1,0 +1,210 @@
+"""Where in a tar archive its pictures lie: read off the headers once, and kept.
+
+Members are named as WebDataset names them (https://github.com/webdataset/webdataset): those of one folder that share
+their name up to the first dot, and stand side by side, are one sample. Its picture is the member with nothing but a
+picture's suffix behind that dot. No member's content is read.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from maskdistill.data.picture_names import SUFFIXES, printable
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import LONGEST_NAME, canonical_json, sealed_path
+from maskdistill.runtime.seal import BrokenSeal, stamp, verify
+from maskdistill.runtime.tar_headers import StrictHeader
+
+FOLDER = "archives"
+"""Beside a manifest: the indexes of the archives."""
+FORMAT = 1
+"""Of an index: a line of it and of the archive's stamp, a line a picture, a line of what was left out."""
+COMPRESSED = (
+    ".tar.gz",
+    ".tgz",
+    ".tar.bz2",
+    ".tbz",
+    ".tbz2",
+    ".tar.xz",
+    ".txz",
+    ".tar.zst",
+    ".tzst",
+    ".tar.lz4",
+    ".taz",
+)
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
+_LONGEST_SUFFIX = 12
+
+
+class Member(NamedTuple):
+    """A picture of an archive.
+
+    Attributes:
+        name: as it stands there, as text.
+        offset, size: of its bytes in the archive; 0 where ``fault`` says why it cannot be a picture.
+    """
+
+    name: str
+    offset: int
+    size: int
+    fault: str
+
+    @property
+    def sample(self) -> str:
+        """Its folder and its name up to the first dot."""
+        return _sample(self.name)[0]
+
+
+def pictures_of(archive: Path, kept: Path | None, left_out: Counter[str]) -> Iterator[Member]:
+    """The pictures of an archive in its order, one at a time.
+
+    Args:
+        kept: folder of a manifest; an index is kept there and read as long as the archive has its size and times.
+        left_out: counts the members of samples that are not its picture, by suffix.
+
+    Raises:
+        MaskDistillError: naming archive and member: not a plain tar, cut off, damaged, or a member is there twice.
+    """
+    if kept is None:
+        yield from _read_headers(archive, left_out)
+        return
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(archive))).hexdigest()
+    index = kept / FOLDER / f"{printable(archive.stem)[:100]}-{digest[:12]}.jsonl"
+    if not _is_current(index, archive):
+        try:
+            _write(index, archive)
+        except OSError:  # nothing can be kept there
+            yield from _read_headers(archive, left_out)
+            return
+    with open(index, encoding="utf-8") as stream:
+        next(stream)
+        for line in stream:
+            found = json.loads(line)
+            if isinstance(found, dict):
+                left_out.update(found)
+                return
+            yield Member(*found)
+
+
+def _is_current(index: Path, archive: Path) -> bool:
+    """Whether an index is whole, and of the archive as it is."""
+    try:
+        verify(index)
+        with open(index, encoding="utf-8") as stream:
+            return bool(json.loads(stream.readline()) == [FORMAT, *stamp(archive)])
+    except (OSError, ValueError, BrokenSeal):
+        return False
+
+
+def _write(index: Path, archive: Path) -> None:
+    left_out: Counter[str] = Counter()
+    try:
+        first = [FORMAT, *stamp(archive)]
+    except OSError as error:
+        raise _unreadable(archive, error) from None
+    with sealed_path(index) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(f"{canonical_json(first)}\n")
+        for member in _read_headers(archive, left_out):
+            stream.write(f"{canonical_json(member)}\n")
+        stream.write(f"{canonical_json(left_out)}\n")
+
+
+def _unreadable(archive: Path, error: OSError) -> MaskDistillError:
+    return MaskDistillError(f"{archive}: cannot be read ({error.strerror}); grant access or restore it")
+
+
+def _read_headers(archive: Path, left_out: Counter[str]) -> Iterator[Member]:
+    """The pictures of an archive; the pictures of one sample in memory at a time."""
+    sample, number = dict[str, Member](), ""
+    for header in _headers(archive):
+        name = printable(header.name).replace("\0", "~")
+        parts = name.split("/")
+        if header.isdir() or any(part.startswith(".") and part not in (".", "..") for part in parts):
+            continue
+        own, suffix = _sample(name)
+        if suffix not in SUFFIXES:
+            left_out[_kind(suffix)] += 1
+            continue
+        if name in sample:
+            raise MaskDistillError(f"{archive}: member {name!r} is there twice; pack the archive anew")
+        if sample and own != number:
+            yield _picture(sample, left_out)
+            sample = {}
+        fault, number = _fault(header, parts), own
+        sample[name] = Member(name, 0, 0, fault) if fault else Member(name, header.offset_data, header.size, "")
+    if sample:
+        yield _picture(sample, left_out)
+
+
+def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
+    """The headers of a tar, one at a time; members are skipped."""
+    last, before = "its beginning", -1
+    try:
+        with open(archive, "rb") as stream:
+            start = stream.read(4)
+            if compression := next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None):
+                raise compressed(archive, compression)
+            stream.seek(0)
+            with tarfile.open(
+                fileobj=stream, mode="r:", tarinfo=StrictHeader, encoding="utf-8", errors="surrogateescape"
+            ) as tar:
+                while (header := tar.next()) is not None:
+                    if header.size < 0 or tar.offset <= before:
+                        raise tarfile.ReadError("a negative size")
+                    before, last = tar.offset, f"member {printable(header.name)!r}"
+                    yield header
+                    tar.members.clear()  # type: ignore[attr-defined]  # else all headers stay in memory
+    except OSError as error:
+        raise _unreadable(archive, error) from None
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise MaskDistillError(
+            f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; put the whole one"
+            " in its place"
+        ) from None
+
+
+def compressed(archive: Path, how: str) -> MaskDistillError:
+    """What to say of an archive whose members have no place of their own."""
+    return MaskDistillError(
+        f"{archive}: is compressed ({how}), and pictures are read at their places in a plain tar; decompress it"
+        " (gunzip, unzstd, ...) and give the .tar, which is hardly larger: pictures are compressed themselves"
+    )
+
+
+def _sample(name: str) -> tuple[str, str]:
+    """What a member shares with the others of its sample, and what is behind the first dot of its name."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    return folder + slash + stem, (dot + suffix).lower()
+
+
+def _kind(suffix: str) -> str:
+    """What a member is counted as that is no sample's picture."""
+    last = os.path.splitext(f"x{suffix}")[1]
+    if not 1 < len(last) <= _LONGEST_SUFFIX:
+        return "without a suffix"
+    return last if last == suffix else f".*{last}"
+
+
+def _fault(header: tarfile.TarInfo, parts: list[str]) -> str:
+    """Why a member that is called like a picture cannot be one (:data:`maskdistill.data.picture_refs.FAULTS`)."""
+    if header.issym() or header.islnk():
+        return "link"
+    if header.issparse():
+        return "sparse"
+    if not header.isreg():
+        return "device"
+    outside = not parts[0] or ".." in parts or "\0" in header.name
+    return "name" if outside or any(len(part.encode()) > LONGEST_NAME for part in parts) else ""
+
+
+def _picture(sample: dict[str, Member], left_out: Counter[str]) -> Member:
+    """Of a sample's pictures the one with the most usual suffix: a label map beside it is a PNG."""
+    first, *others = sorted(sample.values(), key=lambda member: SUFFIXES.index(_sample(member.name)[1]))
+    left_out.update(_sample(member.name)[1] for member in others)
+    return first

@@ -1,0 +1,1 @@
+"""The metrics, a module a family; see :mod:`maskdistill.evaluation.metrics.registry`."""

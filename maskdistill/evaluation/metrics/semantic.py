@@ -1,0 +1,70 @@
+"""Mean IoU and pixel accuracy of label maps, once their labels are matched with classes [P §4.1, §A.3]."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from maskdistill.evaluation.bootstrap import class_iou_intervals, miou_interval
+from maskdistill.evaluation.failures import worst_images
+from maskdistill.evaluation.matching import UNMATCHED
+from maskdistill.evaluation.metrics.registry import Family, Metric, Scores, Setting, View
+from maskdistill.evaluation.semantic import Confusions, confusion_matrix, nonzero_cells, semantic_scores
+from maskdistill.evaluation.stages import EVERY
+
+Cells = tuple[list[int], list[int]]
+WORST = 4
+"""Images listed for each class."""
+MIOU = Metric("miou", "mIoU", 10, ("table", "card", "steps", "oracle"))
+ACCURACY = Metric("pixel_accuracy", "pixel acc.", 30, ("table", "card"))
+
+
+def of_image(view: View) -> Cells | None:
+    """Confusion matrix, see :func:`maskdistill.evaluation.semantic.nonzero_cells`; None without a true map."""
+    if not view.image.has_semantic:
+        return None
+    return nonzero_cells(confusion_matrix(view.labels, view.target, *view.setting.shape))
+
+
+def scores(found: Mapping[int, Cells], setting: Setting) -> Scores:
+    """By the one matching of the whole set.
+
+    Its details are ``iou {class name: value}, matching {label 0..K: class id 0..C or None}, class_intervals {class
+    name: interval}`` and, of a stage with images, ``classes`` (names of 0..C), ``confusion`` (pixels by label and
+    class) and ``worst_images {class id: [{image_id, iou}]}``.
+    """
+    if not found:
+        nothing: dict[str, object] = {"iou": {}, "matching": {}, "class_intervals": {}}
+        return Scores({MIOU.name: None, ACCURACY.name: None}, details=nothing)
+    names, confusions = setting.truth.class_names, Confusions(*setting.shape)
+    for cells in found.values():
+        confusions.add_cells(*cells)
+    scored = semantic_scores(confusions.total, setting.matching)
+    details: dict[str, object] = {
+        "iou": {name: 100 * float(value) for name, value in zip(names, scored.class_iou, strict=True)},
+        "matching": {
+            str(label): None if matched == UNMATCHED else int(matched) for label, matched in enumerate(scored.matching)
+        },
+        "class_intervals": {},
+    }
+    if not setting.stage.baseline:
+        worst = worst_images(confusions, list(found), scored.matching, WORST)
+        details["classes"], details["confusion"] = list(names), confusions.total.tolist()
+        details["worst_images"] = {str(label): rows for label, rows in worst.items()}
+    intervals = {}
+    if setting.config.bootstrap:
+        sampled = (confusions, scored.matching, setting.config.bootstrap, setting.seed)
+        intervals[MIOU.name] = [100 * bound for bound in miou_interval(*sampled)]
+        by_class = zip(names, (100 * class_iou_intervals(*sampled)).tolist(), strict=True)
+        details["class_intervals"] = {name: bounds for name, bounds in by_class if np.isfinite(bounds).all()}
+    values = {MIOU.name: 100 * scored.miou, ACCURACY.name: 100 * scored.pixel_accuracy}
+    return Scores(values, intervals, details)
+
+
+FAMILY = Family(
+    (MIOU, ACCURACY),
+    "mIoU and pixel accuracy after matching clusters with classes",
+    of_image,
+    scores,
+    stages=EVERY,
+    counted="semantic",
+)

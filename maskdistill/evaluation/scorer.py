@@ -1,0 +1,73 @@
+"""Scores of one stage: what its metrics count of each image, gathered, and how they stand in its JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskdistill.evaluation.metrics.registry import Family, Setting, View, families, metrics
+
+
+class Scorer:
+    """Scores of one stage.
+
+    First the images are counted and scored without a matching, which is then known, then with it.
+
+    Args:
+        setting: of the evaluation.
+
+    Attributes:
+        values: every metric in its unit, None where it is not scored.
+        intervals: 95 %, by metric.
+        counts: images that metrics are of.
+        details: what else families say, by key.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.values: dict[str, float | None] = dict.fromkeys(metrics())
+        self.intervals: dict[str, list[float]] = {}
+        self.counts = {family.counted: 0 for family in families() if family.counted}
+        self.details: dict[str, object] = {}
+
+    def families(self, matched: bool = False) -> list[Family]:
+        """Those that score the stage before, or after, the matching is known."""
+        name = self.setting.stage.name
+        return [family for family in families() if family.matched == matched and name in family.stages]
+
+    def count(self, view: View, matched: bool = False) -> list[Any]:
+        """What an image adds to each of :meth:`families`."""
+        return [family.of_image(view) for family in self.families(matched)]
+
+    def score(self, counts: Mapping[int, Sequence[Any]], matched: bool = False) -> None:
+        """Add to the result what the images make.
+
+        Args:
+            counts: image id -> see :meth:`count`, in the order of the images.
+            matched: as of :meth:`count`.
+        """
+        for place, family in enumerate(self.families(matched)):
+            found = {number: row[place] for number, row in counts.items() if row[place] is not None}
+            scores = family.scores(found, self.setting)
+            self.values |= scores.values
+            self.intervals |= scores.intervals
+            self.details |= scores.details
+            if family.counted:
+                self.counts[family.counted] = len(found)
+
+    def record(self) -> dict[str, object]:
+        """The scores as they stand in a file; ``images`` is the number of evaluation images."""
+        images = sum(image.evaluated for image in self.setting.truth.images)
+        told = {"images": images, "counts": self.counts, "intervals": self.intervals}
+        return {**self.values, **told, **self.details}
+
+    @property
+    def class_of(self) -> npt.NDArray[np.uint8]:
+        """Class uint8 (P,) of each label by the matching that was found, G where it has none."""
+        classes, matching = len(self.setting.truth.class_names), self.details["matching"]
+        assert isinstance(matching, dict)
+        found = np.full(len(matching), classes, dtype=np.uint8)
+        for label, matched in matching.items():
+            found[int(label)] = classes if matched is None else matched
+        return found

@@ -1,0 +1,198 @@
+"""What evaluation hands on, as it stands in its files; scores in percent, None where there is nothing to score."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from maskdistill.formats.rle import RLE
+
+
+class TrueAnnotation(TypedDict):
+    """An object of the ground truth, in COCO's form.
+
+    Attributes:
+        id: number in the file.
+        image_id: of its image.
+        category_id: class, 1..C.
+        bbox: x, y, width and height in pixels.
+        area: in pixels.
+        iscrowd: 1 for a region of many objects.
+        segmentation: missing where the image has boxes alone.
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: Literal[0, 1]
+    segmentation: NotRequired[RLE]
+
+
+class PerfectMask(TypedDict):
+    """A mask of the oracle, of the form of :class:`maskdistill.masks.types.MaskRecord`, maybe with its true class."""
+
+    image_id: int
+    key: str
+    segmentation: RLE
+    bbox: list[float]
+    area: int
+    score: float
+    category_id: NotRequired[int]
+
+
+class WorstImage(TypedDict):
+    """An image that shows a class, and the IoU of the class in it, in percent."""
+
+    image_id: int
+    iou: float
+
+
+class MergedObjects(TypedDict):
+    """A candidate that holds several objects.
+
+    Attributes:
+        image_id: of its image.
+        score: of the candidate.
+        candidate: its place among the image's by falling score.
+        objects: places of the objects among the image's.
+    """
+
+    image_id: int
+    score: float
+    candidate: int
+    objects: list[int]
+
+
+class MissedObject(TypedDict):
+    """An object that no candidate finds, or hardly any.
+
+    Attributes:
+        image_id: of its image.
+        object: its place among the image's.
+        score: of the candidate that finds it; None without one.
+        area: in pixels.
+    """
+
+    image_id: int
+    object: int
+    score: float | None
+    area: float
+
+
+class ThresholdRow(TypedDict):
+    """Pseudo-labels at a threshold against the ground truth; None without masks, or without semantic maps.
+
+    Attributes:
+        tau: the threshold.
+        painted: candidates that are painted.
+        found: of these those that find an object.
+        merged: of these those that hold half of several objects.
+        objects: how many there are.
+        precision: found of painted, in percent.
+        coverage: found of the objects.
+        pixel_precision: painted pixels on objects, of the painted ones.
+        pixel_coverage: the same of the objects' pixels.
+        miou: clusters matched with classes at this threshold.
+    """
+
+    tau: float
+    painted: int | None
+    found: int | None
+    merged: int | None
+    objects: int | None
+    precision: float | None
+    coverage: float | None
+    pixel_precision: float | None
+    pixel_coverage: float | None
+    miou: float | None
+
+
+class ScoreBin(TypedDict):
+    """Candidates with scores from ``low`` to ``high``: their count, mean IoU, and percentage with half or more."""
+
+    low: float
+    high: float
+    count: int
+    mean_iou: float
+    good: float
+
+
+class ScoreQuality(TypedDict):
+    """Scores of candidates against their IoU with the object that they overlap best.
+
+    Attributes:
+        bins: steps of the score that hold a candidate.
+        points: score and IoU of at most 600 candidates.
+        rank_correlation: Spearman's, of all; None where it is not defined.
+    """
+
+    bins: list[ScoreBin]
+    points: list[list[float]]
+    rank_correlation: float | None
+
+
+class Curves(TypedDict):
+    """Precision at recalls 0, 0.01, ... 1: of all classes together by IoU, and of each class at an IoU of a half."""
+
+    agnostic: dict[str, list[float]]
+    classes: dict[str, list[float]]
+
+
+class CandidateQuality(TypedDict):
+    """``evaluation/candidates.json``: the candidates at every threshold against the ground truth.
+
+    Attributes:
+        images: number of images.
+        by_tau: ascending thresholds.
+        quality, curves: of all candidates.
+        merged, missed: the first few.
+    """
+
+    images: int
+    by_tau: list[ThresholdRow]
+    quality: ScoreQuality
+    curves: Curves
+    merged: list[MergedObjects]
+    missed: list[MissedObject]
+
+
+class ProtocolScore(TypedDict):
+    """Instance AP by one protocol; names of the scores as COCO's summary has them.
+
+    Attributes:
+        ap, ap50, ap75, ap_small, ap_medium, ap_large, ar_1, ar_10, ar_100, ar_small, ar_medium, ar_large: in percent.
+        images: those that count.
+        objects: theirs, without crowd regions.
+        classes: class name -> AP, AP50 and AP75 by name; empty where classes do not count.
+        intervals: 95 %, by score.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar_1: float | None
+    ar_10: float | None
+    ar_100: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    images: int
+    objects: int
+    classes: dict[str, dict[str, float | None]]
+    intervals: dict[str, list[float]]
+
+
+class InstanceScores(TypedDict):
+    """Instance scores by several protocols.
+
+    Attributes:
+        instance_matching: cluster 1..K -> class id; None without one.
+        images_without_detections: how many there are.
+        protocols: by name.
+    """
+
+    instance_matching: dict[str, int | None]
+    images_without_detections: int
+    protocols: dict[str, ProtocolScore]

@@ -1,0 +1,61 @@
+"""YOLO segmentation: a text per picture, one line an object, and ``data.yaml``.
+
+A line holds one ring. Parts and holes are joined at their nearest vertices by cuts that are walked twice, as
+Ultralytics' own converter from COCO does: an object stays one object. Its reader rounds vertices down, supervision's
+to the nearest, and both fill with OpenCV, edge included. So vertices are whole pixels and a quarter: exact outlines
+give the mask back but for the cuts, which are one pixel wide.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from maskdistill.formats import rle
+from maskdistill.formats.export.outlines import LEAST_IOU, Part, as_one, outlines
+from maskdistill.formats.export.records import Context, ObjectRecord, Picture
+from maskdistill.formats.export.registry import Append, ExportFormat, NoOptions
+from maskdistill.formats.rle import RLE
+
+
+@contextmanager
+def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
+    """Write ``images/``, ``labels/``, ``scores/`` (a line a label) and ``data.yaml``; classes count from 0.
+
+    Files are named by the pictures' keys: Ultralytics finds ``labels/a.txt`` by ``images/a.jpg``.
+    """
+
+    def append(picture: Picture) -> None:
+        context.place(picture, folder / "images" / f"{picture.key}{picture.ending}")
+        lines = [_line(item, picture, context.simplify) for item in picture.objects]
+        for name, content in (("labels", lines), ("scores", [f"{item.score:.6g}" for item in picture.objects])):
+            path = folder / name / f"{picture.key}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+
+    yield append
+    names = {category - 1: name for category, name in sorted(context.names.items())}
+    data = {"train": "images", "val": "images", "names": names}  # below the file's own folder: no "path"
+    with open(folder / "data.yaml", "w", encoding="utf-8") as stream:
+        yaml.safe_dump(data, stream, sort_keys=False, allow_unicode=True)
+
+
+def _line(item: ObjectRecord, picture: Picture, simplify: float) -> str:
+    """The class and a ring as shares of width and height; seven digits tell hundredths of a pixel apart."""
+    parts = outlines(item.mask, simplify, lambda parts: _near(parts, item.mask))
+    shares = (np.floor(as_one(parts)) + 0.25) / (picture.width, picture.height)
+    return " ".join([str(item.category_id - 1), *(f"{value:.7g}" for value in shares.ravel())])
+
+
+def _near(parts: list[Part], mask: RLE) -> bool:
+    """Whether parts, filled as Ultralytics does, are near enough to a mask."""
+    filled = np.zeros(mask["size"], dtype=np.uint8)
+    cv2.fillPoly(filled, [as_one(parts).astype(np.int32)], 1)
+    again = rle.encode(filled.astype(bool))
+    return bool(rle.iou([again], [mask], np.zeros(1, bool))[0, 0] >= LEAST_IOU)
+
+
+FORMAT = ExportFormat("yolo", "Ultralytics: `yolo segment train data=.../data.yaml`", write)

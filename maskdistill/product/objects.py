@@ -1,0 +1,232 @@
+"""Objects of pictures: picked from the detector's candidates, and written in the formats that other tools take."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from maskdistill.config import Compare
+from maskdistill.data.manifest import ImageRow
+from maskdistill.data.picture_files import open_picture
+from maskdistill.data.picture_refs import inside, shown_name
+from maskdistill.formats import rle
+from maskdistill.formats.export.records import Context, ObjectRecord, Picture
+from maskdistill.formats.export.registry import Chosen
+from maskdistill.pseudo_labels.confidence import passes
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_directory, canonical_json, read_json, sha256_file, sha256_text, write_json
+from maskdistill.runtime.provenance import code_hash
+
+MOST_IOU = 0.6
+"""Two objects of any categories that overlap more are one."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidates are handed out.
+
+    Attributes:
+        min_score, compare: threshold on the score, and whether one that equals it is kept.
+        min_area: least pixels of a mask.
+        most_iou: of two objects above this IoU the less confident one is left out, whatever their categories; None:
+            both stay, as the detector keeps them.
+    """
+
+    min_score: float
+    compare: Compare
+    min_area: int = 0
+    most_iou: float | None = None
+
+
+def picked(
+    candidates: Iterable[Mapping[str, Any]], names: Mapping[int, str], choice: Choice
+) -> tuple[ObjectRecord, ...]:
+    """The objects of one picture, in the candidates' order.
+
+    Args:
+        candidates: ``category_id``, ``score`` and ``segmentation`` each, the most confident first.
+        names: category 1..K -> name.
+        choice: what is kept.
+    """
+    found = [
+        ObjectRecord(item["category_id"], names[item["category_id"]], item["score"], item["segmentation"])
+        for item in candidates
+        if passes(item["score"], choice.min_score, choice.compare)
+    ]
+    found = [item for item in found if item.area >= max(1, choice.min_area)]
+    return tuple(found if choice.most_iou is None else without_doubles(found, choice.most_iou))
+
+
+def without_doubles(objects: Sequence[ObjectRecord], most_iou: float) -> list[ObjectRecord]:
+    """Objects, the most confident first, of which no two overlap by more than an IoU."""
+    if not objects:
+        return []
+    masks = [item.mask for item in objects]
+    near = rle.iou(masks, masks, np.zeros(len(masks), dtype=bool)) > most_iou
+    kept: list[int] = []
+    for place in range(len(objects)):
+        if not near[place, kept].any():
+            kept.append(place)
+    return [objects[place] for place in kept]
+
+
+def pictures(
+    rows: Iterable[ImageRow],
+    candidates: Iterable[Mapping[str, Any]],
+    names: Mapping[int, str],
+    choice: Choice,
+    name_of: Callable[[ImageRow], str] | None = None,
+) -> Iterator[Picture]:
+    """Pictures with their objects, one in memory at a time.
+
+    Args:
+        rows: usable pictures by ascending id.
+        candidates: of all of them, by ascending ``image_id``; see :func:`picked`.
+        names: category -> name.
+        choice: what is kept.
+        name_of: gives a picture's :attr:`Picture.file`; by default :func:`relative_name`.
+
+    Raises:
+        MaskDistillError: a candidate's image is not among the pictures.
+    """
+    groups = groupby(candidates, key=lambda item: int(item["image_id"]))
+    waiting = next(groups, None)
+    for row in rows:
+        objects: tuple[ObjectRecord, ...] = ()
+        if waiting is not None and waiting[0] == row.image_id:
+            objects, waiting = picked(waiting[1], names, choice), next(groups, None)
+        name = (name_of or relative_name)(row)
+        yield Picture(row.image_id, row.key, name, Path(row.file), row.height, row.width, objects)
+    if waiting is not None:
+        raise MaskDistillError(
+            f"candidates of image {waiting[0]}, which the manifest does not list as usable; run the candidates stage"
+            " again"
+        )
+
+
+def relative_name(row: ImageRow) -> str:
+    """A picture's name with its ending below the folder of photographs, which the key was made of."""
+    shown = shown_name(row.file)
+    ending = PurePosixPath(shown).suffix
+    for name in (row.key, f"{row.key}{ending}"):
+        if shown.endswith(f"/{name}"):
+            return name
+    return f"{row.key}{ending}"
+
+
+def placer(copy: bool) -> Callable[[Picture, Path], None]:
+    """What puts a picture under another name: a copy, or a symbolic link to where it lies; of an archive a copy."""
+
+    def place(picture: Picture, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if copy or inside(picture.source):
+            with open_picture(picture.source) as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
+        else:
+            path.symlink_to(picture.source)
+
+    return place
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be written.
+
+    Attributes:
+        out: gets a folder per format, and a hidden record beside each.
+        formats: with their options.
+        context: for the formats.
+        choice: what is handed out.
+        inputs: SHA-256 of what it is made from, by name.
+        copy: whether pictures are copied where a format wants them.
+    """
+
+    out: Path
+    formats: Sequence[Chosen]
+    context: Context
+    choice: Choice
+    inputs: Mapping[str, str]
+    copy: bool
+
+    def key(self, chosen: Chosen) -> str:
+        """Hash of all that a format's files depend on."""
+        settings = {"format": chosen.format.name, "options": chosen.options.model_dump(mode="json")}
+        context = [sorted(self.context.names.items()), self.context.simplify, self.copy]
+        return sha256_text(canonical_json([settings, context, asdict(self.choice), dict(self.inputs), code_hash()]))
+
+    def folder(self, chosen: Chosen) -> Path:
+        """Where a format is written."""
+        return self.out / chosen.format.name
+
+    def record(self, chosen: Chosen) -> Path:
+        """What says which content a format's folder was given."""
+        return self.out / f".{chosen.format.name}.json"
+
+
+def missing(job: Job) -> list[Chosen]:
+    """Formats that are still to be written; what was written as it would be now is left alone, corrected or not.
+
+    Raises:
+        MaskDistillError: a folder that would be replaced was changed by hand, or holds something else.
+    """
+    wanted = []
+    for chosen in job.formats:
+        folder, record = job.folder(chosen), job.record(chosen)
+        known = read_json(record) if record.is_file() else {}
+        if folder.exists() and known.get("key") == job.key(chosen):
+            continue
+        if folder.exists() and known.get("content") != content_of(folder):
+            raise MaskDistillError(
+                f"{folder}: was changed since it was written, or holds something else, and would be replaced; move it"
+                " elsewhere, or give another folder as --out"
+            )
+        wanted.append(chosen)
+    return wanted
+
+
+def write_objects(job: Job, found: Iterable[Picture], formats: Sequence[Chosen]) -> None:
+    """Write formats in one pass over the pictures; each folder appears when it is whole, then its record.
+
+    Args:
+        job: what :func:`missing` was asked about.
+        found: the pictures.
+        formats: those of the job that are to be written.
+    """
+    objects, count = Counter[str](), 0
+    with ExitStack() as stack:
+        folders = [stack.enter_context(atomic_directory(job.folder(chosen))) for chosen in formats]
+        appends = [
+            stack.enter_context(chosen.write(folder, job.context))
+            for chosen, folder in zip(formats, folders, strict=True)
+        ]
+        for picture in found:
+            objects.update(item.name for item in picture.objects)
+            count += 1
+            for append in appends:
+                append(picture)
+    for chosen in formats:
+        content = {"key": job.key(chosen), "content": content_of(job.folder(chosen)), "inputs": dict(job.inputs)}
+        write_json(job.record(chosen), content | {"pictures": count, "objects": dict(objects)})
+
+
+def written(job: Job) -> dict[str, Any]:
+    """What all formats of a job hold, once they are written: ``formats``, ``pictures`` and ``objects`` by category."""
+    record = read_json(job.record(job.formats[0]))
+    formats = sorted(chosen.format.name for chosen in job.formats)
+    return {"formats": formats, "pictures": record["pictures"], "objects": record["objects"]}
+
+
+def content_of(folder: Path) -> str:
+    """Hash of names and content of all files below a folder; of a link where it leads."""
+    digests = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        digests.append([name, os.readlink(path) if path.is_symlink() else sha256_file(path)])
+    return sha256_text(canonical_json(digests))

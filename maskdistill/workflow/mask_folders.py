@@ -1,0 +1,29 @@
+"""What the workflow asks of a folder of masks, ``topk-0.4`` or ``lost-400``: its job's settings, its rule's code."""
+
+from typing import Any
+
+from maskdistill.config import MasksConfig
+from maskdistill.masks.registry import read
+from maskdistill.runtime.provenance import module_code
+from maskdistill.workflow.layout import mask_name
+
+
+def is_refined(folder: str, config: MasksConfig) -> bool:
+    """Whether the folder's masks get outlines from the photographs: the run's own rule's alone, at any swept value."""
+    own = folder == mask_name(config) if read(folder).rule.complete else config.by_paper
+    return config.refine != "none" and own
+
+
+def settings(folder: str, config: MasksConfig) -> dict[str, Any]:
+    """The masks section of the folder's job: of the paper's rule all of it, of another what it has use for."""
+    rule, params = read(folder)
+    if not rule.complete:
+        swept = {name: getattr(params, name) for name in rule.placed}
+        return config.model_dump(mode="json", exclude={"rule"}) | swept
+    refined = {"refine": config.refine} if is_refined(folder, config) else {}
+    return {"rule": folder, "resize_mask": config.resize_mask} | refined
+
+
+def rule_code(folder: str) -> str:
+    """Hash of the code of the folder's rule."""
+    return module_code(read(folder).rule.module)

@@ -1,0 +1,240 @@
+"""The run that the rules plan: its folder, its shards, and the paths of its results.
+
+A pattern is a path with wildcards in braces, from the folder in which Snakemake works. Where the workflow is a module
+of another one, Snakemake puts the module's ``prefix`` before what stands in ``input``, ``output``, ``log`` and
+``benchmark``, and nowhere else: paths among ``params`` go through :meth:`Run.at`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from snakemake.io import expand, local
+
+from maskdistill.annotations.names import read_names
+from maskdistill.config import Config
+from maskdistill.config.datasets import BUILT
+from maskdistill.config.limits import refuse_more_clusters
+from maskdistill.config.roles import has_ground_truth
+from maskdistill.data.listing import plan_shards
+from maskdistill.data.official_datasets import BUILDS
+from maskdistill.data.planned import check_annotations, count_fitted, count_planned
+from maskdistill.runtime.contents import content_of, is_as_first_seen
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.workflow import layout
+from maskdistill.workflow.needed_weights import Network, networks, weights_path
+
+Value = str | int
+Values = Value | Sequence[Value]
+MOST_THREADS = 8
+"""Of a job of shards: more bring little."""
+
+
+class Wildcards(Protocol):
+    """A job's wildcards, as Snakemake hands them to functions."""
+
+    def keys(self) -> Iterable[str]:
+        """Their names."""
+
+    def __getitem__(self, name: str, /) -> str: ...
+    def __iter__(self) -> Iterator[tuple[str, str]]: ...
+    def __getattr__(self, name: str, /) -> str: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the workflow. Its text is its folder: ``f"{RUN}/report.html"``.
+
+    Attributes:
+        config: the validated configuration.
+        num_images: pictures of data and support, as far as they are known before the run.
+        num_fitted: of these those that K-means may be fitted on.
+        num_shards: a multiple of ``per_job``.
+        per_job: shards that one job works through: 1, 10 or 100.
+        place: puts a module's prefix before a path.
+    """
+
+    config: Config
+    num_images: int
+    num_fitted: int
+    num_shards: int
+    per_job: int = 1
+    place: Callable[[str], str] = field(default=str)
+
+    def __str__(self) -> str:
+        return f"results/{self.config.run}"
+
+    def at(self, pattern: str) -> str:
+        """A path of the rules as commands find it: with a module's prefix."""
+        return str(self.place(pattern))
+
+    @cached_property
+    def main(self) -> dict[str, Value]:
+        """The swept values of the main run, all but the seed."""
+        return layout.main_values(self.config)
+
+    @property
+    def has_ground_truth(self) -> bool:
+        """Whether there is anything to score against."""
+        return has_ground_truth(self.config.data)
+
+    @property
+    def rounds(self) -> range:
+        """CRF rounds, that of the first segmenter among them."""
+        return range(self.config.crf.rounds + 1)
+
+    @property
+    def sharpened(self) -> list[str]:
+        """Values of the wildcard ``post`` of predictions that a dense CRF has worked on."""
+        return ["_crf"] if self.config.crf.rounds else []
+
+    # Shards. A job works through those whose numbers begin with the wildcard ``part``.
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """Numbers of all shards, of equal length."""
+        digits = max(4, len(str(self.num_shards - 1)))
+        return [f"{shard:0{digits}d}" for shard in range(self.num_shards)]
+
+    @cached_property
+    def tails(self) -> list[str]:
+        """What follows the wildcard ``part`` in the numbers of a job's shards."""
+        digits = len(str(self.per_job)) - 1
+        return [f"{tail:0{digits}d}" if digits else "" for tail in range(self.per_job)]
+
+    @property
+    def part(self) -> str:
+        """Regular expression of the wildcard ``part``."""
+        return rf"\d{{{len(self.shards[0]) - len(self.tails[0])}}}"
+
+    @cached_property
+    def last_of_jobs(self) -> list[str]:
+        """The last shard of each job, which stands for all of them as an input: time grows with the inputs' square."""
+        return self.shards[self.per_job - 1 :: self.per_job]
+
+    def shard_threads(self, cores: int | None) -> int:
+        """Threads of a job of shards, which share this machine's cores; None: a cluster, where each has its own."""
+        if cores is None:
+            return MOST_THREADS
+        return max(1, min(MOST_THREADS, cores * self.per_job // self.num_shards))
+
+    def of_part(self, pattern: str) -> list[str]:
+        """The pattern for every shard of a job's part."""
+        return [pattern.replace("{shard}", f"{{part}}{tail}") for tail in self.tails]
+
+    def each_shard(self, wildcards: Wildcards) -> str:
+        """Param function: ``--each`` of a job, the shard of its part, or the first and the last one."""
+        ends = [f"{wildcards.part}{tail}" for tail in (self.tails[0], self.tails[-1])]
+        return "-".join(dict.fromkeys(ends))
+
+    def all_shards(self, pattern: str) -> Callable[[Wildcards], list[str]]:
+        """Input function: the pattern for every shard, named by :attr:`last_of_jobs`, at the job's own wildcards."""
+        return lambda wildcards: expand(pattern, shard=self.last_of_jobs, **wildcards)
+
+    def braces(self, pattern: str, **chosen: Value) -> Callable[[Wildcards], str]:
+        """Param function: the pattern for every shard, which no number of shards makes too long.
+
+        Quoted (``:q``) in a command: the entry point expands it, for the system takes only 2 MiB of arguments.
+        """
+        every = f"{{{self.shards[0]}..{self.shards[-1]}}}"
+        return lambda wildcards: self.at(pattern.format(shard=every, **(dict(wildcards) | chosen)))
+
+    # Paths at swept values.
+
+    def of_run(self, pattern: str, **chosen: Values) -> list[str]:
+        """Paths of a pattern at the main swept values, for all seeds and jobs of shards it names."""
+        every: dict[str, Values] = {"seed": self.config.seeds, "shard": self.last_of_jobs, "post": ""}
+        return list(expand(pattern, **(every | self.main | chosen)))
+
+    def of_oracle(self, pattern: str) -> str:
+        """Where the oracle keeps what the run keeps under a pattern: its folder in the place of the masks'."""
+        below = pattern.removeprefix(self.at(f"{self}/")).removeprefix(f"{self}/")
+        return f"{self}/{below.replace(layout.MASKS, layout.ORACLE, 1)}"
+
+    def learnt_labels(self, wildcards: Wildcards) -> str:
+        """Pattern of the label maps that a round's segmenter learns from."""
+        return f"{self}/{layout.REFINED_LABELS if int(wildcards.round) else layout.PSEUDO_LABELS}"
+
+    def model_before(self, wildcards: Wildcards) -> str:
+        """Input function: the segmenter of the round before."""
+        values = dict(wildcards) | {"round": str(int(wildcards.round) - 1)}
+        return f"{self}/{layout.SEGMENTER}".format(**values)
+
+    # Files from outside of the run.
+
+    def begins_with(self, name: str, network: Network) -> list[str]:
+        """The weights file of a network as a list of inputs; empty for ``random``. A known checksum is compared here.
+
+        Raises:
+            MaskDistillError: as :func:`maskdistill.workflow.needed_weights.weights_path`, which names them by ``name``.
+        """
+        path = weights_path(self.config, name, network)
+        return [] if path is None else [path if self.makes(path) else local(path)]
+
+    @cached_property
+    def weights(self) -> dict[str, list[str]]:
+        """The weights file of each stage with a network, as a list of inputs."""
+        return {name: self.begins_with(name, network) for name, network in networks(self.config).items()}
+
+    def weights_option(self, files: Sequence[str]) -> str:
+        """The value of ``--weights`` or of a setting ``weights``, from such a list."""
+        return self.at(files[0]) if files else "random"
+
+    def makes(self, path: str) -> bool:
+        """Whether a path is among the results."""
+        return path.startswith(f"{self}/")
+
+    @property
+    def annotations(self) -> list[str]:
+        """The file of ground truth that the configuration names, as a list of inputs."""
+        path = getattr(self.config.data, "annotations", None)
+        return [local(path)] if path else []
+
+    @property
+    def names(self) -> list[str]:
+        """The file of the clusters' names, as a list of inputs."""
+        path = self.config.clusters.names
+        return [local(path)] if path else []
+
+    def contents(self, files: Sequence[str]) -> list[str]:
+        """SHA-256 of the files among these that come from outside: another content makes anew, whatever the time says.
+
+        A download, which may not be here yet, counts when it is no longer what it was; what the workflow makes never.
+        """
+        found = {
+            path: content_of(path)
+            for path in files
+            if not (self.makes(path) or path.startswith(f"{BUILT}/")) and Path(path).is_file()
+        }
+        return [
+            sha256
+            for path, sha256 in found.items()
+            if not (path.startswith(f"{layout.OFFICIAL}/") and is_as_first_seen(path, sha256))
+        ]
+
+    @property
+    def shared(self) -> list[str]:
+        """Files and folders that runs of one checkout share: Snakemake locks them for the run that makes them."""
+        build = self.config.datasets.build
+        folders = [*(f"{layout.DATASETS}/{name}/" for name in BUILDS[build]), f"{BUILT}/{build}/"] if build else []
+        return [*(path for files in self.weights.values() for path in files), *folders]
+
+
+def plan_run(config: Config, place: Callable[[str], str] = str) -> Run:
+    """Count the pictures and look at what the configuration names, before anything is planned.
+
+    Raises:
+        MaskDistillError: there is too little, or something is absent.
+    """
+    num_images = count_planned(config)
+    num_fitted = count_fitted(config, num_images)
+    refuse_more_clusters(config, num_fitted)
+    check_annotations(config)
+    if config.clusters.names:
+        read_names(config.clusters.names, config.clusters.total)
+    if num_images == 0:
+        raise MaskDistillError("data: no images found; correct data.root or data.images in the configuration")
+    shards, per_job = plan_shards(num_images, config.num_shards, config.shards_per_job)
+    return Run(config, num_images, num_fitted, shards, per_job, place)

@@ -1,0 +1,114 @@
+"""What rules hand to their stages as ``--params``, and which of it Snakemake compares with that of the last run."""
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from maskdistill.config import Config
+from maskdistill.runtime.files import canonical_json
+from maskdistill.runtime.provenance import stage_code
+from maskdistill.workflow import mask_folders
+from maskdistill.workflow.run import Wildcards
+
+RUNNING = {"workers", "checkpoint_every", "log_every"}
+"""How a stage works, not what comes out."""
+EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
+"""Of the section ``clusters``: what embeddings are made by."""
+ParamFunction = Callable[[Wildcards], str]
+UntrackedFunction = Callable[[Wildcards, int], Any]
+
+
+def untracked(value: object) -> UntrackedFunction:
+    """Param function: a value that may change without the rule running again.
+
+    It takes the threads, so Snakemake does not compare it with that of the last run.
+    """
+    return lambda wildcards, threads: value
+
+
+def in_full(settings: str | ParamFunction) -> UntrackedFunction:
+    """Param function: settings as an entry point takes them, as JSON or as a function of the wildcards.
+
+    Snakemake does not compare them, as of :func:`untracked`; it compares :func:`shaping`.
+    """
+    return lambda wildcards, threads: settings(wildcards) if callable(settings) else settings
+
+
+def shaping(settings: str | ParamFunction) -> ParamFunction:
+    """Param function: of the same settings those that change the result. With other workers nothing is made anew."""
+
+    def without_running(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in RUNNING}
+
+    return lambda wildcards: canonical_json(
+        json.loads(settings(wildcards) if callable(settings) else settings, object_hook=without_running)
+    )
+
+
+def predictions_code(wildcards: Wildcards) -> str:
+    """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
+    return stage_code("predictions", *([] if wildcards.post else ["segmenter/crf.py"]))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run's stages as JSON, with swept values put in."""
+
+    config: Config
+
+    def section(self, name: str, **values: object) -> str:
+        """One section of the configuration."""
+        return canonical_json(getattr(self.config, name).model_dump(mode="json") | values)
+
+    def sections_but(self, *names: str) -> str:
+        """The whole configuration without some sections."""
+        return canonical_json(self.config.model_dump(mode="json", exclude=set(names)))
+
+    def masks(self, masks: str) -> str:
+        """Of the masks stage, for a folder of masks."""
+        return canonical_json(mask_folders.settings(masks, self.config.masks))
+
+    def distil(self) -> str:
+        """Of masks that come straight from the pictures."""
+        features, masks = (part.model_dump(mode="json") for part in (self.config.features, self.config.masks))
+        return canonical_json({"features": features, "masks": masks})
+
+    def embeddings(self) -> str:
+        """Of the embeddings that K-means is fitted on."""
+        return canonical_json(self.config.clusters.model_dump(mode="json", include=EMBEDDING_KEYS))
+
+    def clusters(self, k: int, candidates: list[int] | None = None) -> str:
+        """Of K-means: over-clustering is in k already; what only other rules use is left at its default."""
+        own = {"overcluster", "candidates_k", "backbone", "names"} | EMBEDDING_KEYS
+        settings = self.config.clusters.model_dump(mode="json", exclude=own)
+        return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
+
+    def consistency(self, wildcards: Wildcards) -> str:
+        """Param function: of the stages that the consistency of masks and clusters repeats."""
+        return canonical_json(
+            {
+                "features": self.config.features.model_dump(mode="json"),
+                "masks": json.loads(self.masks(wildcards.masks)),
+                "clusters": json.loads(self.clusters(int(wildcards.k))),
+            }
+        )
+
+    def labels(self, wildcards: Wildcards) -> str:
+        """Param function: of the pseudo-labels at a value of the wildcard ``tau``."""
+        value, _, label_type = wildcards.tau.partition("-")
+        return self.section("pseudo_labels", tau=float(value), type=label_type or "mask")
+
+    def painting(self) -> dict[str, Any]:
+        """How candidates become label maps at any threshold."""
+        return self.config.pseudo_labels.model_dump(include={"compare", "overlap"})
+
+    @property
+    def crf(self) -> str:
+        """Of the dense CRF."""
+        return canonical_json(self.config.crf.model_dump(mode="json", exclude={"rounds"}))
+
+    def crf_option(self, wildcards: Wildcards) -> str:
+        """Param function: ``--crf`` where a dense CRF sharpens predictions."""
+        return f"--crf {shlex.quote(self.crf)}" if wildcards.post else ""

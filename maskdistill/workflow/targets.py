@@ -1,0 +1,144 @@
+"""Targets beside the main run: the sweep, the ablations, the oracle; and what has to be there for them."""
+
+from collections.abc import Collection, Sequence
+from importlib.util import find_spec
+
+from snakemake.io import expand
+
+from maskdistill.config import Config
+from maskdistill.config.limits import refuse_more_clusters
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.workflow import layout
+from maskdistill.workflow.layout import tau_name, value_name
+from maskdistill.workflow.run import Run, Value
+
+CLUSTERED = ["masks", "objects"]
+"""Cases of the oracle whose categories are still to be discovered."""
+
+
+def need_crf(setting: str) -> None:
+    """Refuse before anything starts where the dense CRF is not installed.
+
+    Raises:
+        MaskDistillError: it is not; names the setting that asks for it.
+    """
+    if find_spec("pydensecrf") is None:
+        raise MaskDistillError(
+            f"{setting}: CRF rounds need pydensecrf2, which is compiled when it is installed: "
+            f"run `make crf` (g++ and Python's headers are wanted), or set {setting} to 0"
+        )
+
+
+def need_ground_truth(targets: Collection[str], config: Config) -> None:
+    """Refuse targets that are made of scores.
+
+    Raises:
+        MaskDistillError: one is asked for; call it where there is no ground truth.
+    """
+    if targets:
+        raise MaskDistillError(
+            f"{', '.join(sorted(targets))}: scores need ground truth, and data.kind {config.data.kind} has none; "
+            "give data.kind coco its annotations, or use voc or scenes"
+        )
+
+
+def check_probe(run: Run) -> None:
+    """Refuse a probe where there is nothing to learn from.
+
+    Raises:
+        MaskDistillError: so it is.
+    """
+    if run.config.probe.enabled and not run.has_ground_truth:
+        raise MaskDistillError("probe.enabled: a probe learns from ground truth, and data has none; set it to false")
+
+
+def check_paper(run: Run, asked: Collection[str], with_conda: bool) -> None:
+    """Refuse those of the paper's targets that the configuration makes impossible.
+
+    Args:
+        run: the run, which has ground truth.
+        asked: words of the command line.
+        with_conda: jobs bring what they need.
+
+    Raises:
+        MaskDistillError: the dense CRF, stored keys or pictures are missing.
+    """
+    wanted = set(asked)
+    if run.config.paper.crf_rounds and wanted & {"table2", "tableS1", "tableS2", "paper"} and not with_conda:
+        need_crf("paper.crf_rounds")
+    if not run.config.features.store and wanted & {"table3", "figure4", "paper"}:
+        raise MaskDistillError("table3, figure4: other masks need the stored keys; set features.store to true")
+    if wanted & {"figure3", "paper"}:
+        refuse_more_clusters(run.config, run.num_fitted, figure3=True)
+
+
+def swept_values(run: Run) -> dict[str, list[Value]]:
+    """Values of the wildcards that the sweep section asks for, the main run's among them; empty without a sweep."""
+    config, main = run.config, run.main
+    sweep = config.sweep
+    if not any(sweep.model_dump().values()):
+        return {}
+    values: dict[str, list[Value]] = {
+        "masks": [main["masks"], *(layout.topk_name(value) for value in sweep.topk)],
+        "k": [main["k"], *(config.clusters.overcluster * value for value in sweep.num_clusters)],
+        "tau": [
+            tau_name(tau, label_type)
+            for tau in [config.pseudo_labels.tau, *sweep.tau]
+            for label_type in [config.pseudo_labels.type, *sweep.label_types]
+        ],
+        "hard": [main["hard"], *(value_name(value) for value in sweep.hard_pixels)],
+        "seed": list(config.seeds),
+        "round": [config.crf.rounds],
+    }
+    return {name: list(dict.fromkeys(found)) for name, found in values.items()}
+
+
+def swept(run: Run, *patterns: str) -> list[str]:
+    """The patterns' paths at each combination of the values that the sweep section asks for."""
+    values = swept_values(run)
+    paths = [path for pattern in patterns if values for path in expand(pattern, post=["", *run.sharpened], **values)]
+    return list(dict.fromkeys(paths))
+
+
+def sweep_targets(run: Run) -> list[str]:
+    """What the sweep section asks for beside the main run: the last stage's result at each combination."""
+    last = "evaluation/segmenter{post}.json" if run.has_ground_truth else "segmenter/model.safetensors"
+    return swept(run, f"{run}/{layout.ROUND}/{last}")
+
+
+def beside_main(run: Run, *patterns: str) -> list[str]:
+    """The patterns' paths at the values that the sweep section asks for, but those of the main run."""
+    own = [path for pattern in patterns for path in run.of_run(pattern, post=["", *run.sharpened])]
+    return [path for path in swept(run, *patterns) if path not in own]
+
+
+def ablated(run: Run, detector: str, segmenter: str, seeds: Sequence[int]) -> list[str]:
+    """The paths of all variants, from patterns of the detector's and the segmenter's results."""
+    asked = run.config.ablations
+    types = [tau_name(run.config.pseudo_labels.tau, kind) for kind in asked.label_types]
+    hard = [value_name(share) for share in asked.hard_pixels]
+    rounds = range(asked.crf_rounds + 1) if asked.crf_rounds else []
+    paths = run.of_run(detector, seed=seeds, tau=types)
+    paths += run.of_run(segmenter, seed=seeds, hard=hard, round=0)
+    paths += run.of_run(segmenter, seed=seeds, round=rounds, post=["", "_crf"])
+    return list(dict.fromkeys(paths))
+
+
+def oracle_scores(run: Run, masks: str, detector: str, segmenter: str) -> list[str]:
+    """Evaluations of all cases: of the stages behind what is perfect, without CRF rounds.
+
+    Args:
+        run: the run.
+        masks: pattern of the evaluation of masks.
+        detector: that of the detector's.
+        segmenter: that of the segmenter's.
+    """
+    from maskdistill.data.truth_check import count_classes  # jobs have no use for what it imports
+
+    found = []
+    for case in run.config.oracle.cases:
+        stages = [segmenter] if case == "labels" else [masks, detector, segmenter]
+        k = run.main["k"] if case in CLUSTERED else count_classes(run.config)
+        for stage in stages:
+            found += run.of_run(stage, case=case, k=k, round=0)
+    return found

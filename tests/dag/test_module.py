@@ -1,0 +1,52 @@
+"""The workflow as a module of another one, in whose folder it then works."""
+
+import re
+from pathlib import Path
+
+from dag_project import MINIATURE, Project, make_project
+
+PARENT = """
+module maskdistill:
+    snakefile: "workflow/Snakefile"
+    config: config["objects"]
+    {prefix}
+
+use rule * from maskdistill as maskdistill_*
+"""
+TARGETS = ("all", "ablations", "oracle", "paper")
+CONFIG = MINIATURE | {"num_shards": 20, "shards_per_job": 10, "data": MINIATURE["data"] | {"num_train": 20},
+          "paper": {"overcluster": [1]}}  # fmt: skip
+
+
+def jobs(project: Project, sections: dict[str, object], prefix: str = "") -> set[str]:
+    """The texts of all jobs: rule, files, params and command."""
+    (plan,) = project.plans([sections], *(f"{prefix}{target}" for target in TARGETS))
+    return {
+        repr((job.rule.removeprefix(prefix), sorted(job.inputs), job.outputs, job.params, job.command)) for job in plan
+    }
+
+
+def test_with_and_without_a_prefix(tmp_path: Path) -> None:
+    """The same jobs, in the prefix's folder each of their results, and nothing of what lies outside of the run."""
+    project = make_project(tmp_path)
+    own = jobs(project, CONFIG)
+    snakefile = project.folder / "Snakefile"
+    snakefile.write_text(PARENT.format(prefix=""))
+    assert jobs(project, {"objects": CONFIG}, "maskdistill_") == own
+    snakefile.write_text(PARENT.format(prefix='prefix: "mine"'))
+    placed = jobs(project, {"objects": CONFIG}, "maskdistill_")
+    assert {text.replace("mine/results/", "results/") for text in placed} == own
+    assert not any(re.search(r"(?<!mine/)results/mini|mine/(?!results/mini)", text) for text in placed)
+
+
+def test_its_first_stages_run_beside_a_rule_of_the_parents(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    parent = (
+        'rule own:\n    input: "mine/results/mini/data/manifest.csv"\n    output: "own"\n    shell: "cp {input} own"\n'
+    )
+    (project.folder / "Snakefile").write_text(parent + PARENT.format(prefix='prefix: "mine"'))
+    project.configure(objects=CONFIG)
+    project.snakemake("--config", "other=1")
+    assert len((project.folder / "own").read_text().splitlines()) == 29
+    assert (project.folder / "mine/results/mini/logs/manifest.log").is_file()
+    assert not (project.folder / "results").exists()

@@ -1,0 +1,152 @@
+"""The table of the metrics: what it holds, who reads it, and how one file adds to it (docs/how-to/add-a-metric.md)."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskdistill.cli.show import table
+from maskdistill.config import Config, EvaluationConfig
+from maskdistill.evaluation.bootstrap import image_weights
+from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
+from maskdistill.evaluation.metrics import registry
+from maskdistill.evaluation.metrics.registry import Family, Metric, Scores, Setting, View, metrics, summed
+from maskdistill.evaluation.scorer import Scorer
+from maskdistill.evaluation.stages import ALL, STAGES
+from maskdistill.paper.plan import AP
+from maskdistill.report.scores import read_evaluation, score_rows
+from maskdistill.report.steps import worse_steps
+from maskdistill.report.tables import headings, table_row
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import write_json
+
+WEIGHTS = {"weights": "random"}
+CONFIG = Config.model_validate(
+    {"run": "r", "data": {"kind": "folder", "root": "p"}}
+    | dict.fromkeys(("backbone", "detector", "segmenter"), WEIGHTS)
+)
+DOCS = Path(__file__).parents[1] / "docs"
+IMAGES = tuple(TruthImage(n, f"{n}", 4, 5, False, True, True, ()) for n in (1, 2, 3))
+TRUTH = GroundTruth(IMAGES, ("background", "apple"))
+TARGETS = {number: np.zeros((4, 5), np.uint8) for number in (1, 2, 3)}
+TARGETS[1][:2], TARGETS[2][0], TARGETS[3][:] = 1, 1, 255
+TARGETS[3][0] = 1
+FOUND = {1: TARGETS[1] * 1, 2: np.zeros((4, 5), np.uint8), 3: np.zeros((4, 5), np.uint8)}
+FOUND[1][2] = 1  # a row too much of four; in 2 a row too few; in 3 all of the scored pixels
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with the recipe's code block, named by an entry point."""
+    code = re.search(r"```python\n(.*?)```", (DOCS / "how-to/add-a-metric.md").read_text(), re.DOTALL)
+    assert code is not None
+    (tmp_path / "my_metrics").mkdir()
+    (tmp_path / "my_metrics/size_error.py").write_text(code[1])
+    install(tmp_path, "my_metrics.size_error:FAMILY")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.forget()
+    yield tmp_path
+    registry.forget()
+
+
+def install(folder: Path, value: str) -> None:
+    (folder / "my_metrics-1.0.dist-info").mkdir(exist_ok=True)
+    (folder / "my_metrics-1.0.dist-info/METADATA").write_text("Name: my-metrics\nVersion: 1.0\n")
+    (folder / "my_metrics-1.0.dist-info/entry_points.txt").write_text(f"[maskdistill.metrics]\nsize_error = {value}\n")
+
+
+def evaluate(stage: str, found: dict[int, np.ndarray]) -> dict[str, Any]:
+    setting = Setting(STAGES[stage], TRUTH, 1, EvaluationConfig(bootstrap=50), 0)
+    scorer = Scorer(setting)
+    for matched in (False, True):
+        views = {
+            image.id: View(image, setting, (), lambda n=image.id: found[n], lambda n=image.id: TARGETS[n],
+                           scorer.class_of if matched else None)
+            for image in IMAGES
+        }  # fmt: skip
+        scorer.score({number: scorer.count(view, matched) for number, view in views.items()}, matched)
+    return {"stage": stage, **scorer.record()}
+
+
+def test_the_recipe_adds_a_metric_that_everything_shows(installed: Path) -> None:
+    result = evaluate("segmenter", FOUND)
+    assert result["size_error"] == pytest.approx(100 * (1 / 4 + 1 / 4 + 1) / 3)
+    low, high = result["intervals"]["size_error"]
+    assert 25 <= low < result["size_error"] < high <= 100
+    assert (result["ap"], result["purity"], result["counts"]["semantic"]) == (None, None, 3)
+    perfect = TARGETS | {3: TARGETS[3] % 255}
+    for name, scores in (("segmenter", result), ("detector", evaluate("detector", perfect))):
+        write_json(installed / f"{name}.json", scores | {"seed": 0})
+    evaluations = [read_evaluation(installed / f"{name}.json") for name in ("segmenter", "detector")]
+    rows = score_rows(evaluations, CONFIG)
+    assert [row.stage for row in rows] == ["detector", "segmenter"]
+    assert [row.mean["size_error"] for row in rows] == pytest.approx([0, 50])
+    assert headings()[-1] == "size error" and list(metrics("table"))[-1] == "size_error"
+    cell = table_row(rows[1], CONFIG)["scores"][-1]
+    assert (cell["text"], cell["interval"]) == ("50.0", f"[{low:.1f}, {high:.1f}]")
+    shown = table({"baselines": {}, "rounds": [], "stages": {row.stage: row.mean for row in rows}})
+    assert shown[0].split()[-1] == "size_error" and [line.split()[-1] for line in shown[1:]] == ["0.0", "50.0"]
+    assert not any("size error" in said for said in worse_steps(rows, {})) and "size_error" not in metrics("card")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("my_metrics.nothing:FAMILY", "size_error = my_metrics.nothing:FAMILY does not load: No module named"),
+        ("my_metrics.size_error:METRIC", "size_error:METRIC is Metric, not a Family; see docs/how-to"),
+        ("maskdistill.evaluation.metrics.semantic:FAMILY", "'miou' stands in maskdistill.evaluation.metrics.semantic"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_used_is_named(installed: Path, value: str, message: str) -> None:
+    install(installed, value)
+    with pytest.raises(MaskDistillError, match=re.escape(message)):
+        registry.families()
+
+
+def test_columns_stand_in_the_order_of_their_places() -> None:
+    names = ["miou", "boundary_iou", "pixel_accuracy", "ap50", "ap", "ap75", "corloc", "purity", "nmi", "ari"]
+    assert list(metrics()) == names
+    assert headings() == ["mIoU", "boundary IoU", "pixel acc.", "AP50", "AP", "CorLoc", "purity"]
+    assert list(metrics("card")) == ["miou", "pixel_accuracy", "ap50", "corloc"]
+    assert list(metrics("steps")) == ["miou", "corloc"]
+    assert [list(metrics("oracle", stage)) for stage in ("masks", "detector", "segmenter")] == [
+        ["miou", "ap50", "ap75", "purity"], ["miou", "ap50", "ap75"], ["miou"]
+    ]  # fmt: skip
+    assert all(metrics()[name].title == column for column, name in AP.items())
+    assert registry.images_behind("miou") == "semantic" and registry.images_behind("purity") == ""
+    assert [stage.name for stage in ALL if stage.learns_labels] == ["probe", "probe_crf"]
+
+
+def test_the_page_of_metrics_names_each_once() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "reference/metrics.md").read_text(), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == list(metrics())
+
+
+def test_sums_make_scores_and_intervals() -> None:
+    """Two metrics of three images: the mean of 1, 2, 6, and a share that is not defined."""
+    both = (Metric("mean", "mean", unit="px", digits=2), Metric("none", "none"))
+    score = summed(both, lambda sums: [sums[0] / sums[1], np.nan])
+    counts = {4: (1, 1), 5: (2, 1), 9: (6, 1)}
+    setting = Setting(STAGES["masks"], TRUTH, 1, EvaluationConfig(bootstrap=400), 7)
+    found = score(counts, setting)
+    assert found.values == {"mean": 3.0, "none": None} and list(found.intervals) == ["mean"]
+    drawn = [np.repeat([1, 2, 6], row).mean() for row in image_weights(3, 400, 7)]
+    assert found.intervals["mean"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+    assert score({}, setting) == Scores({"mean": None, "none": None})
+    assert both[0].text(3.14159) == "3.14" and both[1].text(None) == "-"
+    lower = Metric("error", "error", higher_is_better=False)
+    assert lower.worse(2.1, 2.0) and not lower.worse(2.04, 2.0) and both[1].worse(1.9, 2.0)
+
+
+def test_a_family_that_no_evaluation_could_score_is_refused() -> None:
+    metric = (Metric("a", "a"),)
+    for wrong, message in [
+        ({"metrics": ()}, "at least one"),
+        ({"metrics": metric, "stages": ("mask",)}, "a: no stage is called mask"),
+        ({"metrics": metric, "stages": ("otsu",), "matched": True}, "a: otsu: baselines are walked only once"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Family(**{"note": "", "of_image": lambda _: None, "scores": summed(metric, lambda _: [0])} | wrong)

@@ -1,0 +1,126 @@
+"""Objects of a run's own photographs: which are kept, where they are written, and what is never replaced."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported import HEIGHT, WIDTH, disc, record
+from pycocotools.coco import COCO
+from synthetic_run import Synthetic
+
+from maskdistill.cli import main
+from maskdistill.cli.show import objects_line
+from maskdistill.config import load_config
+from maskdistill.data.manifest import ImageRow, image_rows, read_manifest, write_manifest
+from maskdistill.formats import rle
+from maskdistill.product.objects import Choice, pictures, relative_name, without_doubles
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import write_json
+from maskdistill.runtime.json_stream import read_array, write_json_object
+
+
+def test_no_two_objects_cover_the_same_whatever_their_categories() -> None:
+    rng = np.random.default_rng(0)
+    objects = [record(disc(*rng.uniform(15, 45, 2), rng.uniform(5, 14)), 1 + i % 3, 0.9) for i in range(40)]
+    masks = [rle.decode(item.mask) for item in objects]
+    kept: list[int] = []
+    for place, mask in enumerate(masks):
+        if all((mask & masks[other]).sum() <= 0.5 * (mask | masks[other]).sum() for other in kept):
+            kept.append(place)
+    assert without_doubles(objects, 0.5) == [objects[place] for place in kept] and len(kept) < 40
+    assert without_doubles(objects[:1] * 2, 0.5) == objects[:1] and without_doubles([], 0.5) == []
+
+
+def row(number: int, key: str, file: str) -> ImageRow:
+    return ImageRow(number, key, file, WIDTH, HEIGHT, 0)
+
+
+def test_pictures_keep_their_order_their_names_and_what_is_chosen() -> None:
+    rows = [row(2, "a", "/p/a.jpg"), row(3, "b.png", "/p/b.png"), row(5, "c/d~2", "/p/c/d.JPG")]
+    assert [relative_name(one) for one in rows] == ["a.jpg", "b.png", "c/d~2.JPG"]
+    found = [
+        {"image_id": number, "category_id": 1, "score": score, "segmentation": rle.encode(disc(20, 20, radius))}
+        for number, score, radius in ((2, 0.9, 9), (2, 0.8, 2), (2, 0.3, 9), (5, 0.7, 9))
+    ]
+    made = list(pictures(rows, found, {1: "x"}, Choice(0.5, "ge", min_area=20)))
+    assert [[item.score for item in picture.objects] for picture in made] == [[0.9], [], [0.7]]
+    assert made[0].objects[0].box == (11, 11, 19, 19) and made[0].objects[0].area == disc(20, 20, 9).sum()
+    with pytest.raises(MaskDistillError, match=r"candidates of image 5, which the manifest does not list"):
+        list(pictures(rows[:2], found, {1: "x"}, Choice(0.5, "ge")))
+
+
+def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskdistill.runtime.json_stream.CHUNK", 7)
+    items = [{"a": number, "b": "]},{" * (number % 5)} for number in range(30)]
+    for chosen in (items, []):
+        with write_json_object(tmp_path / "x.json") as content:
+            with content.array("items") as append:
+                for item in chosen:
+                    append(item)
+            content.value("more", [1])
+        assert list(read_array(tmp_path / "x.json", "items")) == chosen
+    (tmp_path / "cut.json").write_text('{"items":[{"a":1},{"a"')
+    for name in ("more", "items"):
+        with pytest.raises(ValueError, match=r"its first key is not 'more'|the array 'items' has no end"):
+            list(read_array(tmp_path / "cut.json", name))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A finished run of six photographs, each with a disc (0.95), a square (0.75, which is tau) and a doubtful one."""
+    made = Synthetic(tmp_path / "run")
+    run, config = made.root, load_config(made.config | {"seeds": [11], "pseudo_labels": {"tau": 0.75, "compare": "ge"}})
+    table = read_manifest(run / "manifest.csv")
+    write_manifest(run / "data/manifest.csv", table.assign(path=table["file"]))
+    provenance = {"config": config.model_dump(mode="json")}
+    write_json(run / "summary.json", {"provenance": provenance, "clusters": {"names": {"0": "mug"}}})
+    return run
+
+
+def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["objects", str(finished), "--format", "coco,yolo"]
+    assert (
+        objects_line(finished)
+        == f"objects: maskdistill objects {finished} --format coco,yolo (or cvat, label_studio, ...)"
+    )
+    assert main(command) == 0
+    assert objects_line(finished) == f"objects: {finished}/objects/coco, {finished}/objects/yolo"
+    coco = COCO(str(finished / "objects/coco/coco.json"))
+    rows = image_rows(read_manifest(finished / "data/manifest.csv"))[:6]
+    assert [image["file_name"] for image in coco.imgs.values()] == [f"{one.key}.png" for one in rows]
+    assert [one["score"] for one in coco.anns.values()] == [0.95, 0.75] * 6, "of those at tau, the run's compare is ge"
+    assert [category["name"] for category in coco.cats.values()] == ["mug", "cluster-01", "cluster-02"]
+    link = finished / f"objects/yolo/images/{rows[2].key}.png"
+    assert link.is_symlink() and link.read_bytes() == Path(rows[2].file).read_bytes()
+    summary = json.loads((finished / "objects/objects.json").read_text())
+    assert (summary["pictures"], summary["objects"]) == (6, {"mug": 6, "cluster-01": 6})
+    assert summary["formats"] == ["coco", "yolo"]
+
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("objects/*/*")}
+    (finished / "objects/objects.json").unlink()
+    label = finished / f"objects/yolo/labels/{rows[0].key}.txt"
+    label.write_text("corrected by hand")
+    assert main(command) == 0 and label.read_text() == "corrected by hand"
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("objects/*/*")} == before
+    assert json.loads((finished / "objects/objects.json").read_text()) == summary
+
+    assert main([*command, "--min-score=0.9"]) == 1
+    assert "objects/yolo: was changed since it was written" in capsys.readouterr().err
+    assert main(["objects", str(finished), "--min-score=0.9"]) == 0, "of coco nothing was changed"
+    coco = COCO(str(finished / "objects/coco/coco.json"))
+    assert [one["score"] for one in coco.anns.values()] == [0.95] * 6
+
+
+def test_equal_runs_give_equal_bytes(finished: Path, tmp_path: Path) -> None:
+    command = [
+        "objects",
+        str(finished),
+        "--format=coco:polygons,yolo,voc,label_studio,cvat,geojson,huggingface,fiftyone",
+    ]
+    found = []
+    for name in ("one", "two"):
+        assert main([*command, "--pictures=copy", "--simplify=2", "--out", str(tmp_path / name)]) == 0
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        found.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
+    assert found[0] == found[1] and len(found[0]) > 60

@@ -1,0 +1,185 @@
+"""What the rules of the workflow are given: the run's shards and paths, its settings, its targets, its refusals."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake.exceptions import WorkflowError
+from snakemake.io import AnnotatedString, is_flagged
+from snakemake.iocontainers import Wildcards
+
+from maskdistill.config import Config, load_config
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.workflow import settings as ways
+from maskdistill.workflow import targets
+from maskdistill.workflow.run import Run, plan_run
+from maskdistill.workflow.settings import Settings
+from maskdistill.workflow.snakemake_ways import find_commands, refusals, unformatted, with_environment
+
+SCENES: dict[str, Any] = {
+    "run": "x", "seeds": [1, 2], "data": {"kind": "scenes", "num_train": 30, "num_eval": 10},
+    "backbone": {"arch": "vit_micro_patch8", "weights": "random"},
+    "detector": {"weights": "random"}, "segmenter": {"weights": "random"}, "clusters": {"num_clusters": 5},
+    "crf": {"rounds": 0},
+}  # fmt: skip
+
+
+def configured(**sections: Any) -> Config:
+    return load_config(SCENES | sections)
+
+
+def run_of(num_shards: int, per_job: int = 1, **sections: Any) -> Run:
+    return Run(configured(**sections), 40, 30, num_shards, per_job)
+
+
+def given(**values: Any) -> Wildcards:
+    return Wildcards(fromdict={name: str(value) for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("shards", "per_job", "part", "named", "each", "files", "braces"),
+    [
+        (3, 1, r"\d{4}", ["0000", "0001", "0002"], "0002", ["{part}"], "{0000..0002}"),
+        (20, 10, r"\d{3}", ["0009", "0019"], "00020-00029", [f"{{part}}{n}" for n in range(10)], "{0000..0019}"),
+        (20_000, 100, r"\d{3}", [f"{n:03d}99" for n in range(200)], "000200-000299",
+         [f"{{part}}{n:02d}" for n in range(100)], "{00000..19999}"),
+    ],
+)  # fmt: skip
+def test_shards(
+    shards: int, per_job: int, part: str, named: list[str], each: str, files: list[str], braces: str
+) -> None:
+    """Jobs of 1, 10 and 100: their parts, what stands for all shards among inputs, and the commands' short forms."""
+    run = run_of(shards, per_job)
+    assert (run.part, run.last_of_jobs) == (part, named)
+    assert run.all_shards("{k}/s-{shard}")(given(k=7)) == [f"7/s-{shard}" for shard in named]
+    assert run.each_shard(given(part="0002")) == each
+    assert run.of_part("a/{shard}.h5") == [f"a/{file}.h5" for file in files]
+    assert run.braces("{k}/s-{shard}.{e}", e="h5")(given(k=7)) == f"7/s-{braces}.h5"
+
+
+def test_threads_are_shared_by_the_jobs_of_shards() -> None:
+    assert [run_of(3).shard_threads(cores) for cores in (None, 2, 9, 64)] == [8, 1, 3, 8]
+    assert run_of(20, 10).shard_threads(8) == 4
+
+
+def test_paths_at_the_main_values() -> None:
+    run = run_of(2)
+    path = f"{run}/{{masks}}/k-{{k}}/seed-{{seed}}/{{shard}}{{post}}"
+    assert run.of_run(path) == [f"results/x/topk-0.4/k-5/seed-{seed}/000{s}" for seed in (1, 2) for s in (0, 1)]
+    assert run.of_run(path, seed=[3], shard="z", post="_crf", k=9) == ["results/x/topk-0.4/k-9/seed-3/z_crf"]
+    assert run.of_oracle(f"{run}/{{masks}}/k-{{k}}/a.json") == "results/x/oracle/{case}/k-{k}/a.json"
+    round_0, round_2 = (given(masks="m", k=5, seed=1, tau="0.9", hard="0.2", round=number) for number in (0, 2))
+    assert "/pseudo_labels/" in run.learnt_labels(round_0) and "/labels/" in run.learnt_labels(round_2)
+    assert run.model_before(round_2) == "results/x/m/k-5/seed-1/tau-0.9/hard-0.2/crf-1/segmenter/model.safetensors"
+
+
+def test_a_modules_prefix_is_put_once() -> None:
+    """As Snakemake does in input and output; what it has put there already comes back from ``rules.NAME.output``."""
+    run = Run(configured(), 40, 30, 2, place=lambda path: path if path.startswith("mine/") else f"mine/{path}")
+    assert run.at(f"{run}/a.json") == run.at(run.at(f"{run}/a.json")) == "mine/results/x/a.json"
+    assert run.braces(f"{run}/{{shard}}")(given()) == "mine/results/x/{0000..0001}"
+    oracle = "results/x/oracle/{case}/a.json"
+    assert run.of_oracle(f"{run}/{{masks}}/a.json") == run.of_oracle("mine/results/x/{masks}/a.json") == oracle
+
+
+def test_only_what_the_run_makes_gets_a_prefix(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"1")
+    backbone = {"arch": "vit_micro_patch8", "weights": str(file)}
+    run = run_of(2, backbone=backbone, segmenter={"arch": "vit_micro_patch8", "weights": "pretrain"})
+    assert run.weights["backbone"] == [str(file)] and is_flagged(run.weights["backbone"][0], "local")
+    assert run.weights["segmenter"] == ["results/x/pretrain/segmenter.safetensors"]
+    assert not isinstance(run.weights["segmenter"][0], AnnotatedString)
+    assert run.weights["detector"] == [] and run.weights_option([]) == "random"
+    (found,) = run.contents([*run.weights["backbone"], *run.weights["segmenter"], "resources/data/voc/x"])
+    assert found == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+
+def test_a_run_is_planned_after_looking_at_what_it_needs() -> None:
+    run = plan_run(configured(num_shards=7))
+    assert (run.num_images, run.num_fitted, run.num_shards, run.per_job) == (40, 30, 7, 1)
+    assert run.has_ground_truth and not run.annotations and not run.names
+    with pytest.raises(MaskDistillError, match="31 clusters"):
+        plan_run(configured(clusters={"num_clusters": 31}))
+
+
+def test_how_a_stage_works_is_handed_over_and_not_compared() -> None:
+    text = json.dumps({"a": {"workers": 3, "lr": 1}, "log_every": 2})
+    assert ways.shaping(text)(given()) == ways.shaping(lambda _: text)(given()) == '{"a":{"lr":1}}'
+    assert ways.in_full(text)(given(), 1) == text and ways.untracked(0.5)(given(), 1) == 0.5
+
+
+def test_settings_at_swept_values() -> None:
+    made = Settings(configured(masks={"resize_mask": "nearest"}, crf={"rounds": 1, "iters": 3}))
+    assert json.loads(made.masks("topk-0.25"))["topk"] == 0.25
+    assert made.masks("lost-100") == '{"resize_mask":"nearest"}' and not made.is_refined("topk-0.4")
+    labels = json.loads(made.labels(given(tau="0.8-bbox")))
+    assert (labels["tau"], labels["type"]) == (0.8, "bbox")
+    assert json.loads(made.labels(given(tau="0.8")))["type"] == "mask"
+    clusters, embeddings = json.loads(made.clusters(40)), json.loads(made.embeddings())
+    assert clusters["num_clusters"] == 40 and not clusters.keys() & (embeddings.keys() | {"overcluster", "names"})
+    again = json.loads(made.consistency(given(masks="topk-0.25", k=40)))
+    assert (again["masks"]["topk"], again["clusters"]) == (0.25, clusters)
+    assert '"iters":3' in made.crf_option(given(post="_crf")) and made.crf_option(given(post="")) == ""
+    assert json.loads(made.sections_but("masks", "data")).keys() == Config.model_fields.keys() - {"masks", "data"}
+
+
+def test_targets_of_a_sweep() -> None:
+    assert targets.sweep_targets(run_of(2)) == []
+    run = run_of(2, sweep={"tau": [0.5], "label_types": ["bbox"]}, seeds=[1])
+    below = "results/x/topk-0.4/k-5/seed-1/tau-{}/hard-0.2/crf-0/evaluation/segmenter.json"
+    swept = [below.format(tau) for tau in ("0.9", "0.9-bbox", "0.5", "0.5-bbox")]
+    assert targets.sweep_targets(run) == swept
+    pattern = "results/x/{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}/evaluation/segmenter{post}.json"
+    assert targets.beside_main(run, pattern) == swept[1:]
+
+
+def test_targets_of_ablations_and_oracle() -> None:
+    asked = {"label_types": ["bbox"], "hard_pixels": [0.7], "crf_rounds": 1}
+    run = run_of(2, ablations=asked, oracle={"cases": ["objects", "labels"]}, seeds=[1])
+    found = targets.ablated(run, "{tau}", "{tau} {hard} {round}{post}", [1])
+    assert found == ["0.9-bbox", "0.9 0.7 0", "0.9 0.2 0", "0.9 0.2 1", "0.9 0.2 0_crf", "0.9 0.2 1_crf"]
+    scores = targets.oracle_scores(run, "m {case} {k}", "d {case}", "s {case} {round}")
+    assert scores == ["m objects 5", "d objects", "s objects 0", "s labels 0"]
+
+
+def test_targets_that_cannot_be_made(tmp_path: Path) -> None:
+    bare = run_of(2, data={"kind": "folder", "root": str(tmp_path)})
+    targets.need_ground_truth(set(), bare.config)
+    with pytest.raises(MaskDistillError, match=r"oracle, table1: scores need ground truth, and data\.kind folder"):
+        targets.need_ground_truth({"table1", "oracle"}, bare.config)
+    with pytest.raises(MaskDistillError, match="a probe learns from ground truth"):
+        targets.check_probe(Run(bare.config.model_copy(update={"probe": SimpleNamespace(enabled=True)}), 1, 1, 1))
+    unstored = run_of(2, features={"store": False})
+    targets.check_paper(unstored, {"table1"}, with_conda=True)
+    with pytest.raises(MaskDistillError, match=r"set features\.store to true"):
+        targets.check_paper(unstored, {"figure4"}, with_conda=True)
+
+
+def test_errors_are_snakemakes_own() -> None:
+    with pytest.raises(WorkflowError, match="told"), refusals():
+        raise MaskDistillError("told")
+    with pytest.raises(KeyError), refusals():
+        raise KeyError
+
+
+def test_commands_are_found_after_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/a:/b")
+    find_commands(Path("/c"))
+    find_commands(Path("/c"))
+    assert os.environ["PATH"] == "/a:/b:/c"
+
+
+def test_a_rule_without_an_environment_gets_the_default() -> None:
+    """Snakemake would format the checkout's braces."""
+    folder = SimpleNamespace(
+        is_local=True, join=lambda path: SimpleNamespace(get_path_or_uri=lambda secret_free: f"/{{x}}/w/{path}")
+    )
+    for own, expected in ((None, "/{{x}}/envs/m.yaml"), ("../envs/d.yaml", "/{{x}}/envs/d.yaml")):
+        rule = SimpleNamespace(basedir=folder, conda_env=own, ruleinfo=SimpleNamespace(conda_env=own))
+        with_environment(rule, "../envs/m.yaml")
+        assert rule.conda_env == rule.ruleinfo.conda_env == expected
+    assert unformatted("{a}") == "{{a}}"
