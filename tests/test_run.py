@@ -239,6 +239,6 @@ def test_what_snakemake_refuses_is_shown(
         "the end of what Snakemake said:",
         "    it is locked",
     ]
-    monkeypatch.setattr(stage, "ENGINE", [sys.executable, "-c", "print('Unlocked working directory.')"])
-    assert main(["run", "c.yaml", "--", "--unlock"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == ["Unlocked working directory."]
+    monkeypatch.setattr(stage, "ENGINE", [sys.executable, "-c", "import sys; print(*sys.argv[4:])"])
+    assert main(["run", "c.yaml", "x.h5", "--cores", "1", "--", "--unlock", "--", "y"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["--cores 1 --nocolor x.h5 --unlock -- y"]

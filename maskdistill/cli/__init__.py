@@ -194,7 +194,8 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
     commands = _for_each_shard(list(arguments))
-    runs = [_with_all_files(_with_home(stage_parser.parse_args(given))) for given in commands]
+    handed_on = getattr(module, "HANDED_ON", None)
+    runs = [_with_all_files(_with_home(_parsed(stage_parser, given, handed_on))) for given in commands]
     log: str | None = getattr(runs[0], "log", None)
     if log and not append_log:
         Path(log).unlink(missing_ok=True)
@@ -204,6 +205,19 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
     write_job_record(stage, log)
+
+
+def _parsed(parser: argparse.ArgumentParser, given: list[str], handed_on: str | None) -> argparse.Namespace:
+    """The options; what follows ``--`` is added to ``handed_on`` as it stands, where there is such an option.
+
+    argparse would refuse it behind an option that follows a positional argument.
+    """
+    if handed_on is None or "--" not in given:
+        return parser.parse_args(given)
+    place = given.index("--")
+    options = parser.parse_args(given[:place])
+    setattr(options, handed_on, [*getattr(options, handed_on), *given[place + 1 :]])
+    return options
 
 
 def _with_home(options: argparse.Namespace) -> argparse.Namespace:

@@ -54,7 +54,8 @@ def prepare(args: argparse.Namespace, given: DetectorConfig) -> Training:
     def train(settings: LoopSettings, device: torch.device) -> Trained:
         detector = build_detector(config, num_clusters, initial_student(config.arch, config.weights))
         model = with_engine(detector, config, num_clusters)
-        log.info("%d images, %d clusters, %d steps of %d", len(dataset), num_clusters, config.iters, config.batch_size)
+        counts = (len(dataset), num_clusters, config.iters, config.batch_size)
+        log.info("%d images, %d clusters, %d steps of %d", *counts)
         model, rows = train_detector(model, dataset, config, settings, device)
         description = describe_model(config, num_clusters, provenance)
         return Trained(rows, lambda: save_model(args.output, portable_state(model), description))

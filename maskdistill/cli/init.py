@@ -216,6 +216,6 @@ def _commands(output: Path, config: Config) -> list[str]:
         *enter(),
         program("maskdistill", "doctor", "--config", file),
         f"{program('maskdistill', 'run', file)}  # makes {results}/report.html",
-        f"{program('snakemake', '--cores', 'all', '--configfile', file)}  # the same, with all that Snakemake says",
+        f"{program('snakemake', '--cores', 'all', '--configfile', file)}  # the same, seen whole",
         *after_a_run(results),
     ]

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
     jobs = parse_jobs(dry_run(args.config, args.targets))
     sizes = sizes_of(config)
     count, train = sizes.images, count_roles(config)[0]
-    print(f"{args.config}: run {config.run!r}, {count:,} pictures ({train:,} to train on, {sizes.scored:,} to score)")
+    roles = f"{train:,} to train on, {sizes.scored:,} to score"
+    print(f"{args.config}: run {config.run!r}, {count:,} pictures ({roles})")
     fetched = list(downloads(config))
     for lines in (
         items_lines("download", fetched),

@@ -1,8 +1,8 @@
 """Run the workflow of a configuration the quiet way: a line per stage, and at the end where everything is.
 
-Snakemake runs below it, with all cores and the GPUs that are found; its own output goes to a file in the run's logs.
-What stands after -- is handed on to it, e.g. `maskdistill run config/mine.yaml -- --forcerun masks`. With --cores,
---jobs, --executor or --profile there, cores and GPUs are left to these.
+Snakemake runs below it, with all cores and the GPUs that are found; its own output goes to a file in the run's
+logs. What stands after -- is handed on to it, e.g. `maskdistill run config/mine.yaml -- --forcerun masks`. With
+--cores, --jobs, --executor or --profile there, cores and GPUs are left to these.
 """
 
 import argparse
@@ -39,6 +39,8 @@ EVERY = 15.0
 """Seconds between two lines of progress where the output is no terminal."""
 OWN_MACHINE = re.compile(r"--(cores|jobs|executor|profile)(=|$)|-[cje]")
 """Options of Snakemake that say where jobs run, and with how much."""
+HANDED_ON = "snakemake"
+"""The option that takes what follows ``--`` on the command line."""
 NOTHING = "Nothing to be done"
 ENGINE = [sys.executable, "-m", "maskdistill.workflow.events"]
 """The command that runs Snakemake; the file for its events and Snakemake's options follow."""
@@ -47,13 +49,16 @@ ENGINE = [sys.executable, "-m", "maskdistill.workflow.events"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", metavar="CONFIG", help="configuration of the run (YAML)")
-    parser.add_argument("--cores", type=whole(1), metavar="N", help="CPU cores to use (default: all that may be used)")
-    parser.add_argument("snakemake", nargs="*", metavar="OPTION", help="after --: further options of Snakemake")
+    parser.add_argument("--cores", type=whole(1), metavar="N", help="CPU cores (default: all that may be used)")
+    parser.add_argument(
+        HANDED_ON, nargs="*", metavar="OPTION", help="targets of Snakemake, and after --: its further options"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Run, watch, and say how it ended."""
-    need_workflow("run", seen_from_checkout(Path(args.config)), *(["--", *args.snakemake] if args.snakemake else []))
+    more = ["--", *args.snakemake] if args.snakemake else []
+    need_workflow("run", seen_from_checkout(Path(args.config)), *more)
     config = check_file(args.config)
     cores, gpus = args.cores or available_cores(), len(visible_gpus())
     results = Path("results") / run_name(args.snakemake, config.run)
@@ -94,7 +99,7 @@ def told(log: str) -> float | None:
 
 
 class Screen:
-    """Lines that stay, and below them on a terminal lines that are drawn again; elsewhere one line now and then.
+    """Lines that stay, and below them on a terminal lines that are drawn again, elsewhere one now and then.
 
     Args:
         stream: where to write.
@@ -174,7 +179,7 @@ def _take(stream: TextIO, progress: Progress, screen: Screen) -> None:
 
 @contextmanager
 def ends_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Where this command is ended, by Ctrl-C, SIGTERM or a terminal that is closed, end Snakemake and its jobs first.
+    """Where Ctrl-C, SIGTERM or a closed terminal ends this command, end Snakemake and its jobs first.
 
     They are in a process group of their own, so that each of them is told once, as a terminal does it.
     """

@@ -1,4 +1,4 @@
-"""What the training stages share: options, a process per GPU, the resumable state, and what is written at the end.
+"""What the training stages share: options, a process per GPU, the resumable state, and what is written.
 
 A stage hands in its section of the settings and a function that reads its inputs and says how to train.
 """
@@ -22,6 +22,7 @@ from maskdistill.training.loop import LoopSettings, MetricRow, finish, write_met
 
 log = logging.getLogger("maskdistill")
 S = TypeVar("S", DetectorConfig, SegmenterConfig, ProbeConfig, PretrainConfig)
+Options = argparse.Namespace
 
 
 @dataclass(frozen=True)
@@ -71,25 +72,21 @@ def add_training(parser: argparse.ArgumentParser, model: str, drawn: str) -> Non
     add_common(parser, device=True)
 
 
-def run_training(
-    args: argparse.Namespace, stage: str, section: type[S], prepare: Callable[[argparse.Namespace, S], Training]
-) -> None:
+def run_training(args: Options, stage: str, section: type[S], prepare: Callable[[Options, S], Training]) -> None:
     """Train in one process per GPU. Killed, a training continues from ``--state`` when it is run again.
 
     Args:
         args: options of the stage, ``output``, ``metrics`` and ``state`` among them.
         stage: its name.
         section: of the settings, which ``--params`` holds.
-        prepare: reads the inputs, in each process; a function of a module, which other processes find by its name.
+        prepare: reads the inputs, in each process; a function that other processes find by its name.
     """
     device = start_on_device(args, stage)
     processes = number_of_processes(device, args.gpus, parse_section(section, args.params).batch_size)
     launch(_train, processes, (args, stage, section, prepare))
 
 
-def _train(
-    args: argparse.Namespace, stage: str, section: type[S], prepare: Callable[[argparse.Namespace, S], Training]
-) -> None:
+def _train(args: Options, stage: str, section: type[S], prepare: Callable[[Options, S], Training]) -> None:
     rank, world = rank_and_world()
     if world > 1 and rank == 0:
         start_on_device(args, stage)

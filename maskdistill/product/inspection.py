@@ -1,4 +1,4 @@
-"""What ``maskdistill doctor`` looks at: versions, devices, disk, optional libraries, and what a configuration needs."""
+"""What ``maskdistill doctor`` looks at: versions, devices, disk, extras, and what a configuration needs."""
 
 import os
 import platform
@@ -126,7 +126,7 @@ def _existing(place: str) -> Path:
 
 
 def pictures(config: Config) -> Iterator[Check]:
-    """The pictures and what is beside them, and whether what they become fits on the disk; as the workflow has it."""
+    """The pictures, what is beside them, and whether what they become fits on the disk; as the workflow does."""
     counts: list[int] = []
     left_out: Counter[str] = Counter()
 

@@ -34,13 +34,14 @@ def good_end(results: Path, jobs: int, seconds: float) -> Iterator[str]:
     for name, file in RESULTS.items():
         if (results / file).exists():
             yield f"  {name:8s} {results / file}"
-    yield from ["next:", *(f"  {command}" for command in [*enter(), *after_a_run(seen_from_checkout(results))])]
+    commands = [*enter(), *after_a_run(seen_from_checkout(results))]
+    yield from ["next:", *(f"  {command}" for command in commands)]
     if said := verdict_at_the_end(results):
         yield said
 
 
 def bad_end(failed: Sequence[Job], jobs: int, status: int, output: Path) -> str:
-    """Which jobs failed and the end of their logs, where the remedy stands; without any, the end of Snakemake's output.
+    """Which jobs failed and the end of their logs, where the remedy stands; without any, that of Snakemake's output.
 
     Args:
         failed: the jobs.
@@ -51,13 +52,15 @@ def bad_end(failed: Sequence[Job], jobs: int, status: int, output: Path) -> str:
     logs = {job: last_lines(job.log, OF_A_LOG) for job in failed[:MOST_JOBS]}
     lines = []
     if failed:
-        lines.append(f"{len(failed)} of {counted(jobs)} failed: {', '.join(dict.fromkeys(job.rule for job in failed))}")
+        rules = ", ".join(dict.fromkeys(job.rule for job in failed))
+        lines.append(f"{len(failed)} of {counted(jobs)} failed: {rules}")
     else:
-        lines.append(f"Snakemake was ended by signal {-status}" if status < 0 else f"Snakemake ended with {status}")
+        lines.append(f"Snakemake ended {f'by signal {-status}' if status < 0 else f'with {status}'}")
     for job, end in logs.items():
         lines += [f"{job.rule}, the end of {job.log}:" if end else f"{job.rule}: its log is empty"]
         lines += [f"    {line}" for line in end]
     if not all(logs.values()) or not failed:
-        lines += ["the end of what Snakemake said:", *(f"    {line}" for line in last_lines(output, OF_SNAKEMAKE))]
+        lines += ["the end of what Snakemake said:"]
+        lines += [f"    {line}" for line in last_lines(output, OF_SNAKEMAKE)]
     again = "the same command goes on from what is finished, once the cause is mended"
     return "\n".join([*lines, f"all that Snakemake said: {output}", again])

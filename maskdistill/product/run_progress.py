@@ -1,4 +1,4 @@
-"""How far a run is, from the events of :mod:`maskdistill.workflow.events`: a line per stage, and what remains.
+"""How far a run is, by the events of :mod:`maskdistill.workflow.events`: a line per stage, and what remains.
 
 Times are seconds; points in time are seconds since the epoch. A stage is a rule of the workflow.
 """
@@ -63,7 +63,7 @@ class Progress:
 
     Attributes:
         usual: name of a stage -> seconds that a job of it usually takes, asked when the jobs are known.
-        told: path of a running job's log -> seconds that it still needs, by its own account; None: it says nothing.
+        told: path of a running job's log -> seconds that it still needs by its own account; None: unknown.
         stages: by name, in the order in which Snakemake counts them.
         running, failed: jobs by number.
     """
@@ -102,7 +102,8 @@ class Progress:
             self.running.pop(event["jobid"], None)
             again = event["jobid"] in self.failed
             job = self.failed[event["jobid"]] = _job(event)
-            return None if again else f"  {job.rule} failed ({job.log or 'no log'}); what does not need it goes on"
+            said = f"  {job.rule} failed ({job.log or 'no log'}); what does not need it goes on"
+            return None if again else said
         return None
 
     def _finish(self, number: int, time: float) -> str | None:
@@ -127,7 +128,7 @@ class Progress:
         return sum(known) if len(known) == len(parts) else None
 
     def estimate(self, now: float) -> str:
-        """What remains of the run, in words: "at least" where a stage is unknown; empty where nothing is known.
+        """What remains of the run, in words: "at least" where a stage is unknown; empty without any estimate.
 
         Jobs of the past ran side by side so many on average; those to come are taken to do so too.
         """

@@ -1,4 +1,4 @@
-"""How long the jobs of a run will take before any has ended: as the run's folder remembers, or as somebody measured."""
+"""How long a run's jobs will take, before any has ended: as its folder remembers, or as somebody measured."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +14,7 @@ OF_A_SMALL_JOB = 10.0
 
 
 def remembered(results: Path, rule: str) -> float | None:
-    """Median seconds of a rule's jobs by the benchmarks that Snakemake left in a run's folder; None without any."""
+    """Median seconds of a rule's jobs by the benchmarks that Snakemake left in a folder; None without any."""
     folder = results / "benchmarks"
     found = []
     for file in [folder / f"{rule}.tsv", *sorted((folder / rule).rglob("*.tsv"))]:

@@ -42,7 +42,7 @@ def progress(
 
 
 def seconds_left(lines: Sequence[str]) -> float | None:
-    """What the last line of :func:`progress` in a log says of the time that remains; None where there is none."""
+    """What the last line of :func:`progress` in a log says of the time that remains; None without such a line."""
     for line in reversed(lines):
         if found := _LEFT.search(line):
             return float(found[1])

@@ -68,7 +68,8 @@ def need_workflow(*command: str) -> None:
         MaskDistillError: there is no workflow in this folder.
     """
     if not INSTALLED and not Path("Snakefile").is_file():
-        raise MaskDistillError(f"no Snakefile here; type: {' && '.join([*enter(), program('maskdistill', *command)])}")
+        there = " && ".join([*enter(), program("maskdistill", *command)])
+        raise MaskDistillError(f"no Snakefile here; type: {there}")
 
 
 def after_a_run(results: str) -> list[str]:

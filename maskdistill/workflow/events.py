@@ -1,7 +1,7 @@
-"""Run Snakemake and write what happens to its jobs to a file: ``python -m maskdistill.workflow.events FILE OPTIONS``.
+"""Run Snakemake and write down what happens: ``python -m maskdistill.workflow.events FILE OPTIONS``.
 
-Snakemake sends its log through Python's logger ``snakemake``. Records about jobs have an ``event`` and fields, those
-that its interface for logger plugins documents; a handler sees them without being installed as a plugin, and
+Snakemake sends its log through Python's logger ``snakemake``. Records about jobs have an ``event`` and fields,
+those that its interface for logger plugins documents; a handler sees them without being installed as a plugin, and
 Snakemake's own output and command line stay as they are.
 """
 
@@ -19,12 +19,12 @@ FIELDS = {
 }
 """Events that are written, and what of each.
 
-``stats``: number of jobs by rule, and ``total``; ``log``: list of paths; ``jobid`` and ``job_id``: number of the job.
+``stats``: number of jobs by rule, and ``total``; ``log``: paths; ``jobid`` and ``job_id``: number of the job.
 """
 
 
 def as_event(record: logging.LogRecord) -> dict[str, Any] | None:
-    """What is written of a record: ``event``, ``time`` (s since the epoch) and its :data:`FIELDS`; None: nothing."""
+    """What is written of a record: ``event``, ``time`` (s since the epoch) and its :data:`FIELDS`, or nothing."""
     event = str(getattr(record, "event", None))
     if event not in FIELDS:
         return None
