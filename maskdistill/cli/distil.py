@@ -5,7 +5,6 @@ For runs that sweep nothing: gives the masks that the stages features and masks 
 
 import argparse
 import logging
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from maskdistill.config import DistilConfig, parse_section
 from maskdistill.data.manifest import load_listed
 from maskdistill.features.store import ImageFeatures
 from maskdistill.masks.records import MaskRecorder, shaping
+from maskdistill.masks.types import MaskRecord
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.provenance import make_provenance
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     config = parse_section(DistilConfig, args.params)
     work = extraction.Extraction(args, config.features, device)
     recorder = MaskRecorder(config.masks, work.backbone.patch_size)
-    found: list[list[dict[str, Any]]] = [[] for _ in work.rows]
+    found: list[list[MaskRecord]] = [[] for _ in work.rows]
 
     def put(place: int, image: ImageFeatures) -> None:
         row = work.rows[place]

@@ -7,7 +7,7 @@ photographs are opened too, as many at once as there are threads.
 import argparse
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from maskdistill.config import MasksConfig, parse_section
 from maskdistill.data.manifest import ImageRow, image_rows, load_listed, ok_images, read_manifest
 from maskdistill.features import store
 from maskdistill.masks.records import MaskRecorder, PatchMasks, shaping
+from maskdistill.masks.types import MaskRecord
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     start(args, "masks")
     config = parse_section(MasksConfig, args.params)
     rows = _listed(args) if config.refine != "none" else {}
-    found: list[dict[str, Any]] = []
+    found: list[MaskRecord] = []
     with store.open_shard(args.features) as file:
         weights = initial_weights(file.attrs.get("provenance", "{}"))
         recorder = MaskRecorder(config, int(file.attrs["patch_size"]))
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
                     )
                 yield _Searched(stored.image_id, stored.key, stored.image_hw, recorder.search(stored.features))
 
-        def recorded(item: _Searched) -> list[dict[str, Any]]:
+        def recorded(item: _Searched) -> list[MaskRecord]:
             photo = np.asarray(load_listed(rows[item.image_id])) if rows else None
             return recorder.records(*item, photo)
 

@@ -13,6 +13,7 @@ from maskdistill.formats import rle
 from maskdistill.masks.patches import PatchMask
 from maskdistill.masks.refine import refine
 from maskdistill.masks.registry import Chosen, read, rules
+from maskdistill.masks.types import MaskRecord
 from maskdistill.masks.upsample import upsample
 
 
@@ -66,22 +67,17 @@ class MaskRecorder:
 
     def records(
         self, image_id: int, key: str, image_hw: HW, patches: PatchMasks, photo: npt.NDArray[np.uint8] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[MaskRecord]:
         """Masks of one image in the order of discovery, disjoint, each with score 1; none without a pixel.
 
         Changes nothing here, so several threads may call it at once.
 
         Args:
             photo: uint8 (H, W, 3) of ``image_hw``, on which outlines are refined; None: they are left as they are.
-
-        Returns:
-            ``image_id, key, segmentation`` (RLE at ``image_hw``), ``bbox`` (x, y, width, height), ``area``, ``score``,
-            ``source_patch`` (row, column) and ``coverage``, the share of the patches; with ``cls_mass`` also ``tied``,
-            as in :class:`maskdistill.masks.rules.maskdistill.DistilledMask`.
         """
         patch = self.patch_size * image_hw[0] / patches.resized_hw[0]
         free = np.ones(image_hw, bool)
-        records = []
+        records: list[MaskRecord] = []
         for one in patches.found:
             how = self.config.resize_mask
             full = free & upsample(one.mask, self.patch_size, patches.resized_hw, image_hw, how)
@@ -93,19 +89,19 @@ class MaskRecorder:
                     continue
             free &= ~full
             encoded = rle.encode(full)
-            records.append(
-                {
-                    "image_id": image_id,
-                    "key": key,
-                    "segmentation": encoded,
-                    "bbox": rle.bbox(encoded),
-                    "area": rle.area(encoded),
-                    "score": 1.0,
-                    "source_patch": list(one.source),
-                    "coverage": float(one.mask.mean()),
-                    **({} if one.tied is None else {"tied": one.tied}),
-                }
-            )
+            record: MaskRecord = {
+                "image_id": image_id,
+                "key": key,
+                "segmentation": encoded,
+                "bbox": rle.bbox(encoded),
+                "area": rle.area(encoded),
+                "score": 1.0,
+                "source_patch": list(one.source),
+                "coverage": float(one.mask.mean()),
+            }
+            if one.tied is not None:
+                record["tied"] = one.tied
+            records.append(record)
         return records
 
     def warn(self, log: logging.Logger) -> None:
