@@ -87,7 +87,7 @@ def test_every_rule_follows_the_code_of_its_own_command() -> None:
     for path in RULES.glob("*.smk"):
         for block in re.split(r"\n *(?:use )?rule[ :]", path.read_text())[1:]:
             commands = set(re.findall(r'"maskdistill (\w+)', block))
-            codes = re.findall(r'\bcode=(?:lambda wildcards: )?(?:code\(\s*"(\w+)"|(\w+))', block)
+            codes = re.findall(r'\bcode=(?:lambda wildcards: )?\(?\s*(?:code\(\s*"(\w+)"|(\w+))', block)
             if commands and codes:
                 seen |= commands
                 assert {stage or named[name] for stage, name in codes} == commands, block[:40]
