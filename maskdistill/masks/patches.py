@@ -33,7 +33,7 @@ def components(mask: Mask) -> npt.NDArray[np.int32]:
     """Labels of the 4-connected parts of ``mask`` (R, C): 1, 2, ... in reading order of first patches, else 0."""
     from scipy import ndimage  # takes half a second to load, and the configuration imports rules
 
-    labels: npt.NDArray[np.int32] = ndimage.label(mask)[0]
+    labels: npt.NDArray[np.int32] = np.asarray(ndimage.label(mask)[0], np.int32)
     return labels
 
 
