@@ -1,4 +1,4 @@
-"""The walks of an image and of τ through the rooms: every name exists, each room is passed once, by the image in their order."""
+"""The walks of an image and of τ through the rooms: every name exists, and each room is passed once."""
 
 import ast
 import re
