@@ -41,3 +41,15 @@ def log_handlers_end_with_their_test() -> Iterator[None]:
         if type(handler) in (logging.StreamHandler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch works with one thread, as the tests' processes have a core each; what else a test settles is undone."""
+    import torch  # not every test needs it
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)

@@ -35,12 +35,7 @@ CPU = torch.device("cpu")
 HEIGHT, WIDTH, IMAGES = 64, 80, 6
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(**changes: Any) -> DetectorConfig:

@@ -45,12 +45,7 @@ MICRO_BACKBONE = find_backbone(MICRO)
 SHAPES = {"portrait": (85, 64), "landscape": (48, 70), "square": (64, 64), "long": (20, 150), "tall": (131, 17)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:

@@ -6,11 +6,9 @@ a whole run's scores move is in ``results/benchmarks/demo.md``. After a change t
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from miniature import scenes
 from yardstick import COUNT, SIZE, Numbers, distilled, measure, projected
 
@@ -37,12 +35,7 @@ def far_off(numbers: Numbers) -> dict[str, tuple[float, float, float]]:
     return off
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_this_machine_gives_what_others_gave() -> None:

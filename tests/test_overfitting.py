@@ -3,7 +3,6 @@
 In these tests only: no rule of the workflow hands ground truth to a training.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +33,9 @@ from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.segmenter.train import train_segmenter
 from maskdistill.training.loop import LoopSettings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
 WEIGHTS = str(Path(__file__).parents[1] / "config/weights/resnet_tiny.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_detector_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:

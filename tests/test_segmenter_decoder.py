@@ -1,7 +1,6 @@
 """A decoder on a transformer or a ResNet: what is computed, what is trained, stages from labels to a probe, ONNX."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,7 @@ CPU = torch.device("cpu")
 WEIGHTS = str(Path(__file__).parents[1] / "config/weights/vit_micro_patch8.safetensors")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(deterministic)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(**changes: Any) -> SegmenterConfig:

@@ -18,13 +18,7 @@ from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, wr
 from maskdistill.training.order import StepSampler
 from maskdistill.training.precise_bn import precise_statistics
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def batches_of(**kwargs: Any) -> list[list[tuple[int, int]]]:
