@@ -4,7 +4,10 @@ No checkpoint is at hand here: manifests (names and shapes) and forward passes a
 """
 
 import argparse
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -329,3 +332,48 @@ def test_what_is_to_be_fetched_by_hand_is_told_in_full() -> None:
     )
     assert "dino_resnet50_pretrain.pth" in how_to_get("dino_resnet50", "x")
     assert find_checkpoint("dino_resnet50").licence == "Apache-2.0"
+
+
+@pytest.mark.hostile(
+    "config: an installed package's backbone that cannot be imported, is none, or has a name that is taken",
+    outcome="refused when it is asked for, with the reason; other backbones stay",
+)
+def test_an_installed_package_adds_a_backbone(tmp_path: Path) -> None:
+    """The recipe's code, in a process of its own: entry points are read when the registry is imported."""
+    page = (Path(__file__).parents[1] / "docs/how-to/add-a-backbone.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (name,) = re.findall(r'^(\w+) = "my_package:PATHOLOGY"', page, re.MULTILINE)
+    (tmp_path / "my_package.py").write_text(code)
+    info = tmp_path / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    entries = {
+        name: "my_package:PATHOLOGY",
+        "number": "my_package:code",
+        "gone": "no_such_module",
+        "dino_vits8": "my_package:PATHOLOGY",
+    }
+    lines = [f"{key} = {value}" for key, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[maskdistill.backbones]", *lines, ""]))
+    script = f"""
+from maskdistill.backbones.registry import BROKEN, find_backbone, find_official
+from maskdistill.config import DetectorConfig
+from maskdistill.runtime.errors import MaskDistillError
+assert find_backbone({name!r}).depth == 12 and find_official({name!r}).url is None
+assert DetectorConfig(arch={name!r}, weights="official").arch == {name!r}
+for name in ("number", "gone", "dino_vits8"):
+    try:
+        find_backbone(name)
+    except MaskDistillError as error:
+        print(error)
+assert find_backbone("dino_vits16").official
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    number, gone, taken = shown.stdout.splitlines()
+    assert "backbone 'number': my_package:code cannot be imported (AttributeError" in number
+    assert "'gone': no_such_module cannot be imported (ModuleNotFoundError" in gone
+    assert "'dino_vits8': my_package:PATHOLOGY has a name that is taken; rename it; mend or uninstall" in taken

@@ -1,7 +1,7 @@
 """A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and regions."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
-from maskdistill.backbones.registry import BACKBONES, ViTName
 from maskdistill.backbones.resnet import ResNet, build_resnet
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import build_vit, pad_to_multiple
@@ -151,10 +150,6 @@ def test_students_are_resnets_and_transformers_by_name() -> None:
     assert isinstance(build_student(MICRO), VisionTransformer) and isinstance(build_student("resnet_tiny"), ResNet)
     with pytest.raises(MaskDistillError, match="resnet_huge"):
         build_student("resnet_huge")
-
-
-def test_the_configuration_knows_the_registrys_transformers() -> None:
-    assert set(get_args(ViTName)) == set(BACKBONES)
 
 
 @pytest.mark.parametrize(

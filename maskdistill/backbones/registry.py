@@ -5,7 +5,8 @@ facebookresearch/dinov3 dinov3/hub/backbones.py; facebookresearch/moco-v3 vits.p
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Literal, get_args
 
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -14,14 +15,8 @@ Layout = Literal["self", "dino", "ibot", "mocov3", "dinov2", "dinov3"]
 
 ResNetName = Literal["resnet50", "resnet_tiny"]
 """What maskdistill.backbones.resnet builds."""
-ViTName = Literal[
-    "dino_vits16", "dino_vits8", "dino_vitb16", "dino_vitb8", "ibot_vits16", "mocov3_vits16", "dinov2_vits14",
-    "dinov2_vitb14", "dinov2_vits14_reg4", "dinov2_vitb14_reg4", "dinov3_vits16", "dinov3_vitb16", "vit_small_patch16",
-    "vit_small_patch8", "vit_base_patch16", "vit_base_patch8", "vit_micro_patch8",
-]  # fmt: skip
-"""The keys of :data:`BACKBONES`."""
-StudentName = Literal[ResNetName, ViTName]
-"""What a detector or a segmenter may be built on."""
+GROUP = "maskdistill.backbones"
+"""Entry-point group of other packages' vision transformers: the name -> a :class:`Backbone`."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -196,12 +191,33 @@ RESNET50_PARAMETERS = 23_508_032
 """Of the trunk, without a classifier."""
 
 
+def _installed() -> tuple[dict[str, Backbone], dict[str, str]]:
+    """Entries of installed packages; and of those that cannot be used the reason, by their name."""
+    found: dict[str, Backbone] = {}
+    broken: dict[str, str] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            value = entry.load()
+        except Exception as error:  # whatever another package does when it is imported
+            broken[entry.name] = f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
+            continue
+        if not isinstance(value, Backbone):
+            broken[entry.name] = f"{entry.value} is no maskdistill.backbones.registry.Backbone"
+        elif entry.name in BACKBONES or entry.name in found:
+            broken[entry.name] = f"{entry.value} has a name that is taken; rename it"
+        else:
+            found[entry.name] = value
+    return found, broken
+
+
 def find_backbone(arch: str) -> Backbone:
     """Entry of a name.
 
     Raises:
-        MaskDistillError: listing the known names.
+        MaskDistillError: listing the known names, or saying what is wrong with an installed package's entry.
     """
+    if arch in BROKEN:
+        raise MaskDistillError(f"backbone {arch!r}: {BROKEN[arch]}; mend or uninstall its package")
     if arch not in BACKBONES:
         raise MaskDistillError(f"unknown backbone {arch!r}; take one of {', '.join(BACKBONES)}")
     return BACKBONES[arch]
@@ -257,3 +273,12 @@ def _sum_words(known: str | None) -> str:
     kind, _, digits = known.rpartition(":")
     name = "MD5" if kind == "md5" else "SHA-256"
     return f"{name} {digits}" if len(digits) in (32, 64) else f"its {name} begins with {digits}"
+
+
+_FOUND, BROKEN = _installed()
+"""``BROKEN``: names of installed packages' entries that cannot be used -> why."""
+BACKBONES |= _FOUND
+if TYPE_CHECKING:
+    StudentName = str  # what a detector or a segmenter may be built on
+else:
+    StudentName = Literal[(*get_args(ResNetName), *BACKBONES)]
