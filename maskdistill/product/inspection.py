@@ -169,6 +169,7 @@ def disk(need: float) -> Check:
 
 
 def weights(config: Config) -> Iterator[Check]:
+    """Whether the weights of all networks are there, or will be downloaded."""
     if told := rehearsal(config):
         yield Check("weights", "note", told, "maskdistill init writes the same with --weights dino")
     for checkpoint, path in downloads(config).items():

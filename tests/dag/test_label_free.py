@@ -185,10 +185,10 @@ def test_the_walk_notices_what_params_leak(tmp_path: Path) -> None:
     """Planted: the faults that there were, whole sections, single values, and in a command alone."""
     project, data = coco_project(tmp_path)
     planted = {
-        "data": ("untracked(canonical_json(label_free(CONFIG.data)))", 'section("data")'),
-        "features": ("settings=in_full(", 'scores=section("evaluation"),\n        settings=in_full('),
+        "data": ("untracked(canonical_json(label_free(CONFIG.data)))", 'SETTINGS.section("data")'),
+        "features": ("settings=in_full(", 'scores=SETTINGS.section("evaluation"),\n        settings=in_full('),
         "detector": ("settings=in_full(", "border=CONFIG.data.ignore_border,\n        settings=in_full("),
-        "segmenter": ("images=PREDICTED", 'images="eval" if HAS_GROUND_TRUTH else "all"'),
+        "segmenter": ("images=PREDICTED", 'images="eval" if RUN.has_ground_truth else "all"'),
         "pseudo_labels": ("maskdistill label_summary", "BORDER={CONFIG.data.ignore_border} maskdistill label_summary"),
         "clusters": ("seed=CONFIG.seeds[0]", "seed=CONFIG.seeds[0],\n        truth=CONFIG.data.annotations"),
     }
