@@ -5,7 +5,7 @@ A start costs a job 1 to 10 s of a processor, nearly all of it for torch and oth
 fork imports that of its own project's folder. Forks are processes that can be killed; of root's rights they lack those
 to write where permission is missing, and they write no larger file than the asking process may.
 
-As a script (``fork_server.py FOLDER``) it is the server, which ends with its standard input.
+As a script (``fork_server.py FOLDER``) it is the server, which ends when its standard input does.
 """
 
 import atexit
@@ -18,6 +18,7 @@ import resource
 import runpy
 import select
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -59,49 +60,70 @@ exec {python} "$@"
 
 
 class ForkServer:
-    """A server of this process; it ends with it.
+    """A server, with the first to ask for it in its folder; it ends with the last of the processes that hold it.
 
     Args:
         hash_seed: of Python's strings, the same in all its forks.
+        folder: where those who share it meet, with a short path, as sockets want; by default one of its own.
     """
 
-    def __init__(self, hash_seed: str = "random") -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="forks-")  # a socket's path must be short
+    def __init__(self, hash_seed: str = "random", folder: Path | None = None) -> None:
+        from filelock import FileLock  # what only asks has no libraries
+
+        self.shared = folder is not None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="forks-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.folder.mkdir(exist_ok=True)
+        holders = self.folder / "holders"
+        with FileLock(self.folder / "lock"):
+            if not holders.exists():
+                os.mkfifo(holders)
+                reading = os.open(holders, os.O_RDONLY | os.O_NONBLOCK)
+                self.holding = os.open(holders, os.O_WRONLY)
+                self.process = self.start(reading, hash_seed)
+                os.close(reading)
+            else:
+                self.holding = os.open(holders, os.O_WRONLY | os.O_NONBLOCK)
+
+    def start(self, holders: int, hash_seed: str) -> subprocess.Popen[bytes]:
+        """Start the server, which lives until nobody holds the pipe any more, and wait until it is ready."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
         environment |= {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the cores to other tests
         obey = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-        self.process = subprocess.Popen(
-            [*obey, sys.executable, __file__, self.folder.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        process = subprocess.Popen(
+            [*obey, sys.executable, __file__, str(self.folder)], stdin=holders, stdout=subprocess.PIPE,
             env=environment | {"PYTHONHASHSEED": hash_seed},
         )  # fmt: skip
-        assert self.process.stdout and self.process.stdout.readline() == b"ready\n"
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        return process
 
     def command(self, name: str) -> str:
         """The path that stands for ``maskdistill``, or for ``python`` where it runs Snakemake."""
         assert name in COMMANDS
-        return f"{self.folder.name}/bin/{name}"
+        return f"{self.folder}/bin/{name}"
 
     def run(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
         """Exit status, standard output and standard error of ``snakemake``, ``maskdistill`` or the path of a script."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
             files = (nothing.fileno(), out.fileno(), err.fileno())
-            status = ask(f"{self.folder.name}/socket", command, str(cwd), environment, files)
+            status = ask(f"{self.folder}/socket", command, str(cwd), environment, files)
             for file in (out, err):
                 file.seek(0)
             return status, out.read().decode(), err.read().decode()
 
     def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
-        self.folder.cleanup()
+        """Let it go: where nobody else holds it, it ends and removes its folder."""
+        os.close(self.holding)
+        if self.process and not self.shared:
+            self.process.wait()
 
 
 @cache
 def fork_server() -> ForkServer:
-    """The server of this process."""
-    server = ForkServer()
+    """The server that the processes of a test run share: to load the libraries takes 15 s of a core."""
+    shared = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    server = ForkServer(folder=Path(tempfile.gettempdir(), f"forks-{shared}") if shared else None)
     atexit.register(server.close)
     return server
 
@@ -149,6 +171,7 @@ def serve(folder: Path) -> None:
                 listener.close()
                 keep(connection, commands / "python")
             connection.close()
+    shutil.rmtree(folder)
 
 
 def keep(connection: socket.socket, python: Path) -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fork_server import fork_server
 from PIL import Image
 
 from maskdistill.backbones.registry import BACKBONES
@@ -108,12 +109,14 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(empty / f"photos/{number}.png")
 
     def command(*arguments: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
-        given = [sys.executable, "-m", "maskdistill", *arguments]
-        done = subprocess.run(given, cwd=empty, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        environment = os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": ""}
+        status, out, err = fork_server().run(["maskdistill", *arguments], empty, environment)
+        assert status == 0, out + err
+        return out
 
+    measuring = site / "maskdistill/cli/measuring.py"
+    assert measuring.read_text().count("REPEATS = 3") == 1
+    measuring.write_text(measuring.read_text().replace("REPEATS = 3", "REPEATS = 1"))
     assert command("--version").strip() == PYPROJECT["project"]["version"]
     said = command("init", "photos", "--weights", "shipped")
     assert "missing" not in said and f"--snakefile {site}/maskdistill/share/Snakefile" in said and "cd " not in said

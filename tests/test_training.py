@@ -1,7 +1,6 @@
 """The shared training loop: data order, resumption, refusals, several processes, model files."""
 
 import resource
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.training.checkpoint import load_model, load_state, save_model, save_state
-from maskdistill.training.distributed import HANDLED, data_parallel, gather_batch, launch, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, write_metrics
 from maskdistill.training.order import StepSampler
 from maskdistill.training.precise_bn import precise_statistics
@@ -417,32 +415,3 @@ def test_a_saved_model_loads_strictly(tmp_path: Path) -> None:
     assert not second.training
     with pytest.raises(MaskDistillError, match=r"toy\.safetensors"):
         load_model(tmp_path / "toy.safetensors", nn.Linear(4, 1))
-
-
-def _two_processes(folder: Path) -> None:
-    torch.set_num_threads(1)
-    rank, world = rank_and_world()
-    torch.manual_seed(0)
-    model = nn.Linear(3, 1)
-    parallel = data_parallel(model, torch.device("cpu"))
-    inputs = torch.arange(12, dtype=torch.float32).reshape(4, 3)[rank::world]
-    gather_batch(parallel(inputs).square().flatten()).topk(2).values.mean().backward()  # type: ignore[no-untyped-call]
-    assert model.weight.grad is not None
-    torch.save(model.weight.grad, folder / f"{rank}.pt")
-    if rank == 1:
-        raise MaskDistillError("said by rank 1")
-
-
-@pytest.mark.slow
-def test_two_processes_take_the_gradient_of_the_whole_batch_and_report_errors(tmp_path: Path) -> None:
-    handlers = [signal.getsignal(one) for one in HANDLED]
-    with pytest.raises(MaskDistillError, match="said by rank 1"):
-        launch(_two_processes, 2, (tmp_path,), backend="gloo")
-    assert [signal.getsignal(one) for one in HANDLED] == handlers
-    torch.manual_seed(0)
-    model = nn.Linear(3, 1)
-    inputs = torch.arange(12, dtype=torch.float32).reshape(4, 3)
-    model(inputs).square().flatten().topk(2).values.mean().backward()
-    assert model.weight.grad is not None
-    for rank in (0, 1):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), model.weight.grad)

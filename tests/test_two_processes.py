@@ -5,6 +5,7 @@ process would normalise by its own half. On GPUs ``synchronise_norms`` puts it i
 process are padded to the largest among them, which borders can feel.
 """
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from maskdistill.detector.data import AnnotatedImages
 from maskdistill.detector.losses import region_losses
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
+from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter.data import LabelledImages
 from maskdistill.segmenter.model import OUTPUT_STRIDE, BatchDropout, DeepLab
 from maskdistill.segmenter.train import train_segmenter
-from maskdistill.training.distributed import launch, rank_and_world
+from maskdistill.training.distributed import HANDLED, data_parallel, gather_batch, launch, rank_and_world
 from maskdistill.training.loop import LoopSettings, MetricRow
 
+pytestmark = pytest.mark.slow  # two processes load torch
 CPU = torch.device("cpu")
 STEPS, BATCH, SIZE = 4, 4, 64
+LINES = torch.arange(12, dtype=torch.float32).reshape(4, 3)
 
 
 def fix_norms(module: nn.Module) -> None:
@@ -86,18 +90,33 @@ def uneven_loss(place: int) -> tuple[dict[str, Tensor], list[Tensor]]:
     ]
 
 
+def hardest_gradient(inputs: Tensor, parallel: bool) -> Tensor:
+    """Gradient of the mean of the two greatest losses of a batch; in one of two processes, of the batch of both."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    whole = data_parallel(model, CPU) if parallel else model
+    losses = whole(inputs).square().flatten()
+    (gather_batch(losses) if parallel else losses).topk(2).values.mean().backward()  # type: ignore[no-untyped-call]
+    assert model.weight.grad is not None
+    return model.weight.grad
+
+
 def half(folder: Path) -> None:
-    """Body of one of two processes: both trainings, stopped after half of the steps and resumed."""
+    """Body of one of two processes: both trainings, stopped after half of the steps and resumed; one then fails."""
     torch.set_num_threads(1)
     rank, _ = rank_and_world()
     torch.manual_seed(9)
     saved: dict[str, Any] = {"dropped": BatchDropout(0.5)(torch.ones(2, 3, 4, 4)), "uneven": uneven_loss(rank)}
+    saved["hardest"] = hardest_gradient(LINES[rank::2], True)
     for stage, training in TRAININGS.items():
         training(folder, folder / stage, STEPS // 2)
         torch.distributed.barrier()
         model, rows = training(folder, folder / stage, STEPS)
         saved[stage] = (model.state_dict(), rows)
     torch.save(saved, folder / f"{rank}.pt")
+    torch.distributed.barrier()
+    if rank == 1:
+        raise MaskDistillError("said by rank 1")
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +124,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both processes saved, and what they trained on."""
     found = tmp_path_factory.mktemp("run")
     write_run(found, scenes(8, SIZE, square=True))
-    launch(half, 2, (found,), backend="gloo")
+    handlers = [signal.getsignal(one) for one in HANDLED]
+    with pytest.raises(MaskDistillError, match="said by rank 1"):
+        launch(half, 2, (found,), backend="gloo")
+    assert [signal.getsignal(one) for one in HANDLED] == handlers
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", sorted(TRAININGS))
 def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: str) -> None:
     """Same global batches: equal but for float32 sums in another order. After four steps weights have moved by up to
@@ -143,6 +164,13 @@ def test_uneven_shares_of_regions_give_the_losses_of_all(folder: Path) -> None:
         torch.testing.assert_close((shares[0][0][key] + shares[1][0][key]) / 2, value)
     for place, gradient in enumerate(gradients):
         torch.testing.assert_close((shares[0][1][place] + shares[1][1][place]) / 2, gradient)
+
+
+def test_gradients_are_of_the_whole_batch(folder: Path) -> None:
+    """Also where the loss picks the hardest of it, whichever process has them."""
+    for rank in (0, 1):
+        shared = torch.load(folder / f"{rank}.pt")["hardest"]
+        torch.testing.assert_close(shared, hardest_gradient(LINES, False))
 
 
 def test_dropout_is_drawn_for_the_whole_batch(folder: Path) -> None:
