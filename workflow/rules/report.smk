@@ -111,7 +111,9 @@ rule report:
         ),
         benchmarks=RUN.at(f"{RUN}/benchmarks"),
         names=lambda wildcards, input: (
-            f"--names {shlex.quote(str(input.names[0]))}" if CONFIG.clusters.names else ""
+            f"--names {shlex.quote(str(input.names[0]))}"
+            if CONFIG.clusters.names
+            else ""
         ),
         code=code("report"),
     message:
