@@ -5,8 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from maskdistill.evaluation.bootstrap import image_weights, miou_interval, share_interval
+from maskdistill.config import EvaluationConfig
+from maskdistill.evaluation.bootstrap import image_weights, miou_interval
+from maskdistill.evaluation.ground_truth import GroundTruth
+from maskdistill.evaluation.metrics import localisation
+from maskdistill.evaluation.metrics.registry import Setting
 from maskdistill.evaluation.semantic import Confusions, confusion_matrix, iou_matrix, semantic_scores
+from maskdistill.evaluation.stages import STAGES
 
 
 def random_maps(rng: np.random.Generator, labels: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -197,9 +202,13 @@ def test_the_matching_is_not_fitted_to_each_resample() -> None:
     assert miou_interval(confusions, matching, 200, seed=0)[0] == 0  # the third image alone, three times
 
 
-def test_share_interval_matches_the_binomial_spread() -> None:
-    hits = np.arange(400) < 100
-    low, high = share_interval(hits, 4000, seed=0)
+def test_the_interval_of_a_share_matches_the_binomial_spread() -> None:
+    def interval(hits: list[bool], resamples: int) -> list[float]:
+        config, truth = EvaluationConfig(bootstrap=resamples), GroundTruth((), ("background",))
+        setting = Setting(STAGES["masks"], truth, 1, config, 0)
+        return localisation.FAMILY.scores(dict(enumerate((hit, 1) for hit in hits)), setting).intervals["corloc"]
+
     half = 1.96 * np.sqrt(0.25 * 0.75 / 400)
-    assert (low, high) == pytest.approx((0.25 - half, 0.25 + half), abs=0.006)
-    assert share_interval(np.ones(5, dtype=bool), 10, seed=0) == (1, 1)
+    found = np.array(interval([number < 100 for number in range(400)], 4000)) / 100
+    assert found == pytest.approx((0.25 - half, 0.25 + half), abs=0.006)
+    assert interval([True] * 5, 10) == [100, 100]

@@ -70,10 +70,3 @@ def _resampled_iou(
         drawn[place] = confusion.sum(axis=0) > 0
         iou[place] = matched_scores(confusion, matching).class_iou
     return iou, drawn
-
-
-def share_interval(hits: npt.NDArray[np.bool_], resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the share of True in ``hits`` (n,), as fractions of 1."""
-    shares = image_weights(hits.size, resamples, seed) @ hits.astype(np.float64) / hits.size
-    low, high = np.percentile(shares, LEVELS)
-    return float(low), float(high)
