@@ -7,9 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CRF := $(VENV)/installed-crf
-EXPORT := $(VENV)/installed-export
-DOCS := $(VENV)/installed-docs
+TEST_EXTRAS := crf export
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
@@ -17,8 +15,7 @@ GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
 .PHONY: demo test lint types quick install crf export docs
 install: $(STAMP)
-crf: $(CRF)
-export: $(EXPORT)
+crf export: %: $(VENV)/installed-%
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
@@ -29,23 +26,16 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -r requirements.lock -e .
 	touch $@
 
-$(CRF): $(STAMP)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[crf]'
-	touch $@
-
-$(EXPORT): $(STAMP)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[export]'
-	touch $@
-
-$(DOCS): $(STAMP)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[docs]'
+# An optional extra of pyproject.toml; its pins and the lock's keep every version that is there.
+$(VENV)/installed-%: $(STAMP)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[$*]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/snakemake --cores all --resources gpu=$(GPUS) --configfile config/demo.yaml --quiet progress reason host
 	$(BIN)/maskdistill show results/demo
 
-docs: $(DOCS)
+docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
@@ -57,12 +47,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-quick: $(CRF) $(EXPORT)
+quick: $(TEST_EXTRAS:%=$(VENV)/installed-%)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
-# Types are checked beside the tests and shown after them.
-test: $(CRF) $(EXPORT) lint
-	@$(MAKE) --no-print-directory types >$(VENV)/types.txt 2>&1 & types=$$!; \
+# Types are checked beside the tests and shown after them (mypy by its name: make -n would run a line with $$(MAKE)).
+test: $(TEST_EXTRAS:%=$(VENV)/installed-%) lint
+	@$(BIN)/mypy >$(VENV)/types.txt 2>&1 & types=$$!; \
 	echo "$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py"; \
 	$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py; tests=$$?; \
 	wait $$types; typed=$$?; cat $(VENV)/types.txt; \
