@@ -1,15 +1,17 @@
 """Snakemake and the jobs it starts as forks of one process that has loaded their libraries.
 
 A start costs a job 1 to 10 s of a processor, nearly all of it for torch and other libraries, and a miniature run has
-42 jobs. A fork of a process that holds them starts at once. Code of this project is never among what it holds: each
-fork imports that of its own project's folder. Forks are processes that can be killed; of root's rights they lack those
-to write where permission is missing, and they write no larger file than the asking process may.
+42 jobs. A fork of a process that holds them starts at once. Of this project's code it holds the configuration alone
+(:data:`OWN`): a fork keeps that where its folder has the same files, and imports all else from there. Forks are
+processes that can be killed; of root's rights they lack those to write where permission is missing, and they write no
+larger file than the asking process may.
 
 As a script (``fork_server.py FOLDER``) it is the server, which ends when its standard input does.
 """
 
 import atexit
 import contextlib
+import filecmp
 import gc
 import importlib
 import json
@@ -30,6 +32,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 LIBRARIES = (
@@ -42,6 +45,9 @@ LIBRARIES = (
     "snakemake_executor_plugin_cluster_generic", "snakemake.storage", "snakemake.report.html_reporter", "smart_open",
     "requests", "yte", "torchvision.transforms.functional",
 )  # fmt: skip
+ROOT = Path(__file__).parents[1]
+OWN = "maskdistill.config"
+"""To make its models takes a third of the start of a small job; nothing that it imports knows where its file lies."""
 CLIENT = """import os, sys
 sys.path.insert(0, {here!r})
 from fork_server import ask
@@ -146,7 +152,10 @@ def serve(folder: Path) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     sys.modules["snakemake.cli"].get_argument_parser()  # looks for its plugins among all that is installed
-    assert "maskdistill" not in sys.modules
+    sys.path.insert(0, str(ROOT))
+    importlib.import_module(OWN)
+    sys.path.remove(str(ROOT))
+    os.fsync = lambda _: None  # as in the tests' own processes: no test survives a power cut
     gc.freeze()  # what forks share is not written to
     commands = folder / "bin"
     commands.mkdir()
@@ -208,7 +217,8 @@ def become(command: list[str], cwd: str, environment: dict[str, str], python: Pa
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:1] = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:1] = given = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    adopt(given)
     sys.modules.pop("sitecustomize", None)
     with contextlib.suppress(ImportError):
         import sitecustomize  # noqa: F401
@@ -229,6 +239,45 @@ def become(command: list[str], cwd: str, environment: dict[str, str], python: Pa
         traceback.print_exc()
         status = 1
     leave(status)
+
+
+def adopt(paths: Sequence[str]) -> None:
+    """Make what is held of the project's code that of the first of some folders for imports.
+
+    It is forgotten where that has other files, or where another package among them may have entry points.
+    """
+    held = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "maskdistill"}
+    places = {name: Path(*paths[:1], *name.split(".")) for name in held}
+    if len(paths) == 1 and not strangers(Path(paths[0])) and all(same(held[name], places[name]) for name in held):
+        for name, module in held.items():
+            module.__file__ = str(places[name] / "__init__.py" if is_package(module) else f"{places[name]}.py")
+            if is_package(module):
+                module.__path__ = [str(places[name])]
+    else:
+        for name in held:
+            del sys.modules[name]
+
+
+def strangers(folder: Path) -> list[Path]:
+    """Records of installed packages in a folder, but the project's own."""
+    return [found for found in folder.glob("*-info") if not found.name.startswith("maskdistill")]
+
+
+def is_package(module: ModuleType) -> bool:
+    """Whether it may have modules below it."""
+    return hasattr(module, "__path__")
+
+
+def same(module: ModuleType, place: Path) -> bool:
+    """Whether a module's file is there in the same bytes, and beside a package's modules of the same names."""
+    try:
+        if not is_package(module):
+            return filecmp.cmp(str(module.__file__), f"{place}.py", shallow=False)
+        here = Path(str(module.__file__)).parent
+        names = [{path.name for path in folder.iterdir() if path.suffix == ".py"} for folder in (here, place)]
+        return names[0] == names[1] and filecmp.cmp(here / "__init__.py", place / "__init__.py", shallow=False)
+    except OSError:
+        return False
 
 
 def leave(status: object) -> NoReturn:

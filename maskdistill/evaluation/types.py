@@ -3,6 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 from maskdistill.formats.rle import RLE
+from maskdistill.masks.types import MaskRecord
 
 
 class TrueAnnotation(TypedDict):
@@ -27,15 +28,9 @@ class TrueAnnotation(TypedDict):
     segmentation: NotRequired[RLE]
 
 
-class PerfectMask(TypedDict):
-    """A mask of the oracle, of the form of :class:`maskdistill.masks.types.MaskRecord`, maybe with its true class."""
+class PerfectMask(MaskRecord):
+    """A mask of the oracle, maybe with its true class."""
 
-    image_id: int
-    key: str
-    segmentation: RLE
-    bbox: list[float]
-    area: int
-    score: float
     category_id: NotRequired[int]
 
 

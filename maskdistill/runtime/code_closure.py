@@ -102,6 +102,7 @@ def _names(node: ast.stmt, module: str) -> Iterator[str]:
         yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
 
 
+@cache
 def _file(name: str) -> str | None:
     """Path of the module or package of a dotted name; None where it names something else, e.g. a function."""
     place = name.replace(".", "/")

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, TypedDict
+from typing import Any
 
+from maskdistill.formats.coco import CocoObject
 from maskdistill.formats.export.outlines import polygons
 from maskdistill.formats.export.records import Context, ObjectRecord, Picture
 from maskdistill.formats.export.registry import Append, ExportFormat, NoOptions
-from maskdistill.formats.rle import RLE
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.json_stream import JsonObject
 
@@ -24,20 +24,7 @@ class Options(NoOptions):
     polygons: bool = False
 
 
-class Annotation(TypedDict):
-    """One object as COCO has it, with the detector's score; box and area are the mask's own."""
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: list[float]
-    area: int
-    segmentation: RLE
-    iscrowd: int
-    score: float
-
-
-def annotation(item: ObjectRecord, number: int, image_id: int) -> Annotation:
+def annotation(item: ObjectRecord, number: int, image_id: int) -> CocoObject:
     """An object with the id ``number``, its mask as run lengths."""
     return {
         "id": number, "image_id": image_id, "category_id": item.category_id, "bbox": list(item.box),
