@@ -24,12 +24,12 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "Installing into $(VENV): about 6 GB, 1 to 4 minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -r requirements.lock -e .
+	$(BIN)/uv pip install --quiet --python $(VENV) -r requirements.lock -e .
 	touch $@
 
 # An optional extra of pyproject.toml; its pins and the lock's keep every version that is there.
 $(VENV)/installed-%: $(STAMP)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) -c requirements.lock -e '.[$*]'
+	$(BIN)/uv pip install --quiet --python $(VENV) -c requirements.lock -e '.[$*]'
 	touch $@
 
 demo: $(STAMP)

