@@ -339,7 +339,7 @@ def test_names_that_stand_for_one_result(tmp_path: Path, names: list[str], messa
         ("none", r"data\.root: .*none: no such file or folder"),
         ("*.tar", r"data\.root: .*no \.tar file there"),
         ("empty", r"data\.root: .*no \.tar file there"),
-        ("in/summary.json.tar", r"results have a file called summary\.json; rename the archive"),
+        ("in/summary.json.tar", r"results have a file called summary\.json; rename it"),
     ],
 )
 def test_no_archive(tmp_path: Path, root: str, message: str) -> None:

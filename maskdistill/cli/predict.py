@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS", nargs="+",
-        help="folder of pictures, or text file that names one a line, or pictures one by one",
+        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that names pictures,"
+        " one a line; or pictures one by one",
     )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
