@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS",
-        help="folder that holds the pictures, or tar archives, videos or Parquet files of some, searched recursively; or"
-        " one of these files",
+        help="folder that holds the pictures, or tar archives, videos or Parquet files of some, searched recursively;"
+        " or one of these files",
     )  # fmt: skip
     parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")

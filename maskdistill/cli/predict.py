@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS", nargs="+",
-        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that names pictures,"
-        " one a line; or pictures one by one",
+        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that names"
+        " pictures, one a line; or pictures one by one",
     )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
@@ -180,7 +180,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
     out = Path(args.out)
     photos = find_photos(args.photos, out / LISTING)
-    if photos.data.kind != "list" and out.resolve().is_relative_to(photos.folder.resolve()):
+    searched = photos.data.kind != "list" and Path(photos.data.place).is_dir()
+    if searched and out.resolve().is_relative_to(photos.folder.resolve()):
         raise MaskDistillError(
             f"--out {out} lies inside of {photos.folder}, whose pictures are read; give another folder"
         )

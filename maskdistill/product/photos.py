@@ -67,7 +67,7 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
             f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one of it, or pictures"
         )
     if whole and kinds[whole[0]] != "list":
-        return Photos(source_of(whole[0]), whole[0])
+        return Photos(source_of(whole[0]), whole[0] if whole[0].is_dir() else whole[0].parent)
     if whole:
         return Photos(ListData(kind="list", file=str(whole[0])), whole[0].parent)
     folder = Path(os.path.commonpath([path.parent for path in paths]))
