@@ -27,7 +27,7 @@ PICTURES = [jpeg(number) for number in range(7)]
 
 
 def table(pictures: list[Any], **columns: list[Any]) -> Any:
-    kind = pa.binary() if isinstance(pictures[0], bytes) else IMAGE
+    kind = pa.binary() if any(isinstance(data, bytes) for data in pictures) else IMAGE
     return pa.table({"image": pa.array(pictures, kind), **columns})
 
 
@@ -109,7 +109,9 @@ def test_a_folder_of_tables(tmp_path: Path) -> None:
     [["a.jpg", None], ["a.jpg", "a.png"], ["a.jpg", "../b.jpg"], ["a.jpg", "/b.jpg"], ["a.jpg", "x" * 300], ["", "b"]],
 )
 def test_names_that_do_not_fit_are_numbers(tmp_path: Path, names: list[str | None]) -> None:
-    assert keys(write(tmp_path / "a.parquet", named(names))) == ["a/00000000", "a/00000001"]
+    images = list(iter_images(source(write(tmp_path / "a.parquet", named(names)))))
+    assert [image.key for image in images] == ["a/00000000", "a/00000001"]
+    assert shown_name(images[1].path).endswith("a.parquet::00000001.jpg"), "tools want an ending"
 
 
 def test_names_that_stand_for_one_result(tmp_path: Path) -> None:

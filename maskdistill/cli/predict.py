@@ -25,7 +25,7 @@ from maskdistill.formats.export.registry import parse_formats
 from maskdistill.product.objects import Job, missing, pictures, write_objects
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.photos import find_photos
-from maskdistill.product.predicted import LISTING, UNFINISHED, Work
+from maskdistill.product.predicted import BEGUN, LISTING, UNFINISHED, Work, is_free
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.product.verdict import in_words, is_good
 from maskdistill.runtime.errors import MaskDistillError
@@ -206,7 +206,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     categories = models.categories(clusters["detector"])
     if args.names:
         categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
-    count = len(photos.named) or count_images(photos.data, kept=out)
+    kept = out if is_free(out) or (out / BEGUN).exists() else None
+    count = len(photos.named) or count_images(photos.data, kept=kept)
     found = sha256_text(canonical_json(photos.state())) if photos.named else listing_fingerprint(photos.data)
     listing = settled_listing(found, photos.listed, out / "manifest.csv")
     parts = [

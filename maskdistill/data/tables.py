@@ -17,6 +17,10 @@ from maskdistill.runtime.files import LONGEST_NAME
 if TYPE_CHECKING:
     import pyarrow as pa
 
+USUAL = ".jpg"
+_ENDINGS = {
+    b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif",
+}  # fmt: skip
 ROWS = 10_000
 """Names that are in memory at a time."""
 
@@ -26,7 +30,8 @@ class TableRow(NamedTuple):
 
     Attributes:
         group, row: number of the row group or record batch, and of the row in it, from 0.
-        name: of the picture, with its ending; the row's number in the file where not every row has a name of its own.
+        name: of the picture, with its ending; where not every row has a name of its own the row's number in the file,
+            with the ending that fits the file's first picture.
         stem: the name without its ending.
     """
 
@@ -95,10 +100,10 @@ def rows_of(path: Path, column: str, layout: Layout) -> Iterator[TableRow]:
     """The rows of a table in order; their names are used if each row has one, fit for a file and unlike the others'."""
     named = layout.named and _are_distinct(_names(path, column))
     names = _names(path, column) if named else None
-    number = 0
+    number, ending = 0, "" if names else _ending(path, column)
     for group, rows in enumerate(layout.groups):
         for row in range(rows):
-            name = next(names) or "" if names else f"{number:08d}"
+            name = next(names) or "" if names else f"{number:08d}{ending}"
             yield TableRow(group, row, name, _stem(name))
             number += 1
 
@@ -171,6 +176,24 @@ def _names(path: Path, column: str) -> Iterator[str | None]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS, columns=[f"{column}.path"], use_threads=False):
                 yield from batch.column(0).field("path").to_pylist()
+
+
+def _ending(path: Path, column: str) -> str:
+    """What the file's first picture begins with, as the ending of a name: other tools want one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        if is_arrow(path):
+            first = next(batches(open_arrow(path)), None)
+        else:
+            with pq.ParquetFile(path) as file:
+                first = next(file.iter_batches(1, columns=[column], use_threads=False), None)
+    if first is None or not first.num_rows:
+        return USUAL
+    pictures = first.column(column)
+    head = (pictures.field("bytes") if pa.types.is_struct(pictures.type) else pictures)[0].as_py() or b""
+    return next((ending for begin, ending in _ENDINGS.items() if head.startswith(begin)), USUAL)
 
 
 def _are_distinct(names: Iterator[str | None]) -> bool:
