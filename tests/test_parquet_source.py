@@ -144,7 +144,7 @@ def test_a_changed_table_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "table: a Parquet or Arrow file that is cut off, damaged, none at all, or has no such column of pictures",
+    "archive: a Parquet or Arrow file that is cut off, damaged, none at all, or has no such column of pictures",
     outcome="the run does not start; the message names the file, or the columns that there are",
 )
 def test_tables_that_are_refused(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_tables_that_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "table: pages of a Parquet file are damaged",
+    "archive: a Parquet file with damaged pages",
     outcome="rows that cannot be read are quarantined with the reason",
 )
 def test_damaged_pages_are_quarantined(tmp_path: Path) -> None:

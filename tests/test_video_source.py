@@ -186,7 +186,7 @@ def test_a_changed_video_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "video: empty, no video, a playlist that names other files, cut off before its index, without a frame",
+    "archive: a video that is empty, no video, a playlist that names other files, or cut off before its index",
     outcome="it stands for one picture, which is quarantined with the reason; other videos are used",
 )
 def test_what_is_no_video_is_quarantined(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_what_is_no_video_is_quarantined(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "video: its end is missing, or pieces in its middle are damaged",
+    "archive: a video whose end is missing, or of which pieces are damaged",
     outcome="the whole frames are used; how many are damaged is counted and reported",
 )
 def test_broken_tails_and_holes(tmp_path: Path) -> None:

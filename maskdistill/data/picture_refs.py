@@ -31,7 +31,6 @@ FAULTS = {
     "name": "its name leads out of the archive, or is too long for a file: pack it under a relative, shorter name",
     "video": "not a video that can be decoded, or damaged from its beginning: convert it, e.g. to MP4 with H.264",
     "frames": "a video without a whole frame: put the whole one in its place",
-    "text": "a video whose name is not UTF-8: rename it",
 }
 """Why a member that is called like a picture, or a video, cannot be one."""
 

@@ -153,7 +153,7 @@ def _arrow_groups(path: Path) -> "tuple[pa.Schema, tuple[int, ...]]":
 def _is_bytes(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _holds_pictures(kind: "pa.DataType") -> bool:

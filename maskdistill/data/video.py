@@ -170,7 +170,9 @@ def decoded(container: "InputContainer", stream: "VideoStream", found: ChosenFra
                 yield frame
 
 
-def _packets(container: "InputContainer", stream: "VideoStream", found: ChosenFrames) -> "Iterator[av.Packet | None]":
+def _packets(
+    container: "InputContainer", stream: "VideoStream", found: ChosenFrames
+) -> "Iterator[av.Packet[VideoStream] | None]":
     """Pieces of the video as far as the file is sound, then None, upon which the decoder gives what it holds back."""
     from av.error import FFmpegError
 

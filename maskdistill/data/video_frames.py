@@ -3,6 +3,8 @@
 import io
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from maskdistill.data.picture_files import PictureError
 from maskdistill.data.picture_refs import Frame
 from maskdistill.data.turns import Turns
@@ -116,7 +118,7 @@ class FrameReader:
 
 def _bmp(frame: "av.VideoFrame") -> bytes:
     """A frame as it is shown, as the bytes of a BMP."""
-    picture = frame.to_image()
+    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
     if frame.rotation:
         picture = picture.rotate(frame.rotation, expand=True)
     buffer = io.BytesIO()
