@@ -7,16 +7,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TEST_EXTRAS := crf export
+TEST_EXTRAS := crf export parquet video
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test lint types quick install crf export docs
+.PHONY: demo test lint types quick install crf export docs parquet video
 install: $(STAMP)
 crf: $(VENV)/installed-crf
 export: $(VENV)/installed-export
+parquet: $(VENV)/installed-parquet
+video: $(VENV)/installed-video
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \

@@ -51,6 +51,7 @@ def affected(file: str) -> set[str]:
         ("data/truth/voc.py", {"ground_truth"}),
         ("data/sources/folder.py", {"manifest", "ground_truth"}),
         ("data/tar_index.py", {"manifest", "ground_truth"}),
+        ("data/sources/video.py", {"manifest", "ground_truth"}),
         ("evaluation/instances.py", SCORING | PAGES),
         ("evaluation/metrics/boundaries.py", {"evaluation", "baselines"} | PAGES),
         ("evaluation/frozen.py", {"frozen"}),

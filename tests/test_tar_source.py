@@ -25,6 +25,7 @@ from maskdistill.data.scenes import generate_scene
 from maskdistill.data.settled import settled_listing
 from maskdistill.data.sources.base import ImageSource
 from maskdistill.product.photos import find_photos
+from maskdistill.product.predicted import is_free
 from maskdistill.report.images import read_images
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -224,6 +225,15 @@ def test_a_changed_archive_is_noticed_as_a_changed_picture_is(tmp_path: Path) ->
         load_rgb(photos(table)[0])
 
 
+def test_what_is_kept_of_an_archive_does_not_make_a_folder_another_s(tmp_path: Path) -> None:
+    """``predict`` keeps where pictures lie in its folder before it claims it."""
+    archive = pack(tmp_path / "s.tar", {"a.jpg": jpeg(1)})
+    count_images(source(archive), kept=tmp_path / "out")
+    assert (tmp_path / "out/archives").is_dir() and is_free(tmp_path / "out")
+    (tmp_path / "out/mine.txt").touch()
+    assert not is_free(tmp_path / "out")
+
+
 def test_listing_an_archive_takes_no_more_memory_the_longer_it_is(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         archive = pack(tmp_path / f"{count}.tar", {f"{number:06}.jpg": b"x" for number in range(count)})
@@ -339,7 +349,7 @@ def test_names_that_stand_for_one_result(tmp_path: Path, names: list[str], messa
         ("none", r"data\.root: .*none: no such file or folder"),
         ("*.tar", r"data\.root: .*no \.tar file there"),
         ("empty", r"data\.root: .*no \.tar file there"),
-        ("in/summary.json.tar", r"results have a file called summary\.json; rename the archive"),
+        ("in/summary.json.tar", r"results have a file called summary\.json; rename it"),
     ],
 )
 def test_no_archive(tmp_path: Path, root: str, message: str) -> None:

@@ -29,6 +29,7 @@ from maskdistill.config import Config, load_config
 from maskdistill.data.listing import iter_images, source_of
 from maskdistill.data.manifest import inspect_image
 from maskdistill.data.picture_names import left_out_words
+from maskdistill.data.picture_refs import shown_name
 from maskdistill.product import fitting
 from maskdistill.product.fitting import Choice, Weights
 from maskdistill.product.speeds import Speeds
@@ -51,8 +52,10 @@ NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "photos", metavar="PHOTOS", help="folder that holds the pictures, or tar archives of some, searched recursively"
-    )
+        "photos", metavar="PHOTOS",
+        help="folder that holds the pictures, or tar archives, videos or Parquet files of some, searched recursively;"
+        " or one of these files",
+    )  # fmt: skip
     parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
@@ -126,13 +129,19 @@ def look_at(photos: str) -> Found:
         kind=source.kind,
         count=len(images),
         sizes=[(item.width, item.height) for _, item in usable],
-        unusable=[(str(path.relative_to(root)), item.reason) for path, item in sample if item.reason],
+        unusable=[(_below(path, root), item.reason) for path, item in sample if item.reason],
         gpus=len(visible_gpus()),
         cores=available_cores(),
         free=shutil.disk_usage(start_folder()).free,
         sample=[path for path, _ in usable[:: max(1, len(usable) // TIMED)]][:TIMED],
         left_out=left_out,
     )
+
+
+def _below(picture: Path, root: str) -> str:
+    """A picture's name below what was given, which may be the file that holds it."""
+    top = Path(root) if os.path.isdir(root) else Path(root).parent
+    return shown_name(picture.relative_to(top))
 
 
 @cache

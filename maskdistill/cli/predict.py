@@ -25,7 +25,7 @@ from maskdistill.formats.export.registry import parse_formats
 from maskdistill.product.objects import Job, missing, pictures, write_objects
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.photos import find_photos
-from maskdistill.product.predicted import LISTING, UNFINISHED, Work
+from maskdistill.product.predicted import BEGUN, LISTING, UNFINISHED, Work, is_free
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.product.verdict import in_words, is_good
 from maskdistill.runtime.errors import MaskDistillError
@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS", nargs="+",
-        help="folder of pictures, or text file that names one a line, or pictures one by one",
+        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that names"
+        " pictures, one a line; or pictures one by one",
     )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
@@ -179,7 +180,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     """What is to be done, from the options."""
     out = Path(args.out)
     photos = find_photos(args.photos, out / LISTING)
-    if photos.data.kind != "list" and out.resolve().is_relative_to(photos.folder.resolve()):
+    searched = photos.data.kind != "list" and Path(photos.data.place).is_dir()
+    if searched and out.resolve().is_relative_to(photos.folder.resolve()):
         raise MaskDistillError(
             f"--out {out} lies inside of {photos.folder}, whose pictures are read; give another folder"
         )
@@ -204,7 +206,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     categories = models.categories(clusters["detector"])
     if args.names:
         categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
-    count = len(photos.named) or count_images(photos.data, kept=out)
+    kept = out if is_free(out) or (out / BEGUN).exists() else None
+    count = len(photos.named) or count_images(photos.data, kept=kept)
     found = sha256_text(canonical_json(photos.state())) if photos.named else listing_fingerprint(photos.data)
     listing = settled_listing(found, photos.listed, out / "manifest.csv")
     parts = [

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from maskdistill.config.data import DataConfig, FolderData, SupportConfig
+from maskdistill.config.data import SOURCES, DataConfig, FolderData, SupportConfig
 from maskdistill.config.messages import explain
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.sources.base import Look
-from maskdistill.data.sources.tar import TarData, holds_archives
 from maskdistill.runtime.errors import MaskDistillError
 
 IMAGES_PER_SHARD = 500
@@ -76,14 +75,14 @@ def listing_fingerprint(data: DataConfig, section: str = "data", kept: Path | No
     return data.fingerprint(_look(section, None, kept))
 
 
-def source_of(folder: Path) -> DataConfig:
-    """What a folder is as a source: of tar archives where it holds some and no picture, else of photographs."""
-    photographs = FolderData(kind="folder", root=str(folder))
+def source_of(path: Path) -> DataConfig:
+    """What a folder or file is as a source: photographs where it holds some, else what another source makes of it."""
+    photographs = FolderData(kind="folder", root=str(path))
     try:
         next(iter_images(photographs))
     except MaskDistillError:
-        if folder.is_dir() and holds_archives(folder):
-            return TarData(kind="tar", root=str(folder))
+        made = (source.made_of(path) for source in SOURCES.values())
+        return next((source for source in made if source is not None), photographs)
     return photographs
 
 

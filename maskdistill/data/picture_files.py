@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from PIL import Image
 
-from maskdistill.data.picture_refs import FAULTS, file_of, inside
+from maskdistill.data.picture_refs import FAULTS, Frame, Row, file_of, inside
 from maskdistill.runtime.allocator import return_freed_memory
 from maskdistill.runtime.budget import DECODING, Budget, shared_with_siblings
 from maskdistill.runtime.errors import MaskDistillError
@@ -95,25 +95,44 @@ class PictureStream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer from where the stream stands; 0 at the picture's end."""
         wanted = max(0, min(len(buffer), self.size - self._place))
-        data = os.pread(self._descriptor, wanted, self._start + self._place)
+        data = self._read(wanted, self._place)
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)
 
     def whole(self) -> bytes:
         """All of it, wherever the stream stands; of a file that shrank meanwhile what is left."""
-        return os.pread(self._descriptor, self.size, self._start)
+        return self._read(self.size, 0)
+
+    def _read(self, count: int, place: int) -> bytes:
+        return os.pread(self._descriptor, count, self._start + place)
+
+
+class HeldPicture(PictureStream):
+    """The bytes of a picture that lie in memory already."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(-1, 0, len(data))
+        self._data = data
+
+    def _read(self, count: int, place: int) -> bytes:
+        return self._data if count == self.size else self._data[place : place + count]
 
 
 @contextmanager
 def open_picture(picture: str | Path) -> Iterator[PictureStream]:
-    """Open a picture (:mod:`maskdistill.data.picture_refs`): nothing else than a regular file, which may be an archive.
+    """Open a picture (:mod:`maskdistill.data.picture_refs`): nothing else than a regular file, or what lies in one.
+
+    A frame of a video comes as an uncompressed BMP.
 
     Raises:
         PictureError: not a regular file, too large, or a member of an archive that is no picture or not there any more.
         OSError: it cannot be read.
     """
     place = inside(picture)
+    if isinstance(place, Frame | Row):
+        yield HeldPicture(_of_container(place))
+        return
     if place and place.fault:
         raise PictureError(FAULTS.get(place.fault, place.fault))
     descriptor, held = _open_regular(file_of(picture))
@@ -160,6 +179,22 @@ def exhausted(path: str | Path, what: str) -> MaskDistillError:
         f"{path}: cannot be read or decoded: the process ran out of what it may use ({what}); give the job more memory"
         " or open files (ulimit -n), or fewer threads, and give the same command again"
     )
+
+
+def _of_container(place: Frame | Row) -> bytes:
+    """What lies in a video or a table, whose libraries are loaded for nobody else."""
+    _refuse_kind(os.stat(place.archive))
+    if isinstance(place, Frame):
+        from maskdistill.data.video_frames import frame_bytes
+
+        data = frame_bytes(place)
+    else:
+        from maskdistill.data.table_rows import row_bytes
+
+        data = row_bytes(place)
+    if len(data) > MAX_BYTES:
+        raise PictureError(f"{len(data)} bytes, more than {MAX_BYTES}: save it smaller")
+    return data
 
 
 def _open_regular(path: str | Path) -> tuple[int, int]:

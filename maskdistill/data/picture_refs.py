@@ -1,16 +1,27 @@
-"""How a picture is named where it is opened: a file by its path, one inside of a tar by ``ARCHIVE::MEMBER::PLACE``.
+"""How a picture is named where it is opened: a file by its path, one inside of another file by ``FILE::NAME::PLACE``.
 
-``PLACE`` is ``OFFSET+SIZE`` in bytes: a picture is read at its place and the archive is never searched again. Of a
-member that cannot be a picture, such as a link, one of :data:`FAULTS` stands there.
+``PLACE`` is ``OFFSET+SIZE`` in bytes in a tar, ``NUMBER@TIME`` for a frame of a video and ``COLUMN#GROUP.ROW`` for a
+row of a table: a picture is read at its place and the file is never searched again. Of what cannot be a picture, such
+as a link, one of :data:`FAULTS` stands there.
 """
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-_INSIDE = re.compile(
-    r"(?P<archive>.+?\.tar)::(?P<member>.+)::(?:(?P<offset>\d+)\+(?P<size>\d+)|(?P<fault>[a-z]+))", re.DOTALL | re.I
+VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv",
+    ".3gp", ".3g2", ".ogv", ".h264", ".h265", ".hevc",
+)  # fmt: skip
+"""File names that are taken for videos, in any case."""
+TABLES = (".parquet", ".arrow")
+"""File names that are taken for tables that hold pictures, in any case."""
+_FILE = "|".join(re.escape(suffix) for suffix in (".tar", *VIDEOS, *TABLES))
+_PLACE = (
+    r"(?P<offset>\d+)\+(?P<size>\d+)|(?P<number>\d+)@(?P<time>-?\d+)?|(?P<column>[^:]+)#(?P<group>\d+)\.(?P<row>\d+)"
+    r"|(?P<fault>[a-z]+)"
 )
+_INSIDE = re.compile(rf"(?P<file>.+?(?:{_FILE}))::(?P<name>.+)::(?:{_PLACE})", re.DOTALL | re.IGNORECASE)
 
 
 FAULTS = {
@@ -18,8 +29,10 @@ FAULTS = {
     "device": "not a file but a device, pipe or the like: pack the archive without it",
     "sparse": "a sparse member, whose bytes do not lie together: pack it without --sparse",
     "name": "its name leads out of the archive, or is too long for a file: pack it under a relative, shorter name",
+    "video": "not a video that can be decoded, or damaged from its beginning: convert it, e.g. to MP4 with H.264",
+    "frames": "a video without a whole frame: put the whole one in its place",
 }
-"""Why a member that is called like a picture cannot be one."""
+"""Why a member that is called like a picture, or a video, cannot be one."""
 
 
 class Inside(NamedTuple):
@@ -41,13 +54,56 @@ class Inside(NamedTuple):
         return f"{self.archive}::{self.member}::{self.fault or f'{self.offset}+{self.size}'}"
 
 
-def inside(picture: str | Path) -> Inside | None:
-    """What a picture's name says of its place in an archive; None for a file of its own."""
+class Frame(NamedTuple):
+    """A frame of a video.
+
+    Attributes:
+        archive: path of the file.
+        member: a name for people.
+        number: how many whole frames are shown before it.
+        time: its time stamp, in the video's own units; None where those of the video do not grow from frame to frame.
+    """
+
+    archive: str
+    member: str
+    number: int
+    time: int | None
+
+    def __str__(self) -> str:
+        return f"{self.archive}::{self.member}::{self.number}@{'' if self.time is None else self.time}"
+
+
+class Row(NamedTuple):
+    """A picture in a row of a Parquet or Arrow file.
+
+    Attributes:
+        archive: path of the file.
+        member: a name for people.
+        column: that holds it, without a colon.
+        group, row: number of the row group or record batch, and of the row in it, from 0.
+    """
+
+    archive: str
+    member: str
+    column: str
+    group: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}::{self.member}::{self.column}#{self.group}.{self.row}"
+
+
+def inside(picture: str | Path) -> Inside | Frame | Row | None:
+    """What a picture's name says of its place in an archive, video or table; None for a file of its own."""
     found = _INSIDE.fullmatch(str(picture))
     if found is None:
         return None
-    place = (int(found["offset"] or 0), int(found["size"] or 0))
-    return Inside(found["archive"], found["member"], *place, found["fault"] or "")
+    file, name = found["file"], found["name"]
+    if found["number"]:
+        return Frame(file, name, int(found["number"]), int(found["time"]) if found["time"] else None)
+    if found["column"]:
+        return Row(file, name, found["column"], int(found["group"]), int(found["row"]))
+    return Inside(file, name, int(found["offset"] or 0), int(found["size"] or 0), found["fault"] or "")
 
 
 def file_of(picture: str | Path) -> str:

@@ -5,8 +5,6 @@ their name up to the first dot, and stand side by side, are one sample. Its pict
 picture's suffix behind that dot. No member's content is read.
 """
 
-import hashlib
-import json
 import os
 import tarfile
 from collections import Counter
@@ -14,14 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from maskdistill.data.containers import kept_lines, unreadable
 from maskdistill.data.picture_names import SUFFIXES, printable
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import LONGEST_NAME, canonical_json, sealed_path
-from maskdistill.runtime.seal import BrokenSeal, stamp, verify
+from maskdistill.runtime.files import LONGEST_NAME
 from maskdistill.runtime.tar_headers import StrictHeader
 
-FOLDER = "archives"
-"""Beside a manifest: the indexes of the archives."""
 FORMAT = 1
 """Of an index: a line of it and of the archive's stamp, a line a picture, a line of what was left out."""
 COMPRESSED = (
@@ -70,52 +66,18 @@ def pictures_of(archive: Path, kept: Path | None, left_out: Counter[str]) -> Ite
     Raises:
         MaskDistillError: naming archive and member: not a plain tar, cut off, damaged, or a member is there twice.
     """
-    if kept is None:
-        yield from _read_headers(archive, left_out)
-        return
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(archive))).hexdigest()
-    index = kept / FOLDER / f"{printable(archive.stem)[:100]}-{digest[:12]}.jsonl"
-    if not _is_current(index, archive):
-        try:
-            _write(index, archive)
-        except OSError:  # nothing can be kept there
-            yield from _read_headers(archive, left_out)
-            return
-    with open(index, encoding="utf-8") as stream:
-        next(stream)
-        for line in stream:
-            found = json.loads(line)
-            if isinstance(found, dict):
-                left_out.update(found)
-                return
+    for found in kept_lines(archive, kept, [FORMAT], lambda: _lines(archive)):
+        if isinstance(found, dict):
+            left_out.update(found)
+        else:
             yield Member(*found)
 
 
-def _is_current(index: Path, archive: Path) -> bool:
-    """Whether an index is whole, and of the archive as it is."""
-    try:
-        verify(index)
-        with open(index, encoding="utf-8") as stream:
-            return bool(json.loads(stream.readline()) == [FORMAT, *stamp(archive)])
-    except (OSError, ValueError, BrokenSeal):
-        return False
-
-
-def _write(index: Path, archive: Path) -> None:
+def _lines(archive: Path) -> Iterator[Member | Counter[str]]:
+    """Each picture, then what was left out."""
     left_out: Counter[str] = Counter()
-    try:
-        first = [FORMAT, *stamp(archive)]
-    except OSError as error:
-        raise _unreadable(archive, error) from None
-    with sealed_path(index) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(f"{canonical_json(first)}\n")
-        for member in _read_headers(archive, left_out):
-            stream.write(f"{canonical_json(member)}\n")
-        stream.write(f"{canonical_json(left_out)}\n")
-
-
-def _unreadable(archive: Path, error: OSError) -> MaskDistillError:
-    return MaskDistillError(f"{archive}: cannot be read ({error.strerror}); grant access or restore it")
+    yield from _read_headers(archive, left_out)
+    yield left_out
 
 
 def _read_headers(archive: Path, left_out: Counter[str]) -> Iterator[Member]:
@@ -160,7 +122,7 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
                     yield header
                     tar.members.clear()  # type: ignore[attr-defined]  # else all headers stay in memory
     except OSError as error:
-        raise _unreadable(archive, error) from None
+        raise unreadable(archive, error) from None
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise MaskDistillError(
             f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; put the whole one"

@@ -38,6 +38,8 @@ from maskdistill.workflow.needed_weights import downloads, networks, rehearsal, 
 EXTRAS = {
     "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
+    "parquet": (("pyarrow",), "data.kind: parquet", "{make}"),
+    "video": (("av",), "data.kind: video", "{make}"),
     "detectron2": (
         ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
     ),
@@ -98,6 +100,8 @@ def extras(config: Config | None) -> Iterator[Check]:
     """Optional libraries: wrong only where the configuration asks for them."""
     needed = {
         "crf": config is not None and config.crf.rounds > 0,
+        "parquet": config is not None and "parquet" in _kinds(config),
+        "video": config is not None and "video" in _kinds(config),
         "detectron2": config is not None and config.detector.engine == "detectron2",
     }
     for name, (modules, purpose, way) in EXTRAS.items():
@@ -109,6 +113,11 @@ def extras(config: Config | None) -> Iterator[Check]:
             yield Check(f"extra {name}", "wrong", f"not installed, and the configuration asks for {purpose}", remedy)
         else:
             yield Check(f"extra {name}", "note", f"not installed; only {purpose} needs it", remedy)
+
+
+def _kinds(config: Config) -> set[str]:
+    """The sources of pictures that a run has."""
+    return {source.kind for source in (config.data, config.support) if source is not None}
 
 
 def machine(config: Config | None) -> Iterator[Check]:

@@ -114,7 +114,7 @@ def pictures(
 def relative_name(row: ImageRow) -> str:
     """A picture's name with its ending below the folder of photographs, which the key was made of."""
     shown = shown_name(row.file)
-    ending = PurePosixPath(shown).suffix
+    ending = PurePosixPath(shown.rpartition("::")[2]).suffix
     for name in (row.key, f"{row.key}{ending}"):
         if shown.endswith(f"/{name}"):
             return name

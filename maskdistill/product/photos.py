@@ -50,7 +50,7 @@ class Photos:
 
 
 def find_photos(given: Sequence[str], listing: Path) -> Photos:
-    """Tell a folder, a list and pictures apart: by what they hold, not by their names.
+    """Tell a folder, a list and pictures apart: by what they hold, not by their names; archives and videos by those.
 
     Args:
         given: what the command line names.
@@ -60,14 +60,14 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
         MaskDistillError: nothing of that name, a folder or list beside others, or a name that no list can hold.
     """
     paths = [_existing(text) for text in given]
-    kinds = {path: "folder" if path.is_dir() else "list" if is_list(path) else "picture" for path in paths}
+    kinds = {path: _kind(path) for path in paths}
     whole = [path for path in kinds if kinds[path] != "picture"]
     if whole and len(kinds) > 1:
         raise MaskDistillError(
-            f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one folder, one list, or pictures"
+            f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one of it, or pictures"
         )
-    if whole and kinds[whole[0]] == "folder":
-        return Photos(source_of(whole[0]), whole[0])
+    if whole and kinds[whole[0]] != "list":
+        return Photos(source_of(whole[0]), whole[0] if whole[0].is_dir() else whole[0].parent)
     if whole:
         return Photos(ListData(kind="list", file=str(whole[0])), whole[0].parent)
     folder = Path(os.path.commonpath([path.parent for path in paths]))
@@ -90,6 +90,15 @@ def _existing(text: str) -> Path:
     if not (path.is_file() or path.is_dir()):
         raise MaskDistillError(f"{path}: neither a file nor a folder; give a folder of pictures, a list, or pictures")
     return path
+
+
+def _kind(path: Path) -> str:
+    """What a path is, for :func:`find_photos` and its messages."""
+    if path.is_dir():
+        return "folder"
+    if (source := source_of(path)).kind != "folder":
+        return f"source of kind {source.kind}"
+    return "list" if is_list(path) else "picture"
 
 
 def is_list(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from maskdistill.config import Compare
+from maskdistill.data.containers import FOLDER
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import ImageRow, check_manifest, image_rows, ok_images, read_manifest
 from maskdistill.data.picture_refs import shown_name
@@ -39,6 +40,7 @@ log = logging.getLogger("maskdistill")
 SIDE = 640
 UNFINISHED = ".unfinished"
 LISTING = f"{UNFINISHED}/pictures.txt"
+BEGUN = ".key"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Work:
     @property
     def begun(self) -> Path:
         """Holds the key of the work that the folder is for."""
-        return self.out / ".key"
+        return self.out / BEGUN
 
     def refuse_other(self) -> None:
         """Refuse a folder that holds something else, before anything is written into it.
@@ -98,7 +100,7 @@ class Work:
         """
         if self.is_begun() or not self.out.exists():
             return
-        if any(path.name not in (UNFINISHED, LOCK) or self.begun.exists() for path in self.out.iterdir()):
+        if self.begun.exists() or not is_free(self.out):
             raise MaskDistillError(
                 f"{self.out}: holds something else, or predictions of other pictures, models or settings, or another"
                 " version's; give another folder as --out"
@@ -211,6 +213,11 @@ class Work:
         with suppress(ValueError):
             return Path(shown).relative_to(self.photos.folder).as_posix()
         return shown
+
+
+def is_free(out: Path) -> bool:
+    """Whether a folder may be written into: new, or without anything but what is there before work begins."""
+    return not out.exists() or {path.name for path in out.iterdir()} <= {UNFINISHED, LOCK, FOLDER}
 
 
 def _is_label_map(path: Path, row: ImageRow) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from maskdistill.config.types import Section
 from maskdistill.data.listed import ListedImage
@@ -49,6 +49,11 @@ class ImageSource(Section, ABC):
     GENERATED: ClassVar[bool] = False
 
     kind: str
+
+    @classmethod
+    def made_of(cls, path: Path) -> Self | None:
+        """The source that a file or folder without photographs is, as ``init`` and ``predict`` are given; else None."""
+        return None
 
     @property
     @abstractmethod

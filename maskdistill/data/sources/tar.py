@@ -1,26 +1,21 @@
 """Tar archives of photographs, which are never unpacked."""
 
-import glob
-import hashlib
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from maskdistill.config.paths import UserPath
 from maskdistill.config.types import DistinctSome
-from maskdistill.data.keys import RESERVED, KeyClashes, key_of_path
+from maskdistill.data.containers import Container, containers, fingerprint, holds
+from maskdistill.data.keys import KeyClashes, key_of_path
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.picture_names import SUFFIXES, left_out_words
 from maskdistill.data.picture_refs import Inside
-from maskdistill.data.sources.base import ImageSource, Look, absolute
+from maskdistill.data.sources.base import ImageSource, Look
 from maskdistill.data.tar_index import COMPRESSED, Member, compressed, pictures_of
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import canonical_json
-from maskdistill.runtime.seal import stamp
 
 SUFFIX = ".tar"
 
@@ -41,6 +36,11 @@ class TarData(ImageSource):
         """The folder, archive or pattern; of a list none."""
         return self.root if isinstance(self.root, str) else ""
 
+    @classmethod
+    def made_of(cls, path: Path) -> Self | None:
+        """An archive, or a folder that holds some, compressed or not."""
+        return cls(kind="tar", root=str(path)) if holds(path, (SUFFIX, *COMPRESSED)) else None
+
     def pictures(self, look: Look) -> Iterator[ListedImage]:
         """The picture of each sample, archive by archive, all to train on; keys are ``ARCHIVE/SAMPLE``."""
         clashes, number = KeyClashes(), 0
@@ -59,13 +59,7 @@ class TarData(ImageSource):
 
     def fingerprint(self, look: Look) -> str:
         """Of each archive's name, size, times and inode, which cover its members."""
-        digest = hashlib.sha256(self.kind.encode())
-        for prefix, archive in self._archives(look.section):
-            row: list[object] = [os.fsencode(prefix).hex()]
-            with suppress(OSError):
-                row += stamp(archive)
-            digest.update(canonical_json(row).encode())
-        return digest.hexdigest()
+        return fingerprint(self.kind, self._archives(look.section))
 
     def describe(self) -> str:
         """The folder's or archive's name."""
@@ -92,52 +86,10 @@ class TarData(ImageSource):
             " as results of the other are called; pack the archive anew"
         )
 
-    def _archives(self, section: str) -> list[tuple[str, Path]]:
+    def _archives(self, section: str) -> list[Container]:
         """The archives in the order of the setting, each with what its pictures' keys begin with."""
-        found: dict[str, Path] = {}
-        for given in [self.root] if isinstance(self.root, str) else self.root:
-            setting = f"{section}.root: {given}"
-            for prefix, archive in _below(absolute(given), setting):
-                if archive.name.lower().endswith(COMPRESSED):
-                    raise compressed(archive, archive.suffix[1:])
-                if f"{prefix}/".startswith(tuple(f"{name}/" for name in RESERVED)):
-                    raise MaskDistillError(f"{archive}: results have a file called {prefix}; rename the archive")
-                if (other := found.setdefault(prefix, archive)) != archive:
-                    raise MaskDistillError(
-                        f"{setting}: results of {other} and {archive} would lie in one folder, {prefix}; rename one, or"
-                        " give the folder above both"
-                    )
-        return list(found.items())
-
-
-def holds_archives(folder: Path) -> bool:
-    """Whether there is a tar, compressed or not, below a folder."""
-    return any(name.lower().endswith((SUFFIX, *COMPRESSED)) for name in _walk(folder))
-
-
-def _below(given: Path, setting: str) -> list[tuple[str, Path]]:
-    """Archives that one path names, compressed ones too, sorted, each with its path below the folder without suffix."""
-    if given.is_dir():
-        top, names = given, list(_walk(given))
-    elif given.is_file():
-        top, names = given.parent, [given.name]
-    elif glob.has_magic(str(given)):
-        fixed = [part for part in given.parents if not glob.has_magic(str(part))]
-        top, names = fixed[0], [os.path.relpath(path, fixed[0]) for path in glob.glob(str(given), recursive=True)]
-    else:
-        raise MaskDistillError(f"{setting}: no such file or folder; give a folder of .tar files, one, or a pattern")
-    tars = sorted(name for name in names if name.lower().endswith((SUFFIX, *COMPRESSED)))
-    if not tars:
-        raise MaskDistillError(f"{setting}: no {SUFFIX} file there; correct the path")
-    return [(name[: -len(SUFFIX)], top / name) for name in tars]
-
-
-def _walk(top: Path) -> Iterator[str]:
-    """Files below a folder by relative path; hidden ones and linked folders are passed over."""
-
-    def refuse(error: OSError) -> None:
-        raise MaskDistillError(f"{error.filename}: cannot be listed ({error.strerror}); grant access or move it")
-
-    for folder, folders, files in os.walk(top, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.relpath(os.path.join(folder, name), top) for name in files if not name.startswith("."))
+        found = containers(self.root, f"{section}.root", (SUFFIX, *COMPRESSED))
+        for _, archive in found:
+            if archive.name.lower().endswith(COMPRESSED):
+                raise compressed(archive, archive.suffix[1:])
+        return found
