@@ -1,17 +1,21 @@
-"""How a picture is named where it is opened: a file by its path, one inside of a tar by ``ARCHIVE::MEMBER::PLACE``.
+"""How a picture is named where it is opened, always as an absolute path.
 
-``PLACE`` is ``OFFSET+SIZE`` in bytes: a picture is read at its place and the archive is never searched again. Of a
-member that cannot be a picture, such as a link, one of :data:`FAULTS` stands there.
+A file by its own; one in an object store or on a web server by ``/SCHEME:/REST`` for ``SCHEME://REST``; one inside of a
+tar by ``ARCHIVE::MEMBER::PLACE``. ``PLACE`` is ``OFFSET+SIZE`` in bytes: a picture is read at its place and the archive
+is never searched again. Of a member that cannot be a picture, such as a link, one of :data:`FAULTS` stands there.
 """
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from maskdistill.runtime.remote_urls import SCHEMES, shown, split
+
 _INSIDE = re.compile(
     r"(?P<archive>.+?\.tar)::(?P<member>.+)::(?:(?P<offset>\d+)\+(?P<size>\d+)|(?P<fault>[a-z]+))", re.DOTALL | re.I
 )
-
+_REMOTE = re.compile(rf"/({'|'.join(SCHEMES)}):/(.+)", re.DOTALL)
+_NO_PART = re.compile(r"(?<=/)(?:/|\.{1,2}(?=/|$))")
 
 FAULTS = {
     "link": "a link in the archive: pack the picture itself (tar --dereference --hard-dereference)",
@@ -50,6 +54,30 @@ def inside(picture: str | Path) -> Inside | None:
     return Inside(found["archive"], found["member"], *place, found["fault"] or "")
 
 
+def remote_name(url: str) -> str:
+    """How a picture at a checked URL is named (:func:`maskdistill.runtime.remote_urls.checked`).
+
+    Parts of a path that paths do not keep, as between two slashes, are put down such that they do.
+    """
+    scheme, _, rest = url.partition("://")
+    return f"/{scheme}:/{_NO_PART.sub(_encoded, rest)}"
+
+
+def _encoded(part: re.Match[str]) -> str:
+    return part[0].replace("/", "%2F").replace(".", "%2E")
+
+
+def remote_url(picture: str | Path) -> str | None:
+    """The URL that a picture's name stands for; None for what lies on this machine."""
+    found = _REMOTE.fullmatch(str(picture))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+def has_odd_parts(url: str) -> bool:
+    """Whether an object's name has empty parts, or ``.`` or ``..`` as one: no web address names it for sure."""
+    return any(part in ("", ".", "..") for part in split(url).name.split("/"))
+
+
 def file_of(picture: str | Path) -> str:
     """Path of the file that holds a picture: the archive, or the picture's own."""
     found = inside(picture)
@@ -57,6 +85,13 @@ def file_of(picture: str | Path) -> str:
 
 
 def shown_name(picture: str | Path) -> str:
-    """A picture's name for people and for others' programs: without its place in the archive."""
+    """A picture's name for people and for others' programs: its URL, or without its place in the archive."""
+    if url := remote_url(picture):
+        return shown(url)
     found = inside(picture)
     return f"{found.archive}::{found.member}" if found else str(picture)
+
+
+def told_name(picture: str | Path) -> str:
+    """A picture's name in messages: its URL, or all that its name says of its place."""
+    return shown_name(picture) if remote_url(picture) else str(picture)
