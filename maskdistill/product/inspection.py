@@ -5,6 +5,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -155,8 +156,9 @@ def pictures(config: Config) -> Iterator[Check]:
 def _reached(config: Config) -> Iterator[Check]:
     """Whether pictures that lie elsewhere can be read."""
     for section, source in (("data", config.data), ("support", config.support)):
-        look = Look(section, kept=kept_folder(config))
-        check = _attempt(f"{section} elsewhere", lambda source=source, look=look: source.reach(look) if source else "")
+        if source is None:
+            continue
+        check = _attempt(f"{section} elsewhere", partial(source.reach, Look(section, kept=kept_folder(config))))
         if check.found:
             yield check
 
