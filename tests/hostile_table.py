@@ -15,6 +15,7 @@ AREAS = {
     "ground truth": "Ground truth",
     "weights": "Weights",
     "archive": "Archives",
+    "remote": "Object stores and web servers",
     "config": "Configuration",
     "hdf5": "HDF5 and other intermediate files",
     "files": "The machine: lock files, shared memory, downloads",

@@ -64,6 +64,7 @@ def settings(node: Mapping[str, Any], path: tuple[str | int, ...], values: dict[
             for kind, reference in chosen["discriminator"]["mapping"].items():
                 source = resolved({"$ref": reference})
                 given = {"kind": kind} | {key: "p" for key in source.get("required", ()) if key != "kind"}
+                given |= {"remote": {"root": "s3://bucket"}}.get(kind, {})  # or a file: one of the two
                 yield from settings(source, at, put(values, at, given))
             continue
         below = next((option for option in options if "properties" in option), None)

@@ -30,11 +30,13 @@ print(json.dumps([list(SOURCES), [image.key for image in images], str(images[0].
 
 
 def test_the_sources_that_there_are() -> None:
-    assert list(SOURCES) == ["scenes", "coco", "folder", "list", "parquet", "tar", "video", "voc"], (
+    assert list(SOURCES) == ["scenes", "coco", "folder", "list", "parquet", "remote", "tar", "video", "voc"], (
         "the one without needs comes first"
     )
     assert TRUTHS.keys() == {"scenes", "coco", "voc"}
-    assert {kind for kind, source in SOURCES.items() if source.SUPPORT} == {"folder", "list", "parquet", "tar", "video"}
+    assert {kind for kind, source in SOURCES.items() if source.SUPPORT} == {
+        "folder", "list", "parquet", "remote", "tar", "video",
+    }  # fmt: skip
 
 
 def test_the_recipe_adds_a_source_by_one_file(tmp_path: Path) -> None:
@@ -51,6 +53,6 @@ def test_the_recipe_adds_a_source_by_one_file(tmp_path: Path) -> None:
     )  # fmt: skip
     assert not done.returncode, done.stderr
     kinds, keys, first, fingerprint, followed = json.loads(done.stdout)
-    assert kinds == ["scenes", "coco", "folder", "list", "parquet", "table", "tar", "video", "voc"]
+    assert kinds == ["scenes", "coco", "folder", "list", "parquet", "remote", "table", "tar", "video", "voc"]
     assert keys == ["b.jpg", "sub/a.jpg"] and first == str(tmp_path / "photos/b.jpg") and len(fingerprint) == 64
     assert followed, "an edit of the source makes the manifest anew"

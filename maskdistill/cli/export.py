@@ -22,7 +22,7 @@ from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.data.picture_refs import file_of
+from maskdistill.data.picture_refs import file_of, remote_url
 from maskdistill.detector.inference import inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.product.card import Checked, model_card
@@ -152,7 +152,8 @@ def _pictures(run: str | None) -> tuple[list[Rgb], str]:
     if run is not None and manifest.is_file():
         rows = image_rows(ok_images(read_manifest(manifest, shard=0)))
         spread = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
-        files = [file for file in (rows[place].file for place in spread) if Path(file_of(file)).is_file()]
+        files = [rows[place].file for place in spread]
+        files = [file for file in files if remote_url(file) or Path(file_of(file)).is_file()]
         if files:
             return [np.asarray(load_rgb(file)) for file in files], "pictures of the run"
     generator = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from maskdistill.config.corrections import Check, Schema, choose
 from maskdistill.config.corrections import yaml_line as yaml_line
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.remote_urls import redacted
 
 WILDCARD = re.compile(r"\{\s*([.\w]+)\s*(,.*)?\}")
 
@@ -44,7 +45,7 @@ def explain(
             lines.append(f"  {item['ctx']['error']}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            got = "" if isinstance(item["input"], Mapping) else f" (got {item['input']!r})"
+            got = "" if isinstance(item["input"], Mapping) else f" (got {_shown(item['input'])!r})"
             lines.append(f"  {where}: {message}{got}{correction and f'; {correction}'}")
     return MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines]))
 
@@ -74,3 +75,8 @@ def _wildcards(value: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
     elif isinstance(value, Mapping | list):
         for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _wildcards(inner, f"{where}.{key}" if where else str(key))
+
+
+def _shown(value: Any) -> Any:
+    """A value as it may stand in a log: of a URL no name, password or query."""
+    return redacted(value) if isinstance(value, str) and "://" in value else value

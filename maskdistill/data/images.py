@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maskdistill.data.picture_files import FORMATS, MAX_PIXELS, PictureError, picture_bytes, refuse_size
+from maskdistill.data.picture_refs import told_name
 from maskdistill.runtime.errors import MaskDistillError
 
 DEPTHS = (8, 10, 12, 14)
@@ -219,9 +220,9 @@ class Photo(str):
         """
         if self.sha256 not in ("", hashlib.sha256(data).hexdigest()):
             raise MaskDistillError(
-                f"{self}: has another content than when the manifest was made, and what was computed so far is of that"
-                " one: put it back, or in a run give the same command with --forcerun manifest (for predict: another"
-                " --out)"
+                f"{told_name(self)}: has another content than when the manifest was made, and what was computed so far"
+                " is of that one: put it back, or in a run give the same command with --forcerun manifest (for predict:"
+                " another --out)"
             )
 
 
@@ -237,7 +238,7 @@ def load_rgb(path: str | Path) -> Image.Image:
                 path.check(data)
             return decode(data)[0]
     except PictureError as error:
-        raise MaskDistillError(f"{path}: {error}; replace it and run the manifest stage again") from None
+        raise MaskDistillError(f"{told_name(path)}: {error}; replace it and run the manifest stage again") from None
     except OSError as error:
         raise MaskDistillError(
             f"{path}: cannot be read ({error.strerror}); restore it or run the manifest stage again"

@@ -16,6 +16,7 @@ from maskdistill.data.images import Photo, decode, load_rgb
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.picture_files import PictureError, picture_bytes
 from maskdistill.data.picture_names import printable
+from maskdistill.data.picture_refs import told_name
 from maskdistill.runtime.background import in_order
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import LONGEST_NAME, atomic_path, damaged, read_json, write_json
@@ -131,7 +132,7 @@ def build_manifest(
         segmenter = image.train if image.segmenter is None else image.segmenter
         rows.append((*place, *item[:4], shard, image.train, image.eval, status, item.reason, segmenter))
         if item.reason:
-            name = printable(str(image.path))
+            name = printable(told_name(image.path))
             log.warning("quarantined %s: %s", name, item.reason)
             bad.append((name, item.reason))
     if shallow:

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from PIL import Image
 
-from maskdistill.data.picture_refs import FAULTS, Frame, Row, file_of, inside
+from maskdistill.data.picture_refs import FAULTS, Frame, Row, file_of, has_odd_parts, inside, remote_url
 from maskdistill.runtime.allocator import return_freed_memory
 from maskdistill.runtime.budget import DECODING, Budget, shared_with_siblings
 from maskdistill.runtime.errors import MaskDistillError
@@ -125,19 +125,27 @@ def open_picture(picture: str | Path) -> Iterator[PictureStream]:
 
     A frame of a video comes as an uncompressed BMP.
 
+    One that lies elsewhere is fetched unless the cache has it. What the manifest saw (``sha256`` of a ``Photo``) is
+    taken from there without asking; of anything else the server is asked whether it changed.
+
     Raises:
-        PictureError: not a regular file, too large, or a member of an archive that is no picture or not there any more.
+        PictureError: not a regular file, too large, or a member of an archive or an object that is no picture or not
+            there any more.
         OSError: it cannot be read.
+        MaskDistillError: network, server or credentials failed, which is no fault of the picture.
     """
-    place = inside(picture)
+    place, url = inside(picture), remote_url(picture)
     if isinstance(place, Frame | Row):
         yield HeldPicture(_of_container(place))
         return
     if place and place.fault:
         raise PictureError(FAULTS.get(place.fault, place.fault))
-    descriptor, held = _open_regular(file_of(picture))
+    if url:
+        descriptor, held = _open_remote(url, getattr(picture, "sha256", ""))
+    else:
+        descriptor, held = _open_regular(file_of(picture))
     try:
-        start, size = (place.offset, place.size) if place else (0, held)
+        start, size = (place.offset, place.size) if place and not url else (0, held)
         if start + size > held:
             raise PictureError(f"the archive ends before it, at byte {held}: put the whole one in its place")
         if size > MAX_BYTES:
@@ -211,6 +219,19 @@ def _open_regular(path: str | Path) -> tuple[int, int]:
         os.close(descriptor)
         raise
     return descriptor, opened.st_size
+
+
+def _open_remote(url: str, sha256: str) -> tuple[int, int]:
+    """Descriptor and size of an object's bytes in the cache, where they are put first if they are not there."""
+    from maskdistill.runtime.object_cache import cache  # of pictures on this machine nothing of it is needed
+    from maskdistill.runtime.remote_read import ObjectRefused
+
+    if has_odd_parts(url):
+        raise PictureError("its name has an empty part, or '.' or '..' as one: give it another name")
+    try:
+        return cache().open(url, sha256, MAX_BYTES)
+    except ObjectRefused as error:
+        raise PictureError(str(error)) from None
 
 
 def _refuse_kind(found: os.stat_result) -> None:

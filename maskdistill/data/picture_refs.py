@@ -1,13 +1,16 @@
-"""How a picture is named where it is opened: a file by its path, one inside of another file by ``FILE::NAME::PLACE``.
+"""How a picture is named where it is opened, always as an absolute path.
 
-``PLACE`` is ``OFFSET+SIZE`` in bytes in a tar, ``NUMBER@TIME`` for a frame of a video and ``COLUMN#GROUP.ROW`` for a
-row of a table: a picture is read at its place and the file is never searched again. Of what cannot be a picture, such
-as a link, one of :data:`FAULTS` stands there.
+A file by its own; one in an object store or on a web server by ``/SCHEME:/REST`` for ``SCHEME://REST``; one inside of
+another file by ``FILE::NAME::PLACE``. ``PLACE`` is ``OFFSET+SIZE`` in bytes in a tar, ``NUMBER@TIME`` for a frame of a
+video and ``COLUMN#GROUP.ROW`` for a row of a table: a picture is read at its place and the file is never searched
+again. Of what cannot be a picture, such as a link, one of :data:`FAULTS` stands there.
 """
 
 import re
 from pathlib import Path
 from typing import NamedTuple
+
+from maskdistill.runtime.remote_urls import SCHEMES, shown, split
 
 VIDEOS = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv",
@@ -22,7 +25,8 @@ _PLACE = (
     r"|(?P<fault>[a-z]+)"
 )
 _INSIDE = re.compile(rf"(?P<file>.+?(?:{_FILE}))::(?P<name>.+)::(?:{_PLACE})", re.DOTALL | re.IGNORECASE)
-
+_REMOTE = re.compile(rf"/({'|'.join(SCHEMES)}):/(.+)", re.DOTALL)
+_NO_PART = re.compile(r"(?<=/)(?:/|\.{1,2}(?=/|$))")
 
 FAULTS = {
     "link": "a link in the archive: pack the picture itself (tar --dereference --hard-dereference)",
@@ -106,6 +110,30 @@ def inside(picture: str | Path) -> Inside | Frame | Row | None:
     return Inside(file, name, int(found["offset"] or 0), int(found["size"] or 0), found["fault"] or "")
 
 
+def remote_name(url: str) -> str:
+    """How a picture at a checked URL is named (:func:`maskdistill.runtime.remote_urls.checked`).
+
+    Parts of a path that paths do not keep, as between two slashes, are put down such that they do.
+    """
+    scheme, _, rest = url.partition("://")
+    return f"/{scheme}:/{_NO_PART.sub(_encoded, rest)}"
+
+
+def _encoded(part: re.Match[str]) -> str:
+    return part[0].replace("/", "%2F").replace(".", "%2E")
+
+
+def remote_url(picture: str | Path) -> str | None:
+    """The URL that a picture's name stands for; None for what lies on this machine."""
+    found = _REMOTE.fullmatch(str(picture))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+def has_odd_parts(url: str) -> bool:
+    """Whether an object's name has empty parts, or ``.`` or ``..`` as one: no web address names it for sure."""
+    return any(part in ("", ".", "..") for part in split(url).name.split("/"))
+
+
 def file_of(picture: str | Path) -> str:
     """Path of the file that holds a picture: the archive, or the picture's own."""
     found = inside(picture)
@@ -113,6 +141,13 @@ def file_of(picture: str | Path) -> str:
 
 
 def shown_name(picture: str | Path) -> str:
-    """A picture's name for people and for others' programs: without its place in the archive."""
+    """A picture's name for people and for others' programs: its URL, or without its place in the archive."""
+    if url := remote_url(picture):
+        return shown(url)
     found = inside(picture)
     return f"{found.archive}::{found.member}" if found else str(picture)
+
+
+def told_name(picture: str | Path) -> str:
+    """A picture's name in messages: its URL, or all that its name says of its place."""
+    return shown_name(picture) if remote_url(picture) else str(picture)

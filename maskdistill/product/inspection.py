@@ -5,6 +5,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,8 @@ from maskdistill.annotations.names import read_names
 from maskdistill.backbones.registry import how_to_get
 from maskdistill.config import Config, VocData
 from maskdistill.config.limits import refuse_more_clusters
-from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built
+from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built, kept_folder
+from maskdistill.data.sources.base import Look
 from maskdistill.data.truth_check import check_truth
 from maskdistill.product.checks import (
     GIGA,
@@ -40,6 +42,7 @@ EXTRAS = {
     "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
     "parquet": (("pyarrow",), "data.kind: parquet", "{make}"),
     "video": (("av",), "data.kind: video", "{make}"),
+    "remote": (("requests", "requests_aws4auth"), "data.kind: remote", "{make}"),
     "detectron2": (
         ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
     ),
@@ -100,8 +103,9 @@ def extras(config: Config | None) -> Iterator[Check]:
     """Optional libraries: wrong only where the configuration asks for them."""
     needed = {
         "crf": config is not None and config.crf.rounds > 0,
-        "parquet": config is not None and "parquet" in _kinds(config),
-        "video": config is not None and "video" in _kinds(config),
+        "parquet": "parquet" in _kinds(config),
+        "video": "video" in _kinds(config),
+        "remote": "remote" in _kinds(config),
         "detectron2": config is not None and config.detector.engine == "detectron2",
     }
     for name, (modules, purpose, way) in EXTRAS.items():
@@ -146,6 +150,8 @@ def pictures(config: Config) -> Iterator[Check]:
         return f"{counts[0]}, which the workflow brings here" if coming else f"{counts[0]}"
 
     yield _attempt("pictures", count)
+    if counts:
+        yield from _reached(config)
     if left_out:
         yield left_out_check(left_out)
     if getattr(config.data, "annotations", None) or (counts and isinstance(config.data, VocData)):
@@ -154,6 +160,16 @@ def pictures(config: Config) -> Iterator[Check]:
         yield _attempt("cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}")
     if counts:
         yield disk(disk_need(config, counts[0]))
+
+
+def _reached(config: Config) -> Iterator[Check]:
+    """Whether pictures that lie elsewhere can be read."""
+    for section, source in (("data", config.data), ("support", config.support)):
+        if source is None:
+            continue
+        check = _attempt(f"{section} elsewhere", partial(source.reach, Look(section, kept=kept_folder(config))))
+        if check.found:
+            yield check
 
 
 def _annotations(config: Config) -> str:

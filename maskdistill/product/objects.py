@@ -15,7 +15,7 @@ import numpy as np
 from maskdistill.config import Compare
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.picture_files import open_picture
-from maskdistill.data.picture_refs import inside, shown_name
+from maskdistill.data.picture_refs import inside, remote_url, shown_name
 from maskdistill.formats import rle
 from maskdistill.formats.export.records import Context, ObjectRecord, Picture
 from maskdistill.formats.export.registry import Chosen
@@ -122,11 +122,11 @@ def relative_name(row: ImageRow) -> str:
 
 
 def placer(copy: bool) -> Callable[[Picture, Path], None]:
-    """What puts a picture under another name: a copy, or a symbolic link to where it lies; of an archive a copy."""
+    """What puts a picture under another name: a copy, or a link to where it lies; of archives and stores a copy."""
 
     def place(picture: Picture, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if copy or inside(picture.source):
+        if copy or inside(picture.source) or remote_url(picture.source):
             with open_picture(picture.source) as source, open(path, "wb") as target:
                 shutil.copyfileobj(source, target)
         else:

@@ -94,6 +94,14 @@ class ImageSource(Section, ABC):
         """The images that are scored, in a few words, without folders above the source's own."""
         return Path(self.place).name
 
+    def reach(self, look: Look) -> str:
+        """Try whether pictures that lie elsewhere can be read, and say it in words; empty where all lie here.
+
+        Raises:
+            MaskDistillError: they cannot.
+        """
+        return ""
+
     @property
     def has_truth(self) -> bool:
         """Whether there is ground truth to score against (:mod:`maskdistill.data.truth`)."""

@@ -42,7 +42,7 @@ class ListData(ImageSource):
         """The lines of ``file``, all to train on; keys are the names, but for slashes that do not count."""
         path = self._file(look)
         root, clashes = self._root(path), KeyClashes()
-        for number, name in _lines(path, root):
+        for number, name in named_lines(path, root):
             key = key_of_path(name)
             if ".." in name.split("/") or not key:
                 raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
@@ -52,13 +52,13 @@ class ListData(ImageSource):
                 )
             clashes.add(key, number)
             yield ListedImage(key, root / name, True, False)
-        if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in _lines(path, root))):
+        if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in named_lines(path, root))):
             raise _clash(path, root, found)
 
     def count(self, look: Look) -> int:
         """Lines that name a picture."""
         path = self._file(look)
-        return sum(1 for _ in _lines(path, self._root(path)))
+        return sum(1 for _ in named_lines(path, self._root(path)))
 
     def fingerprint(self, look: Look) -> str:
         """Of the file of names, and up to :data:`STATTED` names of each picture's size, times and inode.
@@ -70,7 +70,7 @@ class ListData(ImageSource):
         if _line_ends(path) > STATTED:
             return names
         root, digest = self._root(path), hashlib.sha256(names.encode())
-        for _, name in _lines(path, root):
+        for _, name in named_lines(path, root):
             try:
                 found = stamp(os.path.join(root, name))
             except (OSError, ValueError):  # a name that no file can have is refused where the list is read
@@ -97,14 +97,14 @@ class ListData(ImageSource):
 def first_listed(path: Path) -> str | None:
     """The first picture that a text names; None if it names none, or is no text."""
     try:
-        return next((name for _, name in _lines(path, path.parent)), None)
+        return next((name for _, name in named_lines(path, path.parent)), None)
     except MaskDistillError:
         return None
 
 
 def _clash(path: Path, root: Path, found: tuple[int, int]) -> MaskDistillError:
     """What to say of two lines whose results would be one file."""
-    named = dict(line for line in _lines(path, root) if line[0] in found)
+    named = dict(line for line in named_lines(path, root) if line[0] in found)
     first, second = (root / named[number] for number in found)
     if first == second:
         return MaskDistillError(f"{path}: lines {found[0]} and {found[1]} name the same picture; remove one")
@@ -115,7 +115,7 @@ def _clash(path: Path, root: Path, found: tuple[int, int]) -> MaskDistillError:
     )
 
 
-def _lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+def named_lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that names a picture: no empty ones, no comments, no byte order mark."""
     number, found = 0, False
     try:

@@ -1,0 +1,239 @@
+"""Read objects from stores and web servers: with patience where network or server fail, and with an end.
+
+A failure has one of three meanings: it passes (waited for), it is this object's alone (:class:`ObjectRefused`), or it
+concerns all (:class:`MaskDistillError`).
+"""
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.remote_access import is_signed, session, signer, web_address
+from maskdistill.runtime.remote_urls import STORES, shown, split
+
+if TYPE_CHECKING:
+    import requests
+
+T = TypeVar("T")
+TIMEOUT = (10.0, 30.0)
+"""Seconds to connect, and without a byte."""
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
+"""Seconds between tries; after the last one it is given up, before anybody gives up a loading process that waits so."""
+WAITS_AT_FIRST = (0.5, 1.0, 2.0)
+"""Where somebody sits and waits: nothing has been computed yet."""
+LONGEST_WAIT = 30.0
+"""That a server may ask for."""
+SLOW_AFTER, SLOWEST = 60.0, 1024.0
+"""Seconds after which at least so many bytes a second have come."""
+CHUNK = 1 << 18
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_HEAD = 4096
+log = logging.getLogger("maskdistill")
+
+
+class ObjectRefused(Exception):
+    """One object cannot be had; the message is the reason alone."""
+
+
+class Unchanged(Exception):
+    """The object is as it was."""
+
+
+class _Passing(Exception):
+    """What may be otherwise in a while; ``wait`` is what the server asks for."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Received(NamedTuple):
+    """What came: the server's mark of the content (empty if it gives none), bytes, and their hex SHA-256."""
+
+    etag: str
+    size: int
+    sha256: str
+
+
+def fetch(url: str, stream: IO[bytes], known: str = "", most: int | None = None) -> Received:
+    """Write an object to a file that can be read and written.
+
+    Where a transfer is cut, the next try goes on behind what came, if the server can and the object is the same.
+
+    Args:
+        known: mark of the content that is here already.
+        most: bytes; a larger object is refused before it is read.
+
+    Raises:
+        Unchanged: the object is the known one.
+        ObjectRefused: it is not there, may not be read, or is too large.
+        MaskDistillError: the network or the server failed longer than is waited for, or refuses everything.
+    """
+    arriving = _Arriving(url, stream, known, most)
+    return patiently(url, arriving.attempt)
+
+
+def probe(url: str) -> None:
+    """Ask for the first byte of an object.
+
+    Raises:
+        ObjectRefused, MaskDistillError: as :func:`fetch`.
+    """
+
+    def attempt() -> None:
+        with get(url, {"Range": "bytes=0-0"}) as answer:
+            if answer.status_code != 416:  # an empty object has no first byte
+                check(url, answer)
+
+    patiently(url, attempt, WAITS_AT_FIRST)
+
+
+def get(url: str, headers: dict[str, str], query: str = "") -> "requests.Response":
+    """Ask for an object, or with a query for a bucket's list; the answer's content is still to be read."""
+    address = web_address(url) + (f"?{query}" if query else "")
+    return session().get(address, headers=headers, auth=signer(url), stream=True, timeout=TIMEOUT)
+
+
+def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None = None) -> T:
+    """What ``attempt`` returns, tried again while it fails for reasons that may pass.
+
+    Args:
+        url: to name.
+        attempt: does it.
+        waits: seconds between the tries; by default :data:`WAITS`.
+
+    Raises:
+        MaskDistillError: it failed every time.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    began, tries = time.monotonic(), WAITS if waits is None else waits
+    for number in range(len(tries) + 1):
+        try:
+            return attempt()
+        except requests.exceptions.SSLError:
+            raise MaskDistillError(
+                f"{shown(url)}: the server's certificate is not trusted, or it speaks no https; correct the URL"
+            ) from None
+        except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
+            raise ObjectRefused(f"the server leads nowhere ({type(error).__name__})") from None
+        except _Passing as error:
+            reason, asked = str(error), error.wait
+        except (requests.RequestException, HTTPError) as error:
+            reason, asked = _reason(error), 0.0
+        if number < len(tries):
+            wait = min(LONGEST_WAIT, max(tries[number], asked))
+            log.info("%s: %s; trying again in %.0f s", shown(url), reason, wait)
+            time.sleep(wait)
+    raise MaskDistillError(
+        f"{shown(url)}: cannot be fetched: {reason}; tried {len(tries) + 1} times in {time.monotonic() - began:.0f} s."
+        " See that network and server answer, and give the same command again: what is finished is kept"
+    )
+
+
+def check(url: str, answer: "requests.Response") -> None:
+    """Tell what an answer's status means.
+
+    Raises:
+        Unchanged, ObjectRefused, MaskDistillError: as :func:`fetch`.
+    """
+    code = answer.status_code
+    if code in (200, 206):
+        return
+    if code == 304:
+        raise Unchanged
+    said = f"the server answers {code} {answer.reason or ''}".rstrip()
+    if code in _PASSING:
+        asked = answer.headers.get("Retry-After", "")
+        raise _Passing(said, float(asked) if asked.isdecimal() else 0.0)
+    if split(url).scheme in STORES:
+        _refuse_store(url, answer, said)
+    raise ObjectRefused(said)
+
+
+def _refuse_store(url: str, answer: "requests.Response", said: str) -> None:
+    """Raise where a store's refusal concerns more than one object."""
+    found = re.search(rb"<Code>(\w+)</Code>", next(answer.iter_content(_HEAD), b""))
+    name = found[1].decode() if found else ""
+    bucket = f"{split(url).scheme}://{split(url).host}"
+    if name == "NoSuchBucket":
+        raise MaskDistillError(f"{bucket}: there is no such bucket; correct its name, or AWS_ENDPOINT_URL")
+    if region := answer.headers.get("x-amz-bucket-region", "") if answer.status_code in (301, 307, 400) else "":
+        raise MaskDistillError(f"{bucket}: lies in another region; set AWS_REGION={region}")
+    if answer.status_code in (400, 401, 403):
+        how = "a signed request" if is_signed(url) else "a request without credentials, for none were found"
+        raise MaskDistillError(
+            f"{shown(url)}: {said}{f' ({name})' if name else ''} to {how}. Give credentials that may read it, in the"
+            " environment or by the store's own login (see the page on buckets); some stores say so of an object that"
+            " is not there, too"
+        )
+
+
+class _Arriving:
+    """Bytes of an object on their way into a file; what came before a try failed stays for the next."""
+
+    def __init__(self, url: str, stream: IO[bytes], known: str, most: int | None) -> None:
+        self.url, self.stream, self.known, self.most = url, stream, known, most
+        self.etag, self.held, self.digest = "", 0, hashlib.sha256()
+
+    def attempt(self) -> Received:
+        """One try."""
+        headers = {"If-None-Match": self.known} if self.known and not self.held else {}
+        if self.held and self.etag.startswith('"'):  # a weak mark does not stand for the same bytes
+            headers = {"Range": f"bytes={self.held}-", "If-Range": self.etag}
+        with get(self.url, headers) as answer:
+            if answer.status_code == 416:
+                self._begin("")
+                raise _Passing("the object became shorter while it was read")
+            check(self.url, answer)
+            if answer.status_code == 200:
+                self._begin(answer.headers.get("ETag", ""))
+            elif not answer.headers.get("Content-Range", "").startswith(f"bytes {self.held}-"):
+                self._begin("")
+                raise _Passing("the server went on at another place than it was asked for")
+            self._receive(answer)
+        self.stream.flush()
+        return Received(self.etag, self.held, self.digest.hexdigest())
+
+    def _begin(self, etag: str) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.etag, self.held, self.digest = etag, 0, hashlib.sha256()
+
+    def _receive(self, answer: "requests.Response") -> None:
+        length = answer.headers.get("Content-Length", "")
+        whole = self.held + int(length) if length.isdecimal() else 0
+        self._refuse_large(whole)
+        began, before = time.monotonic(), self.held
+        while data := answer.raw.read1(CHUNK, decode_content=True):  # what comes before a cut is not lost
+            self.stream.write(data)
+            self.digest.update(data)
+            self.held += len(data)
+            self._refuse_large(self.held)
+            passed = time.monotonic() - began
+            if passed > SLOW_AFTER and self.held - before < SLOWEST * passed:
+                raise _Passing(f"{self.held - before} bytes in {passed:.0f} s")
+        if whole and self.held < whole and "Content-Encoding" not in answer.headers:
+            raise _Passing(f"cut after {self.held} of {whole} bytes")
+
+    def _refuse_large(self, size: int) -> None:
+        if self.most is not None and size > self.most:
+            raise ObjectRefused(f"{size} bytes, more than {self.most}: save it smaller")
+
+
+def _reason(error: Any) -> str:
+    """What went wrong, without addresses of this process and what the library repeats."""
+    import requests
+    from urllib3.exceptions import ProtocolError, TimeoutError
+
+    if isinstance(error, requests.Timeout | TimeoutError):
+        return "no answer in time"
+    if said := re.search(r"\[Errno -?\d+\] ([\w ,.-]+)", str(error)):
+        return said[1].strip()
+    cut = isinstance(error, requests.ConnectionError | ProtocolError)
+    return "the connection was cut" if cut else type(error).__name__
