@@ -54,7 +54,7 @@ def test_an_installed_package_works_in_the_current_folder(installed: Path) -> No
     assert commands.program("snakemake", "-n").endswith(f"snakemake --snakefile {installed}/Snakefile -n")
     assert commands.program("maskdistill", "plan").endswith("maskdistill plan")
     assert commands.make("crf").endswith("pip install 'maskdistill[crf]'")
-    assert {"crf", "export", "docs"} == PYPROJECT["project"]["optional-dependencies"].keys()
+    assert {"crf", "export", "docs", "tensorboard"} == PYPROJECT["project"]["optional-dependencies"].keys()
     assert commands.seen_from_checkout(Path("config/mine.yaml")) == "config/mine.yaml"
 
 
