@@ -16,7 +16,9 @@ GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
 .PHONY: demo test lint types quick install crf export tensorboard docs
 install: $(STAMP)
-crf export tensorboard: %: $(VENV)/installed-%
+crf: $(VENV)/installed-crf
+export: $(VENV)/installed-export
+tensorboard: $(VENV)/installed-tensorboard
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \

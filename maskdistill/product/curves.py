@@ -79,10 +79,10 @@ def places(run: Path) -> Iterator[Place]:
                     oracle, case, *rest = Path(name).parts
                     times = run.joinpath("benchmarks", oracle, case, stage, *rest[:-1], f"{rest[-1]}.csv")
                 yield Place(f"{name}/{stage}", parent / f"{stage}.state" / LIVE, parent / stage / "metrics.csv", times)
-    folder = run / PRETRAINED
-    for name in sorted({path.stem for path in (*folder.glob("*.state"), *folder.glob("*.csv"))}):
+    pretrained = run / PRETRAINED
+    for name in sorted({path.stem for path in (*pretrained.glob("*.state"), *pretrained.glob("*.csv"))}):
         times = run / "benchmarks" / PRETRAINED / f"{name}.csv"
-        yield Place(f"{PRETRAINED}/{name}", folder / f"{name}.state" / LIVE, folder / f"{name}.csv", times)
+        yield Place(f"{PRETRAINED}/{name}", pretrained / f"{name}.state" / LIVE, pretrained / f"{name}.csv", times)
 
 
 def read(place: Place) -> Found | None:
