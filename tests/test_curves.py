@@ -73,14 +73,14 @@ def test_the_oracles_times_lie_elsewhere(tmp_path: Path) -> None:
     assert place.times == tmp_path / "benchmarks/oracle/masks/detector/k-6/seed-0.csv"
 
 
-@pytest.mark.hostile("no training in the run's folder", outcome="refused")
+@pytest.mark.hostile("command line: no training in the run's folder", outcome="refused")
 def test_nothing_to_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curves", str(tmp_path / "none")]) == main(["curves", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "no such folder; give the folder of a run" in said and "no training has written a row yet" in said
 
 
-@pytest.mark.hostile("metrics of a training, one value changed", outcome="refused")
+@pytest.mark.hostile("hdf5: metrics of a training, one value changed", outcome="refused")
 def test_a_changed_table_is_seen(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run / SEED / "detector/metrics.csv"
     file.write_text(file.read_text().replace("0.05", "0.06"))
