@@ -2,24 +2,26 @@
 # make lint, make types, make quick: its parts that take seconds to two minutes (quick: the tests that are not slow).
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
 # make remote: what pictures in object stores and on web servers need beside (requests, signatures).
+# make tensorboard: what `maskdistill curves --tensorboard` needs beside.
 # make docs: the documentation as a site, in site/.
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TEST_EXTRAS := crf export parquet remote video
+TEST_EXTRAS := crf export parquet remote tensorboard video
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test lint types quick install crf export docs parquet remote video
+.PHONY: demo test lint types quick install crf export docs parquet remote tensorboard video
 install: $(STAMP)
 crf: $(VENV)/installed-crf
 export: $(VENV)/installed-export
 parquet: $(VENV)/installed-parquet
 remote: $(VENV)/installed-remote
+tensorboard: $(VENV)/installed-tensorboard
 video: $(VENV)/installed-video
 
 $(STAMP): requirements.lock pyproject.toml

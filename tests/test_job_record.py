@@ -9,7 +9,17 @@ import torch
 from maskdistill.cli import main
 from maskdistill.runtime import job_record as module
 from maskdistill.runtime.files import read_json
-from maskdistill.runtime.job_record import add_of_child, gpu_peaks, job_record, record_path
+from maskdistill.runtime.job_record import (
+    add_of_child,
+    add_work,
+    begin,
+    gpu_peaks,
+    job_record,
+    machine,
+    note_settings,
+    record_path,
+    times_path,
+)
 from maskdistill.runtime.leases import HELD
 
 
@@ -19,7 +29,11 @@ def test_a_job_on_the_cpu_leaves_a_record(tmp_path: Path) -> None:
     assert main([*scenes, f"--output={tmp_path}/scenes", f"--log={log}"]) == 0
     record = read_json(tmp_path / "results/r/benchmarks/masks/topk-0.4/0000.json")
     assert record["stage"] == "scenes" and 20 < record.pop("peak_rss_mib") < 100_000
-    assert record == {"stage": "scenes", "device": "cpu", "leased": [], "gpus": []}
+    assert record.pop("machine") == machine() and 0 < record.pop("cpu_seconds") < 60
+    (work,), seconds = record.pop("work"), record.pop("seconds")
+    assert (work["unit"], work["count"]) == ("img", 2) and 0 < work["seconds"] <= seconds < 60
+    settings = {"kind": "scenes", "num_train": 1, "num_eval": 1, "size": 64}
+    assert record == {"stage": "scenes", "device": "cpu", "leased": [], "gpus": [], "settings": settings}
 
 
 def test_a_job_that_fails_leaves_none(tmp_path: Path) -> None:
@@ -40,6 +54,7 @@ def test_a_job_that_fails_leaves_none(tmp_path: Path) -> None:
 )
 def test_where_it_goes(log: str, path: str | None) -> None:
     assert record_path(log) == (Path(path) if path else None)
+    assert times_path(log) == (Path(path).with_suffix(".csv") if path else None)
 
 
 def test_gpus_and_their_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +72,11 @@ def test_gpus_and_their_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = {"uuid": "GPU-aaaa-0", "name": "Fake", "peak_allocated_mib": 1.5, "peak_reserved_mib": 3.0}
     assert gpu_peaks() == [mine]
     add_of_child([mine | {"uuid": "GPU-aaaa-1"}])
-    record = job_record("detector")
+    since = begin()
+    note_settings({"arch": "a"})
+    add_work("step", 7, 2.0004)
+    record = job_record("detector", since)
+    assert record["work"] == [{"unit": "step", "count": 7, "seconds": 2.0}] and record["settings"] == {"arch": "a"}
+    assert job_record("next", begin())["work"] == [] and job_record("next", begin())["settings"] == {}
     assert record["device"] == "cuda" and record["leased"] == ["GPU-aaaa-0", "GPU-aaaa-1"]
     assert record["gpus"] == [mine, mine | {"uuid": "GPU-aaaa-1"}]

@@ -22,6 +22,7 @@ from maskdistill.detector import train as detector_train
 from maskdistill.report.collect import read_metrics
 from maskdistill.segmenter import train as segmenter_train
 from maskdistill.training import loop
+from maskdistill.training.curves import LIVE, read_curve
 
 STEPS = 24
 PLACES = ("data", "loss", "update", "checkpoint")
@@ -112,6 +113,7 @@ def test_ten_kills_change_no_byte(server: ForkServerContext, run_folder: Path, t
         return process.exitcode
 
     assert exit_code(tmp_path / "whole", None) == 0
+    rows = read_curve(tmp_path / "whole/metrics.csv", sealed=True).rows
     rng = np.random.default_rng(["detector", "segmenter"].index(stage))
     kills = [(int(step), PLACES[rng.integers(4)]) for step in sorted(rng.choice(STEPS, 10, replace=False))]
     assert {place for _, place in kills} == set(PLACES)
@@ -122,6 +124,9 @@ def test_ten_kills_change_no_byte(server: ForkServerContext, run_folder: Path, t
         assert (f"resumed after step {finished} of {STEPS}" in said) == (finished > 0)
         assert "damaged" not in said
         assert (tmp_path / "killed/model.safetensors").exists() == (kill is None)
+        if kill is not None and kill[0] >= 3:
+            seen = read_curve(tmp_path / "killed/state" / LIVE, sealed=False).rows
+            assert len(seen) >= kill[0] // 3 and seen == rows[: len(seen)]
         finished = kill[0] // 2 * 2 if kill is not None else STEPS
 
     for name in ("model.safetensors", "metrics.csv"):

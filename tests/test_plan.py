@@ -83,7 +83,9 @@ def test_costs_by_hand() -> None:
     clusters = cost_of("clusters", config, Sizes(1_000_000, 1_000_000, 0, 1))
     assert clusters is not None and clusters.seconds == pytest.approx(170 * 20 / 80 * 5 / 10)
     assert paper_bound(config) == 5 * 4 * 20
-    text = "\n".join(job_lines({"features": 34, "detector": 5, "segmenter": 10, "report": 1}, config, sizes))
+    text = "\n".join(
+        job_lines({"features": 34, "detector": 5, "segmenter": 10, "report": 1}, config, sizes, lambda _: None, 2)
+    )
     assert f"sums: {5 * 24_000 * 0.575 * 8 / 3600:.1f} GPU-hours" in text and "not in the sums: segmenter" in text
     assert re.search(r"segmenter +10 +not measured", text) and re.search(r"report +1 +small", text)
 

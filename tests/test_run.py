@@ -17,6 +17,8 @@ from maskdistill.config import load_config
 from maskdistill.product.costs import Sizes
 from maskdistill.product.run_progress import Progress
 from maskdistill.product.usual import OF_A_SMALL_JOB, usual_seconds
+from maskdistill.runtime.files import write_json
+from maskdistill.runtime.job_record import machine
 from maskdistill.runtime.logs import last_lines
 from maskdistill.runtime.progress import seconds_left
 
@@ -112,13 +114,15 @@ def test_what_a_log_says_of_the_time_that_remains(tmp_path: Path) -> None:
 
 
 def test_what_is_usual_is_remembered_or_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for part, seconds in (("a", "3.5"), ("b", "10.25"), ("c", "-")):
-        file = tmp_path / f"benchmarks/masks/topk-0.2/{part}.tsv"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"s\th:m:s\n{seconds}\t0:00:03\n")
+    """Masks of 100 pictures a job took 2 s, and 8 s more for loading them; there are 400 pictures in 4 jobs."""
+    monkeypatch.setattr("maskdistill.product.records.visible_gpus", list)
+    record: dict[str, Any] = {"machine": machine(), "gpus": [], "seconds": 10.0, "cpu_seconds": 20.0}
+    record |= {"work": [{"unit": "img", "count": 50, "seconds": 2.0}], "settings": {"refine": "none", "max_masks": 1}}
+    for part in ("a", "b"):
+        write_json(tmp_path / f"benchmarks/masks/topk-0.2/{part}.json", record)
     monkeypatch.setattr("maskdistill.product.usual.sizes_of", lambda config: Sizes(400, 400, 1449, 4))
     of_rule = usual_seconds(load_config(CONFIG), tmp_path, cores=4, gpus=0)
-    assert of_rule("masks") == (3.5 + 10.25) / 2
+    assert of_rule("masks") == 8 + 100 * 2 / 50
     assert of_rule("report") == OF_A_SMALL_JOB
     assert of_rule("evaluate_segmenter") == pytest.approx(10.4 / 4), "as measured, on four cores"
     assert of_rule("detector") is None and of_rule("embeddings") is None, "of GPUs there is none"

@@ -27,7 +27,7 @@ from maskdistill.runtime.files import atomic_directory, atomic_path, check_seal,
 from maskdistill.runtime.hdf5 import open_hdf5
 from maskdistill.runtime.json_stream import write_json_object
 from maskdistill.training.checkpoint import load_model, model_metadata, save_model
-from maskdistill.training.loop import write_metrics
+from maskdistill.training.curves import write_metrics
 
 POSITIONS = 100
 PAGE = 4096

@@ -1,5 +1,6 @@
 """The shared training loop: data order, resumption, refusals, several processes, model files."""
 
+import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.progress import progress, seconds_left
 from maskdistill.training.checkpoint import load_model, load_state, save_model, save_state
-from maskdistill.training.loop import LoopSettings, MetricRow, finish, train, write_metrics
+from maskdistill.training.curves import LIVE, Curve, keep_times, read_curve, write_metrics
+from maskdistill.training.loop import LoopSettings, MetricRow, finish, train
 from maskdistill.training.order import StepSampler
 from maskdistill.training.precise_bn import precise_statistics
 
@@ -207,9 +210,12 @@ def test_a_killed_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     whole, whole_rows = run_toy(tmp_path / "whole")
     with pytest.raises(Interrupted):
         run_toy(tmp_path / "cut", stop_at=10)
+    live = tmp_path / "cut" / LIVE
+    assert read_curve(live, sealed=False).rows == whole_rows[:3], "of steps 3, 6 and 9, of which the state has two"
     assert load_state(tmp_path / "cut/state.pt", "f") is not None
     resumed, resumed_rows = run_toy(tmp_path / "cut")
     assert resumed_rows == whole_rows
+    assert read_curve(live, sealed=False).rows == whole_rows, "none is missing, or there twice"
     assert [row["step"] for row in whole_rows] == [3, 6, 9, 12, 13]
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
@@ -377,7 +383,7 @@ def test_a_full_disk_keeps_the_state_before(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     saved = load_state(tmp_path / "full/state.pt", "f")
     assert saved is not None and saved[0] == 4
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["state.pt"]
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["metrics.csv", "state.pt"]
     resumed, rows = run_toy(tmp_path / "full")
     assert rows == whole_rows
     assert torch.equal(resumed.linear.weight, whole.linear.weight)
@@ -394,6 +400,52 @@ def test_metrics_are_csv(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.csv", [{"step": 2.0, "loss": 0.5}, {"step": 4.0, "loss": 0.25}])
     text = (tmp_path / "metrics.csv").read_text()
     assert text.startswith("step,loss\n2.0,0.5\n4.0,0.25\n# sha256 ") and text.count("\n") == 4
+
+
+def test_a_curve_has_the_seconds_of_training_and_images_a_second(tmp_path: Path) -> None:
+    """Of 8 images a step; the second attempt goes on 12 s after its state, and takes back the third row."""
+    live, now = tmp_path / "state" / LIVE, [100.0]
+    curve = Curve(live, 8, clock=lambda: now[0])
+    saved = None
+    for step, seconds in ((20, 10.0), (40, 5.0), (60, 4.0)):
+        now[0] += seconds
+        curve.add({"step": float(step), "lr": 0.1, "loss": 1 / step})
+        saved = curve.state() if step == 40 else saved
+    assert saved is not None and saved["spent"] == 15 and curve.said() == "lr 0.1, loss 0.01667"
+    text = live.read_text()
+    assert text.startswith(
+        "step,seconds,images_per_second,lr,loss\n20.0,10.0,16.0,0.1,0.05\n40.0,15.0,32.0,0.1,0.025\n"
+    )
+    saved = {"rows": saved["rows"][:2], "seconds": saved["seconds"][:2], "spent": 15.0}
+    now[0] = 5000.0
+    again = Curve(live, 8, saved, clock=lambda: now[0])
+    assert live.read_text() == "".join(text.splitlines(keepends=True)[:3])
+    now[0] += 2.0
+    again.add({"step": 60.0, "lr": 0.1, "loss": 0.5})
+    assert live.read_text().splitlines()[3] == "60.0,17.0,80.0,0.1,0.5"
+    with open(live, "a") as stream:
+        stream.write("80.0,19.0,8")
+    written = read_curve(live, sealed=False)
+    assert written.rows == again.rows and [one["seconds"] for one in written.times] == [10, 15, 17]
+    keep_times(live, tmp_path / "benchmarks/seed-0.csv")
+    assert (tmp_path / "benchmarks/seed-0.csv").read_bytes() == live.read_bytes()
+    assert Curve(live, 8).said() == "" and not live.exists(), "a training that begins anew"
+
+
+def test_other_ranks_show_no_curve(tmp_path: Path) -> None:
+    weight = nn.Linear(1, 1)
+    settings = LoopSettings(1, tmp_path / "state", "f", rank=1)
+    optimizer = torch.optim.SGD(weight.parameters(), lr=0.0)
+    rows = train(settings, {"toy": weight}, optimizer, lambda _: [0], lambda *_: {"loss": weight.bias.sum()}, float)
+    assert [row["step"] for row in rows] == [1] and not settings.state_dir.exists()
+
+
+def test_losses_stand_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert list(progress(range(3), 3, "toy", "step", every=0.0, note=lambda: "loss 0.5")) == [0, 1, 2]
+    first, *_, last = caplog.messages
+    assert re.fullmatch(r"toy: 1/3 step, \S+ step/s, loss 0\.5, \d+ s left", first), first
+    assert seconds_left([last]) == 0
 
 
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:

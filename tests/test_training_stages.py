@@ -65,8 +65,8 @@ def test_divergence_stops_and_keeps_the_last_good_state(folder: Path, tmp_path: 
     assert saved is not None and 1 <= saved[0] < 8
     for tensor in saved[1]["modules"][stage].values():
         assert bool(torch.isfinite(tensor).all())
-    assert [row["step"] for row in saved[1]["rows"]] == list(range(1, saved[0] + 1))
-    assert all(np.isfinite(row["loss"]) for row in saved[1]["rows"])
+    assert [row["step"] for row in saved[1]["curve"]["rows"]] == list(range(1, saved[0] + 1))
+    assert all(np.isfinite(row["loss"]) for row in saved[1]["curve"]["rows"])
 
 
 @pytest.mark.parametrize("stage", STAGES)

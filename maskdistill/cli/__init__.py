@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 import maskdistill
 from maskdistill.runtime import interruption, startup
 from maskdistill.runtime.errors import MaskDistillError, system_errno
-from maskdistill.runtime.job_record import write_job_record
+from maskdistill.runtime.job_record import begin, note_settings, write_job_record
 from maskdistill.runtime.resume import FinishedShard, run_unfinished
 from maskdistill.runtime.shared_memory import KILLED, ended
 
@@ -63,6 +64,7 @@ STAGES = {
     "show": "print the scores of a finished run",
     "init": "write a configuration for a folder of photographs",
     "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
+    "curves": "losses and speed of a run's trainings, while they train too; as TensorBoard's files",
     "doctor": "check what a run needs, and say how to mend what is missing",
     "objects": "the objects of a finished run's own photographs, in formats of other tools",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
@@ -70,7 +72,7 @@ STAGES = {
 }
 
 GROUPS = {
-    "everyday commands": ("init", "doctor", "plan", "run", "show", "objects", "predict", "export"),
+    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "predict", "export"),
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (
@@ -190,6 +192,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     Raises:
         MaskDistillError: as the stage raises it.
     """
+    since = begin()
     module = startup.load(f"maskdistill.cli.{stage}")
     stage_parser = argparse.ArgumentParser(prog=f"maskdistill {stage}", description=module.__doc__)
     module.add_arguments(stage_parser)
@@ -199,12 +202,21 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     log: str | None = getattr(runs[0], "log", None)
     if log and not append_log:
         Path(log).unlink(missing_ok=True)
+    note_settings(_settings(runs[0]))
     if len(runs) == 1:
         module.run(runs[0])
     else:
         shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
-    write_job_record(stage, log)
+    write_job_record(stage, log, since)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What a job is told of settings and network, for its record; what is wrong with it the stage itself says."""
+    with suppress(ValueError, TypeError):
+        told = {name: value for name in ("arch",) if (value := getattr(options, name, None))}
+        return dict(json.loads(getattr(options, "params", "{}"))) | told
+    return {}
 
 
 def _parsed(parser: argparse.ArgumentParser, given: list[str], handed_on: str | None) -> argparse.Namespace:

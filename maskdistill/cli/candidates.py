@@ -18,6 +18,7 @@ from maskdistill.detector.inference import TEST_KEYS, detect
 from maskdistill.detector.trained import load_detector
 from maskdistill.detector.types import Candidate
 from maskdistill.runtime.files import write_json
+from maskdistill.runtime.job_record import note_settings
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     """Detect objects in one shard."""
     device = start_on_device(args, "candidates")
     detector = load_detector(args.model, args.params, device)
+    note_settings(detector.config.model_dump(mode="json"))
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     candidates: list[Candidate] = []
     empty = 0

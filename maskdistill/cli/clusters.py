@@ -6,6 +6,7 @@ the assignments. Memory follows clusters.max_fit, not the number of masks.
 
 import argparse
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from maskdistill.clusters.kmeans import Clustering, assign, check_fit, fit, norm
 from maskdistill.config import ClustersConfig, parse_section
 from maskdistill.data.stream import read_roles
 from maskdistill.runtime.files import sealed_path, write_json
+from maskdistill.runtime.job_record import add_work
 from maskdistill.runtime.leases import claim_gpus
 from maskdistill.runtime.provenance import make_provenance
 
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     """Write ``clusters.json``, ``clusters.npz`` and ``assignments.h5``."""
     start(args, "clusters")
     config = parse_section(ClustersConfig, args.params)
+    begun = time.monotonic()
     shards = EmbeddingShards(args.embeddings, read_roles(args.manifest))
     sample = read_sample(shards, config, args.seed, config.max_fit, args.threads)
     check_fit(len(sample.points), args.num_clusters)
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
             writer.append(block.shard, block.image_id, block.mask_index, found.assignments, found.distances)
             sizes += np.bincount(found.assignments, minlength=args.num_clusters)
             inertia += float(np.square(found.distances[block.fitted], dtype=np.float64).sum())
+    add_work("mask", shards.rows, time.monotonic() - begun)
     empty = int((sizes == 0).sum())
     if empty:
         log.warning("%d of %d clusters are empty; lower clusters.num_clusters", empty, args.num_clusters)

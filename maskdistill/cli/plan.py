@@ -1,7 +1,8 @@
 """Say what a run will download, compute and store, before any of it: no data and no weights are needed.
 
-Jobs are those of Snakemake's dry run. Hours come from published or committed measurements, which are named; where there
-is none it says so. Sizes that nobody states exactly are marked.
+Jobs are those of Snakemake's dry run. Hours come from the records of jobs that ended on this machine, in this run's
+folder or one beside it, where settings are alike; else from published or committed measurements. All are named; where
+there is none it says so. Sizes that nobody states exactly are marked.
 """
 
 import argparse
@@ -15,10 +16,11 @@ from maskdistill.cli.config import check_file
 from maskdistill.cli.dataset import FILES, RECORD
 from maskdistill.config import Config
 from maskdistill.data.official_datasets import BUILDS, DATASETS
-from maskdistill.data.planned import count_roles
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.costs import sizes_of
 from maskdistill.product.plan import Item, items_lines, job_lines, parse_jobs
+from maskdistill.product.records import known_costs
+from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import needed_weights
 from maskdistill.workflow.commands import need_workflow, seen_from_checkout, snakefile
@@ -26,6 +28,7 @@ from maskdistill.workflow.commands import need_workflow, seen_from_checkout, sna
 DATASET_FOLDER = Path("resources/datasets")
 DRY_RUN_SECONDS = 3600
 DOWNLOADS = Path("resources/downloads")
+RESULTS = Path("results")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +42,13 @@ def run(args: argparse.Namespace) -> None:
     config = check_file(args.config)
     jobs = parse_jobs(dry_run(args.config, args.targets))
     sizes = sizes_of(config)
-    count, train = sizes.images, count_roles(config)[0]
-    roles = f"{train:,} to train on, {sizes.scored:,} to score"
-    print(f"{args.config}: run {config.run!r}, {count:,} pictures ({roles})")
+    roles = f"{sizes.trained:,} to train on, {sizes.scored:,} to score"
+    print(f"{args.config}: run {config.run!r}, {sizes.images:,} pictures ({roles})")
     fetched = list(downloads(config))
     for lines in (
         items_lines("download", fetched),
-        job_lines(jobs, config, sizes),
-        items_lines("store", list(stored(config, count))),
+        job_lines(jobs, config, sizes, known_costs(config, lambda: sizes, RESULTS / config.run), available_cores()),
+        items_lines("store", list(stored(config, sizes.images))),
     ):
         print("\n".join(["", *lines]))
 

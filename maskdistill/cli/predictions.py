@@ -24,6 +24,7 @@ from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.background import in_processes
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, write_json
+from maskdistill.runtime.job_record import note_settings
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import initial_weights, make_provenance
 from maskdistill.segmenter.crf import refine_pair
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     """Predict one shard."""
     device = start_on_device(args, "predictions")
     model, config, num_clusters, trained = load_segmenter(args.model, device)
+    note_settings(config.model_dump(mode="json"))
     crf = None if args.crf is None else parse_section(CrfConfig, args.crf)
     rows = chosen_rows(args.manifest, args.shard, args.images)
     if crf is None:

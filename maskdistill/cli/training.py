@@ -16,9 +16,11 @@ from maskdistill.cli.common import add_common, start_on_device
 from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, PretrainConfig, ProbeConfig, SegmenterConfig, parse_section
 from maskdistill.runtime.devices import make_deterministic, pick_device
+from maskdistill.runtime.job_record import times_path
 from maskdistill.training.checkpoint import training_fingerprint
+from maskdistill.training.curves import LIVE, MetricRow, keep_times, write_metrics
 from maskdistill.training.distributed import launch, number_of_processes, rank_and_world
-from maskdistill.training.loop import LoopSettings, MetricRow, finish, write_metrics
+from maskdistill.training.loop import LoopSettings, finish
 
 log = logging.getLogger("maskdistill")
 S = TypeVar("S", DetectorConfig, SegmenterConfig, ProbeConfig, PretrainConfig)
@@ -102,6 +104,7 @@ def _train(args: Options, stage: str, section: type[S], prepare: Callable[[Optio
         log_every=config.log_every,
         rank=rank,
         name=stage,
+        batch_size=config.batch_size,
     )
     if device.type == "cpu" or training.deterministic:
         make_deterministic(training.seed)
@@ -110,5 +113,7 @@ def _train(args: Options, stage: str, section: type[S], prepare: Callable[[Optio
     if rank == 0:
         write_metrics(args.metrics, trained.rows)
         trained.save()
+        if times := times_path(args.log):
+            keep_times(settings.state_dir / LIVE, times)
         finish(settings)
         log.info("wrote %s", args.output)

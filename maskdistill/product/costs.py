@@ -30,12 +30,14 @@ class Sizes:
         main: those without the support set, which only features, masks and clusters work on.
         scored: pictures that are scored.
         shard_jobs: jobs of a stage that works by shard.
+        trained: pictures that are trained on.
     """
 
     images: int
     main: int
     scored: int
     shard_jobs: int
+    trained: int = 0
 
     @property
     def all_per_job(self) -> float:
@@ -56,7 +58,8 @@ def sizes_of(config: Config) -> Sizes:
     """
     count = count_planned(config)
     shards, per_job = plan_shards(count, config.num_shards, config.shards_per_job)
-    return Sizes(count, count - count_support(config), count_roles(config)[1], shards // per_job)
+    trained, scored = count_roles(config)
+    return Sizes(count, count - count_support(config), scored, shards // per_job, trained)
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,15 @@ class Cost:
 
     Attributes:
         device: ``cpu``: hours of one core; ``gpu``: hours of one GPU of the kind that ``source`` names.
-        seconds: of one job.
+        seconds: of one job, of one core or GPU.
         source: who measured what.
+        wall: seconds of one job on the clock, where a machine like this one measured it.
     """
 
     device: str
     seconds: float
     source: str
+    wall: float | None = None
 
 
 def _features(config: Config, sizes: Sizes) -> Cost | None:

@@ -1,7 +1,7 @@
 """What ``maskdistill plan`` says of a run that has not begun: downloads, jobs and hours, bytes on the disk."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from maskdistill.config import Config
@@ -69,14 +69,26 @@ def items_lines(title: str, items: Sequence[Item]) -> Iterator[str]:
         yield f"  {item.name:{width}s}  {in_words(item.bytes):>10s}  {item.note}"
 
 
-def job_lines(jobs: Mapping[str, int], config: Config, sizes: Sizes) -> Iterator[str]:
-    """Jobs by rule with hours, and below them the sums of what somebody measured, of each device."""
+def job_lines(
+    jobs: Mapping[str, int], config: Config, sizes: Sizes, known: Callable[[str], Cost | None], cores: int
+) -> Iterator[str]:
+    """Jobs by rule with hours, and below them the sums of what is known, of each device.
+
+    Args:
+        jobs: by rule.
+        config: of the run.
+        sizes: of the run.
+        known: rule -> what a job takes by records of this machine; they come before what somebody else measured.
+        cores: that the run may use.
+    """
     yield f"compute: {sum(jobs.values()):,} jobs"
     hours = {"cpu": 0.0, "gpu": 0.0}
     absent = []
+    published = False
     for rule, count in jobs.items():
-        cost: Cost | None = cost_of(rule, config, sizes)
+        cost = known(rule) or cost_of(rule, config, sizes)
         if cost is not None:
+            published |= cost.wall is None
             total = count * cost.seconds / 3600
             hours[cost.device] += total
             unit = {"cpu": "core", "gpu": "GPU"}[cost.device]
@@ -87,8 +99,14 @@ def job_lines(jobs: Mapping[str, int], config: Config, sizes: Sizes) -> Iterator
             absent.append(rule)
             yield f"  {rule:20s}{count:7,d}  {'not measured':>12s}"
     rest = f"; not measured, and not in the sums: {', '.join(absent)}" if absent else ""
-    yield f"  sums: {hours['gpu']:.1f} GPU-hours (published figures for V100), {hours['cpu']:.1f} core-hours{rest}"
-    yield "  Nothing here was measured on a GPU. Core-hours are of the benchmarks' machine; a GPU takes features over."
+    spread = f" ({about(3600 * hours['cpu'] / cores)} with {cores} busy)" if not published and hours["cpu"] else ""
+    v100 = " (published figures for V100)" if published else ""
+    yield f"  sums: {hours['gpu']:.1f} GPU-hours{v100}, {hours['cpu']:.1f} core-hours{spread}{rest}"
+    if published:
+        yield (
+            "  Nothing but what is from a folder of results was measured here. Other core-hours are of the benchmarks'"
+            " machine; a GPU takes features over."
+        )
     if (bound := paper_bound(config)) is not None:
         yield (
             f"  By the paper's own account the whole is at most {bound:.0f} GPU-hours for {len(config.seeds)} seeds:"

@@ -1,26 +1,15 @@
-"""How long a run's jobs will take, before any has ended: as its folder remembers, or as somebody measured."""
+"""How long a run's jobs will take, before any has ended: by records of this machine, or as somebody measured."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from statistics import median
 
 from maskdistill.config import Config
 from maskdistill.product.costs import SMALL, Sizes, cost_of, sizes_of
+from maskdistill.product.records import known_costs
 
 OF_A_SMALL_JOB = 10.0
 """Seconds that are taken for jobs of seconds to minutes, mostly loading of libraries."""
-
-
-def remembered(results: Path, rule: str) -> float | None:
-    """Median seconds of a rule's jobs by the benchmarks that Snakemake left in a folder; None without any."""
-    folder = results / "benchmarks"
-    found = []
-    for file in [folder / f"{rule}.tsv", *sorted((folder / rule).rglob("*.tsv"))]:
-        with suppress(OSError, ValueError, IndexError):
-            found.append(float(file.read_text(encoding="utf-8").splitlines()[1].split("\t")[0]))
-    return median(found) if found else None
 
 
 def usual_seconds(config: Config, results: Path, cores: int, gpus: int) -> Callable[[str], float | None]:
@@ -28,8 +17,8 @@ def usual_seconds(config: Config, results: Path, cores: int, gpus: int) -> Calla
 
     Args:
         config: of the run.
-        results: its folder; what an earlier run left there comes first.
-        cores: that the run may use; a measured job is taken to use all of them.
+        results: its folder; records of jobs there, and in runs beside it, come first.
+        cores: that the run may use; a job that was measured elsewhere is taken to use all of them.
         gpus: that it may use; without any, figures of GPUs say nothing.
     """
 
@@ -37,9 +26,12 @@ def usual_seconds(config: Config, results: Path, cores: int, gpus: int) -> Calla
     def sizes() -> Sizes:
         return sizes_of(config)
 
+    known = known_costs(config, sizes, results)
+
     def of_rule(rule: str) -> float | None:
-        if (known := remembered(results, rule)) is not None:
-            return known
+        cost = known(rule)
+        if cost is not None and cost.wall is not None:
+            return cost.wall
         if rule in SMALL:
             return OF_A_SMALL_JOB
         cost = cost_of(rule, config, sizes())

@@ -1,19 +1,87 @@
-"""What a job took: its devices, the peak of their memory and of its own, beside Snakemake's benchmark of the job.
+"""What a job took and how much it did for that, beside Snakemake's benchmark of the job.
 
-Snakemake measures seconds and resident memory, no GPU. The record of ``results/RUN/logs/STAGE/JOB.log`` is
-``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none.
+Snakemake measures seconds and resident memory, no GPU and no pictures. The record of
+``results/RUN/logs/STAGE/JOB.log`` is ``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none. What later jobs
+will take is estimated from such records (:mod:`maskdistill.product.records`).
 """
 
 import os
+import platform
 import resource
 import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.leases import HELD
 
 _of_children: list[dict[str, Any]] = []
+_work: list["Work"] = []
+_settings: dict[str, Any] = {}
+
+
+class Work(TypedDict):
+    """What a loop of a job went through.
+
+    Attributes:
+        unit: ``img``, ``step``, ``mask``, ...
+        count: how many.
+        seconds: that it took for these.
+    """
+
+    unit: str
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Begin:
+    """When a job began, on the clock and in the processor's seconds, and how many loops had ended before it."""
+
+    wall: float
+    cpu: float
+    loops: int
+
+
+def begin() -> Begin:
+    """Begin a job in this process."""
+    _settings.clear()
+    return Begin(time.monotonic(), _cpu_seconds(), len(_work))
+
+
+def add_work(unit: str, count: int, seconds: float) -> None:
+    """Count in what a loop went through."""
+    _work.append({"unit": unit, "count": count, "seconds": seconds})
+
+
+def work() -> list[Work]:
+    """What loops of this process have gone through so far."""
+    return list(_work)
+
+
+def note_settings(settings: Mapping[str, Any]) -> None:
+    """Note settings that a job's time depends on, as JSON has them."""
+    _settings.update(settings)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+@cache
+def machine() -> str:
+    """The kind of machine: its processor and how many cores it has; of which a job may use fewer."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def gpu_peaks() -> list[dict[str, Any]]:
@@ -44,13 +112,14 @@ def add_of_child(peaks: list[dict[str, Any]]) -> None:
     _of_children.extend(peaks)
 
 
-def job_record(stage: str) -> dict[str, Any]:
+def job_record(stage: str, since: Begin) -> dict[str, Any]:
     """The record of this process and its children.
 
     Returns:
         ``stage``; ``device``, ``cuda`` or ``cpu``; ``leased``, the UUIDs that the job held; ``gpus``, those that it
         computed on, as of :func:`gpu_peaks` (FAISS's own memory is not seen); ``peak_rss_mib``, the largest of its
-        processes.
+        processes; ``machine``; ``seconds`` and ``cpu_seconds`` since ``since``; ``work``, of each :class:`Work`;
+        ``settings``, those that were noted.
     """
     gpus = sorted(gpu_peaks() + _of_children, key=lambda gpu: str(gpu["uuid"]))
     leased = [uuid for uuid in os.environ.get(HELD, "").split(",") if uuid]
@@ -62,6 +131,11 @@ def job_record(stage: str) -> dict[str, Any]:
         "leased": leased,
         "gpus": gpus,
         "peak_rss_mib": round(kib / 1024, 1),
+        "machine": machine(),
+        "seconds": round(time.monotonic() - since.wall, 3),
+        "cpu_seconds": round(_cpu_seconds() - since.cpu, 3),
+        "work": [one | {"seconds": round(one["seconds"], 3)} for one in _work[since.loops :]],
+        "settings": dict(_settings),
     }
 
 
@@ -75,8 +149,14 @@ def record_path(log: str | Path) -> Path | None:
     return None
 
 
-def write_job_record(stage: str, log: str | None) -> None:
+def times_path(log: str | None) -> Path | None:
+    """Where a training with this log keeps when its rows came, beside its record; None as of :func:`record_path`."""
+    path = record_path(log) if log else None
+    return path and path.with_suffix(".csv")
+
+
+def write_job_record(stage: str, log: str | None, since: Begin) -> None:
     """Write the record of a job that has ended well, where its log stands in a run."""
     path = record_path(log) if log else None
     if path is not None:
-        write_json(path, job_record(stage))
+        write_json(path, job_record(stage, since))

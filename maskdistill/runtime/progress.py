@@ -4,10 +4,12 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from maskdistill.runtime.job_record import add_work
 
 T = TypeVar("T")
 log = logging.getLogger("maskdistill")
@@ -15,9 +17,15 @@ _LEFT = re.compile(r", (\d+) s left$")
 
 
 def progress(
-    items: Iterable[T], total: int, name: str, unit: str = "img", initial: int = 0, every: float = 5.0
+    items: Iterable[T],
+    total: int,
+    name: str,
+    unit: str = "img",
+    initial: int = 0,
+    every: float = 5.0,
+    note: Callable[[], str] = str,
 ) -> Iterator[T]:
-    """Yield ``items`` while showing how far it is.
+    """Yield ``items`` while showing how far it is; the job's record is told how many there were.
 
     Args:
         items: what is walked through.
@@ -26,10 +34,30 @@ def progress(
         unit: unit of the rate.
         initial: items already done (a resumed run).
         every: seconds between two log lines when standard error is not a terminal.
+        note: what else is to be shown, e.g. losses.
     """
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=name, unit=unit, initial=initial)
-        return
+    start, done = time.monotonic(), 0
+    shown = _bar if sys.stderr.isatty() else _logged
+    try:
+        for item in shown(items, total, name, unit, initial, every, note):
+            yield item
+            done += 1
+    finally:
+        add_work(unit, done, time.monotonic() - start)
+
+
+def _bar(
+    items: Iterable[T], total: int, name: str, unit: str, initial: int, _: float, note: Callable[[], str]
+) -> Iterator[T]:
+    with tqdm(items, total=total, desc=name, unit=unit, initial=initial) as bar:
+        for item in bar:
+            yield item
+            bar.set_postfix_str(note(), refresh=False)
+
+
+def _logged(
+    items: Iterable[T], total: int, name: str, unit: str, initial: int, every: float, note: Callable[[], str]
+) -> Iterator[T]:
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
@@ -38,7 +66,10 @@ def progress(
             last = now
             rate = done / (now - start)
             left = (total - initial - done) / rate
-            log.info("%s: %d/%d %s, %.1f %s/s, %.0f s left", name, initial + done, total, unit, rate, unit, left)
+            said = f", {more}" if (more := note()) else ""
+            log.info(
+                "%s: %d/%d %s, %.1f %s/s%s, %.0f s left", name, initial + done, total, unit, rate, unit, said, left
+            )
 
 
 def seconds_left(lines: Sequence[str]) -> float | None:

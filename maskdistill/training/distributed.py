@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskdistill.runtime.devices import full_precision
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.job_record import add_of_child, gpu_peaks
+from maskdistill.runtime.job_record import Work, add_of_child, add_work, gpu_peaks, work
 
 M = TypeVar("M", bound=nn.Module)
 TIMEOUT = timedelta(minutes=30)
@@ -93,15 +93,17 @@ def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int
 
 
 @record
-def _worker(function: Callable[..., None], backend: str, args: tuple[Any, ...], errors: Any) -> list[dict[str, Any]]:
-    """Returns the GPUs it computed on and the peaks of their memory."""
+def _worker(
+    function: Callable[..., None], backend: str, args: tuple[Any, ...], errors: Any
+) -> tuple[list[dict[str, Any]], list[Work]]:
+    """Returns the GPUs it computed on with the peaks of their memory, and of rank 0 what it went through."""
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     full_precision()
     dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         function(*args)
-        return gpu_peaks()
+        return gpu_peaks(), [] if rank_and_world()[0] else work()
     except MaskDistillError as error:
         errors.put(str(error)[:LONGEST_MESSAGE])
         raise
@@ -140,7 +142,7 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     handlers = {one: signal.getsignal(one) for one in HANDLED}
     try:
-        peaks = elastic_launch(group, _worker)(function, backend, args, errors)
+        ended = elastic_launch(group, _worker)(function, backend, args, errors)
     except ChildFailedError:
         if errors.empty():
             raise
@@ -149,5 +151,7 @@ def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...],
         if threading.current_thread() is threading.main_thread():
             for one, handler in handlers.items():
                 signal.signal(one, handler)
-    for of_one in peaks.values():
-        add_of_child(of_one)
+    for peaks, done in ended.values():
+        add_of_child(peaks)
+        for one in done:
+            add_work(**one)

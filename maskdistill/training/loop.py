@@ -1,24 +1,23 @@
 """The training loop of pretrain, detector and segmenter."""
 
-import csv
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import sealed_path
 from maskdistill.runtime.progress import progress
 from maskdistill.training.checkpoint import is_finite, load_state, save_state
+from maskdistill.training.curves import LIVE, Curve, CurveState
+from maskdistill.training.curves import MetricRow as MetricRow
 from maskdistill.training.distributed import mean_over_processes
 
 log = logging.getLogger("maskdistill")
-MetricRow: TypeAlias = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class LoopSettings:
         checkpoint_every, log_every: steps between states, and between metric rows.
         rank: only rank 0 writes.
         name: shown by the progress bar.
+        batch_size: images of a step, of all processes; for the images a second alone.
     """
 
     total_steps: int
@@ -44,6 +44,7 @@ class LoopSettings:
     log_every: int = 20
     rank: int = 0
     name: str = "train"
+    batch_size: int = 1
 
 
 def train(
@@ -69,14 +70,14 @@ def train(
 
     Returns:
         One row every ``log_every`` steps: ``step``, ``lr`` and the mean of each loss since the last row, over
-        all processes.
+        all processes. Rank 0 shows them as they come (:mod:`maskdistill.training.curves`).
 
     Raises:
         MaskDistillError: the loss or a weight is NaN or infinite, or a state cannot be written; the last good
             state is kept.
     """
     state_file = settings.state_dir / "state.pt"
-    rows: list[MetricRow] = []
+    saved: CurveState | None = None
     sums: dict[str, Tensor] = {}
     start = 0
     if (resumed := load_state(state_file, settings.fingerprint)) is not None:
@@ -84,12 +85,13 @@ def train(
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         optimizer.load_state_dict(state["optimizer"])
-        rows, sums = state["rows"], state["sums"]
+        saved, sums = state["curve"], state["sums"]
         log.info("%s: resumed after step %d of %d", settings.name, start, settings.total_steps)
 
+    curve = Curve(settings.state_dir / LIVE if settings.rank == 0 else None, settings.batch_size, saved)
     steps = range(start, settings.total_steps)
     walk = zip(steps, batches(start), strict=True)
-    for step, batch in progress(walk, settings.total_steps, settings.name, unit="step", initial=start):
+    for step, batch in progress(walk, settings.total_steps, settings.name, "step", start, note=curve.said):
         torch.manual_seed(settings.seed * 1_000_000_007 + step)
         rate = lr_at(step)
         for group in optimizer.param_groups:
@@ -114,17 +116,18 @@ def train(
         if log_now:
             count = (done - 1) % settings.log_every + 1
             extras = dict(diagnose()) if diagnose is not None else {}
-            rows.append({"step": float(done), "lr": rate} | {k: float(v) / count for k, v in sums.items()} | extras)
+            curve.add({"step": float(done), "lr": rate} | {k: float(v) / count for k, v in sums.items()} | extras)
             sums = {}
         if save_now and settings.rank == 0:
             state = {
                 "modules": {name: module.state_dict() for name, module in modules.items()},
                 "optimizer": optimizer.state_dict(),
-                "rows": rows,
+                "curve": curve.state(),
                 "sums": sums,
             }
             save_state(state_file, settings.fingerprint, done, state)
-    return rows
+    log.info("%s: %d steps, %s", settings.name, settings.total_steps, curve.said())
+    return curve.rows
 
 
 def _diverged(settings: LoopSettings, what: str, step: int) -> MaskDistillError:
@@ -146,11 +149,3 @@ def _not_finite(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimiz
 def finish(settings: LoopSettings) -> None:
     """Remove the resumable state once the final checkpoint is in place."""
     shutil.rmtree(settings.state_dir, ignore_errors=True)
-
-
-def write_metrics(path: str | Path, rows: list[MetricRow]) -> None:
-    """Write the rows of :func:`train` as CSV, sealed and atomically."""
-    with sealed_path(path) as temporary, open(temporary, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["step"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -16,21 +16,21 @@ import pandas as pd
 from maskdistill.cli import init, main
 from maskdistill.cli.config import check_file
 from maskdistill.product.speeds import estimate
-from maskdistill.report.collect import read_benchmarks
 from maskdistill.workflow.commands import CHECKOUT
 
 STAGES = {
     "photographs": {"manifest"}, "features": {"features"}, "masks": {"masks"},
     "clusters": {"embeddings", "clusters", "choose_k"}, "verdict": {"consistency", "trust"},
     "detector": {"detector", "candidates"}, "pseudo-labels": {"pseudo_labels"},
-    "segmenter": {"segmenter", "predictions"}, "report and the rest": {"annotations", "label_summary", "report"},
+    "segmenter": {"segmenter", "predictions"}, "CRF rounds": {"refined_labels"},
+    "report and the rest": {"annotations", "label_summary", "report"},
 }  # fmt: skip
 
 
-def cpu_seconds(folder: Path, rules: set[str]) -> float:
-    """Computed seconds of rules, of all their jobs."""
+def spent(folder: Path, rules: set[str], column: str) -> float:
+    """Seconds of rules by Snakemake's benchmarks, of all their jobs: ``s`` on the clock, or ``cpu_time``."""
     files = [file for file in folder.rglob("*.tsv") if rules & set(file.relative_to(folder).with_suffix("").parts)]
-    return float(sum(pd.read_csv(file, sep="\t")["cpu_time"].sum() for file in files))
+    return float(sum(pd.read_csv(file, sep="\t")[column].sum() for file in files))
 
 
 def arguments() -> argparse.Namespace:
@@ -70,15 +70,12 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(file)], check=True)
     wall, folder = time.monotonic() - started, Path(f"results/{args.run}/benchmarks")
-    rows = read_benchmarks(folder, config)
+    column = {"cpu": "cpu_time", "wall": "s"}[args.clock]
     for stage, seconds in told.items():
-        rules = STAGES[stage]
-        took = (
-            cpu_seconds(folder, rules) if args.clock == "cpu" else sum(row.seconds for row in rows if row.rule in rules)
-        )
+        took = spent(folder, STAGES[stage], column)
         print(f"{stage:20s} estimated {seconds:7.1f} s, jobs took {took:7.1f} s in sum")
     every = {rule for rules in STAGES.values() for rule in rules}
-    whole = cpu_seconds(folder, every) if args.clock == "cpu" else wall
+    whole = spent(folder, every, column) if args.clock == "cpu" else wall
     print(f"{'all':20s} estimated {sum(told.values()):7.1f} s, took {whole:7.1f} s: {sum(told.values()) / whole:.2f}x")
     return 0
 
