@@ -1,21 +1,22 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
 # make lint, make types, make quick: its parts that take seconds to two minutes (quick: the tests that are not slow).
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
+# make parquet: what `--format parquet` needs beside (pyarrow).
 # make docs: the documentation as a site, in site/.
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TEST_EXTRAS := crf export
+TEST_EXTRAS := crf export parquet
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test lint types quick install crf export docs
+.PHONY: demo test lint types quick install crf export parquet docs
 install: $(STAMP)
-crf export: %: $(VENV)/installed-%
+crf export parquet: %: $(VENV)/installed-%
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \

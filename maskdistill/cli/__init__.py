@@ -65,12 +65,13 @@ STAGES = {
     "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
     "doctor": "check what a run needs, and say how to mend what is missing",
     "objects": "the objects of a finished run's own photographs, in formats of other tools",
+    "compare": "objects that were corrected by hand beside the run's own",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
 GROUPS = {
-    "everyday commands": ("init", "doctor", "plan", "run", "show", "objects", "predict", "export"),
+    "everyday commands": ("init", "doctor", "plan", "run", "show", "objects", "compare", "predict", "export"),
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (

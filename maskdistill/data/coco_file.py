@@ -51,19 +51,22 @@ class CocoFile(NamedTuple):
 
     Attributes:
         source: its path as it was given.
-        labels: names of the classes 1..C as they stand there; several may share one.
-        names: of the same, no two equal and none ``background``.
+        labels: names of the classes 1..C by their ids, as they stand there; several may share one.
         images: all entries, in their order.
         annotations: of each image id, in their order.
         with_masks: whether any annotation has a mask.
     """
 
     source: str
-    labels: list[str]
-    names: list[str]
+    labels: dict[Id, str]
     images: list[CocoImage]
     annotations: dict[Id, list[CocoAnnotation]]
     with_masks: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes 1..C, no two equal and none ``background``."""
+        return _unlike(self.labels, self.source)
 
 
 def read_coco(source: str, losses: Losses) -> CocoFile:
@@ -81,7 +84,7 @@ def read_coco(source: str, losses: Losses) -> CocoFile:
     by_image = _annotations(source, content["annotations"], {image.id for image in images}, numbers, losses)
     _refuse_shared_ids(images)
     with_masks = any(item.values.get("segmentation") for group in by_image.values() for item in group)
-    return CocoFile(source, [*labels.values()], _unlike(labels, source), images, by_image, with_masks)
+    return CocoFile(source, labels, images, by_image, with_masks)
 
 
 def read_class_names(source: str) -> list[str]:

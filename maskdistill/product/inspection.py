@@ -38,6 +38,7 @@ from maskdistill.workflow.needed_weights import downloads, networks, rehearsal, 
 EXTRAS = {
     "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
+    "parquet": (("pyarrow",), "--format parquet", "{make}"),
     "detectron2": (
         ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
     ),
