@@ -193,7 +193,7 @@ def test_yolo_of_other_tools(tmp_path: Path, pictures: list[Picture]) -> None:
 
 
 @pytest.mark.hostile(
-    "corrected objects for compare: an unknown format, a ZIP, JSON-MIN, damaged brush masks, unknown classes, shares"
+    "corrected objects: an unknown format, a ZIP, JSON-MIN, damaged brush masks, unknown classes, shares"
     " that are none, pictures of another size, boxes alone",
     outcome="refused, file, entry and field are named; boxes alone are listed",
 )

@@ -8,6 +8,7 @@ changes: corrected objects may score it (docs/how-to/use-the-objects.md), and ne
 import argparse
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
@@ -66,8 +67,9 @@ def run(args: argparse.Namespace) -> None:
             f"{source}: none of its {len(corrections.pictures)} pictures is one of {folder}; give the file of this run"
         )
     tau = config.pseudo_labels
-    least = (tau.tau, tau.compare) if args.min_score is None else (args.min_score, "ge")
-    choice = Choice(*least, args.min_area, args.class_agnostic_nms)
+    choice = Choice(tau.tau, tau.compare, args.min_area, args.class_agnostic_nms)
+    if args.min_score is not None:
+        choice = replace(choice, min_score=args.min_score, compare="ge")
     shards = candidates_of(folder, manifest, config, args.seed)
     agreement = Agreement([named(name) for name in names.values()], args.worst)
     numbers = {name: number for number, name in enumerate(corrections.names, start=1)}

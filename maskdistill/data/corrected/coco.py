@@ -14,7 +14,7 @@ FILES = ("coco.json", "annotations/instances_default.json", "labels.json", "inst
 
 
 class CocoCorrections(Corrections):
-    """The objects of a COCO file; ``iscrowd`` is not looked at, for CVAT gives every mask 1."""
+    """The objects of a COCO file; ``iscrowd`` is not looked at, for tools set it on masks too."""
 
     def __init__(self, path: Path, losses: Losses) -> None:
         self._file = read_coco(str(path), losses)
