@@ -1,6 +1,7 @@
 # make demo: images to report on generated scenes. make test: everything CI checks. Each sets itself up.
 # make lint, make types, make quick: its parts that take seconds to two minutes (quick: the tests that are not slow).
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
+# make parquet: Parquet files of pictures, and of objects (pyarrow). make video: pictures of videos.
 # make remote: what pictures in object stores and on web servers need beside (requests, signatures).
 # make tensorboard: what `maskdistill curves --tensorboard` needs beside.
 # make docs: the documentation as a site, in site/.

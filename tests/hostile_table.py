@@ -13,6 +13,7 @@ PAGE = TESTS.parent / "docs/reference/bad-input.md"
 AREAS = {
     "photo": "Photographs",
     "ground truth": "Ground truth",
+    "corrected objects": "Corrected objects, for compare",
     "weights": "Weights",
     "archive": "Archives",
     "remote": "Object stores and web servers",

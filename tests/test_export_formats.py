@@ -1,6 +1,7 @@
 """Every format is read again by its tool's own reader or by its documented rules: masks, names and scores."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from maskdistill.formats import rle
 from maskdistill.formats.export.label_studio import brush_rle
 from maskdistill.formats.export.outlines import outlines, polygons
 from maskdistill.formats.export.records import ObjectRecord, Picture
+from maskdistill.runtime.errors import MaskDistillError
 
 
 @pytest.fixture
@@ -247,6 +249,29 @@ def test_fiftyone(tmp_path: Path, pictures: list[Picture]) -> None:
     names = ["sub/a b.jpg", "b.png", "c.jpeg"]
     check_coco(out / "labels.json", pictures, names)
     assert all((out / "data" / name).read_bytes() for name in names)
+
+
+def test_parquet(tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by pyarrow: a row an object, in several row groups; masks, names and scores as they are."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="make parquet installs it")
+    monkeypatch.setattr("maskdistill.formats.export.parquet.ROWS", 2)
+    out = write(tmp_path / "out", "parquet", pictures)
+    assert parquet.ParquetFile(out / "objects.parquet").num_row_groups == 2, "no picture is split"
+    rows = parquet.read_table(out / "objects.parquet").to_pylist()
+    wanted = [(picture, item) for picture in pictures for item in picture.objects]
+    for row, (picture, item) in zip(rows, wanted, strict=True):
+        assert (row["key"], row["file_name"], row["image_id"]) == (picture.key, picture.file, picture.image_id)
+        assert (row["width"], row["height"], row["area"]) == (WIDTH, HEIGHT, item.area)
+        assert (row["category_id"], row["category"], row["score"]) == (item.category_id, item.name, item.score)
+        assert tuple(row["bbox"]) == item.box
+        again = coco_mask.decode({**row["segmentation"], "counts": row["segmentation"]["counts"].encode()})
+        np.testing.assert_array_equal(again, rle.decode(item.mask))
+
+
+def test_parquet_says_what_it_needs(tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MaskDistillError, match=r"needs pyarrow.*make parquet"):
+        write(tmp_path / "out", "parquet", pictures)
 
 
 def test_outlines_for_correcting_have_few_vertices() -> None:

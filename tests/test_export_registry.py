@@ -12,7 +12,7 @@ from maskdistill.formats.export.registry import NoOptions, export_formats, parse
 from maskdistill.runtime.errors import MaskDistillError
 
 DOCS = Path(__file__).parents[1] / "docs/how-to"
-OURS = ["coco", "cvat", "fiftyone", "geojson", "huggingface", "label_studio", "voc", "yolo"]
+OURS = ["coco", "cvat", "fiftyone", "geojson", "huggingface", "label_studio", "parquet", "voc", "yolo"]
 
 
 @pytest.fixture(autouse=True)

@@ -112,6 +112,28 @@ def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.C
     assert [one["score"] for one in coco.anns.values()] == [0.95] * 6
 
 
+def test_corrected_objects_come_back(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object removed, a category renamed; what is written for ``data.annotations`` is what was corrected."""
+    assert main(["objects", str(finished), "--format", "label_studio,coco"]) == 0
+    file = finished / "objects/label_studio/tasks.json"
+    tasks = json.loads(file.read_text().replace('"mug"', '"cup"'))
+    del tasks[3]["predictions"][0]["result"][0]
+    (tmp_path / "export.json").write_text(json.dumps(tasks[:5]))
+    command = ["compare", str(finished), str(tmp_path / "export.json"), "--coco", str(tmp_path / "truth.json")]
+    assert main([*command, "--log", str(tmp_path / "log")]) == 0
+    found = json.loads((finished / "compare.json").read_text())
+    assert (found["pictures"], found["run_pictures"], found["untouched"], found["format"]) == (5, 6, 0, "label_studio")
+    assert (found["objects"]["run"], found["objects"]["removed"], found["objects"]["mean_iou"]) == (10, 1, 1.0)
+    assert found["renamed"] == {"mug": "cup"} and found["unknown_categories"] == {"cup": 4}
+    assert found["provenance"]["params"] | {"min_score": 0.75, "compare": "ge"} == found["provenance"]["params"]
+    said = (tmp_path / "log").read_text()
+    assert "5 of the run's 6 pictures compared, 0 as they were" in said and "renamed: mug is now cup" in said
+    coco = COCO(str(tmp_path / "truth.json"))
+    assert len(coco.anns) == 9 and {one["name"] for one in coco.cats.values()} == {"cup", "cluster-01"}
+    (tmp_path / "export.json").write_text("[]")
+    assert main(command) == 1 and "none of its 0 pictures is one of" in capsys.readouterr().err
+
+
 def test_equal_runs_give_equal_bytes(finished: Path, tmp_path: Path) -> None:
     command = [
         "objects",

@@ -67,12 +67,15 @@ STAGES = {
     "curves": "losses and speed of a run's trainings, while they train too; as TensorBoard's files",
     "doctor": "check what a run needs, and say how to mend what is missing",
     "objects": "the objects of a finished run's own photographs, in formats of other tools",
+    "compare": "objects that were corrected by hand beside the run's own",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
 GROUPS = {
-    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "predict", "export"),
+    "everyday commands": (
+        "init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict", "export",
+    ),  # fmt: skip
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (

@@ -14,7 +14,7 @@ def add_object_options(parser: argparse.ArgumentParser, formats: str | None) -> 
     parser.add_argument(
         "--format", default=formats, metavar="A,B",
         help="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, label_studio:brush,"
-        " cvat, cvat:masks, geojson, huggingface, fiftyone, or another package's"
+        " cvat, cvat:masks, geojson, huggingface, fiftyone, parquet, or another package's"
         + (f" (default: {formats})" if formats else " (default: none beside coco.json and coco_polygons.json)"),
     )  # fmt: skip
     parser.add_argument(

@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> None:
     if not is_good(verdict := run_verdict(summary)):
         log.warning("%s", in_words(verdict))
     manifest = folder / "data/manifest.csv"
-    shards = _candidates(folder, manifest, config, args.seed)
+    shards = candidates_of(folder, manifest, config, args.seed)
     tau = config.pseudo_labels
     choice = choice_of(args, *((args.min_score, "ge") if args.min_score is not None else (tau.tau, tau.compare)))
     inputs = {"manifest": manifest} | {path.stem: path for path in shards.values()}
-    names = _names(args, config, summary)
+    names = names_of(args, config, summary)
     job = Job(
         out=Path(args.out) if args.out else folder / "objects",
         formats=formats,
@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> None:
         copy=args.pictures == "copy",
     )
     if todo := missing(job):
-        write_objects(job, _pictures(manifest, shards, names, choice), todo)
+        write_objects(job, pictures_of(manifest, shards, names, choice), todo)
     content, settings = written(job), {"min_score": choice.min_score, "compare": choice.compare}
     write_json(job.out / "objects.json", content | {"provenance": make_provenance("objects", settings, inputs)})
     said = ", ".join(f"{job.folder(one)}{'' if one in todo else ' (written before)'}" for one in formats)
     log.info("%d pictures, %d objects: %s", content["pictures"], sum(content["objects"].values()), said)
 
 
-def _names(args: argparse.Namespace, config: Config, summary: dict[str, Any]) -> dict[int, str]:
+def names_of(args: argparse.Namespace, config: Config, summary: dict[str, Any]) -> dict[int, str]:
     """Category -> name: of the file that is given, else of the report, which names the first seed's clusters."""
     total = config.clusters.total
     own = cluster_names(summary) if args.seed in (None, config.seeds[0]) else {}
@@ -78,7 +78,7 @@ def _names(args: argparse.Namespace, config: Config, summary: dict[str, Any]) ->
     return {entry["id"]: entry["name"] for entry in named_categories(total, given)}
 
 
-def _candidates(folder: Path, manifest: Path, config: Config, seed: int | None) -> dict[int, Path]:
+def candidates_of(folder: Path, manifest: Path, config: Config, seed: int | None) -> dict[int, Path]:
     """File of the main run's candidates of each shard."""
     values = layout.main_values(config) | {"seed": chosen_seed(config, seed, folder)}
     place = (folder / layout.CANDIDATES.format(**values, shard="")).parent
@@ -87,7 +87,7 @@ def _candidates(folder: Path, manifest: Path, config: Config, seed: int | None) 
     return {number: found.get(number, place / f"shard-{number:04d}.json") for number in numbers}
 
 
-def _pictures(
+def pictures_of(
     manifest: Path, shards: Mapping[int, Path], names: Mapping[int, str], choice: Choice
 ) -> Iterator[Picture]:
     """All pictures of the run with their objects, one shard in memory at a time."""

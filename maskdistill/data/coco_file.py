@@ -51,17 +51,22 @@ class CocoFile(NamedTuple):
 
     Attributes:
         source: its path as it was given.
-        names: of the classes 1..C, no two equal and none ``background``.
+        labels: names of the classes 1..C by their ids, as they stand there; several may share one.
         images: all entries, in their order.
         annotations: of each image id, in their order.
         with_masks: whether any annotation has a mask.
     """
 
     source: str
-    names: list[str]
+    labels: dict[Id, str]
     images: list[CocoImage]
     annotations: dict[Id, list[CocoAnnotation]]
     with_masks: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes 1..C, no two equal and none ``background``."""
+        return _unlike(self.labels, self.source)
 
 
 def read_coco(source: str, losses: Losses) -> CocoFile:
@@ -74,17 +79,17 @@ def read_coco(source: str, losses: Losses) -> CocoFile:
         MaskDistillError: naming file, entry and field of what is wrong.
     """
     content = _parts(source)
-    names, numbers = _categories(source, content["categories"])
+    labels, numbers = _categories(source, content["categories"])
     images = [_image(place, values) for place, values in _entries(source, "images", content["images"])]
     by_image = _annotations(source, content["annotations"], {image.id for image in images}, numbers, losses)
     _refuse_shared_ids(images)
     with_masks = any(item.values.get("segmentation") for group in by_image.values() for item in group)
-    return CocoFile(source, names, images, by_image, with_masks)
+    return CocoFile(source, labels, images, by_image, with_masks)
 
 
 def read_class_names(source: str) -> list[str]:
     """Names of the classes 1..C of a COCO instances file; raises as :func:`read_coco`."""
-    return _categories(source, _parts(source)["categories"])[0]
+    return _unlike(_categories(source, _parts(source)["categories"])[0], source)
 
 
 def _parts(source: str) -> dict[str, list[Any]]:
@@ -178,8 +183,8 @@ def _refuse_shared_ids(images: list[CocoImage]) -> None:
             )
 
 
-def _categories(source: str, entries: list[Any]) -> tuple[list[str], dict[Id, int]]:
-    """Names of the classes 1..C in the order of their ids, and the class of each id."""
+def _categories(source: str, entries: list[Any]) -> tuple[dict[Id, str], dict[Id, int]]:
+    """Names of the classes 1..C by their ids, in the order of these, and the class of each id."""
     named: dict[Id, str] = {}
     for place, values in _entries(source, "categories", entries):
         number = identifier(values.get("id"), place, "id")
@@ -197,16 +202,14 @@ def _categories(source: str, entries: list[Any]) -> tuple[list[str], dict[Id, in
         few = f"{len(named)} categories, but label maps hold at most {IGNORE - 1}; merge some"
         raise MaskDistillError(f"{source}: {few if named else 'categories is empty; name what the objects are'}")
     order = sorted(named, key=lambda number: (isinstance(number, str), number))
-    return _unlike([(number, named[number]) for number in order], source), {
-        number: label for label, number in enumerate(order, start=1)
-    }
+    return {number: named[number] for number in order}, {number: label for label, number in enumerate(order, start=1)}
 
 
-def _unlike(named: list[tuple[Id, str]], source: str) -> list[str]:
+def _unlike(named: dict[Id, str], source: str) -> list[str]:
     """Names of which no two are equal and none is that of the true background: scores are listed by them."""
     taken = {"background"}
     names = []
-    for number, name in named:
+    for number, name in named.items():
         unlike = name
         while unlike in taken:
             unlike += f" (category {printable_text(str(number))})"

@@ -4,7 +4,7 @@ import os
 import posixpath
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maskdistill.data.coco_file import CocoImage, plain_name
@@ -19,7 +19,7 @@ def match_images(
     """Entries of each picture, by its key; several of one picture are all there, pictures without one are not.
 
     A name is taken as the path below ``root`` as it stands, else with ``/`` for a backslash, without ``./`` and without
-    ``root`` before it, else in whatever Unicode form; else a file's name counts that is unique on both sides.
+    ``root`` before it; see :func:`match_names`.
 
     Args:
         source: the file, for messages.
@@ -32,27 +32,7 @@ def match_images(
     """
     top = os.path.abspath(Path(root).expanduser())
     rows = {Path(os.path.relpath(row.file, top)).as_posix(): row for row in images}
-    same = _unique((_nfc(path), path) for path in rows)
-    names = _unique((_nfc(posixpath.basename(path)), path) for path in rows)
-    found: dict[str, list[CocoImage]] = {}
-    unmatched: list[tuple[str, CocoImage]] = []
-    uses: dict[str, set[str]] = defaultdict(set)
-    for entry in entries:
-        plain = _below(entry.file_name, top)
-        uses[posixpath.basename(plain)].add(plain)
-        path = entry.file_name if entry.file_name in rows else same.get(plain)
-        if path is None:
-            unmatched.append((posixpath.basename(plain), entry))
-        else:
-            found.setdefault(rows[path].key, []).append(entry)
-    by_path = set(found)
-    left = []
-    for name, entry in unmatched:
-        path = names.get(name)
-        if path is None or len(uses[name]) > 1 or rows[path].key in by_path:
-            left.append(entry)
-        else:
-            found.setdefault(rows[path].key, []).append(entry)
+    found, left = match_names(entries, rows, lambda name: _below(name, top))
     if not found:
         raise Place(source).wrong("none of its images is in data.images", "give the JSON of these pictures")
     losses.expect("images", len(found))
@@ -61,6 +41,42 @@ def match_images(
         left = [entry for entry in left if not _is_there(os.path.join(top, _below(entry.file_name, top)))]
         _note_lost(source, left, without, losses)
     return found
+
+
+def match_names(
+    entries: Sequence[CocoImage], rows: Mapping[str, ImageRow], plain: Callable[[str], str]
+) -> tuple[dict[str, list[CocoImage]], list[CocoImage]]:
+    """Entries of each picture, by its key, and those that are about none.
+
+    A name counts as it stands, else in one spelling, else in whatever Unicode form; else a file's name that is unique
+    on both sides.
+
+    Args:
+        rows: path, as entries may name it -> picture; a picture may have several.
+        plain: gives a name's one spelling.
+    """
+    same = _unique((_nfc(path), path) for path in rows)
+    names = _unique((posixpath.basename(_nfc(path)), row.key) for path, row in rows.items())
+    found: dict[str, list[CocoImage]] = {}
+    unmatched: list[tuple[str, CocoImage]] = []
+    uses: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        path = plain(entry.file_name)
+        uses[posixpath.basename(path)].add(path)
+        known = entry.file_name if entry.file_name in rows else same.get(path)
+        if known is None:
+            unmatched.append((posixpath.basename(path), entry))
+        else:
+            found.setdefault(rows[known].key, []).append(entry)
+    by_path = set(found)
+    left = []
+    for name, entry in unmatched:
+        key = names.get(name)
+        if key is None or len(uses[name]) > 1 or key in by_path:
+            left.append(entry)
+        else:
+            found.setdefault(key, []).append(entry)
+    return found, left
 
 
 def _is_there(path: str) -> bool:
@@ -95,8 +111,8 @@ def _nfc(text: str) -> str:
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The pairs whose first part no other pair has, as a mapping."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name, path in pairs:
-        found[name].append(path)
-    return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
+    """Of each first part the second one, where all pairs that have it agree."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, value in pairs:
+        found[name].add(value)
+    return {name: next(iter(values)) for name, values in found.items() if len(values) == 1}

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.data.coco_masks import reach
-from maskdistill.data.coco_truth import encloses_nothing
+from maskdistill.data.coco_objects import encloses_nothing
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.sources.voc import VocData
 from maskdistill.data.truth.base import SourceTruth, object_of

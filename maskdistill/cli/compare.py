@@ -1,0 +1,129 @@
+"""Compare objects that were corrected by hand in another tool with those of the run.
+
+CORRECTED is a file or folder that `maskdistill objects` wrote and a tool gave back: COCO JSON (also CVAT's export),
+Label Studio's JSON export, or a YOLO segmentation folder. Pictures are known again by their names. Nothing of a run
+changes: corrected objects may score it (docs/how-to/use-the-objects.md), and never train anything.
+"""
+
+import argparse
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from maskdistill.cli.common import add_common, start
+from maskdistill.cli.objects import candidates_of, names_of, pictures_of
+from maskdistill.cli.option_types import share, whole
+from maskdistill.data.corrected.base import Corrections, named
+from maskdistill.data.corrected.registry import read_corrected
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.data.truth_types import Losses
+from maskdistill.formats.export.coco import Form, coco_file
+from maskdistill.product.agreement import Agreement, AgreementRecord, table
+from maskdistill.product.corrected import as_picture, find_pictures, sides
+from maskdistill.product.finished_run import finished_run
+from maskdistill.product.objects import MOST_IOU, Choice
+from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import atomic_path, sha256_file, sha256_text, write_json
+from maskdistill.runtime.provenance import make_provenance
+
+log = logging.getLogger("maskdistill")
+NAMED = 5
+"""Things of a kind that the log names; the file has all."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, e.g. results/mine")
+    parser.add_argument("corrected", metavar="CORRECTED", help="file or folder of corrected objects")
+    parser.add_argument("--min-score", type=share, help="as it was given to `maskdistill objects`")
+    parser.add_argument("--min-area", type=whole(0), default=0, metavar="PIXELS", help="likewise")
+    parser.add_argument("--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU", help="likewise")
+    parser.add_argument("--names", metavar="YAML", help="likewise")
+    parser.add_argument("--seed", type=whole(0), help="likewise")
+    parser.add_argument(
+        "--worst", type=whole(0), default=20, metavar="N", help="pictures that are named, worst first (default: 20)"
+    )
+    parser.add_argument(
+        "--coco", metavar="FILE", help="also write the corrected objects as COCO JSON, which data.annotations takes"
+    )
+    parser.add_argument("--out", metavar="FILE", help="JSON to write (default: RUN/compare.json)")
+    add_common(parser, params=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare, print the table and write the JSON."""
+    start(args, "compare")
+    folder = Path(args.run)
+    summary, config = finished_run(folder)
+    names = names_of(args, config, summary)
+    manifest = folder / "data/manifest.csv"
+    losses = Losses(1.0, logged=0)
+    reader, source, corrections = read_corrected(Path(args.corrected), losses)
+    rows = image_rows(ok_images(read_manifest(manifest), support=False))
+    found, unknown = find_pictures(corrections, rows)
+    if not found:
+        raise MaskDistillError(
+            f"{source}: none of its {len(corrections.pictures)} pictures is one of {folder}; give the file of this run"
+        )
+    tau = config.pseudo_labels
+    choice = Choice(tau.tau, tau.compare, args.min_area, args.class_agnostic_nms)
+    if args.min_score is not None:
+        choice = replace(choice, min_score=args.min_score, compare="ge")
+    shards = candidates_of(folder, manifest, config, args.seed)
+    agreement = Agreement([named(name) for name in names.values()], args.worst)
+    numbers = {name: number for number, name in enumerate(corrections.names, start=1)}
+    with ExitStack() as stack:
+        form = Form({number: name for name, number in numbers.items()})
+        path = stack.enter_context(atomic_path(args.coco)) if args.coco else None
+        append = stack.enter_context(coco_file(path, form)) if path else None
+        for picture, own, corrected in sides(pictures_of(manifest, shards, names, choice), corrections, found):
+            agreement.add(picture.key, own, corrected)
+            if append:
+                append(as_picture(picture, corrected, numbers))
+    record = agreement.record()
+    strange = {
+        item["name"]: item["corrected"]
+        for item in record["categories"]
+        if item["name"] not in {named(name) for name in names.values()}
+    }
+    content = {
+        "format": reader.name,
+        "run_pictures": len(rows),
+        "unknown_pictures": [entry.file_name for entry in unknown],
+        "unknown_categories": strange,
+        "left_out": [item._asdict() for item in losses.dropped],
+        **record,
+    }
+    params = {
+        "min_score": choice.min_score, "compare": choice.compare, "min_area": choice.min_area,
+        "class_agnostic_nms": choice.most_iou, "corrected": _digest(corrections),
+    }  # fmt: skip
+    inputs = {"manifest": manifest} | {path.stem: path for path in shards.values()}
+    out = Path(args.out) if args.out else folder / "compare.json"
+    write_json(out, content | {"provenance": make_provenance("compare", params, inputs)})
+    _say(record, len(rows), [entry.file_name for entry in unknown], strange, losses)
+    log.info("all of it: %s%s", out, f"; corrected objects: {args.coco}" if args.coco else "")
+
+
+def _digest(corrections: Corrections) -> str:
+    """SHA-256 over the content of the files that were read."""
+    return sha256_text("".join(map(sha256_file, corrections.files)))
+
+
+def _say(record: AgreementRecord, total: int, unknown: list[str], strange: dict[str, int], losses: Losses) -> None:
+    """Log the table, and what was not compared."""
+    log.info(
+        "%d of the run's %d pictures compared, %d as they were\n%s",
+        record["pictures"], total, record["untouched"], "\n".join(table(record)),
+    )  # fmt: skip
+    for name, new in record["renamed"].items():
+        log.info("renamed: %s is now %s", name, new)
+    for what, entries in (
+        ("pictures that the run does not have", unknown),
+        ("categories that the run does not have", [f"{name} ({count})" for name, count in strange.items()]),
+        ("left out", [f"{item.entry}: {item.reason}" for item in losses.dropped]),
+    ):
+        if entries:
+            more = ", ..." if len(entries) > NAMED else ""
+            log.warning("%s: %d: %s%s", what, len(entries), ", ".join(entries[:NAMED]), more)
