@@ -45,6 +45,7 @@ STAGES = {
     "pseudo_labels": "confident candidates become label PNGs",
     "label_summary": "count pseudo-labels at a row of thresholds",
     "trust": "whether a run's result can be trusted, without labels",
+    "own_objects": "the objects of the run's own photographs, in formats of other tools, as a run ends with them",
     "segmenter": "train the segmenter on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
     "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
@@ -64,7 +65,7 @@ STAGES = {
     "init": "write a configuration for a folder of photographs",
     "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
     "doctor": "check what a run needs, and say how to mend what is missing",
-    "objects": "the objects of a finished run's own photographs, in formats of other tools",
+    "objects": "the objects of a finished run's own photographs, in further formats of other tools",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
