@@ -23,7 +23,8 @@ STAGES = {
     "photographs": {"manifest"}, "features": {"features"}, "masks": {"masks"},
     "clusters": {"embeddings", "clusters", "choose_k"}, "verdict": {"consistency", "trust"},
     "detector": {"detector", "candidates"}, "pseudo-labels": {"pseudo_labels"},
-    "segmenter": {"segmenter", "predictions"}, "report and the rest": {"annotations", "label_summary", "report"},
+    "segmenter": {"segmenter", "predictions"},
+    "report and the rest": {"annotations", "label_summary", "objects", "report"},
 }  # fmt: skip
 
 
