@@ -37,7 +37,7 @@ def test_run_ends_with_report_and_summary(finished: Project) -> None:
     objects = read_objects(finished.results / "objects/objects.json")
     coco = json.loads((finished.results / "objects/coco/coco.json").read_text())
     assert len(coco["images"]) == objects["pictures"] == 24
-    assert all(image["file_name"].endswith(".png") for image in coco["images"])
+    assert all(image["file_name"].endswith(".jpg") for image in coco["images"])
     assert len(coco["annotations"]) == sum(objects["objects"].values()) == objects["folders"]["coco"]["objects"]
 
 
