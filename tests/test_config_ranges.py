@@ -18,8 +18,8 @@ from maskdistill.runtime.errors import MaskDistillError
 
 BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 MAY_BE_EMPTY = {
-    "datasets.*.md5", "detector.steps", "baselines.masks", "paper.backbones", "evaluation.protocols", "sweep.topk",
-    "sweep.num_clusters", "sweep.tau", "sweep.hard_pixels", "sweep.label_types",
+    "datasets.*.md5", "detector.steps", "baselines.masks", "paper.backbones", "evaluation.protocols", "objects.formats",
+    "sweep.topk", "sweep.num_clusters", "sweep.tau", "sweep.hard_pixels", "sweep.label_types",
 }  # fmt: skip
 """Lists of which none is a choice."""
 REPEATED = {"min_size_train", "atrous_rates", "scale", "rpn_pre_nms", "rpn_post_nms", "backbones"}

@@ -19,6 +19,7 @@ from maskdistill.config.roles import (
     DETECTOR_SHARED_FIELDS,
     DETECTOR_TEST_FIELDS,
     EVALUATION_SECTIONS,
+    HANDED_OUT_SECTIONS,
     LABEL_FIELDS,
     SCORED_FIELDS,
     has_ground_truth,
@@ -61,7 +62,8 @@ def test_every_setting_of_data_is_in_one_table() -> None:
         assert kind in LISTING or kind not in TRUTHS
         parts = [LISTING.get(kind, fields), LABEL_FIELDS.get(kind, frozenset()), SCORED_FIELDS.get(kind, frozenset())]
         assert set().union(*parts) == fields and sum(map(len, parts)) == len(fields), kind
-    assert set(Config.model_fields) >= EVALUATION_SECTIONS
+    assert set(Config.model_fields) >= EVALUATION_SECTIONS | HANDED_OUT_SECTIONS
+    assert not EVALUATION_SECTIONS & HANDED_OUT_SECTIONS
 
 
 def test_every_setting_of_the_detector_is_in_one_table() -> None:

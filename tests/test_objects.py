@@ -1,7 +1,9 @@
 """Objects of a run's own photographs: which are kept, where they are written, and what is never replaced."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from synthetic_run import Synthetic
 
 from maskdistill.cli import main
 from maskdistill.cli.show import objects_line
-from maskdistill.config import load_config
+from maskdistill.config import ObjectsConfig, load_config
 from maskdistill.data.manifest import ImageRow, image_rows, read_manifest, write_manifest
 from maskdistill.formats import rle
-from maskdistill.product.objects import Choice, pictures, relative_name, without_doubles
+from maskdistill.formats.export.coco import FORMAT
+from maskdistill.formats.written import ObjectsRecord, read_objects
+from maskdistill.product.objects import Choice, chosen_formats, pictures, relative_name, without_doubles
+from maskdistill.report.files import files_section, own_files
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.json_stream import read_array, write_json_object
@@ -85,7 +90,8 @@ def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.C
         == f"objects: maskdistill objects {finished} --format coco,yolo (or cvat, label_studio, ...)"
     )
     assert main(command) == 0
-    assert objects_line(finished) == f"objects: {finished}/objects/coco, {finished}/objects/yolo"
+    lines = [f"objects: {finished}/objects/{name} (12 objects, 6 pictures)" for name in ("coco", "yolo")]
+    assert objects_line(finished) == "\n".join(lines)
     coco = COCO(str(finished / "objects/coco/coco.json"))
     rows = image_rows(read_manifest(finished / "data/manifest.csv"))[:6]
     assert [image["file_name"] for image in coco.imgs.values()] == [f"{one.key}.png" for one in rows]
@@ -103,7 +109,10 @@ def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.C
     label.write_text("corrected by hand")
     assert main(command) == 0 and label.read_text() == "corrected by hand"
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("objects/*/*")} == before
-    assert json.loads((finished / "objects/objects.json").read_text()) == summary
+    after = json.loads((finished / "objects/objects.json").read_text())
+    assert after["folders"]["yolo"] == summary["folders"]["yolo"] | {"changed": True}
+    assert objects_line(finished) == "\n".join([lines[0], f"{lines[1]}: changed by hand, kept"])
+    assert after["folders"]["coco"] == summary["folders"]["coco"] and after["objects"] == summary["objects"]
 
     assert main([*command, "--min-score=0.9"]) == 1
     assert "objects/yolo: was changed since it was written" in capsys.readouterr().err
@@ -132,6 +141,115 @@ def test_corrected_objects_come_back(finished: Path, tmp_path: Path, capsys: pyt
     assert len(coco.anns) == 9 and {one["name"] for one in coco.cats.values()} == {"cup", "cluster-01"}
     (tmp_path / "export.json").write_text("[]")
     assert main(command) == 1 and "none of its 0 pictures is one of" in capsys.readouterr().err
+
+
+def stage(run: Path, names: Path | None = None, **objects: Any) -> ObjectsRecord:
+    """The rule's command, after Snakemake has deleted its output; what it wrote."""
+    record, seed = run / "objects/objects.json", run / "topk-0.4/k-3/seed-11"
+    record.unlink(missing_ok=True)
+    params = {"objects": objects, "pseudo_labels": {"tau": 0.75, "compare": "ge"}}
+    shards = [str(seed / f"candidates/shard-000{shard}.json") for shard in (1, 0)]
+    given = [f"--manifest={run}/data/manifest.csv", f"--clusters={seed}/clusters.json", f"--output={record}"]
+    given += [f"--params={json.dumps(params)}", *([f"--names={names}"] if names else [])]
+    assert main(["own_objects", *given, "--candidates", *shards]) == 0
+    return read_objects(record)
+
+
+def test_the_rule_writes_what_the_command_does(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.yaml"
+    names.write_text("names: {0: mug}\nsizes: [0, 4, 1]\n")
+    section = {"formats": ["coco:polygons", "yolo"], "simplify": 2, "class_agnostic_nms": 0.6, "min_area": 5}
+    stage(finished, names, **section)
+    options = ["--format=coco:polygons,yolo", "--simplify=2", "--class-agnostic-nms=0.6", "--min-area=5"]
+    assert main(["objects", str(finished), *options, "--out", str(tmp_path / "by-hand")]) == 0
+    rule, hand = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (finished / "objects", tmp_path / "by-hand")
+    )
+    assert rule == hand and len(rule) > 20
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("objects/*/*")}
+    assert main(["objects", str(finished), "--format=geojson"]) == 0, "by hand another format comes beside them"
+    record = stage(finished, names, **section)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert record["formats"] == ["coco", "geojson", "yolo"] and record["folders"]["geojson"]["current"]
+    names.write_text("names: {0: mug}\nsizes: [4, 0, 1]\n")
+    assert stage(finished, names, formats=[])["objects"] == {"cluster-00": 6, "cluster-01": 6}
+    assert "names of another clustering, which are not used" in capsys.readouterr().err
+
+
+def test_the_rule_keeps_what_was_corrected(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage(finished)["folders"]["coco"] == {
+        "reader": FORMAT.reader, "pictures": 6, "objects": 12, "current": True, "changed": False,
+    }  # fmt: skip
+    file = finished / "objects/coco/coco.json"
+    written = file.read_bytes()
+    file.write_text("corrected by hand")
+    record = stage(finished, min_score=0.9)
+    assert file.read_text() == "corrected by hand"
+    assert record["objects"] == {"cluster-00": 6}, "what the run has now"
+    assert record["folders"]["coco"]["changed"] and not record["folders"]["coco"]["current"]
+    said = capsys.readouterr().err
+    assert f"WARNING {finished}/objects/coco: was changed since it was written" in said
+    assert f"move it elsewhere and give maskdistill objects {finished}" in said
+    assert objects_line(finished).endswith("changed by hand, kept; the run has other objects now")
+    assert stage(finished)["folders"]["coco"]["current"], "made from what the run has, and then corrected"
+    file.parent.rename(finished / "mine")
+    assert not stage(finished)["folders"]["coco"]["changed"] and file.read_bytes() == written
+    file.parent.rename(finished / "again")
+    file.parent.mkdir()
+    (file.parent / "notes.txt").write_text("mine")
+    (finished / "objects/.coco.json").unlink()
+    assert stage(finished)["folders"]["coco"] == record["folders"]["coco"] | {"pictures": None, "objects": None}
+    assert (file.parent / "notes.txt").read_text() == "mine"
+
+
+def test_a_kill_is_no_correction(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a folder and its record: the next job knows the folder for its own."""
+    stage(finished)
+
+    def killed(path: Path, value: Mapping[str, Any]) -> None:
+        if "key" in value:
+            raise KeyboardInterrupt
+        write_json(path, value)
+
+    monkeypatch.setattr("maskdistill.product.objects.write_json", killed)
+    with pytest.raises(AssertionError):
+        stage(finished, min_score=0.9)
+    monkeypatch.undo()
+    for objects in ({"min_score": 0.8}, {}):
+        folder = stage(finished, **objects)["folders"]["coco"]
+        assert folder["current"] and not folder["changed"]
+
+
+def test_pictures_keep_their_names_with_their_endings(finished: Path) -> None:
+    """In every format, wherever one names a picture."""
+    formats = ["coco", "voc", "label_studio", "cvat", "huggingface", "fiftyone", "yolo", "geojson"]
+    stage(finished, formats=formats)
+    names = [Path(row.file).name for row in image_rows(read_manifest(finished / "data/manifest.csv"))[:6]]
+    for name in formats:
+        files = [path for path in (finished / "objects" / name).rglob("*") if path.is_file()]
+        said = "\n".join([*map(str, files), *(path.read_text() for path in files if path.suffix in TEXTS)])
+        assert [one for one in names[1:] if one not in said] == [], name
+
+
+TEXTS = (".json", ".jsonl", ".xml", ".txt", ".geojson")
+
+
+def test_the_report_links_the_files(finished: Path) -> None:
+    record = stage(finished)
+    files = own_files(record, str(finished / "objects/objects.json"), str(finished / "report.html"))
+    section = files_section(files)
+    assert (section["objects"], section["pictures"], section["run"]) == ("12", "6", str(finished))
+    assert [(row["folder"], row["objects"], row["remark"]) for row in section["rows"]] == [("objects/coco/", "12", "")]
+    assert files_section(None) == {}
+
+
+def test_a_format_that_there_is_not_is_refused() -> None:
+    assert chosen_formats(ObjectsConfig(formats=[])) == []
+    with pytest.raises(MaskDistillError, match=r"objects\.formats kitti: unknown; there are coco, cvat,"):
+        chosen_formats(ObjectsConfig(formats=["coco", "kitti"]))
 
 
 def test_equal_runs_give_equal_bytes(finished: Path, tmp_path: Path) -> None:

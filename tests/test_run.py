@@ -190,11 +190,16 @@ def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.Captur
     )
     assert "Error in rule report" in output.read_text() or "CalledProcessError" in output.read_text()
     (project / "ink").touch()
-    (project / "results/r/objects").mkdir()
+    folder = {"reader": "", "pictures": 2, "objects": 3, "current": True, "changed": False}
+    there = {"formats": ["coco"], "folders": {"coco": folder}, "pictures": 2, "objects": {"a": 3}, "provenance": {}}
+    write_json(project / "results/r/objects/objects.json", there)
     assert main(["run", "c.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["report", "1/1"] and lines[2].startswith("finished: 1 job in ")
-    assert lines[3:5] == ["  report   results/r/report.html", "  objects  results/r/objects"]
+    assert lines[3:5] == [
+        "  report   results/r/report.html",
+        "  objects  results/r/objects/coco (3 objects, 2 pictures)",
+    ]
     assert any(f"predict --run {project}/results/r" in line for line in lines)
 
 

@@ -124,6 +124,9 @@ def test_settings_at_swept_values() -> None:
     again = json.loads(made.consistency(given(masks="topk-0.25", k=40)))
     assert (again["masks"]["topk"], again["clusters"]) == (0.25, clusters)
     assert '"iters":3' in made.crf_option(given(post="_crf")) and made.crf_option(given(post="")) == ""
+    objects = json.loads(made.own_objects)
+    assert objects["objects"]["formats"] == ["coco"] and objects["pseudo_labels"] == {"tau": 0.9, "compare": "gt"}
+    assert json.loads(Settings(configured(objects={"min_score": 0.4})).own_objects)["pseudo_labels"] == {}
     assert json.loads(made.sections_but("masks", "data")).keys() == Config.model_fields.keys() - {"masks", "data"}
 
 

@@ -46,6 +46,7 @@ STAGES = {
     "pseudo_labels": "confident candidates become label PNGs",
     "label_summary": "count pseudo-labels at a row of thresholds",
     "trust": "whether a run's result can be trusted, without labels",
+    "own_objects": "the objects of the run's own photographs, in formats of other tools, as a run ends with them",
     "segmenter": "train the segmenter on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
     "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
@@ -66,15 +67,13 @@ STAGES = {
     "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
     "curves": "losses and speed of a run's trainings, while they train too; as TensorBoard's files",
     "doctor": "check what a run needs, and say how to mend what is missing",
-    "objects": "the objects of a finished run's own photographs, in formats of other tools",
+    "objects": "the objects of a finished run's own photographs, in further formats of other tools",
     "compare": "objects that were corrected by hand beside the run's own",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
-GROUPS = {
-    "everyday commands": (
-        "init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict", "export",
+    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict", "export"),
     ),  # fmt: skip
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),

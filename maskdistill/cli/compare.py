@@ -8,11 +8,10 @@ changes: corrected objects may score it (docs/how-to/use-the-objects.md), and ne
 import argparse
 import logging
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.objects import candidates_of, names_of, pictures_of
+from maskdistill.cli.objects import own_of
 from maskdistill.cli.option_types import share, whole
 from maskdistill.data.corrected.base import Corrections, named
 from maskdistill.data.corrected.registry import read_corrected
@@ -22,7 +21,7 @@ from maskdistill.formats.export.coco import Form, coco_file
 from maskdistill.product.agreement import Agreement, AgreementRecord, table
 from maskdistill.product.corrected import as_picture, find_pictures, sides
 from maskdistill.product.finished_run import finished_run
-from maskdistill.product.objects import MOST_IOU, Choice
+from maskdistill.product.objects import MOST_IOU
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, sha256_file, sha256_text, write_json
 from maskdistill.runtime.provenance import make_provenance
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("corrected", metavar="CORRECTED", help="file or folder of corrected objects")
     parser.add_argument("--min-score", type=share, help="as it was given to `maskdistill objects`")
-    parser.add_argument("--min-area", type=whole(0), default=0, metavar="PIXELS", help="likewise")
+    parser.add_argument("--min-area", type=whole(0), metavar="PIXELS", help="likewise")
     parser.add_argument("--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU", help="likewise")
     parser.add_argument("--names", metavar="YAML", help="likewise")
     parser.add_argument("--seed", type=whole(0), help="likewise")
@@ -55,30 +54,27 @@ def run(args: argparse.Namespace) -> None:
     """Compare, print the table and write the JSON."""
     start(args, "compare")
     folder = Path(args.run)
-    summary, config = finished_run(folder)
-    names = names_of(args, config, summary)
-    manifest = folder / "data/manifest.csv"
+    _, config = finished_run(folder)
+    given = {name: getattr(args, name) for name in ("min_area", "class_agnostic_nms")}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    own = own_of(folder, config.objects.model_copy(update=chosen), args)
     losses = Losses(1.0, logged=0)
     reader, source, corrections = read_corrected(Path(args.corrected), losses)
-    rows = image_rows(ok_images(read_manifest(manifest), support=False))
+    rows = image_rows(ok_images(read_manifest(own.manifest), support=False))
     found, unknown = find_pictures(corrections, rows)
     if not found:
         raise MaskDistillError(
             f"{source}: none of its {len(corrections.pictures)} pictures is one of {folder}; give the file of this run"
         )
-    tau = config.pseudo_labels
-    choice = Choice(tau.tau, tau.compare, args.min_area, args.class_agnostic_nms)
-    if args.min_score is not None:
-        choice = replace(choice, min_score=args.min_score, compare="ge")
-    shards = candidates_of(folder, manifest, config, args.seed)
+    names = own.names
     agreement = Agreement([named(name) for name in names.values()], args.worst)
     numbers = {name: number for number, name in enumerate(corrections.names, start=1)}
     with ExitStack() as stack:
         form = Form({number: name for name, number in numbers.items()})
         path = stack.enter_context(atomic_path(args.coco)) if args.coco else None
         append = stack.enter_context(coco_file(path, form)) if path else None
-        for picture, own, corrected in sides(pictures_of(manifest, shards, names, choice), corrections, found):
-            agreement.add(picture.key, own, corrected)
+        for picture, before, corrected in sides(own.pictures(), corrections, found):
+            agreement.add(picture.key, before, corrected)
             if append:
                 append(as_picture(picture, corrected, numbers))
     record = agreement.record()
@@ -95,13 +91,13 @@ def run(args: argparse.Namespace) -> None:
         "left_out": [item._asdict() for item in losses.dropped],
         **record,
     }
+    choice = own.choice
     params = {
         "min_score": choice.min_score, "compare": choice.compare, "min_area": choice.min_area,
         "class_agnostic_nms": choice.most_iou, "corrected": _digest(corrections),
     }  # fmt: skip
-    inputs = {"manifest": manifest} | {path.stem: path for path in shards.values()}
     out = Path(args.out) if args.out else folder / "compare.json"
-    write_json(out, content | {"provenance": make_provenance("compare", params, inputs)})
+    write_json(out, content | {"provenance": make_provenance("compare", params, own.inputs)})
     _say(record, len(rows), [entry.file_name for entry in unknown], strange, losses)
     log.info("all of it: %s%s", out, f"; corrected objects: {args.coco}" if args.coco else "")
 

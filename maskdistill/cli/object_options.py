@@ -4,35 +4,37 @@ import argparse
 import math
 
 from maskdistill.cli.option_types import share, whole
-from maskdistill.config import Compare
-from maskdistill.formats.export.records import Context
-from maskdistill.product.objects import MOST_IOU, Choice, placer
+from maskdistill.config import ObjectsConfig
+from maskdistill.formats.export.registry import parse_formats
+from maskdistill.product.objects import MOST_IOU
 
 
-def add_object_options(parser: argparse.ArgumentParser, formats: str | None) -> None:
-    """Declare them; ``formats`` is the default of ``--format``."""
+def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None:
+    """Declare them; ``usual`` says in words where the defaults come from, else they are the configuration's own."""
+
+    def default(words: str) -> str:
+        return f" (default: {usual or words})"
+
     parser.add_argument(
-        "--format", default=formats, metavar="A,B",
+        "--format", metavar="A,B",
         help="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, label_studio:brush,"
         " cvat, cvat:masks, geojson, huggingface, fiftyone, parquet, or another package's"
-        + (f" (default: {formats})" if formats else " (default: none beside coco.json and coco_polygons.json)"),
+        + default("none beside coco.json and coco_polygons.json"),
     )  # fmt: skip
     parser.add_argument(
-        "--simplify", type=pixels, default=0.0, metavar="PIXELS",
+        "--simplify", type=pixels, metavar="PIXELS",
         help="polygons with fewer vertices: outlines may leave the mask's by so many pixels, less where the IoU would"
-        " fall below 0.98 (default: 0, exact)",
+        " fall below 0.98" + default("0, exact"),
     )  # fmt: skip
-    parser.add_argument(
-        "--min-area", type=whole(0), default=0, metavar="PIXELS", help="leave out smaller objects (default: 0)"
-    )
+    parser.add_argument("--min-area", type=whole(0), metavar="PIXELS", help="leave out smaller objects" + default("0"))
     parser.add_argument(
         "--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU",
         help=f"of two objects that overlap by more than IOU ({MOST_IOU} if none is given), whatever their categories,"
-        " keep the more confident one",
+        " keep the more confident one" + (default("") if usual else ""),
     )  # fmt: skip
     parser.add_argument(
-        "--pictures", choices=("link", "copy"), default="link",
-        help="how pictures come into folders of formats that want them (default: link)",
+        "--pictures", choices=("link", "copy"),
+        help="how pictures come into folders of formats that want them" + default("link"),
     )  # fmt: skip
 
 
@@ -47,11 +49,15 @@ def pixels(text: str) -> float:
     return value
 
 
-def choice_of(args: argparse.Namespace, min_score: float, compare: Compare) -> Choice:
-    """Which candidates are handed out, by the options and a threshold."""
-    return Choice(min_score, compare, args.min_area, args.class_agnostic_nms)
+def with_options(config: ObjectsConfig, args: argparse.Namespace) -> ObjectsConfig:
+    """A section with what the options give.
 
-
-def context_of(args: argparse.Namespace, names: dict[int, str]) -> Context:
-    """What formats know, by the options."""
-    return Context(names, placer(args.pictures == "copy"), args.simplify)
+    Raises:
+        MaskDistillError: ``--format`` names what there is not.
+    """
+    names = ("simplify", "min_area", "class_agnostic_nms", "pictures")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.format is not None:
+        parse_formats(args.format)
+        given["formats"] = [name for name in map(str.strip, args.format.split(",")) if name]
+    return config.model_copy(update=given)

@@ -15,14 +15,14 @@ from pathlib import Path
 from maskdistill import cli
 from maskdistill.annotations.names import named_categories, read_names
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.object_options import add_object_options, choice_of, context_of
+from maskdistill.cli.object_options import add_object_options, with_options
 from maskdistill.cli.option_types import share, whole
-from maskdistill.config import Compare, CrfConfig
+from maskdistill.config import Compare, CrfConfig, ObjectsConfig
 from maskdistill.data.listing import count_images, listing_fingerprint
 from maskdistill.data.manifest import check_manifest
 from maskdistill.data.settled import settled_listing
 from maskdistill.formats.export.registry import parse_formats
-from maskdistill.product.objects import Job, missing, pictures, write_objects
+from maskdistill.product.objects import Job, choice_of, chosen_formats, context_of, missing, pictures, write_objects
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.photos import find_photos
 from maskdistill.product.predicted import BEGUN, LISTING, UNFINISHED, Work, is_free
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-quarantined", type=share, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
-    add_object_options(parser, None)
+    add_object_options(parser)
     add_common(parser, params=False, device=True)
 
 
@@ -126,11 +126,11 @@ def _predict_shard(work: Work, shard: int, models: TrainedRun, device: list[str]
 
 def _write_formats(work: Work, args: argparse.Namespace) -> None:
     """Write what ``--format`` names, from the finished COCO file."""
-    choice = choice_of(args, work.min_score, work.compare)
+    settings = with_options(ObjectsConfig(formats=[]), args)
+    choice = choice_of(settings, work.min_score, work.compare)
     inputs = {name: sha256_file(work.out / name) for name in ("coco.json", "manifest.csv")}
-    context = context_of(args, work.names)
-    formats = parse_formats(args.format)
-    job = Job(work.out / "objects", formats, context, choice, inputs, args.pictures == "copy")
+    formats, context = chosen_formats(settings), context_of(settings, work.names)
+    job = Job(work.out / "objects", formats, context, choice, inputs, settings.pictures == "copy")
     if todo := missing(job):
         rows = (row for shard in range(work.num_shards) for row in work.rows(shard))
         found = read_array(work.out / "coco.json", "annotations")

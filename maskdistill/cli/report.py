@@ -17,8 +17,10 @@ from maskdistill.cli.report_pictures import Gallery
 from maskdistill.clusters.assignments import open_assignments
 from maskdistill.config import Config, load_config
 from maskdistill.data.dropped import DroppedRecord
+from maskdistill.formats.written import read_objects
 from maskdistill.report import collect, labels, masks, page, scores
 from maskdistill.report.failures import choose_failures
+from maskdistill.report.files import own_files
 from maskdistill.report.html import render
 from maskdistill.report.images import read_images
 from maskdistill.runtime.errors import MaskDistillError
@@ -46,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
     parser.add_argument("--label-summary", metavar="JSON", help="counts of pseudo-labels at a row of thresholds")
     parser.add_argument("--trust", nargs="*", default=[], metavar="JSON", help="verdict; of several seeds' the first's")
+    parser.add_argument("--objects", metavar="JSON", help="objects.json: the run's own objects in other tools' formats")
     parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
     parser.add_argument(
         "--sharpened", nargs="*", default=[], metavar="DIR", help="predictions_crf/shard-*: the same after a dense CRF"
@@ -103,6 +106,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
     predictions = [read_json(Path(folder) / "summary.json") for folder in (*args.predictions, *args.sharpened)]
     verdict = read_json(_of_first_seed(args.trust, config)) if args.trust else None
+    objects = read_objects(args.objects) if args.objects else None
     records = [
         *found.chain,
         clusters.get("provenance"),
@@ -110,7 +114,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         *(item.get("provenance") for item in [*pseudo_labels, *predictions]),
         *(item.provenance for item in evaluations),
         baseline_record,
-        *(record["provenance"] for record in (quality, verdict) if record),
+        *(record["provenance"] for record in (quality, verdict, objects) if record),
     ]
     chain, versions, weights = collect.merge_provenance([record for record in records if record])
     return collect.Run(
@@ -126,6 +130,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         candidates=candidates,
         pseudo_labels=labels.sum_pseudo_labels(pseudo_labels),
         trust=verdict,
+        files=own_files(objects, args.objects, args.output) if objects else None,
         thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),
         quality=quality,
         failures=failures,

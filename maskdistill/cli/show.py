@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.formats.written import object_lines
 from maskdistill.product.run_scores import score_rows_of
 from maskdistill.product.verdict import verdict_lines
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
+from maskdistill.workflow import layout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +31,10 @@ def run(args: argparse.Namespace) -> None:
 
 def objects_line(folder: Path) -> str:
     """Where a run's objects lie in other tools' formats, or which command writes them."""
-    if not (folder / "objects/objects.json").is_file():
+    lines = object_lines(folder / layout.OBJECTS)
+    if not lines:
         return f"objects: maskdistill objects {folder} --format coco,yolo (or cvat, label_studio, ...)"
-    formats = read_json(folder / "objects/objects.json")["formats"]
-    return "objects: " + ", ".join(str(folder / "objects" / name) for name in formats)
+    return "\n".join(f"objects: {line}" for line in lines)
 
 
 def table(summary: dict[str, Any]) -> list[str]:

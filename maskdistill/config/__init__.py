@@ -16,6 +16,7 @@ from maskdistill.config.evaluation import EvaluationConfig, Protocol
 from maskdistill.config.features import FeaturesConfig
 from maskdistill.config.load import load_config, parse_section
 from maskdistill.config.masks import AffinityConfig, BaselinesConfig, FurtherMasksConfig, MasksConfig
+from maskdistill.config.objects import ObjectsConfig
 from maskdistill.config.oracle import OracleCase, OracleConfig
 from maskdistill.config.paper import FrozenBackbone, PaperConfig
 from maskdistill.config.pretrain import PretrainConfig
@@ -25,7 +26,7 @@ from maskdistill.config.pseudo_labels import Compare, LabelType, PseudoLabelsCon
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.run import Config
 from maskdistill.config.segmenter import SegmenterConfig
-from maskdistill.config.stages import CandidateQualityConfig, ConsistencyConfig, DistilConfig
+from maskdistill.config.stages import CandidateQualityConfig, ConsistencyConfig, DistilConfig, OwnObjectsConfig
 from maskdistill.config.student import OptimizerName
 from maskdistill.config.sweep import SweepConfig
 
@@ -55,9 +56,11 @@ __all__ = [
     "LabelType",
     "ListData",
     "MasksConfig",
+    "ObjectsConfig",
     "OptimizerName",
     "OracleCase",
     "OracleConfig",
+    "OwnObjectsConfig",
     "PaperConfig",
     "PretrainConfig",
     "ProbeConfig",

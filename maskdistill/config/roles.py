@@ -1,4 +1,5 @@
-"""Which settings shape what: those of evaluation alone, and of the detector those that training never sees.
+"""Which settings shape what: those of evaluation alone, of files for other tools alone, and of the detector those that
+training never sees.
 
 What a stage's rule is given decides when Snakemake runs it again. A label setting that reached a label-free stage would
 train everything anew, and would be a leak; a test-time setting in a training would train for nothing.
@@ -16,6 +17,8 @@ SCORED_FIELDS = {kind: source.SCORED for kind, source in SOURCES.items() if sour
 """Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
 EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
 """Whole sections that no label-free stage is given."""
+HANDED_OUT_SECTIONS = frozenset({"objects"})
+"""Whole sections that shape files for other tools: the stage that writes these and the report are given them alone."""
 
 DETECTOR_TEST_FIELDS = frozenset({"min_size_test", "score_thresh", "nms", "max_dets"})
 """Of the detector: used in eval mode alone, by both engines."""

@@ -15,6 +15,7 @@ from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.evaluation import EvaluationConfig
 from maskdistill.config.features import FeaturesConfig
 from maskdistill.config.masks import BaselinesConfig, MasksConfig
+from maskdistill.config.objects import ObjectsConfig
 from maskdistill.config.oracle import OracleConfig
 from maskdistill.config.paper import PaperConfig
 from maskdistill.config.pretrain import PretrainConfig
@@ -67,6 +68,7 @@ class Config(Section):
     crf: CrfConfig = CrfConfig()
     probe: ProbeConfig = ProbeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    objects: ObjectsConfig = ObjectsConfig()
     report: ReportConfig = ReportConfig()
     sweep: SweepConfig = SweepConfig()
     ablations: AblationsConfig = AblationsConfig()

@@ -4,6 +4,7 @@ from maskdistill.config.clusters import ClustersConfig
 from maskdistill.config.evaluation import EvaluationConfig
 from maskdistill.config.features import FeaturesConfig
 from maskdistill.config.masks import MasksConfig
+from maskdistill.config.objects import ObjectsConfig
 from maskdistill.config.pseudo_labels import PseudoLabelsConfig
 from maskdistill.config.types import Section
 
@@ -28,3 +29,10 @@ class CandidateQualityConfig(Section):
 
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class OwnObjectsConfig(Section):
+    """Sections of the stage own_objects; of the second tau and compare are used, where the first has no score."""
+
+    objects: ObjectsConfig = ObjectsConfig()
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()

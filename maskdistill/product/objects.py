@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskdistill.config import Compare
+from maskdistill.config import Compare, ObjectsConfig
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.picture_files import open_picture
 from maskdistill.data.picture_refs import inside, remote_url, shown_name
 from maskdistill.formats import rle
 from maskdistill.formats.export.records import Context, ObjectRecord, Picture
-from maskdistill.formats.export.registry import Chosen
+from maskdistill.formats.export.registry import Chosen, parse_formats
 from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, read_json, sha256_file, sha256_text, write_json
@@ -43,6 +43,20 @@ class Choice:
     compare: Compare
     min_area: int = 0
     most_iou: float | None = None
+
+
+def chosen_formats(config: ObjectsConfig) -> list[Chosen]:
+    """The formats that a section names.
+
+    Raises:
+        MaskDistillError: it names one that there is not, or a wrong option.
+    """
+    return parse_formats(",".join(config.formats), "objects.formats") if config.formats else []
+
+
+def choice_of(config: ObjectsConfig, min_score: float, compare: Compare) -> Choice:
+    """Which candidates are handed out, by a section and a threshold."""
+    return Choice(min_score, compare, config.min_area, config.class_agnostic_nms)
 
 
 def picked(
@@ -135,6 +149,11 @@ def placer(copy: bool) -> Callable[[Picture, Path], None]:
     return place
 
 
+def context_of(config: ObjectsConfig, names: Mapping[int, str]) -> Context:
+    """What formats know, by a section."""
+    return Context(names, placer(config.pictures == "copy"), config.simplify)
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be written.
@@ -169,6 +188,21 @@ class Job:
         """What says which content a format's folder was given."""
         return self.out / f".{chosen.format.name}.json"
 
+    def is_written(self, chosen: Chosen) -> bool:
+        """Whether a format lies there as it would be written now, corrected or not."""
+        return self.folder(chosen).exists() and known(self.record(chosen)).get("key") == self.key(chosen)
+
+
+def known(record: Path) -> dict[str, Any]:
+    """What is recorded of a format's folder; nothing of one that was never written."""
+    return dict(read_json(record)) if record.is_file() else {}
+
+
+def is_changed(folder: Path, record: Path) -> bool:
+    """Whether a folder holds something else than what was written: a correction, or what is no work of ours."""
+    told = known(record)
+    return folder.exists() and content_of(folder) not in (told.get("content"), told.get("coming"))
+
 
 def missing(job: Job) -> list[Chosen]:
     """Formats that are still to be written; what was written as it would be now is left alone, corrected or not.
@@ -176,51 +210,52 @@ def missing(job: Job) -> list[Chosen]:
     Raises:
         MaskDistillError: a folder that would be replaced was changed by hand, or holds something else.
     """
-    wanted = []
-    for chosen in job.formats:
-        folder, record = job.folder(chosen), job.record(chosen)
-        known = read_json(record) if record.is_file() else {}
-        if folder.exists() and known.get("key") == job.key(chosen):
-            continue
-        if folder.exists() and known.get("content") != content_of(folder):
+    wanted = [chosen for chosen in job.formats if not job.is_written(chosen)]
+    for chosen in wanted:
+        if is_changed(folder := job.folder(chosen), job.record(chosen)):
             raise MaskDistillError(
                 f"{folder}: was changed since it was written, or holds something else, and would be replaced; move it"
                 " elsewhere, or give another folder as --out"
             )
-        wanted.append(chosen)
     return wanted
 
 
-def write_objects(job: Job, found: Iterable[Picture], formats: Sequence[Chosen]) -> None:
+class Counts(NamedTuple):
+    """Number of pictures, and of objects by category."""
+
+    pictures: int
+    objects: dict[str, int]
+
+
+def write_objects(job: Job, found: Iterable[Picture], formats: Sequence[Chosen]) -> Counts:
     """Write formats in one pass over the pictures; each folder appears when it is whole, then its record.
 
     Args:
         job: what :func:`missing` was asked about.
         found: the pictures.
-        formats: those of the job that are to be written.
+        formats: those of the job that are to be written; without any the pictures are counted.
     """
     objects, count = Counter[str](), 0
-    with ExitStack() as stack:
-        folders = [stack.enter_context(atomic_directory(job.folder(chosen))) for chosen in formats]
-        appends = [
-            stack.enter_context(chosen.write(folder, job.context))
-            for chosen, folder in zip(formats, folders, strict=True)
-        ]
-        for picture in found:
-            objects.update(item.name for item in picture.objects)
-            count += 1
-            for append in appends:
-                append(picture)
-    for chosen in formats:
-        content = {"key": job.key(chosen), "content": content_of(job.folder(chosen)), "inputs": dict(job.inputs)}
-        write_json(job.record(chosen), content | {"pictures": count, "objects": dict(objects)})
-
-
-def written(job: Job) -> dict[str, Any]:
-    """What all formats of a job hold, once they are written: ``formats``, ``pictures`` and ``objects`` by category."""
-    record = read_json(job.record(job.formats[0]))
-    formats = sorted(chosen.format.name for chosen in job.formats)
-    return {"formats": formats, "pictures": record["pictures"], "objects": record["objects"]}
+    with ExitStack() as outer:
+        folders = [outer.enter_context(atomic_directory(job.folder(chosen))) for chosen in formats]
+        with ExitStack() as stack:
+            appends = [
+                stack.enter_context(chosen.write(folder, job.context))
+                for chosen, folder in zip(formats, folders, strict=True)
+            ]
+            for picture in found:
+                objects.update(item.name for item in picture.objects)
+                count += 1
+                for append in appends:
+                    append(picture)
+        contents = [content_of(folder) for folder in folders]
+        for chosen, content in zip(formats, contents, strict=True):  # a kill between folder and record corrects nothing
+            before = known(job.record(chosen)).get("content")
+            write_json(job.record(chosen), {"content": before, "coming": content})
+    for chosen, content in zip(formats, contents, strict=True):
+        told = {"key": job.key(chosen), "content": content, "inputs": dict(job.inputs)}
+        write_json(job.record(chosen), told | {"pictures": count, "objects": dict(objects)})
+    return Counts(count, dict(objects))
 
 
 def content_of(folder: Path) -> str:

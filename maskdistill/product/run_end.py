@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from maskdistill.formats.written import object_lines
 from maskdistill.product.plan import about
 from maskdistill.product.run_progress import Job
 from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.logs import last_lines
+from maskdistill.workflow import layout
 from maskdistill.workflow.commands import after_a_run, enter, seen_from_checkout
 
-RESULTS = {"report": "report.html", "summary": "summary.json", "objects": "objects"}
-"""What a user looks at, below the run's folder; of objects a run may have none."""
+RESULTS = {"report": "report.html", "summary": "summary.json"}
+"""What a user looks at, below the run's folder, beside the objects."""
 OF_A_LOG, OF_SNAKEMAKE = 12, 20
 """Lines that are shown of the end of a failed job's log, and of Snakemake's output."""
 MOST_JOBS = 3
@@ -34,6 +36,7 @@ def good_end(results: Path, jobs: int, seconds: float) -> Iterator[str]:
     for name, file in RESULTS.items():
         if (results / file).exists():
             yield f"  {name:8s} {results / file}"
+    yield from (f"  objects  {line}" for line in object_lines(results / layout.OBJECTS))
     commands = [*enter(), *after_a_run(seen_from_checkout(results))]
     yield from ["next:", *(f"  {command}" for command in commands)]
     if said := verdict_at_the_end(results):

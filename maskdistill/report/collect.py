@@ -19,6 +19,7 @@ from maskdistill.masks.registry import is_chosen_folder, is_folder
 from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.report.failures import Failures
+from maskdistill.report.files import OwnFiles
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.scores import ScoreRow, first_seed
@@ -71,6 +72,7 @@ class Run:
         choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
         pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
         trust: what the stage ``trust`` wrote; None if it was not told.
+        files: the run's own objects for other tools; None if it was not told.
         thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.pseudo_labels.summary`, or empty.
         quality: what ``maskdistill candidate_quality`` wrote; None without ground truth.
         failures: what the failure gallery pictures.
@@ -93,6 +95,7 @@ class Run:
     candidates: Candidates
     pseudo_labels: LabelSummary
     trust: TrustRecord | None
+    files: OwnFiles | None
     thresholds: pd.DataFrame
     quality: CandidateQuality | None
     failures: Failures

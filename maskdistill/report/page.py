@@ -16,6 +16,7 @@ from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import figures, tau_explorer
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import ChainEntry, RuleTime, Run
+from maskdistill.report.files import files_section
 from maskdistill.report.html import Context, Picture
 from maskdistill.report.images import LISTED
 from maskdistill.report.labels import label_facts
@@ -302,9 +303,11 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]]) ->
     tau_section = tau_explorer.section(run, drawn, photos)
     quality = quality_section(run)
     verdict = verdict_section(run.trust, pictures.verdict)
+    files = files_section(run.files)
     sections = [
         ("verdict", "Verdict", bool(verdict)),
         ("result", "Result", True),
+        ("files", "Your files", bool(files)),
         ("data", "Data", True),
         ("pretrain", "Pretraining", bool(pretrain)),
         ("masks", "Masks", True),
@@ -328,6 +331,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]]) ->
         "subtitle": subtitle(run),
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "verdict": verdict,
+        "files": files,
         "metrics": headings(),
         "settings": list(PROTOCOL.values()),
         "flow": flow(chain),

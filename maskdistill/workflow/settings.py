@@ -105,6 +105,15 @@ class Settings:
         return self.config.pseudo_labels.model_dump(include={"compare", "overlap"})
 
     @property
+    def own_objects(self) -> str:
+        """Of the objects of the run's own photographs; of tau nothing where they have a least score of their own."""
+        objects, labels = self.config.objects, self.config.pseudo_labels
+        used = {"tau", "compare"} if objects.min_score is None else set()
+        return canonical_json(
+            {"objects": objects.model_dump(mode="json"), "pseudo_labels": labels.model_dump(mode="json", include=used)}
+        )
+
+    @property
     def crf(self) -> str:
         """Of the dense CRF."""
         return canonical_json(self.config.crf.model_dump(mode="json", exclude={"rounds"}))

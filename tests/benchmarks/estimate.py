@@ -23,7 +23,7 @@ STAGES = {
     "clusters": {"embeddings", "clusters", "choose_k"}, "verdict": {"consistency", "trust"},
     "detector": {"detector", "candidates"}, "pseudo-labels": {"pseudo_labels"},
     "segmenter": {"segmenter", "predictions"}, "CRF rounds": {"refined_labels"},
-    "report and the rest": {"annotations", "label_summary", "report"},
+    "report and the rest": {"annotations", "label_summary", "objects", "report"},
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "table
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
            "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
-           "/consistency.json", "/trust.json",
+           "/consistency.json", "/trust.json", "/objects/objects.json",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
 
@@ -70,6 +70,7 @@ def check(rules: dict[str, Rule]) -> None:
         "refined_labels",
         "segmenter",
         "predictions",
+        "objects",
     }
     for name in trained:
         assert (

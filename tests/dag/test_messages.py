@@ -38,6 +38,11 @@ def test_unknown_key(tmp_path: Path) -> None:
     assert "config/mini.yaml" in output
 
 
+def test_unknown_format_of_objects(tmp_path: Path) -> None:
+    output = message(make_project(tmp_path, objects={"formats": ["coco:polygon"]}))
+    assert "objects.formats coco:polygon: polygon: " in output and "(its options: polygons)" in output
+
+
 def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     data = {"kind": "folder", "root": str(tmp_path / "empty")}

@@ -8,9 +8,10 @@ from test_label_free import coco_project, voc_project
 
 SCORING = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates",
            "baselines", "report", "all"}  # fmt: skip
-AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "segmenter", "refined_labels",
+AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "objects", "segmenter", "refined_labels",
                     "predictions", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates", "report",
                     "all"}  # fmt: skip
+HANDED_OUT = {"objects", "report", "all"}
 COPY = "SECRET-other.json"
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "annotations under another name": ({"data": {"annotations": COPY}}, SCORING),
@@ -27,6 +28,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "proposals after NMS, test": ({"detector": {"rpn_post_nms": [20, 10]}}, AFTER_CANDIDATES),
     "proposals after NMS, training": ({"detector": {"rpn_post_nms": [30, 20]}}, AFTER_CANDIDATES | {"detector"}),
     "max_size": ({"detector": {"max_size": 120}}, AFTER_CANDIDATES | {"detector"}),
+    "files for other tools": ({"objects": {"formats": ["yolo"], "simplify": 4, "min_score": 0.5}}, HANDED_OUT),
     "training rate": ({"detector": {"lr": 0.1}}, AFTER_CANDIDATES | {"detector"}),
 }
 EDITS = {

@@ -8,10 +8,11 @@ from pathlib import Path
 from dag_project import MINIATURE, Project, copy_project, make_project, tree
 from fork_server import ForkServer
 
+from maskdistill.formats.written import read_objects
 from maskdistill.training.checkpoint import model_metadata
 
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
-AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector", "trust"}
+AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector", "trust", "objects"}
 AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
     "label_summary", "evaluate_candidates", "consistency",
@@ -31,7 +32,13 @@ def test_run_ends_with_report_and_summary(finished: Project) -> None:
     assert summary["baselines"]["color_kmeans"]["miou"] > 0
     assert 0 <= summary["baselines"]["lost-100"]["corloc"] <= 100
     assert summary["seconds"]["total"] > 0
-    assert (finished.results / "report.html").stat().st_size > 10_000
+    page = (finished.results / "report.html").read_text()
+    assert len(page) > 10_000 and '<a href="objects/coco/">coco</a>' in page
+    objects = read_objects(finished.results / "objects/objects.json")
+    coco = json.loads((finished.results / "objects/coco/coco.json").read_text())
+    assert len(coco["images"]) == objects["pictures"] == 24
+    assert all(image["file_name"].endswith(".jpg") for image in coco["images"])
+    assert len(coco["annotations"]) == sum(objects["objects"].values()) == objects["folders"]["coco"]["objects"]
 
 
 def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
@@ -39,7 +46,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 44
+    assert len(logs) == 45
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
@@ -146,7 +153,7 @@ def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
 def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
     editable.configure(sweep={"tau": [0.5]})
     text = editable.snakemake("--dry-run", "--printshellcmds")
-    assert editable.listed(text) == AFTER_TAU - {"trust"}
+    assert editable.listed(text) == AFTER_TAU - {"trust", "objects"}
     command = text.partition("--evaluations")[2].partition("--baselines")[0]
     swept = {Path(path).stem for path in command.split() if "/tau-0.5/" in path}
     assert swept == {"detector", "segmenter", "segmenter_crf"}
@@ -156,7 +163,7 @@ def test_label_types_are_branches_of_their_own(editable: Project) -> None:
     """Boxes beside masks: their own folder, the same candidates, and nothing that is there is made again."""
     before = tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"])
     editable.configure(sweep={"label_types": ["bbox"]})
-    assert editable.planned() == AFTER_TAU - {"trust"}
+    assert editable.planned() == AFTER_TAU - {"trust", "objects"}
     editable.configure(sweep={"label_types": ["bbox"]}, crf={"rounds": 0})
     editable.snakemake()
     assert tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"]) == before
@@ -271,13 +278,17 @@ def test_the_papers_targets_reuse_the_run(editable: Project) -> None:
     assert editable.planned(*targets) == set() and editable.planned() == set()
 
 
-def test_names_of_clusters_make_the_report_alone_again(editable: Project) -> None:
+def test_names_of_clusters_make_what_shows_them_alone_again(editable: Project) -> None:
     names = editable.folder / "names.yaml"
     names.write_text("clusters: 3\nnames:\n  1: mug\n")
     editable.configure(clusters={"names": "names.yaml"})
-    assert editable.planned() == {"report"}
+    assert editable.planned() == {"objects", "report"}
+    corrected = editable.results / "objects/coco/coco.json"
+    corrected.write_text("by hand")
     editable.snakemake()
     assert json.loads((editable.results / "summary.json").read_text())["clusters"]["names"] == {"1": "mug"}
+    assert corrected.read_text() == "by hand", "Snakemake deletes outputs, and the folder is none"
+    assert "changed by hand, kept; the run has other objects now" in (editable.results / "report.html").read_text()
     assert editable.planned() == set()
     names.write_text("names:\n  3: mug\n")
     assert "3 is no cluster: they are numbered from 0 to 2" in editable.snakemake("--dry-run", check=False)

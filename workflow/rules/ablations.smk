@@ -46,7 +46,7 @@ if RUN.has_ground_truth:
             labels=lambda wildcards, input: list(
                 dict.fromkeys(str(PurePosixPath(path).parent) for path in input.labels)
             ),
-            settings=SETTINGS.sections_but("oracle", "paper"),
+            settings=SETTINGS.sections_but("objects", "oracle", "paper"),
             name=CONFIG.run,
             code=code("ablations"),
         message:

@@ -337,7 +337,9 @@ if RUN.has_ground_truth:
             mem_mb=2000,
             runtime=30,
         params:
-            settings=SETTINGS.sections_but("ablations", "paper", "report", "sweep"),
+            settings=SETTINGS.sections_but(
+                "objects", "ablations", "paper", "report", "sweep"
+            ),
             name=CONFIG.run,
             code=code("oracle"),
         message:

@@ -7,7 +7,9 @@ The rules of the evaluations do the work: maskdistill.paper.plan names the files
 from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
 
 PAPER = f"{RUN}/paper"
-PAPER_SETTINGS = SETTINGS.sections_but("report", "ablations", "oracle", "sweep")
+PAPER_SETTINGS = SETTINGS.sections_but(
+    "objects", "report", "ablations", "oracle", "sweep"
+)
 SHOWN = CONFIG.paper.seeds[0]
 PAPER_ASKED = {*TARGETS, "qualitative", "paper"} & ASKED
 

@@ -19,6 +19,7 @@ rule report:
         pseudo_labels=RUN.of_run(PSEUDO_LABELS, **FIRST),
         label_summary=RUN.of_run(rules.label_summary.output.summary, **FIRST),
         trust=RUN.of_run(rules.trust.output.verdict, **FIRST),
+        objects=rules.objects.output.objects,
         predictions=RUN.of_run(PREDICTIONS, **FIRST),
         sharpened=RUN.of_run(PREDICTIONS, **FIRST, post=RUN.sharpened),
         detector=RUN.of_run(rules.detector.output.metrics, **FIRST),
@@ -123,7 +124,7 @@ rule report:
         " --masks {params.masks:q} --clusters {input.clusters:q} --assignments {input.assignments:q}"
         " --choose-k {input.choose_k:q} --candidates {params.candidates:q}"
         " --pseudo-labels {params.pseudo_labels:q} --label-summary {input.label_summary:q}"
-        " --trust {input.trust:q}"
+        " --trust {input.trust:q} --objects {input.objects:q}"
         " --predictions {params.predictions:q} {params.sharpened} {params.scores}"
         " {params.names} --metrics {params.metrics:q} --benchmarks {params.benchmarks:q}"
         " --output {output.page:q} --summary {output.summary:q} --threads {threads} --log {log:q}"

@@ -90,10 +90,14 @@ def export_formats() -> dict[str, ExportFormat]:
     return found
 
 
-def parse_formats(text: str) -> list[Chosen]:
+def parse_formats(text: str, option: str = "--format") -> list[Chosen]:
     """Formats as the command line has them: ``coco:polygons,yolo``; options follow the name, each after a colon.
 
     An option is ``name=value``, or the bare name for ``name=true``.
+
+    Args:
+        text: formats with a comma between them.
+        option: where it was given, for messages.
 
     Raises:
         MaskDistillError: an unknown format or option, a bad value, or a format twice.
@@ -103,9 +107,9 @@ def parse_formats(text: str) -> list[Chosen]:
     for part in filter(None, map(str.strip, text.split(","))):
         name, *given = OPTION.split(part)
         if name not in known:
-            raise MaskDistillError(f"--format {name}: unknown; there are {', '.join(known)}")
+            raise MaskDistillError(f"{option} {name}: unknown; there are {', '.join(known)}")
         if any(name == other.format.name for other in chosen):
-            raise MaskDistillError(f"--format {text}: {name} twice; name it once")
+            raise MaskDistillError(f"{option} {text}: {name} twice; name it once")
         values = {
             option: value if equals else "true" for option, equals, value in (one.partition("=") for one in given)
         }
@@ -114,8 +118,8 @@ def parse_formats(text: str) -> list[Chosen]:
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             has = ", ".join(known[name].options.model_fields) or "none"
-            raise MaskDistillError(f"--format {part}: {wrong} (its options: {has})") from None
+            raise MaskDistillError(f"{option} {part}: {wrong} (its options: {has})") from None
         chosen.append(Chosen(known[name], options))
     if not chosen:
-        raise MaskDistillError(f"--format: name at least one of {', '.join(known)}")
+        raise MaskDistillError(f"{option}: name at least one of {', '.join(known)}")
     return chosen

@@ -1,0 +1,78 @@
+"""What lies in a folder of objects: ``objects.json``, which says it to the report and to the user."""
+
+from pathlib import Path
+from typing import TypedDict
+
+from maskdistill.runtime.files import read_json
+from maskdistill.runtime.types import Provenance
+
+
+class FolderRecord(TypedDict):
+    """The folder of one format.
+
+    Attributes:
+        reader: which tool takes it, and how.
+        pictures, objects: their numbers when it was written; None where something else lies there.
+        current: whether it was made from the candidates, names and settings that the others were made from.
+        changed: whether it was changed since it was written; it is never replaced then.
+    """
+
+    reader: str
+    pictures: int | None
+    objects: int | None
+    current: bool
+    changed: bool
+
+
+class ObjectsRecord(TypedDict):
+    """``objects.json``.
+
+    Attributes:
+        formats: names of those that lie there.
+        folders: what is known of each.
+        pictures: number of all, with objects or without.
+        objects: their numbers by category.
+        provenance: of the newest files.
+    """
+
+    formats: list[str]
+    folders: dict[str, FolderRecord]
+    pictures: int
+    objects: dict[str, int]
+    provenance: Provenance
+
+
+def read_objects(path: str | Path) -> ObjectsRecord:
+    """Read what the stage ``own_objects`` or ``maskdistill objects`` wrote.
+
+    Raises:
+        MaskDistillError: it is missing or damaged.
+    """
+    content: ObjectsRecord = read_json(path)
+    if "folders" not in content:  # of version 0.2.0, which wrote all formats anew or none
+        pictures, objects = content["pictures"], sum(content["objects"].values())
+        usual = FolderRecord(reader="", pictures=pictures, objects=objects, current=True, changed=False)
+        content["folders"] = dict.fromkeys(content["formats"], usual)
+    return content
+
+
+def remark(folder: FolderRecord) -> str:
+    """What a user has to know of a format's folder; empty where it is as it was written, of what the run has now."""
+    if folder["changed"]:
+        return "changed by hand, kept" if folder["current"] else "changed by hand, kept; the run has other objects now"
+    return "" if folder["current"] else "of an earlier state of the run"
+
+
+def object_lines(path: Path) -> list[str]:
+    """A line per format of ``objects.json``: its folder, how much it holds, and what has to be known of it.
+
+    Args:
+        path: where ``objects.json`` is; there is nothing to say where it is missing.
+    """
+    folders = read_objects(path)["folders"] if path.is_file() else {}
+    lines = []
+    for name, folder in folders.items():
+        counts = "" if folder["objects"] is None else f" ({folder['objects']} objects, {folder['pictures']} pictures)"
+        said = remark(folder)
+        lines.append(f"{path.parent / name}{counts}{f': {said}' if said else ''}")
+    return lines
