@@ -73,8 +73,8 @@ STAGES = {
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
+GROUPS = {
     "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict", "export"),
-    ),  # fmt: skip
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (
