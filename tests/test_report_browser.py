@@ -292,6 +292,8 @@ def test_the_page_fits_its_window_and_is_accessible(
     browser.open(run.root / "report.html")
     browser.value("document.querySelectorAll('details').forEach((part) => (part.open = true))")
     assert browser.value("document.documentElement.scrollWidth") == width
+    tops = browser.value("[...document.querySelector('.overlays').children].map((one) => one.offsetTop)")
+    assert len(set(tops)) == (2 if mobile else 1), "four photographs in a row, on a phone two"
     assert browser.value(ACCESS) == []
 
 
