@@ -215,6 +215,8 @@ def test_names_are_saved_and_come_back(run: Counted, browser: Browser, tmp_path:
 def test_names_survive_a_reload_and_give_way_to_those_of_a_newer_page(run: Counted, browser: Browser) -> None:
     page = run.root / "report.html"
     text = page.read_text()
+    browser.open(page)
+    browser.value("localStorage.clear()")
     for cluster, name in ((0, "mushroom"), (2, HOSTILE_NAME)):
         browser.open(page)
         browser.value(f"document.querySelector('input[data-cluster=\"{cluster}\"]').focus()")

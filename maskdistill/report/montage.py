@@ -100,7 +100,7 @@ def grown(mask: Mask) -> Mask:
     height, width = mask.shape
     wide = np.pad(mask, 1)
     shifted = [wide[y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    return np.logical_or.reduce(shifted)
+    return np.asarray(np.logical_or.reduce(shifted), dtype=np.bool_)
 
 
 def subdue(photo: Rgb, strength: float = 0.5) -> NDArray[np.float64]:
