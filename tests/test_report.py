@@ -142,27 +142,48 @@ def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, d
         assert tag != "script" or "src" not in attributes
         assert tag not in ("iframe", "object", "embed", "video", "b style")
         for name in ("src", "href"):
-            assert str(attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+            place = str(attributes.get(name) or "#")
+            beside = tag == "a" and not place.startswith(("/", "..")) and ":" not in place
+            assert place.startswith(("#", "data:")) or beside, (tag, attributes)
     assert "url(" not in re.sub(r"url\(#", "", text)
     pictures = view.images()
-    # two strips of three for the verdict, four examples with six tiles, and in the explorer, four pairs, two near and
-    # one far object of cluster 01 and the one of cluster 02: alt texts may coincide
+    # two strips of three for the verdict, six overlays, four examples with six tiles, and in the explorer, four pairs,
+    # two near and one far object of cluster 01 and the one of cluster 02: alt texts may coincide
     count = sum(tag == "img" for tag, _ in view.elements)
-    assert count == 2 * 3 + 4 * 6 - 1 + 4 + 4 * 2 + 2 + 1 + 1
-    assert max(max(pixels.shape) for pixels in pictures.values()) <= 288
+    assert count == 2 * 3 + 6 + 4 * 6 - 1 + 4 + 4 * 2 + 2 + 1 + 1
+    large = {alt for alt, pixels in pictures.items() if max(pixels.shape) > 288}
+    assert len(large) == 6 and all(alt.startswith("Objects of ") for alt in large)
     ids = [attributes["id"] for _, attributes in view.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    anchors = {str(attributes["href"])[1:] for tag, attributes in view.elements if tag == "a"}
+    hrefs = [str(attributes["href"]) for tag, attributes in view.elements if tag == "a"]
+    anchors = {href[1:] for href in hrefs if href.startswith("#")}
+    assert {"summary.json", "topk-0.4/k-3/seed-11/tau-0.75/hard-0.2/crf-0/predictions/"} <= set(hrefs)
     assert (
-        {"result", "data", "pretrain", "masks", "clusters", "training", "candidates", "images"} <= anchors <= set(ids)
+        {
+            "verdict",
+            "overlays",
+            "files",
+            "next",
+            "categories",
+            "result",
+            "data",
+            "pretrain",
+            "masks",
+            "clusters",
+            "training",
+            "candidates",
+            "images",
+        }
+        <= anchors
+        <= set(ids)
     )
 
 
-def test_sections_stand_in_pipeline_order(scored: tuple[Page, str, dict[str, Any]]) -> None:
+def test_the_answer_comes_first_and_stages_in_the_order_of_the_method(scored: tuple[Page, str, dict[str, Any]]) -> None:
     order = [str(attributes["id"]) for tag, attributes in scored[0].elements if tag == "section"]
     assert order == [
-        "verdict", "result", "data", "pretrain", "masks", "clusters", "training", "candidates", "tau", "images",
-        "classes", "provenance",
+        "verdict", "overlays", "files", "next", "categories", "result", "data", "pretrain", "masks", "clusters",
+        "training", "candidates", "tau", "images", "classes", "provenance",
     ]  # fmt: skip
 
 

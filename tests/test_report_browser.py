@@ -14,6 +14,7 @@ from maskdistill.cli import main
 from maskdistill.formats import rle
 from maskdistill.runtime.files import read_json, write_json
 
+ACCESS = Path(__file__).with_name("accessibility.js").read_text()
 HOSTILE_NAME = "</script><img src=x onerror=alert(1)> 'ü'"
 SHARDS = ("shard-0000", "shard-0001")
 
@@ -140,8 +141,9 @@ def text_of(browser: Browser, *names: str) -> list[str]:
 
 
 def press(browser: Browser, key: str, code: int) -> None:
+    text = {"text": "\r"} if key == "Enter" else {}
     for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
 
 
 def painted(browser: Browser) -> int:
@@ -210,11 +212,102 @@ def test_names_are_saved_and_come_back(run: Counted, browser: Browser, tmp_path:
     assert "were given to other clusters" in (run.root / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("width", "mobile"), [(1200, False), (390, True)])
-def test_the_page_fits_its_window(run: Counted, browser: Browser, width: int, mobile: bool) -> None:
-    browser.resize(width, 800, mobile=mobile)
+def test_names_survive_a_reload_and_give_way_to_those_of_a_newer_page(run: Counted, browser: Browser) -> None:
+    page = run.root / "report.html"
+    text = page.read_text()
+    browser.open(page)
+    browser.value("localStorage.clear()")
+    for cluster, name in ((0, "mushroom"), (2, HOSTILE_NAME)):
+        browser.open(page)
+        browser.value(f"document.querySelector('input[data-cluster=\"{cluster}\"]').focus()")
+        browser.call("Input.insertText", text=name)
+    browser.open(page)
+    shown = "[...document.querySelectorAll('.cluster b')].map((title) => title.textContent)"
+    assert browser.value(shown) == ["mushroom", "cluster 01", HOSTILE_NAME]
+    assert '0: "mushroom"' in browser.value("document.getElementById('names-yaml').textContent")
+    assert "mushroom" in browser.value("document.getElementById('overlays').innerText"), "wherever it is named"
+    # as the report makes it when the file of names was edited by hand
+    page.write_text(text.replace('data-cluster="1" value=""', 'data-cluster="1" value="newer"'))
+    browser.open(page)
+    assert browser.value(shown) == ["cluster 00", "newer", "cluster 02"]
+    browser.value("localStorage.clear()")
+    page.write_text(text)
+
+
+def focused(browser: Browser) -> Any:
+    return browser.value("document.activeElement.firstElementChild?.alt ?? document.activeElement.textContent")
+
+
+def test_every_picture_enlarges_and_gives_the_focus_back(run: Counted, browser: Browser) -> None:
     browser.open(run.root / "report.html")
+    # no picture stands outside a button, and one button of each strip is reached by Tab
+    pictures = "[...document.querySelectorAll('main img, main .plot:not(.ruled) svg')]"
+    assert browser.value(f"{pictures}.every((one) => one.closest('button.zoom'))")
+    groups = "[...document.querySelectorAll('.pictures')].filter((group) => group.querySelector('.zoom'))"
+    assert set(browser.value(f"{groups}.map((group) => group.querySelectorAll('.zoom[tabindex=\"0\"]').length)")) == {1}
+    browser.value("document.querySelector('#overlays .zoom').focus()")
+    first = focused(browser)
+    press(browser, "ArrowRight", 39)
+    second = focused(browser)
+    assert first != second
+    press(browser, "Enter", 13)
+    told = "document.querySelector('dialog[open]')?.querySelector('.told').textContent"
+    assert browser.value(told) == f"{second} (2 of 4)" and focused(browser) == "close"
+    large, small = (
+        f"document.querySelector('{where} img').getBoundingClientRect().width" for where in (".place", "main")
+    )
+    assert browser.value(large) > 1.5 * browser.value(small)
+    press(browser, "ArrowLeft", 37)
+    assert browser.value(told) == f"{first} (1 of 4)"
+    press(browser, "Escape", 27)
+    assert browser.value(told) is None and focused(browser) == second
+    for place in (".samples .zoom", ".plots .zoom"):
+        browser.value(f"document.querySelector('{place}').click()")
+        assert browser.value("document.querySelector('.place > *').getBoundingClientRect().width") > 300
+        browser.value("document.querySelector('dialog').click()")  # beside the picture
+        assert browser.value(told) is None
+
+
+def test_words_are_explained_by_keyboard_where_they_first_stand(run: Counted, browser: Browser) -> None:
+    browser.open(run.root / "report.html")
+    words = browser.value("[...document.querySelectorAll('button.word')].map((word) => word.textContent.toLowerCase())")
+    assert len(words) == len(set(words)) and {"miou", "ap50", "corloc", "τ", "purity", "ground truth"} <= set(words)
+    browser.value("[...document.querySelectorAll('button.word')].find((word) => word.textContent === 'CorLoc').focus()")
+    meaning = "document.querySelector('.meaning:popover-open')?.textContent"
+    assert browser.value(meaning) is None
+    press(browser, "Enter", 13)
+    assert browser.value(meaning).startswith("Correct localisation")
+    box = browser.value("document.querySelector('.meaning:popover-open').getBoundingClientRect().toJSON()")
+    assert box["left"] >= 0 and box["right"] <= browser.value("innerWidth")
+    press(browser, "Escape", 27)
+    assert browser.value(meaning) is None and focused(browser) == "CorLoc"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "mobile"), [(1200, False), (390, True)])
+def test_the_page_fits_its_window_and_is_accessible(
+    run: Counted, browser: Browser, width: int, mobile: bool, theme: str
+) -> None:
+    """Contrast, headings, landmarks, names, scroll areas that the keyboard reaches; with all that folds unfolded."""
+    browser.resize(width, 800, mobile=mobile)
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    browser.open(run.root / "report.html")
+    browser.value("document.querySelectorAll('details').forEach((part) => (part.open = true))")
     assert browser.value("document.documentElement.scrollWidth") == width
+    tops = browser.value("[...document.querySelector('.overlays').children].map((one) => one.offsetTop)")
+    assert len(set(tops)) == (2 if mobile else 1), "four photographs in a row, on a phone two"
+    assert browser.value(ACCESS) == []
+
+
+def test_what_is_not_accessible_would_be_seen(run: Counted, browser: Browser) -> None:
+    browser.open(run.root / "report.html")
+    browser.value(
+        "document.querySelector('main').insertAdjacentHTML('afterbegin', `<h4>deep</h4><p style='color:#999'>faint</p>"
+        "<img src='data:,'><div style='overflow:auto;width:9px'>wider</div><button></button><table></table>`)"
+    )
+    told = " ".join(browser.value(ACCESS))
+    for part in ("contrast 2.", "h4 after h1", "no alt", "scroll area", "no name", "table without a head"):
+        assert part in told
 
 
 def test_nothing_was_loaded_and_nothing_complained(run: Counted, browser: Browser) -> None:

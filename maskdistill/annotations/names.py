@@ -12,7 +12,7 @@ from maskdistill.annotations.types import Category
 from maskdistill.runtime.errors import MaskDistillError
 
 LONGEST = 100
-REMEDY = "save it anew from the report's section on clusters, or correct it"
+REMEDY = "save it anew from the report's section on categories, or correct it"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read_names(path: str | Path, num_clusters: int) -> ClusterNames:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MaskDistillError(
-            f"{path}: no such file; save it from the report's section on clusters, or leave clusters.names out"
+            f"{path}: no such file; save it from the report's section on categories, or leave clusters.names out"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MaskDistillError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}); {REMEDY}") from None

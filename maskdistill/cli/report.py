@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> None:
     start(args, "report")
     content = read_run(args, _config(args.config))
     gallery = Gallery(content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
-    html = render("run", page.context(content, gallery.pictures(), failure_pictures(gallery)))
+    folder = Path(args.output).parent
+    html = render("run", page.context(content, gallery.pictures(), failure_pictures(gallery), folder))
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     write_json(args.summary, page.summary(content))

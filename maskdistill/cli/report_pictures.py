@@ -18,10 +18,11 @@ from maskdistill.report import collect, masks, montage, page, tau_explorer, verd
 from maskdistill.report.html import Context, Picture, css, missing, picture
 from maskdistill.report.images import find_images
 from maskdistill.report.montage import Color, Rgb
+from maskdistill.report.rated import Rated
 from maskdistill.runtime.files import read_json
 
 Labels: TypeAlias = NDArray[np.uint8]
-TILE, PAIR, THUMB, SHOWN, SHARPENED = 288, 224, 120, 8, 6
+TILE, PAIR, THUMB, LARGE, SHOWN, SHARPENED = 288, 224, 120, 480, 8, 6
 ACCENT: Color = (58, 110, 165)
 TIMES, PERCENT = "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}%"
 
@@ -48,6 +49,7 @@ class Gallery:
         self.run = run
         pictured = {int(record["image_id"]) for record in run.masks.records.values()}
         pictured |= {item["image_id"] for item in run.trust["pictures"]} if run.trust else set()
+        pictured |= {item.image_id for item in [*run.candidates.surest, *run.candidates.least]}
         self.images = find_images(manifest, pictured | set(run.images.examples) | run.failures.images)
         self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions, "prediction + CRF": sharpened}
         self.truth = Path(ground_truth) if ground_truth else None
@@ -69,7 +71,27 @@ class Gallery:
         sharpened = [self.sharpened_strip(number) for number in self.run.images.examples[:shown]]
         drawn = [self.sample(number) for number in self.run.images.examples]
         parts = (self.pairs(), self.clusters(), colors, strips, sharpened, self.legend(), drawn)
-        return page.Pictures(*parts, self.trust_strips())
+        found = self.run.candidates
+        rated = ([self.overlay(item) for item in items] for items in (found.surest, found.least))
+        return page.Pictures(*parts, self.trust_strips(), *rated)
+
+    def overlay(self, item: Rated) -> Context:
+        """A photograph with its objects in the colours of their categories."""
+        photo = montage.fit(self.photo(item.image_id), LARGE)
+        colors = [self.colors["detector"].get(found["category_id"], montage.NEUTRAL) for found in item.objects]
+        shapes = [montage.fit_mask(rle.decode(found["segmentation"]), photo.shape[:2]) for found in item.objects]
+        named = {found["category_id"] - 1: css(color) for found, color in zip(item.objects, colors, strict=True)}
+        categories = [(cluster, self.run.cluster_name(cluster), color) for cluster, color in sorted(named.items())]
+        names = ", ".join(name for _, name, _ in categories)
+        alt = f"Objects of {self.key(item.image_id)}: {names}"
+        return {
+            "picture": picture(montage.overlay_tile(photo, shapes, colors), alt, quality=78),
+            "score": f"{item.score:.2f}",
+            "sure": item.sure,
+            "count": len(item.objects),
+            "key": self.key(item.image_id),
+            "categories": categories,
+        }
 
     def trust_strips(self) -> list[Context]:
         """The masks of the pictures that the verdict shows, each found in another way."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from maskdistill.report import figures
-from maskdistill.report.collect import Run
+from maskdistill.report.collect import Run, unnamed
 from maskdistill.report.html import Context
 from maskdistill.report.montage import Color
 
@@ -55,4 +55,6 @@ def cluster_section(run: Run, strips: list[Context], colors: Sequence[Color]) ->
 
 def names_data(run: Run) -> Context:
     """What the page's script needs to write a file of names (see :mod:`maskdistill.annotations.names`)."""
-    return {"run": run.name, "file": f"names-{run.name}.yaml", "sizes": run.clusters["sizes"]}
+    sizes = run.clusters["sizes"]
+    titles = [unnamed(cluster) for cluster in range(len(sizes))]
+    return {"run": run.name, "file": f"names-{run.name}.yaml", "sizes": sizes, "titles": titles}

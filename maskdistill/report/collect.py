@@ -22,6 +22,7 @@ from maskdistill.report.failures import Failures
 from maskdistill.report.files import OwnFiles
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
+from maskdistill.report.rated import Rated, Ratings
 from maskdistill.report.scores import ScoreRow, first_seed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import check_seal, read_json
@@ -54,11 +55,21 @@ class RuleTime:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the report needs of the candidates: all scores, and the full records of a few images, best first."""
+    """What the report needs of the candidates: all scores, and the full records of a few images, best first.
+
+    Attributes:
+        scores: (n,) of all.
+        images, images_above: images with a candidate, and with one that passes τ.
+        by_image: the candidates of the images that are pictured.
+        surest, least: the images with the highest and the lowest mean score, see :mod:`maskdistill.report.rated`.
+    """
 
     scores: NDArray[np.float64]
+    images: int
     images_above: int
     by_image: dict[int, list[Candidate]]
+    surest: list[Rated]
+    least: list[Rated]
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,12 @@ class Run:
 
     def cluster_name(self, cluster: int) -> str:
         """What the page calls a cluster, 0..K-1."""
-        return self.names.get(cluster, f"cluster {cluster:02d}")
+        return self.names.get(cluster, unnamed(cluster))
+
+
+def unnamed(cluster: int) -> str:
+    """What the page calls a cluster, 0..K-1, that has no name."""
+    return f"cluster {cluster:02d}"
 
 
 def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
@@ -164,18 +180,21 @@ def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tup
     by_image: dict[int, list[Candidate]] = {}
     chain: list[Provenance] = []
     above: set[int] = set()
+    ratings = Ratings(config.pseudo_labels)
     for path in paths:
         content = read_json(path)
         chain += [content["provenance"]] if content.get("provenance") else []
         rows = content["candidates"]
         scores.append(np.array([row["score"] for row in rows], dtype=np.float64))
+        ratings.add(rows)
         above.update(row["image_id"] for row in rows if is_confident(row["score"], config.pseudo_labels))
         for row in rows:
             if row["image_id"] in keep:
                 by_image.setdefault(row["image_id"], []).append(row)
     for rows in by_image.values():
         rows.sort(key=lambda row: -row["score"])
-    return Candidates(np.concatenate([np.zeros(0), *scores]), len(above), by_image), chain
+    every = np.concatenate([np.zeros(0), *scores])
+    return Candidates(every, ratings.images, len(above), by_image, ratings.best, ratings.worst), chain
 
 
 def read_sealed_csv(path: str | Path) -> pd.DataFrame:

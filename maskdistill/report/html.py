@@ -11,6 +11,7 @@ import jinja2
 from PIL import Image
 
 import maskdistill
+from maskdistill.report.glossary import explained
 from maskdistill.report.montage import Color, Rgb
 
 Context: TypeAlias = dict[str, Any]
@@ -52,8 +53,8 @@ def css(color: Color) -> str:
 def render(template: str, context: Context) -> str:
     """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is.
 
-    The page runs one script at most, ``<template>.js`` beside the template, which its content security policy names by
-    its hash; no other script runs, and nothing is loaded.
+    The page runs one script, ``zoom.js`` followed by ``<template>.js`` if that is there, which its content security
+    policy names by its hash; no other script runs, and nothing is loaded.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
@@ -62,8 +63,9 @@ def render(template: str, context: Context) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    source = TEMPLATES / f"{template}.js"
-    script = source.read_text(encoding="utf-8") if source.is_file() else ""
+    environment.filters["explained"] = explained
+    sources = [TEMPLATES / f"{name}.js" for name in ("zoom", template)]
+    script = "\n".join(source.read_text(encoding="utf-8") for source in sources if source.is_file())
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     page = environment.get_template(f"{template}.html.j2")
     return page.render(version=maskdistill.__version__, script=script, script_hash=digest, **context)

@@ -95,6 +95,14 @@ def outline(labels: NDArray[np.uint8] | Mask) -> Mask:
     return edge
 
 
+def grown(mask: Mask) -> Mask:
+    """The mask, bool (H, W), and the pixels that touch it at a side or a corner."""
+    height, width = mask.shape
+    wide = np.pad(mask, 1)
+    shifted = [wide[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return np.asarray(np.logical_or.reduce(shifted), dtype=np.bool_)
+
+
 def subdue(photo: Rgb, strength: float = 0.5) -> NDArray[np.float64]:
     """Grey version of a photo (H, W, 3), drawn towards mid-grey, so that colours laid over it carry the meaning."""
     grey = photo @ np.array([0.299, 0.587, 0.114])
@@ -131,6 +139,23 @@ def mask_tile(photo: Rgb, mask: Mask, color: Color) -> Rgb:
     edge[1:] |= edge[:-1]
     edge[:, 1:] |= edge[:, :-1]
     canvas[edge] = color
+    return canvas.round().astype(np.uint8)
+
+
+def overlay_tile(photo: Rgb, masks: Sequence[Mask], colors: Sequence[Color], alpha: float = 0.4) -> Rgb:
+    """Objects over a photo in its own colours: tinted, outlined in their colour and, against grounds like it, in white.
+
+    Args:
+        photo: (H, W, 3).
+        masks: (H, W) each, best first: where they overlap the better one is seen.
+        colors: of each mask.
+        alpha: opacity of the tint.
+    """
+    canvas = photo.astype(np.float64)
+    for mask, color in zip(reversed(masks), reversed(colors), strict=True):
+        canvas[mask] = (1 - alpha) * photo[mask] + alpha * np.array(color)
+        canvas[grown(mask) & ~mask] = 255.0
+        canvas[grown(~mask) & mask] = color
     return canvas.round().astype(np.uint8)
 
 

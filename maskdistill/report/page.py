@@ -4,16 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
-from maskdistill.data.dropped import DroppedRecord
-from maskdistill.data.picture_names import left_out_words
 from maskdistill.evaluation.metrics.registry import families, metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.pseudo_labels.confidence import relation
 from maskdistill.report import figures, tau_explorer
+from maskdistill.report.beside import files_beside, next_steps
+from maskdistill.report.checks import checks
 from maskdistill.report.clusters import cluster_section, names_data
 from maskdistill.report.collect import ChainEntry, RuleTime, Run
 from maskdistill.report.files import files_section
@@ -37,7 +38,6 @@ from maskdistill.report.tables import (
 )
 from maskdistill.report.verdict import verdict_section
 from maskdistill.trust.types import TrustRecord, VerdictRecord
-from maskdistill.workflow.needed_weights import rehearsal
 
 MINUS = "\N{MINUS SIGN}"
 IMAGES = {"train": "for training", "eval": "for evaluation", "quarantined": "quarantined"}
@@ -187,56 +187,6 @@ def chain_rows(chain: Sequence[ChainEntry]) -> list[Context]:
     ]
 
 
-def checks(run: Run) -> list[str]:
-    """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands out."""
-    notes = []
-    images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
-    labels = run.config.pseudo_labels
-    if told := rehearsal(run.config):
-        notes.append(f"This run is {told}.")
-    if run.config.backbone.weights == "random":
-        notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
-    notes += worse_steps(run.chain_rows, run.baselines)
-    if count := run.image_counts["quarantined"]:
-        notes.append(f"{count} of {run.images.total} files could not be used; the reasons are listed under Data.")
-    if run.images.left_out:
-        others = left_out_words(run.images.left_out)
-        notes.append(f"Files beside the images that look like some were left out, for they are not decoded: {others}.")
-    notes += truth_notes(run.truth)
-    if run.unmasked:
-        notes.append(f"{run.unmasked} of {images} images have no mask.")
-    if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:
-        notes.append(f"Half of the masks cover {middle:.1f} % of their image or {'less' if middle < 2 else 'more'}.")
-    if run.unused_names:
-        notes.append(f"The names in {run.unused_names} were given to other clusters and are not used; save them anew.")
-    if empty := sizes.count(0):
-        notes.append(f"{empty} of {len(sizes)} clusters are empty.")
-    share = 100 * max(sizes) / max(1, sum(sizes))
-    if len(sizes) > 1 and share > 60:
-        notes.append(f"One cluster holds {share:.0f} % of the masks.")
-    if (below := images - run.candidates.images_above) > 0.2 * images:
-        where = f"{relation(True, labels.compare)} τ = {labels.tau:g}"
-        notes.append(f"{below} of {images} images have no candidate {where}.")
-    if empty := run.pseudo_labels["empty"]:
-        notes.append(f"{empty} of {run.pseudo_labels['images']} pseudo-labels are empty: background everywhere.")
-    return notes
-
-
-def truth_notes(truth: DroppedRecord | None) -> list[str]:
-    """What the ground truth lacks, and what was dropped of it."""
-    notes: list[str] = []
-    if not truth:
-        return notes
-    if counts := truth["counts"]:
-        told = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items())
-        notes.append(f"Of the ground truth was dropped: {told}; the reasons are listed under Data.")
-    of = truth["of"]
-    for count, score in ((of["has_semantic"], "mIoU"), (of["has_masks"], "AP")):
-        if count < of["images"]:
-            notes.append(f"{count} of {of['images']} images with ground truth have masks that {score} can be of.")
-    return notes
-
-
 def subtitle(run: Run) -> str:
     """One sentence below the title: images, K, tau, seeds."""
     config, images = run.config, run.image_counts
@@ -278,8 +228,8 @@ def class_section(rows: Sequence[ScoreRow]) -> Context:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a legend; and
-    strips of the masks that the verdict compares."""
+    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a legend;
+    strips of the masks that the verdict compares; and the photographs that the page opens with."""
 
     pairs: list[tuple[Picture, Picture]]
     clusters: list[Context]
@@ -289,10 +239,19 @@ class Pictures:
     legend: list[tuple[str, str]]
     samples: list[tuple[Picture, tau_explorer.Sample]]
     verdict: list[Context]
+    surest: list[Context]
+    least: list[Context]
 
 
-def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]]) -> Context:
-    """Everything the template shows; ``failures`` are the groups of the failure gallery."""
+def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], folder: Path) -> Context:
+    """Everything the template shows.
+
+    Args:
+        run: everything but pictures.
+        pictures: of the page.
+        failures: groups of the failure gallery.
+        folder: where the page will lie; the run's.
+    """
     config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
     chain = run.chain_rows
     curves = [(name, figures.curves(name, frame)) for name, frame in run.metrics.items()]
@@ -303,11 +262,13 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]]) ->
     tau_section = tau_explorer.section(run, drawn, photos)
     quality = quality_section(run)
     verdict = verdict_section(run.trust, pictures.verdict)
-    files = files_section(run.files)
     sections = [
-        ("verdict", "Verdict", bool(verdict)),
-        ("result", "Result", True),
-        ("files", "Your files", bool(files)),
+        ("verdict", "Verdict" if verdict else "At a glance", True),
+        ("overlays", "Best and worst", bool(pictures.surest)),
+        ("files", "Your files", True),
+        ("next", "What next", True),
+        ("categories", "Categories", True),
+        ("result", "Scores" if main else "Result", True),
         ("data", "Data", True),
         ("pretrain", "Pretraining", bool(pretrain)),
         ("masks", "Masks", True),
@@ -331,7 +292,15 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]]) ->
         "subtitle": subtitle(run),
         "sections": [(anchor, title) for anchor, title, shown in sections if shown],
         "verdict": verdict,
-        "files": files,
+        "overlays": {
+            "surest": pictures.surest,
+            "least": pictures.least,
+            "without": run.images.usable - run.candidates.images,
+            "relation": relation(True, config.pseudo_labels.compare),
+        },
+        "objects": files_section(run.files),
+        "files": files_beside(folder, config, run.image_counts["quarantined"]),
+        "steps": next_steps(folder, run.trust["verdict"] if run.trust else None, bool(run.names)),
         "metrics": headings(),
         "settings": list(PROTOCOL.values()),
         "flow": flow(chain),

@@ -16,8 +16,10 @@ from browser import Browser, chromium
 from PIL import Image
 from test_report_browser import Counted
 
-SECTIONS = ("tau", "clusters", "quality", "classes", "failures")
-WIDTHS = {"wide": 1100, "phone": 390}
+SECTIONS = ("categories", "tau", "quality", "classes", "failures")
+WIDTHS = {"wide": 1400, "phone": 390}
+TOP = {"wide": 2150, "phone": 1500}
+"""Pixels of the page's top that are pictured: verdict, overlays, files and next commands."""
 
 
 def main() -> None:
@@ -56,10 +58,13 @@ def picture(browser: Browser, page: Path, folder: Path) -> None:
     for name, width in WIDTHS.items():
         browser.resize(width, 800, mobile=name == "phone")
         browser.open(page)
+        boxes = {"top": (0, TOP[name])}
         for section in SECTIONS:
             box = f"document.getElementById('{section}').getBoundingClientRect()"
-            top, height = browser.value(f"{box}.top + scrollY"), browser.value(f"{box}.height")
-            clip = {"x": 0, "y": top, "width": width, "height": min(height, 1.5 * width + 500), "scale": 1}
+            height = min(browser.value(f"{box}.height"), 1.5 * width + 500)
+            boxes[section] = (browser.value(f"{box}.top + scrollY"), height)
+        for section, (top, height) in boxes.items():
+            clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
             shot = browser.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
             with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
                 small = image.convert("RGB")

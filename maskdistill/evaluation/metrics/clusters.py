@@ -6,10 +6,13 @@ from maskdistill.evaluation.clustering import cluster_scores, pseudo_target
 from maskdistill.evaluation.metrics.registry import Family, Metric, Scores, Setting, View
 
 METRICS = (
-    Metric("purity", "purity", 80, ("table", "oracle")),
+    Metric(
+        "purity", "purity", 80, ("table", "oracle"),
+        meaning="Share of the masks whose object is of the class that is commonest in their cluster.",
+    ),
     Metric("nmi", "NMI", 90, ()),
     Metric("ari", "ARI", 100, ()),
-)
+)  # fmt: skip
 Pairs = tuple[list[int], list[int]]
 
 

@@ -9,10 +9,14 @@ from maskdistill.evaluation.protocols import protocol_scores
 from maskdistill.evaluation.stages import DETECTING
 
 METRICS = (
-    Metric("ap50", "AP50", 40, ("table", "card", "oracle")),
-    Metric("ap", "AP", 50),
-    Metric("ap75", "AP75", 60, ("oracle",)),
-)
+    Metric(
+        "ap50", "AP50", 40, ("table", "card", "oracle"),
+        meaning="Average precision: how many objects are found, and how few false ones, where an IoU of a half counts"
+        " as found.",
+    ),
+    Metric("ap", "AP", 50, meaning="The mean of the AP at ten demands, from an IoU of 0.50 to 0.95."),
+    Metric("ap75", "AP75", 60, ("oracle",), meaning="AP50 with a stricter demand: an IoU of three quarters."),
+)  # fmt: skip
 
 
 def of_image(view: View) -> ImageInstances | None:

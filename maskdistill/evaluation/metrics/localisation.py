@@ -6,7 +6,10 @@ from maskdistill.evaluation.localisation import corloc_hits
 from maskdistill.evaluation.metrics.registry import Family, Floats, Metric, View, summed
 from maskdistill.evaluation.stages import ALL
 
-CORLOC = Metric("corloc", "CorLoc", 70, ("table", "card", "steps"))
+CORLOC = Metric(
+    "corloc", "CorLoc", 70, ("table", "card", "steps"),
+    meaning="Correct localisation: share of the images whose one box overlaps an object by half or more.",
+)  # fmt: skip
 
 
 def of_image(view: View) -> tuple[int, int] | None:

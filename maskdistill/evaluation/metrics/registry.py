@@ -47,6 +47,7 @@ class Metric:
         higher_is_better: what worse means.
         unit: behind the number in plots. With ``%`` a share of 1 is told as 100.
         digits: after the point.
+        meaning: one plain sentence for readers who do not know the word; the report explains it where it first stands.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Metric:
     higher_is_better: bool = True
     unit: str = "%"
     digits: int = 1
+    meaning: str = ""
 
     @property
     def scale(self) -> float:

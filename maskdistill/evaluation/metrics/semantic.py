@@ -14,8 +14,15 @@ from maskdistill.evaluation.stages import EVERY
 Cells = tuple[list[int], list[int]]
 WORST = 4
 """Images listed for each class."""
-MIOU = Metric("miou", "mIoU", 10, ("table", "card", "steps", "oracle"))
-ACCURACY = Metric("pixel_accuracy", "pixel acc.", 30, ("table", "card"))
+MIOU = Metric(
+    "miou", "mIoU", 10, ("table", "card", "steps", "oracle"),
+    meaning="Mean intersection over union: of each class, the pixels that are both found and true, divided by those"
+    " that are either, and the mean over the classes. 100 is perfect.",
+)  # fmt: skip
+ACCURACY = Metric(
+    "pixel_accuracy", "pixel acc.", 30, ("table", "card"),
+    meaning="Pixel accuracy: share of all pixels that have the right class. Large backgrounds make it high.",
+)  # fmt: skip
 
 
 def of_image(view: View) -> Cells | None:

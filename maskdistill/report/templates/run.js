@@ -83,10 +83,31 @@
         "",
       ].join("\n");
     };
+    // names typed and not yet saved; those of another clustering, or older than the page's own, are not taken
+    const key = `maskdistill names ${data.run} ${data.sizes.join(" ")}`;
+    const given = JSON.stringify(inputs.map((input) => input.value));
+    const store = (change) => {
+      try {
+        return change(window.localStorage);
+      } catch {
+        return null; // a browser that keeps nothing for local files
+      }
+    };
+    const kept = JSON.parse(store((storage) => storage.getItem(key)) || "null");
+    if (kept && kept.given === given) inputs.forEach((input, place) => (input.value = kept.names[place] || ""));
     const show = () => {
       byId("names-yaml").textContent = yaml();
+      inputs.forEach((input, place) => {
+        const name = clean(input.value) || data.titles[place];
+        document.querySelectorAll(`[data-name="${input.dataset.cluster}"]`).forEach((spot) => (spot.textContent = name));
+      });
     };
-    inputs.forEach((input) => input.addEventListener("input", show));
+    const typed = () => {
+      const names = inputs.map((input) => input.value);
+      store((storage) => storage.setItem(key, JSON.stringify({ given, names })));
+      show();
+    };
+    inputs.forEach((input) => input.addEventListener("input", typed));
     byId("names-save").addEventListener("click", () => {
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([yaml()], { type: "application/yaml" }));
