@@ -25,7 +25,7 @@ from maskdistill.config.pseudo_labels import Compare, LabelType, PseudoLabelsCon
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.run import Config
 from maskdistill.config.segmenter import SegmenterConfig
-from maskdistill.config.stages import CandidateQualityConfig, ConsistencyConfig, DistilConfig
+from maskdistill.config.stages import CandidateQualityConfig, ConsistencyConfig, DistilConfig, ThumbnailsConfig
 from maskdistill.config.student import OptimizerName
 from maskdistill.config.sweep import SweepConfig
 
@@ -69,6 +69,7 @@ __all__ = [
     "SegmenterConfig",
     "SupportConfig",
     "SweepConfig",
+    "ThumbnailsConfig",
     "VocData",
     "load_config",
     "parse_section",

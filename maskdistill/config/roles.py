@@ -15,7 +15,7 @@ LABEL_FIELDS = {kind: source.LABELS for kind, source in SOURCES.items() if sourc
 SCORED_FIELDS = {kind: source.SCORED for kind, source in SOURCES.items() if source.SCORED}
 """Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
 EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
-"""Whole sections that no label-free stage is given."""
+"""Whole sections that no stage is given whose result others learn from."""
 
 DETECTOR_TEST_FIELDS = frozenset({"min_size_test", "score_thresh", "nms", "max_dets"})
 """Of the detector: used in eval mode alone, by both engines."""

@@ -5,6 +5,7 @@ from maskdistill.config.evaluation import EvaluationConfig
 from maskdistill.config.features import FeaturesConfig
 from maskdistill.config.masks import MasksConfig
 from maskdistill.config.pseudo_labels import PseudoLabelsConfig
+from maskdistill.config.report import ReportConfig
 from maskdistill.config.types import Section
 
 
@@ -28,3 +29,10 @@ class CandidateQualityConfig(Section):
 
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class ThumbnailsConfig(Section):
+    """Sections of the stage thumbnails: of the first objects and object_side, of the second tau and compare."""
+
+    report: ReportConfig = ReportConfig()
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()

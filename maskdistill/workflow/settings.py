@@ -105,6 +105,14 @@ class Settings:
         return self.config.pseudo_labels.model_dump(include={"compare", "overlap"})
 
     @property
+    def thumbnails(self) -> str:
+        """Of the thumbnails of all objects."""
+        used = {"report": {"objects", "object_side"}, "pseudo_labels": {"tau", "compare"}}
+        return canonical_json(
+            {name: getattr(self.config, name).model_dump(mode="json", include=keys) for name, keys in used.items()}
+        )
+
+    @property
     def crf(self) -> str:
         """Of the dense CRF."""
         return canonical_json(self.config.crf.model_dump(mode="json", exclude={"rounds"}))

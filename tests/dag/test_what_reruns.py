@@ -10,7 +10,7 @@ SCORING = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segm
            "baselines", "report", "all"}  # fmt: skip
 AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "segmenter", "refined_labels",
                     "predictions", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates", "report",
-                    "all"}  # fmt: skip
+                    "thumbnails", "gallery", "all"}  # fmt: skip
 COPY = "SECRET-other.json"
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "annotations under another name": ({"data": {"annotations": COPY}}, SCORING),
