@@ -200,7 +200,7 @@ def test_a_run_without_objects_has_a_page(run: Synthetic, tmp_path: Path) -> Non
     assert "0 objects in 6 photographs; 6 have none" in page_of(run, tmp_path / "objects_page").read_text()
 
 
-@pytest.mark.hostile("candidates of a shard that are not given", "refused, the shard is named")
+@pytest.mark.hostile("hdf5: candidates of a shard that are not given", outcome="refused, the shard is named")
 def test_a_missing_shard_is_named(run: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run.seed / "candidates/shard-0000.json"
     command = ["thumbnails", f"--manifest={run.root}/manifest.csv", f"--num-clusters={K}", f"--output={tmp_path}/x"]
