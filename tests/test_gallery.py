@@ -309,8 +309,8 @@ def test_thousands_of_objects_are_filtered_and_few_are_in_the_page(browser: Brow
     assert f"{100 * largest / 3072:.0f} %" in label
     browser.value("location.hash = '#cluster=0&file=PHOTO-007'")
     settled(browser)
-    rows = zip(objects["category"], objects["picture"], strict=True)
-    assert browser.value(COUNT).startswith(f"{sum(row == (1, 7) for row in rows)} of ")
+    seen = zip(objects["category"], objects["picture"], strict=True)
+    assert browser.value(COUNT).startswith(f"{sum(row == (1, 7) for row in seen)} of ")
     browser.value("document.getElementById('all').click()")
     assert browser.value(COUNT) == "20,000 objects"
 

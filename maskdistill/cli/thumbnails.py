@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 from urllib.parse import quote
 
 import numpy as np
@@ -38,6 +38,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, read_json, write_json
 from maskdistill.runtime.progress import progress
 from maskdistill.runtime.provenance import make_provenance
+from maskdistill.runtime.types import Provenance
 
 log = logging.getLogger("maskdistill")
 QUALITY = 82
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> None:
             "empty": seen.empty,
             "tau": labels.tau,
             "compare": labels.compare,
-            "provenance": make_provenance("thumbnails", settings, inputs),
+            "provenance": cast(Provenance, make_provenance("thumbnails", settings, inputs)),
         }
         write_json(folder / "objects.json", record)
     log.info("%d of %d objects of %d pictures", len(places), len(shown), seen.looked_at)

@@ -41,9 +41,19 @@ def context(
             zip(named_categories(len(clusters), names), named_categories(len(clusters), {}), strict=True)
         )
     ]
-    keys = ("objects", "pictures", "side", "across", "per_sheet")
-    data = {key: record[key] for key in keys} | {"categories": categories, "sheets": folder, "steps": STEPS}
-    data |= {"run": run, "sizes": list(clusters), "given": [names.get(cluster, "") for cluster in range(len(clusters))]}
+    data = {
+        "objects": record["objects"],
+        "pictures": record["pictures"],
+        "side": record["side"],
+        "across": record["across"],
+        "per_sheet": record["per_sheet"],
+        "steps": STEPS,
+        "sheets": folder,
+        "categories": categories,
+        "run": run,
+        "sizes": list(clusters),
+        "given": [names.get(cluster, "") for cluster in range(len(clusters))],
+    }
     return {
         "run": run,
         "subtitle": subtitle(record),
