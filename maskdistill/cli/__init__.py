@@ -54,6 +54,8 @@ STAGES = {
     "evaluation": "score one stage's output against ground truth",
     "candidate_quality": "score the detector's candidates at every threshold against ground truth",
     "baselines": "score colour clustering on the same images",
+    "thumbnails": "small pictures of all objects of a run",
+    "gallery": "one page of all objects of a run",
     "report": "one page and one summary of a run",
     "ablations": "one page on what each step of the method adds",
     "oracle_manifest": "the images of which the truth is known that a stage is to be given (evaluation only)",

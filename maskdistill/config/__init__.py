@@ -26,7 +26,13 @@ from maskdistill.config.pseudo_labels import Compare, LabelType, PseudoLabelsCon
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.run import Config
 from maskdistill.config.segmenter import SegmenterConfig
-from maskdistill.config.stages import CandidateQualityConfig, ConsistencyConfig, DistilConfig, OwnObjectsConfig
+from maskdistill.config.stages import (
+    CandidateQualityConfig,
+    ConsistencyConfig,
+    DistilConfig,
+    OwnObjectsConfig,
+    ThumbnailsConfig,
+)
 from maskdistill.config.student import OptimizerName
 from maskdistill.config.sweep import SweepConfig
 
@@ -72,6 +78,7 @@ __all__ = [
     "SegmenterConfig",
     "SupportConfig",
     "SweepConfig",
+    "ThumbnailsConfig",
     "VocData",
     "load_config",
     "parse_section",

@@ -6,6 +6,7 @@ from maskdistill.config.features import FeaturesConfig
 from maskdistill.config.masks import MasksConfig
 from maskdistill.config.objects import ObjectsConfig
 from maskdistill.config.pseudo_labels import PseudoLabelsConfig
+from maskdistill.config.report import ReportConfig
 from maskdistill.config.types import Section
 
 
@@ -34,5 +35,13 @@ class CandidateQualityConfig(Section):
 class OwnObjectsConfig(Section):
     """Sections of the stage own_objects; of the second tau and compare are used, where the first has no score."""
 
+    objects: ObjectsConfig = ObjectsConfig()
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+
+
+class ThumbnailsConfig(Section):
+    """Sections of the stage thumbnails: of the report objects and object_side, of the others which objects there are."""
+
+    report: ReportConfig = ReportConfig()
     objects: ObjectsConfig = ObjectsConfig()
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()

@@ -16,8 +16,8 @@ PAPER_HOURS = 20.0
 PAPER_GPUS = 4
 SMALL = frozenset(
     {"all", "annotations", "baselines", "build_data", "build_truth", "choose_k", "consistency", "dataset",
-     "ground_truth", "ground_truth_train", "label_summary", "manifest", "objects", "report", "scenes", "trust",
-     "weights"}
+     "gallery", "ground_truth", "ground_truth_train", "label_summary", "manifest", "objects", "report", "scenes",
+     "thumbnails", "trust", "weights"}
 )  # fmt: skip
 """Rules whose jobs take seconds to minutes; nothing is estimated for them."""
 

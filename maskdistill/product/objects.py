@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskdistill.config import Compare, ObjectsConfig
+from maskdistill.config import Compare, ObjectsConfig, PseudoLabelsConfig
 from maskdistill.data.manifest import ImageRow
 from maskdistill.data.picture_files import open_picture
 from maskdistill.data.picture_refs import inside, remote_url, shown_name
@@ -57,6 +57,13 @@ def chosen_formats(config: ObjectsConfig) -> list[Chosen]:
 def choice_of(config: ObjectsConfig, min_score: float, compare: Compare) -> Choice:
     """Which candidates are handed out, by a section and a threshold."""
     return Choice(min_score, compare, config.min_area, config.class_agnostic_nms)
+
+
+def usual_choice(config: ObjectsConfig, labels: PseudoLabelsConfig) -> Choice:
+    """Which candidates of a run are handed out: by the section's least score, or where it has none by tau."""
+    if config.min_score is None:
+        return choice_of(config, labels.tau, labels.compare)
+    return choice_of(config, config.min_score, "ge")
 
 
 def picked(

@@ -16,13 +16,13 @@ from maskdistill.product.objects import (
     Choice,
     Counts,
     Job,
-    choice_of,
     chosen_formats,
     context_of,
     is_changed,
     known,
     missing,
     pictures,
+    usual_choice,
     write_objects,
 )
 from maskdistill.runtime.errors import MaskDistillError
@@ -71,10 +71,7 @@ class Own:
     @property
     def choice(self) -> Choice:
         """Which candidates are handed out."""
-        chosen, tau = self.settings.objects, self.settings.pseudo_labels
-        if chosen.min_score is None:
-            return choice_of(chosen, tau.tau, tau.compare)
-        return choice_of(chosen, chosen.min_score, "ge")
+        return usual_choice(self.settings.objects, self.settings.pseudo_labels)
 
     def job(self) -> Job:
         """What is to be written."""

@@ -107,11 +107,20 @@ class Settings:
     @property
     def own_objects(self) -> str:
         """Of the objects of the run's own photographs; of tau nothing where they have a least score of their own."""
-        objects, labels = self.config.objects, self.config.pseudo_labels
-        used = {"tau", "compare"} if objects.min_score is None else set()
-        return canonical_json(
-            {"objects": objects.model_dump(mode="json"), "pseudo_labels": labels.model_dump(mode="json", include=used)}
-        )
+        return canonical_json({"objects": self.config.objects.model_dump(mode="json"), **self._passing})
+
+    @property
+    def thumbnails(self) -> str:
+        """Of the thumbnails of all objects."""
+        shown = self.config.report.model_dump(mode="json", include={"objects", "object_side"})
+        which = self.config.objects.model_dump(mode="json", include={"min_score", "min_area", "class_agnostic_nms"})
+        return canonical_json({"report": shown, "objects": which, **self._passing})
+
+    @property
+    def _passing(self) -> dict[str, Any]:
+        """What candidates pass by, where they have no least score of their own."""
+        used = {"tau", "compare"} if self.config.objects.min_score is None else set()
+        return {"pseudo_labels": self.config.pseudo_labels.model_dump(mode="json", include=used)}
 
     @property
     def crf(self) -> str:

@@ -28,7 +28,7 @@ PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "table
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
            "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
-           "/consistency.json", "/trust.json", "/objects/objects.json",
+           "/consistency.json", "/trust.json", "/objects/objects.json", "/objects_page", "/objects.html",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
 
@@ -85,8 +85,8 @@ def check(rules: dict[str, Rule]) -> None:
     assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= PROBES
 
 
-TOLD = READERS | PROBE | ORACLE | FROZEN - {"frozen"} | PROBES | PAPER | {"ablations", "build_truth"}
-"""Rules that may be given what evaluation alone reads."""
+TOLD = READERS | PROBE | ORACLE | FROZEN - {"frozen"} | PROBES | PAPER | {"ablations", "build_truth", "thumbnails"}
+"""Rules that may be given what evaluation alone reads; of thumbnails it is how many are shown, section report."""
 TOLD_WHICH_PICTURES = TOLD | {"manifest", "predictions"}
 """And those that may be given which pictures are scored: the others are no different for it."""
 OTHERWISE: dict[str, dict[str, Any]] = {
@@ -95,7 +95,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
         "enabled": True, "epochs": 3, "batch_size": 5, "lr": 0.2, "drop_after": 2, "gamma": 0.3, "momentum": 0.8,
         "weight_decay": 0.2, "init_std": 0.02, "checkpoint_every": 3, "log_every": 3, "workers": 1,
     },
-    "report": {"examples": 2, "per_cluster": 1},
+    "report": {"examples": 2, "per_cluster": 1, "objects": 3, "object_side": 64},
     "ablations": {
         "seeds": [5], "label_types": ["mask"], "hard_pixels": [0.7], "crf_rounds": 1, "examples": 2,
     },
@@ -213,6 +213,7 @@ def test_scenes(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
     rules = planned[0]
     check(rules)
     assert readers(rules) >= {"evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines"}
+    assert ancestors(rules, "all") >= {"thumbnails", "gallery"}  # which check() finds no label behind
 
 
 def test_pretraining_on_the_runs_own_images(tmp_path: Path) -> None:

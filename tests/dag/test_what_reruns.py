@@ -10,8 +10,8 @@ SCORING = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segm
            "baselines", "report", "all"}  # fmt: skip
 AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "objects", "segmenter", "refined_labels",
                     "predictions", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates", "report",
-                    "all"}  # fmt: skip
-HANDED_OUT = {"objects", "report", "all"}
+                    "thumbnails", "gallery", "all"}  # fmt: skip
+HANDED_OUT = {"objects", "thumbnails", "gallery", "report", "all"}
 COPY = "SECRET-other.json"
 CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "annotations under another name": ({"data": {"annotations": COPY}}, SCORING),

@@ -12,7 +12,8 @@ from maskdistill.formats.written import read_objects
 from maskdistill.training.checkpoint import model_metadata
 
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
-AFTER_TAU = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector", "trust", "objects"}
+AFTER_TAU_IN_SWEEP = AFTER_HARD_PIXELS | {"pseudo_labels", "evaluate_detector"}
+AFTER_TAU = AFTER_TAU_IN_SWEEP | {"trust", "objects", "thumbnails", "gallery"}
 AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
     "label_summary", "evaluate_candidates", "consistency",
@@ -33,12 +34,14 @@ def test_run_ends_with_report_and_summary(finished: Project) -> None:
     assert 0 <= summary["baselines"]["lost-100"]["corloc"] <= 100
     assert summary["seconds"]["total"] > 0
     page = (finished.results / "report.html").read_text()
-    assert len(page) > 10_000 and '<a href="objects/coco/">coco</a>' in page
+    assert len(page) > 10_000 and '<a href="objects/coco/">coco</a>' in page and 'href="objects.html"' in page
     objects = read_objects(finished.results / "objects/objects.json")
     coco = json.loads((finished.results / "objects/coco/coco.json").read_text())
     assert len(coco["images"]) == objects["pictures"] == 24
     assert all(image["file_name"].endswith(".jpg") for image in coco["images"])
     assert len(coco["annotations"]) == sum(objects["objects"].values()) == objects["folders"]["coco"]["objects"]
+    assert 'href="report.html"' in (finished.results / "objects.html").read_text()
+    assert (finished.results / "objects_page/objects.json").is_file()
 
 
 def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
@@ -46,7 +49,7 @@ def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
-    assert len(logs) == 45
+    assert len(logs) == 47
 
 
 def test_nothing_to_do_the_second_time(finished: Project) -> None:
@@ -136,7 +139,7 @@ def test_old_results_stay_when_tau_changes_and_come_back(editable: Project) -> N
     assert list(editable.results.glob("**/tau-0.5/**/evaluation/segmenter.json"))
     assert tree(editable.results, ["**/tau-0.9/**/*.png"]) == before
     editable.configure()
-    assert editable.planned() <= {"report"}
+    assert editable.planned() <= {"report", "thumbnails", "gallery"}
 
 
 def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
 def test_a_sweep_shares_what_lies_above(editable: Project) -> None:
     editable.configure(sweep={"tau": [0.5]})
     text = editable.snakemake("--dry-run", "--printshellcmds")
-    assert editable.listed(text) == AFTER_TAU - {"trust", "objects"}
+    assert editable.listed(text) == AFTER_TAU_IN_SWEEP
     command = text.partition("--evaluations")[2].partition("--baselines")[0]
     swept = {Path(path).stem for path in command.split() if "/tau-0.5/" in path}
     assert swept == {"detector", "segmenter", "segmenter_crf"}
@@ -163,7 +166,7 @@ def test_label_types_are_branches_of_their_own(editable: Project) -> None:
     """Boxes beside masks: their own folder, the same candidates, and nothing that is there is made again."""
     before = tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"])
     editable.configure(sweep={"label_types": ["bbox"]})
-    assert editable.planned() == AFTER_TAU - {"trust", "objects"}
+    assert editable.planned() == AFTER_TAU_IN_SWEEP
     editable.configure(sweep={"label_types": ["bbox"]}, crf={"rounds": 0})
     editable.snakemake()
     assert tree(editable.results, ["**/tau-0.9/**/*.png", "**/candidates/*.json"]) == before

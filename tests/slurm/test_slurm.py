@@ -45,7 +45,13 @@ GROUPED = {
     "clusters_annotations_clusters": {"clusters", "annotations"},
     "data_ground_truth_manifest_scenes": {"scenes", "manifest", "ground_truth"},
     "masks_masks": {"masks"},
-    "report_baselines_evaluate_segmenter_report": {"evaluate_segmenter", "baselines", "report"},
+    "report_baselines_evaluate_segmenter_gallery_report_thumbnails": {
+        "evaluate_segmenter",
+        "baselines",
+        "thumbnails",
+        "gallery",
+        "report",
+    },
 }
 ON_GPU = {
     "features",

@@ -87,6 +87,7 @@ CANDIDATES = f"{RUN}/{layout.CANDIDATES}"
 PSEUDO_LABELS = f"{RUN}/{layout.PSEUDO_LABELS}"
 REFINED_LABELS = f"{RUN}/{layout.REFINED_LABELS}"
 PREDICTIONS = f"{RUN}/{layout.PREDICTIONS}"
+FIRST = {"seed": CONFIG.seeds[:1]}
 
 
 wildcard_constraints:

@@ -1,6 +1,5 @@
 """Report: one self-contained page and one summary of the run."""
 
-FIRST = {"seed": CONFIG.seeds[:1]}
 PRETRAINED = [
     stage
     for stage, files in WEIGHTS.items()
@@ -59,6 +58,7 @@ rule report:
             else []
         ),
         names=RUN.names,
+        objects=rules.gallery.output.page,
         models=RUN.of_run(rules.segmenter.output.model),
         baselines=(
             RUN.of_run(rules.baselines.output.scores) if RUN.has_ground_truth else []
