@@ -40,7 +40,7 @@ class OwnObjectsConfig(Section):
 
 
 class ThumbnailsConfig(Section):
-    """Sections of the stage thumbnails: of the report objects and object_side, of the others which objects there are."""
+    """Sections of the stage thumbnails: of the report objects and object_side, of the others which objects."""
 
     report: ReportConfig = ReportConfig()
     objects: ObjectsConfig = ObjectsConfig()

@@ -58,7 +58,7 @@ rule report:
             else []
         ),
         names=RUN.names,
-        objects=rules.gallery.output.page,
+        gallery=rules.gallery.output.page,
         models=RUN.of_run(rules.segmenter.output.model),
         baselines=(
             RUN.of_run(rules.baselines.output.scores) if RUN.has_ground_truth else []
