@@ -136,7 +136,7 @@ def paste(grid: npt.NDArray[np.float32], box: npt.NDArray[np.float32], shape: tu
 def _weights(pixels: npt.NDArray[np.int64], first: float, last: float, cells: int) -> npt.NDArray[np.float32]:
     """Bilinear weight of each cell of a grid from ``first`` to ``last`` at each pixel's centre, float32 (n, cells)."""
     places = (pixels + 0.5 - first) / (last - first) * cells - 0.5
-    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(cells))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(cells))), np.float32)
 
 
 def open_picture(path: Path) -> Rgb:
@@ -151,7 +151,7 @@ def open_picture(path: Path) -> Rgb:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image: Image.Image = Image.open(path)
             deep = not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
             image.load()
     except MemoryError:

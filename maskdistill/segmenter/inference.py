@@ -50,7 +50,7 @@ def enlarge(labels: UInt8, height: int, width: int, how: str) -> UInt8:
         (2 * np.arange(after) + shift) * before // (2 * after)
         for before, after in zip(labels.shape, (height, width), strict=True)
     )
-    return labels[rows][:, columns]
+    return np.asarray(labels[rows][:, columns])
 
 
 def class_probabilities(
