@@ -151,9 +151,10 @@ def open_picture(path: Path) -> Rgb:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(path)
-            deep = not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
-            image.load()
+            opened = Image.open(path)
+            deep = not opened.mode.startswith("I") and any(";16" in str(tile[3]) for tile in opened.tile)
+            opened.load()
+            image: Image.Image = opened
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
