@@ -53,3 +53,11 @@ def one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose models are random; not to be written into."""
+    from finished_run import write_run  # not every test needs torch
+
+    return write_run(tmp_path_factory.mktemp("results") / "small")

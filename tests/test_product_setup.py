@@ -4,25 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import yaml
-from miniature import SPEEDS, segmenter_config
+from miniature import SPEEDS
 from PIL import Image
 
-from maskdistill.backbones.resnet import build_resnet
+from maskdistill.cli import export, main
 from maskdistill.cli import init as init_stage
-from maskdistill.cli import main
 from maskdistill.cli.config import check_file
 from maskdistill.config import load_config
 from maskdistill.data.official_datasets import BUILT_IMAGES
-from maskdistill.product import inspection, onnx_export
+from maskdistill.product import inspection
 from maskdistill.product.checks import RESERVE, disk_need
 from maskdistill.product.suggestions import Found, set_nested, suggest_clusters, suggest_shards, write_config
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.segmenter.inference import logits_of
-from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.workflow.commands import make
 from maskdistill.workflow.layout import DETECTOR, SEGMENTER, main_values, value_name
 from maskdistill.workflow.needed_weights import weights_path
@@ -293,33 +288,6 @@ def test_a_swept_value_comes_back_from_its_path(value: float, name: str) -> None
 
 def test_absent_onnx_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnxruntime" else name)
+        patch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else name)
         assert main(["export", "--run", str(tmp_path), "--out", str(tmp_path / "x")]) == 1
     assert "export needs onnxruntime, which are not installed: pip install" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_onnxruntime_agrees_with_torch(tmp_path: Path) -> None:
-    for name in onnx_export.LIBRARIES:
-        pytest.importorskip(name, reason="needs the extra [export]: make export")
-    import onnxruntime
-
-    config = segmenter_config(freeze_at=0)
-    torch.manual_seed(0)
-    model = DeepLab(config, 3, build_resnet(config.arch, OUTPUT_STRIDE)).eval()
-    path = tmp_path / "segmenter.onnx"
-    onnx_export.write_onnx(model, config.size, path, {"classes": json.dumps(["a"])})
-    assert str(Path(__file__).parents[1]).encode() not in path.read_bytes(), "no path of this machine"
-    pictures = np.random.default_rng(0).integers(0, 256, (3, config.size, config.size, 3), dtype=np.uint8)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    assert session.get_modelmeta().custom_metadata_map["classes"] == '["a"]'
-    for count in (1, 3):
-        expected = logits_of(model, list(pictures[:count]), config, torch.device("cpu")).numpy()
-        pixels = pictures[:count].transpose(0, 3, 1, 2).astype(np.float32)
-        (found,) = session.run(["logits"], {"pixels": pixels})
-        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-    agreement = onnx_export.compare(model, path, pictures)
-    assert agreement.holds and agreement.pictures == 3 and agreement.equal_labels > 0.999
-    with torch.no_grad():
-        model.get_parameter("classifier.4.bias").add_(0.5)
-    assert not onnx_export.compare(model, path, pictures).holds, "another model is told apart"

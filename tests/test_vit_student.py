@@ -1,6 +1,5 @@
 """A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and regions."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from maskdistill.backbones.resnet import ResNet, build_resnet
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.vit import build_vit, pad_to_multiple
 from maskdistill.backbones.vit_trunk import ViTTrunk
-from maskdistill.cli import export
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.model import build_detector, norm_parameter_groups
 from maskdistill.detector.proposals import Anchors, anchor_levels
@@ -169,9 +167,3 @@ def test_one_region_is_enough_to_train_on() -> None:
     model: Any = build_detector(DetectorConfig(**settings(head_channels=8, freeze_at=0)), 3, build_student(MICRO))
     vectors = model.roi_heads.train().box_vectors(torch.randn(1, 8, 7, 7))
     assert vectors.shape == (1, 32)
-
-
-def test_a_detector_on_a_transformer_is_not_written_as_onnx(tmp_path: Path) -> None:
-    checked = export._detector(tmp_path / "none", {"arch": MICRO}, {}, [], tmp_path / "detector.onnx")
-    assert checked.holds and checked.figures == {"onnx": False} and "detector.safetensors" in checked.sentence
-    assert list(tmp_path.iterdir()) == []

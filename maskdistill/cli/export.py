@@ -1,17 +1,23 @@
-"""Write a run's segmenter and detector as ONNX, checked against torch, both as safetensors, and a model card.
+"""Write a run's models for use without MaskDistill: ONNX, a script that runs them, and a model card.
 
-A detector on a transformer is written as safetensors alone.
-Needs the extra [export]. What is written can be taken elsewhere: `maskdistill predict` takes both models
-without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
+In --out: segment.py (numpy, Pillow and onnxruntime) with segment.json, the models of --kinds, both models as
+safetensors, check.json and README.md. The script is run on the run's pictures and has to give predict's masks. A
+detector on a transformer is written as safetensors alone. Needs the extra [export]. `maskdistill predict` takes both
+models without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
 """
 
 import argparse
 import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 from torch import nn
 
 from maskdistill.backbones.registry import BACKBONES
@@ -21,34 +27,42 @@ from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
 from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.data.images import load_rgb
-from maskdistill.data.manifest import image_rows, ok_images, read_manifest
-from maskdistill.data.picture_refs import file_of, remote_url
-from maskdistill.detector.inference import inference_config
+from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector
-from maskdistill.product.card import Checked, model_card
-from maskdistill.product.onnx_detector import TOLERANCES, compare_detections, write_detector_onnx
-from maskdistill.product.onnx_export import OPSET, TOLERANCE, compare, need_libraries, write_onnx
-from maskdistill.product.trained_run import find_models
+from maskdistill.formats import rle
+from maskdistill.product.export_agreement import Seen, compare
+from maskdistill.product.card import Checked, model_card, no_detector
+from maskdistill.product.export_pictures import CALIBRATED, COMPARED, copy_pictures, split
+from maskdistill.product.kinds.onnx import SCRIPT
+from maskdistill.product.kinds.registry import KINDS, parse_kinds
+from maskdistill.product.kinds.types import ExportKind, Networks
+from maskdistill.product.onnx_detector import write_network
+from maskdistill.product.onnx_segmenter import OPSET
+from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.product.verdict import as_metadata, in_words, is_good
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_file, write_json
 from maskdistill.runtime.provenance import make_provenance
 from maskdistill.segmenter.build import build_segmenter
-from maskdistill.segmenter.data import squash
+from maskdistill.segmenter.inference import segment
 from maskdistill.training.checkpoint import load_model, model_metadata, save_model
 
 log = logging.getLogger("maskdistill")
-logging.getLogger("onnxscript").setLevel(logging.WARNING)
-logging.getLogger("onnx_ir").setLevel(logging.WARNING)
-PICTURES = 8
-SIDE = 256
-Rgb: TypeAlias = npt.NDArray[np.uint8]
+for noisy in ("onnxscript", "onnx_ir"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+SOURCE = Path(__file__).parents[1] / "product" / SCRIPT
+CPU = torch.device("cpu")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; what it holds is replaced")
+    parser.add_argument(
+        "--kinds", default="onnx", metavar="A,B",
+        help=f"of {', '.join(KINDS)}: pt2 is the segmenter by torch.export (default: onnx, which is always written)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
     parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
@@ -58,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export, compare, describe."""
     start(args, "export")
+    kinds = parse_kinds(args.kinds)
     need_libraries()
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
     if models.rehearsal:
@@ -67,35 +82,57 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
+    with tempfile.TemporaryDirectory() as temporary, atomic_directory(out) as folder:
+        _export(models, kinds, args.run, Path(temporary), folder)
+    log.info("wrote %s", out)
+
+
+def need_libraries() -> None:
+    """Refuse before any work where a library is missing."""
+    if absent := [name for name in LIBRARIES if find_spec(name) is None]:
+        raise MaskDistillError(
+            f"export needs {' and '.join(absent)}, which are not installed: pip install 'maskdistill[export]'"
+            " (in a checkout: make export)"
+        )
+
+
+def _export(
+    models: TrainedRun,
+    kinds: Sequence[ExportKind],
+    run: str | None,
+    temporary: Path,
+    folder: Path,
+) -> None:
+    """Fill the folder."""
     metadata = {
         "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
         "detector": _with_test_settings(model_metadata(models.detector, "detector"), models.test_settings),
     }
     names = ["background", *(entry["name"] for entry in models.categories(int(metadata["segmenter"]["num_clusters"])))]
-    provenance = make_provenance(
-        "export", {"opset": OPSET}, {"detector": models.detector, "segmenter": models.segmenter}
-    )
-    pictures, source = _pictures(args.run)
+    inputs = {"detector": models.detector, "segmenter": models.segmenter}
+    provenance = make_provenance("export", {"opset": OPSET, "kinds": [kind.name for kind in kinds]}, inputs)
     verdict = as_metadata(models.trust)
-    stored = {"classes": names, "provenance": provenance} | verdict
-    with atomic_directory(out) as folder:
-        segmenter = _segmenter(models.segmenter, metadata["segmenter"], stored, pictures, folder / "segmenter.onnx")
-        detector = _detector(models.detector, metadata["detector"], stored, pictures, folder / "detector.onnx")
-        for checked in (segmenter, detector):
-            if not checked.holds:
-                raise MaskDistillError(f"{checked.sentence}: too far apart; nothing was written, try another version")
-            log.info("%s", checked.sentence)
-        for name, weights in (("detector", models.detector), ("segmenter", models.segmenter)):
-            save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
-        files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
-        figures = {"source": source, "segmenter": segmenter.figures, "detector": detector.figures}
-        record = {"files": files, "onnxruntime": figures, "trust": models.trust, "provenance": provenance}
-        write_json(folder / "check.json", record)
-        card = model_card(
-            segmenter, detector, models.config, models.summary, names, source, files, models.trust, models.rehearsal
-        )
-        (folder / "README.md").write_text(card, encoding="utf-8")
-    log.info("wrote %s", out)
+    networks = _networks(models, metadata, {"classes": names, "provenance": provenance} | verdict, temporary)
+    lossy = any(not kind.exact for kind in kinds)
+    pictures, source = copy_pictures(run, temporary, COMPARED + (CALIBRATED if lossy else 0))
+    compared, calibrated = split(pictures)
+    files = {kind.name: kind.write(networks, calibrated, folder) for kind in kinds}
+    shutil.copyfile(SOURCE, folder / SCRIPT)
+    least = {"least_score": networks.detector_config.score_thresh,
+             "min_score": models.config.pseudo_labels.tau if models.config else 0.5}  # fmt: skip
+    write_json(folder / "segment.json", {"classes": names, **least, **files, "provenance": provenance})
+    exported = _check(kinds, networks, compared, folder)
+    for name, weights in inputs.items():
+        save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
+    sums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+    agreements = {one.kind.name: asdict(one.agreement) for one in exported}
+    record = {"files": sums, "compared_on": source, "agreement": agreements, "trust": models.trust}
+    write_json(folder / "check.json", record | {"provenance": provenance})
+    card = model_card(
+        metadata["segmenter"], metadata["detector"], exported, models.config, models.summary, names, source, sums,
+        models.trust, models.rehearsal,
+    )  # fmt: skip
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, str]:
@@ -104,58 +141,60 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
     return metadata | {"params": canonical_json(config.model_dump(mode="json"))}
 
 
-def _segmenter(
-    weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
-) -> Checked:
-    config = parse_section(SegmenterConfig, metadata["params"]).model_copy(update={"precision": "float32"})
-    network = build_segmenter(config, int(metadata["num_clusters"]))
-    model = load_model(weights, network)
-    write_onnx(model, config.size, path, _texts(stored | {"size": config.size}))
-    agreement = compare(model, path, np.stack([squash(picture, config.size) for picture in pictures]))
-    figures = {
-        "pictures": agreement.pictures, "largest_difference": agreement.largest, "largest_logit": agreement.scale,
-        "tolerance": TOLERANCE, "equal_labels": agreement.equal_labels,
-    }  # fmt: skip
-    return Checked(metadata, agreement.holds, agreement.sentence(), figures)
+def _networks(
+    models: TrainedRun, metadata: Mapping[str, Mapping[str, str]], stored: Mapping[str, Any], temporary: Path
+) -> Networks:
+    """Both networks in float32 whatever they were trained in: autocast would become conversions in the files."""
+    params = {name: found["params"] for name, found in metadata.items()}
+    plain = {"precision": "float32"}
+    segmenting = parse_section(SegmenterConfig, params["segmenter"]).model_copy(update=plain)
+    detecting = parse_section(DetectorConfig, params["detector"]).model_copy(update=plain)
+    segmenter = build_segmenter(segmenting, int(metadata["segmenter"]["num_clusters"]))
+    detector: nn.Module | None = None
+    network = temporary / "network.onnx"
+    side = 0
+    if detecting.arch in BACKBONES:
+        log.warning("%s", no_detector(detecting.arch))
+    else:
+        built = build_detector(detecting, int(metadata["detector"]["num_clusters"]), build_student(detecting.arch))
+        detector = load_model(models.detector, built).eval()
+        side = write_network(detector, detecting, network)
+    texts = _texts(stored)
+    trained = load_model(models.segmenter, segmenter).eval()
+    return Networks(trained, segmenting, detector, detecting, network, side, texts)
 
 
-def _detector(
-    weights: Path, metadata: dict[str, str], stored: dict[str, Any], pictures: list[Rgb], path: Path
-) -> Checked:
-    if metadata["arch"] in BACKBONES:
-        sentence = (
-            f"detector: not written as ONNX, whose trace would fix the pictures' size for the transformer"
-            f" {metadata['arch']}; use detector.safetensors with maskdistill predict"
-        )
-        return Checked(metadata, True, sentence, {"onnx": False})
-    # float32 whatever it was trained in: autocast would become conversions in the file.
-    config = parse_section(DetectorConfig, metadata["params"]).model_copy(update={"precision": "float32"})
-    network = build_detector(config, int(metadata["num_clusters"]), build_student(config.arch))
-    model: nn.Module = load_model(weights, network).eval()
-    resizing = {"short_side": config.min_size_test, "max_size": config.max_size, "least_score": config.score_thresh}
-    write_detector_onnx(model, path, _texts(stored | resizing))
-    agreement = compare_detections(model, path, pictures, config.score_thresh)
-    figures = {
-        "pictures": agreement.pictures, "objects": agreement.objects, "equal": agreement.equal,
-        "tolerances": TOLERANCES,
-    }  # fmt: skip
-    return Checked(metadata, agreement.holds, agreement.sentence(), figures)
+def _check(kinds: Sequence[ExportKind], networks: Networks, pictures: Sequence[Path], folder: Path) -> list[Checked]:
+    """Look at pictures with every kind of model and as ``predict`` does.
+
+    Raises:
+        MaskDistillError: a kind that has to give the same masks does not.
+    """
+    expected = [_predicted(networks, picture) for picture in pictures]
+    exported = []
+    for kind in kinds:
+        pairs = [(one, found) for one, found in zip(expected, kind.look(folder, pictures), strict=True) if found]
+        if not pairs:
+            raise MaskDistillError(f"{kind.name}: {SCRIPT} can read none of {len(pictures)} pictures of the run")
+        checked = Checked(kind, compare([one for one, _ in pairs], [found for _, found in pairs]))
+        if kind.exact and not checked.agreement.holds:
+            raise MaskDistillError(f"{checked.sentence()}: too far apart; nothing was written, try another version")
+        log.log(logging.INFO if kind.exact else logging.WARNING, "%s", checked.sentence())
+        exported.append(checked)
+    return exported
 
 
-def _texts(values: dict[str, Any]) -> dict[str, str]:
+def _predicted(networks: Networks, picture: Path) -> Seen:
+    """What ``predict`` sees in a picture."""
+    photo = np.asarray(load_rgb(picture))
+    (labels,) = segment(networks.segmenter, [photo], networks.segmenter_config, CPU)
+    if networks.detector is None:
+        return Seen(labels, None)
+    objects = detect(networks.detector, torch.tensor(photo).permute(2, 0, 1), CPU)
+    for one in objects:
+        one["bbox"] = rle.bbox(one["segmentation"])  # as in predict's files
+    return Seen(labels, objects)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: canonical_json(value) for name, value in values.items()}
-
-
-def _pictures(run: str | None) -> tuple[list[Rgb], str]:
-    """Pictures (H, W, 3) to compare on, the run's own if they are there, and what they are."""
-    manifest = Path(run or ".") / "data/manifest.csv"
-    if run is not None and manifest.is_file():
-        rows = image_rows(ok_images(read_manifest(manifest, shard=0)))
-        spread = np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)
-        files = [rows[place].file for place in spread]
-        files = [file for file in files if remote_url(file) or Path(file_of(file)).is_file()]
-        if files:
-            return [np.asarray(load_rgb(file)) for file in files], "pictures of the run"
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (PICTURES, 12, 12, 3), dtype=np.uint8)
-    return [squash(picture, SIDE) for picture in coarse], "generated colour patches"

@@ -9,6 +9,8 @@ import yaml
 
 from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.product.export_agreement import Agreement
+from maskdistill.product.kinds.types import ExportKind
 from maskdistill.product.verdict import UNKNOWN
 from maskdistill.trust.signals import SIGNALS, USE
 from maskdistill.workflow.needed_weights import licences
@@ -16,24 +18,26 @@ from maskdistill.workflow.needed_weights import licences
 
 @dataclass(frozen=True)
 class Checked:
-    """A model that was exported, and what comparing it with torch said.
+    """A kind of model that was exported, and how far it is from ``predict``.
 
     Attributes:
-        metadata: of the model file.
-        holds: whether they agree.
-        sentence: how far they agree, in words.
-        figures: the same in numbers.
+        kind: which one.
+        agreement: on pictures that it was compared on.
     """
 
-    metadata: Mapping[str, str]
-    holds: bool
-    sentence: str
-    figures: Mapping[str, Any]
+    kind: ExportKind
+    agreement: Agreement
+
+    def sentence(self) -> str:
+        """How far they agree, in words."""
+        weak = "" if self.kind.exact or not self.agreement.weak else "; this is weak: look at results before using it"
+        return f"{self.kind.name} against predict: {self.agreement.sentence()}{weak}"
 
 
 def model_card(
-    segmenter: Checked,
-    detector: Checked,
+    segmenter: Mapping[str, str],
+    detector: Mapping[str, str],
+    exported: Sequence[Checked],
     config: Config | None,
     summary: Mapping[str, Any],
     names: Sequence[str],
@@ -45,7 +49,8 @@ def model_card(
     """The card's text; equal arguments give equal text.
 
     Args:
-        segmenter, detector: what was exported.
+        segmenter, detector: metadata of their files.
+        exported: in which forms, the plain one first.
         config: of the run; None where models were named without a run.
         summary: the run's ``summary.json``; empty without a run.
         names: of the label values, background first.
@@ -54,7 +59,7 @@ def model_card(
         verdict: whether the run's result can be trusted; None where nothing says so.
         rehearsal: see :attr:`maskdistill.product.trained_run.TrainedRun.rehearsal`.
     """
-    settings, detecting = json.loads(segmenter.metadata["params"]), json.loads(detector.metadata["params"])
+    settings, detecting = json.loads(segmenter["params"]), json.loads(detector["params"])
     run = f" of the run `{config.run}`" if config else ""
     parts = [
         f"# Model card: segmenter and detector{run}\n",
@@ -68,22 +73,20 @@ def model_card(
         "## Files\n",
         "\n".join(["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())])
         + "\n",
-        "## Using the segmenter\n",
-        f"`segmenter.onnx`: input `pixels`, float32 (B, 3, {settings['size']}, {settings['size']}), RGB values 0 to"
-        f" 255; a picture is squashed to that size (bicubic, aspect not kept). Output `logits`, float32 (B,"
-        f" {len(names)}, {settings['size']}, {settings['size']}); the most likely of the {len(names)} values, enlarged"
-        f" by nearest neighbour, is the label map. Normalisation is inside. Label values: "
-        + ", ".join(f"{value} {name}" for value, name in enumerate(names))
-        + ".\n",
-        f"Check of this export: {segmenter.sentence}. Compared on: {compared_on}.\n",
-        "## Using the detector\n",
-        _detector_use(detector, detecting, compared_on) if "detector.onnx" in files else f"{detector.sentence}.\n",
-        "Without ONNX, the same with masks at full size: `maskdistill predict PHOTOS/ --detector detector.safetensors"
+        "## Use\n",
+        f"The segmenter sees a picture squashed to {settings['size']} x {settings['size']} pixels; the detector with"
+        f" its shortest side at {detecting['min_size_test']}, or its longest at {detecting['max_size']} if that is"
+        " smaller. Label values: " + ", ".join(f"{value} {name}" for value, name in enumerate(names)) + ".\n",
+        *(f"### {one.kind.name}\n\n{one.kind.use}\n\nCheck of this export, {one.sentence()}.\n" for one in exported),
+        f"Compared on: {compared_on}.\n",
+        *([] if "detector.onnx" in files else [f"{no_detector(detector['arch'])}.\n"]),
+        "### MaskDistill\n",
+        "Without ONNX: `maskdistill predict PHOTOS/ --detector detector.safetensors"
         " --segmenter segmenter.safetensors --out DIR`.\n",
         "## Scores\n",
         _scores(summary),
         "## Provenance\n",
-        _provenance(segmenter.metadata, detector.metadata, summary),
+        _provenance(segmenter, detector, summary),
         "## Licence\n",
         _licence(config),
         "## Limits\n",
@@ -98,16 +101,11 @@ def model_card(
     return "\n".join(parts)
 
 
-def _detector_use(detector: Checked, settings: Mapping[str, Any], compared_on: str) -> str:
+def no_detector(arch: str) -> str:
+    """Why there is no detector as ONNX."""
     return (
-        f"`detector.onnx`, a Mask R-CNN on `{detector.metadata['arch']}`: inputs `pixels`, float32 (1, 3, H,"
-        " W), RGB values 0 to 255 of a picture that was resized (bilinear, antialiased) to shortest side"
-        f" {settings['min_size_test']}, or longest side {settings['max_size']} if that is smaller; and `least_score`,"
-        f" float32, no dimension, {settings['score_thresh']} in the run. Outputs of n objects, best first: `boxes` (n,"
-        " 4), x1 y1 x2 y2 in pixels of the resized picture, `labels` (n), 1 the first category, `scores` (n), `masks`"
-        " (n, S, S), probabilities on a grid that fills the box. Enlarge a mask to its box bilinearly and cut at 0.5:"
-        " that, and scaling the boxes back, is left to you. Proposals and non-maximum suppression are inside.\n"
-        f"\nCheck of this export: {detector.sentence}. Compared on: {compared_on}.\n"
+        f"the detector is not written as ONNX, whose trace would fix the pictures' size for the transformer {arch}; use"
+        " detector.safetensors with maskdistill predict"
     )
 
 

@@ -119,9 +119,9 @@ def extras(config: Config | None) -> Iterator[Check]:
             yield Check(f"extra {name}", "note", f"not installed; only {purpose} needs it", remedy)
 
 
-def _kinds(config: Config) -> set[str]:
+def _kinds(config: Config | None) -> set[str]:
     """The sources of pictures that a run has."""
-    return {source.kind for source in (config.data, config.support) if source is not None}
+    return {source.kind for source in (config.data, config.support) if source is not None} if config else set()
 
 
 def machine(config: Config | None) -> Iterator[Check]:

@@ -1,25 +1,90 @@
-"""The detector as ONNX, from a resized picture to boxes and small masks, and whether onnxruntime finds the same."""
+"""The detector as ONNX: from pictures of any size to boxes, categories, scores and small masks inside the boxes."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from maskdistill.backbones.vit import normalize
-from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.config import DetectorConfig
+from maskdistill.product.onnx_segmenter import OPSET, save
 
-OPSET = 18
 OUTPUTS = ("boxes", "labels", "scores", "masks")
-TOLERANCES = {"boxes": 0.1, "labels": 0.0, "scores": 1e-3, "masks": 1e-2}
-"""Largest accepted difference of two equal objects: pixels of a corner, and probabilities."""
-LEAST_EQUAL = 0.99
+PREFIX = "net/"
+WRAPPER = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+objects (uint8[batch, height, width, 3] picture, float least_score)
+  => (float[objects, 4] boxes, int64[objects] labels, float[objects] scores, float[objects, {side}, {side}] masks,
+      int64[objects] pictures)
+{{
+  zero = Constant<value = int64[1] {{0}}>()
+  one = Constant<value = int64[1] {{1}}>()
+  three = Constant<value = int64[1] {{3}}>()
+  go = Constant<value = bool {{1}}>()
+  one_pixel = Constant<value = double {{1.0}}>()
+  half = Constant<value = double {{0.5}}>()
+  short_side = Constant<value = double {{{short_side}}}>()
+  max_size = Constant<value = double {{{max_size}}}>()
+  nothing = Constant<value = float {{0.0}}>()
+  no_boxes = Constant<value = float[0, 4] {{}}>()
+  no_scores = Constant<value = float[0] {{}}>()
+  no_labels = Constant<value = int64[0] {{}}>()
+  no_masks = Constant<value = float[0, {side}, {side}] {{}}>()
+
+  shape = Shape(picture)
+  count = Shape<start = 0, end = 1>(picture)
+  trips = Squeeze(count)
+  given = Slice(shape, one, three)
+  sides = Cast<to = 11>(given)
+  shortest = ReduceMin<keepdims = 0>(sides)
+  longest = ReduceMax<keepdims = 0>(sides)
+  by_short = Div(short_side, shortest)
+  by_long = Div(max_size, longest)
+  scale = Min(by_short, by_long)
+  scaled = Mul(sides, scale)
+  shifted = Add(scaled, half)
+  floored = Floor(shifted)
+  wanted = Max(floored, one_pixel)
+  resized = Cast<to = 7>(wanted)
+
+  found, labels, scores, masks, pictures = Loop <body = one_picture
+    (int64 place, bool go_in, float[a, 4] boxes_in, int64[b] labels_in, float[c] scores_in,
+     float[d, e, f] masks_in, int64[g] pictures_in)
+    => (bool go_out, float[a1, 4] boxes_out, int64[b1] labels_out, float[c1] scores_out,
+        float[d1, e1, f1] masks_out, int64[g1] pictures_out) {{
+      chosen = Gather<axis = 0>(picture, place)
+      planes = Transpose<perm = [2, 0, 1]>(chosen)
+      values = Cast<to = 1>(planes)
+      alone = Unsqueeze(values, zero)
+      pixels = Resize<mode = "linear", antialias = 1, coordinate_transformation_mode = "half_pixel", axes = [2, 3]>
+        (alone, "", "", resized)
+      go_out = Identity(go_in)
+      boxes_out = Concat<axis = 0>(boxes_in, {net}boxes)
+      labels_out = Concat<axis = 0>(labels_in, {net}labels)
+      scores_out = Concat<axis = 0>(scores_in, {net}scores)
+      masks_out = Concat<axis = 0>(masks_in, {net}masks)
+      new = Shape({net}scores)
+      origin = Expand(place, new)
+      pictures_out = Concat<axis = 0>(pictures_in, origin)
+  }}> (trips, go, no_boxes, no_labels, no_scores, no_masks, no_labels)
+
+  ratio_exact = Div(sides, wanted)
+  ratio = Cast<to = 1>(ratio_exact)
+  limit = Cast<to = 1>(given)
+  turned = Constant<value = int64[4] {{1, 0, 1, 0}}>()
+  ratios = Gather<axis = 0>(ratio, turned)
+  limits = Gather<axis = 0>(limit, turned)
+  enlarged = Mul(found, ratios)
+  inside = Min(enlarged, limits)
+  boxes = Max(inside, nothing)
+}}
+"""
+"""All around the network, in ONNX's text form: sizes as of :func:`maskdistill.detector.grids.resized_shape`, and the
+pictures of a batch one after another, since each has its own number of objects."""
 
 
 class PixelsToObjects(nn.Module):
@@ -50,52 +115,28 @@ class PixelsToObjects(nn.Module):
         return found["boxes"], found["labels"], found["scores"], found["masks"][:, 0]
 
 
-@dataclass(frozen=True)
-class DetectionAgreement:
-    """How many objects torch and onnxruntime both find.
+def write_network(model: nn.Module, config: DetectorConfig, path: Path) -> int:
+    """Write the bare network: ``pixels`` (1, 3, H, W) of any size and ``least_score`` (), outputs :data:`OUTPUTS`.
 
-    Attributes:
-        pictures: how many were compared.
-        objects: found by torch or by onnxruntime, the larger number of each picture.
-        equal: of them found by both within :data:`TOLERANCES`.
-    """
-
-    pictures: int
-    objects: int
-    equal: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether enough objects are equal: the share :data:`LEAST_EQUAL`."""
-        return self.equal >= LEAST_EQUAL * self.objects
-
-    def sentence(self) -> str:
-        """The figures in words."""
-        return (
-            f"onnxruntime against torch on {self.pictures} pictures: {self.equal} of {self.objects} objects equal"
-            f" (boxes within {TOLERANCES['boxes']:g} pixels, scores within {TOLERANCES['scores']:g})"
-        )
-
-
-def write_detector_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the network: ``pixels`` (1, 3, H, W) of any size and ``least_score`` (), outputs as :data:`OUTPUTS`.
-
-    By torch's exporter of traces, which torchvision's detection supports; the one that the segmenter goes through
-    does not take sizes that follow from the data.
+    By torch's exporter of traces, which torchvision's detection supports; the one of graphs takes no sizes that follow
+    from the data.
 
     Args:
         model: of ``build_detector``, in eval mode, on the CPU.
+        config: its settings at test time.
         path: file to write.
-        metadata: strings that are stored in the file.
-    """
-    import onnx
 
-    side = int(getattr(model, "transform").min_size[-1])  # noqa: B009 (a module's attribute, whose type is not known)
+    Returns:
+        S, the side of the masks.
+    """
+    side = config.min_size_test
     example = (torch.linspace(0, 255, 3 * side * (side + 16)).reshape(1, 3, side, side + 16), torch.tensor(0.0))
-    with warnings.catch_warnings():
+    network = PixelsToObjects(model).eval()
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        *_, masks = network(*example)
         torch.onnx.export(
-            PixelsToObjects(model).eval(),
+            network,
             example,
             path,
             input_names=["pixels", "least_score"],
@@ -104,58 +145,45 @@ def write_detector_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str
             opset_version=OPSET,
             dynamo=False,
         )
-    proto = onnx.load(path)
-    onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
-    onnx.checker.check_model(proto)
-    path.write_bytes(proto.SerializeToString(deterministic=True))
+    return int(masks.shape[-1])
 
 
-def compare_detections(
-    model: nn.Module, path: Path, pictures: Sequence[npt.NDArray[np.uint8]], least_score: float
-) -> DetectionAgreement:
-    """Run torch and onnxruntime, both on the CPU, over pictures, uint8 (H, W, 3) each.
+def write_detector_onnx(
+    network: Path, config: DetectorConfig, side: int, path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Write the detector around a network of :func:`write_network`.
 
-    Raises:
-        MaskDistillError: onnxruntime cannot run the file.
+    Inputs ``picture``, uint8 (B, H, W, 3) of any B, H and W, and ``least_score``, float (). Outputs of all n objects:
+    ``boxes`` float (n, 4), xyxy in pixels of the pictures; ``labels`` int64 (n,), 1..K; ``scores`` float (n,);
+    ``masks`` float (n, S, S), probabilities that fill the boxes; ``pictures`` int64 (n,), the place in the batch.
+
+    Args:
+        network: file of the network.
+        config: its settings at test time.
+        side: S.
+        path: file to write.
+        metadata: strings that are stored in the file.
     """
-    objects = equal = 0
-    for expected, found in _both(PixelsToObjects(model).eval(), path, pictures, least_score):
-        objects += max(len(expected["scores"]), len(found["scores"]))
-        equal += _num_equal(expected, found)
-    return DetectionAgreement(len(pictures), objects, equal)
+    import onnx
 
-
-Detections = dict[str, npt.NDArray[Any]]
-
-
-def _both(
-    network: nn.Module, path: Path, pictures: Sequence[npt.NDArray[np.uint8]], least_score: float
-) -> Iterator[tuple[Detections, Detections]]:
-    """What torch and onnxruntime find in each picture, resized as for :func:`maskdistill.detector.inference.detect`."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for picture in pictures:
-        image = torch.tensor(picture).permute(2, 0, 1).float()
-        pixels = network.model.transform.resize(image)[0][None]  # type: ignore[operator, union-attr]
-        least = torch.tensor(least_score)
-        with torch.inference_mode():
-            expected = [one.numpy() for one in network(pixels, least)]
-        try:
-            found = session.run(list(OUTPUTS), {"pixels": pixels.numpy(), "least_score": least.numpy()})
-        except Exception as error:  # onnxruntime has no common base of its errors
-            raise MaskDistillError(f"onnxruntime cannot run the exported detector: {error}") from None
-        yield dict(zip(OUTPUTS, expected, strict=True)), dict(zip(OUTPUTS, found, strict=True))
-
-
-def _num_equal(expected: Detections, found: Detections) -> int:
-    """Objects of ``expected`` that ``found`` has too; near-equal scores may stand in another order."""
-    rows, columns = len(expected["scores"]), len(found["scores"])
-    if not rows or not columns:
-        return 0
-    close = np.ones((rows, columns), dtype=bool)
-    for name, tolerance in TOLERANCES.items():
-        first = expected[name].reshape(rows, 1, -1).astype(np.float64)
-        second = found[name].reshape(1, columns, -1).astype(np.float64)
-        close &= np.abs(first - second).max(axis=2) <= tolerance
-    return int(close.any(axis=1).sum())
+    core = onnx.compose.add_prefix(onnx.load(network), PREFIX)
+    text = WRAPPER.format(
+        ir=core.ir_version, opset=OPSET, side=side, net=PREFIX.replace("/", "_"),
+        short_side=float(config.min_size_test), max_size=float(config.max_size),
+    )  # fmt: skip
+    whole = onnx.parser.parse_model(text)
+    body = next(node for node in whole.graph.node if node.op_type == "Loop").attribute[0].g
+    names = {PREFIX + name: PREFIX.replace("/", "_") + name for name in OUTPUTS}
+    names |= {f"{PREFIX}pixels": "pixels", f"{PREFIX}least_score": "least_score"}
+    before = next(place for place, node in enumerate(body.node) if node.op_type == "Identity")
+    after = list(body.node[before:])
+    del body.node[before:]
+    body.node.extend(core.graph.node)
+    for node in body.node[before:]:
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    body.node.extend(after)
+    whole.graph.initializer.extend(core.graph.initializer)
+    known = {entry.domain for entry in whole.opset_import}
+    whole.opset_import.extend(entry for entry in core.opset_import if entry.domain not in {*known, "ai.onnx"})
+    save(whole, path, metadata)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskdistill.backbones.vit import normalize
 from maskdistill.config import SegmenterConfig
 from maskdistill.runtime.devices import mixed
-from maskdistill.segmenter.data import UInt8, resize_labels, squash
+from maskdistill.segmenter.data import UInt8, squash
 
 
 @torch.inference_mode()
@@ -36,7 +36,21 @@ def segment(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, 
     """
     labels = logits_of(model, images, config, device).argmax(1).to(torch.uint8).cpu().numpy()
     sizes = [image.shape for image in images]
-    return [resize_labels(one, size[0], size[1], config.resize_labels) for one, size in zip(labels, sizes, strict=True)]
+    return [enlarge(one, size[0], size[1], config.resize_labels) for one, size in zip(labels, sizes, strict=True)]
+
+
+def enlarge(labels: UInt8, height: int, width: int, how: str) -> UInt8:
+    """A label map (h, w) at (height, width), by the rule of :func:`maskdistill.segmenter.data.resize_labels`.
+
+    In whole numbers: where a pixel's centre falls between two labels OpenCV takes either, as its rounding has it, and
+    other programs could not give the same maps.
+    """
+    shift = {"nearest_exact": 1, "nearest": 0}[how]
+    rows, columns = (
+        (2 * np.arange(after) + shift) * before // (2 * after)
+        for before, after in zip(labels.shape, (height, width), strict=True)
+    )
+    return np.asarray(labels[rows][:, columns])
 
 
 def class_probabilities(

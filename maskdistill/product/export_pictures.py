@@ -1,0 +1,58 @@
+"""Pictures that an export is calibrated on and compared on: the run's own where they are there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskdistill.data.manifest import image_rows, ok_images, read_manifest
+from maskdistill.data.picture_files import picture_bytes
+from maskdistill.data.picture_refs import file_of, remote_url, shown_name
+from maskdistill.segmenter.data import squash
+
+COMPARED, CALIBRATED = 8, 32
+SIDE = 256
+
+
+def copy_pictures(run: str | None, folder: Path, count: int) -> tuple[list[Path], str]:
+    """Copy pictures, spread over the run, as files of their own: theirs may lie in an archive.
+
+    Args:
+        run: its folder, if there is one.
+        folder: to copy into.
+        count: at most so many.
+
+    Returns:
+        The files, whose names but for the ending are numbers, and what they are: generated colour patches where the
+        run has none or they are gone.
+    """
+    manifest = Path(run or ".") / "data/manifest.csv"
+    if run is not None and manifest.is_file():
+        rows = image_rows(ok_images(read_manifest(manifest, shard=0)))
+        spread = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+        names = [rows[place].file for place in spread]
+        names = [name for name in names if remote_url(name) or Path(file_of(name)).is_file()]
+        if names:
+            return [_copy(name, folder / f"{number:04d}") for number, name in enumerate(names)], "pictures of the run"
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+    files = [folder / f"{number:04d}.png" for number in range(count)]
+    for file, patches in zip(files, coarse, strict=True):
+        Image.fromarray(squash(patches, SIDE)).save(file)
+    return files, "generated colour patches"
+
+
+def _copy(name: str, path: Path) -> Path:
+    path = path.with_suffix(Path(shown_name(name)).suffix)
+    with picture_bytes(name) as data:
+        path.write_bytes(data)
+    return path
+
+
+def split(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Pictures to compare on, and others to calibrate on; where there are only a few, the same."""
+    few = len(pictures) < 2 * COMPARED
+    step = max(1, len(pictures) // COMPARED)
+    compared = list(pictures if few else pictures[::step])[:COMPARED]
+    return compared, list(pictures) if few else [one for one in pictures if one not in compared]
