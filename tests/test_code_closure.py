@@ -62,7 +62,7 @@ def affected(file: str) -> set[str]:
         ("report/templates/sections/tau.html.j2", PAGES | OBJECTS),
         ("paper/cited.csv", {"paper", "qualitative"}),
         ("annotations/names.py", {"own_objects", "report", "gallery"}),
-        ("formats/export/yolo.py", {"own_objects"}),
+        ("formats/export/yolo.py", {"own_objects", "thumbnails"}),
         ("product/objects.py", {"own_objects", "thumbnails"}),
         ("cli/extraction.py", {"features", "distil"}),
         *((name, set()) for name in ("runtime/progress.py", "runtime/leases.py", "runtime/download.py", "cli/plan.py",

@@ -117,7 +117,10 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
             {"pseudo_labels": {"overlap": "first"}},
             r"pseudo_labels\.overlap: .*'drop', 'pixel' or 'legacy' .*write `overlap: (drop|pixel|legacy)`",
         ),
-        ({"data": {"kind": "video"}}, r"data: .*'scenes', 'coco', 'folder', 'list', 'tar', 'voc'"),
+        (
+            {"data": {"kind": "zip"}},
+            r"data: .*'scenes', 'coco', 'folder', 'list', 'parquet', 'remote', 'tar', 'video', 'voc'",
+        ),
         ({"data": {}}, r"data: .*; add `kind:`"),
         ({"data": {"kind": "fodler"}}, r"data: .*; write `kind: folder`"),
         ({"masks": 3}, r"masks: .*; write `masks: {topk: 0\.4}`"),

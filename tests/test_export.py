@@ -95,8 +95,7 @@ def test_what_is_exported_is_checked_and_described(exported: Path) -> None:
     assert check["compared_on"] == "pictures of the run" and set(check["agreement"]) == set(KINDS)
     for name, found in check["agreement"].items():
         assert found["pictures"] == 4 and (found["objects"] is None) == (name == "pt2")
-        if KINDS[name].exact:
-            assert found["labels"] >= 0.999 and found["equal"] == (found["objects"] or 0)
+        assert found["labels"] >= 0.999 and found["equal"] == (found["objects"] or 0)
     assert check["agreement"]["onnx"]["objects"] > 3 and check["agreement"]["onnx"]["mask_iou"] > 0.999
     settings = json.loads((exported / "segment.json").read_text())
     assert settings["onnx"] == {"segmenter": "segmenter.onnx", "detector": "detector.onnx"}
@@ -185,9 +184,9 @@ def seen(value: int, x: float, score: float = 0.5) -> Seen:
 
 def test_agreement_counts_pixels_and_objects() -> None:
     same = compare([seen(1, 2)], [seen(1, 2.9)])
-    assert same == Agreement(1, 1.0, 1.0, 1.0, 1, 1, 1, 1.0) and same.holds and not same.weak
+    assert same == Agreement(1, 1.0, 1.0, 1.0, 1, 1, 1, 1.0) and same.holds
     moved = compare([seen(1, 2), seen(1, 2)], [seen(1, 3.1), seen(0, 2)])
-    assert moved == Agreement(2, 0.5, 0.0, 0.5, 2, 1, 2, 1.0) and not moved.holds and moved.weak
+    assert moved == Agreement(2, 0.5, 0.0, 0.5, 2, 1, 2, 1.0) and not moved.holds
     assert compare([seen(0, 0)], [seen(0, 6, 0.9)]) == Agreement(1, 1.0, 1.0, 1.0, 1, 0, 0, None)
     plain = compare([seen(2, 0)], [Seen(np.full((10, 10), 2, np.uint8), None)])
     assert plain.holds and plain.sentence().endswith("label maps only")
@@ -205,6 +204,6 @@ def test_an_export_that_is_too_far_apart_is_refused(tmp_path: Path, monkeypatch:
     networks: Any = None
     for labels, said in ((0, "too far apart; nothing was written"), (None, "can read none of 1 pictures")):
         look = [None if labels is None else seen(labels, 2)]
-        kind = export.ExportKind("onnx", True, lambda *_: {}, lambda *_, found=look: found, "")
+        kind = export.ExportKind("onnx", lambda *_: {}, lambda *_, found=look: found, "")
         with pytest.raises(MaskDistillError, match=said):
             export._check([kind], networks, [tmp_path], tmp_path)

@@ -144,7 +144,9 @@ def test_all_objects_of_a_run_are_drawn(run: Synthetic, tmp_path: Path) -> None:
     assert pictures["name"] == [f"{run.keys[number]}.png" for number in run.scenes]
     assert pictures["size"] == [64, 48] * 6
     assert (record["found"], record["sampled"], record["looked_at"], record["empty"]) == (12, 0, 6, 0)
-    assert record["provenance"]["params"] == {"objects": 20000, "object_side": 96, "tau": 0.75, "compare": "ge"}
+    assert record["provenance"]["params"] == {
+        "objects": 20000, "object_side": 96, "min_score": 0.75, "compare": "ge", "min_area": 0, "most_iou": None,
+    }  # fmt: skip
     found = np.asarray(Image.open(tmp_path / "objects_page/sheet-0001.jpg"))
     for place in (0, 7):
         photo, labels = run.scenes[1 + objects["picture"][place]]

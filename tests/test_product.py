@@ -27,8 +27,8 @@ from maskdistill.config.roles import training_settings
 from maskdistill.formats import rle
 from maskdistill.formats.export.outlines import polygons
 from maskdistill.formats.label_png import color_map, read_label_png
-from maskdistill.product.export_agreement import Agreement
 from maskdistill.product.card import Checked, model_card
+from maskdistill.product.export_agreement import Agreement
 from maskdistill.product.kinds.registry import KINDS
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.trained_run import find_models

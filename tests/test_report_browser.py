@@ -136,6 +136,15 @@ def browser(run: Counted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield found
 
 
+@pytest.fixture(autouse=True)
+def as_it_opens(request: pytest.FixtureRequest) -> None:
+    """Each test has a desktop's window and light colours, whatever was tried before."""
+    if "browser" in request.fixturenames:
+        opened = request.getfixturevalue("browser")
+        opened.resize(1200, 900)
+        opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+
+
 def text_of(browser: Browser, *names: str) -> list[str]:
     return [browser.value(f"document.getElementById('tau-{name}').textContent") for name in names]
 

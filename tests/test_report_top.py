@@ -13,6 +13,7 @@ from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.report import glossary, montage
 from maskdistill.report.beside import files_beside, next_steps
 from maskdistill.report.rated import Ratings
+from maskdistill.report.words import words
 from maskdistill.workflow import commands
 
 CONFIG = {
@@ -50,13 +51,13 @@ def test_words_stand_in_heads_of_columns_and_labels_of_facts_and_not_in_what_use
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             found.extend(str(value) for name, value in attrs if name == "popovertarget")
 
-    Buttons().feed(glossary.explained(text))
+    Buttons().feed(glossary.explained(text, words()))
     assert found == ["word-ap", "word-masks", "word-corloc"]
-    assert glossary.explained("<p>nothing here</p>") == "<p>nothing here</p>"
+    assert glossary.explained("<p>nothing here</p>", words()) == "<p>nothing here</p>"
 
 
 def test_every_column_of_the_score_table_is_explained() -> None:
-    told = glossary.words()
+    told = words()
     assert all(metric.meaning.endswith(".") for metric in metrics("table").values())
     assert len(told) == len(glossary.WORDS) + sum(bool(metric.meaning) for metric in metrics().values())
     assert all(meaning.endswith(".") for meaning in told.values())

@@ -22,6 +22,7 @@ from maskdistill.report.images import find_images
 from maskdistill.report.masks import pick_evenly
 from maskdistill.report.montage import Color
 from maskdistill.report.scores import Evaluation, read_evaluation, score_rows, swept_values
+from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, write_json
 from maskdistill.runtime.provenance import make_provenance
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         strip_pictures(image.key, label_strip(photos[image.id].file, image, columns, truth, args.ground_truth))
         for image in shown
     ]
-    html = render("ablations", ablations.context(args.run_name, config, found, strips))
+    html = render("ablations", ablations.context(args.run_name, config, found, strips), words())
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     inputs = {f"evaluations/{number:03d}": path for number, path in enumerate(args.evaluations)}

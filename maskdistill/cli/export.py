@@ -30,9 +30,9 @@ from maskdistill.data.images import load_rgb
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
-from maskdistill.product.export_agreement import Seen, compare
 from maskdistill.product.card import Checked, model_card, no_detector
-from maskdistill.product.export_pictures import CALIBRATED, COMPARED, copy_pictures, split
+from maskdistill.product.export_agreement import Seen, compare
+from maskdistill.product.export_pictures import COMPARED, copy_pictures
 from maskdistill.product.kinds.onnx import SCRIPT
 from maskdistill.product.kinds.registry import KINDS, parse_kinds
 from maskdistill.product.kinds.types import ExportKind, Networks
@@ -113,15 +113,13 @@ def _export(
     provenance = make_provenance("export", {"opset": OPSET, "kinds": [kind.name for kind in kinds]}, inputs)
     verdict = as_metadata(models.trust)
     networks = _networks(models, metadata, {"classes": names, "provenance": provenance} | verdict, temporary)
-    lossy = any(not kind.exact for kind in kinds)
-    pictures, source = copy_pictures(run, temporary, COMPARED + (CALIBRATED if lossy else 0))
-    compared, calibrated = split(pictures)
-    files = {kind.name: kind.write(networks, calibrated, folder) for kind in kinds}
+    pictures, source = copy_pictures(run, temporary, COMPARED)
+    files = {kind.name: kind.write(networks, folder) for kind in kinds}
     shutil.copyfile(SOURCE, folder / SCRIPT)
     least = {"least_score": networks.detector_config.score_thresh,
              "min_score": models.config.pseudo_labels.tau if models.config else 0.5}  # fmt: skip
     write_json(folder / "segment.json", {"classes": names, **least, **files, "provenance": provenance})
-    exported = _check(kinds, networks, compared, folder)
+    exported = _check(kinds, networks, pictures, folder)
     for name, weights in inputs.items():
         save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
     sums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
@@ -168,7 +166,7 @@ def _check(kinds: Sequence[ExportKind], networks: Networks, pictures: Sequence[P
     """Look at pictures with every kind of model and as ``predict`` does.
 
     Raises:
-        MaskDistillError: a kind that has to give the same masks does not.
+        MaskDistillError: a kind does not give the same masks.
     """
     expected = [_predicted(networks, picture) for picture in pictures]
     exported = []
@@ -177,9 +175,9 @@ def _check(kinds: Sequence[ExportKind], networks: Networks, pictures: Sequence[P
         if not pairs:
             raise MaskDistillError(f"{kind.name}: {SCRIPT} can read none of {len(pictures)} pictures of the run")
         checked = Checked(kind, compare([one for one, _ in pairs], [found for _, found in pairs]))
-        if kind.exact and not checked.agreement.holds:
+        if not checked.agreement.holds:
             raise MaskDistillError(f"{checked.sentence()}: too far apart; nothing was written, try another version")
-        log.log(logging.INFO if kind.exact else logging.WARNING, "%s", checked.sentence())
+        log.info("%s", checked.sentence())
         exported.append(checked)
     return exported
 

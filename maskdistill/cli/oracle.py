@@ -15,6 +15,7 @@ from maskdistill.data.manifest import index_path, ok_images, read_manifest
 from maskdistill.report import oracle
 from maskdistill.report.html import render
 from maskdistill.report.scores import read_evaluation
+from maskdistill.report.words import words
 from maskdistill.runtime.files import atomic_path, read_json, write_json
 from maskdistill.runtime.provenance import ORACLE, make_provenance
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         for path in args.oracle_manifests
     }
     found = oracle.rows([read_evaluation(path) for path in args.evaluations], left_out, config)
-    html = render("oracle", oracle.context(args.run_name, config, found))
+    html = render("oracle", oracle.context(args.run_name, config, found), words())
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     with atomic_path(args.csv) as temporary:

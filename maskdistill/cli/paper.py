@@ -19,6 +19,7 @@ from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
 from maskdistill.paper.plots import encode, sweep_plot, swept_axis
 from maskdistill.paper.rows import Entry, csv_rows, entries
 from maskdistill.report.html import Picture, render
+from maskdistill.report.words import words
 from maskdistill.runtime.files import atomic_path, read_json
 
 log = logging.getLogger("maskdistill")
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(args.csv) as temporary:
         pd.DataFrame(csv_rows(args.target, config, found)).to_csv(temporary, index=False, lineterminator="\n")
     pictures = _draw(args.target, config, found, args.plots) if args.target in FIGURES else []
-    html = render("paper", context(args.target, config.run, config, found, pictures))
+    html = render("paper", context(args.target, config.run, config, found, pictures), words())
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     computed = [entry for entry in found if entry.scores]

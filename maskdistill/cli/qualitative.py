@@ -28,6 +28,7 @@ from maskdistill.report.html import render
 from maskdistill.report.images import find_images
 from maskdistill.report.masks import pick_evenly
 from maskdistill.report.scores import read_evaluation
+from maskdistill.report.words import words
 from maskdistill.runtime.files import atomic_path
 
 log = logging.getLogger("maskdistill")
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
             "strips": [strip_pictures(key, tiles) for key, tiles in strips.items()],
             "rows": rows,
         },
+        words(),
     )
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")

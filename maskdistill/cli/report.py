@@ -23,6 +23,7 @@ from maskdistill.report.failures import choose_failures
 from maskdistill.report.files import own_files
 from maskdistill.report.html import render
 from maskdistill.report.images import read_images
+from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, read_json, write_json
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     content = read_run(args, _config(args.config))
     gallery = Gallery(content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
     folder = Path(args.output).parent
-    html = render("run", page.context(content, gallery.pictures(), failure_pictures(gallery), folder))
+    html = render("run", page.context(content, gallery.pictures(), failure_pictures(gallery), folder), words())
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     write_json(args.summary, page.summary(content))

@@ -30,8 +30,7 @@ class Checked:
 
     def sentence(self) -> str:
         """How far they agree, in words."""
-        weak = "" if self.kind.exact or not self.agreement.weak else "; this is weak: look at results before using it"
-        return f"{self.kind.name} against predict: {self.agreement.sentence()}{weak}"
+        return f"{self.kind.name} against predict: {self.agreement.sentence()}"
 
 
 def model_card(

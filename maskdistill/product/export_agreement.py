@@ -16,8 +16,6 @@ LEAST_OBJECTS = 0.99
 PIXELS = 1.0
 """By how much a corner of a box may differ."""
 SCORE = 0.01
-USABLE_LABELS, USABLE_OBJECTS = 0.98, 0.9
-"""Shares of equal labels, and of objects found again, below which a model that may lose something is called weak."""
 AGAIN = 0.5
 """Box IoU of an object that is found again."""
 
@@ -62,11 +60,6 @@ class Agreement:
     def holds(self) -> bool:
         """Whether masks and boxes are ``predict``'s."""
         return self.labels >= LEAST_LABELS and self.equal >= LEAST_OBJECTS * (self.objects or 0)
-
-    @property
-    def weak(self) -> bool:
-        """Whether so much is lost that a user should be told."""
-        return self.labels < USABLE_LABELS or self.again < USABLE_OBJECTS * (self.objects or 0)
 
     def sentence(self) -> str:
         """The figures in words."""

@@ -1,6 +1,5 @@
-"""Pictures that an export is calibrated on and compared on: the run's own where they are there."""
+"""Pictures that an export is compared on: the run's own where they are there."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from maskdistill.data.picture_files import picture_bytes
 from maskdistill.data.picture_refs import file_of, remote_url, shown_name
 from maskdistill.segmenter.data import squash
 
-COMPARED, CALIBRATED = 8, 32
+COMPARED = 8
 SIDE = 256
 
 
@@ -48,11 +47,3 @@ def _copy(name: str, path: Path) -> Path:
     with picture_bytes(name) as data:
         path.write_bytes(data)
     return path
-
-
-def split(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Pictures to compare on, and others to calibrate on; where there are only a few, the same."""
-    few = len(pictures) < 2 * COMPARED
-    step = max(1, len(pictures) // COMPARED)
-    compared = list(pictures if few else pictures[::step])[:COMPARED]
-    return compared, list(pictures) if few else [one for one in pictures if one not in compared]

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
-from maskdistill.evaluation.metrics.registry import metrics
-
 WORDS = {
     "ground truth": "What people said is in a picture. It is used to score a result, never to train one.",
     "signals?": "A number that is measured on the result itself, without anybody having labelled a picture.",
@@ -49,13 +47,7 @@ _PIECES = re.compile(r"(<[^>]*>)")
 _TAG = re.compile(r"<(/?)([a-zA-Z][\w-]*)([^>]*?)(/?)>", re.DOTALL)
 
 
-def words() -> dict[str, str]:
-    """All patterns with their meanings, those of the metrics' titles among them."""
-    told = {re.escape(metric.title): metric.meaning for metric in metrics().values() if metric.meaning}
-    return {**WORDS, **told}
-
-
-def explained(page: str, meanings: Mapping[str, str] | None = None) -> Markup:
+def explained(page: str, meanings: Mapping[str, str]) -> Markup:
     """HTML in which each word is a button where it first stands in running text, a fact's label or a table's head.
 
     Looked at is text directly inside ``p``, ``dt``, ``th`` of a column, and elements of the class ``explained``; file
@@ -63,9 +55,9 @@ def explained(page: str, meanings: Mapping[str, str] | None = None) -> Markup:
 
     Args:
         page: well-formed HTML, escaped.
-        meanings: pattern -> meaning; :func:`words` if None.
+        meanings: pattern -> meaning.
     """
-    left = dict(words() if meanings is None else meanings)
+    left = dict(meanings)
     stack: list[tuple[str, bool]] = []
     waiting: list[list[str]] = []
     done: list[str] = []

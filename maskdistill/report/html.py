@@ -3,8 +3,11 @@
 import base64
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jinja2
@@ -16,6 +19,7 @@ from maskdistill.report.montage import Color, Rgb
 
 Context: TypeAlias = dict[str, Any]
 """What a template, or a part of one, shows: values by the names that it uses."""
+NO_WORDS: Mapping[str, str] = MappingProxyType({})
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -50,11 +54,16 @@ def css(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def render(template: str, context: Context) -> str:
+def render(template: str, context: Context, words: Mapping[str, str] = NO_WORDS) -> str:
     """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is.
 
     The page runs one script, ``zoom.js`` followed by ``<template>.js`` if that is there, which its content security
     policy names by its hash; no other script runs, and nothing is loaded.
+
+    Args:
+        template: name of the page.
+        context: what it shows.
+        words: to explain where they first stand, pattern -> meaning.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
@@ -63,7 +72,7 @@ def render(template: str, context: Context) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["explained"] = explained
+    environment.filters["explained"] = partial(explained, meanings=words)
     sources = [TEMPLATES / f"{name}.js" for name in ("zoom", template)]
     script = "\n".join(source.read_text(encoding="utf-8") for source in sources if source.is_file())
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

@@ -16,7 +16,7 @@ from maskdistill.runtime.files import read_json, sha256_file, sha256_text
 LIBRARIES = (
     "torch", "torchvision", "timm", "detectron2", "faiss", "faiss-cpu", "faiss-gpu", "h5py", "numpy", "scipy",
     "scikit-learn", "pandas", "pillow", "opencv-python-headless", "opencv-python", "pycocotools", "faster-coco-eval",
-    "pydensecrf2",
+    "pydensecrf2", "av", "pyarrow",
 )  # fmt: skip
 """Distributions; of one library under several names (conda's, for GPUs) the one that is installed is found."""
 INDEX = ".index.json"

@@ -17,7 +17,7 @@ from maskdistill.runtime.errors import MaskDistillError
 SCRIPT, SEGMENTER, DETECTOR = "segment.py", "segmenter.onnx", "detector.onnx"
 
 
-def _write(networks: Networks, _: Sequence[Path], folder: Path) -> dict[str, str]:
+def _write(networks: Networks, folder: Path) -> dict[str, str]:
     names = {"segmenter": SEGMENTER}
     path = folder / names["segmenter"]
     write_segmenter_onnx(networks.segmenter, networks.segmenter_config, path, networks.metadata)
@@ -57,7 +57,6 @@ def look_by_script(folder: Path, pictures: Sequence[Path], *options: str) -> lis
 
 KIND = ExportKind(
     name="onnx",
-    exact=True,
     write=_write,
     look=look_by_script,
     use=(

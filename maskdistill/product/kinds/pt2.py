@@ -16,7 +16,7 @@ from maskdistill.product.onnx_segmenter import PictureToLabels, example
 NAME = "segmenter.pt2"
 
 
-def _write(networks: Networks, _: Sequence[Path], folder: Path) -> dict[str, str]:
+def _write(networks: Networks, folder: Path) -> dict[str, str]:
     config = networks.segmenter_config
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
     with warnings.catch_warnings():
@@ -43,7 +43,6 @@ def _look(folder: Path, pictures: Sequence[Path]) -> list[Seen | None]:
 
 KIND = ExportKind(
     name="pt2",
-    exact=True,
     write=_write,
     look=_look,
     use=(

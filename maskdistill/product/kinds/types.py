@@ -37,14 +37,12 @@ class ExportKind:
 
     Attributes:
         name: for ``--kinds``, and of its entry in ``segment.json``.
-        exact: whether it has to give ``predict``'s masks; else what it loses is measured and told.
-        write: (networks, pictures to calibrate on, folder) -> names of the files by model.
+        write: (networks, folder) -> names of the files by model.
         look: (folder, pictures) -> what it sees in each; None of a picture that it refuses.
         use: how to use it, in Markdown.
     """
 
     name: str
-    exact: bool
-    write: Callable[[Networks, Sequence[Path], Path], dict[str, str]]
+    write: Callable[[Networks, Path], dict[str, str]]
     look: Callable[[Path, Sequence[Path]], list[Seen | None]]
     use: str

@@ -104,6 +104,7 @@
     if (event.target === dialog) dialog.close();
   });
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // the event comes late: another picture is shown already
     place.replaceChildren();
     opener.focus();
   });
