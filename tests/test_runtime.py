@@ -92,17 +92,8 @@ def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
             imported |= {name.partition(".")[0] for name in names}
     ours = set(sys.stdlib_module_names) | {"maskdistill"}
     no_results = {"tqdm", "yaml", "pydantic", "pydantic_core", "filelock", "jinja2", "markupsafe", "matplotlib"}
-    no_results |= {
-        "packaging",
-        "safetensors",
-        "onnx",
-        "onnxruntime",
-        "onnxscript",
-        "snakemake",
-        "detectron2",
-        "requests",
-    }
-    no_results |= {"requests_aws4auth", "google", "tensorboard"}
+    no_results |= {"packaging", "safetensors", "onnx", "onnxruntime", "onnxscript", "snakemake", "detectron2"}
+    no_results |= {"requests", "requests_aws4auth", "urllib3", "google", "tensorboard"}
     computing = imported - ours - no_results
     packages = packages_distributions()
     assert {"torch", "cv2", "faiss", "faster_coco_eval"} <= computing
