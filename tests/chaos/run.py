@@ -35,7 +35,7 @@ STAGES = {
     "candidates": ("**/candidates", "**/label_summary*"),
     "pseudo_labels": ("**/pseudo_labels",),
     "segmenter": ("**/hard-*",),
-    "scores": ("*/choose_k.csv", "**/evaluation", "baselines", "report.html", "summary.json"),
+    "scores": ("*/choose_k.csv", "**/evaluation", "baselines", "objects*", "report.html", "summary.json"),
 }
 """Stage -> what it makes, in the order of the DAG."""
 

@@ -139,7 +139,7 @@ def test_old_results_stay_when_tau_changes_and_come_back(editable: Project) -> N
     assert list(editable.results.glob("**/tau-0.5/**/evaluation/segmenter.json"))
     assert tree(editable.results, ["**/tau-0.9/**/*.png"]) == before
     editable.configure()
-    assert editable.planned() <= {"report", "thumbnails", "gallery"}
+    assert editable.planned() <= {"report", "objects", "thumbnails", "gallery"}
 
 
 def test_two_runs_are_byte_identical(finished: Project, tmp_path: Path) -> None:
