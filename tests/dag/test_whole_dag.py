@@ -285,7 +285,7 @@ def test_names_of_clusters_make_what_shows_them_alone_again(editable: Project) -
     names = editable.folder / "names.yaml"
     names.write_text("clusters: 3\nnames:\n  1: mug\n")
     editable.configure(clusters={"names": "names.yaml"})
-    assert editable.planned() == {"objects", "report"}
+    assert editable.planned() == {"objects", "gallery", "report"}
     corrected = editable.results / "objects/coco/coco.json"
     corrected.write_text("by hand")
     editable.snakemake()
