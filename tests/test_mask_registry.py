@@ -178,7 +178,10 @@ def test_packages_that_do_not_fit_are_refused(
         ("attention-0.750", "write attention-0.75, the one name"),
         ("tokencut-tau0.2", "write tokencut, the one name"),
         ("tokencut-0.3", r"write tokencut\[-tauTAU\]$"),
-        ("topk-0.4", r"not chosen by name; write attention-MASS\[-largest\] or lost-K or tokencut\[-tauTAU\]$"),
+        (
+            "topk-0.4",
+            r"not chosen by name; write attention-MASS\[-largest\] or lost-K or maskcut.* or tokencut\[-tauTAU\]$",
+        ),
         ("maskdistill", "no mask rule is called 'maskdistill'"),
     ],
 )

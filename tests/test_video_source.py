@@ -1,6 +1,7 @@
 """Videos as a source: the frames that are asked for, whatever the codec; chosen once, never unpacked; damaged files."""
 
 import json
+import multiprocessing
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,15 @@ def test_threads_take_turns_and_decode_once(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- what is chosen
+
+
+def test_a_fork_reads_the_video_that_its_parent_has_open(tmp_path: Path) -> None:
+    """Its own way: the threads that decode for the parent are not in it, and it waits for none of them."""
+    frames = [image.path for image in iter_images(every(clip(tmp_path / "a.mp4", "libx264", count=30)))][:4]
+    expected = [shown(frame) for frame in frames]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map_async(shown, frames, chunksize=1).get(60) == expected
+    assert [shown(frame) for frame in frames] == expected
 
 
 def test_frames_at_a_rate_that_do_not_look_alike(tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ class Turns(Generic[R]):
 
     def __init__(self, opened: Callable[[Any], R]) -> None:
         self._opened = opened
+        self._parents: list[object] = []
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin(self) -> None:
         self._free = threading.Condition()
@@ -43,6 +44,11 @@ class Turns(Generic[R]):
         self._busy = False
         self._last: tuple[Any, Any] | None = None
         self._open: tuple[Hashable, R] | None = None
+
+    def _begin_anew(self) -> None:
+        # The parent's reader is kept: closed here, it would wait for threads that a fork does not have.
+        self._parents.append(self._open)
+        self._begin()
 
     def read(self, key: tuple[str, ...], place: Any) -> bytes:
         """The picture at a place of a file; raises what the reader raises, and OSError where there is no such file."""

@@ -72,8 +72,8 @@ def several(most: int, limits: FurtherMasksConfig) -> Finder:
 
 
 def by_baseline(name: str) -> Finder:
-    """A baseline's one mask."""
-    return lambda image, photo: [full_size(registry.read(name).masks(image)[0].mask, image, photo)]
+    """All masks of another rule."""
+    return lambda image, photo: [full_size(one.mask, image, photo) for one in registry.read(name).masks(image)]
 
 
 def middle(image: ImageFeatures, photo: Photo) -> list[Mask]:
@@ -132,7 +132,15 @@ def main() -> None:
     finders |= {f"max_masks {most}, the demo's limits": several(most, LIMITS) for most in (3, 5)}
     finders |= {
         name: by_baseline(name)
-        for name in ("lost-100", "lost-400", "attention-0.75", "attention-0.75-largest", "tokencut")
+        for name in (
+            "lost-100",
+            "lost-400",
+            "attention-0.75",
+            "attention-0.75-largest",
+            "tokencut",
+            "maskcut",
+            "maskcut-sides",
+        )
     }
     finders |= {"a box in the middle": middle, "Otsu, largest part": otsu}
     model, backbone = vit.load_vit(ARCH, args.weights), find_backbone(ARCH)
