@@ -316,9 +316,14 @@ def _machine(config: Config, found: Found) -> list[str]:
         f"{machine}: features of {config.backbone.arch} at {config.features.short_side} pixels (shortest side),"
         f" detector on {detector.arch} at {detector.min_size_test}, segmenter on {segmenter.arch} at {segmenter.size} x"
         f" {segmenter.size}.",
-        f"The detector sees every photograph about {_visits(config, found):.0f} times, the segmenter {segmenter.epochs}"
-        " times.",
+        f"The detector sees every photograph about {_often(_visits(config, found))}, the segmenter"
+        f" {_often(segmenter.epochs)}.",
     ]
+
+
+def _often(number: float) -> str:
+    """How often, in words."""
+    return {1: "once", 2: "twice"}.get(round(number), f"{number:.0f} times")
 
 
 def _visits(config: Config, found: Found) -> float:
@@ -330,7 +335,7 @@ def _notes(config: Config, found: Found) -> dict[str, str]:
     steps = segmenter.epochs * max(1, found.count // segmenter.batch_size)
     notes = {
         "clusters.num_clusters": f"root of half the number of pictures, 2 to {MAX_CLUSTERS}: write what you expect",
-        "detector.iters": f"of {detector.reference_batch}: every photograph is seen {_visits(config, found):.0f} times",
+        "detector.iters": f"of {detector.reference_batch}: every photograph is seen {_often(_visits(config, found))}",
         "segmenter.epochs": f"{steps:,} steps of {segmenter.batch_size}",
     }
     if not config.features.store:
