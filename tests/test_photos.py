@@ -6,15 +6,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_product import trained
 
 from maskdistill.cli import main, predict
 from maskdistill.config import FolderData, ListData
 from maskdistill.data.listing import count_images, iter_images, listing_fingerprint
 from maskdistill.product.photos import find_photos, is_list
 from maskdistill.runtime.errors import MaskDistillError
-
-assert trained
 
 
 @pytest.fixture
