@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from scipy import linalg, ndimage
 
+from maskdistill.config import load_config
+from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.features.store import ImageFeatures
 from maskdistill.masks import ncut
 from maskdistill.masks.registry import read
 from maskdistill.masks.rules import maskcut as rule
+from maskdistill.runtime.errors import MaskDistillError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -131,3 +134,15 @@ def test_it_is_chosen_by_name() -> None:
         expected = rule.maskcut(keys, (8, 9), *given)
         np.testing.assert_array_equal([one.mask for one in found], [mask for mask, _ in expected])
         assert [one.source for one in found] == [place for _, place in expected]
+
+
+def test_as_many_clusters_as_there_can_be_masks() -> None:
+    """Of rules with several masks an image the setting counts that says how many, of others one."""
+    data = {"run": "r", "data": {"kind": "folder", "root": "photos"}, "clusters": {"num_clusters": 20}}
+    data |= {name: {"weights": "random"} for name in ("backbone", "detector", "segmenter")}
+    for name, most in {"maskcut": 3, "maskcut-cuts2": 2, "tokencut": 1, "maskdistill": 1}.items():
+        config = load_config(data | {"masks": {"rule": name}})
+        assert config.masks.most == most
+        refuse_more_clusters(config, -(-20 // most))
+        with pytest.raises(MaskDistillError, match=f"give at most {19 // most * most}"):
+            refuse_more_clusters(config, 19 // most)

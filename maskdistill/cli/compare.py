@@ -1,8 +1,9 @@
 """Compare objects that were corrected by hand in another tool with those of the run.
 
 CORRECTED is a file or folder that `maskdistill objects` wrote and a tool gave back: COCO JSON (also CVAT's export),
-Label Studio's JSON export, or a YOLO segmentation folder. Pictures are known again by their names. Nothing of a run
-changes: corrected objects may score it (docs/how-to/use-the-objects.md), and never train anything.
+Label Studio's JSON export, or a YOLO segmentation folder; give the options that `maskdistill objects` was given.
+Pictures are known again by their names. Nothing of a run changes: corrected objects may score it
+(docs/how-to/use-the-objects.md), and never train anything.
 """
 
 import argparse
@@ -11,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.object_options import add_own_options
 from maskdistill.cli.objects import own_of
-from maskdistill.cli.option_types import share, whole
+from maskdistill.cli.option_types import whole
 from maskdistill.data.corrected.base import Corrections, named
 from maskdistill.data.corrected.registry import read_corrected
 from maskdistill.data.manifest import image_rows, ok_images, read_manifest
@@ -21,7 +23,6 @@ from maskdistill.formats.export.coco import Form, coco_file
 from maskdistill.product.agreement import Agreement, AgreementRecord, table
 from maskdistill.product.corrected import as_picture, find_pictures, sides
 from maskdistill.product.finished_run import finished_run
-from maskdistill.product.objects import MOST_IOU
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, sha256_file, sha256_text, write_json
 from maskdistill.runtime.provenance import make_provenance
@@ -33,13 +34,8 @@ NAMED = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, e.g. results/mine")
+    add_own_options(parser, formats=False)
     parser.add_argument("corrected", metavar="CORRECTED", help="file or folder of corrected objects")
-    parser.add_argument("--min-score", type=share, help="as it was given to `maskdistill objects`")
-    parser.add_argument("--min-area", type=whole(0), metavar="PIXELS", help="likewise")
-    parser.add_argument("--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU", help="likewise")
-    parser.add_argument("--names", metavar="YAML", help="likewise")
-    parser.add_argument("--seed", type=whole(0), help="likewise")
     parser.add_argument(
         "--worst", type=whole(0), default=20, metavar="N", help="pictures that are named, worst first (default: 20)"
     )
@@ -54,10 +50,7 @@ def run(args: argparse.Namespace) -> None:
     """Compare, print the table and write the JSON."""
     start(args, "compare")
     folder = Path(args.run)
-    _, config = finished_run(folder)
-    given = {name: getattr(args, name) for name in ("min_area", "class_agnostic_nms")}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    own = own_of(folder, config.objects.model_copy(update=chosen), args)
+    own = own_of(args, *finished_run(folder))
     losses = Losses(1.0, logged=0)
     reader, source, corrections = read_corrected(Path(args.corrected), losses)
     rows = image_rows(ok_images(read_manifest(own.manifest), support=False))

@@ -8,6 +8,8 @@ from maskdistill.config import ObjectsConfig
 from maskdistill.formats.export.registry import parse_formats
 from maskdistill.product.objects import MOST_IOU
 
+OF_THE_RUN = "the run's section objects"
+
 
 def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None:
     """Declare them; ``usual`` says in words where the defaults come from, else they are the configuration's own."""
@@ -26,16 +28,37 @@ def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None
         help="polygons with fewer vertices: outlines may leave the mask's by so many pixels, less where the IoU would"
         " fall below 0.98" + default("0, exact"),
     )  # fmt: skip
-    parser.add_argument("--min-area", type=whole(0), metavar="PIXELS", help="leave out smaller objects" + default("0"))
-    parser.add_argument(
-        "--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU",
-        help=f"of two objects that overlap by more than IOU ({MOST_IOU} if none is given), whatever their categories,"
-        " keep the more confident one" + (default("") if usual else ""),
-    )  # fmt: skip
+    _add_choice(parser, usual)
     parser.add_argument(
         "--pictures", choices=("link", "copy"),
         help="how pictures come into folders of formats that want them" + default("link"),
     )  # fmt: skip
+
+
+def _add_choice(parser: argparse.ArgumentParser, usual: str) -> None:
+    """Declare which objects are left out, whatever the format."""
+    parser.add_argument(
+        "--min-area", type=whole(0), metavar="PIXELS", help=f"leave out smaller objects (default: {usual or 0})"
+    )
+    parser.add_argument(
+        "--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU",
+        help=f"of two objects that overlap by more than IOU ({MOST_IOU} if none is given), whatever their categories,"
+        " keep the more confident one" + (f" (default: {usual})" if usual else ""),
+    )  # fmt: skip
+
+
+def add_own_options(parser: argparse.ArgumentParser, formats: bool) -> None:
+    """Declare which of a run's own objects are meant, and with ``formats`` also how they are written."""
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, e.g. results/mine")
+    if formats:
+        add_object_options(parser, OF_THE_RUN)
+    else:
+        _add_choice(parser, OF_THE_RUN)
+    parser.add_argument(
+        "--min-score", type=share, help="least score of an object (default: the run's; else what passes its tau)"
+    )
+    parser.add_argument("--names", metavar="YAML", help="names of the clusters (default: the run's)")
+    parser.add_argument("--seed", type=whole(0), help="whose candidates, where the run has several seeds")
 
 
 def pixels(text: str) -> float:
@@ -55,9 +78,10 @@ def with_options(config: ObjectsConfig, args: argparse.Namespace) -> ObjectsConf
     Raises:
         MaskDistillError: ``--format`` names what there is not.
     """
-    names = ("simplify", "min_area", "class_agnostic_nms", "pictures")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.format is not None:
+    options = vars(args)
+    names = ("simplify", "min_area", "class_agnostic_nms", "pictures", "min_score")
+    given = {name: options[name] for name in names if options.get(name) is not None}
+    if options.get("format") is not None:
         parse_formats(args.format)
         given["formats"] = [name for name in map(str.strip, args.format.split(",")) if name]
     return config.model_copy(update=given)

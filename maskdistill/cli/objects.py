@@ -13,9 +13,8 @@ from typing import Any
 
 from maskdistill.annotations.names import named_categories, read_names
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.object_options import add_object_options, with_options
-from maskdistill.cli.option_types import share, whole
-from maskdistill.config import Config, ObjectsConfig, OwnObjectsConfig
+from maskdistill.cli.object_options import add_own_options, with_options
+from maskdistill.config import Config, OwnObjectsConfig
 from maskdistill.product.finished_run import chosen_seed, cluster_names, finished_run
 from maskdistill.product.own_objects import Own, write_own
 from maskdistill.product.verdict import in_words, is_good, run_verdict
@@ -26,13 +25,7 @@ log = logging.getLogger("maskdistill")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, e.g. results/mine")
-    add_object_options(parser, "the run's section objects")
-    parser.add_argument(
-        "--min-score", type=share, help="least score of an object (default: the run's; else what passes its tau)"
-    )
-    parser.add_argument("--names", metavar="YAML", help="names of the clusters (default: the run's)")
-    parser.add_argument("--seed", type=whole(0), help="whose candidates, where the run has several seeds")
+    add_own_options(parser, formats=True)
     parser.add_argument("--out", metavar="DIR", help="folder to write into (default: RUN/objects)")
     add_common(parser, params=False)
 
@@ -40,18 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write each format, unless that is done."""
     start(args, "objects")
-    folder = Path(args.run)
-    summary, config = finished_run(folder)
+    summary, config = finished_run(Path(args.run))
     if not is_good(verdict := run_verdict(summary)):
         log.warning("%s", in_words(verdict))
-    write_own(own_of(folder, with_options(config.objects, args), args, args.out), keep_changed=False)
+    write_own(own_of(args, summary, config, args.out), keep_changed=False)
 
 
-def own_of(folder: Path, objects: ObjectsConfig, args: argparse.Namespace, out: str | None = None) -> Own:
-    """A finished run's own objects, chosen by a section and by ``--min-score``, ``--names`` and ``--seed``."""
-    summary, config = finished_run(folder)
-    if args.min_score is not None:
-        objects = objects.model_copy(update={"min_score": args.min_score})
+def own_of(args: argparse.Namespace, summary: dict[str, Any], config: Config, out: str | None = None) -> Own:
+    """The objects of the run in ``args.run``, chosen by its section and what the options change of it."""
+    folder, objects = Path(args.run), with_options(config.objects, args)
     usual = folder / layout.OBJECTS
     return Own(
         manifest=folder / "data/manifest.csv",

@@ -18,7 +18,7 @@ def refuse_more_clusters(config: Config, images: int, figure3: bool = False) -> 
     Raises:
         MaskDistillError: with the corrected line.
     """
-    clusters, masks = config.clusters, images * config.masks.max_masks
+    clusters, masks = config.clusters, images * config.masks.most
     most, factor = min(masks, MAX_CLUSTERS), clusters.overcluster
     scarce = f"need as many masks, and {images} training images give at most {masks}"
     reason = f"are too many: label PNGs hold 1 to {MAX_CLUSTERS}" if masks > MAX_CLUSTERS else scarce

@@ -89,6 +89,11 @@ class MasksConfig(Section):
         """Whether the rule is the paper's."""
         return self.rule == registry.PAPER
 
+    @property
+    def most(self) -> int:
+        """Masks that an image has at most."""
+        return self.max_masks if self.by_paper else registry.read(self.rule).most
+
 
 class BaselinesConfig(Section):
     """Simpler mask rules on the same features, scored beside the main masks [P Table 3, §A.4]."""

@@ -50,6 +50,7 @@ class MaskRule:
         complete: whether a folder's name holds all settings. Only such a rule is chosen by name.
         module: where it is.
         package: name and version of the distribution that it comes from; empty for this one.
+        most: the setting that says how many masks an image has at most; empty where it has one.
     """
 
     name: str
@@ -60,6 +61,7 @@ class MaskRule:
     complete: bool
     module: str
     package: str = ""
+    most: str = ""
 
     @property
     def summary(self) -> str:
@@ -134,6 +136,11 @@ class Chosen(NamedTuple):
     rule: MaskRule
     settings: BaseModel
 
+    @property
+    def most(self) -> int:
+        """Masks that an image has at most."""
+        return int(getattr(self.settings, self.rule.most)) if self.rule.most else 1
+
     def masks(self, image: "ImageFeatures") -> "list[PatchMask]":
         """The masks of an image."""
         return self.rule.function(image, self.settings)
@@ -143,7 +150,7 @@ _REGISTERED: dict[str, MaskRule] = {}
 
 
 def mask_rule(
-    name: str, params: type[P], *, head: str = "", placed: tuple[str, ...] | None = None
+    name: str, params: type[P], *, head: str = "", placed: tuple[str, ...] | None = None, most: str = ""
 ) -> "Callable[[Callable[[ImageFeatures, P], list[PatchMask]]], Callable[[ImageFeatures, P], list[PatchMask]]]":
     """Decorator that registers a function as a mask rule.
 
@@ -155,6 +162,7 @@ def mask_rule(
         params: settings; their ranges are checked when a name is read.
         head: how folders' names begin, if not by the name.
         placed: settings in a folder's name, if these are not all there are: such a rule is not chosen by name.
+        most: the setting that says how many masks an image has at most, of a rule that may give several.
 
     Raises:
         MaskDistillError: the name is not of that form, or another rule has it.
@@ -173,9 +181,8 @@ def mask_rule(
                     f"two mask rules are called {name}, in {other.module} and {function.__module__}; rename one"
                 )
         complete = placed is None
-        _REGISTERED[name] = MaskRule(
-            name, params, function, head, required if placed is None else placed, complete, function.__module__
-        )
+        named = required if placed is None else placed
+        _REGISTERED[name] = MaskRule(name, params, function, head, named, complete, function.__module__, most=most)
         return function
 
     return register

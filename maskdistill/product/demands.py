@@ -55,11 +55,11 @@ def _predicted(config: Config, sizes: Sizes) -> float:
 
 
 def _masks(config: Config, sizes: Sizes) -> float:
-    return sizes.images * config.masks.max_masks
+    return sizes.images * config.masks.most
 
 
 def _masks_of_shard(config: Config, sizes: Sizes) -> float:
-    return sizes.all_per_job * config.masks.max_masks
+    return sizes.all_per_job * config.masks.most
 
 
 def _detector_steps(config: Config, _: Sizes) -> float:

@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,9 +268,9 @@ def _listed(given: Sequence[Path]) -> dict[str, Path]:
                 raise SystemExit(f"{one} and {found[name]} have one name; rename one of them")
     if not found:
         raise SystemExit("no picture there")
-    maps = [Path(name).with_suffix("") for name in found]
-    if twice := next((name for name in maps if maps.count(name) > 1), None):
-        raise SystemExit(f"several pictures are called {twice}, but for their endings; rename one of them")
+    stem, often = Counter(Path(name).with_suffix("") for name in found).most_common(1)[0]
+    if often > 1:
+        raise SystemExit(f"several pictures are called {stem}, but for their endings; rename one of them")
     return found
 
 

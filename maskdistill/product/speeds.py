@@ -129,7 +129,7 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
         "photographs": count * speeds.look / cores,
         "features": of_shards(speeds.features),
         "masks": of_shards(0, light) + (cores_of("masks") if config.features.store else 0.0),
-        "clusters": of_shards(config.masks.max_masks * speeds.embedding) + 2 * light + cores_of("clusters"),
+        "clusters": of_shards(config.masks.most * speeds.embedding) + 2 * light + cores_of("clusters"),
         "verdict": speeds.start + light + min(count, LOOKED_AT_AGAIN) * 2 * speeds.features / speedup(min(8, cores)),
         "detector": training("detector", detector_steps) + of_shards(speeds.candidates),
         "pseudo-labels": of_shards(0, light) + count * speeds.label / cores,

@@ -336,7 +336,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
             ],
             "coverage": figures.histogram("coverage", {"masks": run.masks.coverage}, "% of the image", (0, 100)),
             "pairs": pictures.pairs,
-            "most": config.masks.max_masks,
+            "most": config.masks.most,
             "rule": None if config.masks.by_paper else config.masks.rule,
         },
         "clusters": cluster_section(run, pictures.clusters, pictures.cluster_colors),

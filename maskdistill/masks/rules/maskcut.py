@@ -32,7 +32,7 @@ class MaskCutParams(Section):
     )
 
 
-@mask_rule("maskcut", MaskCutParams)
+@mask_rule("maskcut", MaskCutParams, most="cuts")
 def maskcut_masks(image: "ImageFeatures", params: MaskCutParams) -> list[PatchMask]:
     """MaskCut: normalised cuts of the graph of keys, each without the patches of the masks before it."""
     return [PatchMask(*one) for one in maskcut(image.keys, image.grid, params.tau, params.cuts, params.sides)]
