@@ -133,6 +133,7 @@ class _Sample:
         self.folder, self.place = folder, 0
 
     def next(self) -> str:
+        """Name of the next photograph; after the last comes the first."""
         self.place += 1
         return self.rows[self.place % len(self.rows)].file
 
@@ -142,22 +143,26 @@ class _Sample:
         return row.width // 4, row.height // 4, max(1, row.width // 2), max(1, row.height // 2)
 
     def inside(self, number: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """The middle of a photograph as a mask, bool (H, W)."""
         row, (x, y, width, height) = self.rows[number], (round(side) for side in self.box(number))
         mask = np.zeros((row.height, row.width), np.bool_)
         mask[y : y + height, x : x + width] = True
         return mask
 
     def masks(self) -> list[dict[str, object]]:
+        """One mask record a photograph, as far as embeddings read it."""
         return [
             {"image_id": n, "bbox": self.box(n), "segmentation": rle.encode(self.inside(n))}
             for n in range(len(self.rows))
         ]
 
     def examples(self, least: int) -> list[Example]:
+        """At least so many training images of a detector, each with its middle as the one object."""
         found = [Example(row.file, (self.box(n),), (1,), (rle.encode(self.inside(n)),)) for n, row in self._turn(least)]
         return found
 
     def labelled(self, least: int) -> list[tuple[str, Path]]:
+        """At least so many photographs with label maps, which are written, for a segmenter."""
         for number, _ in enumerate(self.rows):
             write_label_png(self.folder / f"{number}.png", self.inside(number).astype(np.uint8))
         return [(row.file, self.folder / f"{number}.png") for number, row in self._turn(least)]

@@ -119,6 +119,7 @@ class _Tally:
     moved: int = 0
 
     def pair(self, name: str, now: str, iou: float) -> None:
+        """Count an object of the run, called ``name``, that somebody left with this IoU under the name ``now``."""
         self.ious.append(iou)
         self.close += iou >= CLOSE
         self.changed += iou < LEAST_IOU
@@ -126,6 +127,7 @@ class _Tally:
         self.became[now] += 1
 
     def numbers(self) -> Numbers:
+        """What was counted so far."""
         matched = len(self.ious)
         mean = float(np.mean(self.ious)) if matched else None
         return Numbers(

@@ -175,6 +175,7 @@ class _Lock:
             ) from None
 
     def release(self) -> None:
+        """Let others have it."""
         self.file.release()
 
     def _numbered(self, number: int) -> FileLock:
