@@ -1,5 +1,5 @@
-# The workflow is in workflow/, as the catalog of Snakemake workflows has it; run in the checkout it is the whole
-# reproduction.
+# The workflow is in workflow/, as the catalog of Snakemake workflows has it; run in the checkout it is the
+# whole reproduction.
 
 
 include: "workflow/Snakefile"

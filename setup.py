@@ -1,6 +1,8 @@
-"""Puts the workflow and its configurations into the wheel, as ``maskdistill/share/``: it works without a checkout then.
+"""Puts the workflow and its configurations into the wheel, as ``maskdistill/share/``: it works without a
+checkout then.
 
-Everything else about the package stands in pyproject.toml. ``maskdistill.workflow.commands`` finds what lies here.
+Everything else about the package stands in pyproject.toml. ``maskdistill.workflow.commands`` finds what lies
+here.
 """
 
 import shutil

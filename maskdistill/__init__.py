@@ -28,19 +28,20 @@ _MODULES = {
 def _settle_threads() -> None:
     """Say how the thread pools of the libraries behave; they read this once, when they are loaded.
 
-    This package is imported before any of them, so its entry points and all processes they start are covered. What
-    a user has set stays. Measured by ``tests/benchmarks/threads.py``.
+    This package is imported before any of them, so its entry points and all processes they start are covered.
+    What a user has set stays. Measured by ``tests/benchmarks/threads.py``.
     """
     # OpenCV's thread pool does not survive a fork: a data loading process would wait for it for ever.
     # Parallelism is by process here, so OpenCV gets one thread and never makes a pool.
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
-    # The OpenMP of torch and FAISS (libgomp) lets a thread that waits for the others spin for milliseconds. Where
-    # another process has their core, they come the later for it: training fell to a quarter. So they sleep after a few
-    # microseconds: soon enough beside others, and late enough to lose nothing alone, as sleeping at once does.
+    # The OpenMP of torch and FAISS (libgomp) lets a thread that waits for the others spin for milliseconds.
+    # Where another process has their core, they come the later for it: training fell to a quarter. So they
+    # sleep after a few microseconds: soon enough beside others, and late enough to lose nothing alone, as
+    # sleeping at once does.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # NumPy's OpenBLAS would take every core, whatever a job was granted, for products that are too small to gain.
-    # FAISS's own is built on OpenMP and follows the threads that are set for that.
+    # NumPy's OpenBLAS would take every core, whatever a job was granted, for products that are too small to
+    # gain. FAISS's own is built on OpenMP and follows the threads that are set for that.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -1,4 +1,6 @@
-"""Headless Chromium for tests, spoken to through a pipe: the DevTools protocol, one JSON message after another."""
+"""Headless Chromium for tests, spoken to through a pipe: the DevTools protocol, one JSON message after
+another.
+"""
 
 import json
 import os
@@ -12,7 +14,8 @@ from typing import Any
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--no-first-run",
     "--disable-extensions", "--disable-background-networking", "--remote-debugging-pipe",
 )  # fmt: skip
 PATIENCE = 240.0
@@ -94,7 +97,11 @@ class Browser:
     def resize(self, width: int, height: int, scale: float = 1.0, mobile: bool = False) -> None:
         """Size of the window in CSS pixels."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=mobile,
         )
 
 

@@ -26,7 +26,9 @@ def coco_eval(images: Entries, annotations: Entries, detections: Entries, iou_ty
     return run_coco_eval(*coco_indexes(images, annotations, detections, iou_type), iou_type)
 
 
-def coco_indexes(images: Entries, annotations: Entries, detections: Entries, iou_type: str) -> tuple[COCO, COCO]:
+def coco_indexes(
+    images: Entries, annotations: Entries, detections: Entries, iou_type: str
+) -> tuple[COCO, COCO]:
     """Ground truth and results as COCOeval takes them; arguments as for :func:`coco_eval`."""
     kept = {image["id"] for image in images}
     truth = [dict(entry) for entry in annotations if entry["image_id"] in kept]
@@ -48,7 +50,9 @@ def run_coco_eval(truth: COCO, found: COCO, iou_type: str) -> COCOeval:
 
 
 def merged(entries: Entries) -> list[dict[str, Any]]:
-    """The same in one category. (``useCats = 0`` orders ties by category, and drops those without ground truth.)"""
+    """The same in one category. (``useCats = 0`` orders ties by category, and drops those without ground
+    truth.)
+    """
     return [{**entry, "category_id": 1} for entry in entries]
 
 

@@ -1,4 +1,6 @@
-"""The page docs/reference/command-line.md, made from the parsers: ``python tests/command_line_page.py`` writes it."""
+"""The page docs/reference/command-line.md, made from the parsers: ``python tests/command_line_page.py``
+writes it.
+"""
 
 import argparse
 import inspect
@@ -15,17 +17,17 @@ HEAD = """\
 
 This page is generated from the commands' parsers by `python tests/command_line_page.py`; a test compares it.
 
-`maskdistill COMMAND [OPTIONS]` or `python -m maskdistill COMMAND [OPTIONS]`; each command has its own `--help`. The
-exit status is 0 only if every output is complete.
+`maskdistill COMMAND [OPTIONS]` or `python -m maskdistill COMMAND [OPTIONS]`; each command has its own
+`--help`. The exit status is 0 only if every output is complete.
 
-- `--each A-B`, after a command, runs it for each shard from A to B in turn; `{shard}` stands for the number, written
-  with as many digits as A. Of an option with as many values as there are shards each takes its own.
+- `--each A-B`, after a command, runs it for each shard from A to B in turn; `{shard}` stands for the number,
+  written with as many digits as A. Of an option with as many values as there are shards each takes its own.
 - Where an option takes several files, `{0000..0199}` in quotes stands for all these numbers, as in bash.
 - `--params` takes a section of the [configuration](configuration.md) as JSON.
 
-`maskdistill run CONFIG` starts the workflow, as `snakemake` does: see the [first run](../tutorials/first-run.md). The
-workflow's rules call the commands below "Stages", and most of those below the headings after it. Each also works by
-hand, for example:
+`maskdistill run CONFIG` starts the workflow, as `snakemake` does: see the [first
+run](../tutorials/first-run.md). The workflow's rules call the commands below "Stages", and most of those
+below the headings after it. Each also works by hand, for example:
 
 ```sh
 maskdistill masks --features shard-0000.h5 --params '{"topk": 0.2}' --output masks.json

@@ -26,7 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_test_survives_a_power_cut() -> Iterator[None]:
-    """Files are not written through to the disk: the tests write thousands, each of which would wait for it."""
+    """Files are not written through to the disk: the tests write thousands, each of which would wait for
+    it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -34,7 +36,9 @@ def no_test_survives_a_power_cut() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def log_handlers_end_with_their_test() -> Iterator[None]:
-    """A handler of an entry point called in this process writes to a stream that pytest closes after the test."""
+    """A handler of an entry point called in this process writes to a stream that pytest closes after the
+    test.
+    """
     yield
     root = logging.getLogger()
     for handler in root.handlers.copy():
@@ -45,7 +49,9 @@ def log_handlers_end_with_their_test() -> Iterator[None]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Torch works with one thread, as the tests' processes have a core each; what else a test settles is undone."""
+    """Torch works with one thread, as the tests' processes have a core each; what else a test settles is
+    undone.
+    """
     import torch  # not every test needs it
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -1,4 +1,5 @@
-"""The detector by torchvision's parts and by detectron2, with the same weights on the same input: how far apart?
+"""The detector by torchvision's parts and by detectron2, with the same weights on the same input: how far
+apart?
 
     python tests/detectron2_parity.py
 
@@ -27,7 +28,8 @@ from maskdistill.detector.model import build_detector, norm_parameter_groups
 CLUSTERS = 5
 # The method's settings but for the sizes of images and samples, so that two CPU cores do it in seconds.
 CONFIG = DetectorConfig(
-    engine="detectron2", weights="random", min_size_train=[128, 160], min_size_test=144, max_size=224, rpn_batch=64,
+    engine="detectron2", weights="random", min_size_train=[128, 160], min_size_test=144, max_size=224,
+    rpn_batch=64,
     roi_batch=48, rpn_pre_nms=(600, 300), rpn_post_nms=(100, 60), max_dets=20,
 )  # fmt: skip
 
@@ -52,12 +54,18 @@ def distinctive_detector() -> nn.Module:
         norm.momentum = 1.0
     # Running statistics that fit the images, else activations explode in eval mode.
     with torch.no_grad():
-        resnet(torch.stack([nn.functional.interpolate(image[None], (160, 192))[0] for image in pictures()[0]]) * 4 - 2)
+        resnet(
+            torch.stack([nn.functional.interpolate(image[None], (160, 192))[0] for image in pictures()[0]])
+            * 4
+            - 2
+        )
     for norm in norms:
         norm.momentum = 0.1
     detector = build_detector(CONFIG, CLUSTERS, resnet)
     for name, value in detector.named_parameters():
-        if name.startswith(("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor.mask_fcn_logits")):
+        if name.startswith(
+            ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor.mask_fcn_logits")
+        ):
             nn.init.normal_(value, std=0.005 if "bbox_pred" in name else 0.02)
     return detector
 
@@ -66,7 +74,10 @@ def pictures() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Two images of odd sizes, float in 0..1, and their three objects: a box each, half of it filled."""
     torch.manual_seed(1)
     sizes = ((150, 203), (222, 170))
-    images = [nn.functional.interpolate(torch.rand(1, 3, 9, 11), size, mode="bicubic")[0].clamp(0, 1) for size in sizes]
+    images = [
+        nn.functional.interpolate(torch.rand(1, 3, 9, 11), size, mode="bicubic")[0].clamp(0, 1)
+        for size in sizes
+    ]
     boxes = [torch.tensor([[20.0, 30, 120, 110], [100, 10, 180, 140]]), torch.tensor([[15.5, 40, 130, 200]])]
     labels = [torch.tensor([2, 5]), torch.tensor([1])]
     targets = []
@@ -146,7 +157,10 @@ def _parts(own: Any, their: Any, images: list[Tensor]) -> Iterator[Figure]:
     their_proposals, _ = their.proposal_generator(their_batch, maps, None)
     for ours, theirs in zip(proposals, their_proposals, strict=True):
         yield Figure(
-            f"proposals ({len(ours)} of an image)", distance(ours, theirs.proposal_boxes.tensor), 1e-3, "pixels"
+            f"proposals ({len(ours)} of an image)",
+            distance(ours, theirs.proposal_boxes.tensor),
+            1e-3,
+            "pixels",
         )
 
     heads, their_heads = own.roi_heads, their.roi_heads
@@ -159,7 +173,10 @@ def _parts(own: Any, their: Any, images: list[Tensor]) -> Iterator[Figure]:
     yield Figure("class logits", gap(logits.roll(-1, 1), their_logits), 1e-5, "relative")
     yield Figure("box deltas", gap(deltas[:, 4:], their_deltas), 1e-5, "relative")
     yield Figure(
-        "mask logits", gap(heads.mask_predictor(pooled), their_heads.mask_head.layers(pooled)), 1e-5, "relative"
+        "mask logits",
+        gap(heads.mask_predictor(pooled), their_heads.mask_head.layers(pooled)),
+        1e-5,
+        "relative",
     )
 
 
@@ -167,7 +184,9 @@ def _detections(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) 
     """From the images on."""
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1):
         image = f"image {number}, {len(one['scores'])} detections"
-        yield Figure(f"{image}: labels that differ", int((one["labels"] != other["labels"]).sum()), 0, "count")
+        yield Figure(
+            f"{image}: labels that differ", int((one["labels"] != other["labels"]).sum()), 0, "count"
+        )
         yield Figure(f"{image}: scores", distance(one["scores"], other["scores"]), 1e-5, "probability")
         yield Figure(f"{image}: boxes", distance(one["boxes"], other["boxes"]), 1e-3, "pixels")
         share = float((one["masks"] != other["masks"]).sum() / one["masks"].sum())
@@ -204,8 +223,12 @@ def _losses_of_the_same_regions(
         yield Figure(f"{name} of the same regions: {float(ours):.6f}", gap(ours, theirs), 1e-5, "relative")
 
 
-def _one_step(own: Any, wrapped: Any, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Iterator[Figure]:
-    """Losses, gradients and weights of a training step from the images on, everything drawn from the same seed."""
+def _one_step(
+    own: Any, wrapped: Any, images: list[Tensor], targets: list[dict[str, Tensor]]
+) -> Iterator[Figure]:
+    """Losses, gradients and weights of a training step from the images on, everything drawn from the same
+    seed.
+    """
     wrapped.model.load_state_dict(to_detectron2(own.state_dict()))
     totals = []
     for model in (own, wrapped):
@@ -215,7 +238,9 @@ def _one_step(own: Any, wrapped: Any, images: list[Tensor], targets: list[dict[s
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         totals.append(total.detach())
-    yield Figure(f"total loss of a step from the images on: {float(totals[0]):.6f}", gap(*totals), 1e-5, "relative")
+    yield Figure(
+        f"total loss of a step from the images on: {float(totals[0]):.6f}", gap(*totals), 1e-5, "relative"
+    )
     gradients = to_detectron2({name: p.grad for name, p in own.named_parameters() if p.grad is not None})
     theirs = {name: p.grad for name, p in wrapped.model.named_parameters() if p.grad is not None}
     yield Figure("gradients without a partner", len(gradients.keys() ^ theirs.keys()), 0, "count")
@@ -231,8 +256,8 @@ def main() -> None:
     """Print versions and the table."""
     torch.set_num_threads(1)
     print(
-        f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__},"
-        f" detectron2 {detectron2.__version__}, CPU, float32\n"
+        f"Python {platform.python_version()}, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, detectron2 {detectron2.__version__}, CPU, float32\n"
     )
     print("| compared | difference | accepted | unit |\n|---|---|---|---|")
     for figure in measure():

@@ -30,7 +30,9 @@ def record(mask: Mask, category: int, score: float) -> ObjectRecord:
 
 
 def sample(root: Path) -> list[Picture]:
-    """A ring, an object of two parts and a disc; no object at all; two objects that overlap and a single pixel."""
+    """A ring, an object of two parts and a disc; no object at all; two objects that overlap and a single
+    pixel.
+    """
     ring = disc(20, 22, 15) & ~disc(20, 22, 7)
     parts = disc(48, 20, 8) | disc(45, 45, 9)
     pixel = np.zeros((HEIGHT, WIDTH), bool)
@@ -41,7 +43,9 @@ def sample(root: Path) -> list[Picture]:
         (record(disc(30, 30, 16), 3, 0.9), record(disc(30, 44, 16), 2, 0.8), record(pixel, 3, 0.7)),
     ]
     found = []
-    for number, (file, items) in enumerate(zip(("sub/a b.jpg", "b.png", "c.jpeg"), objects, strict=True), start=1):
+    for number, (file, items) in enumerate(
+        zip(("sub/a b.jpg", "b.png", "c.jpeg"), objects, strict=True), start=1
+    ):
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (WIDTH, HEIGHT), (number, 2, 3)).save(path)

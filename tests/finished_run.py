@@ -38,7 +38,12 @@ def write_run(folder: Path) -> Path:
     write_summary(folder)
     torch.manual_seed(0)
     config = load_config(CONFIG)
-    provenance = {"inputs": {"manifest": "m"}, "params": {"seed": 7}, "version": "0", "libraries": {"torch": "t"}}
+    provenance = {
+        "inputs": {"manifest": "m"},
+        "params": {"seed": 7},
+        "version": "0",
+        "libraries": {"torch": "t"},
+    }
     detector = build_detector(config.detector, K, build_resnet(config.detector.arch))
     described = describe_model(config.detector, K, provenance | {"stage": "detector"})
     save_model(folder / f"{PLACE}/detector/model.safetensors", detector.state_dict(), described)

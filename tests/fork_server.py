@@ -1,10 +1,10 @@
 """Snakemake and the jobs it starts as forks of one process that has loaded their libraries.
 
-A start costs a job 1 to 10 s of a processor, nearly all of it for torch and other libraries, and a miniature run has
-42 jobs. A fork of a process that holds them starts at once. Of this project's code it holds the configuration alone
-(:data:`OWN`): a fork keeps that where its folder has the same files, and imports all else from there. Forks are
-processes that can be killed; of root's rights they lack those to write where permission is missing, and they write no
-larger file than the asking process may.
+A start costs a job 1 to 10 s of a processor, nearly all of it for torch and other libraries, and a miniature
+run has 42 jobs. A fork of a process that holds them starts at once. Of this project's code it holds the
+configuration alone (:data:`OWN`): a fork keeps that where its folder has the same files, and imports all else
+from there. Forks are processes that can be killed; of root's rights they lack those to write where permission
+is missing, and they write no larger file than the asking process may.
 
 As a script (``fork_server.py FOLDER``) it is the server, which ends when its standard input does.
 """
@@ -37,17 +37,22 @@ from typing import NoReturn
 
 LIBRARIES = (
     "torch", "torch._dynamo", "torchvision", "torchvision.transforms.v2", "torchvision.models.detection",
-    "torchvision.models.segmentation", "timm.models.eva", "timm.models.vision_transformer", "safetensors.torch",
-    "cv2", "faiss", "sklearn.cluster", "sklearn.metrics", "scipy.ndimage", "scipy.optimize", "scipy.sparse", "h5py",
+    "torchvision.models.segmentation", "timm.models.eva", "timm.models.vision_transformer",
+    "safetensors.torch",
+    "cv2", "faiss", "sklearn.cluster", "sklearn.metrics", "scipy.ndimage", "scipy.optimize", "scipy.sparse",
+    "h5py",
     "pandas", "pydantic", "pycocotools.mask", "faster_coco_eval", "matplotlib.figure", "PIL.Image", "jinja2",
     "matplotlib.backends.backend_svg", "pygments.lexers", "filelock", "tqdm", "snakemake.cli",
     "snakemake.scheduling.milp", "snakemake.executors.local", "snakemake_executor_plugin_slurm",
-    "snakemake_executor_plugin_cluster_generic", "snakemake.storage", "snakemake.report.html_reporter", "smart_open",
+    "snakemake_executor_plugin_cluster_generic", "snakemake.storage", "snakemake.report.html_reporter",
+    "smart_open",
     "requests", "yte", "torchvision.transforms.functional",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 OWN = "maskdistill.config"
-"""To make its models takes a third of the start of a small job; nothing that it imports knows where its file lies."""
+"""To make its models takes a third of the start of a small job; nothing that it imports knows where its file
+lies.
+"""
 CLIENT = """import os, sys
 sys.path.insert(0, {here!r})
 from fork_server import ask
@@ -66,7 +71,8 @@ exec {python} "$@"
 
 
 class ForkServer:
-    """A server, with the first to ask for it in its folder; it ends with the last of the processes that hold it.
+    """A server, with the first to ask for it in its folder; it ends with the last of the processes that hold
+    it.
 
     Args:
         hash_seed: of Python's strings, the same in all its forks.
@@ -110,8 +116,14 @@ class ForkServer:
         return f"{self.folder}/bin/{name}"
 
     def run(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
-        """Exit status, standard output and standard error of ``snakemake``, ``maskdistill`` or the path of a script."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
+        """Exit status, standard output and standard error of ``snakemake``, ``maskdistill`` or the path of a
+        script.
+        """
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            open(os.devnull, "rb") as nothing,
+        ):
             files = (nothing.fileno(), out.fileno(), err.fileno())
             status = ask(f"{self.folder}/socket", command, str(cwd), environment, files)
             for file in (out, err):
@@ -135,9 +147,16 @@ def fork_server() -> ForkServer:
 
 
 def ask(
-    address: str, command: Sequence[str], cwd: str, environment: Mapping[str, str], files: tuple[int, int, int]
+    address: str,
+    command: Sequence[str],
+    cwd: str,
+    environment: Mapping[str, str],
+    files: tuple[int, int, int],
 ) -> int:
-    """Have a command run by the server at ``address``: its exit status. Where the caller is killed, so is it."""
+    """Have a command run by the server at ``address``: its exit status.
+
+    Where the caller is killed, so is it.
+    """
     request = json.dumps([list(command), cwd, dict(environment)]).encode("utf-8", "surrogateescape")
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(900)
@@ -186,7 +205,8 @@ def serve(folder: Path) -> None:
 def keep(connection: socket.socket, python: Path) -> NoReturn:
     """Run what a connection asks for in a fork and send its exit status.
 
-    Where the asking process dies, kill the fork with all it has started; forks among them have keepers of their own.
+    Where the asking process dies, kill the fork with all it has started; forks among them have keepers of
+    their own.
     """
     header, files, _, _ = socket.recv_fds(connection, 8, 3)
     request = connection.recv(struct.unpack("!Q", header)[0], socket.MSG_WAITALL)
@@ -213,7 +233,9 @@ def keep(connection: socket.socket, python: Path) -> NoReturn:
 
 
 def become(command: list[str], cwd: str, environment: dict[str, str], python: Path) -> NoReturn:
-    """Go on as ``python -m snakemake ...``, the entry point ``maskdistill ...`` or ``python SCRIPT ...`` would."""
+    """Go on as ``python -m snakemake ...``, the entry point ``maskdistill ...`` or ``python SCRIPT ...``
+    would.
+    """
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -248,9 +270,15 @@ def adopt(paths: Sequence[str]) -> None:
     """
     held = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "maskdistill"}
     places = {name: Path(*paths[:1], *name.split(".")) for name in held}
-    if len(paths) == 1 and not strangers(Path(paths[0])) and all(same(held[name], places[name]) for name in held):
+    if (
+        len(paths) == 1
+        and not strangers(Path(paths[0]))
+        and all(same(held[name], places[name]) for name in held)
+    ):
         for name, module in held.items():
-            module.__file__ = str(places[name] / "__init__.py" if is_package(module) else f"{places[name]}.py")
+            module.__file__ = str(
+                places[name] / "__init__.py" if is_package(module) else f"{places[name]}.py"
+            )
             if is_package(module):
                 module.__path__ = [str(places[name])]
     else:
@@ -269,19 +297,25 @@ def is_package(module: ModuleType) -> bool:
 
 
 def same(module: ModuleType, place: Path) -> bool:
-    """Whether a module's file is there in the same bytes, and beside a package's modules of the same names."""
+    """Whether a module's file is there in the same bytes, and beside a package's modules of the same
+    names.
+    """
     try:
         if not is_package(module):
             return filecmp.cmp(str(module.__file__), f"{place}.py", shallow=False)
         here = Path(str(module.__file__)).parent
         names = [{path.name for path in folder.iterdir() if path.suffix == ".py"} for folder in (here, place)]
-        return names[0] == names[1] and filecmp.cmp(here / "__init__.py", place / "__init__.py", shallow=False)
+        return names[0] == names[1] and filecmp.cmp(
+            here / "__init__.py", place / "__init__.py", shallow=False
+        )
     except OSError:
         return False
 
 
 def leave(status: object) -> NoReturn:
-    """End as the interpreter does, but leave it to the system to free memory: that takes seconds of a processor."""
+    """End as the interpreter does, but leave it to the system to free memory: that takes seconds of a
+    processor.
+    """
     if status is not None and not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1

@@ -62,7 +62,9 @@ USABLE: dict[str, Draw] = {
 
 
 def write_usable(folder: Path) -> int:
-    """Write one photograph of each usable kind, and two of one stem in further folders; returns their number."""
+    """Write one photograph of each usable kind, and two of one stem in further folders; returns their
+    number.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, draw) in enumerate(USABLE.items()):
         draw(_picture(number), folder / name)

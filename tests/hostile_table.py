@@ -1,4 +1,5 @@
-"""The table docs/reference/bad-input.md, made from the marks ``@pytest.mark.hostile(input, outcome=...)`` of the tests.
+"""The table docs/reference/bad-input.md, made from the marks ``@pytest.mark.hostile(input, outcome=...)`` of
+the tests.
 
 ``python tests/hostile_table.py`` writes it. An input is named ``area: what is wrong with it``.
 """
@@ -27,16 +28,16 @@ AREAS = {
 HEAD = """\
 # Hostile and odd input
 
-What happens to input that is not as it should be, and the test that shows it. This page is generated from the marks
-`@pytest.mark.hostile` of the tests by `python tests/hostile_table.py`; a test compares it.
+What happens to input that is not as it should be, and the test that shows it. This page is generated from the
+marks `@pytest.mark.hostile` of the tests by `python tests/hostile_table.py`; a test compares it.
 
-The rule: a photograph that cannot be used is quarantined. It is left out of everything and listed with its reason in
-the report, in the log and in `data/manifest.quarantined.csv`. If their share exceeds `max_quarantined` (default 0.05; a
-single one is always tolerated unless this is 0), the run stops before anything is computed. Entries of the ground truth
-that are empty or fit no picture are dropped and listed likewise (`max_dropped`, `data/groundtruth/dropped.json`);
-`doctor` and the start of a run check all of them before any network is trained. Everything else that is wrong stops the
-stage that reads it, with one message that names the cause and the remedy, and leaves no output. No remedy deletes a
-file that a run did not make.
+The rule: a photograph that cannot be used is quarantined. It is left out of everything and listed with its
+reason in the report, in the log and in `data/manifest.quarantined.csv`. If their share exceeds
+`max_quarantined` (default 0.05; a single one is always tolerated unless this is 0), the run stops before
+anything is computed. Entries of the ground truth that are empty or fit no picture are dropped and listed
+likewise (`max_dropped`, `data/groundtruth/dropped.json`); `doctor` and the start of a run check all of them
+before any network is trained. Everything else that is wrong stops the stage that reads it, with one message
+that names the cause and the remedy, and leaves no output. No remedy deletes a file that a run did not make.
 """
 
 

@@ -10,11 +10,12 @@ HEAD = """\
 
 Made by `python tests/mask_rules_page.py` from `maskdistill/masks/rules/`.
 
-A name holds the rule and its settings: first the values of the settings that must be given (capitals below), then, in
-brackets, those that differ from their default. It is also the folder below `results/<run>/`.
+A name holds the rule and its settings: first the values of the settings that must be given (capitals below),
+then, in brackets, those that differ from their default. It is also the folder below `results/<run>/`.
 
-- `masks.rule: NAME` makes the run's masks by that rule. The default is `maskdistill`: the settings are those of the
-  section `masks`, and the folder is `topk-0.4`. Of that section other rules use `resize_mask` and `refine`.
+- `masks.rule: NAME` makes the run's masks by that rule. The default is `maskdistill`: the settings are those
+  of the section `masks`, and the folder is `topk-0.4`. Of that section other rules use `resize_mask` and
+  `refine`.
 - `baselines.masks: [NAME, ...]` scores masks by these rules beside the run's own.
 
 Your own: [add a mask rule](../how-to/add-a-mask-rule.md).
@@ -32,7 +33,8 @@ def render() -> str:
 def _row(rule: MaskRule) -> str:
     fields = rule.params.model_fields.items() if rule.complete else ()
     settings = [
-        f"`{name}`{'' if field.is_required() else f' ({field.default})'}: {field.description}" for name, field in fields
+        f"`{name}`{'' if field.is_required() else f' ({field.default})'}: {field.description}"
+        for name, field in fields
     ]
     name = rule.form if rule.complete else rule.name
     return f"| `{name}` | {rule.summary} | {'; '.join(settings) or 'section `masks`'} |\n"

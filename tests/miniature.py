@@ -1,4 +1,5 @@
-"""Generated scenes whose exact ground truth stands in for pseudo-annotations and pseudo-labels, and small settings.
+"""Generated scenes whose exact ground truth stands in for pseudo-annotations and pseudo-labels, and small
+settings.
 
 For tests of the training alone: no rule hands ground truth to a training.
 """
@@ -45,7 +46,8 @@ def annotations(scene: Scene, image_id: int) -> list[dict[str, Any]]:
     """One COCO annotation an object; ids count from 1 within the image."""
     coded = [rle.encode(mask) for mask in scene.masks]
     return [
-        {"id": number, "image_id": image_id, "category_id": int(label), "bbox": rle.bbox(code), "area": rle.area(code),
+        {"id": number, "image_id": image_id, "category_id": int(label), "bbox": rle.bbox(code),
+        "area": rle.area(code),
          "segmentation": code, "iscrowd": 0, "score": 1.0}
         for number, (code, label) in enumerate(zip(coded, scene.labels, strict=True), 1)
     ]  # fmt: skip
@@ -90,9 +92,11 @@ def label_files(folder: Path, count: int) -> list[tuple[Path, Path]]:
 def detector_config(**changes: Any) -> DetectorConfig:
     """A small network that takes some 50 ms a step."""
     values: dict[str, Any] = {
-        "arch": "resnet_tiny", "weights": "random", "freeze_at": 2, "iters": 12, "steps": [9], "batch_size": 2,
+        "arch": "resnet_tiny", "weights": "random", "freeze_at": 2, "iters": 12, "steps": [9],
+        "batch_size": 2,
         "reference_batch": 2, "lr": 0.01, "warmup_iters": 3, "min_size_train": [48, 64], "min_size_test": 64,
-        "max_size": 96, "anchor_sizes": [16, 32], "rpn_pre_nms": (100, 60), "rpn_post_nms": (20, 10), "rpn_batch": 32,
+        "max_size": 96, "anchor_sizes": [16, 32], "rpn_pre_nms": (100, 60), "rpn_post_nms": (20, 10),
+        "rpn_batch": 32,
         "roi_batch": 8, "roi_pool": 4, "max_dets": 10, "precise_bn": 0, "checkpoint_every": 2, "log_every": 3,
         "workers": 0,
     }  # fmt: skip
@@ -102,7 +106,8 @@ def detector_config(**changes: Any) -> DetectorConfig:
 def segmenter_config(**changes: Any) -> SegmenterConfig:
     """A small network that takes some 50 ms a step."""
     values: dict[str, Any] = {
-        "arch": "resnet_tiny", "weights": "random", "freeze_at": 3, "head_channels": 16, "atrous_rates": (2, 4, 6),
+        "arch": "resnet_tiny", "weights": "random", "freeze_at": 3, "head_channels": 16, "atrous_rates": (2,
+        4, 6),
         "epochs": 3, "drop_after": 2, "batch_size": 2, "reference_batch": 2, "lr": 0.02, "size": 48,
         "checkpoint_every": 2, "log_every": 3, "workers": 0,
     }  # fmt: skip

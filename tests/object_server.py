@@ -1,4 +1,6 @@
-"""An object store on this machine: Amazon's lists and signatures, ETag and Range, and failures as they are told."""
+"""An object store on this machine: Amazon's lists and signatures, ETag and Range, and failures as they are
+told.
+"""
 
 import hashlib
 import hmac
@@ -58,7 +60,13 @@ class ObjectServer:
         if handler.headers.get("If-None-Match") == etag:
             self.unchanged[name] += 1
             return send(handler, 304, b"")
-        asked, start, stop, status, more = handler.headers.get("Range", ""), 0, len(content), 200, {"ETag": etag}
+        asked, start, stop, status, more = (
+            handler.headers.get("Range", ""),
+            0,
+            len(content),
+            200,
+            {"ETag": etag},
+        )
         if asked and handler.headers.get("If-Range", etag) == etag:
             self.asked.append(asked)
             first, _, last = asked.removeprefix("bytes=").partition("-")
@@ -75,7 +83,11 @@ class ObjectServer:
         names = sorted(name.partition("/")[2] for name in self.objects if name.startswith(f"{bucket}/"))
         if not names:
             return send(handler, 404, b"<Error><Code>NoSuchBucket</Code></Error>")
-        names = [n for n in names if n.startswith(asked.get("prefix", "")) and n > asked.get("continuation-token", "")]
+        names = [
+            n
+            for n in names
+            if n.startswith(asked.get("prefix", "")) and n > asked.get("continuation-token", "")
+        ]
         token = (
             f"<NextContinuationToken>{escape(names[self.page - 1])}</NextContinuationToken>"
             if names[self.page :]
@@ -86,7 +98,10 @@ class ObjectServer:
             f"<ETag>&quot;{hashlib.md5(self.objects[f'{bucket}/{name}']).hexdigest()}&quot;</ETag></Contents>"
             for name in names[: self.page]
         )
-        top = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><EncodingType>url</EncodingType>'
+        top = (
+            "<ListBucketResult "
+            'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><EncodingType>url</EncodingType>'
+        )
         send(handler, 200, f"{top}{entries}{token}</ListBucketResult>".encode())
 
 
@@ -95,9 +110,12 @@ def signature(handler: BaseHTTPRequestHandler) -> str:
     place, stamp = urlsplit(handler.path), handler.headers.get("x-amz-date", "")
     named = handler.headers.get("Authorization", "").partition("SignedHeaders=")[2].partition(",")[0]
     query = sorted((quote(n, safe="-_.~"), quote(v, safe="-_.~")) for n, v in parse_qsl(place.query, True))
-    headers = "".join(f"{name}:{' '.join((handler.headers.get(name) or '').split())}\n" for name in named.split(";"))
+    headers = "".join(
+        f"{name}:{' '.join((handler.headers.get(name) or '').split())}\n" for name in named.split(";")
+    )
     request = "\n".join([
-        handler.command, quote(unquote(place.path), safe="/-_.~"), "&".join(f"{n}={v}" for n, v in query), headers,
+        handler.command, quote(unquote(place.path), safe="/-_.~"), "&".join(f"{n}={v}" for n, v in query),
+        headers,
         named, handler.headers.get("x-amz-content-sha256", ""),
     ])  # fmt: skip
     scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"

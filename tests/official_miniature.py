@@ -70,7 +70,10 @@ def voc2012() -> dict[str, bytes]:
         f"{top}/ImageSets/Segmentation/trainval.txt": _lines(SEG_TRAIN + SEG_VAL),
     }
     for seed, name in enumerate(sorted({*MAIN2012, *SEG_TRAIN, *SEG_VAL, *SBD_TRAIN, *SBD_VAL, *OTHERS2012})):
-        files |= {f"{top}/JPEGImages/{name}.jpg": picture(100 + seed), f"{top}/Annotations/{name}.xml": _xml()}
+        files |= {
+            f"{top}/JPEGImages/{name}.jpg": picture(100 + seed),
+            f"{top}/Annotations/{name}.xml": _xml(),
+        }
     for name in SEG_TRAIN + SEG_VAL:
         files[f"{top}/SegmentationClass/{name}.png"] = encode_label_png(labels(12))
         files[f"{top}/SegmentationObject/{name}.png"] = encode_label_png(labels(1))
@@ -92,11 +95,18 @@ def coco2014() -> dict[str, dict[str, bytes]]:
     """Members of the two archives."""
     numbers = COCO20K + COCO_OTHERS
     pictures = {f"train2014/COCO_train2014_{number:012d}.jpg": picture(number) for number in numbers}
-    images = [{"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg", "height": 40, "width": 48} for n in numbers]
+    images = [
+        {"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg", "height": 40, "width": 48} for n in numbers
+    ]
     box = {"bbox": [5, 10, 20, 20], "area": 400, "iscrowd": 0, "category_id": 18}
     polygon = {"segmentation": [[5, 10, 25, 10, 25, 30, 5, 30]]}
     annotations = [{"id": i, "image_id": n, **box, **polygon} for i, n in enumerate(numbers, start=1)]
-    content = {"info": {}, "images": images, "annotations": annotations, "categories": [{"id": 18, "name": "dog"}]}
+    content = {
+        "info": {},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 18, "name": "dog"}],
+    }
     return {
         "train2014.zip": pictures,
         "annotations_trainval2014.zip": {

@@ -70,7 +70,10 @@ def shapes(arch: str, depth: int = DEPTH) -> Shapes:
 
 @cache
 def random_state(arch: str, depth: int) -> State:
-    """Values of the published layout: noise everywhere but in DINOv3's two fixed kinds of tensor. Do not edit it."""
+    """Values of the published layout: noise everywhere but in DINOv3's two fixed kinds of tensor.
+
+    Do not edit it.
+    """
     generator = torch.Generator().manual_seed(sum(map(ord, arch)))
     state = {}
     for name, shape in shapes(arch, depth).items():
@@ -96,7 +99,10 @@ def wrapped(arch: str, state: State) -> dict[str, object]:
         parts |= {f"module.momentum_encoder.{name}": value + 1 for name, value in state.items()}
         dim = dim_of(arch)
         for owner in ("base_encoder.head", "momentum_encoder.head", "predictor"):
-            parts |= {f"module.{owner}.0.weight": torch.ones(8, dim), f"module.{owner}.1.running_mean": torch.ones(8)}
+            parts |= {
+                f"module.{owner}.0.weight": torch.ones(8, dim),
+                f"module.{owner}.1.running_mean": torch.ones(8),
+            }
         return {"epoch": 300, "arch": "vit_small", "state_dict": parts, "optimizer": {"state": {}}}
     return {"state_dict": state} if arch == "ibot_vits16" else dict(state)
 
@@ -124,7 +130,9 @@ def forward(arch: str, state: State, images: Tensor) -> tuple[Tensor, Tensor]:
             + weights[name + ".bias"]
         )
 
-    x = F.conv2d(images.double(), weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=patch)
+    x = F.conv2d(
+        images.double(), weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=patch
+    )
     rows, columns = x.shape[-2:]
     x = torch.cat([weights["cls_token"].expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
     if "pos_embed" in weights:
@@ -141,7 +149,9 @@ def forward(arch: str, state: State, images: Tensor) -> tuple[Tensor, Tensor]:
         if rope is not None:
             q, k = rotated(q, *rope), rotated(k, *rope)
         mixed = ((q @ k.mT) * (dim // heads) ** -0.5).softmax(-1) @ v
-        x = x + linear(at + "attn.proj", mixed.transpose(1, 2).flatten(2)) * weights.get(at + "ls1.gamma", 1.0)
+        x = x + linear(at + "attn.proj", mixed.transpose(1, 2).flatten(2)) * weights.get(
+            at + "ls1.gamma", 1.0
+        )
         hidden = linear(at + "mlp.fc1", norm(at + "norm2", x))
         hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
         x = x + linear(at + "mlp.fc2", hidden) * weights.get(at + "ls2.gamma", 1.0)
@@ -149,7 +159,9 @@ def forward(arch: str, state: State, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def positions(arch: str, pos_embed: Tensor, rows: int, columns: int) -> Tensor:
-    """Their interpolate_pos_encoding: by scale factor with 0.1 added, with registers by size and antialiased."""
+    """Their interpolate_pos_encoding: by scale factor with 0.1 added, with registers by size and
+    antialiased.
+    """
     side = math.isqrt(pos_embed.shape[1] - 1)
     if (rows, columns) == (side, side):
         return pos_embed
@@ -157,15 +169,21 @@ def positions(arch: str, pos_embed: Tensor, rows: int, columns: int) -> Tensor:
     if registers_of(arch):
         table = F.interpolate(table, size=(rows, columns), mode="bicubic", antialias=True)
     else:
-        table = F.interpolate(table, scale_factor=((rows + 0.1) / side, (columns + 0.1) / side), mode="bicubic")
+        table = F.interpolate(
+            table, scale_factor=((rows + 0.1) / side, (columns + 0.1) / side), mode="bicubic"
+        )
     return torch.cat([pos_embed[:, :1], table.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)], dim=1)
 
 
 def rotation(periods: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """DINOv3's sines and cosines: float (rows*columns, 4*len(periods)); centres in [-1, 1] for each axis apart."""
+    """DINOv3's sines and cosines: float (rows*columns, 4*len(periods)); centres in [-1, 1] for each axis
+    apart.
+    """
     y = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows * 2 - 1
     x = (torch.arange(columns, dtype=torch.float64) + 0.5) / columns * 2 - 1
-    centres = torch.stack([y[:, None].expand(rows, columns), x[None].expand(rows, columns)], dim=-1).reshape(-1, 2)
+    centres = torch.stack([y[:, None].expand(rows, columns), x[None].expand(rows, columns)], dim=-1).reshape(
+        -1, 2
+    )
     angles = (2 * math.pi * centres[:, :, None] / periods).flatten(1)
     angles = torch.cat([angles, angles], dim=1)
     return angles.sin(), angles.cos()

@@ -1,4 +1,6 @@
-"""The page docs/reference/python-api.md, made from docstrings: ``python tests/python_api_page.py`` writes it."""
+"""The page docs/reference/python-api.md, made from docstrings: ``python tests/python_api_page.py`` writes
+it.
+"""
 
 import ast
 import inspect
@@ -11,19 +13,20 @@ import maskdistill
 
 PAGE = Path(__file__).parents[1] / "docs/reference/python-api.md"
 ORDER = (
-    "load_backbone", "Backbone", "distil_mask", "distil_masks", "embed_masks", "kmeans", "Clusters", "load_run", "Run",
+    "load_backbone", "Backbone", "distil_mask", "distil_masks", "embed_masks", "kmeans", "Clusters",
+    "load_run", "Run",
     "Prediction", "FoundObject", "Category", "Verdict", "MaskDistillError",
 )  # fmt: skip
 """As they are used, one after the other: the examples of one go on in those of the next."""
 HEAD = """\
 # Python API
 
-This page is generated from docstrings by `python tests/python_api_page.py`; tests compare it, and run its examples
-from top to bottom.
+This page is generated from docstrings by `python tests/python_api_page.py`; tests compare it, and run its
+examples from top to bottom.
 
-`from maskdistill import ...` gives what is named here. `import maskdistill` itself takes milliseconds: a name's
-libraries load when it is first used. Types are published: `Picture` is an array of uint8 (H, W, 3), `Mask` of bool,
-`Floats` of float32. Modules that are not named here may change with any version.
+`from maskdistill import ...` gives what is named here. `import maskdistill` itself takes milliseconds: a
+name's libraries load when it is first used. Types are published: `Picture` is an array of uint8 (H, W, 3),
+`Mask` of bool, `Floats` of float32. Modules that are not named here may change with any version.
 
 A mask from an array, in five lines; the picture is a generated scene:
 
@@ -37,9 +40,10 @@ A mask from an array, in five lines; the picture is a generated scene:
 
 The weights that ship with the project never saw a photograph. For photographs take DINO's:
 `load_backbone("dino_vits16", "official")` after `maskdistill weights --arch dino_vits16`
-([weights](../how-to/weights.md)), and leave `short_side` out. `[method §2]` and the like stand for sections of
-[the method](../explanation/method.md); keys of the configuration are in [its reference](configuration.md). The
-examples below go on from one to the next; `results/demo` and `photo.jpg` stand for a finished run and a picture.
+([weights](../how-to/weights.md)), and leave `short_side` out. `[method §2]` and the like stand for sections
+of [the method](../explanation/method.md); keys of the configuration are in [its reference](configuration.md).
+The examples below go on from one to the next; `results/demo` and `photo.jpg` stand for a finished run and a
+picture.
 """
 EXAMPLE = re.compile(r"```pycon\n(.*?)```", re.DOTALL)
 
@@ -89,7 +93,11 @@ def section(name: str) -> str:
         parts.insert(1, signature(name, thing))
     else:
         for member, function in members(thing):
-            parts += [f"### {name}.{member}", signature(member, function), *blocks(inspect.getdoc(function) or "")]
+            parts += [
+                f"### {name}.{member}",
+                signature(member, function),
+                *blocks(inspect.getdoc(function) or ""),
+            ]
     return "\n\n".join(parts) + "\n"
 
 

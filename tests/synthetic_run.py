@@ -1,4 +1,6 @@
-"""The files of a small finished run, made up by hand: what the report is made from, without running anything."""
+"""The files of a small finished run, made up by hand: what the report is made from, without running
+anything.
+"""
 
 import json
 from pathlib import Path
@@ -60,7 +62,9 @@ def provenance(stage: str, **inputs: str) -> dict[str, Any]:
 
 
 class Synthetic:
-    """Six images, or more, in two shards, a quarantined file, two seeds, three clusters; knows its command line."""
+    """Six images, or more, in two shards, a quarantined file, two seeds, three clusters; knows its command
+    line.
+    """
 
     def __init__(self, root: Path, images: int = 6, **config: Any) -> None:
         self.root = root
@@ -132,9 +136,17 @@ class Synthetic:
             self.root / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS), {".dng": 2}
         )
         categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
-        content = {"images": [{"id": number} for number in self.scenes], "annotations": [], "categories": categories}
+        content = {
+            "images": [{"id": number} for number in self.scenes],
+            "annotations": [],
+            "categories": categories,
+        }
         write_json(self.root / "truth" / "instances.json", content)
-        dropped = {"kind": "annotation", "entry": "t.json: annotations[3] (id <i>)", "reason": "its box is empty"}
+        dropped = {
+            "kind": "annotation",
+            "entry": "t.json: annotations[3] (id <i>)",
+            "reason": "its box is empty",
+        }
         truth = {
             "counts": {"annotation": 1},
             "dropped": [dropped],
@@ -164,8 +176,15 @@ class Synthetic:
                     continue
                 code = rle.encode(truth == 1)
                 share = float((truth == 1).mean())
-                masks.append(found | {"key": self.keys[number], "segmentation": code, "coverage": share, "score": 1.0})
-                place = {"image_id": number, "mask_index": len(masks) - 1, "shard": shard, "distance": 1.0 / number}
+                masks.append(
+                    found | {"key": self.keys[number], "segmentation": code, "coverage": share, "score": 1.0}
+                )
+                place = {
+                    "image_id": number,
+                    "mask_index": len(masks) - 1,
+                    "shard": shard,
+                    "distance": 1.0 / number,
+                }
                 assignments.append(place | {"cluster": 1 if number < 5 else 2})
             write_json(
                 self.root / "topk-0.4" / "masks" / f"{name}.json",
@@ -175,10 +194,18 @@ class Synthetic:
                 self.seed / "candidates" / f"{name}.json",
                 {"provenance": provenance("candidates"), "candidates": candidates},
             )
-            summary = {"provenance": provenance("pseudo_labels"), "images": 3, "kept": 4, "fallback": 1, "empty": shard}
+            summary = {
+                "provenance": provenance("pseudo_labels"),
+                "images": 3,
+                "kept": 4,
+                "fallback": 1,
+                "empty": shard,
+            }
             summary["mean_coverage"] = 0.5 if shard else 0.25
             write_json(self.tau / "pseudo_labels" / name / "summary.json", summary)
-            write_json(self.round / "predictions" / name / "summary.json", {"provenance": provenance("predictions")})
+            write_json(
+                self.round / "predictions" / name / "summary.json", {"provenance": provenance("predictions")}
+            )
         for seed in SEEDS:
             sizes = [0, 4, 1] if seed == SEEDS[0] else [1, 2, 2]
             clusters = {"num_clusters": K, "inertia": 1.0, "sizes": sizes}
@@ -192,24 +219,45 @@ class Synthetic:
         scores = {"simplified_silhouette": [0.3, 0.4, 0.2], "silhouette": [0.2, 0.1, 0.3]}
         self.write_csv("choose_k.csv", pd.DataFrame(table | scores))
         row = {"images_kept": 5, "objects_kept": 9, "fallback": 1, "empty": 0, "mean_coverage": 0.3}
-        write_json(self.root / "label_summary.json", {"by_tau": [{"tau": tau} | row for tau in (0.0, 0.5, 0.9)]})
+        write_json(
+            self.root / "label_summary.json", {"by_tau": [{"tau": tau} | row for tau in (0.0, 0.5, 0.9)]}
+        )
         for name in ("pretrain-backbone", "detector"):
-            steps = {"step": range(5), "loss": np.arange(5.0), "loss_a": 1.0, "loss_b": 2.0, "feature_std": 0.1}
+            steps = {
+                "step": range(5),
+                "loss": np.arange(5.0),
+                "loss_a": 1.0,
+                "loss_b": 2.0,
+                "feature_std": 0.1,
+            }
             self.write_csv(f"{name}.csv", pd.DataFrame(steps))
-        for file, seconds in {"features/0000": 2.5, "features/0001": 3.25, "masks/topk-0.4/0000": 60.0}.items():
+        for file, seconds in {
+            "features/0000": 2.5,
+            "features/0001": 3.25,
+            "masks/topk-0.4/0000": 60.0,
+        }.items():
             target = self.root / "benchmarks" / f"{file}.tsv"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:02\t-\n{seconds}\t0:00:02\t812.5\n")
 
         square = np.zeros((FRAME, FRAME), dtype=np.bool_)
         square[20:60, 20:60] = True
-        frames = {"mask": rle.encode(square), "mirrored": rle.encode(square), "rescaled": rle.encode(square & False)}
+        frames = {
+            "mask": rle.encode(square),
+            "mirrored": rle.encode(square),
+            "rescaled": rle.encode(square & False),
+        }
         pictured = [
             {"image_id": number, "key": self.keys[number], "agreement": 0.1 * number, "frames": frames}
             for number in (1, 3)
         ]
         before = VERDICT | {"verdict": "look first"}
-        seen = {"before_training": before, "images": 6, "pictures": pictured, "provenance": provenance("trust")}
+        seen = {
+            "before_training": before,
+            "images": 6,
+            "pictures": pictured,
+            "provenance": provenance("trust"),
+        }
         write_json(self.tau / "trust.json", VERDICT | seen)
 
     def write_scores(self) -> None:
@@ -234,7 +282,9 @@ class Synthetic:
                 self.evaluations.append(str(folder / "evaluation" / f"{stage}.json"))
         scores = {"color_kmeans": {"miou": 12.34, "pixel_accuracy": 45.0, "ap": None}, "otsu": {"miou": 23.4}}
         params = {"num_clusters": K, "seed": 11}
-        write_json(self.root / "baselines.json", scores | {"provenance": {"stage": "baselines", "params": params}})
+        write_json(
+            self.root / "baselines.json", scores | {"provenance": {"stage": "baselines", "params": params}}
+        )
 
     def write_csv(self, name: str, table: pd.DataFrame) -> None:
         with sealed_path(self.root / name) as temporary:
@@ -245,15 +295,24 @@ class Synthetic:
         found = ["report", "--run-name", "tiny", "--config", json.dumps(self.config)]
         found += ["--manifest", str(self.root / "manifest.csv")]
         found += ["--masks", *(str(self.root / "topk-0.4" / "masks" / f"{name}.json") for name in shards)]
-        found += ["--clusters", *(str(self.seed.parent / f"seed-{seed}" / "clusters.json") for seed in SEEDS[::-1])]
-        found += ["--assignments", *(str(self.seed.parent / f"seed-{seed}" / "assignments.h5") for seed in SEEDS[::-1])]
+        found += [
+            "--clusters",
+            *(str(self.seed.parent / f"seed-{seed}" / "clusters.json") for seed in SEEDS[::-1]),
+        ]
+        found += [
+            "--assignments",
+            *(str(self.seed.parent / f"seed-{seed}" / "assignments.h5") for seed in SEEDS[::-1]),
+        ]
         found += ["--choose-k", str(self.root / "choose_k.csv")]
         found += ["--trust", str(self.tau / "trust.json")]
         found += ["--label-summary", str(self.root / "label_summary.json")]
         found += ["--candidates", *(str(self.seed / "candidates" / f"{name}.json") for name in shards)]
         found += ["--pseudo-labels", *(str(self.tau / "pseudo_labels" / name) for name in shards)]
         found += ["--predictions", *(str(self.round / "predictions" / name) for name in shards)]
-        found += ["--metrics", *(f"{name}={self.root / name}.csv" for name in ("pretrain-backbone", "detector"))]
+        found += [
+            "--metrics",
+            *(f"{name}={self.root / name}.csv" for name in ("pretrain-backbone", "detector")),
+        ]
         found += ["--benchmarks", str(self.root / "benchmarks")]
         found += ["--output", str(self.root / "report.html"), "--summary", str(self.root / "summary.json")]
         if scored:

@@ -1,4 +1,6 @@
-"""Rows of the table of ablations: their order, names and published counterparts [method §11-table1, §11-tableS1]."""
+"""Rows of the table of ablations: their order, names and published counterparts [method §11-table1,
+§11-tableS1].
+"""
 
 from pathlib import Path
 from typing import Any

@@ -30,7 +30,11 @@ def test_freed_memory_is_kept() -> None:
     if not keep_freed_memory():
         pytest.skip("this C library is not glibc")
     kept, returned = (
-        int(subprocess.run([sys.executable, "-c", ROUND, how], capture_output=True, text=True, check=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", ROUND, how], capture_output=True, text=True, check=True
+            ).stdout
+        )
         for how in ("keep", "default")
     )
     assert kept < 5, "80 MB are taken and freed five times: not one page of them may be fresh"

@@ -29,7 +29,12 @@ MASKS[3][:] = False
 
 def mask(image_id: int) -> dict[str, Any]:
     """A mask record whose own box and area are wrong: they must be measured."""
-    return {"image_id": image_id, "segmentation": rle.encode(MASKS[image_id]), "bbox": [0, 0, 1, 1], "area": 1}
+    return {
+        "image_id": image_id,
+        "segmentation": rle.encode(MASKS[image_id]),
+        "bbox": [0, 0, 1, 1],
+        "area": 1,
+    }
 
 
 def size(image_id: int) -> tuple[int, int]:
@@ -50,12 +55,17 @@ def test_annotations_say_what_the_masks_say() -> None:
         assert annotation["iscrowd"] == 0 and annotation["score"] == 1.0
 
 
-@pytest.mark.parametrize(("k", "first", "last"), [(1, "cluster-00", "cluster-00"), (20, "cluster-00", "cluster-19"),
+@pytest.mark.parametrize(("k", "first", "last"), [(1, "cluster-00", "cluster-00"), (20, "cluster-00",
+"cluster-19"),
                                                   (101, "cluster-000", "cluster-100")])  # fmt: skip
 def test_exactly_k_categories(k: int, first: str, last: str) -> None:
     found = categories(k)
     names = [category["name"] for category in found]
-    assert len(names) == len(set(names)) == k and (names[0], names[-1]) == (first, last) and names == sorted(names)
+    assert (
+        len(names) == len(set(names)) == k
+        and (names[0], names[-1]) == (first, last)
+        and names == sorted(names)
+    )
     assert [category["id"] for category in found] == list(range(1, k + 1))
 
 
@@ -130,7 +140,8 @@ def make_run(folder: Path) -> list[str]:
     table = pd.DataFrame(
         {
             "image_id": range(1, 6), "key": [f"key {i}" for i in range(1, 6)], "path": "x.jpg",
-            "width": [MASKS[i].shape[1] for i in range(1, 6)], "height": [MASKS[i].shape[0] for i in range(1, 6)],
+            "width": [MASKS[i].shape[1] for i in range(1, 6)], "height": [MASKS[i].shape[0] for i in range(1,
+            6)],
             "mode": "RGB", "sha256": "", "shard": [0, 0, 0, 1, 1], "train": [True, False, True, True, True],
             "eval": [False, True, False, False, False], "status": "ok", "reason": "",
         }
@@ -149,7 +160,8 @@ def make_run(folder: Path) -> list[str]:
 def annotate(folder: Path, shards: list[str], k: int = 3, keep: float = 1) -> int:
     return main(
         ["annotations", "--manifest", str(folder / "manifest.csv"), "--masks", *shards, "--assignments",
-         str(folder / "assignments.h5"), "--num-clusters", str(k), "--output", str(folder / "annotations.json"),
+         str(folder / "assignments.h5"), "--num-clusters", str(k), "--output",
+         str(folder / "annotations.json"),
          "--index", str(folder / "annotations.h5"), "--params", json.dumps({"keep": keep})]
     )  # fmt: skip
 
@@ -161,11 +173,15 @@ def test_entry_point_output_loads_in_pycocotools(tmp_path: Path) -> None:
     assert sorted(dataset.imgs) == [1, 3, 4, 5] and sorted(dataset.cats) == [1, 2, 3]
     assert {a["image_id"]: a["category_id"] for a in dataset.anns.values()} == {1: 2, 4: 2}
     for annotation in dataset.anns.values():
-        np.testing.assert_array_equal(dataset.annToMask(annotation).astype(bool), MASKS[annotation["image_id"]])
+        np.testing.assert_array_equal(
+            dataset.annToMask(annotation).astype(bool), MASKS[annotation["image_id"]]
+        )
     assert dataset.dataset["images"][0] == {"id": 1, "file_name": "key 1", "width": 30, "height": 20}
     index = read_index(tmp_path / "annotations.json", tmp_path / "annotations.h5")
     assert index.num_clusters == 3
-    assert {int(i): index.read(n) for n, i in enumerate(index.image_id)} == {i: dataset.imgToAnns[i] for i in (1, 4)}
+    assert {int(i): index.read(n) for n, i in enumerate(index.image_id)} == {
+        i: dataset.imgToAnns[i] for i in (1, 4)
+    }
     text = (tmp_path / "annotations.json").read_text()
     assert "null" not in text and str(tmp_path) not in text
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) + "\n"
@@ -220,8 +236,12 @@ def test_stale_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "annotations.json").exists() and not (tmp_path / "annotations.h5").exists()
 
 
-def test_several_masks_an_image_and_images_split_over_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks need not stand in the order of their images, and pieces of the manifest need not end with a shard."""
+def test_several_masks_an_image_and_images_split_over_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks need not stand in the order of their images, and pieces of the manifest need not end with a
+    shard.
+    """
     monkeypatch.setattr(stream.usable_rows, "__defaults__", (2,))
     shards = make_run(tmp_path)
     write_json(shards[0], {"provenance": {}, "masks": [mask(2), mask(1), mask(2), mask(1)]})
@@ -245,7 +265,8 @@ def test_memory_follows_the_shard_and_not_the_run(tmp_path: Path) -> None:
         table = pd.DataFrame(
             {
                 "image_id": range(1, n + 1), "key": [f"k{i}" for i in range(n)], "path": "x.jpg", "width": 40,
-                "height": 18, "mode": "RGB", "sha256": "", "shard": np.arange(n) // per, "train": True, "eval": False,
+                "height": 18, "mode": "RGB", "sha256": "", "shard": np.arange(n) // per, "train": True,
+                "eval": False,
                 "status": "ok", "reason": "",
             }
         )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The public Python API: names that load late, its documented examples, and equality with what the commands do."""
+"""The public Python API: names that load late, its documented examples, and equality with what the commands
+do.
+"""
 
 import doctest
 import json
@@ -33,7 +35,10 @@ from maskdistill.workflow.commands import CHECKOUT
 
 SCORES = {
     "baselines": {"otsu": {"miou": 23.4, "ap": None}},
-    "stages": {"segmenter": {"miou": 61.0, "miou_std": None, "per_seed": [], "crf_round": 1}, "masks": {"miou": 40.0}},
+    "stages": {
+        "segmenter": {"miou": 61.0, "miou_std": None, "per_seed": [], "crf_round": 1},
+        "masks": {"miou": 40.0},
+    },
     "rounds": [{"stage": "segmenter", "miou": 59.5, "crf_round": 0}],
 }
 
@@ -48,10 +53,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_names_load_when_they_are_asked_for() -> None:
-    code = "import sys, os; before = set(os.environ); import maskdistill; from maskdistill import MaskDistillError\n"
-    code += "print(sorted({'torch', 'numpy', 'pydantic', 'faiss', 'cv2'} & set(sys.modules)), set(os.environ) - before)"
+    code = (
+        "import sys, os; before = set(os.environ); import maskdistill; from maskdistill import "
+        "MaskDistillError\n"
+    )
+    code += (
+        "print(sorted({'torch', 'numpy', 'pydantic', 'faiss', 'cv2'} & set(sys.modules)), "
+        "set(os.environ) - before)"
+    )
     environment = {"PYTHONPATH": str(Path(maskdistill.__file__).parents[1]), "OMP_WAIT_POLICY": "active"}
-    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert said.stdout.startswith("[] {") and "OPENCV_FOR_THREADS_NUM" in said.stdout
     assert "OPENBLAS_NUM_THREADS" in said.stdout
     homes = {name for names in maskdistill._MODULES.values() for name in names}
@@ -79,7 +92,9 @@ def test_examples_of_the_page_are_true(place: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_mask_is_what_the_stages_make() -> None:
-    """The rule on the network's keys, at the picture's size; on a scene of a development seed it finds an object."""
+    """The rule on the network's keys, at the picture's size; on a scene of a development seed it finds an
+    object.
+    """
     scene = generate_scene(77, 4)
     backbone = maskdistill.load_backbone("vit_micro_patch8", "vit_micro_patch8")
     weights = str(CHECKOUT / "config/weights/vit_micro_patch8.safetensors")
@@ -102,7 +117,11 @@ def test_vectors_of_masks_and_their_clusters() -> None:
     masks = np.zeros((2, *image.shape[:2]), np.bool_)
     masks[0, 20:60, 30:70], masks[1, 80:100, 90:120] = True, True
     whole = maskdistill.embed_masks(image, masks[:1], backbone)[0]
-    seen = (image / 255 - np.array(backbone.structure.mean)) / np.array(backbone.structure.std) * masks[0, ..., None]
+    seen = (
+        (image / 255 - np.array(backbone.structure.mean))
+        / np.array(backbone.structure.std)
+        * masks[0, ..., None]
+    )
     with torch.no_grad():
         tensor = torch.from_numpy(seen).float().permute(2, 0, 1)[None]
         expected = vit.cls_feature(backbone.model, tensor)[0].numpy()
@@ -117,7 +136,10 @@ def test_vectors_of_masks_and_their_clusters() -> None:
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     gaps = ((points[:, None] - clusters.centroids) ** 2).sum(axis=2)
     np.testing.assert_array_equal(clusters.assignments, gaps.argmin(axis=1))
-    assert len({tuple(clusters.assignments[part::3]) for part in range(3)}) == 3 and len(set(clusters.assignments)) == 3
+    assert (
+        len({tuple(clusters.assignments[part::3]) for part in range(3)}) == 3
+        and len(set(clusters.assignments)) == 3
+    )
     np.testing.assert_allclose(clusters.inertia, gaps.min(axis=1).sum(), rtol=1e-4)
 
 
@@ -162,13 +184,19 @@ def test_networks_without_what_masks_need_are_refused(name: str, why: str) -> No
         load_timm(name, str(CHECKOUT / "config/weights/vit_micro_patch8.safetensors"))
 
 
-@pytest.mark.hostile("api: weights that are not there", outcome="refused; nothing is downloaded, none are random")
+@pytest.mark.hostile(
+    "api: weights that are not there", outcome="refused; nothing is downloaded, none are random"
+)
 def test_missing_weights_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for weights in ("random", "no.pth"):
-        with pytest.raises(MaskDistillError, match=rf"weights {weights}: no such file; .*vit_micro_patch8_shapes"):
+        with pytest.raises(
+            MaskDistillError, match=rf"weights {weights}: no such file; .*vit_micro_patch8_shapes"
+        ):
             maskdistill.load_backbone("dino_vits16", weights)
-    with pytest.raises(MaskDistillError, match=r"'official': resources/weights/dino_deitsmall16.*fetch https"):
+    with pytest.raises(
+        MaskDistillError, match=r"'official': resources/weights/dino_deitsmall16.*fetch https"
+    ):
         maskdistill.load_backbone("dino_vits16", "official")
 
 
@@ -200,7 +228,16 @@ def test_wrong_arrays_and_settings_are_refused() -> None:
 
 def test_a_run_predicts_what_the_command_writes(place: Path, tmp_path: Path) -> None:
     out, folder = tmp_path / "out", str(place / "results/demo")
-    command = ["predict", "--run", folder, str(place / "photo.jpg"), "--out", str(out), "--device=cpu", "--threads=1"]
+    command = [
+        "predict",
+        "--run",
+        folder,
+        str(place / "photo.jpg"),
+        "--out",
+        str(out),
+        "--device=cpu",
+        "--threads=1",
+    ]
     assert main([*command, "--overlays=0", "--min-score=0.02"]) == 0
     run = maskdistill.load_run(folder)
     found = run.predict(place / "photo.jpg", min_score=0.02)

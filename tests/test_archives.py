@@ -19,7 +19,9 @@ FILES = {
 }
 
 
-def tar_of(path: Path, files: dict[str, bytes], mode: str = "w", extra: list[tarfile.TarInfo] | None = None) -> Path:
+def tar_of(
+    path: Path, files: dict[str, bytes], mode: str = "w", extra: list[tarfile.TarInfo] | None = None
+) -> Path:
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name, content in files.items():
             info = tarfile.TarInfo(name)
@@ -61,7 +63,9 @@ def test_all_files_arrive(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     assert extract(archive, folder, "top") == len(FILES)
-    found = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    found = {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
     assert found == FILES
 
 
@@ -103,7 +107,9 @@ def twice(archive: Path, kind: str, name: str) -> None:
         tar_of(archive, FILES, "w:gz" if kind == "tgz" else "w", [special(name, tarfile.REGTYPE)])
 
 
-@pytest.mark.hostile("archive: symbolic and hard links, devices (tar)", outcome="refused; the message names the member")
+@pytest.mark.hostile(
+    "archive: symbolic and hard links, devices (tar)", outcome="refused; the message names the member"
+)
 @pytest.mark.parametrize(
     "member",
     [
@@ -169,7 +175,9 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     assert "cannot be read (No such file" in refusal(tmp_path / "absent.tar", tmp_path / "two")
 
 
-@pytest.mark.hostile("archive: larger than the free disk space", outcome="refused with the space that is wanted")
+@pytest.mark.hostile(
+    "archive: larger than the free disk space", outcome="refused with the space that is wanted"
+)
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zip_of(tmp_path / "a.zip", FILES)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())

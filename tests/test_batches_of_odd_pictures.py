@@ -90,7 +90,10 @@ def masks_of(manifest: Path, batch_size: int, short_side: int) -> dict[str, np.n
     folder = manifest.parent / f"batch-{batch_size}-{short_side}"
     params = json.dumps({"batch_size": batch_size, "short_side": short_side, "workers": 0})
     shard = ["--shard=0", "--arch=vit_micro_patch8", f"--weights={WEIGHTS}", "--device=cpu", "--threads=1"]
-    assert main(["features", f"--manifest={manifest}", *shard, f"--params={params}", f"--output={folder}/f.h5"]) == 0
+    assert (
+        main(["features", f"--manifest={manifest}", *shard, f"--params={params}", f"--output={folder}/f.h5"])
+        == 0
+    )
     assert main(["masks", f"--features={folder}/f.h5", f"--output={folder}/m.json"]) == 0
     found = json.loads((folder / "m.json").read_text())["masks"]
     keys = {row.image_id: row.key for row in image_rows(ok_images(read_manifest(manifest)))}
@@ -98,7 +101,8 @@ def masks_of(manifest: Path, batch_size: int, short_side: int) -> dict[str, np.n
 
 
 @pytest.mark.hostile(
-    "photo: 1:50, 50:1, 16 pixels wide, and every mode in one batch", outcome="used: masks as of each picture alone"
+    "photo: 1:50, 50:1, 16 pixels wide, and every mode in one batch",
+    outcome="used: masks as of each picture alone",
 )
 @pytest.mark.parametrize("short_side", [48, 16])
 def test_batches_do_not_change_masks(manifest: Path, short_side: int) -> None:

@@ -1,4 +1,6 @@
-"""Candidates against ground truth: every threshold by painting anew, curves by their definition, failures by hand."""
+"""Candidates against ground truth: every threshold by painting anew, curves by their definition, failures by
+hand.
+"""
 
 import itertools
 import json
@@ -32,7 +34,8 @@ def entry(y: int, x: int, h: int, w: int, label: int, score: float = 1.0, crowd:
     mask[y : y + h, x : x + w] = True
     code = rle.encode(mask)
     return {
-        "segmentation": code, "bbox": rle.bbox(code), "area": float(mask.sum()), "category_id": label, "score": score,
+        "segmentation": code, "bbox": rle.bbox(code), "area": float(mask.sum()), "category_id": label,
+        "score": score,
         "iscrowd": crowd,
     }  # fmt: skip
 
@@ -63,7 +66,9 @@ def random_image(rng: np.random.Generator) -> tuple[list[dict[str, Any]], list[d
 def test_every_threshold_is_that_of_painting_at_it(
     overlap: Literal["drop", "pixel"], compare: Literal["gt", "ge"]
 ) -> None:
-    """Scores of pseudo-labels that are painted anew at each threshold; objects by all pairs, best candidate first."""
+    """Scores of pseudo-labels that are painted anew at each threshold; objects by all pairs, best candidate
+    first.
+    """
     rng = np.random.default_rng(4)
     images = [random_image(rng) for _ in range(25)]
     found = Thresholds(K + 1, CLASSES, TAUS)
@@ -93,7 +98,9 @@ def test_every_threshold_is_that_of_painting_at_it(
         assert row["coverage"] == pytest.approx(100 * matched / singles)
         assert row["pixel_precision"] == pytest.approx(100 * total[1:, 1:].sum() / total[1:].sum())
         assert row["pixel_coverage"] == pytest.approx(100 * total[1:, 1:].sum() / total[:, 1:].sum())
-        assert row["miou"] == pytest.approx(100 * matched_scores(total, match_clusters(iou_matrix(total))).miou)
+        assert row["miou"] == pytest.approx(
+            100 * matched_scores(total, match_clusters(iou_matrix(total))).miou
+        )
     counts = [row["painted"] for row in found.rows("iou")]
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1] > 0
 
@@ -109,7 +116,9 @@ def test_what_is_not_there_is_not_scored() -> None:
     assert (row["painted"], row["objects"], row["precision"], row["coverage"]) == (0, 0, None, None)
 
 
-def scored(candidates: list[dict[str, Any]], objects: list[dict[str, Any]], number: int = 1) -> ImageInstances:
+def scored(
+    candidates: list[dict[str, Any]], objects: list[dict[str, Any]], number: int = 1
+) -> ImageInstances:
     return image_instances(number, candidates, objects)
 
 
@@ -134,7 +143,9 @@ def test_curves_are_those_that_average_precision_averages() -> None:
     images = [scored(*random_image(rng)[:2], number) for number in range(1, 20)]
     images = [image.take(range(len(image.scores)), np.flatnonzero(~image.crowd)) for image in images]
     result = average_precision(images, class_agnostic=True)
-    ranked = sorted(itertools.chain.from_iterable(_hits(image) for image in images), key=lambda pair: -pair[0])
+    ranked = sorted(
+        itertools.chain.from_iterable(_hits(image) for image in images), key=lambda pair: -pair[0]
+    )
     hits = np.cumsum([hit for _, hit in ranked])
     total = sum(len(image.true_labels) for image in images)
     precision, recall = hits / np.arange(1, len(hits) + 1), hits / total
@@ -155,7 +166,12 @@ def _hits(image: ImageInstances) -> list[tuple[float, int]]:
 
 
 def test_merged_and_missed_objects() -> None:
-    objects = [entry(0, 0, 4, 4, 1), entry(0, 5, 4, 4, 2), entry(8, 0, 5, 5, 1), entry(0, 0, 14, 18, 1, crowd=1)]
+    objects = [
+        entry(0, 0, 4, 4, 1),
+        entry(0, 5, 4, 4, 2),
+        entry(8, 0, 5, 5, 1),
+        entry(0, 0, 14, 18, 1, crowd=1),
+    ]
     both, one = entry(0, 0, 4, 9, 1, 0.7), entry(0, 0, 4, 4, 1, 0.9)
     images = [scored([one, both], objects, 7), scored([one], objects[:1], 8), scored([], objects[:2], 9)]
     assert merged_objects(images, 5) == [{"image_id": 7, "score": 0.7, "candidate": 1, "objects": [0, 1]}]
@@ -180,7 +196,9 @@ def test_worst_images_of_a_class() -> None:
 
 
 def test_command(tmp_path: Path) -> None:
-    """The whole stage on random images equals itself with two processes; what is listed points at real entries."""
+    """The whole stage on random images equals itself with two processes; what is listed points at real
+    entries.
+    """
     rng = np.random.default_rng(5)
     found: list[dict[str, Any]] = []
     truth: dict[str, list[Any]] = {"images": [], "annotations": []}
@@ -188,18 +206,32 @@ def test_command(tmp_path: Path) -> None:
     for number in range(1, 9):
         candidates, objects, _ = random_image(rng)
         found += [one | {"image_id": number} for one in candidates]
-        truth["annotations"] += [item | {"image_id": number, "id": len(truth["annotations"])} for item in objects]
+        truth["annotations"] += [
+            item | {"image_id": number, "id": len(truth["annotations"])} for item in objects
+        ]
         size = {"id": number, "file_name": str(number), "height": SHAPE[0], "width": SHAPE[1]}
         truth["images"].append(size | {"has_masks": True, "has_semantic": False, "evaluated": True})
-        rows.append((number, str(number), f"{number}.png", SHAPE[1], SHAPE[0], "RGB", "x", 0, True, True, "ok", ""))
+        rows.append(
+            (number, str(number), f"{number}.png", SHAPE[1], SHAPE[0], "RGB", "x", 0, True, True, "ok", "")
+        )
     write_manifest(tmp_path / "manifest.csv", pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
-    write_json(tmp_path / "truth.json", truth | {"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]})
+    write_json(
+        tmp_path / "truth.json", truth | {"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
+    )
     write_json(tmp_path / "candidates.json", {"candidates": found})
     command = ["candidate_quality", "--manifest", str(tmp_path / "manifest.csv"), "--num-clusters", str(K)]
-    command += ["--ground-truth", str(tmp_path / "truth.json"), "--candidates", str(tmp_path / "candidates.json")]
+    command += [
+        "--ground-truth",
+        str(tmp_path / "truth.json"),
+        "--candidates",
+        str(tmp_path / "candidates.json"),
+    ]
     texts = []
     for threads in ("1", "2"):
-        assert main([*command, "--params", "{}", "--output", str(tmp_path / "out.json"), "--threads", threads]) == 0
+        assert (
+            main([*command, "--params", "{}", "--output", str(tmp_path / "out.json"), "--threads", threads])
+            == 0
+        )
         texts.append((tmp_path / "out.json").read_bytes())
     assert texts[0] == texts[1]
     content = json.loads(texts[0])

@@ -51,13 +51,17 @@ def test_silhouette_of_equal_points() -> None:
 
 
 @pytest.mark.parametrize("chunk", [7, 512])
-def test_simplified_silhouette_agrees_with_its_definition(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simplified_silhouette_agrees_with_its_definition(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
     points = groups(spread=1)
     centroids = points[[0, 40, 80, 81]]
     distances = np.sort(cdist(points.astype(np.float64), centroids.astype(np.float64)), axis=1)
     expected = ((distances[:, 1] - distances[:, 0]) / distances[:, 1]).mean()
-    assert simplified_silhouette(points, centroids, assign(points, centroids).assignments) == pytest.approx(expected)
+    assert simplified_silhouette(points, centroids, assign(points, centroids).assignments) == pytest.approx(
+        expected
+    )
 
 
 def test_candidates() -> None:
@@ -72,8 +76,10 @@ def make_run(folder: Path, points: Floats) -> list[str]:
     n = len(points)
     table = pd.DataFrame(
         {
-            "image_id": range(1, n + 1), "key": [f"k{i}" for i in range(n)], "path": "x.jpg", "width": 20, "height": 20,
-            "mode": "RGB", "sha256": "", "shard": np.arange(n) * 2 // n, "train": True, "eval": False, "status": "ok",
+            "image_id": range(1, n + 1), "key": [f"k{i}" for i in range(n)], "path": "x.jpg", "width": 20,
+            "height": 20,
+            "mode": "RGB", "sha256": "", "shard": np.arange(n) * 2 // n, "train": True, "eval": False,
+            "status": "ok",
             "reason": "",
         }
     )  # fmt: skip
@@ -105,7 +111,10 @@ def test_the_number_of_planted_groups_has_the_highest_silhouette(tmp_path: Path)
     assert six["inertia"] == pytest.approx(found.inertia, rel=1e-5)
     assert six["silhouette"] == pytest.approx(slow_silhouette(points, found.assignments.tolist()), abs=1e-5)
     first = (tmp_path / "choose_k.csv").read_bytes()
-    assert compare(tmp_path, shards[::-1], plain).equals(table) and (tmp_path / "choose_k.csv").read_bytes() == first
+    assert (
+        compare(tmp_path, shards[::-1], plain).equals(table)
+        and (tmp_path / "choose_k.csv").read_bytes() == first
+    )
 
 
 def test_samples_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

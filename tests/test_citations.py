@@ -1,4 +1,6 @@
-"""Citations of the method sheet and the paper, as in [method §2.5] or [P §4.1], lead to an anchor of the sheet."""
+"""Citations of the method sheet and the paper, as in [method §2.5] or [P §4.1], lead to an anchor of the
+sheet.
+"""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +20,9 @@ BARE = re.compile(r"\b[Mm]ethod\.md §|(?<!\[)\b[Mm]ethod (?:§|sections? \d|\d|
 
 
 def resolved(kind: str, places: str) -> Iterator[str]:
-    """Anchors that the places of one citation stand for; a place in no known form is given back in angle brackets."""
+    """Anchors that the places of one citation stand for; a place in no known form is given back in angle
+    brackets.
+    """
     group = ""
     for place in re.split(r",\s*|\s(?=Eq\.)", " ".join(places.replace("#", " ").split())):
         found = re.fullmatch(r"(?:(§)|(Table|Fig|Eq)s?\.? )?([A-Z]?[\d.]*[a-z]?)(?:-(\w+))?", place)
@@ -64,7 +68,11 @@ def anchors(sheet: str) -> set[str]:
 def test_every_citation_has_an_anchor(anchors: set[str]) -> None:
     texts = {file: file.read_text() for file in citing_files() if file != Path(__file__)}
     assert sum(len(list(citations(text))) for text in texts.values()) > 100
-    lost = {str(file.relative_to(ROOT)): found for file, text in texts.items() if (found := unresolved(text, anchors))}
+    lost = {
+        str(file.relative_to(ROOT)): found
+        for file, text in texts.items()
+        if (found := unresolved(text, anchors))
+    }
     assert lost == {}
 
 
@@ -80,7 +88,10 @@ def test_a_citation_without_an_anchor_is_found(planted: str, anchors: set[str]) 
 
 
 def test_every_form_of_a_citation_is_read() -> None:
-    text = "[method §2.5, D2] [method §5-names] [P §3.2 Eq. 1-2] [P Tables 1-3, S1, §A.4] [P §4.2,\n    # Fig. 3]"
+    text = (
+        "[method §2.5, D2] [method §5-names] [P §3.2 Eq. 1-2] [P Tables 1-3, S1, §A.4] [P §4.2,\n    # "
+        "Fig. 3]"
+    )
     assert [anchor for _, anchor in citations(text)] == [
         "s2.5", "D2", "s5-names", "P3.2", "PEq1", "PEq2", "PTable1", "PTable2", "PTable3", "PTableS1", "PA.4",
         "P4.2", "PFig3",
@@ -94,7 +105,9 @@ def test_links_within_the_sheet_lead_somewhere(sheet: str, anchors: set[str]) ->
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
-        return {key: one for name, inner in value.items() for key, one in flat(inner, f"{prefix}.{name}").items()}
+        return {
+            key: one for name, inner in value.items() for key, one in flat(inner, f"{prefix}.{name}").items()
+        }
     return {prefix[1:]: value}
 
 
@@ -106,7 +119,9 @@ def test_parameters_of_the_sheet_are_those_of_the_configuration(sheet: str) -> N
     block = re.search(r"```yaml\n(.*?)```", sheet, re.DOTALL)
     assert block is not None
     paper, configured = flat(yaml.safe_load(block[1])), settings("defaults.yaml") | settings("config.yaml")
-    assert {key: (paper[key], configured.get(key)) for key in paper if paper[key] != configured.get(key)} == {}
+    assert {
+        key: (paper[key], configured.get(key)) for key in paper if paper[key] != configured.get(key)
+    } == {}
     # What `code:` says beside a value is what the code's preset has, and nothing of the preset is left out.
     code, noted, section = settings("presets/code.yaml"), {}, ""
     for line in block[1].splitlines():

@@ -51,8 +51,10 @@ def candidates(folder: Path, shards: int) -> None:
     count = 2 * shards
     table = pd.DataFrame(
         {
-            "image_id": np.arange(1, count + 1), "key": [f"p{i}" for i in range(count)], "path": "p.png", "width": 6,
-            "height": 4, "mode": "RGB", "sha256": "", "shard": np.arange(count) // 2, "train": True, "eval": False,
+            "image_id": np.arange(1, count + 1), "key": [f"p{i}" for i in range(count)], "path": "p.png",
+            "width": 6,
+            "height": 4, "mode": "RGB", "sha256": "", "shard": np.arange(count) // 2, "train": True,
+            "eval": False,
             "status": "ok", "reason": "",
         }
     )  # fmt: skip
@@ -87,7 +89,15 @@ def test_one_call_for_several_shards_equals_one_call_each(tmp_path: Path) -> Non
 
 
 def test_a_pattern_of_shards_is_expanded_as_bash_does(tmp_path: Path) -> None:
-    for text in ("a-{0000..0002}.json", "{8..11}", "{08..11}/{0..1}", "{3..1}x", "{1..003}", "{a}{shard}", "{2..2}"):
+    for text in (
+        "a-{0000..0002}.json",
+        "{8..11}",
+        "{08..11}/{0..1}",
+        "{3..1}x",
+        "{1..003}",
+        "{a}{shard}",
+        "{2..2}",
+    ):
         done = subprocess.run(["bash", "-c", f"echo {text}"], text=True, capture_output=True, check=True)
         assert cli._expand(text) == done.stdout.split(), text
     candidates(tmp_path, 3)
@@ -97,7 +107,15 @@ def test_a_pattern_of_shards_is_expanded_as_bash_does(tmp_path: Path) -> None:
     given = [f"{tmp_path}/shard-{shard:04d}.json" for shard in range(3)]
     assert main([*common, f"--output={tmp_path}/one.json", "--candidates", *given]) == 0
     assert (
-        main([*common, f"--output={tmp_path}/all.json", "--candidates", f"{tmp_path}/shard-{{0000..0002}}.json"]) == 0
+        main(
+            [
+                *common,
+                f"--output={tmp_path}/all.json",
+                "--candidates",
+                f"{tmp_path}/shard-{{0000..0002}}.json",
+            ]
+        )
+        == 0
     )
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "all.json").read_bytes()
 
@@ -112,7 +130,9 @@ def test_the_first_bad_shard_ends_the_call(tmp_path: Path, capsys: pytest.Captur
     assert main([*common, "--each", "0000-0002", "--shard", "{shard}", *files, f"--log={tmp_path}/log"]) == 1
     said = capsys.readouterr().err
     assert said.count("c-0001.json: category 9") == 1
-    assert (tmp_path / "log").read_text().splitlines()[-1] == said.splitlines()[-1], "the log ends with the error"
+    assert (tmp_path / "log").read_text().splitlines()[-1] == said.splitlines()[-1], (
+        "the log ends with the error"
+    )
     assert [path.name for path in (tmp_path / "all").glob("[!.]*")] == ["0000"]
 
 
@@ -176,4 +196,7 @@ def test_a_disk_that_hdf5_finds_full_is_a_message(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "e.h5"], text=True, capture_output=True)
     assert done.returncode != 0  # HDF5 itself may crash at the very end, after the message
-    assert "could not be written (File too large); free some space" in done.stderr and not (tmp_path / "e.h5").exists()
+    assert (
+        "could not be written (File too large); free some space" in done.stderr
+        and not (tmp_path / "e.h5").exists()
+    )

@@ -49,7 +49,9 @@ def test_what_is_wrong_is_named(values: Any, message: str) -> None:
     assert message in str(caught.value) and "save it anew" in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"{: [", "YAML"), (b"\xff\xfe\x00", "YAML")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), (b"{: [", "YAML"), (b"\xff\xfe\x00", "YAML")]
+)
 def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "n.yaml").write_bytes(content)

@@ -1,4 +1,6 @@
-"""Whitening, normalisation, sampling and K-means against scipy and slow recomputation; the clusters entry point."""
+"""Whitening, normalisation, sampling and K-means against scipy and slow recomputation; the clusters entry
+point.
+"""
 
 import json
 import tracemalloc
@@ -15,7 +17,15 @@ from sklearn.cluster import MiniBatchKMeans
 
 from maskdistill.cli import main
 from maskdistill.clusters.assignments import Rows, open_assignments
-from maskdistill.clusters.kmeans import ColumnMoments, assign, fit, fit_kmeans, fit_minibatch, normalise, pick_gpu
+from maskdistill.clusters.kmeans import (
+    ColumnMoments,
+    assign,
+    fit,
+    fit_kmeans,
+    fit_minibatch,
+    normalise,
+    pick_gpu,
+)
 from maskdistill.clusters.sampling import SmallestKeys, draw, ordinals
 from maskdistill.config import ClustersConfig
 from maskdistill.data.manifest import write_manifest
@@ -25,7 +35,9 @@ from maskdistill.runtime.errors import MaskDistillError
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def blobs(per: int = 30, dim: int = 6, k: int = 4, spread: float = 0.05, seed: int = 0) -> tuple[Floats, Floats]:
+def blobs(
+    per: int = 30, dim: int = 6, k: int = 4, spread: float = 0.05, seed: int = 0
+) -> tuple[Floats, Floats]:
     """``k`` well separated groups of ``per`` features, and their centres."""
     rng = np.random.default_rng(seed)
     centres = np.eye(k, dim, dtype=np.float32) * 3
@@ -295,7 +307,9 @@ def test_spherical_centroids_are_directions_of_the_means() -> None:
     points = normalise(noise(), None, l2=True)
     found = fitted(points, 5, seed=3, niter=100, nredo=2, spherical=True)
     np.testing.assert_allclose(np.linalg.norm(found.centroids, axis=1), 1, rtol=1e-5)
-    assert found.assignments.tolist() == (points.astype(np.float64) @ found.centroids.T).argmax(axis=1).tolist()
+    assert (
+        found.assignments.tolist() == (points.astype(np.float64) @ found.centroids.T).argmax(axis=1).tolist()
+    )
     for cluster in range(5):
         mean = points[found.assignments == cluster].astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(found.centroids[cluster], mean / np.linalg.norm(mean), atol=1e-4)
@@ -320,8 +334,10 @@ def make_manifest(folder: Path, shards: list[int], train: list[bool], scored: li
     n = len(shards)
     table = pd.DataFrame(
         {
-            "image_id": range(1, n + 1), "key": [f"k{i}" for i in range(n)], "path": "x.jpg", "width": 20, "height": 20,
-            "mode": "RGB", "sha256": "", "shard": shards, "train": train, "eval": scored, "status": "ok", "reason": "",
+            "image_id": range(1, n + 1), "key": [f"k{i}" for i in range(n)], "path": "x.jpg", "width": 20,
+            "height": 20,
+            "mode": "RGB", "sha256": "", "shard": shards, "train": train, "eval": scored, "status": "ok",
+            "reason": "",
         }
     )  # fmt: skip
     write_manifest(folder / "manifest.csv", table)
@@ -352,8 +368,10 @@ def make_run(folder: Path) -> tuple[Floats, list[str]]:
 
 def cluster(folder: Path, shards: list[str], *options: str, k: int = 3) -> int:
     return main(
-        ["clusters", "--embeddings", *shards, "--manifest", str(folder / "manifest.csv"), "--num-clusters", str(k),
-         "--seed", "7", "--output", str(folder / "clusters.json"), "--assignments", str(folder / "assignments.h5"),
+        ["clusters", "--embeddings", *shards, "--manifest", str(folder / "manifest.csv"), "--num-clusters",
+        str(k),
+         "--seed", "7", "--output", str(folder / "clusters.json"), "--assignments",
+         str(folder / "assignments.h5"),
          "--gpus", "0", "--threads", "1", *options]
     )  # fmt: skip
 
@@ -364,7 +382,9 @@ def assigned(folder: Path) -> Rows:
 
 
 def outputs(folder: Path) -> bytes:
-    return b"".join((folder / name).read_bytes() for name in ("clusters.json", "clusters.npz", "assignments.h5"))
+    return b"".join(
+        (folder / name).read_bytes() for name in ("clusters.json", "clusters.npz", "assignments.h5")
+    )
 
 
 def test_entry_point_fits_on_training_masks_and_assigns_all(tmp_path: Path) -> None:
@@ -412,7 +432,11 @@ def test_number_of_shards_does_not_matter(tmp_path: Path, max_fit: int) -> None:
         shards = [i * count // 100 for i in range(100)]
         make_manifest(tmp_path, shards, [True] * 100, [False] * 100)
         assert (
-            cluster(tmp_path, write_shards(tmp_path, points, image_ids, shards), f'--params={{"max_fit":{max_fit}}}')
+            cluster(
+                tmp_path,
+                write_shards(tmp_path, points, image_ids, shards),
+                f'--params={{"max_fit":{max_fit}}}',
+            )
             == 0
         )
         arrays, rows = np.load(tmp_path / "clusters.npz"), assigned(tmp_path)
@@ -483,7 +507,9 @@ def test_settings_reach_the_result(tmp_path: Path) -> None:
     nearest, _ = slow_assignment(points, arrays["centroids"])
     assert assigned(tmp_path).cluster.tolist() == nearest
     assert cluster(tmp_path, shards, "--params", '{"spherical": true}') == 0
-    np.testing.assert_allclose(np.linalg.norm(np.load(tmp_path / "clusters.npz")["centroids"], axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(np.load(tmp_path / "clusters.npz")["centroids"], axis=1), 1, rtol=1e-5
+    )
 
 
 def test_entry_point_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
-"""COCO files as people make them: what has one meaning is read, everything else is one message, and nothing crashes."""
+"""COCO files as people make them: what has one meaning is read, everything else is one message, and nothing
+crashes.
+"""
 
 import copy
 import json
@@ -46,17 +48,22 @@ def base() -> Content:
         "images": [{"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in (1, 2, 3)],
         "categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cat"}],
         "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 5, "segmentation": [SQUARE], "bbox": [2, 3, 10, 6], "area": 60.0,
+            {"id": 1, "image_id": 1, "category_id": 5, "segmentation": [SQUARE], "bbox": [2, 3, 10, 6],
+            "area": 60.0,
              "iscrowd": 0},
-            {"id": 2, "image_id": 1, "category_id": 2, "segmentation": COLUMNS, "bbox": [0, 0, 2, 20], "iscrowd": 0},
-            {"id": 3, "image_id": 2, "category_id": 2, "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}},
+            {"id": 2, "image_id": 1, "category_id": 2, "segmentation": COLUMNS, "bbox": [0, 0, 2, 20],
+            "iscrowd": 0},
+            {"id": 3, "image_id": 2, "category_id": 2, "segmentation": {"size": [HEIGHT, WIDTH],
+            "counts": counts}},
         ],
     }  # fmt: skip
 
 
 def rows(*files: str, root: str = "/im") -> list[ImageRow]:
     names = files or ("1.jpg", "2.jpg", "3.jpg")
-    return [ImageRow(i, name[:-4], f"{root}/{name}", WIDTH, HEIGHT, 0) for i, name in enumerate(names, start=1)]
+    return [
+        ImageRow(i, name[:-4], f"{root}/{name}", WIDTH, HEIGHT, 0) for i, name in enumerate(names, start=1)
+    ]
 
 
 def read(folder: Path, content: Any, images: list[ImageRow] | None = None, limit: float = 1.0) -> Result:
@@ -134,8 +141,10 @@ SAME = [
     *(with_ids(kind) for kind in (str, float, lambda i: f"{i}.0", lambda i: f" {i} ", lambda i: f"{i:03d}")),
     each_image(id=str), each_image(id=float),
     each_image(file_name=lambda name: f"./{name}"), each_image(file_name=lambda name: f".\\{name}"),
-    each_image(file_name=lambda name: f"/im/{name}"), each_image(file_name=lambda name: f"/elsewhere/im/{name}"),
-    each_image(file_name=lambda name: f"C:\\photos\\{name}"), each_image(file_name=lambda name: f"x//../{name}"),
+    each_image(file_name=lambda name: f"/im/{name}"),
+    each_image(file_name=lambda name: f"/elsewhere/im/{name}"),
+    each_image(file_name=lambda name: f"C:\\photos\\{name}"),
+    each_image(file_name=lambda name: f"x//../{name}"),
     each_image(height=None, width=None), each_image(height=None), each_image(height=str, width=float),
     segmentation(0, lambda value: value[0]), 
     segmentation(0, lambda value: np.reshape(value, (-1, 2)).tolist()),
@@ -149,7 +158,8 @@ SAME = [
     lambda c: c["annotations"][0].pop("area"), lambda c: c["annotations"][0].update(area=None),
     lambda c: c["annotations"][0].pop("bbox"), lambda c: c["annotations"][0].update(bbox=[]),
     lambda c: c["annotations"][1].update(bbox=[0, 0, 0, 0]),
-    lambda c: c["categories"].append({"id": "5", "name": "dog"}), lambda c: c["images"].append(c["images"][0]),
+    lambda c: c["categories"].append({"id": "5", "name": "dog"}),
+    lambda c: c["images"].append(c["images"][0]),
     listed_twice, halves,
     lambda c: c["images"].append({**c["images"][0], "id": 9, "file_name": "./1.jpg"}),
     lambda c: c["images"].append({**c["images"][0], "id": "1", "file_name": ".\\1.jpg"}),
@@ -157,7 +167,8 @@ SAME = [
 
 
 @pytest.mark.hostile(
-    'ground truth: COCO ids of another JSON type (`1`, `"1"`, `1.0`), `\\` or another Unicode form in `file_name`, '
+    'ground truth: COCO ids of another JSON type (`1`, `"1"`, `1.0`), `\\` or another Unicode form in '
+    "`file_name`, "
     "paths with `./` or absolute ones",
     outcome="read: by their value",
 )
@@ -166,8 +177,8 @@ SAME = [
     outcome="read: the objects of all its entries, each once",
 )
 @pytest.mark.hostile(
-    "ground truth: COCO masks as a flat polygon, as points, as an RLE in a list or without its size; no `height`, "
-    "`width`, `area`, `bbox` or `iscrowd`",
+    "ground truth: COCO masks as a flat polygon, as points, as an RLE in a list or without its size; no "
+    "`height`, `width`, `area`, `bbox` or `iscrowd`",
     outcome="read: missing sizes are the picture's, missing boxes and areas the mask's",
 )
 @pytest.mark.parametrize("number", range(len(SAME)))
@@ -186,7 +197,9 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
 
 
 def test_unicode_forms(tmp_path: Path) -> None:
-    """As the file system has it, and as the JSON has it; two files that differ in the form alone stay apart."""
+    """As the file system has it, and as the JSON has it; two files that differ in the form alone stay
+    apart.
+    """
     content = base()
     for image, name in zip(content["images"], ("é.jpg", "u/ö.jpg", "3.jpg"), strict=True):
         image["file_name"] = unicodedata.normalize("NFC", name)
@@ -227,10 +240,13 @@ def test_names_are_unlike_and_printable(tmp_path: Path) -> None:
 EMPTY = {"category_id": 2, "segmentation": [], "bbox": [0, 0, 0, 0], "area": 0, "iscrowd": 0}
 DROPPED: list[tuple[Callable[[Content], Any], str, str]] = [
     (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 1}), "annotation", "its box is empty"),
-    (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 1, "bbox": [40, 2, 5, 5]}), "annotation",
+    (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 1, "bbox": [40, 2, 5, 5]}),
+    "annotation",
      "lies outside of the picture"),
-    (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 4}), "annotation", "image_id 4 is no entry"),
-    (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 1, "segmentation": [[90, 90, 95, 90, 95, 95]]}),
+    (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 4}), "annotation", "image_id 4 is no "
+    "entry"),
+    (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 1, "segmentation": [[90, 90, 95, 90, 95,
+    95]]}),
      "annotation", "no pixel of the picture"),
     (lambda c: c["annotations"].append({**EMPTY, "id": 9, "image_id": 1,
                                         "segmentation": {"size": [HEIGHT, WIDTH], "counts": [600]}}),
@@ -243,10 +259,10 @@ DROPPED: list[tuple[Callable[[Content], Any], str, str]] = [
 
 
 @pytest.mark.hostile(
-    "ground truth: COCO objects without mask and box, outside of the picture, of no image, or there twice; polygons of "
-    "two points",
-    outcome="dropped, counted, and listed in the log, in `dropped.json` and in the report; above `max_dropped` "
-    "(default 0.05) the run stops before anything is trained",
+    "ground truth: COCO objects without mask and box, outside of the picture, of no image, or there twice; "
+    "polygons of two points",
+    outcome="dropped, counted, and listed in the log, in `dropped.json` and in the report; above "
+    "`max_dropped` (default 0.05) the run stops before anything is trained",
 )
 @pytest.mark.parametrize(("change", "kind", "reason"), DROPPED)
 def test_what_is_dropped(tmp_path: Path, change: Callable[[Content], Any], kind: str, reason: str) -> None:
@@ -263,12 +279,15 @@ def test_a_box_among_masks_loses_its_picture_a_word(tmp_path: Path) -> None:
     content = base()
     content["annotations"].append({"id": 9, "image_id": 3, "category_id": 2, "bbox": [1, 2, 3, 4]})
     _, found, losses = read(tmp_path, content)
-    assert [(item.kind, item.entry[-22:]) for item in losses.dropped] == [("mask", ": annotations[3] (id 9)"[-22:])]
+    assert [(item.kind, item.entry[-22:]) for item in losses.dropped] == [
+        ("mask", ": annotations[3] (id 9)"[-22:])
+    ]
     assert [truth.has_masks for truth in found] == [True, True, False] and found[2].semantic is None
 
 
 @pytest.mark.hostile(
-    "ground truth: COCO boxes without a single mask", outcome="read; a warning and the report say that mIoU and AP miss"
+    "ground truth: COCO boxes without a single mask",
+    outcome="read; a warning and the report say that mIoU and AP miss",
 )
 def test_boxes_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = base()
@@ -283,7 +302,9 @@ def test_too_much_dropped_stops(tmp_path: Path) -> None:
     """One object a picture and as many empty ones, as in the issue; then a single one, which is tolerated."""
     content = base()
     content["annotations"] += [{**EMPTY, "id": 10 + i, "image_id": i} for i in (1, 2, 3)]
-    message = r"3 annotations of 6 annotations would be dropped, more than the 1 tolerated \(max_dropped: 0\.05\)"
+    message = (
+        r"3 annotations of 6 annotations would be dropped, more than the 1 tolerated \(max_dropped: 0\.05\)"
+    )
     with pytest.raises(MaskDistillError, match=message) as refused:
         read(tmp_path, content, limit=0.05)
     assert "truth.json: annotations[3] (id 11): it has no mask, and its box is empty" in str(refused.value)
@@ -295,7 +316,10 @@ def test_too_much_dropped_stops(tmp_path: Path) -> None:
 
 
 def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path: Path) -> None:
-    """Part of the pictures has no entry: no loss. Neither have entries pictures: their names are not the same."""
+    """Part of the pictures has no entry: no loss.
+
+    Neither have entries pictures: their names are not the same.
+    """
     others = [f"x{i}.jpg" for i in range(9)]
     assert read(tmp_path, base(), rows("1.jpg", *others))[2].counts == {"image": 2, "unscored image": 9}
     content = base()
@@ -310,7 +334,9 @@ def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path:
     losses = Losses(0)
     assert len(list(read_ground_truth(section, there, losses)[1])) == 1
     assert losses.counts == {"unscored image": 2}, "2.jpg and 3.jpg are there: they were quarantined"
-    with pytest.raises(MaskDistillError, match=r"(?s)2 images of 3 images would be dropped.*no picture is '2\.jpg'"):
+    with pytest.raises(
+        MaskDistillError, match=r"(?s)2 images of 3 images would be dropped.*no picture is '2\.jpg'"
+    ):
         read(tmp_path, base(), rows("1.jpg", "x.jpg", "y.jpg", "z.jpg"), limit=0.05)
 
 
@@ -319,30 +345,54 @@ def test_names_that_differ_are_lost_images_and_names_left_over_are_not(tmp_path:
 
 FAR = [[0, 0, 1e9, 0, 1e9, 1e9]]
 REFUSED: list[tuple[Callable[[Content], Any], str]] = [
-    (segmentation(0, lambda _: FAR), r"annotations\[0\] \(id 1\): segmentation\[0\] holds 1000000000.0, outside of"),
+    (
+        segmentation(0, lambda _: FAR),
+        r"annotations\[0\] \(id 1\): segmentation\[0\] holds 1000000000.0, outside of",
+    ),
     (segmentation(0, lambda _: [[0, 0, 1e7, 0, 1e7, 1e7]]), r"segmentation\[0\] holds 10000000.0"),
     (segmentation(0, lambda _: [[0, 0, float("inf"), 0, 5, 5]]), r"segmentation\[0\] holds inf"),
     (segmentation(0, lambda _: [[0, 0, float("nan"), 0, 5, 5]]), r"segmentation\[0\] holds nan"),
     (segmentation(0, lambda _: [[0, 0, -(10**40), 0, 5, 5]]), r"segmentation\[0\] holds -10000"),
-    (segmentation(0, lambda _: [SQUARE, [0, 0, 5, 0, 5]]), r"segmentation\[1\] has 5 coordinates, an odd number"),
+    (
+        segmentation(0, lambda _: [SQUARE, [0, 0, 5, 0, 5]]),
+        r"segmentation\[1\] has 5 coordinates, an odd number",
+    ),
     (segmentation(0, lambda _: [SQUARE, "x"]), r"segmentation\[1\] is 'x', neither a polygon nor an RLE"),
     (segmentation(0, lambda _: ["1", "2"]), r"segmentation holds '1', not a number"),
     (segmentation(0, lambda _: [0, 0, 299, 299] * 10_000), "pixels long, more than 4000000"),
     (segmentation(0, lambda _: "x"), "segmentation is 'x', neither polygons nor an RLE"),
     (segmentation(1, lambda rle: {**rle, "counts": [0, -40, 640]}), r"segmentation\.counts holds -40"),
-    (segmentation(1, lambda rle: {**rle, "counts": [0, 40]}), "counts does not cover its image: 40 pixels of 600"),
+    (
+        segmentation(1, lambda rle: {**rle, "counts": [0, 40]}),
+        "counts does not cover its image: 40 pixels of 600",
+    ),
     (segmentation(1, lambda rle: {**rle, "counts": [0.5, 599.5]}), r"segmentation\.counts holds 0\.5"),
     (segmentation(1, lambda rle: {**rle, "counts": [float("nan")]}), r"segmentation\.counts holds nan"),
-    (segmentation(1, lambda rle: {**rle, "size": [WIDTH, HEIGHT]}), r"size is \[30, 20\], its image has \[20, 30\]"),
-    (segmentation(1, lambda rle: {**rle, "size": [20]}), r"segmentation\.size is \[20\], not \[height, width\]"),
+    (
+        segmentation(1, lambda rle: {**rle, "size": [WIDTH, HEIGHT]}),
+        r"size is \[30, 20\], its image has \[20, 30\]",
+    ),
+    (
+        segmentation(1, lambda rle: {**rle, "size": [20]}),
+        r"segmentation\.size is \[20\], not \[height, width\]",
+    ),
     (segmentation(1, lambda rle: {"size": rle["size"]}), r"segmentation\.counts is None"),
     (segmentation(2, lambda rle: {**rle, "counts": rle["counts"][:-1]}), "counts does not cover its image"),
     (segmentation(2, lambda rle: {**rle, "counts": "\ud800"}), r"counts is '\\ud800', neither run lengths"),
     (segmentation(2, lambda rle: {**rle, "counts": ""}), "counts does not cover its image"),
-    (lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), r"id 1\): bbox\[2\] is nan, not a number"),
+    (
+        lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 4]),
+        r"id 1\): bbox\[2\] is nan, not a number",
+    ),
     (lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4]), "of negative width or height"),
-    (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\], not \[x, y, width, height\]"),
-    (lambda c: c["annotations"][0].update(bbox=[50, 50, 3, 3]), "lies outside of the picture, and the mask does not"),
+    (
+        lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
+        r"bbox is \[1, 2, 3\], not \[x, y, width, height\]",
+    ),
+    (
+        lambda c: c["annotations"][0].update(bbox=[50, 50, 3, 3]),
+        "lies outside of the picture, and the mask does not",
+    ),
     (lambda c: c["annotations"][0].update(area=-1), "area is -1, not a number of pixels"),
     (lambda c: c["annotations"][0].update(area=float("nan")), "area is nan"),
     (lambda c: c["annotations"][0].update(iscrowd="no"), "iscrowd is 'no', not a whole number from 0 to 1"),
@@ -362,13 +412,17 @@ REFUSED: list[tuple[Callable[[Content], Any], str]] = [
     (lambda c: c["images"][1].update(height=10**30), "height is 1000"),
     (lambda c: c["images"][1].update(width=31), "ground truth of '2' is 31x20, the upright picture 30x20"),
     (lambda c: c["categories"][0].pop("name"), r"categories\[0\] \(id 5\): name is None"),
-    (lambda c: c["categories"][0].update(id=2), r"categories\[1\] \(id 2\): id is that of the category 'dog' too"),
+    (
+        lambda c: c["categories"][0].update(id=2),
+        r"categories\[1\] \(id 2\): id is that of the category 'dog' too",
+    ),
 ]
 
 
 @pytest.mark.hostile(
-    "ground truth: COCO polygons with huge, infinite or NaN coordinates, negative runs, runs that miss pixels, NaN or "
-    "negative boxes, negative areas, parts that are no lists, entries that are no objects, ids of two things",
+    "ground truth: COCO polygons with huge, infinite or NaN coordinates, negative runs, runs that miss "
+    "pixels, NaN or negative boxes, negative areas, parts that are no lists, entries that are no objects, "
+    "ids of two things",
     outcome="the stage stops and names file, entry and field; pycocotools never sees them",
 )
 @pytest.mark.parametrize(("change", "message"), REFUSED)
@@ -381,13 +435,14 @@ def test_what_is_refused(tmp_path: Path, change: Callable[[Content], Any], messa
 
 
 @pytest.mark.hostile(
-    "ground truth: file that is nested too deeply, holds a number of 5000 digits, is Latin-1, a sparse file of 1 TB, a "
-    "device or a folder",
+    "ground truth: file that is nested too deeply, holds a number of 5000 digits, is Latin-1, a sparse file "
+    "of 1 TB, a device or a folder",
     outcome="the stage stops and names the file; it is not read to its end",
 )
 def test_files_that_are_no_json(tmp_path: Path) -> None:
     for content, message in [
-        (b"", "not valid JSON"), (b"[" * 100_000, "nested too deeply"), (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
+        (b"", "not valid JSON"), (b"[" * 100_000, "nested too deeply"), (b'{"a": ' + b"9" * 5000 + b"}",
+        "digits"),
         (b'{"a": "\xe9"}', "utf-8"), (b"images: []", "begins with 'i'"), (b"[]", "not a COCO instances JSON"),
     ]:  # fmt: skip
         with pytest.raises(MaskDistillError, match=message):
@@ -396,7 +451,8 @@ def test_files_that_are_no_json(tmp_path: Path) -> None:
     with open(sparse, "wb") as stream:
         stream.truncate(1 << 40)
     for path, message in [
-        (sparse, "not valid JSON"), (Path("/dev/zero"), "not a regular file"), (tmp_path, "not a regular file"),
+        (sparse, "not valid JSON"), (Path("/dev/zero"), "not a regular file"), (tmp_path, "not a regular "
+        "file"),
         (tmp_path / "absent.json", "no such file"),
     ]:  # fmt: skip
         section = CocoData(kind="coco", images="/im", annotations=str(path))
@@ -408,16 +464,20 @@ def test_files_that_are_no_json(tmp_path: Path) -> None:
 
 
 HOSTILE = [
-    None, True, False, 0, -1, 1, 1.5, -1e9, 1e9, 1e308, float("nan"), float("inf"), -float("inf"), 10**30, -(10**400),
+    None, True, False, 0, -1, 1, 1.5, -1e9, 1e9, 1e308, float("nan"), float("inf"), -float("inf"), 10**30,
+    -(10**400),
     "", "1", "x", "\ud800", "\u0000", "1e5", "../../etc/passwd", "é" * 1000, [], {}, [[]], [{}], [None], [1],
     [1, 2, 3, 4],    [[1, 1, 2, 2]], [["a"] * 6], [[float("nan")] * 6], FAR, [SQUARE], [COLUMNS], COLUMNS,
-    {"size": [1, 1], "counts": "1"},    {"size": None, "counts": None}, {"counts": [-5, 605]}, {"counts": "0" * 500},
+    {"size": [1, 1], "counts": "1"},    {"size": None, "counts": None}, {"counts": [-5, 605]},
+    {"counts": "0" * 500},
 ]  # fmt: skip
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where a value can be put into a JSON; of long lists of numbers only at both ends."""
-    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    items = list(
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, item in items if len(items) < 4 or isinstance(value, dict) else (items[0], items[-1]):
         yield (*path, key)
         yield from places(item, (*path, key))
@@ -438,7 +498,9 @@ def test_any_value_in_any_place_is_read_or_refused_in_one_message(
 ) -> None:
     content, refused, used = base(), 0, 0
     changed: Content = {}
-    monkeypatch.setattr("maskdistill.data.coco_file.read_user_json", lambda path: changed)  # no thousand files
+    monkeypatch.setattr(
+        "maskdistill.data.coco_file.read_user_json", lambda path: changed
+    )  # no thousand files
     section = CocoData(kind="coco", images="/im", annotations=str(tmp_path / "truth.json"))
     for path in [place for place in places(content) if place[0] == part]:
         for value in HOSTILE:
@@ -469,7 +531,9 @@ def test_the_check_before_the_run_finds_what_the_stage_finds(tmp_path: Path) -> 
         change(content)
         (tmp_path / "truth.json").write_text(json.dumps(content))
         losses = Losses(1)
-        CocoTruth(CocoData(kind="coco", images="/im", annotations=str(tmp_path / "truth.json")), rows(), losses).check()
+        CocoTruth(
+            CocoData(kind="coco", images="/im", annotations=str(tmp_path / "truth.json")), rows(), losses
+        ).check()
         assert [item.kind for item in losses.dropped] == [kind] and reason in losses.dropped[0].reason
     for change, message in REFUSED:
         content = base()
@@ -487,7 +551,11 @@ def test_masks_of_real_coco_are_those_of_pycocotools() -> None:
     if not FIXTURE.exists():
         pytest.skip("../shared/data/fixtures is absent")
     coco = COCO(str(FIXTURE))
-    chosen = [item for i, item in enumerate(coco.anns.values()) if i % 5 == 0 or isinstance(item["segmentation"], dict)]
+    chosen = [
+        item
+        for i, item in enumerate(coco.anns.values())
+        if i % 5 == 0 or isinstance(item["segmentation"], dict)
+    ]
     for annotation in chosen:
         image = coco.imgs[annotation["image_id"]]
         size = (image["height"], image["width"])
@@ -495,10 +563,14 @@ def test_masks_of_real_coco_are_those_of_pycocotools() -> None:
         np.testing.assert_array_equal(rle.decode(paint_mask(mask, size) or {}), coco.annToMask(annotation))
 
 
-@pytest.mark.hostile("ground truth: COCO polygons that reach out of their picture", outcome="read: cut at its border")
+@pytest.mark.hostile(
+    "ground truth: COCO polygons that reach out of their picture", outcome="read: cut at its border"
+)
 def test_polygons_that_reach_out_are_cut() -> None:
     inside = paint_mask(parse_mask([[0, 3, 30, 3, 30, 9, 0, 9]], (HEIGHT, WIDTH), PLACE), (HEIGHT, WIDTH))
-    wide = paint_mask(parse_mask([[-200, 3, 290, 3, 290, 9, -200, 9]], (HEIGHT, WIDTH), PLACE), (HEIGHT, WIDTH))
+    wide = paint_mask(
+        parse_mask([[-200, 3, 290, 3, 290, 9, -200, 9]], (HEIGHT, WIDTH), PLACE), (HEIGHT, WIDTH)
+    )
     assert inside == wide and rle.area(wide or {}) == 180
 
 

@@ -1,4 +1,6 @@
-"""Which edits make which stages anew: followed through the imports of the sources, without running anything."""
+"""Which edits make which stages anew: followed through the imports of the sources, without running
+anything.
+"""
 
 import ast
 import re
@@ -19,7 +21,8 @@ PAGES = {"report", "ablations", "oracle", "paper", "qualitative"}
 OBJECTS = {"thumbnails", "gallery"}
 """They show, and read no label."""
 PERFECT = {"oracle_manifest", "oracle_masks", "oracle_categories"}
-PRETRAINED = {"pretrain", "features", "distil", "embeddings", "consistency", "detector", "candidates", "segmenter",
+PRETRAINED = {"pretrain", "features", "distil", "embeddings", "consistency", "detector", "candidates",
+"segmenter",
               "predictions", "frozen", "probe"}  # fmt: skip
 IN_RULES = sorted(
     {name for path in RULES.glob("*.smk") for name in re.findall(r'\bcode\(\s*"(\w+)"', path.read_text())}
@@ -65,8 +68,10 @@ def affected(file: str) -> set[str]:
         ("formats/export/yolo.py", {"own_objects", "thumbnails"}),
         ("product/objects.py", {"own_objects", "thumbnails"}),
         ("cli/extraction.py", {"features", "distil"}),
-        *((name, set()) for name in ("runtime/progress.py", "runtime/leases.py", "runtime/download.py", "cli/plan.py",
-                                     "config/detector.py", "product/card.py", "detector/detectron2_parity.py")),
+        *((name, set()) for name in ("runtime/progress.py", "runtime/leases.py", "runtime/download.py",
+        "cli/plan.py",
+                                     "config/detector.py", "product/card.py",
+                                     "detector/detectron2_parity.py")),
     ],
 )  # fmt: skip
 def test_what_an_edit_makes_anew(edited: str, stages: set[str]) -> None:
@@ -82,14 +87,25 @@ def test_the_detectron2_engine_is_left_out_where_it_does_no_work() -> None:
 
 
 def test_what_trains_follows_no_code_that_scores_or_shows() -> None:
-    labelled = {"ground_truth", "evaluation", "candidate_quality", "baselines", "frozen", "probe", *PERFECT, *PAGES}
+    labelled = {
+        "ground_truth",
+        "evaluation",
+        "candidate_quality",
+        "baselines",
+        "frozen",
+        "probe",
+        *PERFECT,
+        *PAGES,
+    }
     own = {"product/objects.py", "product/own_objects.py"}
     for stage in set(IN_RULES) - labelled:
         rooms = "evaluation/|paper/" if stage in OBJECTS else "evaluation/|report/|paper/|product/"
         shown = [file for file in closure([f"cli/{stage}.py"]) if re.match(rooms, file)]
         if stage == "own_objects":  # nothing learns from what it hands out
             shown = [file for file in shown if file not in own | {"product/__init__.py"}]
-        assert not shown and not {"data/ground_truth.py", "data/truth/base.py"} & closure([f"cli/{stage}.py"]), stage
+        assert not shown and not {"data/ground_truth.py", "data/truth/base.py"} & closure(
+            [f"cli/{stage}.py"]
+        ), stage
 
 
 def test_every_rule_follows_the_code_of_its_own_command() -> None:
@@ -136,21 +152,30 @@ def walked(module: str) -> set[str]:
 def test_the_imports_of_every_module_are_seen() -> None:
     assert len(MODULES) > 150
     for module in MODULES:
-        beside = {path.relative_to(ROOT).as_posix() for path in (ROOT / module).parent.glob("*.py")} - {module}
-        assert set(imported(module)) - {"__init__.py"} == walked(module) | (beside if module in REGISTRIES else set())
+        beside = {path.relative_to(ROOT).as_posix() for path in (ROOT / module).parent.glob("*.py")} - {
+            module
+        }
+        assert set(imported(module)) - {"__init__.py"} == walked(module) | (
+            beside if module in REGISTRIES else set()
+        )
 
 
 def test_imports_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In functions, over lines, relative, renamed; of names that are no modules; in a docstring, where it is none."""
+    """In functions, over lines, relative, renamed; of names that are no modules; in a docstring, where it is
+    none.
+    """
     texts = {
-        "cli/a.py": '"""Like\nfrom maskdistill import nothing, at all\n"""\nimport os\nimport maskdistill.b as c\n',
-        "b.py": "def f():\n    from maskdistill.sub import (\n        e,  # or (in brackets)\n    )\n    return e\n",
+        "cli/a.py": '"""Like\nfrom maskdistill import nothing, at all\n"""\nimport os\nimport maskdistill.b '
+        "as c\n",
+        "b.py": "def f():\n    from maskdistill.sub import (\n        e,  # or (in brackets)\n    )\n    "
+        "return e\n",
         "sub/__init__.py": "from . import g\n",
         "sub/e.py": "if True:\n    from ..h import THING\n",
         "sub/g.py": "from maskdistill.runtime import logs; x = 1\n",
         "sub/table.csv": "1",
         "h.py": "from maskdistill import __version__, i\n",
-        "i.py": "import maskdistill.cli.a\nfrom maskdistill.plug import ins as them\niter_modules(them.__path__)\n",
+        "i.py": "import maskdistill.cli.a\nfrom maskdistill.plug import ins as "
+        "them\niter_modules(them.__path__)\n",
         "plug/__init__.py": "",
         "plug/ins/__init__.py": "",
         "plug/ins/one.py": "import maskdistill.plug.two\n",
@@ -177,7 +202,16 @@ def test_imports_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     try:
         for cached in caches:
             cached.cache_clear()
-        expected = {"cli/a.py", "b.py", "sub/__init__.py", "sub/e.py", "sub/g.py", "sub/table.csv", "h.py", "i.py"}
+        expected = {
+            "cli/a.py",
+            "b.py",
+            "sub/__init__.py",
+            "sub/e.py",
+            "sub/g.py",
+            "sub/table.csv",
+            "h.py",
+            "i.py",
+        }
         plugged = {f"plug/{name}.py" for name in ("__init__", "two", "ins/__init__", "ins/one")}
         assert closure(["cli/a.py"]) == expected | plugged | {"runtime/__init__.py"}
         assert closure(["cli/a.py"], ["h.py"]) == expected - {"h.py", "i.py"} | {"runtime/__init__.py"}

@@ -73,7 +73,11 @@ def check(command: list[str], place: Path) -> None:
     [("config/mine.yaml", False), ("config/mine.yaml", True), ("a folder/holiday & more.yaml", False)],
 )
 def test_init_in_another_folder(
-    elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, output: str, cluster: bool
+    elsewhere: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    cluster: bool,
 ) -> None:
     monkeypatch.setattr(init_stage, "which", lambda program: f"/usr/bin/{program}" if cluster else None)
     assert main(["init", "my photos", "--output", output, "--weights", "shipped"]) == 0
@@ -94,7 +98,10 @@ def test_init_in_another_folder(
             check(command, CHECKOUT)
     run = check_file(output).run
     assert run == ("mine" if "mine" in output else "holiday-more")
-    assert f"maskdistill run {shlex.quote(str(elsewhere / output))}  # makes results/{run}/report.html" in printed
+    assert (
+        f"maskdistill run {shlex.quote(str(elsewhere / output))}  # makes results/{run}/report.html"
+        in printed
+    )
 
 
 def test_init_in_the_project(
@@ -129,7 +136,9 @@ def test_weights_that_ship_are_not_to_be_fetched(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     shipped = next((CHECKOUT / "config/weights").glob("*.safetensors")).relative_to(CHECKOUT)
     values = {"run": "r", "data": {"kind": "scenes"}, "backbone": {"weights": "random"}}
-    config = load_config(values | {"detector": {"weights": str(shipped)}, "segmenter": {"weights": "none.pth"}})
+    config = load_config(
+        values | {"detector": {"weights": str(shipped)}, "segmenter": {"weights": "none.pth"}}
+    )
     with pytest.raises(MaskDistillError, match=r"^detector\.weights: .*it is in .*cd ") as caught:
         weights_path(config, "detector", networks(config)["detector"])
     assert "Fetch" not in str(caught.value)
@@ -139,7 +148,15 @@ def test_weights_that_ship_are_not_to_be_fetched(tmp_path: Path, monkeypatch: py
 
 def test_the_command_that_unlocks_is_one(tmp_path: Path) -> None:
     """As workflow/rules/lock.smk makes it of the command that was given."""
-    given = ["snakemake", "results/a b/report.html", "--cores", "1", "--config", "run=a b", "data={root: 'x y'}"]
+    given = [
+        "snakemake",
+        "results/a b/report.html",
+        "--cores",
+        "1",
+        "--config",
+        "run=a b",
+        "data={root: 'x y'}",
+    ]
     command = shlex.join([given[0], "--unlock", *given[1:]])
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks/0.output.lock").write_text(f"{tmp_path}/run/x\n")
@@ -172,4 +189,6 @@ def test_no_option_takes_any_number() -> None:
 
 def test_make_names_targets_that_there_are() -> None:
     for target in ("crf", "export", "install"):
-        assert subprocess.run(["make", "-n", "-C", str(CHECKOUT), target], capture_output=True).returncode == 0
+        assert (
+            subprocess.run(["make", "-n", "-C", str(CHECKOUT), target], capture_output=True).returncode == 0
+        )

@@ -52,11 +52,15 @@ def compared(path: Path, pictures: list[Picture]) -> tuple[AgreementRecord, Loss
 @pytest.mark.parametrize(
     ("choice", "reader"),
     [
-        ("coco", "coco"), ("coco:polygons", "coco"), ("cvat", "coco"), ("cvat:masks", "coco"), ("fiftyone", "coco"),
-        ("label_studio", "label_studio"), ("label_studio:brush:prefix=s3://mine/", "label_studio"), ("yolo", "yolo"),
+        ("coco", "coco"), ("coco:polygons", "coco"), ("cvat", "coco"), ("cvat:masks", "coco"), ("fiftyone",
+        "coco"),
+        ("label_studio", "label_studio"), ("label_studio:brush:prefix=s3://mine/", "label_studio"), ("yolo",
+        "yolo"),
     ],
 )  # fmt: skip
-def test_what_is_written_comes_back(tmp_path: Path, pictures: list[Picture], choice: str, reader: str) -> None:
+def test_what_is_written_comes_back(
+    tmp_path: Path, pictures: list[Picture], choice: str, reader: str
+) -> None:
     """Every mask pixel for pixel, but for the cuts of YOLO."""
     out = write(tmp_path / "out", choice, pictures)
     found, losses, unknown = compared(out, pictures)
@@ -70,12 +74,16 @@ def test_what_is_written_comes_back(tmp_path: Path, pictures: list[Picture], cho
 
 def test_simplified_outlines_are_no_change(tmp_path: Path, pictures: list[Picture]) -> None:
     for choice in ("coco:polygons", "label_studio", "yolo"):
-        found = compared(write(tmp_path / choice.replace(":", "-"), choice, pictures, simplify=2), pictures)[0]
+        found = compared(write(tmp_path / choice.replace(":", "-"), choice, pictures, simplify=2), pictures)[
+            0
+        ]
         assert found["untouched"] == 3 and found["objects"]["mean_iou"] < 1
 
 
 def test_every_correction_is_told(tmp_path: Path, pictures: list[Picture]) -> None:
-    """Of six objects one is gone, one has shrunk, one is another thing, a category has another name; one is new."""
+    """Of six objects one is gone, one has shrunk, one is another thing, a category has another name; one is
+    new.
+    """
     out = write(tmp_path / "out", "coco", pictures)
     content = json.loads((out / "coco.json").read_text())
     entries = content["annotations"]
@@ -90,7 +98,10 @@ def test_every_correction_is_told(tmp_path: Path, pictures: list[Picture]) -> No
     content["categories"][2]["name"] = "lamp"
     content["images"].append({"id": 77, "file_name": "elsewhere.png", "width": 5, "height": 5})
     content["images"][0]["file_name"] = "/their/server/sub/a b.jpg"
-    entries += [{"id": 91, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}, {**entries[0], "image_id": 404}]
+    entries += [
+        {"id": 91, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]},
+        {**entries[0], "image_id": 404},
+    ]
     (tmp_path / "corrected.json").write_text(json.dumps(content), encoding="utf-8-sig")
 
     found, losses, unknown = compared(tmp_path / "corrected.json", pictures)
@@ -117,9 +128,15 @@ def test_every_correction_is_told(tmp_path: Path, pictures: list[Picture]) -> No
     assert found["renamed"] == {"cluster-02": "lamp"}, "of cup & saucer one object is still one"
     by_name = {item["name"]: item for item in found["categories"]}
     assert by_name["cup & saucer"]["became"] == {"Bär": 1, "cup & saucer": 1}
-    assert (by_name["Bär"]["removed"], by_name["cup & saucer"]["added"], by_name["lamp"]["corrected"]) == (1, 1, 2)
+    assert (by_name["Bär"]["removed"], by_name["cup & saucer"]["added"], by_name["lamp"]["corrected"]) == (
+        1,
+        1,
+        2,
+    )
     assert [item["key"] for item in found["worst"]] == ["b", "c"]
-    assert found["worst"][1]["quality"] == pytest.approx(2 / 2.5), "panoptic quality of two pairs and one removed"
+    assert found["worst"][1]["quality"] == pytest.approx(2 / 2.5), (
+        "panoptic quality of two pairs and one removed"
+    )
     said = table(found)
     assert said[3].endswith("Bär (1)") and said[-2] == "b: quality 0.00; 1 added"
     assert "c: quality 0.80; 1 removed, 2 moved" in said
@@ -135,14 +152,18 @@ def test_pairs_are_those_of_the_largest_sum() -> None:
     iou = np.array([[(a & b).sum() / (a | b).sum() for b in masks[4:]] for a in masks[:4]])
     worth = np.where(iou >= 0.5, iou + 0.01, 0)
     best = max(permutations(range(4)), key=lambda order: worth[range(4), order].sum())
-    assert [pair.corrected for pair in pair_objects(own, other)] == [j for i, j in enumerate(best) if iou[i, j] >= 0.5]
+    assert [pair.corrected for pair in pair_objects(own, other)] == [
+        j for i, j in enumerate(best) if iou[i, j] >= 0.5
+    ]
     code = rle.encode(masks[0])
     twins = [NamedMask(name, code) for name in ("a", "b", "c")]
     assert [pair.corrected for pair in pair_objects(twins, [twins[2], twins[0], twins[1]])] == [1, 2, 0]
     assert pair_objects([], own) == pair_objects(own, []) == []
 
 
-def test_label_studios_annotations_count_and_not_its_predictions(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_label_studios_annotations_count_and_not_its_predictions(
+    tmp_path: Path, pictures: list[Picture]
+) -> None:
     """The newest annotation of a task; tasks that nobody annotated are not compared. Uploads are renamed."""
     tasks = json.loads((write(tmp_path / "out", "label_studio", pictures) / "tasks.json").read_text())
     first, second, third = tasks
@@ -183,7 +204,9 @@ def test_yolo_of_other_tools(tmp_path: Path, pictures: list[Picture]) -> None:
     (out / "labels/train").mkdir()
     for name in ("b", "c"):
         (out / f"labels/{name}.txt").rename(out / f"labels/train/{name}.txt")
-    (out / "data.yaml").write_text(yaml.safe_dump({"names": [NAMES[1], NAMES[2], "lamp"]}, allow_unicode=True))
+    (out / "data.yaml").write_text(
+        yaml.safe_dump({"names": [NAMES[1], NAMES[2], "lamp"]}, allow_unicode=True)
+    )
     label = out / "labels/sub/a b.txt"
     label.write_text("".join(label.read_text().splitlines(True)[1:]) + "1 0.5 0.5 0.2 0.2\n\n")
     found, losses, unknown = compared(out / "data.yaml", pictures)
@@ -200,7 +223,8 @@ def test_yolo_of_other_tools(tmp_path: Path, pictures: list[Picture]) -> None:
 @pytest.mark.parametrize(
     ("choice", "change", "said"),
     [
-        ("coco", {"images": {"width": 99}}, r"images\[0\].*'sub/a b.jpg' is 99x61 here, the run's picture 84x61"),
+        ("coco", {"images": {"width": 99}},
+        r"images\[0\].*'sub/a b.jpg' is 99x61 here, the run's picture 84x61"),
         ("label_studio", {"data": 3}, r"task 0: is no task with data; export as JSON, not JSON-MIN"),
         ("label_studio", {"predictions": [7]}, r"task 0: annotations is \[7\], not a list of annotations"),
         ("label_studio:brush", {"rle": [1, 2]}, r"task 0: result 0: value.rle is cut off, or damaged"),
@@ -237,7 +261,10 @@ def test_damaged_corrections_are_refused(
 def test_what_is_in_no_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "export.zip").write_bytes(b"PK\x03\x04 and so on")
     (tmp_path / "notes.txt").write_text("x")
-    for name, said in (("export.zip", "a ZIP archive; unpack it"), ("notes.txt", "coco: a COCO JSON; label_studio: ")):
+    for name, said in (
+        ("export.zip", "a ZIP archive; unpack it"),
+        ("notes.txt", "coco: a COCO JSON; label_studio: "),
+    ):
         with pytest.raises(MaskDistillError, match=said):
             read_corrected(tmp_path / name, Losses(1.0))
     with pytest.raises(MaskDistillError, match="no such file or folder"):
@@ -260,10 +287,19 @@ def test_what_is_written_is_ground_truth_of_the_evaluation(
     for picture, truth in zip(pictures, truths, strict=True):
         assert truth.has_masks and truth.semantic is not None
         detections: Any = [
-            {"category_id": item.category_id, "score": item.score, "bbox": item.box, "segmentation": item.mask}
+            {
+                "category_id": item.category_id,
+                "score": item.score,
+                "bbox": item.box,
+                "segmentation": item.mask,
+            }
             for item in picture.objects
         ]
         objects: Any = [item._asdict() for item in truth.objects]
         found.append(image_instances(picture.image_id, detections, objects))
     result = average_precision(found)
-    assert result.stats[0] == 1.0 and {label: ap[0] for label, ap in result.by_class.items()} == {1: 1, 2: 1, 3: 1}
+    assert result.stats[0] == 1.0 and {label: ap[0] for label, ap in result.by_class.items()} == {
+        1: 1,
+        2: 1,
+        3: 1,
+    }

@@ -32,11 +32,15 @@ def minimal(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-@pytest.mark.parametrize(("name", "render"), [("schema.json", render_schema), ("defaults.yaml", render_defaults)])
+@pytest.mark.parametrize(
+    ("name", "render"), [("schema.json", render_schema), ("defaults.yaml", render_defaults)]
+)
 def test_committed_files_are_current(name: str, render: Any) -> None:
     path = COMMITTED / name
     assert path.is_file(), "run: maskdistill config --write config/"
-    assert path.read_text(encoding="utf-8") == render(), f"{name} has drifted; run: maskdistill config --write config/"
+    assert path.read_text(encoding="utf-8") == render(), (
+        f"{name} has drifted; run: maskdistill config --write config/"
+    )
 
 
 def test_write_makes_both_files(tmp_path: Path) -> None:
@@ -90,7 +94,13 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(minimal())
-    for wrong in (minimal(rnu="x"), minimal(seeds="x"), minimal(seeds=[]), minimal(masks={"topk": 1.5}), {"run": "r"}):
+    for wrong in (
+        minimal(rnu="x"),
+        minimal(seeds="x"),
+        minimal(seeds=[]),
+        minimal(masks={"topk": 1.5}),
+        {"run": "r"},
+    ):
         assert not validator.is_valid(wrong)
         with pytest.raises(MaskDistillError):
             load_config(wrong)
@@ -105,7 +115,10 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
     [
         ({"rnu": "x"}, r"rnu: unknown key; write `run: x`"),
         ({"masks": {"topkk": 0.4}}, r"masks\.topkk: unknown key; write `topk: 0\.4` .*defaults\.yaml"),
-        ({"masks": {"affinity": {"centre": True}}}, r"masks\.affinity\.centre: unknown key; write `center: true`"),
+        (
+            {"masks": {"affinity": {"centre": True}}},
+            r"masks\.affinity\.centre: unknown key; write `center: true`",
+        ),
         ({"backbone": {}}, r"backbone\.weights: missing; add `weights: <path of a checkpoint"),
         ({"masks": {"topk": "many"}}, r"masks\.topk: .*number.*'many'\); write `topk: 0\.4`"),
         (
@@ -131,9 +144,18 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
             r"clusters\.backbone\.arc: .*write `arch: dino_vits16`",
         ),
         ({"nothing_like_it": 1}, r"nothing_like_it: unknown key; remove the line `nothing_like_it: 1`"),
-        ({"data": {"kind": "folder"}}, r"data\.folder\.root: missing; add `root: <folder that holds the pictures"),
-        ({"detector": {"weights": "random", "arch": "resnet101"}}, r"detector\.arch: .*write `arch: resnet50`"),
-        ({"segmenter": {"weights": "random", "arch": "resnet18"}}, r"segmenter\.arch: .*write `arch: resnet50`"),
+        (
+            {"data": {"kind": "folder"}},
+            r"data\.folder\.root: missing; add `root: <folder that holds the pictures",
+        ),
+        (
+            {"detector": {"weights": "random", "arch": "resnet101"}},
+            r"detector\.arch: .*write `arch: resnet50`",
+        ),
+        (
+            {"segmenter": {"weights": "random", "arch": "resnet18"}},
+            r"segmenter\.arch: .*write `arch: resnet50`",
+        ),
         (
             {"paper": {"backbones": [{"name": "a", "weights": "random", "arch": "resnet101"}]}},
             r"paper\.backbones\.0\.arch: .*'resnet50' or 'resnet_tiny'",
@@ -166,7 +188,11 @@ def test_wrong_configurations_are_explained(
 
 def test_values_of_the_command_line() -> None:
     """Snakemake merges them, and hands on null as a word."""
-    file = {"data": {"kind": "folder", "root": "p"}, "num_shards": 2, "clusters": {"short_side": 9, "niter": 5}}
+    file = {
+        "data": {"kind": "folder", "root": "p"},
+        "num_shards": 2,
+        "clusters": {"short_side": 9, "niter": 5},
+    }
     given = {"num_shards": "null", "clusters": {"short_side": "null"}, "data": {"kind": "list", "file": "n"}}
     merged: dict[str, Any] = {}
     update_config(merged, file)
@@ -181,14 +207,16 @@ def test_values_of_the_command_line() -> None:
 
 @pytest.mark.hostile(
     "config: a path with braces that Snakemake takes for a wildcard, `odd {x}/w.pth`",
-    outcome="refused before anything is computed; the message names the key. Other braces are taken as they are",
+    outcome="refused before anything is computed; the message names the key. Other braces are taken as they "
+    "are",
 )
 def test_paths_that_snakemake_takes_for_patterns() -> None:
     backbone = {"arch": "vit_micro_patch8", "weights": "/tmp/odd {x}/w.pth"}
     rows = [{"name": "a", "weights": "ok"}, {"name": "b", "weights": "{seed,1,2}.pth"}]
     with pytest.raises(MaskDistillError) as caught:
         load_config(
-            minimal(backbone=backbone, data={"kind": "folder", "root": "{ 0 }"}, paper={"backbones": rows}), "f"
+            minimal(backbone=backbone, data={"kind": "folder", "root": "{ 0 }"}, paper={"backbones": rows}),
+            "f",
         )
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("f: ") and "give a link to it" in lines[-1]

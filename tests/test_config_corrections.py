@@ -1,4 +1,6 @@
-"""What the program prints as a correction is accepted when it is typed: each is parsed from the message and applied."""
+"""What the program prints as a correction is accepted when it is typed: each is parsed from the message and
+applied.
+"""
 
 import copy
 import re
@@ -107,7 +109,9 @@ def test_a_printed_correction_is_accepted(wrong: dict[str, Any], correction: str
 
 @pytest.mark.parametrize(("wrong", "correction"), [item for item in WRONG if "paper" not in item[0]], ids=str)
 def test_a_printed_option_is_accepted(wrong: dict[str, Any], correction: str) -> None:
-    """The same given by --config: where an option is printed, it is typed instead, with the quotes that are shown."""
+    """The same given by --config: where an option is printed, it is typed instead, with the quotes that are
+    shown.
+    """
     lines = message(base() | copy.deepcopy(wrong), wrong).splitlines()[1:]
     typed = re.search(r"`--config ([^`]*)`", lines[0])
     if typed is None:

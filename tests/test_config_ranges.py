@@ -1,4 +1,6 @@
-"""Every setting has its range, and nothing outside of it passes: found by walking the schema, not by a list."""
+"""Every setting has its range, and nothing outside of it passes: found by walking the schema, not by a
+list.
+"""
 
 import copy
 import json
@@ -18,12 +20,15 @@ from maskdistill.runtime.errors import MaskDistillError
 
 BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 MAY_BE_EMPTY = {
-    "datasets.*.md5", "detector.steps", "baselines.masks", "paper.backbones", "evaluation.protocols", "objects.formats",
+    "datasets.*.md5", "detector.steps", "baselines.masks", "paper.backbones", "evaluation.protocols",
+    "objects.formats",
     "sweep.topk", "sweep.num_clusters", "sweep.tau", "sweep.hard_pixels", "sweep.label_types",
 }  # fmt: skip
 """Lists of which none is a choice."""
 REPEATED = {"min_size_train", "atrous_rates", "scale", "rpn_pre_nms", "rpn_post_nms", "backbones"}
-"""Lists in which a value may stand twice: as a weight, in places with a meaning; names of backbones are compared."""
+"""Lists in which a value may stand twice: as a weight, in places with a meaning; names of backbones are
+compared.
+"""
 TEACHER = {"objective": "distill", "teacher": {"weights": "t.pth"}}
 
 
@@ -54,7 +59,9 @@ def resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
     return schema()["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
 
 
-def settings(node: Mapping[str, Any], path: tuple[str | int, ...], values: dict[str, Any]) -> Iterator[Setting]:
+def settings(
+    node: Mapping[str, Any], path: tuple[str | int, ...], values: dict[str, Any]
+) -> Iterator[Setting]:
     """Settings below a section, with values in which it is there."""
     for name, field in node["properties"].items():
         at = (*path, name)
@@ -70,7 +77,9 @@ def settings(node: Mapping[str, Any], path: tuple[str | int, ...], values: dict[
         below = next((option for option in options if "properties" in option), None)
         if below is not None:
             inside = TEACHER["teacher"] if name in ("teacher", "backbone") else {}
-            yield from settings(below, at, put(values, at, inside) if name != "teacher" else put(values, path, TEACHER))
+            yield from settings(
+                below, at, put(values, at, inside) if name != "teacher" else put(values, path, TEACHER)
+            )
         else:
             item = resolved(field.get("items", {}))
             if "properties" in item:
@@ -114,14 +123,18 @@ def matches(name: str, names: set[str]) -> bool:
 def test_the_walk_finds_all_settings() -> None:
     names = [setting.name for setting in every_setting()]
     assert len(names) > 180
-    assert {"run", "seeds", "data.root", "data.ignore_border", "support.file", "datasets.sbd.path", "crf.bilateral.sxy",
-            "pretrain.teacher.arch", "clusters.backbone.weights", "paper.backbones.0.arch"} <= set(names)  # fmt: skip
+    assert {"run", "seeds", "data.root", "data.ignore_border", "support.file", "datasets.sbd.path",
+    "crf.bilateral.sxy",
+            "pretrain.teacher.arch", "clusters.backbone.weights",
+            "paper.backbones.0.arch"} <= set(names)  # fmt: skip
     for setting in every_setting():
         load_config(setting.values)
 
 
 def test_every_setting_has_a_range() -> None:
-    """Numbers a smallest and a largest value, lists a length and distinct values, texts a pattern or a letter."""
+    """Numbers a smallest and a largest value, lists a length and distinct values, texts a pattern or a
+    letter.
+    """
     for setting in every_setting():
         for leaf in leaves(setting.node):
             if leaf.get("type") in ("integer", "number") and "enum" not in leaf and "const" not in leaf:
@@ -140,15 +153,18 @@ def test_every_setting_has_a_range() -> None:
 
 
 HOSTILE: list[Any] = [
-    0, -1, 0.0, -0.5, 1.5, math.inf, -math.inf, math.nan, 2**31, 2**63, 10**40, 1e300, True, False, "", " ", "x", "nan",
-    "a\0b", "${NO_SUCH_VARIABLE}/x", None, [], {}, [0], [-1], [0, 0], [0, 0, 0], [1, 1], [5, 3], [5, 3, 1], [math.inf],
+    0, -1, 0.0, -0.5, 1.5, math.inf, -math.inf, math.nan, 2**31, 2**63, 10**40, 1e300, True, False, "", " ",
+    "x", "nan",
+    "a\0b", "${NO_SUCH_VARIABLE}/x", None, [], {}, [0], [-1], [0, 0], [0, 0, 0], [1, 1], [5, 3], [5, 3, 1],
+    [math.inf],
     [math.nan, 1.0], [True], [""], ["x", "x"], [None], [[]], [1] * 2000, {"x": 1}, [10**12, 10**12],
 ]  # fmt: skip
 
 
 @pytest.mark.hostile(
     "config: 0, -1, infinity, NaN, 2**63, `true`, an empty or doubled list, ... for every setting there is",
-    outcome="refused before anything is computed, by a message that names the key; or it is within the setting's range",
+    outcome="refused before anything is computed, by a message that names the key; or it is within the "
+    "setting's range",
 )
 def test_no_hostile_value_passes() -> None:
     passed = 0
@@ -179,7 +195,8 @@ def test_no_hostile_value_passes() -> None:
 
 
 @pytest.mark.hostile(
-    "config: `anchor_sizes: []`, `atrous_rates: [0, 0, 0]`, `scale: [0, 0]`, `lr: .inf`, `seeds: [1234, 1234]`, ...",
+    "config: `anchor_sizes: []`, `atrous_rates: [0, 0, 0]`, `scale: [0, 0]`, `lr: .inf`, `seeds: [1234, "
+    "1234]`, ...",
     outcome="refused before anything is computed; the message names the key",
 )
 @pytest.mark.parametrize(
@@ -242,5 +259,7 @@ def test_stages_have_the_same_ranges() -> None:
 def test_figure_3_is_within_what_is_fitted() -> None:
     config = load_config(minimal(clusters={"num_clusters": 10, "max_fit": 30}))
     refuse_more_clusters(config, 1000)
-    with pytest.raises(MaskDistillError, match=r"max_fit has 30 fitted at most; write `overcluster: \[1, 2, 3\]`"):
+    with pytest.raises(
+        MaskDistillError, match=r"max_fit has 30 fitted at most; write `overcluster: \[1, 2, 3\]`"
+    ):
         refuse_more_clusters(config, 1000, figure3=True)

@@ -42,32 +42,45 @@ LISTING = {
 }
 """Settings of data that say which pictures there are and what is trained on them."""
 TRAINING = {
-    "arch", "weights", "freeze_at", "iters", "batch_size", "reference_batch", "lr", "optimizer", "backbone_lr",
+    "arch", "weights", "freeze_at", "iters", "batch_size", "reference_batch", "lr", "optimizer",
+    "backbone_lr",
     "steps", "gamma", "warmup_iters", "head_channels", "pyramid", "warmup_factor", "momentum", "weight_decay",
     "min_size_train",
-    "flip", "aspect_grouping", "precise_bn", "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch", "roi_pool",
+    "flip", "aspect_grouping", "precise_bn", "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch",
+    "roi_pool",
     "precision", "compile", "drop_loss", "checkpoint_every", "log_every", "workers",
 }  # fmt: skip
 """Settings of the detector that its training sees and no one may change afterwards."""
 
 
 def test_every_setting_of_data_is_in_one_table() -> None:
-    """A new one goes into LISTING above, or into its source's LABELS or SCORED: no label-free stage is given these.
+    """A new one goes into LISTING above, or into its source's LABELS or SCORED: no label-free stage is given
+    these.
 
     A source that is not in LISTING has no ground truth.
     """
-    kinds = {kind.model_fields["kind"].annotation: kind for kind in {*get_args(DataConfig), *get_args(SupportConfig)}}
+    kinds = {
+        kind.model_fields["kind"].annotation: kind
+        for kind in {*get_args(DataConfig), *get_args(SupportConfig)}
+    }
     tables = {get_args(literal)[0]: set(kind.model_fields) - {"kind"} for literal, kind in kinds.items()}
     for kind, fields in tables.items():
         assert kind in LISTING or kind not in TRUTHS
-        parts = [LISTING.get(kind, fields), LABEL_FIELDS.get(kind, frozenset()), SCORED_FIELDS.get(kind, frozenset())]
+        parts = [
+            LISTING.get(kind, fields),
+            LABEL_FIELDS.get(kind, frozenset()),
+            SCORED_FIELDS.get(kind, frozenset()),
+        ]
         assert set().union(*parts) == fields and sum(map(len, parts)) == len(fields), kind
     assert set(Config.model_fields) >= EVALUATION_SECTIONS | HANDED_OUT_SECTIONS
     assert not EVALUATION_SECTIONS & HANDED_OUT_SECTIONS
 
 
 def test_every_setting_of_the_detector_is_in_one_table() -> None:
-    parts: list[set[str]] = [TRAINING, *map(set, (DETECTOR_TEST_FIELDS, DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS))]
+    parts: list[set[str]] = [
+        TRAINING,
+        *map(set, (DETECTOR_TEST_FIELDS, DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS)),
+    ]
     assert set().union(*parts) == set(DetectorConfig.model_fields)
     assert sum(map(len, parts)) == len(DetectorConfig.model_fields)
 
@@ -79,7 +92,11 @@ def test_a_stage_that_lists_pictures_is_told_nothing_of_ground_truth() -> None:
     shaping = {"kind": "voc", "root": "r", "train_list": "Main/trainval", "segmenter_list": None}
     assert label_free(voc, pictures=False) == shaping
     assert label_free(voc) == shaping | {"eval_list": "mine"}
-    assert has_ground_truth(coco) and not has_ground_truth(CocoData(kind="coco", images="im")) and has_ground_truth(voc)
+    assert (
+        has_ground_truth(coco)
+        and not has_ground_truth(CocoData(kind="coco", images="im"))
+        and has_ground_truth(voc)
+    )
 
 
 DIFFERENT: dict[str, Any] = {
@@ -117,7 +134,9 @@ def equal(first: list[Tensor], second: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(DIFFERENT))
-def test_what_is_called_a_setting_of_test_time_is_one(name: str, usual: tuple[list[Tensor], list[Tensor]]) -> None:
+def test_what_is_called_a_setting_of_test_time_is_one(
+    name: str, usual: tuple[list[Tensor], list[Tensor]]
+) -> None:
     losses, detections = results(**{name: DIFFERENT[name]})
     assert equal(losses, usual[0]) and not equal(detections, usual[1])
     base = detector_config()
@@ -127,7 +146,9 @@ def test_what_is_called_a_setting_of_test_time_is_one(name: str, usual: tuple[li
 
 
 @pytest.mark.parametrize("name", sorted(TRAINED_OTHERWISE))
-def test_what_is_called_a_setting_of_training_is_one(name: str, usual: tuple[list[Tensor], list[Tensor]]) -> None:
+def test_what_is_called_a_setting_of_training_is_one(
+    name: str, usual: tuple[list[Tensor], list[Tensor]]
+) -> None:
     losses, detections = results(**{name: TRAINED_OTHERWISE[name]})
     assert not equal(losses, usual[0]) and equal(detections, usual[1])
     base = detector_config()
@@ -152,7 +173,8 @@ def test_which_pictures_are_predicted(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
             "image_id": ids, "key": [*"abcd", "support/a"], "path": "p.png", "width": 20, "height": 20,
-            "mode": "RGB", "sha256": "", "shard": 0, "train": ids < 4, "eval": ids == 4, "status": "ok", "reason": "",
+            "mode": "RGB", "sha256": "", "shard": 0, "train": ids < 4, "eval": ids == 4, "status": "ok",
+            "reason": "",
         }
     )  # fmt: skip
     write_manifest(tmp_path / "m.csv", table[list(COLUMNS)])
@@ -160,5 +182,7 @@ def test_which_pictures_are_predicted(tmp_path: Path) -> None:
     which = {"eval": "d", "train": "abc", "all": "abcd", str(tmp_path / "val.txt"): "bd"}
     for name, keys in which.items():
         assert [row.key for row in chosen_rows(str(tmp_path / "m.csv"), 0, name)] == list(keys), name
-    with pytest.raises(MaskDistillError, match=r"--images evil: no such list .*give eval, train, all or a text file"):
+    with pytest.raises(
+        MaskDistillError, match=r"--images evil: no such list .*give eval, train, all or a text file"
+    ):
         chosen_rows(str(tmp_path / "m.csv"), 0, "evil")

@@ -15,7 +15,9 @@ from maskdistill.runtime.cores import available_cores
 
 
 def system(folder: Path, groups: str, mounts: str, **files: str) -> Path:
-    """A process's folder in /proc, ``{at}`` standing for where control groups are mounted, and their files."""
+    """A process's folder in /proc, ``{at}`` standing for where control groups are mounted, and their
+    files.
+    """
     at = folder / "sys"
     for name, text in files.items():
         file = at / name
@@ -39,9 +41,11 @@ V1 = (
 @pytest.mark.parametrize(
     ("groups", "mounts", "files", "expected"),
     [
-        pytest.param("0::/\n", V2.format(root="/"), {"cpu.max": "200000 100000"}, 2, id="v2, a container of its own"),
+        pytest.param("0::/\n", V2.format(root="/"), {"cpu.max": "200000 100000"}, 2, id="v2, a container of "
+        "its own"),
         pytest.param("0::/\n", V2.format(root="/"), {"cpu.max": "150000 100000"}, 2, id="v2, rounded up"),
-        pytest.param("0::/\n", V2.format(root="/"), {"cpu.max": "10000 100000"}, 1, id="v2, a tenth of a core"),
+        pytest.param("0::/\n", V2.format(root="/"), {"cpu.max": "10000 100000"}, 1, id="v2, a tenth of a "
+        "core"),
         pytest.param("0::/\n", V2.format(root="/"), {"cpu.max": "max 100000"}, 16, id="v2, no quota"),
         pytest.param("0::/\n", V2.format(root="/"), {}, 16, id="v2, the host's root group"),
         pytest.param(
@@ -50,17 +54,20 @@ V1 = (
             id="v2, the quota of a group above",
         ),
         pytest.param(
-            "0::/a/b\n", V2.format(root="/"), {"a/cpu.max": "300000 100000", "a/b/cpu.max": "500000 100000"}, 3,
+            "0::/a/b\n", V2.format(root="/"), {"a/cpu.max": "300000 100000", "a/b/cpu.max": "500000 100000"},
+            3,
             id="v2, the least of nested quotas",
         ),
         pytest.param(
             "0::/docker/abc\n", V2.format(root="/docker/abc"), {"cpu.max": "400000 100000"}, 4,
             id="v2, the host's name of the group",
         ),
-        pytest.param("0::/../x\n", V2.format(root="/"), {"cpu.max": "400000 100000"}, 4, id="v2, beside the root"),
+        pytest.param("0::/../x\n", V2.format(root="/"), {"cpu.max": "400000 100000"}, 4, id="v2, beside the "
+        "root"),
         pytest.param(
             "4:memory:/x\n1:cpu,cpuacct:/kubepods/p\n0::/\n", V1.format(root="/"),
-            {"cpu,cpuacct/kubepods/p/cpu.cfs_quota_us": "250000", "cpu,cpuacct/kubepods/p/cpu.cfs_period_us": "100000"},
+            {"cpu,cpuacct/kubepods/p/cpu.cfs_quota_us": "250000",
+            "cpu,cpuacct/kubepods/p/cpu.cfs_period_us": "100000"},
             3, id="v1, a group of its own",
         ),
         pytest.param(
@@ -70,7 +77,8 @@ V1 = (
         ),
         pytest.param(
             "1:cpu,cpuacct:/\n", V1.format(root="/"),
-            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 16, id="v1, no quota",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 16,
+            id="v1, no quota",
         ),
         pytest.param(
             "4:memory:/\n", V1.format(root="/"),
@@ -82,7 +90,12 @@ V1 = (
     ],
 )  # fmt: skip
 def test_quotas_of_control_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, mounts: str, files: dict[str, str], expected: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: str,
+    mounts: str,
+    files: dict[str, str],
+    expected: int,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     assert available_cores(system(tmp_path, groups, mounts, **files)) == expected
@@ -108,7 +121,9 @@ def test_cores_follow_the_affinity_of_the_process() -> None:
 def test_threads_are_no_more_than_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "available_cores", lambda: 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # restored afterwards
-    monkeypatch.setitem(sys.modules, "torch", argparse.Namespace(set_num_threads=lambda number: given.append(number)))
+    monkeypatch.setitem(
+        sys.modules, "torch", argparse.Namespace(set_num_threads=lambda number: given.append(number))
+    )
     given: list[int] = []
     assert [devices.set_threads(number) for number in (16, 3, 2, 0)] == [3, 3, 2, 1]
     assert given == [3, 3, 2, 1] and os.environ["OMP_NUM_THREADS"] == "1"
@@ -128,7 +143,9 @@ def test_a_stage_works_with_the_threads_that_it_may_use_and_logs_both_numbers(
 
 
 @pytest.mark.parametrize(("there", "expected"), [(1, 1), (2, 2), (64, common.MOST_THREADS)])
-def test_threads_of_a_command_that_was_granted_none(monkeypatch: pytest.MonkeyPatch, there: int, expected: int) -> None:
+def test_threads_of_a_command_that_was_granted_none(
+    monkeypatch: pytest.MonkeyPatch, there: int, expected: int
+) -> None:
     monkeypatch.setattr(common, "available_cores", lambda: there)
     parser = argparse.ArgumentParser()
     common.add_common(parser)
@@ -149,22 +166,32 @@ def libgomp_of_torch() -> Path:
         ({"GOMP_SPINCOUNT": "77"}, "PASSIVE", "77"),  # libgomp calls an undefined policy passive
     ],
 )
-def test_what_openmp_reads_when_it_is_loaded_after_the_package(given: dict[str, str], policy: str, spins: str) -> None:
+def test_what_openmp_reads_when_it_is_loaded_after_the_package(
+    given: dict[str, str], policy: str, spins: str
+) -> None:
     """Set from Python it is in time, and what the user has set stays."""
-    rest = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    rest = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
     code = f"import maskdistill, ctypes; ctypes.CDLL({str(libgomp_of_torch())!r})"
     environment = rest | given | {"OMP_DISPLAY_ENV": "VERBOSE"}
-    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stderr
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    ).stderr
     assert f"OMP_WAIT_POLICY = '{policy}'" in shown and f"GOMP_SPINCOUNT = '{spins}'" in shown, shown
 
 
 def test_numpy_multiplies_with_one_thread() -> None:
     code = (
         "import maskdistill, numpy, threadpoolctl\n"
-        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == 'blas'})"
+        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == "
+        "'blas'})"
     )
     rest = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    assert subprocess.run([sys.executable, "-c", code], env=rest, capture_output=True, text=True).stdout == "{1}\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=rest, capture_output=True, text=True).stdout
+        == "{1}\n"
+    )
 
 
 def test_the_real_system_is_read() -> None:

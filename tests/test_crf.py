@@ -38,10 +38,17 @@ def test_defaults_are_the_papers() -> None:
 
 @pytest.mark.parametrize(
     ("image", "annotation", "expected"),
-    [("im1", "anno1", "out1"), ("im1", "anno1-b", "out1-b"), ("im2", "anno2", "out2"), ("im3", "anno3", "out3")],
+    [
+        ("im1", "anno1", "out1"),
+        ("im1", "anno1-b", "out1-b"),
+        ("im2", "anno2", "out2"),
+        ("im3", "anno3", "out3"),
+    ],
 )
 def test_published_pictures(image: str, annotation: str, expected: str) -> None:
-    """The examples of pydensecrf: colours are labels, black is unknown, an annotation is right with probability 0.7."""
+    """The examples of pydensecrf: colours are labels, black is unknown, an annotation is right with
+    probability 0.7.
+    """
     if not FIXTURES.exists():
         pytest.skip(f"{FIXTURES} is not on this machine")
     painted = rgb(annotation)
@@ -62,14 +69,17 @@ def test_published_pictures(image: str, annotation: str, expected: str) -> None:
 def slow_mean_field(image: np.ndarray, probabilities: np.ndarray, config: CrfConfig) -> np.ndarray:
     """Mean field over all pairs of pixels in float64: Krähenbühl and Koltun 2011, Eq. 3 and Algorithm 1.
 
-    Kernels are normalised symmetrically, K / sqrt(row sums), and keep their diagonal, as in the authors' code.
+    Kernels are normalised symmetrically, K / sqrt(row sums), and keep their diagonal, as in the authors'
+    code.
     """
     classes, height, width = probabilities.shape
     y, x = (grid.ravel().astype(float) for grid in np.mgrid[:height, :width])
     place, color = np.stack([x, y]), image.reshape(-1, 3).T.astype(float)
     features = {
         config.gaussian.compat: place / config.gaussian.sxy,
-        config.bilateral.compat: np.concatenate([place / config.bilateral.sxy, color / config.bilateral.srgb]),
+        config.bilateral.compat: np.concatenate(
+            [place / config.bilateral.sxy, color / config.bilateral.srgb]
+        ),
     }
     kernel = np.zeros((height * width, height * width))
     for weight, values in features.items():
@@ -87,7 +97,9 @@ def slow_mean_field(image: np.ndarray, probabilities: np.ndarray, config: CrfCon
 
 
 def noisy(seed: int, size: tuple[int, int] = (28, 36)) -> tuple[np.ndarray, np.ndarray]:
-    """Three regions of different colour with a little noise, and blurred, noisy probabilities of their labels."""
+    """Three regions of different colour with a little noise, and blurred, noisy probabilities of their
+    labels.
+    """
     rng = np.random.default_rng(seed)
     labels = np.zeros(size, dtype=np.int64)
     labels[5:20, 4:18] = 1
@@ -104,7 +116,11 @@ def noisy(seed: int, size: tuple[int, int] = (28, 36)) -> tuple[np.ndarray, np.n
     [
         {},
         {"gaussian": {"sxy": 3, "compat": 3}, "bilateral": {"sxy": 20, "srgb": 13, "compat": 6}, "iters": 5},
-        {"gaussian": {"sxy": 2, "compat": 1.5}, "bilateral": {"sxy": 10, "srgb": 30, "compat": 0.5}, "iters": 1},
+        {
+            "gaussian": {"sxy": 2, "compat": 1.5},
+            "bilateral": {"sxy": 10, "srgb": 30, "compat": 0.5},
+            "iters": 1,
+        },
     ],
 )
 def test_mean_field_over_all_pairs_of_pixels(settings: dict[str, Any]) -> None:
@@ -128,11 +144,15 @@ def test_it_repeats_itself_bit_for_bit_in_any_number_of_processes() -> None:
 def test_the_order_of_the_channels_is_a_setting(seed: int) -> None:
     """bgr is rgb of the picture with its channels swapped; the filter's lattice makes a few pixels differ."""
     image, probabilities = noisy(seed)
-    rgb_order, bgr_order = (refine(image, probabilities, CrfConfig(channels=order)) for order in ("rgb", "bgr"))
+    rgb_order, bgr_order = (
+        refine(image, probabilities, CrfConfig(channels=order)) for order in ("rgb", "bgr")
+    )
     assert np.array_equal(bgr_order, refine(image[..., ::-1], probabilities, CrfConfig()))
     assert (rgb_order == bgr_order).mean() > 0.995
     grey = np.repeat(image[..., :1], 3, axis=2)
-    assert np.array_equal(*(refine(grey, probabilities, CrfConfig(channels=order)) for order in ("rgb", "bgr")))
+    assert np.array_equal(
+        *(refine(grey, probabilities, CrfConfig(channels=order)) for order in ("rgb", "bgr"))
+    )
 
 
 def test_certain_probabilities_stay_finite() -> None:

@@ -1,4 +1,6 @@
-"""maskdistill curves: what it says of trainings, and TensorBoard's files, read by TensorBoard's own reader."""
+"""maskdistill curves: what it says of trainings, and TensorBoard's files, read by TensorBoard's own
+reader.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -59,7 +61,12 @@ def test_a_training_that_runs_again_comes_before_what_is_left(run: Path) -> None
     times = detector.times.read_text()
     detector.times.write_text(times.replace("0.3", "0.4"))
     found = read(detector)
-    assert found is not None and not found.training and found.written.times == [] and len(found.wall_times()) == 3
+    assert (
+        found is not None
+        and not found.training
+        and found.written.times == []
+        and len(found.wall_times()) == 3
+    )
     detector.live.parent.mkdir(exist_ok=True)
     detector.live.write_text("step,seconds,images_per_second,lr\n5.0,1.0,2.0,0.1\n")
     again = read(detector)
@@ -90,7 +97,8 @@ def test_a_changed_table_is_seen(run: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_how_many_rows_are_the_same() -> None:
     three = rows_of(1, 2, 3)
-    assert [unchanged(three, now) for now in (three, rows_of(1, 2), rows_of(1, 2, 4), rows_of(1, shift=1), [])] == [
+    assert [unchanged(three, now) for now in (three, rows_of(1, 2), rows_of(1, 2, 4), rows_of(1, shift=1),
+    [])] == [
         3, 2, 2, 0, 0,
     ]  # fmt: skip
 
@@ -98,7 +106,8 @@ def test_how_many_rows_are_the_same() -> None:
 def scalars(folder: Path) -> dict[str, list[tuple[float, int, float]]]:
     """Wall time, step and value by tag, as TensorBoard's own reader gives them."""
     accumulators = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="the extra tensorboard is not installed"
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="the extra tensorboard is not installed",
     )
     reader = accumulators.EventAccumulator(str(folder))
     reader.Reload()
@@ -135,7 +144,9 @@ def test_it_follows_a_training_that_goes_back_and_ends(
         yield
         add(run, [*rows_of(10), *rows_of(20, shift=2.0)])
         yield
-        write_metrics(run / ROUND / "segmenter/metrics.csv", [*rows_of(10), *rows_of(20, shift=2.0), *rows_of(25)])
+        write_metrics(
+            run / ROUND / "segmenter/metrics.csv", [*rows_of(10), *rows_of(20, shift=2.0), *rows_of(25)]
+        )
         (run / ROUND / "segmenter.state" / LIVE).unlink()
         yield
         raise KeyboardInterrupt
@@ -145,9 +156,18 @@ def test_it_follows_a_training_that_goes_back_and_ends(
     assert main(["curves", str(run), "--tensorboard", str(tmp_path / "events"), "--follow"]) == 130
     found = scalars(tmp_path / "events" / ROUND / "segmenter")
     values = [(step, value) for _, step, value in found["loss"]]
-    assert values == [(10, float(np.float32(0.1))), (20, float(np.float32(2.05))), (25, float(np.float32(0.04)))]
+    assert values == [
+        (10, float(np.float32(0.1))),
+        (20, float(np.float32(2.05))),
+        (25, float(np.float32(0.04))),
+    ]
     lines = [line for line in capsys.readouterr().out.splitlines() if "segmenter" in line]
-    assert [line.partition("step ")[2][:2] for line in lines] == ["20", "30", "20", "25"] and "ended" in lines[-1]
+    assert [line.partition("step ")[2][:2] for line in lines] == [
+        "20",
+        "30",
+        "20",
+        "25",
+    ] and "ended" in lines[-1]
 
 
 def test_without_tensorboard_it_says_what_to_install(

@@ -1,4 +1,6 @@
-"""Training views as masks are clustered: rough masks, another surface on the same outline, flat ground around it."""
+"""Training views as masks are clustered: rough masks, another surface on the same outline, flat ground around
+it.
+"""
 
 from dataclasses import fields
 
@@ -20,7 +22,11 @@ def test_another_surface_changes_texture_and_colours_alone() -> None:
     for _ in range(5):
         spec = make_object(rng, 0.3)
         other = another_surface(rng, spec)
-        changed = {field.name for field in fields(spec) if getattr(other, field.name) is not getattr(spec, field.name)}
+        changed = {
+            field.name
+            for field in fields(spec)
+            if getattr(other, field.name) is not getattr(spec, field.name)
+        }
         assert changed - {"texture"} == {"texture_seed", "period", "colors"}  # a texture may be drawn twice
         assert other.parts is spec.parts and not np.intersect1d(other.colors, spec.colors).size
 
@@ -31,7 +37,9 @@ def test_a_rough_mask_keeps_to_the_object() -> None:
         mask = generate_scene(5, index, 96, 0.3).masks[0]
         rough = rough_mask(np.random.default_rng(index), mask)
         assert rough.shape == mask.shape and rough.any()
-        assert ndimage.distance_transform_edt(~mask)[rough].max() <= 2 * 7 * np.sqrt(2)  # a rim of one cell more
+        assert ndimage.distance_transform_edt(~mask)[rough].max() <= 2 * 7 * np.sqrt(
+            2
+        )  # a rim of one cell more
         overlaps.append((rough & mask).sum() / (rough | mask).sum())
     assert 0.5 < np.mean(overlaps) < 0.85 and max(overlaps) < 1  # 0.58 those of the demo's masks stage
 
@@ -44,7 +52,9 @@ def test_a_pair_lies_on_flat_ground_in_the_middle_of_a_square() -> None:
             flat = ((view - GROUND).abs() <= 1).all(dim=0)
             assert flat[:2].all() and flat[-2:].all() and flat[:, :2].all() and flat[:, -2:].all()
             rows, columns = (np.flatnonzero(~flat.all(dim=dim).numpy()) for dim in (1, 0))
-            assert max(np.ptp(rows), np.ptp(columns)) + 1 >= 48 / 1.5 - 3  # the longer side, at the widest margin
+            assert (
+                max(np.ptp(rows), np.ptp(columns)) + 1 >= 48 / 1.5 - 3
+            )  # the longer side, at the widest margin
             spread.append(float(flat.float().mean()))
     assert 0.3 < np.mean(spread) < 0.9
 
@@ -60,7 +70,13 @@ def test_a_crop_shows_the_object_and_what_lies_around_it() -> None:
 
 
 def test_pairs_are_drawn_at_the_configured_share() -> None:
-    settings = {"exchange_share": 1.0, "size": 32, "scene_size": 64, "exchange_pairs": 40, "scene_difficulty": 0.3}
+    settings = {
+        "exchange_share": 1.0,
+        "size": 32,
+        "scene_size": 64,
+        "exchange_pairs": 40,
+        "scene_difficulty": 0.3,
+    }
 
     def of_one_object(share: float, kind: str = "cutout_share") -> list[bool]:
         dataset = ViewDataset([], PretrainConfig(objective="contrast", **{kind: share}, **settings))

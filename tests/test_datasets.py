@@ -1,4 +1,6 @@
-"""Official datasets: downloaded or linked, lists rebuilt; on miniatures in the official layouts and on real lists."""
+"""Official datasets: downloaded or linked, lists rebuilt; on miniatures in the official layouts and on real
+lists.
+"""
 
 import hashlib
 import json
@@ -51,7 +53,16 @@ def get(folder: Path, name: str, keep: bool = False, **params: Any) -> int:
 
 def build(folder: Path, name: str, *options: str) -> int:
     records = [str(folder / f"datasets/{dataset}/dataset.json") for dataset in BUILDS[name]]
-    command = ["build_data", "--build", name, "--datasets", *records, "--output", str(folder / name), *options]
+    command = [
+        "build_data",
+        "--build",
+        name,
+        "--datasets",
+        *records,
+        "--output",
+        str(folder / name),
+        *options,
+    ]
     return main(command) or main([*command, "--truth"])
 
 
@@ -79,7 +90,9 @@ def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_dataset_is_downloaded_unpacked_and_kept(tmp_path: Path, files: dict[str, bytes], name: str) -> None:
+def test_a_dataset_is_downloaded_unpacked_and_kept(
+    tmp_path: Path, files: dict[str, bytes], name: str
+) -> None:
     with serve(RangeServer(b"", files=files)) as server:
         mirror = server.url.rpartition("/")[0]
         assert get(tmp_path, name, mirror=mirror, md5=md5_of(name, files)) == 0
@@ -88,7 +101,9 @@ def test_a_dataset_is_downloaded_unpacked_and_kept(tmp_path: Path, files: dict[s
         first = json.loads(record.read_text())
         record.unlink()
         assert get(tmp_path, name, mirror=mirror, md5=md5_of(name, files)) == 0
-        assert asked == len(server.requests) == len(DATASETS[name].files)  # what is unpacked is not fetched again
+        assert (
+            asked == len(server.requests) == len(DATASETS[name].files)
+        )  # what is unpacked is not fetched again
     assert json.loads(record.read_text()) == first
     assert all((record.parent / first["root"] / needed).exists() for needed in DATASETS[name].needed)
     assert {file: found["md5"] for file, found in first["files"].items()} == md5_of(name, files)
@@ -123,16 +138,21 @@ def test_an_unknown_checksum_is_told(tmp_path: Path, files: dict[str, bytes]) ->
         assert main(["dataset", "--name", "coco2014", "--params", params, *places, "--log", str(log)]) == 0
     assert f"no checksum is known; its MD5 is {found['annotations_trainval2014.zip']}" in log.read_text()
     record = json.loads((tmp_path / "coco/dataset.json").read_text())["files"]
-    assert [record[name]["checked"] for name in ("train2014.zip", "annotations_trainval2014.zip")] == [True, False]
+    assert [record[name]["checked"] for name in ("train2014.zip", "annotations_trainval2014.zip")] == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "content_type", "message"),
     [
         (official.as_tar({"VOCdevkit/../../evil": b"x"}), "", "'VOCdevkit/../../evil' leads outside"),
-        (official.as_tar(official.voc2007() | {"other/evil": b"x"}), "", "'other/evil' does not lie below VOCdevkit/"),
+        (official.as_tar(official.voc2007() | {"other/evil": b"x"}), "", "'other/evil' does not lie below "
+        "VOCdevkit/"),
         (official.as_tar(official.voc2007())[:8_000], "", "cut short or damaged"),
-        (official.as_tar({"VOCdevkit/VOC2007/JPEGImages/a.jpg": b"x"}), "", "lacks Annotations, ImageSets/Main/"),
+        (official.as_tar({"VOCdevkit/VOC2007/JPEGImages/a.jpg": b"x"}), "", "lacks Annotations, "
+        "ImageSets/Main/"),
         (b"<!DOCTYPE html><html>moved</html>", "", "answered with a web page"),
         (b"<html>moved</html>", "text/html", "answers with a web page"),
         (b"no archive", "", "cut short or damaged"),
@@ -156,10 +176,15 @@ def test_a_wrong_md5(tmp_path: Path, files: dict[str, bytes], capsys: pytest.Cap
     with serve(RangeServer(b"", files=files)) as server:
         assert get(tmp_path, "voc2012", mirror=server.url.rpartition("/")[0]) == 1
     told = capsys.readouterr().err
-    assert "wrong checksum: MD5 of what" in told and "6cd6e144f989b92b3379bac3b3de84fd" in told and "discarded" in told
+    assert (
+        "wrong checksum: MD5 of what" in told
+        and "6cd6e144f989b92b3379bac3b3de84fd" in told
+        and "discarded" in told
+    )
     assert get(tmp_path, "voc2012", md5={"other.tar": "0" * 32}) == 1
     assert (
-        "datasets.voc2012.md5: other.tar is none of its files (VOCtrainval_11-May-2012.tar)" in capsys.readouterr().err
+        "datasets.voc2012.md5: other.tar is none of its files (VOCtrainval_11-May-2012.tar)"
+        in capsys.readouterr().err
     )
     assert get(tmp_path, "voc2012", md5={"other.tar": "0"}) == 1
     assert "md5.other.tar" in capsys.readouterr().err
@@ -178,7 +203,9 @@ def test_a_copy_that_is_not_complete(tmp_path: Path, capsys: pytest.CaptureFixtu
     (copy / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").unlink()
     assert get(tmp_path, "voc2012", path=str(copy)) == 1
     told = capsys.readouterr().err
-    assert "datasets.voc2012:" in told and "not a complete copy: ImageSets/Segmentation/val.txt missing" in told
+    assert (
+        "datasets.voc2012:" in told and "not a complete copy: ImageSets/Segmentation/val.txt missing" in told
+    )
     assert get(tmp_path, "voc2012", path=str(tmp_path / "none")) == 1
     assert "none: no such folder; give the folder of a copy, or leave path out" in capsys.readouterr().err
 
@@ -203,7 +230,8 @@ def test_voc_is_built_from_copies_that_stay_as_they_are(tmp_path: Path) -> None:
     expected = {
         "Main/trainval2007": official.VOC2007, "Main/trainval2012": official.MAIN2012,
         "Main/trainval": [*official.VOC2007, *official.MAIN2012], "Segmentation/train": official.SEG_TRAIN,
-        "Segmentation/val": official.SEG_VAL, "Segmentation/trainval": sorted(official.SEG_TRAIN + official.SEG_VAL),
+        "Segmentation/val": official.SEG_VAL,
+        "Segmentation/trainval": sorted(official.SEG_TRAIN + official.SEG_VAL),
         "Segmentation/train_aug": official.TRAIN_AUG,
     }  # fmt: skip
     assert {name: read_list(built / f"ImageSets/{name}.txt") for name in expected} == expected
@@ -259,7 +287,9 @@ def test_coco20k_is_built(tmp_path: Path) -> None:
     content = json.loads((built / "truth/instances.json").read_text())
     assert sorted(image["id"] for image in content["images"]) == sorted(official.COCO20K)
     assert sorted(item["image_id"] for item in content["annotations"]) == sorted(official.COCO20K)
-    data = CocoData(kind="coco", images=str(built / "images"), annotations=str(built / "truth/instances.json"))
+    data = CocoData(
+        kind="coco", images=str(built / "images"), annotations=str(built / "truth/instances.json")
+    )
     rows = [ImageRow(i, image.key, str(image.path), 48, 40, 0) for i, image in enumerate(iter_images(data))]
     categories, truths = read_ground_truth(data, rows, Losses(0))
     assert categories == ["dog"]
@@ -267,7 +297,9 @@ def test_coco20k_is_built(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_other_lists_than_the_published_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_other_lists_than_the_published_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     linked(tmp_path, BUILDS[name])
     assert build(tmp_path, name) == 1
     told = capsys.readouterr().err
@@ -279,7 +311,11 @@ def test_other_lists_than_the_published_ones(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("name", "lost", "message"),
     [
-        ("voc", "voc2012/VOCdevkit/VOC2012/JPEGImages/2010_000001.jpg", "2010_000001.jpg is missing, and 0 others"),
+        (
+            "voc",
+            "voc2012/VOCdevkit/VOC2012/JPEGImages/2010_000001.jpg",
+            "2010_000001.jpg is missing, and 0 others",
+        ),
         ("voc", "voc2012/VOCdevkit/VOC2012/SegmentationObject/2007_000033.png", "2007_000033.png is missing"),
         ("voc", "sbd/benchmark_RELEASE/dataset/cls/2008_000004.mat", "2008_000004.mat: no such file"),
         ("coco20k", "coco/train2014/COCO_train2014_000000000036.jpg", "000000000036.jpg is missing"),
@@ -302,9 +338,11 @@ def test_files_that_are_listed_and_missing(
         ("voc", "sbd/benchmark_RELEASE/dataset/val.txt", b"a\nb\na\n", "lists 'a' twice"),
         ("voc", "sbd/benchmark_RELEASE/dataset/val.txt", b"\xff\xfe", "not a text file"),
         ("voc", "sbd/benchmark_RELEASE/dataset/cls/2008_000004.mat", b"<html>", "not a label map of SBD"),
-        ("coco20k", "lost/coco_20k_filenames.txt", b"val2014/COCO_val2014_000000000042.jpg\n", "is no name such as"),
+        ("coco20k", "lost/coco_20k_filenames.txt", b"val2014/COCO_val2014_000000000042.jpg\n", "is no name "
+        "such as"),
         ("coco20k", "coco/annotations/instances_train2014.json", b"{}", "not a COCO instances JSON"),
-        ("coco20k", "coco/annotations/instances_train2014.json", b'{"images": [7], "annotations": [], "categories": 0}',
+        ("coco20k", "coco/annotations/instances_train2014.json", b'{"images": [7], "annotations": [], '
+        b'"categories": 0}',
          "not train2014's"),
         ("coco20k", "coco/annotations/instances_train2014.json",
          b'{"images": [], "annotations": [], "categories": []}', "has no entry of image 9"),
@@ -323,7 +361,9 @@ def test_damaged_lists(
 def test_a_record_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     linked(tmp_path, ("voc2012",))
     record = str(tmp_path / "datasets/voc2012/dataset.json")
-    assert main(["build_data", "--build", "voc", "--datasets", record, "--output", str(tmp_path / "voc")]) == 1
+    assert (
+        main(["build_data", "--build", "voc", "--datasets", record, "--output", str(tmp_path / "voc")]) == 1
+    )
     assert "voc is built from voc2007, sbd too" in capsys.readouterr().err
 
 
@@ -334,14 +374,24 @@ def test_ground_truth_is_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str
     command = ["build_data", "--build", "voc", "--datasets", *records, "--output", str(tmp_path / "voc")]
     assert main([*command, "--truth"]) == 1
     assert "nothing is built there; run the same command without --truth first" in capsys.readouterr().err
-    for labels in (*found["sbd"].rglob("*.mat"), *found["voc2012"].rglob("*.png"), *found["voc2012"].rglob("*.xml")):
+    for labels in (
+        *found["sbd"].rglob("*.mat"),
+        *found["voc2012"].rglob("*.png"),
+        *found["voc2012"].rglob("*.xml"),
+    ):
         labels.unlink()
     assert main([*command, "--any-lists"]) == 0
-    assert sorted(path.name for path in (tmp_path / "voc").iterdir()) == ["ImageSets", "JPEGImages", "build.json"]
+    assert sorted(path.name for path in (tmp_path / "voc").iterdir()) == [
+        "ImageSets",
+        "JPEGImages",
+        "build.json",
+    ]
 
 
 def test_the_segmenter_may_learn_from_a_list_of_its_own(tmp_path: Path) -> None:
-    """The paper's: detector and K-means on Main/trainval of both years, DeepLab on train_aug, scores on val."""
+    """The paper's: detector and K-means on Main/trainval of both years, DeepLab on train_aug, scores on
+    val.
+    """
     linked(tmp_path, BUILDS["voc"])
     assert build(tmp_path, "voc", "--any-lists") == 0
     data = {"kind": "voc", "root": str(tmp_path / "voc"), "segmenter_list": "Segmentation/train_aug"}
@@ -381,7 +431,9 @@ def test_a_list_of_right_length_and_wrong_names() -> None:
 
 
 def test_counts_fit_together() -> None:
-    """[method §0.1, §0.2]: 16,551 to train on, 313 of train_aug and 327 of val outside them, the two disjoint."""
+    """[method §0.1, §0.2]: 16,551 to train on, 313 of train_aug and 327 of val outside them, the two
+    disjoint.
+    """
     count = {name: split.images for name, split in SPLITS.items()}
     assert count["VOC2012 Main/trainval"] + count["VOC2007 Main/trainval"] == 16_551
     assert BUILT_IMAGES["voc"] == (16_551 + 313 + 327, 0)

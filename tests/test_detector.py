@@ -40,7 +40,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def config(**changes: Any) -> DetectorConfig:
     values: dict[str, Any] = {
-        "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "iters": 100, "steps": [70], "batch_size": 3,
+        "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "iters": 100, "steps": [70],
+        "batch_size": 3,
         "lr": 0.02, "warmup_iters": 10, "min_size_train": [64], "min_size_test": 64, "max_size": 96,
         "anchor_sizes": [32, 48], "rpn_pre_nms": (200, 100), "rpn_post_nms": (40, 20), "rpn_batch": 32,
         "roi_batch": 12, "roi_pool": 8, "max_dets": 10, "precise_bn": 0, "workers": 0,
@@ -48,7 +49,13 @@ def config(**changes: Any) -> DetectorConfig:
     return DetectorConfig(**(values | changes))
 
 
-VIT = {"arch": "vit_micro_patch8", "optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05, "head_channels": 32}
+VIT = {
+    "arch": "vit_micro_patch8",
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "weight_decay": 0.05,
+    "head_channels": 32,
+}
 PYRAMID = {"pyramid": True, "head_channels": 32}
 STUDENTS = pytest.mark.parametrize("student", [{}, PYRAMID, VIT], ids=["resnet", "pyramid", "vit"])
 
@@ -110,13 +117,16 @@ def test_norm_layers_have_no_weight_decay() -> None:
     assert "backbone.layer2.0.bn1.bias" in norm_names
     assert "backbone.layer2.0.conv1.weight" in other_names
     assert "rpn.head.cls_logits.bias" in other_names
-    assert not any(name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1")) for name in names.values() if
+    assert not any(name.startswith(("backbone.conv1", "backbone.bn1",
+    "backbone.layer1")) for name in names.values() if
                    name in norm_names | other_names)  # fmt: skip
     assert len(norm_names) + len(other_names) == sum(p.requires_grad for p in model.parameters())
 
 
 def coco(examples: list[Example]) -> dict[str, Any]:
-    images = [{"id": i + 1, "file_name": str(i), "width": WIDTH, "height": HEIGHT} for i in range(len(examples))]
+    images = [
+        {"id": i + 1, "file_name": str(i), "width": WIDTH, "height": HEIGHT} for i in range(len(examples))
+    ]
     annotations = [
         {"id": i + 1, "image_id": i + 1, "category_id": e.labels[0], "bbox": list(e.boxes[0]),
          "segmentation": e.masks[0], "area": rle.area(e.masks[0]), "iscrowd": 0, "score": 1.0}
@@ -148,7 +158,9 @@ def write_pictures(folder: Path, examples: list[Example]) -> None:
 
 
 def indexed(folder: Path) -> IndexedExamples:
-    return IndexedExamples(read_index(folder / "annotations.json", folder / "annotations.h5"), folder / "manifest.csv")
+    return IndexedExamples(
+        read_index(folder / "annotations.json", folder / "annotations.h5"), folder / "manifest.csv"
+    )
 
 
 def test_examples_leave_out_images_without_annotations(examples: list[Example], tmp_path: Path) -> None:
@@ -161,11 +173,19 @@ def test_examples_leave_out_images_without_annotations(examples: list[Example], 
     found = indexed(tmp_path)
     expected = [replace(e, file=tmp_path / f"{i}.png") for i, e in enumerate(examples)]
     expected[4] = replace(
-        expected[4], boxes=expected[4].boxes * 2, labels=(expected[4].labels[0], 2), masks=expected[4].masks * 2
+        expected[4],
+        boxes=expected[4].boxes * 2,
+        labels=(expected[4].labels[0], 2),
+        masks=expected[4].masks * 2,
     )
     del expected[2]
     expected = [replace(example, file=str(example.file)) for example in expected]
-    assert len(found) == 5 and list(found) == expected and found[1:3] == expected[1:3] and found[-1] == expected[-1]
+    assert (
+        len(found) == 5
+        and list(found) == expected
+        and found[1:3] == expected[1:3]
+        and found[-1] == expected[-1]
+    )
     assert pickle.loads(pickle.dumps(found))[3] == expected[3]
     with pytest.raises(IndexError):
         found[5]
@@ -178,7 +198,9 @@ def test_squares_are_grouped_with_portraits_as_in_detectron2(examples: list[Exam
     write_annotations(tmp_path, coco(examples))
     lines = (tmp_path / "manifest.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
-    lines[1:] = [",".join([*row[:3], str(w), str(h), *row[5:]]) for row, (w, h) in zip(rows, sizes, strict=True)]
+    lines[1:] = [
+        ",".join([*row[:3], str(w), str(h), *row[5:]]) for row, (w, h) in zip(rows, sizes, strict=True)
+    ]
     write_lines(tmp_path / "manifest.csv", lines)
     found = indexed(tmp_path).portrait
     assert found.tolist() == [0 if width > height else 1 for width, height in sizes] == [0, 1, 1, 0, 1, 1]
@@ -197,10 +219,14 @@ def test_bad_annotations_are_refused(examples: list[Example], change: dict[str, 
         example_of(items, examples[1].file, 2)
 
 
-def test_annotations_of_unknown_images_and_of_none_are_refused(examples: list[Example], tmp_path: Path) -> None:
+def test_annotations_of_unknown_images_and_of_none_are_refused(
+    examples: list[Example], tmp_path: Path
+) -> None:
     write_pictures(tmp_path, examples[:4])
     write_annotations(tmp_path, coco(examples))
-    with pytest.raises(MaskDistillError, match=r"image 5 is annotated, but .*manifest\.csv has no usable image"):
+    with pytest.raises(
+        MaskDistillError, match=r"image 5 is annotated, but .*manifest\.csv has no usable image"
+    ):
         indexed(tmp_path)
     write_annotations(tmp_path, coco(examples) | {"annotations": []})
     with pytest.raises(MaskDistillError, match="no image has an annotation"):
@@ -209,7 +235,9 @@ def test_annotations_of_unknown_images_and_of_none_are_refused(examples: list[Ex
 
 def test_a_picture_of_another_size_than_its_mask_is_refused(examples: list[Example], tmp_path: Path) -> None:
     Image.new("RGB", (50, 50)).save(tmp_path / "small.png")
-    example = Example(tmp_path / "small.png", *[getattr(examples[0], name) for name in ("boxes", "labels", "masks")])
+    example = Example(
+        tmp_path / "small.png", *[getattr(examples[0], name) for name in ("boxes", "labels", "masks")]
+    )
     with pytest.raises(MaskDistillError, match=r"small\.png: 50x50 pixels, but its mask has 80x64"):
         AnnotatedImages([example], 0.0, 0)[0, 0]
 
@@ -268,7 +296,13 @@ def test_mask_loss_reads_the_mask_of_the_true_class(examples: list[Example]) -> 
     assert target["labels"].tolist() == [2]
     assert gradient[0] == 0
     assert gradient[1] > 0
-    assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}
+    assert set(losses) == {
+        "loss_classifier",
+        "loss_box_reg",
+        "loss_mask",
+        "loss_objectness",
+        "loss_rpn_box_reg",
+    }
 
 
 def test_frozen_stages_do_not_change_in_training(examples: list[Example], tmp_path: Path) -> None:
@@ -285,11 +319,14 @@ def test_frozen_stages_do_not_change_in_training(examples: list[Example], tmp_pa
 def test_a_compiled_network_learns_the_same(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Traced alone: inductor takes minutes on CPUs. That a compiled network has gradients is the segmenter's test too.
+    # Traced alone: inductor takes minutes on CPUs. That a compiled network has gradients is the segmenter's
+    # test too.
     monkeypatch.setattr(compilation, "BACKEND", "eager")
     settings = config(iters=2, batch_size=2)
     plain, rows = fit(examples, tmp_path / "plain", settings)
-    compiled, compiled_rows = fit(examples, tmp_path / "compiled", settings.model_copy(update={"compile": True}))
+    compiled, compiled_rows = fit(
+        examples, tmp_path / "compiled", settings.model_copy(update={"compile": True})
+    )
     assert compiled.backbone._compiled_call_impl is not None and plain.backbone._compiled_call_impl is None
     assert [row["loss"] for row in compiled_rows] == pytest.approx([row["loss"] for row in rows], rel=1e-3)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
@@ -325,7 +362,9 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
 
 @pytest.mark.slow
 @STUDENTS
-def test_the_detector_learns_a_few_images(examples: list[Example], tmp_path: Path, student: dict[str, Any]) -> None:
+def test_the_detector_learns_a_few_images(
+    examples: list[Example], tmp_path: Path, student: dict[str, Any]
+) -> None:
     settings = config(**student, iters=60, steps=[42])
     model, rows = fit(examples, tmp_path, settings)
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
@@ -383,13 +422,17 @@ def call_detector(folder: Path, output: Path, *more: str, **changes: Any) -> int
     inputs += ["--index", str(folder / "annotations.h5")]
     outputs = ["--output", str(output / "model.safetensors"), "--metrics", str(output / "metrics.csv")]
     common = ["--state", str(output / "state"), "--seed", "3", "--device", "cpu", "--threads", "1"]
-    settings = config(iters=2, batch_size=2, reference_batch=2, score_thresh=0.0, checkpoint_every=1, **changes)
+    settings = config(
+        iters=2, batch_size=2, reference_batch=2, score_thresh=0.0, checkpoint_every=1, **changes
+    )
     params = settings.model_dump_json()
     return cli.main(["detector", *inputs, *outputs, *common, "--params", params, *more])
 
 
 @STUDENTS
-def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path: Path, student: dict[str, Any]) -> None:
+def test_entry_points_are_deterministic_and_complete(
+    run_folder: Path, tmp_path: Path, student: dict[str, Any]
+) -> None:
     deterministic = torch.are_deterministic_algorithms_enabled()
     for name in ("a", "b"):
         assert call_detector(run_folder, tmp_path / name, **student) == 0
@@ -399,7 +442,12 @@ def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path:
     assert str(tmp_path).encode() not in first
     assert not (tmp_path / "a/state").exists()
     assert (tmp_path / "a/metrics.csv").read_text().startswith("step,lr,loss,")
-    arguments = ["--manifest", str(run_folder / "manifest.csv"), "--model", str(tmp_path / "a/model.safetensors")]
+    arguments = [
+        "--manifest",
+        str(run_folder / "manifest.csv"),
+        "--model",
+        str(tmp_path / "a/model.safetensors"),
+    ]
     common = ["--shard", "1", "--device", "cpu", "--threads", "1", "--params", '{"max_dets": 2}']
     assert cli.main(["candidates", *arguments, *common, "--output", str(tmp_path / "shard.json")]) == 0
     written = json.loads((tmp_path / "shard.json").read_text())
@@ -413,7 +461,12 @@ def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path:
 def test_candidates_without_a_model_say_what_to_run(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--manifest", str(run_folder / "manifest.csv"), "--model", str(tmp_path / "none.safetensors")]
+    arguments = [
+        "--manifest",
+        str(run_folder / "manifest.csv"),
+        "--model",
+        str(tmp_path / "none.safetensors"),
+    ]
     status = cli.main(
         ["candidates", *arguments, "--shard", "0", "--output", str(tmp_path / "o.json"), "--device", "cpu"]
     )

@@ -1,4 +1,6 @@
-"""What makes the engines equal, against slow references: sizes, anchors, RPN loss, mask targets, pasting, names."""
+"""What makes the engines equal, against slow references: sizes, anchors, RPN loss, mask targets, pasting,
+names.
+"""
 
 import importlib.util
 import math
@@ -30,7 +32,9 @@ ROOT = Path(__file__).parents[1]
     [((375, 500), 800, (800, 1067)), ((333, 500), 480, (480, 721)), ((500, 375), 800, (1067, 800)),
      ((200, 1000), 800, (267, 1333)), ((640, 480), 480, (640, 480))],
 )  # fmt: skip
-def test_sizes_are_rounded_to_the_nearest(size: tuple[int, int], short_side: int, shape: tuple[int, int]) -> None:
+def test_sizes_are_rounded_to_the_nearest(
+    size: tuple[int, int], short_side: int, shape: tuple[int, int]
+) -> None:
     assert resized_shape(*size, short_side, 1333) == shape
 
 
@@ -38,7 +42,9 @@ def test_sizes_are_rounded_to_the_nearest(size: tuple[int, int], short_side: int
 def test_images_and_masks_are_resized_as_by_pillow(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (60, 75, 3), dtype=np.uint8)
-    wanted = np.asarray(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR), dtype=np.float32)
+    wanted = np.asarray(
+        Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR), dtype=np.float32
+    )
     found = resize_image(torch.from_numpy(pixels).permute(2, 0, 1).float(), shape).permute(1, 2, 0).numpy()
     assert np.abs(found - wanted).max() <= 1.01  # Pillow rounds after each axis
     mask = (rng.random((60, 75)) < 0.5).astype(np.uint8)
@@ -135,7 +141,8 @@ def test_names_of_both_engines_are_one_to_one() -> None:
     theirs = to_detectron2(state)
     assert len(theirs) == len(state)
     assert theirs["roi_heads.box_predictor.cls_score.weight"][:, 0].tolist() == [2.0, 4.0, 6.0, 0.0]
-    assert {"backbone.stem.conv1.norm.weight", "backbone.res4.5.conv3.norm.bias", "roi_heads.res5.0.shortcut.weight",
+    assert {"backbone.stem.conv1.norm.weight", "backbone.res4.5.conv3.norm.bias",
+    "roi_heads.res5.0.shortcut.weight",
             "roi_heads.res5.norm.running_mean", "proposal_generator.rpn_head.anchor_deltas.bias",
             "roi_heads.mask_head.predictor.weight"} <= theirs.keys()  # fmt: skip
     back = from_detectron2(theirs)
@@ -153,18 +160,26 @@ def test_torchvisions_engine_is_the_model_itself() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("detectron2") is not None, reason="detectron2 is installed")
 def test_without_detectron2_the_remedy_is_named() -> None:
     config = DetectorConfig(weights="random", engine="detectron2")
-    with pytest.raises(MaskDistillError, match=r"detectron2 cannot be imported .*envs/detectron2\.yaml.*pip install"):
+    with pytest.raises(
+        MaskDistillError, match=r"detectron2 cannot be imported .*envs/detectron2\.yaml.*pip install"
+    ):
         with_engine(torch.nn.Identity(), config, 2)
 
 
 def test_detectron2_has_no_small_resnet() -> None:
-    with pytest.raises(MaskDistillError, match="engine detectron2 has resnet50 only, and arch is 'resnet_tiny'"):
+    with pytest.raises(
+        MaskDistillError, match="engine detectron2 has resnet50 only, and arch is 'resnet_tiny'"
+    ):
         parse_section(DetectorConfig, '{"weights": "random", "engine": "detectron2", "arch": "resnet_tiny"}')
 
 
 def test_detectron2s_environment_holds_everything_of_the_others() -> None:
     listed = [
-        {part for part in yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())["dependencies"] if part != CRF}
+        {
+            part
+            for part in yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())["dependencies"]
+            if part != CRF
+        }
         for name in ("maskdistill", "detectron2")
     ]
     assert listed[0] < listed[1]

@@ -1,4 +1,6 @@
-"""The two engines: the same network to rounding, the same files; detectron2 is not part of the project, nor of CI."""
+"""The two engines: the same network to rounding, the same files; detectron2 is not part of the project, nor
+of CI.
+"""
 
 import json
 from pathlib import Path
@@ -55,19 +57,41 @@ def call(folder: Path, output: Path, engine: str) -> tuple[Path, list[dict[str, 
     """Train a step, then detect with the same engine: the model and the candidates."""
     params = DetectorConfig(
         engine=engine, weights="random", iters=1, batch_size=3, min_size_train=[48, 64], min_size_test=64,
-        rpn_pre_nms=(200, 100), rpn_post_nms=(40, 20), rpn_batch=32, roi_batch=8, score_thresh=0.0, max_dets=5,
+        rpn_pre_nms=(200, 100), rpn_post_nms=(40, 20), rpn_batch=32, roi_batch=8, score_thresh=0.0,
+        max_dets=5,
         warmup_iters=0, lr=1e-3, workers=0, checkpoint_every=1, precise_bn=0,
     ).model_dump_json()  # fmt: skip
-    common = ["--device", "cpu", "--threads", "1", "--manifest", str(folder / "manifest.csv"), "--params", params]
+    common = [
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--manifest",
+        str(folder / "manifest.csv"),
+        "--params",
+        params,
+    ]
     inputs = ["--annotations", str(folder / "annotations.json"), "--index", str(folder / "annotations.h5")]
     outputs = ["--output", str(output / "model.safetensors"), "--metrics", str(output / "metrics.csv")]
-    assert cli.main(["detector", *common, *inputs, *outputs, "--state", str(output / "state"), "--seed", "3"]) == 0
-    found = ["--model", str(output / "model.safetensors"), "--shard", "0", "--output", str(output / "found.json")]
+    assert (
+        cli.main(["detector", *common, *inputs, *outputs, "--state", str(output / "state"), "--seed", "3"])
+        == 0
+    )
+    found = [
+        "--model",
+        str(output / "model.safetensors"),
+        "--shard",
+        "0",
+        "--output",
+        str(output / "found.json"),
+    ]
     assert cli.main(["candidates", *common, *found]) == 0
     return output / "model.safetensors", json.loads((output / "found.json").read_text())["candidates"]
 
 
-def test_entry_points_give_the_same_model_and_candidates_with_either_engine(folder: Path, tmp_path: Path) -> None:
+def test_entry_points_give_the_same_model_and_candidates_with_either_engine(
+    folder: Path, tmp_path: Path
+) -> None:
     from detectron2_parity import gap
     from safetensors.torch import load_file
 
@@ -79,7 +103,8 @@ def test_entry_points_give_the_same_model_and_candidates_with_either_engine(fold
     weights, their_weights = load_file(ours), load_file(theirs)
     assert weights.keys() == their_weights.keys()
     for name, value in weights.items():
-        # Norms over a few pixels amplify rounding: 1e-7 added to our own image moves our gradients by a hundredth.
+        # Norms over a few pixels amplify rounding: 1e-7 added to our own image moves our gradients by a
+        # hundredth.
         assert gap(value.float(), their_weights[name].float()) < 0.02, name
     rows, their_rows = (
         np.genfromtxt(path.with_name("metrics.csv"), delimiter=",", names=True) for path in (ours, theirs)

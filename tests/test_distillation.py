@@ -22,7 +22,8 @@ from maskdistill.runtime.errors import MaskDistillError
 
 MICRO = "vit_micro_patch8"
 SETTINGS: dict[str, Any] = {
-    "objective": "distill", "exchange_share": 1.0, "exchange_pairs": 3, "scene_size": 64, "size": 32, "batch_size": 4,
+    "objective": "distill", "exchange_share": 1.0, "exchange_pairs": 3, "scene_size": 64, "size": 32,
+    "batch_size": 4,
     "steps": 6, "lr": 0.05, "workers": 0, "log_every": 2, "checkpoint_every": 2,
 }  # fmt: skip
 
@@ -103,10 +104,14 @@ def pretrain(folder: Path, name: str, arch: str, params: dict[str, Any]) -> int:
         f"--metrics={folder}/{name}.csv",
         f"--state={folder}/{name}.state",
     ]
-    return main(["pretrain", "--arch", arch, "--params", json.dumps(params), "--device", "cpu", "--threads=1", *files])
+    return main(
+        ["pretrain", "--arch", arch, "--params", json.dumps(params), "--device", "cpu", "--threads=1", *files]
+    )
 
 
-def test_entry_point_resumes_to_the_same_resnet(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_point_resumes_to_the_same_resnet(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert pretrain(tmp_path, "whole", "resnet_tiny", settings(teacher)) == 0
     model = build_resnet("resnet_tiny")
     assert load_resnet_weights(model, tmp_path / "whole.safetensors")["ignored"] == []
@@ -137,7 +142,9 @@ def test_entry_point_resumes_to_the_same_resnet(teacher: Path, tmp_path: Path, m
         assert (tmp_path / f"cut.{end}").read_bytes() == (tmp_path / f"whole.{end}").read_bytes()
 
 
-def test_what_cannot_be_distilled_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_what_cannot_be_distilled_is_refused(
+    teacher: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert pretrain(tmp_path, "a", MICRO, settings(teacher)) == 1
     assert "objective distill trains a ResNet (resnet50, resnet_tiny)" in capsys.readouterr().err
     assert pretrain(tmp_path, "a", "resnet_tiny", settings(tmp_path / "gone.pth")) == 1
@@ -149,7 +156,8 @@ def test_what_cannot_be_distilled_is_refused(teacher: Path, capsys: pytest.Captu
         assert "teacher.weights is a file or 'official'" in capsys.readouterr().err
     run = {
         "run": "r", "data": {"kind": "scenes"}, "backbone": {"arch": MICRO, "weights": "pretrain"},
-        "detector": {"weights": "pretrain"}, "segmenter": {"weights": "random"}, "pretrain": settings(teacher),
+        "detector": {"weights": "pretrain"}, "segmenter": {"weights": "random"},
+        "pretrain": settings(teacher),
     }  # fmt: skip
     with pytest.raises(MaskDistillError, match="not backbone"):
         load_config(run)

@@ -1,4 +1,6 @@
-"""The documentation: links lead somewhere, the site has every page, generated pages are current, README is short."""
+"""The documentation: links lead somewhere, the site has every page, generated pages are current, README is
+short.
+"""
 
 import re
 from collections.abc import Iterator
@@ -77,7 +79,9 @@ Plain.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, 
 def test_links_lead_somewhere() -> None:
     texts = {page: page.read_text() for page in LINKING}
     assert sum(len(list(links(text))) for text in texts.values()) > 150
-    lost = {str(page.relative_to(ROOT)): found for page, text in texts.items() if (found := broken(page, text))}
+    lost = {
+        str(page.relative_to(ROOT)): found for page, text in texts.items() if (found := broken(page, text))
+    }
     assert lost == {}
 
 

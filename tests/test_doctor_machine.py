@@ -22,7 +22,13 @@ MIB = 2**20
 
 def config(**changes: object) -> Config:
     weights = {"weights": "random"}
-    least = {"run": "r", "data": {"kind": "scenes"}, "backbone": weights, "detector": weights, "segmenter": weights}
+    least = {
+        "run": "r",
+        "data": {"kind": "scenes"},
+        "backbone": weights,
+        "detector": weights,
+        "segmenter": weights,
+    }
     return load_config(least | changes)
 
 
@@ -62,7 +68,11 @@ def test_the_room_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_locks_and_other_pictures() -> None:
     assert locks_check("/data", True) == Check("file locks", "ok", "/data")
     without = locks_check("/data", False)
-    assert without.state == "note" and "none in /data" in without.found and "one machine at a time" in without.remedy
+    assert (
+        without.state == "note"
+        and "none in /data" in without.found
+        and "one machine at a time" in without.remedy
+    )
     assert "2 .dng, 1 .psd" in left_out_check(Counter({".psd": 1, ".dng": 2})).found
     assert left_out_words({}) == ""
 

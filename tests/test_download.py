@@ -59,7 +59,9 @@ def test_a_file_that_is_there_is_not_fetched(tmp_path: Path) -> None:
 def test_a_cut_transfer_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     with serve(RangeServer(CONTENT, cuts=[3_000_000, 2_000_000])) as server:
-        assert re.search(r"cut after 3,000,000 of 10,240,002 bytes.*run again.*\.part", refusal(server.url, path))
+        assert re.search(
+            r"cut after 3,000,000 of 10,240,002 bytes.*run again.*\.part", refusal(server.url, path)
+        )
         assert part_of(path).read_bytes() == CONTENT[:3_000_000]
         assert "cut after 5,000,000" in refusal(server.url, path)
         assert download(server.url, path, SHA256) == SHA256
@@ -89,7 +91,10 @@ def test_two_processes_fetch_once(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     found: list[str] = []
     with serve(RangeServer(CONTENT)) as server:
-        both = [threading.Thread(target=lambda: found.append(download(server.url, path, SHA256))) for _ in range(2)]
+        both = [
+            threading.Thread(target=lambda: found.append(download(server.url, path, SHA256)))
+            for _ in range(2)
+        ]
         for thread in both:
             thread.start()
         for thread in both:
@@ -209,7 +214,9 @@ def test_weights_by_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     path, log = tmp_path / "moco.pth.tar", tmp_path / "log"
     with serve(RangeServer(CONTENT)) as server:
         for digits, status in (("0" * 8, 1), (md5[:8], 0)):
-            official = replace(registry.find_checkpoint("moco_v2_800ep"), url=server.url, sha256=f"md5:{digits}")
+            official = replace(
+                registry.find_checkpoint("moco_v2_800ep"), url=server.url, sha256=f"md5:{digits}"
+            )
             monkeypatch.setitem(registry.RESNET_CHECKPOINTS, "moco_v2_800ep", official)
             command = ["weights", "--arch", "moco_v2_800ep", "--output", str(path), "--log", str(log)]
             assert main(command) == status
@@ -224,7 +231,9 @@ def test_weights_that_must_be_accepted_by_hand(
     command = ["weights", "--arch", "dinov3_vits16", "--output", str(path)]
     assert main(command) == 1
     told = capsys.readouterr().err
-    assert "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/" in told and str(path) in told
+    assert (
+        "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/" in told and str(path) in told
+    )
     assert "DINOv3 License" in told and "dinov3_vits16_pretrain_lvd1689m-08c60483.pth" in told
     path.write_bytes(CONTENT)
     assert main(command) == 1

@@ -11,7 +11,9 @@ from maskdistill.evaluation.instances import ImageInstances
 
 
 def random_images(seed: int, count: int = 12, classes: int = 3) -> list[ImageInstances]:
-    """Overlaps and scores from coarse grids, so that ties occur (of scores between images), and crowd regions."""
+    """Overlaps and scores from coarse grids, so that ties occur (of scores between images), and crowd
+    regions.
+    """
     rng = np.random.default_rng(seed)
     images = []
     for number in range(1, count + 1):

@@ -9,7 +9,9 @@ Labels = np.ndarray
 
 
 def slow_band(labels: Labels, width: int) -> np.ndarray:
-    """A pixel belongs to its region's band if a square of side 2 * width + 1 around it holds anything else."""
+    """A pixel belongs to its region's band if a square of side 2 * width + 1 around it holds anything
+    else.
+    """
     height, breadth = labels.shape
     band = np.zeros(labels.shape, dtype=bool)
     for row in range(height):
@@ -70,7 +72,9 @@ def test_mean_over_classes_and_images() -> None:
 
 
 def test_a_shifted_object_loses_more_at_its_boundary() -> None:
-    """A square of 200, moved by 2 pixels, in 1000 x 1000: IoU 0.98, Boundary IoU by counting the two frames."""
+    """A square of 200, moved by 2 pixels, in 1000 x 1000: IoU 0.98, Boundary IoU by counting the two
+    frames.
+    """
     target = np.zeros((1000, 1000), dtype=np.uint8)
     target[300:500, 300:500] = 1
     predicted = np.roll(target, 2, axis=1)

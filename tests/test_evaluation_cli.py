@@ -64,9 +64,11 @@ def run_dir(tmp_path: Path) -> Path:
     n = len(KEYS)
     table = pd.DataFrame(
         {
-            "image_id": range(1, n + 1), "key": KEYS, "path": [f"images/{number}.png" for number in range(1, n + 1)],
+            "image_id": range(1, n + 1), "key": KEYS, "path": [f"images/{number}.png" for number in range(1,
+            n + 1)],
             "width": WIDTH, "height": HEIGHT, "mode": "RGB", "sha256": "", "shard": [0, 0, 1, 1, 1, 1],
-            "train": True, "eval": [True] * 4 + [False, True], "status": ["ok"] * 5 + ["quarantined"], "reason": "",
+            "train": True, "eval": [True] * 4 + [False, True], "status": ["ok"] * 5 + ["quarantined"],
+            "reason": "",
         }
     )  # fmt: skip
     write_manifest(tmp_path / "manifest.csv", table)
@@ -85,14 +87,19 @@ def run_dir(tmp_path: Path) -> Path:
             del entry["segmentation"]
         annotations.append(entry)
         write_label_png(tmp_path / f"truth/semantic/{KEYS[number - 1]}.png", semantic(number))
-        write_label_png(tmp_path / f"labels/shard-000{(number - 1) // 2}/{KEYS[number - 1]}.png", painted(number))
+        write_label_png(
+            tmp_path / f"labels/shard-000{(number - 1) // 2}/{KEYS[number - 1]}.png", painted(number)
+        )
         picture = np.where(square(number)[..., None], COLORS[category], (20, 30, 60))
         picture = np.clip(picture + rng.integers(-4, 5, picture.shape), 0, 255)
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"images/{number}.png")
     names = ["apple", "pear", "plum"]
     categories = [{"id": index, "name": name} for index, name in enumerate(names, start=1)]
-    write(tmp_path / "truth/instances.json", {"images": images, "annotations": annotations, "categories": categories})
+    write(
+        tmp_path / "truth/instances.json",
+        {"images": images, "annotations": annotations, "categories": categories},
+    )
 
     assignments = []
     for shard, numbers in enumerate([(1, 2), (5, 3, 4)]):
@@ -119,7 +126,12 @@ def arguments(root: Path, stage: str) -> list[str]:
     ]  # fmt: skip
     if stage == "baselines":
         return ["baselines", *common]
-    masks = ["--masks", *(f"{root}/masks/{s}.json" for s in shards), "--assignments", f"{root}/assignments.h5"]
+    masks = [
+        "--masks",
+        *(f"{root}/masks/{s}.json" for s in shards),
+        "--assignments",
+        f"{root}/assignments.h5",
+    ]
     labels = ["--label-dirs", *(f"{root}/labels/{s}" for s in shards)]
     candidates = ["--candidates", *(f"{root}/candidates/{s}.json" for s in shards)]
     own = {"masks": masks, "detector": labels + candidates, "segmenter": labels}[stage]
@@ -135,7 +147,9 @@ def score(root: Path, stage: str) -> dict[str, Any]:
 def write_rows(path: Path, rows: list[dict[str, Any]], num_clusters: int = 3) -> None:
     with write_assignments(path, len(rows), num_clusters, {}) as writer:
         for row in rows:
-            writer.append(row["shard"], *([row[name]] for name in ("image_id", "mask_index", "cluster", "distance")))
+            writer.append(
+                row["shard"], *([row[name]] for name in ("image_id", "mask_index", "cluster", "distance"))
+            )
 
 
 def edit_rows(root: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
@@ -199,7 +213,9 @@ def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
     pairs: dict[tuple[int, int], int] = {}
     for number in (1, 2, 3, 4):
         target = rng.integers(0, 4, (HEIGHT, WIDTH)).astype(np.uint8)
-        labels = np.where(rng.random(target.shape) < 0.5, np.array([2, 0, 3, 1])[target], target).astype(np.uint8)
+        labels = np.where(rng.random(target.shape) < 0.5, np.array([2, 0, 3, 1])[target], target).astype(
+            np.uint8
+        )
         target[rng.random(target.shape) < 0.1] = 255
         write_label_png(run_dir / f"truth/semantic/{KEYS[number - 1]}.png", target)
         write_label_png(run_dir / f"labels/shard-000{(number - 1) // 2}/{KEYS[number - 1]}.png", labels)
@@ -214,7 +230,9 @@ def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
     assert main([*arguments(run_dir, "segmenter"), "--threads", "3"]) == 0
     result = read_json(run_dir / "out.json")
     expected = [100 * iou(*pair) for pair in zip(best, range(4), strict=True)]
-    assert [result["iou"][name] for name in ("background", "apple", "pear", "plum")] == pytest.approx(expected)
+    assert [result["iou"][name] for name in ("background", "apple", "pear", "plum")] == pytest.approx(
+        expected
+    )
     assert result["matching"] == {str(label): wanted for wanted, label in enumerate(best)}
     hits = sum(pairs[pair] for pair in zip(best, range(4), strict=True))
     scored = sum(n for (_, g), n in pairs.items() if g != 255)
@@ -231,7 +249,11 @@ def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> No
     result = score(run_dir, stage)
     assert result["images_without_detections"] == 1
     apples = "3" if stage == "masks" else "1"
-    assert result["instance_matching"][apples] == 1 and sorted(result["instance_matching"].values()) == [1, 2, 3]
+    assert result["instance_matching"][apples] == 1 and sorted(result["instance_matching"].values()) == [
+        1,
+        2,
+        3,
+    ]
     scores = result["protocols"]
     assert {name: scores["agnostic_multi"][name] for name in ("ap", "ap50", "ap75")} == {
         name: result[name] for name in ("ap", "ap50", "ap75")
@@ -240,7 +262,9 @@ def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> No
     assert scores["semantic_single"]["ap"] == pytest.approx(100)
     for name in ("semantic_multi", "semantic_single_strict"):
         assert scores[name]["ap"] == pytest.approx(50)
-        assert {c: v["ap50"] for c, v in scores[name]["classes"].items()} == pytest.approx({"apple": 100, "pear": 0})
+        assert {c: v["ap50"] for c, v in scores[name]["classes"].items()} == pytest.approx(
+            {"apple": 100, "pear": 0}
+        )
     assert scores["semantic_single"]["images"] == 2
     score(run_dir, "segmenter")
     assert "protocols" not in read_json(run_dir / "out.json")
@@ -248,11 +272,19 @@ def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> No
 
 @pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
 def test_an_image_for_instances_alone_changes_no_other_score(run_dir: Path, stage: str) -> None:
-    """The training image, which has no label map at all: VOC's instance list is longer than its list for mIoU."""
+    """The training image, which has no label map at all: VOC's instance list is longer than its list for
+    mIoU.
+    """
     before = score(run_dir, stage)
 
     def add(truth: dict[str, Any]) -> None:
-        size = {"width": WIDTH, "height": HEIGHT, "has_masks": True, "has_semantic": False, "evaluated": False}
+        size = {
+            "width": WIDTH,
+            "height": HEIGHT,
+            "has_masks": True,
+            "has_semantic": False,
+            "evaluated": False,
+        }
         truth["images"].append({"id": 5, "file_name": "train", **size})
         found = {**detection(5, square(5)), "id": 50, "category_id": 1, "iscrowd": 0}
         missed = {**detection(5, square(2)), "id": 51, "category_id": 1, "iscrowd": 0}
@@ -280,10 +312,14 @@ def test_protocols_are_a_choice_that_leaves_other_scores_alone(run_dir: Path) ->
 
 
 @pytest.mark.parametrize("category", [0, 4])
-def test_a_candidate_of_no_cluster_is_named(run_dir: Path, category: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_candidate_of_no_cluster_is_named(
+    run_dir: Path, category: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit(run_dir / "candidates/shard-0001.json", lambda v: v["candidates"][1].update(category_id=category))
     assert main(arguments(run_dir, "detector")) == 1
-    assert re.search(r"shard-0001\.json: holds categories from [01] to [14] where 3 clusters", capsys.readouterr().err)
+    assert re.search(
+        r"shard-0001\.json: holds categories from [01] to [14] where 3 clusters", capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("stage, kind", [("masks", "masks"), ("detector", "candidates")])
@@ -346,7 +382,9 @@ def test_masks_that_are_missing_or_misplaced_cost_as_much_as_they_should(run_dir
     assert result["iou"]["pear"] == 0
     assert "1" in result["matching"] and result["matching"]["1"] is None
     assert result["corloc"] == 50
-    assert result["ap50"] == pytest.approx(100 / 101 * (1 / 2) * 34)  # second of two masks, one of three objects
+    assert result["ap50"] == pytest.approx(
+        100 / 101 * (1 / 2) * 34
+    )  # second of two masks, one of three objects
     low, high = result["intervals"]["corloc"]
     assert low < 50 < high
 
@@ -370,7 +408,9 @@ def test_the_top_candidate_locates_and_all_candidates_count_for_ap(run_dir: Path
     edit(run_dir / "candidates/shard-0000.json", lambda v: v["candidates"].extend(extra))
     result = score(run_dir, "detector")
     assert result["corloc"] == 75
-    assert result["ap50"] == pytest.approx(75)  # one miss ranks before the three hits: precision 1/2, 2/3, 3/4
+    assert result["ap50"] == pytest.approx(
+        75
+    )  # one miss ranks before the three hits: precision 1/2, 2/3, 3/4
     assert result["miou"] == pytest.approx(100)
 
 
@@ -382,7 +422,10 @@ def test_crowd_regions_neither_locate_nor_count(run_dir: Path) -> None:
         truth["annotations"][2]["iscrowd"] = 1
 
     edit(run_dir / "truth/instances.json", change)
-    edit(run_dir / "candidates/shard-0000.json", lambda v: v["candidates"].insert(0, detection(1, crowd_mask(), 2.0)))
+    edit(
+        run_dir / "candidates/shard-0000.json",
+        lambda v: v["candidates"].insert(0, detection(1, crowd_mask(), 2.0)),
+    )
     result = score(run_dir, "detector")
     assert result["counts"]["localisation"] == 3
     assert result["corloc"] == pytest.approx(200 / 3)
@@ -421,8 +464,14 @@ def test_boxes_alone_score_localisation_only(run_dir: Path) -> None:
     "labels, complaint",
     [
         (None, r"b/three\.png: no label map"),
-        (np.zeros((HEIGHT, WIDTH + 1), np.uint8), r"shard-0001/b/three\.png: 33 x 24 pixels .* b/three has 32 x 24"),
-        (np.full((HEIGHT, WIDTH), 4, np.uint8), r"shard-0001/b/three\.png: holds label 4, above the 3 clusters"),
+        (
+            np.zeros((HEIGHT, WIDTH + 1), np.uint8),
+            r"shard-0001/b/three\.png: 33 x 24 pixels .* b/three has 32 x 24",
+        ),
+        (
+            np.full((HEIGHT, WIDTH), 4, np.uint8),
+            r"shard-0001/b/three\.png: holds label 4, above the 3 clusters",
+        ),
     ],
 )
 def test_a_bad_label_map_is_named(
@@ -455,15 +504,30 @@ def other_size(shard: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     "stage, file, change, complaint",
     [
-        ("masks", "masks/shard-0001.json", lambda v: v.pop("masks"), r"masks/shard-0001\.json: has no 'masks'"),
-        ("masks", "masks/shard-0000.json", lambda v: other_size(v, "masks"), r"masks/shard-0000\.json: 5 x 24"),
+        (
+            "masks",
+            "masks/shard-0001.json",
+            lambda v: v.pop("masks"),
+            r"masks/shard-0001\.json: has no 'masks'",
+        ),
+        (
+            "masks",
+            "masks/shard-0000.json",
+            lambda v: other_size(v, "masks"),
+            r"masks/shard-0000\.json: 5 x 24",
+        ),
         (
             "detector",
             "candidates/shard-0000.json",
             lambda v: other_size(v, "candidates"),
             r"candidates/shard-0000\.json: 5 x 24",
         ),
-        ("masks", "truth/instances.json", lambda v: v["categories"].pop(0), r"instances\.json: category ids must be"),
+        (
+            "masks",
+            "truth/instances.json",
+            lambda v: v["categories"].pop(0),
+            r"instances\.json: category ids must be",
+        ),
         (
             "masks",
             "truth/instances.json",
@@ -482,8 +546,18 @@ def other_size(shard: dict[str, Any], name: str) -> None:
             lambda v: v["annotations"][2].update(image_id=77),
             r"instances\.json: annotation 3 names an unknown image",
         ),
-        ("masks", "truth/instances.json", lambda v: v.pop("images"), r"instances\.json: key 'images' is missing"),
-        ("masks", "truth/instances.json", lambda v: v["images"].clear(), r"instances\.json: annotation 1 names"),
+        (
+            "masks",
+            "truth/instances.json",
+            lambda v: v.pop("images"),
+            r"instances\.json: key 'images' is missing",
+        ),
+        (
+            "masks",
+            "truth/instances.json",
+            lambda v: v["images"].clear(),
+            r"instances\.json: annotation 1 names",
+        ),
         (
             "baselines",
             "truth/instances.json",
@@ -506,9 +580,13 @@ def test_inputs_that_do_not_fit_are_named(
 
 def test_assignments_that_do_not_fit_are_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_rows(run_dir, lambda rows: rows.pop())
-    fails(run_dir, "masks", r"assignments\.h5: no cluster for mask 2 of .*shard-0001\.json \(image 4\)", capsys)
+    fails(
+        run_dir, "masks", r"assignments\.h5: no cluster for mask 2 of .*shard-0001\.json \(image 4\)", capsys
+    )
     edit_rows(run_dir, lambda rows: rows[0].update(image_id=2))
-    fails(run_dir, "masks", r"assignments\.h5: no cluster for mask 0 of .*shard-0000\.json \(image 1\)", capsys)
+    fails(
+        run_dir, "masks", r"assignments\.h5: no cluster for mask 0 of .*shard-0000\.json \(image 1\)", capsys
+    )
     write_rows(run_dir / "assignments.h5", [], 4)
     fails(run_dir, "masks", r"assignments\.h5: has 4 clusters", capsys)
     (run_dir / "assignments.h5").write_bytes((run_dir / "truth/semantic/a/two.png").read_bytes())
@@ -529,7 +607,9 @@ def test_ground_truth_maps_are_checked_too(run_dir: Path, capsys: pytest.Capture
     fails(run_dir, "baselines", r"semantic/a/two\.png: no such file", capsys)
 
 
-def test_missing_options_and_unfinished_folders_are_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_options_and_unfinished_folders_are_named(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     common = arguments(run_dir, "baselines")[1:]
     assert main(["evaluation", "--stage", "detector", *common]) == 1
     assert "--stage detector needs --candidates" in capsys.readouterr().err

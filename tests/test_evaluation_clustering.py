@@ -13,7 +13,10 @@ from maskdistill.evaluation.clustering import cluster_scores, contingency, pseud
 def slow_scores(clusters: list[int], classes: list[int]) -> tuple[float, float, float, float]:
     n = len(clusters)
     purity = sum(
-        max([c for k, c in zip(clusters, classes, strict=True) if k == cluster].count(value) for value in set(classes))
+        max(
+            [c for k, c in zip(clusters, classes, strict=True) if k == cluster].count(value)
+            for value in set(classes)
+        )
         for cluster in set(clusters)
     )
     names, values = sorted(set(clusters)), sorted(set(classes))

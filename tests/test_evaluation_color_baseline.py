@@ -73,7 +73,9 @@ def test_nearest_colour_is_that_of_a_full_search(shape: tuple[int, ...]) -> None
 def test_sampled_pixels_belong_to_the_picture_and_follow_the_seed() -> None:
     lab = np.arange(60, dtype=np.float32).reshape(4, 5, 3)
     sample = sample_pixels(lab, 300, (0, 1))
-    assert {tuple(pixel) for pixel in sample.tolist()} == {tuple(pixel) for pixel in lab.reshape(-1, 3).tolist()}
+    assert {tuple(pixel) for pixel in sample.tolist()} == {
+        tuple(pixel) for pixel in lab.reshape(-1, 3).tolist()
+    }
     assert np.array_equal(sample, sample_pixels(lab, 300, (0, 1)))
     assert not np.array_equal(sample, sample_pixels(lab, 300, (0, 2)))
 

@@ -55,7 +55,9 @@ def instances(
     return [image_instances(n, of(detections, n), of(annotations, n), iou_type) for n in numbers]
 
 
-def score(images: Entries, annotations: Entries, detections: Entries, class_agnostic: bool = False) -> AveragePrecision:
+def score(
+    images: Entries, annotations: Entries, detections: Entries, class_agnostic: bool = False
+) -> AveragePrecision:
     return average_precision(instances(images, annotations, detections), class_agnostic)
 
 
@@ -102,13 +104,19 @@ def as_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     return coco_mask.merge(encoded) if isinstance(encoded, list) else encoded  # type: ignore[no-any-return]
 
 
-def random_set(rng: np.random.Generator, images: int, detections: int, ties: bool) -> tuple[Entries, Entries, Entries]:
-    """Overlapping rectangles of three sizes in 130 x 130 pixels, with crowd regions, empty images and a rare class."""
+def random_set(
+    rng: np.random.Generator, images: int, detections: int, ties: bool
+) -> tuple[Entries, Entries, Entries]:
+    """Overlapping rectangles of three sizes in 130 x 130 pixels, with crowd regions, empty images and a rare
+    class.
+    """
     size = 130
 
     def entry(image: int, like: dict[str, Any] | None = None) -> dict[str, Any]:
         side = int(rng.choice([9, 40, 100]))
-        top, left, height, width = (int(v) for v in (*rng.integers(0, size - side, 2), *rng.integers(5, side, 2)))
+        top, left, height, width = (
+            int(v) for v in (*rng.integers(0, size - side, 2), *rng.integers(5, side, 2))
+        )
         if like is not None:
             left, top, width, height = (int(v) + int(rng.integers(0, 3)) for v in like["bbox"])
         encoded = mask(top, left, max(1, height), max(1, width), size)
@@ -131,7 +139,9 @@ def random_set(rng: np.random.Generator, images: int, detections: int, ties: boo
 
 
 @pytest.mark.parametrize("class_agnostic", [False, True])
-@pytest.mark.parametrize("images, detections, ties", [(12, 12, False), (12, 12, True), (3, 260, True), (1, 3, False)])
+@pytest.mark.parametrize(
+    "images, detections, ties", [(12, 12, False), (12, 12, True), (3, 260, True), (1, 3, False)]
+)
 def test_all_twelve_numbers_are_those_of_pycocotools(
     images: int, detections: int, ties: bool, class_agnostic: bool
 ) -> None:
@@ -198,7 +208,9 @@ def test_ap50_and_ap75_differ_where_the_overlap_lies_between() -> None:
 
 def test_crowd_regions_are_neither_wanted_nor_punished() -> None:
     gt = [truth(1, 0, 0), truth(1, 11, 11, crowd=1)]
-    assert class_agnostic_ap(IMAGES, gt, [found(1, 11, 11, 0.9), found(1, 0, 0, 0.8)])["ap"] == pytest.approx(100)
+    assert class_agnostic_ap(IMAGES, gt, [found(1, 11, 11, 0.9), found(1, 0, 0, 0.8)])["ap"] == pytest.approx(
+        100
+    )
 
 
 def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:

@@ -32,7 +32,13 @@ def test_box_iou_counts_pixels() -> None:
 
 def test_a_hit_needs_any_object_at_the_threshold() -> None:
     truth = [np.array([[0, 0, 10, 10], [50, 50, 10, 10]])] * 5
-    predicted: list[list[float] | None] = [[50, 50, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.99], None, [50, 55, 10, 10]]
+    predicted: list[list[float] | None] = [
+        [50, 50, 10, 10],
+        [0, 0, 10, 5],
+        [0, 0, 10, 4.99],
+        None,
+        [50, 55, 10, 10],
+    ]
     assert corloc_hits(predicted, truth).tolist() == [True, True, False, False, False]
     assert corloc_hits([[0, 0, 1, 1]], [np.zeros((0, 4))]).tolist() == [False]
     assert corloc_hits([[0, 0, 10, 5]], truth[:1], threshold=0.6).tolist() == [False]
@@ -65,7 +71,10 @@ def test_corloc_of_the_published_lost_boxes() -> None:
 
     Over the whole of VOC2007 trainval LOST's CorLoc is 3102/5011, asserted where all annotations are present.
     """
-    boxes_file, annotations = DATA / "fixtures/lost/voc2007_boxes_xyxy.json", DATA / "voc2007/VOC2007/Annotations"
+    boxes_file, annotations = (
+        DATA / "fixtures/lost/voc2007_boxes_xyxy.json",
+        DATA / "voc2007/VOC2007/Annotations",
+    )
     if not boxes_file.is_file() or not annotations.is_dir():
         pytest.skip(f"{boxes_file} or {annotations} is absent")
     lost = json.loads(boxes_file.read_text())
@@ -78,7 +87,9 @@ def test_corloc_of_the_published_lost_boxes() -> None:
         corners = voc_corners(path)
         predicted.append([x, y, right - x, bottom - y])
         truth.append(np.array([[a - 1, b - 1, c - a + 1, d - b + 1] for a, b, c, d in corners]))
-        expected.append(any(slow_overlap((x, y, right, bottom), (a - 1, b - 1, c, d)) >= 0.5 for a, b, c, d in corners))
+        expected.append(
+            any(slow_overlap((x, y, right, bottom), (a - 1, b - 1, c, d)) >= 0.5 for a, b, c, d in corners)
+        )
     hits = corloc_hits(predicted, truth)
     assert hits.tolist() == expected
     assert hits.size >= 473

@@ -1,4 +1,6 @@
-"""The protocols of instance AP on cases computed by hand, and against pycocotools on the objects that they keep."""
+"""The protocols of instance AP on cases computed by hand, and against pycocotools on the objects that they
+keep.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +33,8 @@ def entry(left: int, top: int, side: int, category: int, **more: Any) -> Entry:
     mask[top : top + side, left : left + side] = True
     encoded = rle.encode(mask)
     return {
-        "category_id": category, "segmentation": encoded, "bbox": rle.bbox(encoded), "area": rle.area(encoded), **more,
+        "category_id": category, "segmentation": encoded, "bbox": rle.bbox(encoded),
+        "area": rle.area(encoded), **more,
     }  # fmt: skip
 
 
@@ -84,7 +87,9 @@ def test_a_crowd_region_can_be_chosen_and_is_then_no_miss_and_no_false_detection
     assert scores["protocols"]["semantic_single"]["objects"] == 1
     assert ap50(scores)["semantic_single"] == pytest.approx(100)
     assert scores["protocols"]["semantic_multi"]["objects"] == 2
-    assert ap50(scores)["semantic_multi"] == pytest.approx(100 * 51 / 101)  # one of two objects, at precision 1
+    assert ap50(scores)["semantic_multi"] == pytest.approx(
+        100 * 51 / 101
+    )  # one of two objects, at precision 1
 
 
 def test_corners_of_objects_are_rounded_to_whole_pixels_not_their_sides() -> None:
@@ -99,7 +104,12 @@ def test_corners_of_objects_are_rounded_to_whole_pixels_not_their_sides() -> Non
 
 
 def test_the_largest_object_is_no_crowd_region_and_the_first_on_ties() -> None:
-    objects = [thing(*A, side=5), thing(*B, side=9, category=2), thing(*C, side=9), thing(*A, side=30, crowd=1)]
+    objects = [
+        thing(*A, side=5),
+        thing(*B, side=9, category=2),
+        thing(*C, side=9),
+        thing(*A, side=30, crowd=1),
+    ]
     assert largest_object(images(([], objects))[0]) == 1
     assert largest_object(images(([], objects[3:]))[0]) is None
     assert largest_object(images(([], []))[0]) is None
@@ -136,7 +146,9 @@ def test_images_without_detections_are_misses_for_strict_alone() -> None:
         "semantic_single": (2, 2),
         "semantic_single_strict": (4, 3),
     }
-    multi = 34 * (2 / 3) / 101  # two of six objects, the false detection before both: precision 2/3 up to recall 1/3
+    multi = (
+        34 * (2 / 3) / 101
+    )  # two of six objects, the false detection before both: precision 2/3 up to recall 1/3
     strict = 67 * (2 / 3) / 101  # two of three objects
     assert ap50(scores) == pytest.approx(
         {
@@ -148,12 +160,16 @@ def test_images_without_detections_are_misses_for_strict_alone() -> None:
 
 
 def test_hungarian_on_the_counted_pairs_then_ap_by_class() -> None:
-    """Cluster 1 is paired with apples 3 times and once with a pear, cluster 2 with apples twice: 1 apple, 2 the rest.
+    """Cluster 1 is paired with apples 3 times and once with a pear, cluster 2 with apples twice: 1 apple, 2
+    the rest.
 
-    Apples + pears by counts: 1-apple 2-pear = 3 + 0; 1-pear 2-apple = 1 + 2: a tie is avoided by a fourth apple.
+    Apples + pears by counts: 1-apple 2-pear = 3 + 0; 1-pear 2-apple = 1 + 2: a tie is avoided by a fourth
+    apple.
     """
     rows = [(1, 1)] * 3 + [(1, 2)] + [(2, 1)] * 2
-    data = images(*(([found(*A, cluster=cluster)], [thing(*A, category=category)]) for cluster, category in rows))
+    data = images(
+        *(([found(*A, cluster=cluster)], [thing(*A, category=category)]) for cluster, category in rows)
+    )
     counts = count_pairs(data, 2, 3)
     assert counts.tolist() == [[3, 1, 0], [2, 0, 0]]
     counts[0, 0] = 4
@@ -164,7 +180,10 @@ def test_hungarian_on_the_counted_pairs_then_ap_by_class() -> None:
 
 def test_a_class_that_is_never_an_images_top_detection_is_found() -> None:
     """A big object and a small one an image, both found; the big one has the better score everywhere."""
-    image = ([found(*A, cluster=1, score=0.9), found(*B, cluster=2, score=0.5)], [thing(*A), thing(*B, category=2)])
+    image = (
+        [found(*A, cluster=1, score=0.9), found(*B, cluster=2, score=0.5)],
+        [thing(*A), thing(*B, category=2)],
+    )
     data = images(*[image] * 5)
     assert count_pairs(data, 2, 2).tolist() == [[5, 0], [0, 0]]
     scores = protocol_scores(data, 2, NAMES[:3], PROTOCOLS)
@@ -181,7 +200,10 @@ def test_a_permuted_perfect_run_scores_one_hundred_by_every_protocol() -> None:
     cluster = {1: 3, 2: 1, 3: 2}
     data = images(
         *(([found(*A, cluster=cluster[c])], [thing(*A, category=c)]) for c in (1, 2, 3, 3)),
-        ([found(*B, cluster=3, score=0.5), found(*A, cluster=2, score=0.6)], [thing(*A, category=3), thing(*B)]),
+        (
+            [found(*B, cluster=3, score=0.5), found(*A, cluster=2, score=0.6)],
+            [thing(*A, category=3), thing(*B)],
+        ),
     )
     scores = protocol_scores(data, 3, NAMES, PROTOCOLS)
     assert scores["instance_matching"] == {"1": 2, "2": 3, "3": 1}
@@ -219,12 +241,16 @@ def test_a_class_without_any_cluster_scores_zero_and_counts() -> None:
     )
     scores = protocol_scores(data, 1, NAMES, ["semantic_multi"])["protocols"]["semantic_multi"]
     assert scores["classes"]["pear"]["ap"] == 0
-    assert scores["ap50"] == pytest.approx(50)  # apples: the third detection is false, after both hits by its place
+    assert scores["ap50"] == pytest.approx(
+        50
+    )  # apples: the third detection is false, after both hits by its place
 
 
 def test_more_clusters_than_classes_take_the_majority_each_and_the_lower_class_on_ties() -> None:
     rows = [(1, 1), (2, 1), (2, 1), (2, 2), (3, 2), (4, 3), (4, 2)]
-    data = images(*(([found(*A, cluster=cluster)], [thing(*A, category=category)]) for cluster, category in rows))
+    data = images(
+        *(([found(*A, cluster=cluster)], [thing(*A, category=category)]) for cluster, category in rows)
+    )
     scores = protocol_scores(data, 5, NAMES, PROTOCOLS)
     assert scores["instance_matching"] == {"1": 1, "2": 1, "3": 2, "4": 2, "5": None}
     assert scores["protocols"]["semantic_multi"]["classes"]["plum"]["ap"] == 0
@@ -334,7 +360,9 @@ def test_every_protocol_equals_pycocotools_on_what_loops_select(seed: int) -> No
     votes = {cluster: [0] * 4 for cluster in range(1, 6)}
     for item, detection in zip(truth, tops, strict=True):
         votes[detection["category_id"]][item["category_id"]] += 1
-    majority = {cluster: max(range(4), key=lambda c: (row[c], -c)) for cluster, row in votes.items() if any(row)}
+    majority = {
+        cluster: max(range(4), key=lambda c: (row[c], -c)) for cluster, row in votes.items() if any(row)
+    }
     assert scores["instance_matching"] == {str(cluster): majority.get(cluster) for cluster in votes}
     for name, values in scores["protocols"].items():
         categories, _, objects = name.partition("_")
@@ -342,7 +370,11 @@ def test_every_protocol_equals_pycocotools_on_what_loops_select(seed: int) -> No
         if categories == "agnostic":
             reference = coco_eval(kept, merged(truth), merged(results))
         else:
-            named = [{**d, "category_id": majority[d["category_id"]]} for d in results if d["category_id"] in majority]
+            named = [
+                {**d, "category_id": majority[d["category_id"]]}
+                for d in results
+                if d["category_id"] in majority
+            ]
             reference = coco_eval(kept, truth, named)
             expected = {NAMES[number]: 100 * row[0] for number, row in class_scores(reference).items()}
             assert {c: row["ap"] for c, row in values["classes"].items()} == pytest.approx(expected)

@@ -29,7 +29,9 @@ def slow_confusion(predicted: np.ndarray, target: np.ndarray, labels: int, class
     return table
 
 
-def slow_miou(maps: list[tuple[np.ndarray, np.ndarray]], labels: int, classes: int) -> tuple[float, list[float]]:
+def slow_miou(
+    maps: list[tuple[np.ndarray, np.ndarray]], labels: int, classes: int
+) -> tuple[float, list[float]]:
     """Mean IoU of the best one-to-one matching, on sets of pixels."""
     pixels = [
         (label, wanted)
@@ -206,7 +208,9 @@ def test_the_interval_of_a_share_matches_the_binomial_spread() -> None:
     def interval(hits: list[bool], resamples: int) -> list[float]:
         config, truth = EvaluationConfig(bootstrap=resamples), GroundTruth((), ("background",))
         setting = Setting(STAGES["masks"], truth, 1, config, 0)
-        return localisation.FAMILY.scores(dict(enumerate((hit, 1) for hit in hits)), setting).intervals["corloc"]
+        return localisation.FAMILY.scores(dict(enumerate((hit, 1) for hit in hits)), setting).intervals[
+            "corloc"
+        ]
 
     half = 1.96 * np.sqrt(0.25 * 0.75 / 400)
     found = np.array(interval([number < 100 for number in range(400)], 4000)) / 100

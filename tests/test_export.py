@@ -1,4 +1,6 @@
-"""What export writes does without MaskDistill and gives predict's masks: models, script, checks of them, card."""
+"""What export writes does without MaskDistill and gives predict's masks: models, script, checks of them,
+card.
+"""
 
 import json
 from pathlib import Path
@@ -57,7 +59,9 @@ def test_the_models_see_what_predict_sees(exported: Path) -> None:
     """Batches of one and of three pictures, of two shapes, against the functions that predict calls."""
     import onnxruntime
 
-    found = find_models(None, str(exported / "detector.safetensors"), str(exported / "segmenter.safetensors"), None)
+    found = find_models(
+        None, str(exported / "detector.safetensors"), str(exported / "segmenter.safetensors"), None
+    )
     assert found.trust == VERDICT, "the exported files know it without their run"
     detector = load_detector(found.detector, found.test_settings, CPU)
     segmenter, config, _, _ = load_segmenter(found.segmenter, CPU)
@@ -83,7 +87,11 @@ def test_the_models_see_what_predict_sees(exported: Path) -> None:
             assert objects and len(objects) <= (places == place).sum()
             for one in objects:
                 x, y, w, h = one["bbox"]
-                near = (places == place) & (categories == one["category_id"]) & (np.abs(scores - one["score"]) < 1e-3)
+                near = (
+                    (places == place)
+                    & (categories == one["category_id"])
+                    & (np.abs(scores - one["score"]) < 1e-3)
+                )
                 assert np.abs(boxes[near] - (x, y, x + w, y + h)).max(axis=1).min() < 0.1
         empty = sessions[1].run(None, given | {"least_score": np.array(1.0, np.float32)})
         assert [len(one) for one in empty] == [0] * 5
@@ -123,12 +131,18 @@ def test_the_script_opens_pictures_as_predict_does(tmp_path: Path) -> None:
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert len(files) == len(USABLE) + 3
     for path in files:
-        np.testing.assert_array_equal(segment.open_picture(path), np.asarray(load_rgb(path)), err_msg=str(path))
+        np.testing.assert_array_equal(
+            segment.open_picture(path), np.asarray(load_rgb(path)), err_msg=str(path)
+        )
 
 
 @pytest.mark.parametrize(
     ("array", "said"),
-    [(None, "cannot be decoded"), (np.zeros((4, 400), np.uint8), "50 times"), (np.zeros((4, 4), np.float32), "white")],
+    [
+        (None, "cannot be decoded"),
+        (np.zeros((4, 400), np.uint8), "50 times"),
+        (np.zeros((4, 4), np.float32), "white"),
+    ],
 )
 def test_the_script_refuses_what_predict_refuses(tmp_path: Path, array: Any, said: str) -> None:
     path = tmp_path / "a.tif"
@@ -192,7 +206,9 @@ def test_agreement_counts_pixels_and_objects() -> None:
     assert plain.holds and plain.sentence().endswith("label maps only")
 
 
-@pytest.mark.hostile("config: a kind of export that does not exist", outcome="refused, what there is is listed")
+@pytest.mark.hostile(
+    "config: a kind of export that does not exist", outcome="refused, what there is is listed"
+)
 def test_kinds_are_named() -> None:
     assert [kind.name for kind in parse_kinds("pt2")] == ["onnx", "pt2"]
     with pytest.raises(MaskDistillError, match="--kinds onxx: unknown; there are onnx, pt2"):

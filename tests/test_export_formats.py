@@ -64,7 +64,9 @@ def check_coco(path: Path, pictures: list[Picture], names: list[str], least: flo
 def test_coco(tmp_path: Path, pictures: list[Picture], choice: str, simplify: float, least: float) -> None:
     out = write(tmp_path / "out", choice, pictures, simplify)
     coco = check_coco(out / "coco.json", pictures, ["sub/a b.jpg", "b.png", "c.jpeg"], least)
-    assert all(isinstance(one["segmentation"], list if "polygons" in choice else dict) for one in coco.anns.values())
+    assert all(
+        isinstance(one["segmentation"], list if "polygons" in choice else dict) for one in coco.anns.values()
+    )
 
 
 @pytest.mark.parametrize("simplify", [0, 2])
@@ -92,7 +94,9 @@ def test_yolo(tmp_path: Path, pictures: list[Picture], simplify: float) -> None:
             assert ring.min() >= 0 and ring.max() <= 1 and len(ring) >= 3
             filled = np.zeros((HEIGHT, WIDTH), np.uint8)
             cv2.fillPoly(filled, [(ring * (WIDTH, HEIGHT)).astype(np.int32)], 1)
-            np.testing.assert_array_equal((ring * (WIDTH, HEIGHT)).round(), (ring * (WIDTH, HEIGHT)).astype(np.int32))
+            np.testing.assert_array_equal(
+                (ring * (WIDTH, HEIGHT)).round(), (ring * (WIDTH, HEIGHT)).astype(np.int32)
+            )
             mask = rle.decode(item.mask)
             cuts = filled.astype(bool) & ~mask
             assert iou(filled.astype(bool), mask) >= 0.98
@@ -111,10 +115,13 @@ def test_voc(tmp_path: Path, pictures: list[Picture]) -> None:
         assert (out / "JPEGImages" / str(root.findtext("filename"))).is_file()
         assert [root.findtext(f"size/{side}") for side in ("width", "height")] == [str(WIDTH), str(HEIGHT)]
         maps = [
-            np.asarray(Image.open(out / kind / f"{key}.png")) for kind in ("SegmentationClass", "SegmentationObject")
+            np.asarray(Image.open(out / kind / f"{key}.png"))
+            for kind in ("SegmentationClass", "SegmentationObject")
         ]
         found = root.findall("object")
-        for number, (element, item, mask) in enumerate(zip(found, picture.objects, seen(picture), strict=True), 1):
+        for number, (element, item, mask) in enumerate(
+            zip(found, picture.objects, seen(picture), strict=True), 1
+        ):
             np.testing.assert_array_equal(maps[1] == number, mask)
             assert set(maps[0][mask]) == {item.category_id} and element.findtext("name") == item.name
             assert float(element.findtext("attributes/attribute/value", "")) == item.score
@@ -189,10 +196,14 @@ def test_cvat(tmp_path: Path, pictures: list[Picture], masks: bool) -> None:
     labels = json.loads((out / "labels.json").read_text())
     assert [label["name"] for label in labels] == list(NAMES.values())
     assert all(label["attributes"][0]["name"] == "score" for label in labels)
-    assert all(annotation["attributes"] == {"score": annotation["score"]} for annotation in coco.anns.values())
+    assert all(
+        annotation["attributes"] == {"score": annotation["score"]} for annotation in coco.anns.values()
+    )
 
 
-def test_labels_of_cvat_are_unique(tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_cvat_are_unique(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(NAMES, 3, NAMES[1])
     pictures[2] = Picture(**(vars(pictures[2]) | {"objects": (record(disc(9, 9, 5), 3, 0.5),)}))
     out = write(tmp_path / "out", "cvat", pictures)
@@ -202,7 +213,9 @@ def test_labels_of_cvat_are_unique(tmp_path: Path, pictures: list[Picture], monk
 
 
 def test_geojson(tmp_path: Path, pictures: list[Picture]) -> None:
-    """Centres of pixels inside of outer rings and outside of holes; rings closed and turned as RFC 7946 says."""
+    """Centres of pixels inside of outer rings and outside of holes; rings closed and turned as RFC 7946
+    says.
+    """
     out = write(tmp_path / "out", "geojson", pictures)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     centres = np.stack([columns.ravel(), rows.ravel()], axis=1) + 0.5
@@ -221,7 +234,10 @@ def test_geojson(tmp_path: Path, pictures: list[Picture]) -> None:
                     x, y = np.array(ring).T
                     assert ring[0] == ring[-1] and (x[:-1] @ y[1:] - y[:-1] @ x[1:] > 0) == (place == 0)
             np.testing.assert_array_equal(again.reshape(HEIGHT, WIDTH), rle.decode(item.mask))
-            assert (feature["properties"]["category"], feature["properties"]["score"]) == (item.name, item.score)
+            assert (feature["properties"]["category"], feature["properties"]["score"]) == (
+                item.name,
+                item.score,
+            )
     assert kinds[:3] == ["Polygon", "MultiPolygon", "Polygon"]
 
 
@@ -230,7 +246,9 @@ def test_huggingface(tmp_path: Path, pictures: list[Picture]) -> None:
     id2label = {int(key): name for key, name in json.loads((out / "id2label.json").read_text()).items()}
     assert id2label == {0: "background", **NAMES}
     lines = (out / "metadata.jsonl").read_text().splitlines()
-    assert all(line.startswith('{"file_name"') for line in lines), "else datasets shows the annotation as the image"
+    assert all(line.startswith('{"file_name"') for line in lines), (
+        "else datasets shows the annotation as the image"
+    )
     rows = [json.loads(line) for line in lines]
     for row, picture in zip(rows, pictures, strict=True):
         assert (out / row["file_name"]).read_bytes() == picture.source.read_bytes()
@@ -260,15 +278,25 @@ def test_parquet(tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.Mo
     rows = parquet.read_table(out / "objects.parquet").to_pylist()
     wanted = [(picture, item) for picture in pictures for item in picture.objects]
     for row, (picture, item) in zip(rows, wanted, strict=True):
-        assert (row["key"], row["file_name"], row["image_id"]) == (picture.key, picture.file, picture.image_id)
+        assert (row["key"], row["file_name"], row["image_id"]) == (
+            picture.key,
+            picture.file,
+            picture.image_id,
+        )
         assert (row["width"], row["height"], row["area"]) == (WIDTH, HEIGHT, item.area)
-        assert (row["category_id"], row["category"], row["score"]) == (item.category_id, item.name, item.score)
+        assert (row["category_id"], row["category"], row["score"]) == (
+            item.category_id,
+            item.name,
+            item.score,
+        )
         assert tuple(row["bbox"]) == item.box
         again = coco_mask.decode({**row["segmentation"], "counts": row["segmentation"]["counts"].encode()})
         np.testing.assert_array_equal(again, rle.decode(item.mask))
 
 
-def test_parquet_says_what_it_needs(tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_says_what_it_needs(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MaskDistillError, match=r"needs pyarrow.*make parquet"):
         write(tmp_path / "out", "parquet", pictures)

@@ -1,4 +1,6 @@
-"""Formats of objects: how they are found and asked for; another package adds one, as the documentation shows."""
+"""Formats of objects: how they are found and asked for; another package adds one, as the documentation
+shows.
+"""
 
 import re
 from pathlib import Path
@@ -31,7 +33,9 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, entry: str
 
 
 def test_the_recipe_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code of docs/how-to/add-an-export-format.md, installed as another package, writes what the page says."""
+    """The code of docs/how-to/add-an-export-format.md, installed as another package, writes what the page
+    says.
+    """
     page = (DOCS / "add-an-export-format.md").read_text(encoding="utf-8")
     blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
     entry = re.search(r'^(boxes) = "(other_format:FORMAT)"', blocks["toml"], re.MULTILINE)
@@ -91,7 +95,10 @@ def test_help_and_documentation_name_every_format() -> None:
 
     parser = argparse.ArgumentParser()
     add_object_options(parser, "coco")
-    shown, page = " ".join(parser.format_help().split()), (DOCS / "use-the-objects.md").read_text(encoding="utf-8")
+    shown, page = (
+        " ".join(parser.format_help().split()),
+        (DOCS / "use-the-objects.md").read_text(encoding="utf-8"),
+    )
     for name, found in export_formats().items():
         assert re.search(rf"\b{name}\b", shown), name
         assert f"| `{name}` |" in page, name

@@ -1,4 +1,6 @@
-"""Resizing, padding, batching, cluster inputs and HDF5 shards; the entry points features, masks and embeddings."""
+"""Resizing, padding, batching, cluster inputs and HDF5 shards; the entry points features, masks and
+embeddings.
+"""
 
 import hashlib
 import io
@@ -42,7 +44,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MICRO = "vit_micro_patch8"
 CPU = torch.device("cpu")
 MICRO_BACKBONE = find_backbone(MICRO)
-SHAPES = {"portrait": (85, 64), "landscape": (48, 70), "square": (64, 64), "long": (20, 150), "tall": (131, 17)}
+SHAPES = {
+    "portrait": (85, 64),
+    "landscape": (48, 70),
+    "square": (64, 64),
+    "long": (20, 150),
+    "tall": (131, 17),
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +88,14 @@ def image_rows(ids: list[int], keys: list[str], hw: HW = (10, 20)) -> list[Image
     ("size", "short_side"),
     [
         *((size, short_side) for size in SHAPES.values() for short_side in (16, 61, 64)),
-        *(((375, 500), 640), ((500, 375), 640), ((333, 500), 224), ((500, 333), 97), ((16, 1000), 16), ((16, 999), 31)),
+        *(
+            ((375, 500), 640),
+            ((500, 375), 640),
+            ((333, 500), 224),
+            ((500, 333), 97),
+            ((16, 1000), 16),
+            ((16, 999), 31),
+        ),
     ],
 )
 def test_resizing_is_torchvisions(size: HW, short_side: int) -> None:
@@ -181,11 +196,17 @@ def test_bucketed_groups_by_size_and_loses_nothing() -> None:
 
 
 def test_the_square_around_a_mask() -> None:
-    """Pixel by pixel: half a side is 0.62 of the box's longer side, rounded up; outside of the image there is 0."""
+    """Pixel by pixel: half a side is 0.62 of the box's longer side, rounded up; outside of the image there is
+    0.
+    """
     image = torch.arange(3 * 10 * 12, dtype=torch.float32).reshape(3, 10, 12) + 1
     mask = np.zeros((10, 12), bool)
     mask[2:6, 3:9], mask[2, 3] = True, False
-    for box, half, middle in [((3, 2, 6, 4), 4, (4, 6)), ((0, 2, 12, 4), 8, (4, 6)), ((3, 2, 1, 2), 2, (3, 4))]:
+    for box, half, middle in [
+        ((3, 2, 6, 4), 4, (4, 6)),
+        ((0, 2, 12, 4), 8, (4, 6)),
+        ((3, 2, 1, 2), 2, (3, 4)),
+    ]:
         found = extraction.cluster_input(image, mask, tuple(map(float, box)), "masked_square")
         assert found.shape == (3, 2 * half, 2 * half)
         for row, column in np.ndindex(2 * half, 2 * half):
@@ -214,9 +235,13 @@ def test_cluster_inputs(mode: str) -> None:
         ((0.0, 0.0, 12.0, 10.0), slice(0, 10), slice(0, 12)),
     ],
 )
-def test_crops_round_the_edges_of_the_box(box: tuple[float, float, float, float], rows: slice, columns: slice) -> None:
+def test_crops_round_the_edges_of_the_box(
+    box: tuple[float, float, float, float], rows: slice, columns: slice
+) -> None:
     image = torch.rand(3, 10, 12)
-    assert torch.equal(extraction.cluster_input(image, np.ones((10, 12), bool), box, "crop"), image[:, rows, columns])
+    assert torch.equal(
+        extraction.cluster_input(image, np.ones((10, 12), bool), box, "crop"), image[:, rows, columns]
+    )
 
 
 # ---------------------------------------------------------------- HDF5
@@ -227,7 +252,9 @@ GRIDS = [(5, 4), (2, 9), (40, 31)]
 
 def write_shard(path: Path, order: tuple[int, ...] = (0, 1, 2), dtype: str = "float32") -> None:
     provenance = {"stage": "features", "params": {"b": 1, "a": 2}}
-    with store.write_features(path, image_rows([4, 5, 9], ["x/a", "ü b", "c"]), GRIDS, 8, provenance) as writer:
+    with store.write_features(
+        path, image_rows([4, 5, 9], ["x/a", "ü b", "c"]), GRIDS, 8, provenance
+    ) as writer:
         writer.create(8, 2, dtype)
         for index in order:
             writer.put(index, random_features(GRIDS[index], index))
@@ -268,7 +295,13 @@ def test_embeddings_come_back_and_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with store.open_shard(tmp_path / "a") as file:
         np.testing.assert_array_equal(file["embeddings"], vectors)
-        assert file["image_id"][:].tolist() == [3, 3, 4, 7, 9] and file["mask_index"][:].tolist() == [0, 1, 2, 3, 4]
+        assert file["image_id"][:].tolist() == [3, 3, 4, 7, 9] and file["mask_index"][:].tolist() == [
+            0,
+            1,
+            2,
+            3,
+            4,
+        ]
         assert json.loads(file.attrs["provenance"]) == {"stage": "embeddings"}
 
 
@@ -313,7 +346,10 @@ def test_a_truncated_shard_is_a_clear_error(tmp_path: Path, share: float) -> Non
 
 @pytest.mark.hostile("hdf5: missing", outcome="the stage stops and says which one makes it")
 def test_a_missing_shard_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(MaskDistillError, match=r"shard\.h5: no such file"), store.open_shard(tmp_path / "shard.h5"):
+    with (
+        pytest.raises(MaskDistillError, match=r"shard\.h5: no such file"),
+        store.open_shard(tmp_path / "shard.h5"),
+    ):
         pass
 
 
@@ -321,7 +357,9 @@ def test_a_missing_shard_is_a_clear_error(tmp_path: Path) -> None:
 
 
 class Run:
-    """Four scenes, a grey picture and a broken file in two shards, the second of which holds the broken one alone."""
+    """Four scenes, a grey picture and a broken file in two shards, the second of which holds the broken one
+    alone.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.manifest = folder, folder / "manifest.csv"
@@ -334,13 +372,17 @@ class Run:
         table["shard"] = [0, 0, 0, 0, 0, 1]
         write_manifest(self.manifest, table)
 
-    def command(self, stage: str, output: str, *given: str, params: dict[str, Any] | None = None) -> list[str]:
+    def command(
+        self, stage: str, output: str, *given: str, params: dict[str, Any] | None = None
+    ) -> list[str]:
         rest = ["--output", str(self.folder / output), "--params", json.dumps(params or {}), "--threads", "1"]
         return [stage, "--manifest", str(self.manifest), *given, *rest]
 
     def features(self, output: str = "f.h5", *given: str, weights: str = "random", **params: Any) -> int:
         model = ["--arch", MICRO, "--weights", weights, "--device", "cpu", *(given or ("--shard", "0"))]
-        return main(self.command("features", output, *model, params={"short_side": 60, "workers": 0} | params))
+        return main(
+            self.command("features", output, *model, params={"short_side": 60, "workers": 0} | params)
+        )
 
     def masks(self, output: str = "m.json", source: str = "f.h5", **params: Any) -> int:
         rest = ["--output", str(self.folder / output), "--params", json.dumps(params), "--threads", "1"]
@@ -437,7 +479,9 @@ def test_masks_of_a_shard(made: Run) -> None:
 
 
 def test_masks_with_refined_outlines(made: Run) -> None:
-    """Each is :func:`refine`'s of what the rule gives, without what earlier masks have; patches are of the picture."""
+    """Each is :func:`refine`'s of what the rule gives, without what earlier masks have; patches are of the
+    picture.
+    """
     assert made.masks("fine.json", refine="grabcut", max_masks=3, affinity={"center": True}) == 0
     assert made.masks("coarse.json", max_masks=3, affinity={"center": True}) == 0
     found, plain = made.read_masks("fine.json"), made.read_masks("coarse.json")
@@ -465,7 +509,11 @@ def test_refined_masks_need_the_pictures(made: Run, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"topk": 0.1, "max_masks": 3, "resize_mask": "bicubic_nonzero"}, {"refine": "grabcut", "max_masks": 2}],
+    [
+        {},
+        {"topk": 0.1, "max_masks": 3, "resize_mask": "bicubic_nonzero"},
+        {"refine": "grabcut", "max_masks": 2},
+    ],
 )
 def test_distilling_in_one_go_gives_the_same_masks(made: Run, params: dict[str, Any]) -> None:
     """Features and masks without a file of keys between them: equal records in equal order."""
@@ -511,7 +559,9 @@ def test_the_mass_rule_says_how_often_it_has_no_meaning(made: Run, caplog: pytes
         and len(said[0.5]) == 2
         and said[0.5][1].endswith("do not sum to a positive number, in 2 images")
     )
-    assert re.search(r"chose \d+\.\d % of the candidate patches, some of them in \d of 5 images", said[0.5][0])
+    assert re.search(
+        r"chose \d+\.\d % of the candidate patches, some of them in \d of 5 images", said[0.5][0]
+    )
 
 
 def test_the_mass_rule_says_how_much_of_p_are_ties(made: Run) -> None:
@@ -523,21 +573,32 @@ def test_the_mass_rule_says_how_much_of_p_are_ties(made: Run) -> None:
         chosen = max(int(0.4 * len(affinity)), 1)
         kept = rule.keep_mass(affinity, 0.05)
         above = min(chosen, int((kept > 0).sum()))
-        assert mask["tied"] == pytest.approx((chosen - above) / chosen if affinity.sum() > 0 else mask["tied"])
+        assert mask["tied"] == pytest.approx(
+            (chosen - above) / chosen if affinity.sum() > 0 else mask["tied"]
+        )
     assert all("tied" not in mask for mask in made.read_masks())
 
 
 @pytest.mark.parametrize(
-    ("mode", "short_side"), [("masked_image", None), ("masked_crop", 40), ("crop", None), ("masked_square", 48)]
+    ("mode", "short_side"),
+    [("masked_image", None), ("masked_crop", 40), ("crop", None), ("masked_square", 48)],
 )
 def test_embeddings_of_a_shard(made: Run, mode: str, short_side: int | None) -> None:
     assert made.embeddings("mode.h5", input=mode, short_side=short_side) == 0
     with store.open_shard(made.folder / "mode.h5") as file:
         vectors = file["embeddings"][:]
-        assert file["image_id"][:].tolist() == [1, 2, 3, 4, 5] and file["mask_index"][:].tolist() == [0, 1, 2, 3, 4]
+        assert file["image_id"][:].tolist() == [1, 2, 3, 4, 5] and file["mask_index"][:].tolist() == [
+            0,
+            1,
+            2,
+            3,
+            4,
+        ]
     model = vit.load_vit(MICRO, "random")
     for vector, mask in zip(vectors, made.read_masks(), strict=True):
-        image = vit.normalize(extraction.resize(Image.open(made.folder / f"{mask['key']}.png").convert("RGB"), None))
+        image = vit.normalize(
+            extraction.resize(Image.open(made.folder / f"{mask['key']}.png").convert("RGB"), None)
+        )
         view = extraction.cluster_input(image, rle.decode(mask["segmentation"]), mask["bbox"], mode)
         if short_side:
             view = v2.functional.resize(view, [short_side], antialias=True)
@@ -580,7 +641,8 @@ def test_a_shard_that_the_manifest_lacks(fresh: Run, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.hostile(
-    "photo: replaced by another after the manifest was made", outcome="the stage that wants it stops and names it"
+    "photo: replaced by another after the manifest was made",
+    outcome="the stage that wants it stops and names it",
 )
 def test_a_picture_that_changed_its_size(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     picture(64, 90).save(fresh.folder / "3.png")
@@ -620,7 +682,9 @@ def test_every_entry_point_has_help(stage: str, capsys: pytest.CaptureFixture[st
 
 
 def replace_picture(path: Path) -> None:
-    """Another picture of the same size in pixels and bytes, with the same modification time, in the same place."""
+    """Another picture of the same size in pixels and bytes, with the same modification time, in the same
+    place.
+    """
     stat, content = path.stat(), path.read_bytes()
     with Image.open(path) as image:
         other = Image.fromarray(np.asarray(image.convert("RGB"))[::-1])
@@ -630,9 +694,13 @@ def replace_picture(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-@pytest.mark.hostile("photo: replaced by another of the same size after the manifest", outcome="the stage stops")
+@pytest.mark.hostile(
+    "photo: replaced by another of the same size after the manifest", outcome="the stage stops"
+)
 @pytest.mark.parametrize("stage", ["features", "distil", "embeddings"])
-def test_a_picture_that_was_replaced_is_noticed(fresh: Run, capsys: pytest.CaptureFixture[str], stage: str) -> None:
+def test_a_picture_that_was_replaced_is_noticed(
+    fresh: Run, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
     assert fresh.features() == 0 and fresh.masks() == 0
     replace_picture(fresh.folder / "2.png")
     params = {"features": {"short_side": 60, "workers": 0}, "masks": {}}
@@ -644,10 +712,14 @@ def test_a_picture_that_was_replaced_is_noticed(fresh: Run, capsys: pytest.Captu
     }
     assert runs[stage]() == 1
     told = said(capsys)
-    assert "2.png: has another content than when the manifest was made" in told and "--forcerun manifest" in told
+    assert (
+        "2.png: has another content than when the manifest was made" in told and "--forcerun manifest" in told
+    )
 
 
-def test_masks_and_clusters_know_the_weights_that_the_features_were_made_with(fresh: Run, tmp_path: Path) -> None:
+def test_masks_and_clusters_know_the_weights_that_the_features_were_made_with(
+    fresh: Run, tmp_path: Path
+) -> None:
     """So the report need not look at the file that lies there by then."""
     model = vit.load_vit(MICRO, "random", torch.device("cpu"), "float32")
     save_weights(model.state_dict(), tmp_path / "w.safetensors", {"arch": MICRO})

@@ -61,7 +61,9 @@ def test_networks_follow_the_machine_and_the_sizes() -> None:
         assert config.detector.arch == config.segmenter.arch == config.backbone.arch
         assert config.detector.weights == config.segmenter.weights == "official"
     assert small.features.short_side <= 3 * 96 and small.detector.min_size_test <= 1.5 * 96 + 16
-    assert small.detector.batch_size == 4 and large.detector.batch_size == 8 and many.detector.batch_size == 16
+    assert (
+        small.detector.batch_size == 4 and large.detector.batch_size == 8 and many.detector.batch_size == 16
+    )
     assert many.detector.arch == many.segmenter.arch == "resnet50"
     assert many.detector.weights == many.segmenter.weights == "dino_resnet50"
     assert not many.features.store and small.features.store  # 3 TB of keys do not fit
@@ -73,7 +75,11 @@ def test_the_papers_sides_are_the_last_level_of_a_gpu() -> None:
     detector = config.detector
     assert (config.features.short_side, detector.min_size_test, config.segmenter.size) == (640, 704, 512)
     large = chosen(replace(MANY, count=100, sizes=[(4000, 3000)]), minutes=600).config.detector
-    assert large.min_size_train == list(range(480, 801, 32)) and large.min_size_test == 800 and large.max_size == 1333
+    assert (
+        large.min_size_train == list(range(480, 801, 32))
+        and large.min_size_test == 800
+        and large.max_size == 1333
+    )
     assert large.anchor_sizes == [32, 64, 128, 256, 512]
 
 
@@ -112,7 +118,12 @@ def test_loading_beside_training() -> None:
     assert step_seconds(load=0.1, step=1, batch=4, cores=1, workers=0) == pytest.approx(1.4)
     assert step_seconds(load=0.1, step=1, batch=4, cores=2, workers=1) == pytest.approx(1.2)
     assert step_seconds(load=1, step=1, batch=4, cores=16, workers=2) == pytest.approx(2)
-    assert [loaders(load, 1, 4, cores) for load, cores in ((0.1, 1), (0.1, 2), (1, 16), (9, 4))] == [0, 1, 4, 3]
+    assert [loaders(load, 1, 4, cores) for load, cores in ((0.1, 1), (0.1, 2), (1, 16), (9, 4))] == [
+        0,
+        1,
+        4,
+        3,
+    ]
 
 
 def test_other_sides_cost_by_their_work() -> None:
@@ -124,7 +135,9 @@ def test_other_sides_cost_by_their_work() -> None:
     assert found.segmenter_step == pytest.approx(4 * SPEEDS.segmenter_step)  # of a ResNet
     assert found.detector_step == SPEEDS.detector_step
     tokens = 4 / 3 * 28**2  # 224 pixels in patches of 8; 12 d^2 n + 2 d n^2 of width 128
-    ratio = (12 * 128**2 * 4 * tokens + 2 * 128 * 16 * tokens**2) / (12 * 128**2 * tokens + 2 * 128 * tokens**2)
+    ratio = (12 * 128**2 * 4 * tokens + 2 * 128 * 16 * tokens**2) / (
+        12 * 128**2 * tokens + 2 * 128 * tokens**2
+    )
     assert found.features == pytest.approx(ratio * SPEEDS.features)
 
 

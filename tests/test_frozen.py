@@ -64,9 +64,13 @@ def test_from_pictures_to_label_maps(tmp_path: Path) -> None:
     settings = segmenter_config().model_dump_json()
     output = tmp_path / "model.safetensors"
     manifest = ["--manifest", str(tmp_path / "manifest.csv"), "--gpus", "0"]
-    assert main(["frozen", *manifest, "--num-clusters", "3", "--params", settings, "--output", str(output)]) == 0
+    assert (
+        main(["frozen", *manifest, "--num-clusters", "3", "--params", settings, "--output", str(output)]) == 0
+    )
     assert model_metadata(output, "segmenter")["num_clusters"] == "3"
     maps = tmp_path / "maps"
-    assert main(["predictions", *manifest, "--shard", "0", "--model", str(output), "--output", str(maps)]) == 0
+    assert (
+        main(["predictions", *manifest, "--shard", "0", "--model", str(output), "--output", str(maps)]) == 0
+    )
     values = {int(value) for path in maps.glob("*.png") for value in np.unique(read_label_png(path))}
     assert values <= {0, 1, 2, 3} and len(values) > 1

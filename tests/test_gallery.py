@@ -109,7 +109,9 @@ def test_an_outline_encloses_its_mask(radius: float) -> None:
         ImageDraw.Draw(drawn).polygon([tuple(point) for point in (steps * scale).tolist()], fill=1)
     wanted = np.kron(mask[y : y + height, x : x + width], np.ones((10, 10), bool))
     found = np.array(drawn)
-    assert (found & wanted).sum() / (found | wanted).sum() > (0.3 if radius < 1 else 0.8 if radius < 10 else 0.97)
+    assert (found & wanted).sum() / (found | wanted).sum() > (
+        0.3 if radius < 1 else 0.8 if radius < 10 else 0.97
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +123,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
 def made(run: Synthetic, folder: Path, threads: int = 1, **report: int) -> ThumbnailsRecord:
     params = {"pseudo_labels": {"tau": 0.75, "compare": "ge"}, "report": report}
     candidates = [str(path) for path in sorted((run.seed / "candidates").iterdir())]
-    command = ["thumbnails", f"--manifest={run.root}/manifest.csv", f"--num-clusters={K}", f"--threads={threads}"]
-    assert main([*command, f"--params={json.dumps(params)}", f"--output={folder}", "--candidates", *candidates]) == 0
+    command = [
+        "thumbnails",
+        f"--manifest={run.root}/manifest.csv",
+        f"--num-clusters={K}",
+        f"--threads={threads}",
+    ]
+    assert (
+        main([*command, f"--params={json.dumps(params)}", f"--output={folder}", "--candidates", *candidates])
+        == 0
+    )
     record: ThumbnailsRecord = read_json(folder / "objects.json")
     return record
 
@@ -130,7 +140,13 @@ def made(run: Synthetic, folder: Path, threads: int = 1, **report: int) -> Thumb
 def page_of(run: Synthetic, folder: Path, *options: str) -> Path:
     page = folder.parent / "objects.html"
     clusters = run.seed / "clusters.json"
-    command = ["gallery", "--run-name=tiny", f"--thumbnails={folder}", f"--clusters={clusters}", f"--output={page}"]
+    command = [
+        "gallery",
+        "--run-name=tiny",
+        f"--thumbnails={folder}",
+        f"--clusters={clusters}",
+        f"--output={page}",
+    ]
     assert main([*command, *options]) == 0
     return page
 
@@ -145,7 +161,8 @@ def test_all_objects_of_a_run_are_drawn(run: Synthetic, tmp_path: Path) -> None:
     assert pictures["size"] == [64, 48] * 6
     assert (record["found"], record["sampled"], record["looked_at"], record["empty"]) == (12, 0, 6, 0)
     assert record["provenance"]["params"] == {
-        "objects": 20000, "object_side": 96, "min_score": 0.75, "compare": "ge", "min_area": 0, "most_iou": None,
+        "objects": 20000, "object_side": 96, "min_score": 0.75, "compare": "ge", "min_area": 0,
+        "most_iou": None,
     }  # fmt: skip
     found = np.asarray(Image.open(tmp_path / "objects_page/sheet-0001.jpg"))
     for place in (0, 7):
@@ -205,7 +222,12 @@ def test_a_run_without_objects_has_a_page(run: Synthetic, tmp_path: Path) -> Non
 @pytest.mark.hostile("hdf5: candidates of a shard that are not given", outcome="refused, the shard is named")
 def test_a_missing_shard_is_named(run: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run.seed / "candidates/shard-0000.json"
-    command = ["thumbnails", f"--manifest={run.root}/manifest.csv", f"--num-clusters={K}", f"--output={tmp_path}/x"]
+    command = [
+        "thumbnails",
+        f"--manifest={run.root}/manifest.csv",
+        f"--num-clusters={K}",
+        f"--output={tmp_path}/x",
+    ]
     assert main([*command, "--candidates", str(first)]) == 1
     assert "shard 1 is missing; give the candidates of every shard" in capsys.readouterr().err
 
@@ -219,14 +241,18 @@ def test_names_are_texts(run: Synthetic, tmp_path: Path) -> None:
     data = json.loads(text.partition('id="objects-data">')[2].partition("</script>")[0])
     assert [category["name"] for category in data["categories"]] == [NAMED, "cluster-01", "cluster-02"]
     names.write_text(names.read_text().replace("[0, 4, 1]", "[1, 3, 1]"))
-    assert "onerror" not in page_of(run, tmp_path / "objects_page", f"--names={names}").read_text(), "other clusters"
+    assert "onerror" not in page_of(run, tmp_path / "objects_page", f"--names={names}").read_text(), (
+        "other clusters"
+    )
 
 
 MANY = 20_000
 
 
 def many(folder: Path) -> Path:
-    """A page of so many objects of a hundred photographs, none of which is there, with a sheet of one colour."""
+    """A page of so many objects of a hundred photographs, none of which is there, with a sheet of one
+    colour.
+    """
     rng = np.random.default_rng(0)
     categories = np.sort(rng.integers(1, K + 1, MANY))
     record: Any = {
@@ -239,15 +265,19 @@ def many(folder: Path) -> Path:
             "outline": ["M0 0l512 0 0 512z"] * MANY,
         },
         "pictures": {
-            "name": [f"photo-{number:03d}.jpg" for number in range(100)], "link": [""] * 100, "size": [64, 48] * 100
+            "name": [f"photo-{number:03d}.jpg" for number in range(100)], "link": [""] * 100, "size": [64,
+            48] * 100
         },
-        "side": 96, "across": ACROSS, "per_sheet": MANY, "found": MANY, "sampled": 0, "looked_at": 100, "empty": 0,
+        "side": 96, "across": ACROSS, "per_sheet": MANY, "found": MANY, "sampled": 0, "looked_at": 100,
+        "empty": 0,
         "tau": 0.5, "compare": "gt",
     }  # fmt: skip
     (folder / "objects_page").mkdir(parents=True)
     Image.new("RGB", (8 * 96, 96), "teal").save(folder / "objects_page/sheet-0001.jpg")
     page = folder / "objects.html"
-    page.write_text(render("objects", gallery.context("many", record, "objects_page/", [1] * K, {})), encoding="utf-8")
+    page.write_text(
+        render("objects", gallery.context("many", record, "objects_page/", [1] * K, {})), encoding="utf-8"
+    )
     return page
 
 
@@ -262,7 +292,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def press(browser: Browser, key: str, code: int) -> None:
     for kind in ("keyDown", "keyUp"):
         text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+        browser.call(
+            "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
+        )
 
 
 def settled(browser: Browser) -> None:
@@ -286,7 +318,9 @@ def set_field(browser: Browser, name: str, value: str) -> None:
 def test_thousands_of_objects_are_filtered_and_few_are_in_the_page(browser: Browser, tmp_path: Path) -> None:
     browser.requests.clear()
     page = many(tmp_path)
-    objects = json.loads(page.read_text().partition('id="objects-data">')[2].partition("</script>")[0])["objects"]
+    objects = json.loads(page.read_text().partition('id="objects-data">')[2].partition("</script>")[0])[
+        "objects"
+    ]
     browser.resize(1400, 900)
     browser.open(page)
     assert browser.value(COUNT) == "20,000 objects" and 0 < browser.value(CELLS) < 200
@@ -305,7 +339,8 @@ def test_thousands_of_objects_are_filtered_and_few_are_in_the_page(browser: Brow
     assert browser.value(COUNT) == f"{wanted:,} of 20,000 objects"
     assert browser.value("location.hash") == "#cluster=1&score-from=0.9&size-to=50"
     set_field(browser, "sort", "-size")
-    largest = max(area for c, s, area in zip(*(objects[name] for name in ("category", "score", "area")), strict=True)
+    largest = max(area for c, s, area in zip(*(objects[name] for name in ("category", "score", "area")),
+    strict=True)
                   if c == 2 and s >= 0.9 and area <= 1536)  # fmt: skip
     label = browser.value("document.querySelector('#grid button').getAttribute('aria-label')")
     assert f"{100 * largest / 3072:.0f} %" in label
@@ -316,7 +351,9 @@ def test_thousands_of_objects_are_filtered_and_few_are_in_the_page(browser: Brow
     browser.value("document.getElementById('all').click()")
     assert browser.value(COUNT) == "20,000 objects"
 
-    columns = browser.value("new Set([...document.querySelectorAll('#grid li')].map((item) => item.style.left)).size")
+    columns = browser.value(
+        "new Set([...document.querySelectorAll('#grid li')].map((item) => item.style.left)).size"
+    )
     browser.value("document.querySelector('#grid [tabindex=\"0\"]').focus()")
     press(browser, "ArrowRight", 39)
     press(browser, "ArrowDown", 40)
@@ -343,15 +380,23 @@ def test_an_object_is_enlarged_from_its_photograph(run: Synthetic, browser: Brow
         browser.resize(width, 800, mobile=mobile)
         browser.open(page)
         assert browser.value("document.documentElement.scrollWidth") == width
-    browser.value("localStorage.setItem('maskdistill names tiny 0 4 1',"
-                  " JSON.stringify({given: JSON.stringify(['', '', '']), names: ['disc', '', '']}))")  # fmt: skip
+    browser.value(
+        "localStorage.setItem('maskdistill names tiny 0 4 1',"
+        " JSON.stringify({given: JSON.stringify(['', '', '']), names: ['disc', '', '']}))"
+    )
     browser.open(page)
     first = "document.querySelector('#grid button')"
     assert browser.value(f"{first}.querySelector('.told').textContent") == "disc"
     browser.value(f"{first}.click()")
-    shown = "[...document.querySelectorAll('.view img')].map((image) => image.decode().then(() => image.naturalWidth))"
+    shown = (
+        "[...document.querySelectorAll('.view img')].map((image) => image.decode().then(() => "
+        "image.naturalWidth))"
+    )
     assert browser.value(f"Promise.all({shown})") == [64, 64]
-    assert browser.value("document.querySelector('#whole path').getAttribute('d')") == record["objects"]["outline"][0]
+    assert (
+        browser.value("document.querySelector('#whole path').getAttribute('d')")
+        == record["objects"]["outline"][0]
+    )
     photo = (tmp_path / unquote(record["pictures"]["link"][0])).resolve()
     assert photo == Path(run.root / "photos" / f"{HOSTILE}.png").resolve()
     assert f"file://{photo}" in map(unquote, browser.requests)

@@ -1,7 +1,8 @@
-"""The first losses of detector and segmenter, recomputed by loops from the networks' raw outputs and the targets.
+"""The first losses of detector and segmenter, recomputed by loops from the networks' raw outputs and the
+targets.
 
-Nothing of the losses, matching, rules of sampling or box coding is taken from the package or from torchvision; only
-which anchors and regions were drawn at random is taken over, and checked against the rules.
+Nothing of the losses, matching, rules of sampling or box coding is taken from the package or from
+torchvision; only which anchors and regions were drawn at random is taken over, and checked against the rules.
 """
 
 import math
@@ -12,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from miniature import NUM_CLUSTERS, detector_config, examples, label_files, scenes, segmenter_config, write_run
+from miniature import (
+    NUM_CLUSTERS,
+    detector_config,
+    examples,
+    label_files,
+    scenes,
+    segmenter_config,
+    write_run,
+)
 from test_segmenter import slow_loss
 from torch import Tensor
 
@@ -65,7 +74,9 @@ def l1(found: list[float], wanted: list[float]) -> float:
 
 
 def anchor_labels(anchors: list[Box], objects: list[Box]) -> tuple[list[int], list[int]]:
-    """1 where IoU >= 0.7 or the best of an object, 0 below 0.3, else -1; and the object each anchor overlaps most."""
+    """1 where IoU >= 0.7 or the best of an object, 0 below 0.3, else -1; and the object each anchor overlaps
+    most.
+    """
     table = [[overlap(box, anchor) for anchor in anchors] for box in objects]
     labels, matched = [], []
     for place in range(len(anchors)):
@@ -90,7 +101,9 @@ def grid_anchors(side: int, sizes: list[int], ratios: list[float]) -> list[Box]:
 
 
 def mask_in_box(mask: npt.NDArray[np.bool_], box: Box, side: int) -> list[list[float]]:
-    """RoIAlign of a mask (He et al. 2017 §3; pixel centres at half integers), 1 where the mean is at least 0.5."""
+    """RoIAlign of a mask (He et al. 2017 §3; pixel centres at half integers), 1 where the mean is at least
+    0.5.
+    """
     rows, columns = mask.shape
 
     def at(y: float, x: float) -> float:
@@ -205,7 +218,8 @@ def test_first_losses_of_the_detector(tmp_path: Path, monkeypatch: pytest.Monkey
         overlaps = [[overlap(box, candidate) for box in objects] for candidate in candidates]
         best = [row.index(max(row)) for row in overlaps]
         labels = [
-            int(scene.labels[which]) if row[which] >= 0.5 else 0 for which, row in zip(best, overlaps, strict=True)
+            int(scene.labels[which]) if row[which] >= 0.5 else 0
+            for which, row in zip(best, overlaps, strict=True)
         ]
         check_sample(labels, raw["chosen"][2 + image], settings.roi_batch, 0.25)
         for index in raw["chosen"][2 + image]:
@@ -239,7 +253,9 @@ def test_first_loss_of_the_segmenter(tmp_path: Path, hard_pixels: float) -> None
     model = DeepLab(settings, NUM_CLUSTERS, build_resnet(settings.arch, OUTPUT_STRIDE))
     outputs: list[Tensor] = []
     model.register_forward_hook(lambda _, __, output: outputs.append(output.detach()))
-    _, (row,) = train_segmenter(model, data, settings, LoopSettings(1, tmp_path / "state", "f", log_every=1), CPU)
+    _, (row,) = train_segmenter(
+        model, data, settings, LoopSettings(1, tmp_path / "state", "f", log_every=1), CPU
+    )
     _, labels = next(segmenter_batches(data, 1, 0))
     assert (labels == 255).any() and (labels == 0).any() and len(set(labels.flatten().tolist()) - {255}) > 2
     assert row["loss"] == pytest.approx(slow_loss(outputs[0], labels, hard_pixels), rel=RELATIVE)

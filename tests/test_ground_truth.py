@@ -42,8 +42,13 @@ def run(data: dict[str, Any], folder: Path, *options: str) -> int:
     """Manifest and ground truth of a data section into ``folder``; the exit status of the latter."""
     params = json.dumps(data)
     manifest = str(folder / "manifest.csv")
-    assert main(["manifest", "--params", params, "--output", manifest, "--max-quarantined", "0.5", *options]) == 0
-    return main(["ground_truth", "--params", params, "--manifest", manifest, "--output", str(folder / "groundtruth")])
+    assert (
+        main(["manifest", "--params", params, "--output", manifest, "--max-quarantined", "0.5", *options])
+        == 0
+    )
+    return main(
+        ["ground_truth", "--params", params, "--manifest", manifest, "--output", str(folder / "groundtruth")]
+    )
 
 
 def truth(folder: Path) -> dict[str, Any]:
@@ -84,7 +89,8 @@ def test_scenes_are_rendered_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "ground truth: pictures of another size than the generated scenes", outcome="the stage stops and names the picture"
+    "ground truth: pictures of another size than the generated scenes",
+    outcome="the stage stops and names the picture",
 )
 def test_scene_of_another_size_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"kind": "scenes", "num_train": 1, "num_eval": 1, "size": 64}
@@ -102,7 +108,13 @@ def test_labels_of_training_images_for_the_probe(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(generate_scene(5, index, 64, 0.5).image).save(path, quality=95)
     assert run(data.model_dump(), tmp_path, "--scenes-dir", str(tmp_path / "scenes")) == 0
-    command = ["ground_truth", "--params", data.model_dump_json(), "--manifest", str(tmp_path / "manifest.csv")]
+    command = [
+        "ground_truth",
+        "--params",
+        data.model_dump_json(),
+        "--manifest",
+        str(tmp_path / "manifest.csv"),
+    ]
     assert main([*command, "--images", "train", "--output", str(tmp_path / "of-training")]) == 0
     written = sorted((tmp_path / "of-training/semantic").iterdir())
     assert [path.name for path in written] == ["scene-00001.png", "scene-00002.png"]
@@ -145,7 +157,9 @@ def test_paint_semantic_against_slow_painting(border: int) -> None:
             mask[y : y + h, x : x + w] = rng.random(mask[y : y + h, x : x + w].shape) < 0.8
             masks.append(mask)
         ids, crowd = rng.integers(1, 9, 5).tolist(), [0, 0, 1, 0, 0]
-        objects = [TrueObject(i, [0.0] * 4, 1.0, c, rle.encode(m)) for i, c, m in zip(ids, crowd, masks, strict=True)]
+        objects = [
+            TrueObject(i, [0.0] * 4, 1.0, c, rle.encode(m)) for i, c, m in zip(ids, crowd, masks, strict=True)
+        ]
         np.testing.assert_array_equal(
             paint_semantic(objects, (24, 31), border), slow_semantic(masks, ids, crowd, border)
         )
@@ -191,8 +205,18 @@ def small_coco(folder: Path) -> dict[str, Any]:
         ],
         "categories": [{"id": 90, "name": "late"}, {"id": 3, "name": "early"}],
         "annotations": [
-            {"id": 1, "image_id": 70, "category_id": 90, "segmentation": [[2, 2, 12, 2, 12, 9, 2, 9], [1, 1, 2, 2]]},
-            {"id": 2, "image_id": 70, "category_id": 3, "segmentation": {"size": [20, 30], "counts": [0, 40, 560]}},
+            {
+                "id": 1,
+                "image_id": 70,
+                "category_id": 90,
+                "segmentation": [[2, 2, 12, 2, 12, 9, 2, 9], [1, 1, 2, 2]],
+            },
+            {
+                "id": 2,
+                "image_id": 70,
+                "category_id": 3,
+                "segmentation": {"size": [20, 30], "counts": [0, 40, 560]},
+            },
             {"id": 3, "image_id": 71, "category_id": 3, "segmentation": [], "bbox": [1, 2, 3, 4]},
         ],
     }
@@ -232,7 +256,8 @@ def test_coco_border_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "ground truth: COCO with unknown category id, wrong image size, RLE of another size, neither mask nor box",
+    "ground truth: COCO with unknown category id, wrong image size, RLE of another size, neither mask nor "
+    "box",
     outcome="the stage stops and names file and annotation",
 )
 @pytest.mark.hostile(
@@ -268,7 +293,8 @@ def test_coco_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], change:
 
 
 @pytest.mark.hostile(
-    "ground truth: none (a folder of photographs)", outcome="the run goes without scores; the stage alone refuses"
+    "ground truth: none (a folder of photographs)",
+    outcome="the run goes without scores; the stage alone refuses",
 )
 def test_sources_without_ground_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg")
@@ -295,7 +321,9 @@ def test_real_voc(tmp_path: Path) -> None:
     section = {"kind": "voc", "root": str(root), "eval_list": "Main/trainval"}
     assert run(section, tmp_path) == 0
     content = truth(tmp_path)
-    assert [category["name"] for category in content["categories"]] == sorted(VOC_CLASSES) and len(VOC_CLASSES) == 20
+    assert [category["name"] for category in content["categories"]] == sorted(VOC_CLASSES) and len(
+        VOC_CLASSES
+    ) == 20
     masked = {path.stem for path in (root / "SegmentationObject").glob("*.png")}
     assert {image["file_name"] for image in content["images"] if image["has_masks"]} == masked
     assert {image["file_name"] for image in content["images"] if image["has_semantic"]} == masked
@@ -307,9 +335,13 @@ def test_real_voc(tmp_path: Path) -> None:
             text = (root / f"Annotations/{image['file_name']}.xml").read_text()
             boxes = []
             for part in text.split("<object>")[1:]:
-                corners = [float(part.split(f"<{c}>")[1].split("<")[0]) for c in ("xmin", "ymin", "xmax", "ymax")]
+                corners = [
+                    float(part.split(f"<{c}>")[1].split("<")[0]) for c in ("xmin", "ymin", "xmax", "ymax")
+                ]
                 x0, y0 = corners[0] - 1, corners[1] - 1
-                boxes.append((part.split("<name>")[1].split("<")[0], [x0, y0, corners[2] - x0, corners[3] - y0]))
+                boxes.append(
+                    (part.split("<name>")[1].split("<")[0], [x0, y0, corners[2] - x0, corners[3] - y0])
+                )
             assert boxes == [(VOC_CLASSES[item["category_id"] - 1], item["bbox"]) for item in mine]
             assert all("segmentation" not in item for item in mine)
             continue
@@ -438,7 +470,9 @@ def read_voc(folder: Path, section: dict[str, Any], limit: float = 1.0) -> tuple
     return only.objects, losses
 
 
-@pytest.mark.hostile("ground truth: VOC XML with a byte order mark, in UTF-16, or without its size", outcome="read")
+@pytest.mark.hostile(
+    "ground truth: VOC XML with a byte order mark, in UTF-16, or without its size", outcome="read"
+)
 def test_voc_xml_as_people_save_it(tmp_path: Path) -> None:
     section = small_voc(tmp_path)
     xml = tmp_path / "Annotations/a.xml"
@@ -453,8 +487,8 @@ def test_voc_xml_as_people_save_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "ground truth: VOC boxes that are NaN, infinite, huge or end before they begin, XML of 10 nested entities or in an "
-    "unknown encoding",
+    "ground truth: VOC boxes that are NaN, infinite, huge or end before they begin, XML of 10 nested "
+    "entities or in an unknown encoding",
     outcome="the stage stops and names file, object and field",
 )
 @pytest.mark.parametrize(
@@ -492,13 +526,17 @@ def test_voc_xml_that_is_refused(tmp_path: Path, old: str, new: str, message: st
 
 
 @pytest.mark.hostile(
-    "ground truth: VOC boxes outside of the picture, objects without a class, listed images without ground truth",
+    "ground truth: VOC boxes outside of the picture, objects without a class, listed images without ground "
+    "truth",
     outcome="dropped, counted and listed; above `max_dropped` the run stops before anything is trained",
 )
 def test_voc_losses(tmp_path: Path) -> None:
     section = small_voc(tmp_path)
     xml = tmp_path / "Annotations/a.xml"
-    box = "<object><name>cat</name><bndbox><xmin>31</xmin><ymin>2</ymin><xmax>40</xmax><ymax>9</ymax></bndbox></object>"
+    box = (
+        "<object><name>cat</name><bndbox><xmin>31</xmin><ymin>2</ymin><xmax>40</xmax><ymax>9</ymax>"
+        "</bndbox></object>"
+    )
     good = xml.read_text()
     xml.write_text(good.replace("</annotation>", f"{box}{box}</annotation>"))
     objects, losses = read_voc(tmp_path, section)
@@ -511,13 +549,16 @@ def test_voc_losses(tmp_path: Path) -> None:
     losses = Losses(0.05)
     rows = [voc_row(key) for key in ("a", "b", "c")]
     assert len(list(read_ground_truth(VocData.model_validate(section), rows, losses)[1])) == 1
-    with pytest.raises(MaskDistillError, match=r"2 images of 3 images would be dropped(?s:.*): b: neither Segm"):
+    with pytest.raises(
+        MaskDistillError, match=r"2 images of 3 images would be dropped(?s:.*): b: neither Segm"
+    ):
         Losses.refuse_many(losses)
 
 
 @pytest.mark.hostile(
     "ground truth: label map (PNG) that is cut off, huge by its header alone, RGB, or no PNG",
-    outcome="the stage stops and names the file, which is spared; nothing is decoded before its size is known",
+    outcome="the stage stops and names the file, which is spared; nothing is decoded before its size is "
+    "known",
 )
 def test_voc_maps_that_are_refused(tmp_path: Path) -> None:
     section = small_voc(tmp_path)
@@ -529,7 +570,8 @@ def test_voc_maps_that_are_refused(tmp_path: Path) -> None:
     for content, message in [
         (whole[:-30], "not a readable PNG"), (b"", "not a readable PNG"), (b"GIF89a", "not a readable PNG"),
         (whole[:60] + b"\xff" * 20 + whole[80:], "not a readable PNG"),
-        (huge + zlib.crc32(huge[12:]).to_bytes(4) + whole[33:], "not a readable PNG (DecompressionBombError)"),
+        (huge + zlib.crc32(huge[12:]).to_bytes(4) + whole[33:],
+        "not a readable PNG (DecompressionBombError)"),
         ((tmp_path / "rgb.png").read_bytes(), "this PNG has mode RGB"),
     ]:  # fmt: skip
         path.write_bytes(content)
@@ -568,9 +610,13 @@ def test_no_remedy_costs_a_file_that_the_run_did_not_make() -> None:
     assert found <= of_a_run
 
 
-def test_dropped_things_are_listed_and_stop_the_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropped_things_are_listed_and_stop_the_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = small_coco(tmp_path)
-    content["annotations"] += [{"id": 9, "image_id": 70, "category_id": 3, "segmentation": [], "bbox": [0, 0, 0, 0]}]
+    content["annotations"] += [
+        {"id": 9, "image_id": 70, "category_id": 3, "segmentation": [], "bbox": [0, 0, 0, 0]}
+    ]
     section = write_coco(tmp_path, content)
     assert run(section, tmp_path) == 0
     error = capsys.readouterr().err

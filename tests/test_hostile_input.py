@@ -64,7 +64,9 @@ def test_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.hostile("photo: 1 x 1 pixels", outcome="quarantined: smaller than 16 pixels a side")
 @pytest.mark.hostile("photo: name that is not UTF-8", outcome="quarantined, listed by its escaped name")
 @pytest.mark.hostile("photo: gone between listing and decoding", outcome="quarantined: cannot be read")
-def test_unusable_photographs_are_listed_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_photographs_are_listed_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = write_unusable(tmp_path / "photos")
     scene().save(tmp_path / "photos/good.png")
     output = tmp_path / "manifest.csv"
@@ -81,7 +83,8 @@ def test_unusable_photographs_are_listed_in_a_file(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.hostile(
-    "photo: more unusable ones than max_quarantined (default 5 %)", outcome="the run stops before anything is computed"
+    "photo: more unusable ones than max_quarantined (default 5 %)",
+    outcome="the run stops before anything is computed",
 )
 def test_too_many_unusable_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_unusable(tmp_path / "photos")
@@ -153,7 +156,8 @@ def test_lists_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.hostile(
     "photo: gone after the manifest was made",
-    outcome="the stage that wants it stops and names it; the same command again makes the manifest anew, without it",
+    outcome="the stage that wants it stops and names it; the same command again makes the manifest anew, "
+    "without it",
 )
 def test_a_photograph_that_vanishes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
@@ -170,7 +174,9 @@ def test_a_photograph_that_vanishes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*command, '--params={"short_side": 32, "workers": 0}']) == 0
 
 
-@pytest.mark.hostile("photo: all identical", outcome="used: one cluster holds all, a warning counts the empty ones")
+@pytest.mark.hostile(
+    "photo: all identical", outcome="used: one cluster holds all, a warning counts the empty ones"
+)
 @pytest.mark.hostile("photo: only one", outcome="used, with `num_clusters: 1`")
 @pytest.mark.parametrize(("count", "num_clusters"), [(6, 3), (1, 1)])
 def test_photographs_that_cannot_be_told_apart(
@@ -190,8 +196,16 @@ def test_photographs_that_cannot_be_told_apart(
     assert main(["masks", f"--features={features}", f"--output={masks}"]) == 0
     assert main(["embeddings", *common, f"--masks={masks}", small, f"--output={embeddings}"]) == 0
     capsys.readouterr()
-    kmeans = [f"--embeddings={embeddings}", f"--manifest={listing}", f"--num-clusters={num_clusters}", "--seed=1"]
-    assert main(["clusters", *kmeans, "--device=cpu", f"--assignments={assignments}", f"--output={clusters}"]) == 0
+    kmeans = [
+        f"--embeddings={embeddings}",
+        f"--manifest={listing}",
+        f"--num-clusters={num_clusters}",
+        "--seed=1",
+    ]
+    assert (
+        main(["clusters", *kmeans, "--device=cpu", f"--assignments={assignments}", f"--output={clusters}"])
+        == 0
+    )
     sizes = json.loads(clusters.read_text())["sizes"]
     assert sorted(sizes) == [0] * (num_clusters - 1) + [count]
     said = capsys.readouterr().err
@@ -205,7 +219,9 @@ def test_photographs_that_cannot_be_told_apart(
 
 
 def coco(folder: Path, text: str) -> list[str]:
-    """Two photographs and a COCO file; the manifest is made, and returned are the options for its ground truth."""
+    """Two photographs and a COCO file; the manifest is made, and returned are the options for its ground
+    truth.
+    """
     (folder / "photos").mkdir()
     for number in (1, 2):
         scene(number).save(folder / f"photos/{number}.png")
@@ -227,7 +243,9 @@ def test_an_empty_ground_truth_file(tmp_path: Path, capsys: pytest.CaptureFixtur
 )
 def test_ground_truth_without_an_object(tmp_path: Path) -> None:
     sizes = [scene(number).size for number in (1, 2)]
-    images = [{"id": i, "file_name": f"{i}.png", "width": w, "height": h} for i, (w, h) in enumerate(sizes, 1)]
+    images = [
+        {"id": i, "file_name": f"{i}.png", "width": w, "height": h} for i, (w, h) in enumerate(sizes, 1)
+    ]
     categories = [{"id": 1, "name": "thing"}]
     content = {"images": images, "annotations": [], "categories": categories}
     assert main(["ground_truth", *coco(tmp_path, json.dumps(content))]) == 0
@@ -262,8 +280,14 @@ def config(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"clusters": {"num_clusters": 13}}, r"clusters\.num_clusters: 13 clusters .* 12 .*`num_clusters: 12`"),
-        ({"clusters": {"num_clusters": 5, "overcluster": 3}}, r"5 x overcluster 3 clusters .*`num_clusters: 4`"),
+        (
+            {"clusters": {"num_clusters": 13}},
+            r"clusters\.num_clusters: 13 clusters .* 12 .*`num_clusters: 12`",
+        ),
+        (
+            {"clusters": {"num_clusters": 5, "overcluster": 3}},
+            r"5 x overcluster 3 clusters .*`num_clusters: 4`",
+        ),
         (
             {"clusters": {"num_clusters": 3}, "sweep": {"num_clusters": [4, 12, 20]}},
             r"sweep\.num_clusters: 20 clusters .*`num_clusters: \[4, 12\]`",
@@ -277,7 +301,11 @@ def config(**changes: object) -> dict[str, object]:
             r"300 clusters are too many: label PNGs hold 1 to 254; write `num_clusters: 254`$",
         ),
         (
-            {"data": MANY, "clusters": {"num_clusters": 4, "overcluster": 10}, "sweep": {"num_clusters": [25, 26]}},
+            {
+                "data": MANY,
+                "clusters": {"num_clusters": 4, "overcluster": 10},
+                "sweep": {"num_clusters": [25, 26]},
+            },
             r"sweep\.num_clusters: 26 x overcluster 10 clusters are too many.*`num_clusters: \[25\]`$",
         ),
         ({"data": MANY, "clusters": {"num_clusters": 254}}, None),
@@ -298,7 +326,9 @@ def test_figure3_needs_masks_for_its_multiples_and_no_labels() -> None:
     """The default multiples of 80 are above 254, and label maps are not made of them."""
     few = load_config(config(clusters={"num_clusters": 4}))
     refuse_more_clusters(few, 12)
-    with pytest.raises(MaskDistillError, match=r"paper\.overcluster: 8 x num_clusters 4 .*`overcluster: \[1, 2, 3\]`"):
+    with pytest.raises(
+        MaskDistillError, match=r"paper\.overcluster: 8 x num_clusters 4 .*`overcluster: \[1, 2, 3\]`"
+    ):
         refuse_more_clusters(few, 12, figure3=True)
     refuse_more_clusters(load_config(config(clusters={"num_clusters": 80})), 640, figure3=True)
 
@@ -322,16 +352,25 @@ def test_which_pictures_are_fitted(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- HDF5
 
 
-@pytest.mark.hostile("hdf5: being written by another process", outcome="the stage stops and says to wait for that one")
+@pytest.mark.hostile(
+    "hdf5: being written by another process", outcome="the stage stops and says to wait for that one"
+)
 def test_a_file_that_another_process_writes(tmp_path: Path) -> None:
     path = tmp_path / "shard.h5"
     code = f"import h5py; f = h5py.File({str(path)!r}, 'w'); f['x'] = [1]; print('open', flush=True); input()"
     environment = os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"}
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as writer:
         assert writer.stdout and writer.stdout.readline() == "open\n"
-        with pytest.raises(MaskDistillError, match=r"shard\.h5: another process is writing it; wait"), open_hdf5(path):
+        with (
+            pytest.raises(MaskDistillError, match=r"shard\.h5: another process is writing it; wait"),
+            open_hdf5(path),
+        ):
             pass
         writer.communicate("\n")
     add_seal(path)

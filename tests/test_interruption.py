@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM, a reader that leaves: one line, the exit status of shells, nothing half-written, no child left."""
+"""Ctrl-C, SIGTERM, a reader that leaves: one line, the exit status of shells, nothing half-written, no child
+left.
+"""
 
 import multiprocessing
 import os
@@ -79,7 +81,9 @@ def test_an_error_that_follows_a_signal_is_no_fault(
 
 def wait_in_child(item: int) -> int:
     if item == 0:
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN, "a terminal sends Ctrl-C to all; the parent ends them"
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN, (
+            "a terminal sends Ctrl-C to all; the parent ends them"
+        )
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         os.kill(os.getppid(), signal.SIGINT)
     time.sleep(60)
@@ -139,13 +143,16 @@ def test_a_reader_that_leaves(command: list[str]) -> None:
     """``| head -1``: no traceback of a broken pipe."""
     program = shlex.join([sys.executable, "-m", "maskdistill", *command])
     script = f"set -o pipefail; {program} | (exec 0<&-; sleep 0.1)"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
     assert done.stderr == "" and done.returncode in (0, 141)
 
 
 def test_python_m_is_the_program(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "maskdistill", "show", "--help"], capture_output=True, text=True, env=ENVIRONMENT,
+        [sys.executable, "-m", "maskdistill", "show", "--help"], capture_output=True, text=True,
+        env=ENVIRONMENT,
         cwd=tmp_path, check=True,
     )  # fmt: skip
     assert done.stdout.startswith("usage: maskdistill show")

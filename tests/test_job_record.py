@@ -25,7 +25,11 @@ from maskdistill.runtime.leases import HELD
 
 def test_a_job_on_the_cpu_leaves_a_record(tmp_path: Path) -> None:
     log = tmp_path / "results/r/logs/masks/topk-0.4/0000.log"
-    scenes = ["scenes", '--params={"kind": "scenes", "num_train": 1, "num_eval": 1, "size": 64}', "--threads=1"]
+    scenes = [
+        "scenes",
+        '--params={"kind": "scenes", "num_train": 1, "num_eval": 1, "size": 64}',
+        "--threads=1",
+    ]
     assert main([*scenes, f"--output={tmp_path}/scenes", f"--log={log}"]) == 0
     record = read_json(tmp_path / "results/r/benchmarks/masks/topk-0.4/0000.json")
     assert record["stage"] == "scenes" and 20 < record.pop("peak_rss_mib") < 100_000
@@ -76,7 +80,9 @@ def test_gpus_and_their_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
     note_settings({"arch": "a"})
     add_work("step", 7, 2.0004)
     record = job_record("detector", since)
-    assert record["work"] == [{"unit": "step", "count": 7, "seconds": 2.0}] and record["settings"] == {"arch": "a"}
+    assert record["work"] == [{"unit": "step", "count": 7, "seconds": 2.0}] and record["settings"] == {
+        "arch": "a"
+    }
     assert job_record("next", begin())["work"] == [] and job_record("next", begin())["settings"] == {}
     assert record["device"] == "cuda" and record["leased"] == ["GPU-aaaa-0", "GPU-aaaa-1"]
     assert record["gpus"] == [mine, mine | {"uuid": "GPU-aaaa-1"}]

@@ -51,7 +51,12 @@ def test_what_is_missing_is_put_back(tmp_path: Path) -> None:
     (tmp_path / "summary.json").unlink()
     write(tmp_path, ablations_html="new")
     assert put_pages_back(tmp_path) == [str(tmp_path / "report.html"), str(tmp_path / "summary.json")]
-    assert read(tmp_path) == {"report.html": "old", "summary.json": "old", "ablations.html": "new", "notes.txt": "mine"}
+    assert read(tmp_path) == {
+        "report.html": "old",
+        "summary.json": "old",
+        "ablations.html": "new",
+        "notes.txt": "mine",
+    }
     manifest = os.stat(tmp_path / "data/manifest.csv").st_mtime
     assert os.stat(tmp_path / "report.html").st_mtime < manifest, "the next run makes it anew"
     assert not (tmp_path / KEPT).exists() and put_pages_back(tmp_path) == []
@@ -82,7 +87,9 @@ def test_a_killed_run_leaves_them_for_the_next(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_a_report_that_fails_in_a_run(tmp_path: Path) -> None:
-    """Snakemake removes outputs, and records the failed job's settings as done: the next run must make them anew."""
+    """Snakemake removes outputs, and records the failed job's settings as done: the next run must make them
+    anew.
+    """
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
 
     def snakemake(what: str) -> str:

@@ -1,4 +1,6 @@
-"""Keys: what is made of one picture is never the file, or a folder in the path, of what is made of another."""
+"""Keys: what is made of one picture is never the file, or a folder in the path, of what is made of
+another.
+"""
 
 import json
 from collections import Counter
@@ -18,7 +20,9 @@ from maskdistill.runtime.errors import MaskDistillError
 def keys(root: Path, left_out: Counter[str] | None = None) -> dict[str, str]:
     """Path below the root -> key."""
     data = parse_data(json.dumps({"kind": "folder", "root": str(root)}))
-    return {image.path.relative_to(root).as_posix(): image.key for image in iter_images(data, left_out=left_out)}
+    return {
+        image.path.relative_to(root).as_posix(): image.key for image in iter_images(data, left_out=left_out)
+    }
 
 
 def tree(root: Path, names: list[str]) -> Path:
@@ -29,7 +33,9 @@ def tree(root: Path, names: list[str]) -> Path:
 
 
 def assert_apart(found: list[str]) -> None:
-    """All files derived from the keys are distinct, also where case does not count, and none is another's folder."""
+    """All files derived from the keys are distinct, also where case does not count, and none is another's
+    folder.
+    """
     derived = [fold(key + end) for key in found for end in DERIVED]
     assert len(set(derived)) == len(derived)
     folders = {fold(str(parent)) for key in found for parent in PurePosixPath(key).parents}
@@ -49,7 +55,10 @@ def assert_apart(found: list[str]) -> None:
         (["Q.JPG", "q.PNG/x.png"], {"Q.JPG": "Q.JPG", "q.PNG/x.png": "q.PNG/x"}),
         (["A.jpg", "a.jpg"], {"A.jpg": "A.jpg", "a.jpg": "a.jpg~2"}),
         (["A/x.jpg", "a/x.jpg"], {"A/x.jpg": "A/x", "a/x.jpg": "a~2/x"}),
-        (["caf\u00e9.jpg", "cafe\u0301.jpg"], {"cafe\u0301.jpg": "cafe\u0301.jpg", "caf\u00e9.jpg": "caf\u00e9.jpg~2"}),
+        (
+            ["caf\u00e9.jpg", "cafe\u0301.jpg"],
+            {"cafe\u0301.jpg": "cafe\u0301.jpg", "caf\u00e9.jpg": "caf\u00e9.jpg~2"},
+        ),
         (["a.jpg", "a.png", "b.gif"], {"a.jpg": "a.jpg", "a.png": "a.png", "b.gif": "b"}),
         (["a.jpg", "a.jpg.jpg"], {"a.jpg": "a", "a.jpg.jpg": "a.jpg"}),
         (
@@ -70,8 +79,12 @@ def test_any_names_stay_apart() -> None:
     rng = np.random.default_rng(0)
     stems = ["a", "A", "a.png", "a.jpg", "a~2", "a.jpg~2", "\u00e9", "e\u0301", "a.png.png"]
     for _ in range(1000):
-        pictures = {str(rng.choice(stems)) + str(rng.choice([".png", ".jpg", ".JPG", ".tif"])) for _ in range(5)}
-        folders = {str(rng.choice(stems)) + str(rng.choice(["", ".png", ".jpg", ".PNG"])) for _ in range(3)} - pictures
+        pictures = {
+            str(rng.choice(stems)) + str(rng.choice([".png", ".jpg", ".JPG", ".tif"])) for _ in range(5)
+        }
+        folders = {
+            str(rng.choice(stems)) + str(rng.choice(["", ".png", ".jpg", ".PNG"])) for _ in range(3)
+        } - pictures
         found = parts_of_keys(sorted(pictures), folders)
         assert found.keys() == pictures | folders
         assert_apart([found[name] for name in pictures] + [f"{found[name]}/x" for name in folders])
@@ -86,7 +99,8 @@ def list_of(folder: Path, *lines: str) -> list[str]:
 
 
 @pytest.mark.hostile(
-    "photo: a list of which two lines would be kept under one name (`/a/x.png` and `a/x.png`), or one in the other",
+    "photo: a list of which two lines would be kept under one name (`/a/x.png` and `a/x.png`), or one in the "
+    "other",
     outcome="refused; the message names both lines",
 )
 @pytest.mark.parametrize(
@@ -117,10 +131,13 @@ def test_lists_that_are_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "photo: a folder `support` in data, and a support set beside", outcome="refused: both would be kept in one folder"
+    "photo: a folder `support` in data, and a support set beside",
+    outcome="refused: both would be kept in one folder",
 )
 def test_the_support_set_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    data = parse_data(json.dumps({"kind": "folder", "root": str(tree(tmp_path / "data", ["support/a.jpg", "b.jpg"]))}))
+    data = parse_data(
+        json.dumps({"kind": "folder", "root": str(tree(tmp_path / "data", ["support/a.jpg", "b.jpg"]))})
+    )
     more = parse_support(json.dumps({"kind": "folder", "root": str(tree(tmp_path / "more", ["a.jpg"]))}))
     with pytest.raises(MaskDistillError, match=r"support/a\.jpg: the folder support/ would hold"):
         list(with_support(iter_images(data), more))
@@ -132,13 +149,17 @@ def test_the_support_set_has_a_folder_of_its_own(tmp_path: Path) -> None:
     outcome="counted by suffix in the log, by init and doctor, and in the report",
 )
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    root = tree(tmp_path / "p", ["a.jpg", "b.dng", "in/c.DNG", "in/d.psd", "e.jpg_large", "f.txt", ".g.dng", "h.jfif"])
+    root = tree(
+        tmp_path / "p", ["a.jpg", "b.dng", "in/c.DNG", "in/d.psd", "e.jpg_large", "f.txt", ".g.dng", "h.jfif"]
+    )
     left_out: Counter[str] = Counter()
     assert set(keys(root, left_out)) == {"a.jpg", "h.jfif"}
     assert left_out == {".dng": 2, ".psd": 1, ".jpg_large": 1}
     assert left_out_words(left_out) == "2 .dng, 1 .jpg_large, 1 .psd"
     only = tree(tmp_path / "raw", ["a.dng", "b.dng"])
-    with pytest.raises(MaskDistillError, match=r"no picture below .*there are 2 \.dng, which are not decoded"):
+    with pytest.raises(
+        MaskDistillError, match=r"no picture below .*there are 2 \.dng, which are not decoded"
+    ):
         keys(only)
 
 

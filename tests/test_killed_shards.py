@@ -28,14 +28,18 @@ BEGINS = " features on Python"
 def features_command(folder: Path, output: str) -> list[str]:
     """The stage features over all shards of the photos in ``folder``."""
     return [
-        "features", "--each", f"0000-{SHARDS - 1:04d}", f"--manifest={folder}/manifest.csv", "--shard={shard}",
+        "features", "--each", f"0000-{SHARDS - 1:04d}", f"--manifest={folder}/manifest.csv",
+        "--shard={shard}",
         "--arch=vit_micro_patch8", f"--weights={folder}/weights.safetensors", "--device=cpu", "--threads=1",
-        '--params={"short_side": 96, "batch_size": 2, "workers": 0}', f"--output={folder}/{output}/{{shard}}.h5",
+        '--params={"short_side": 96, "batch_size": 2, "workers": 0}',
+        f"--output={folder}/{output}/{{shard}}.h5",
     ]  # fmt: skip
 
 
 def run_and_kill(command: list[str], delay: float) -> tuple[list[str], bool]:
-    """Run; SIGKILL ``delay`` seconds into the second new shard or as the third begins: the log, whether it ended."""
+    """Run; SIGKILL ``delay`` seconds into the second new shard or as the third begins: the log, whether it
+    ended.
+    """
     process = subprocess.Popen(
         [fork_server().command("maskdistill"), *command], stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
@@ -95,7 +99,9 @@ def test_ten_kills_inside_shards(photos: Path) -> None:
     assert 0 < kept < SHARDS
     assert main(command) == 0
     names = [f"{shard:04d}.h5" for shard in range(SHARDS)]
-    assert sorted(path.name for path in output.iterdir()) == names, "no second names and no temporary files stay"
+    assert sorted(path.name for path in output.iterdir()) == names, (
+        "no second names and no temporary files stay"
+    )
     for name in names:
         assert (output / name).read_bytes() == (photos / "undisturbed" / name).read_bytes()
 
@@ -177,7 +183,9 @@ def test_a_finished_shard_that_is_damaged_is_computed_again(tmp_path: Path, name
 
 def test_what_a_dead_process_left_is_removed(tmp_path: Path) -> None:
     code = "import os, sys; from maskdistill.runtime.files import atomic_path\n"
-    code += "with atomic_path(sys.argv[1]) as temporary: temporary.write_text('half'); os.kill(os.getpid(), 9)"
+    code += (
+        "with atomic_path(sys.argv[1]) as temporary: temporary.write_text('half'); os.kill(os.getpid(), 9)"
+    )
     for name in ("a.txt", "b.txt"):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
     assert len(list(tmp_path.iterdir())) == 2

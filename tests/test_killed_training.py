@@ -48,8 +48,9 @@ def die() -> NoReturn:
 
 
 def train_and_die(step: int, place: str) -> Callable[..., Any]:
-    """The training loop, killed in a step: before or after its loss is computed, between update and state, or in the
-    middle of writing the next state."""
+    """The training loop, killed in a step: before or after its loss is computed, between update and state, or
+    in the middle of writing the next state.
+    """
 
     def killed(
         settings: loop.LoopSettings, modules: Any, optimizer: Any, batches: Any, step_fn: Any, *rest: Any
@@ -93,7 +94,12 @@ def run_stage(arguments: list[str], kill: tuple[int, str] | None) -> None:
 def arguments(stage: str, folder: Path, output: Path) -> list[str]:
     files = ["--manifest", str(folder / "manifest.csv")]
     if stage == "detector":
-        files += ["--annotations", str(folder / "annotations.json"), "--index", str(folder / "annotations.h5")]
+        files += [
+            "--annotations",
+            str(folder / "annotations.json"),
+            "--index",
+            str(folder / "annotations.h5"),
+        ]
         params = detector_config(iters=STEPS, precise_bn=2).model_dump_json()
     else:
         files += ["--labels", str(folder / "labels"), "--num-clusters", str(NUM_CLUSTERS)]
@@ -105,7 +111,9 @@ def arguments(stage: str, folder: Path, output: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["detector", "segmenter"])
-def test_ten_kills_change_no_byte(server: ForkServerContext, run_folder: Path, tmp_path: Path, stage: str) -> None:
+def test_ten_kills_change_no_byte(
+    server: ForkServerContext, run_folder: Path, tmp_path: Path, stage: str
+) -> None:
     def exit_code(output: Path, kill: tuple[int, str] | None) -> int | None:
         process = server.Process(target=run_stage, args=(arguments(stage, run_folder, output), kill))
         process.start()

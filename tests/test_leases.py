@@ -69,7 +69,9 @@ def test_a_thousand_leases_by_sixteen_processes_of_which_some_are_killed(tmp_pat
     deadline = time.monotonic() + 300
     try:
         while (count := sum(path.read_text().count("+") for path in tmp_path.glob("events-*"))) < WANTED:
-            assert time.monotonic() < deadline, f"{count} leases: a device was lost, or the processes wait for ever"
+            assert time.monotonic() < deadline, (
+                f"{count} leases: a device was lost, or the processes wait for ever"
+            )
             if len(killed) < KILLS and count > WANTED * len(killed) / KILLS:
                 place = chance.randrange(WORKERS)
                 moment = time.monotonic_ns()
@@ -149,13 +151,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def claimed(device: str, gpus: int, visible: str | None = None) -> str:
     """CUDA_VISIBLE_DEVICES and the GPUs held, in a process of its own that has claimed and ended."""
     code = (
-        "import os, sys; from maskdistill.runtime.leases import claim_gpus; claim_gpus(sys.argv[1], int(sys.argv[2]));"
+        "import os, sys; from maskdistill.runtime.leases import claim_gpus; claim_gpus(sys.argv[1], "
+        "int(sys.argv[2]));"
     )
     code += "claim_gpus(sys.argv[1], int(sys.argv[2]));"
     code += "print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('MASKDISTILL_LEASED'))"
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": visible} if visible is not None else {})
     done = subprocess.run(
-        [sys.executable, "-c", code, device, str(gpus)], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, device, str(gpus)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

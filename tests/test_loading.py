@@ -1,4 +1,6 @@
-"""Loading processes that cannot hand over, end, or do nothing any more: a message, and never an endless wait."""
+"""Loading processes that cannot hand over, end, or do nothing any more: a message, and never an endless
+wait.
+"""
 
 import errno
 import multiprocessing
@@ -62,17 +64,26 @@ def test_items_arrive_as_they_are(load: Callable[..., Iterator[Any]], workers: i
 
     whole = list(load(make, workers))
     places = [item["pair"][0] for item in whole]
-    assert torch.stack([torch.as_tensor(place).flatten() for place in places]).flatten().tolist() == [0, 1, 2, 3]
+    assert torch.stack([torch.as_tensor(place).flatten() for place in places]).flatten().tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
     images = [item["image"] if load is in_batches else item["image"][None] for item in whole]
     assert torch.equal(torch.cat(images), torch.stack([picture(index) for index in range(4)]))
 
 
 def no_room(*_: object, **__: object) -> None:
-    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+    raise RuntimeError(
+        "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+    )
 
 
 def no_files(*_: object, **__: object) -> None:
-    raise RuntimeError("unable to open shared memory object </torch_1_2> in read-write mode: Too many open files (24)")
+    raise RuntimeError(
+        "unable to open shared memory object </torch_1_2> in read-write mode: Too many open files (24)"
+    )
 
 
 @pytest.mark.hostile(
@@ -80,7 +91,9 @@ def no_files(*_: object, **__: object) -> None:
     outcome="the stage stops and names --shm-size and `workers: 0`; doctor warns",
 )
 @ways
-@pytest.mark.parametrize(("fail", "said"), [(no_room, "--shm-size=2g.*`workers: 0`"), (no_files, "ulimit -n.*workers")])
+@pytest.mark.parametrize(
+    ("fail", "said"), [(no_room, "--shm-size=2g.*`workers: 0`"), (no_files, "ulimit -n.*workers")]
+)
 def test_no_room_to_hand_over(
     load: Callable[..., Iterator[Any]], fail: Callable[..., None], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,11 +107,14 @@ def test_no_room_to_hand_over(
 def test_an_item_lost_on_the_way_ends_the_worker(
     load: Callable[..., Iterator[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be sent is dropped by the queue of a worker, which goes on: it used to be waited for, for ever."""
+    """What cannot be sent is dropped by the queue of a worker, which goes on: it used to be waited for, for
+    ever.
+    """
     monkeypatch.setattr(loading, "LOOK", 1.0)
     began = time.monotonic()
     with pytest.raises(MaskDistillError, match="a process that worked for it was killed"):
-        list(load_batches(Items(picture), [[0], [1]], 1, collate=lambda _: lambda: None)  # type: ignore[arg-type]
+        list(load_batches(Items(picture), [[0], [1]], 1,
+        collate=lambda _: lambda: None)  # type: ignore[arg-type]
              if load is in_batches else load(lambda _: lambda: None))  # fmt: skip
     assert time.monotonic() - began < 30
 
@@ -152,7 +168,11 @@ def test_a_container_with_one_megabyte_of_shared_memory() -> None:
     except (OSError, subprocess.SubprocessError):
         pytest.skip("no right to mount another /dev/shm here")
     done = subprocess.run(
-        [*NAMESPACE, TINY, "-", sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60, check=True
+        [*NAMESPACE, TINY, "-", sys.executable, "-c", CHILD],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout.startswith("/dev/shm has no room (1 MiB, ") and "Traceback" not in done.stderr
     assert "(docker run --shm-size=2g), or set `workers: 0`" in done.stdout
@@ -183,7 +203,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.hostile(
     "files: a file system that hangs under the loading processes",
-    outcome="after ten minutes in which they computed nothing the stage stops and says so; slow ones are waited for",
+    outcome="after ten minutes in which they computed nothing the stage stops and says so; slow ones are "
+    "waited for",
 )
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
@@ -198,7 +219,9 @@ def test_idle_processes_are_given_up(start: Callable[[Callable[[int], int]], obj
     before = {child.pid for child in multiprocessing.active_children()}  # of tests that ran in this process
     with pytest.raises(MaskDistillError, match=r"no process that makes them has computed anything.*again"):
         start(partial(sleep, 60.0))
-    assert not [child for child in multiprocessing.active_children() if child.is_alive() and child.pid not in before]
+    assert not [
+        child for child in multiprocessing.active_children() if child.is_alive() and child.pid not in before
+    ]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -213,7 +236,9 @@ def test_nothing_is_waited_for_without_an_end(monkeypatch: pytest.MonkeyPatch) -
         result_of(Future[int](), "results", "do this")
 
 
-def test_what_is_said_while_waiting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_said_while_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "maskdistill")
     waiting = Patience("pictures", "do this")
     waiting.check()
@@ -258,4 +283,6 @@ def test_what_is_a_lack_of_shared_memory() -> None:
     assert shared_memory.ended("RuntimeError: 3") is None
     bus = "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ..."
     assert "--shm-size" in (shared_memory.ended(bus) or "")
-    assert "memory ran out" in (shared_memory.ended("DataLoader worker (pid 7) is killed by signal: Killed.") or "")
+    assert "memory ran out" in (
+        shared_memory.ended("DataLoader worker (pid 7) is killed by signal: Killed.") or ""
+    )

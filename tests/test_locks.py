@@ -25,7 +25,9 @@ from maskdistill.runtime.locks import UNSUPPORTED, FileLock, UnfitLockError, has
 from maskdistill.runtime.run_lock import explain_lock, hold_run, release_run
 
 NO_LOCKS = sorted(UNSUPPORTED)
-without_locks = pytest.mark.parametrize("number", NO_LOCKS, ids=[errno.errorcode[number] for number in NO_LOCKS])
+without_locks = pytest.mark.parametrize(
+    "number", NO_LOCKS, ids=[errno.errorcode[number] for number in NO_LOCKS]
+)
 UUIDS = ["GPU-a0", "GPU-b1"]
 
 
@@ -72,9 +74,14 @@ def test_a_process_that_ends_lets_go(tmp_path: Path, kind: int | None) -> None:
     code = "import fcntl, os, sys; from maskdistill.runtime.locks import FileLock\n"
     if kind is not None:
         code += f"def refuse(*_): raise OSError({kind}, 'No locks available')\nfcntl.flock = refuse\n"
-    code += "lock = FileLock(sys.argv[1]); print(lock.acquire(), flush=True); input(); os.kill(os.getpid(), 9)"
+    code += (
+        "lock = FileLock(sys.argv[1]); print(lock.acquire(), flush=True); input(); os.kill(os.getpid(), 9)"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "a")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "a")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout and process.stdout.readline() == "True\n"
         lock = FileLock(tmp_path / "a")
@@ -99,7 +106,9 @@ def test_a_file_that_lost_its_name_guards_nothing(tmp_path: Path, monkeypatch: p
     lock.release()
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_taken_for_a_lack_of_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forbid_locks(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         FileLock(tmp_path / "a").acquire()
@@ -150,7 +159,9 @@ def test_a_lock_file_of_another_user_may_be_read(tmp_path: Path, monkeypatch: py
 
 
 def forbid_hdf5_locks(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """HDF5 as it is on such a file system: see ``test_hdf5_in_a_process_without_locks``, which asks HDF5 itself."""
+    """HDF5 as it is on such a file system: see ``test_hdf5_in_a_process_without_locks``, which asks HDF5
+    itself.
+    """
     real = h5py.File
 
     def without(path: Path, mode: str, locking: bool | None = None) -> h5py.File:
@@ -177,8 +188,8 @@ def test_hdf5_without_locks(
         with open_hdf5(tmp_path / "a.h5") as file:
             assert file["x"][:].tolist() == [1, 2]
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path}: this file system has no locks; processes of other machines that use the same files are not"
-        " noticed, so let one machine at a time work there"
+        f"{tmp_path}: this file system has no locks; processes of other machines that use the same files are "
+        "not noticed, so let one machine at a time work there"
     ]
 
 
@@ -253,7 +264,8 @@ def test_a_run_is_alone_with_and_without_locks(run: Path, kind: int | None) -> N
 
 
 @pytest.mark.hostile(
-    "files: a link, folder or pipe in place of a run's lock file", outcome="the run does not start; named, to be moved"
+    "files: a link, folder or pipe in place of a run's lock file",
+    outcome="the run does not start; named, to be moved",
 )
 @unfit
 def test_a_run_whose_lock_is_no_file(
@@ -269,7 +281,9 @@ def test_a_run_whose_lock_is_no_file(
 
 def test_a_run_in_a_folder_of_another_user(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileLock, "writable", property(lambda self: False))
-    with pytest.raises(MaskDistillError, match=r"results cannot be written there \(Permission denied\).*run=NAME"):
+    with pytest.raises(
+        MaskDistillError, match=r"results cannot be written there \(Permission denied\).*run=NAME"
+    ):
         hold_run(run)
     monkeypatch.undo()
     hold_run(run)
@@ -311,7 +325,9 @@ def test_a_partial_download_that_is_no_file(
 
 
 @pytest.mark.parametrize("slowest", [1, 10**9])
-def test_a_server_that_sends_next_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slowest: int) -> None:
+def test_a_server_that_sends_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slowest: int
+) -> None:
     """Each byte comes in time, and still the file would take for ever."""
     monkeypatch.setattr(download_module, "STALL", 0.0)
     monkeypatch.setattr(download_module, "CHUNK", 1000)
@@ -320,7 +336,9 @@ def test_a_server_that_sends_next_to_nothing(tmp_path: Path, monkeypatch: pytest
         if slowest == 1:
             download(server.url, tmp_path / "file")
         else:
-            with pytest.raises(MaskDistillError, match=r"1000 bytes in 0 s; what came is kept in .*file\.part"):
+            with pytest.raises(
+                MaskDistillError, match=r"1000 bytes in 0 s; what came is kept in .*file\.part"
+            ):
                 download(server.url, tmp_path / "file")
 
 
@@ -330,7 +348,9 @@ def test_waiting_for_a_download_ends(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(download_module, "POLL", 0.01)
     other = FileLock(tmp_path / "file.part")
     assert other.acquire()
-    with pytest.raises(MaskDistillError, match=r"file\.part: another process fetches it and has got nothing for 0 s"):
+    with pytest.raises(
+        MaskDistillError, match=r"file\.part: another process fetches it and has got nothing for 0 s"
+    ):
         download("http://127.0.0.1:9/file", tmp_path / "file")
     other.release()
 
@@ -342,7 +362,9 @@ def test_gpus_are_leased_without_locks(tmp_path: Path, kind: int | None) -> None
     held = lease(UUIDS, 1, tmp_path)
     more = lease(UUIDS, 1, tmp_path)
     assert [uuid for uuid, _ in held + more] == UUIDS
-    with pytest.raises(MaskDistillError, match=r"1 of 2 GPUs did not become free in 0 s.*MASKDISTILL_LEASE_WAIT"):
+    with pytest.raises(
+        MaskDistillError, match=r"1 of 2 GPUs did not become free in 0 s.*MASKDISTILL_LEASE_WAIT"
+    ):
         lease(UUIDS, 1, tmp_path, patience=0.1)
     for _, lock in held + more:
         lock.release()
@@ -386,7 +408,9 @@ def test_a_lock_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.M
 
     (tmp_path / "gate.lock").touch()
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(MaskDistillError, match=r"gate\.lock: .*Permission denied\).*belongs to .*everybody access"):
+    with pytest.raises(
+        MaskDistillError, match=r"gate\.lock: .*Permission denied\).*belongs to .*everybody access"
+    ):
         lease(UUIDS, 1, tmp_path)
 
 

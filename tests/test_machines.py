@@ -1,8 +1,9 @@
-"""Numbers come out alike on other processors: those of the yardstick within what was measured between variants.
+"""Numbers come out alike on other processors: those of the yardstick within what was measured between
+variants.
 
-``machines.json`` holds the middle and the range of each, with one thread and two and several instruction sets; how far
-a whole run's scores move is in ``results/benchmarks/demo.md``. After a change that is meant to move them:
-``python tests/benchmarks/machines.py yardstick --write tests/machines.json``.
+``machines.json`` holds the middle and the range of each, with one thread and two and several instruction
+sets; how far a whole run's scores move is in ``results/benchmarks/demo.md``. After a change that is meant to
+move them: ``python tests/benchmarks/machines.py yardstick --write tests/machines.json``.
 """
 
 import json
@@ -14,16 +15,21 @@ from yardstick import COUNT, SIZE, Numbers, distilled, measure, projected
 
 MEASURED = json.loads((Path(__file__).parent / "machines.json").read_text())
 LEAST = {"keys": 1e-3}
-"""Relative tolerance where the measured range is next to nothing: processors that were not measured have their own."""
+"""Relative tolerance where the measured range is next to nothing: processors that were not measured have
+their own.
+"""
 LEAST_LATER = 0.02
-"""The same behind choices that a last bit can turn: a patch of a mask, a region of a proposal, the steps of a training.
-A learning rate 5 % higher moves the last losses by 2.7 and 3.8 %."""
+"""The same behind choices that a last bit can turn: a patch of a mask, a region of a proposal, the steps of a
+training. A learning rate 5 % higher moves the last losses by 2.7 and 3.8 %.
+"""
 LEAST_PERCENT = 1.5
 """The same for shares of pixels, in percent points."""
 
 
 def far_off(numbers: Numbers) -> dict[str, tuple[float, float, float]]:
-    """What lies further than three measured ranges from the middle, and than the least: found, middle, tolerance."""
+    """What lies further than three measured ranges from the middle, and than the least: found, middle,
+    tolerance.
+    """
     off = {}
     for name, found in numbers.items():
         middle = MEASURED[name]["middle"]
@@ -49,4 +55,6 @@ def test_a_change_of_precision_would_be_noticed() -> None:
     keys, _ = distilled([scene.image for scene in scenes(COUNT, SIZE)], "bfloat16", 0.4)
     assert far_off({"keys": projected(keys)}).keys() == {"keys"}
     for name, of in MEASURED.items():
-        assert far_off({name: of["middle"]}) == {} and far_off({name: of["middle"] * 1.1}).keys() == {name}, name
+        assert far_off({name: of["middle"]}) == {} and far_off({name: of["middle"] * 1.1}).keys() == {name}, (
+            name
+        )

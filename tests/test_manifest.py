@@ -91,7 +91,9 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown, np.repeat((values // 256)[..., None], 3, axis=2))
 
 
-@pytest.mark.hostile("photo: RGBA, or a palette with transparency", outcome="used: transparent parts become white")
+@pytest.mark.hostile(
+    "photo: RGBA, or a palette with transparency", outcome="used: transparent parts become white"
+)
 def test_transparent_parts_become_white(tmp_path: Path) -> None:
     pixels = np.zeros((20, 20, 4), dtype=np.uint8)
     pixels[:10, :, 3] = 255
@@ -105,7 +107,8 @@ def test_transparent_parts_become_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "photo: rotated by EXIF (all eight orientations)", outcome="used upright; the manifest holds the upright size"
+    "photo: rotated by EXIF (all eight orientations)",
+    outcome="used upright; the manifest holds the upright size",
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
@@ -141,12 +144,16 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
     )
 
 
 @pytest.mark.hostile(
-    "photo: decompression bomb (30,000 x 30,000 and more)", outcome="quarantined from its header alone, never decoded"
+    "photo: decompression bomb (30,000 x 30,000 and more)",
+    outcome="quarantined from its header alone, never decoded",
 )
 @pytest.mark.parametrize("side", [9_460, 14_000, 30_000, 60_000])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -176,7 +183,15 @@ def test_load_rgb_names_the_file(tmp_path: Path) -> None:
 
 
 def test_folder_listing_order_suffixes_and_keys(tmp_path: Path) -> None:
-    for name in ["b.JPG", "a.jpeg", "sub dir/ü.PNG", "sub dir/c.tif", "z.webp", ".hidden.jpg", ".cache/x.jpg"]:
+    for name in [
+        "b.JPG",
+        "a.jpeg",
+        "sub dir/ü.PNG",
+        "sub dir/c.tif",
+        "z.webp",
+        ".hidden.jpg",
+        ".cache/x.jpg",
+    ]:
         picture(tmp_path / "pics" / name)
     (tmp_path / "pics/notes.txt").write_text("no picture")
     (tmp_path / "pics/folder.jpg").mkdir()
@@ -187,7 +202,8 @@ def test_folder_listing_order_suffixes_and_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "photo: one stem with several extensions in a folder", outcome="used: the extension becomes part of the name"
+    "photo: one stem with several extensions in a folder",
+    outcome="used: the extension becomes part of the name",
 )
 def test_ambiguous_keys_keep_the_extension(tmp_path: Path) -> None:
     for name in ["a.jpg", "a.png", "b.jpg", "c.jpg", "c.png", "c.jpg.png"]:
@@ -222,11 +238,25 @@ def test_folder_errors(tmp_path: Path) -> None:
 
 
 def test_folder_order_is_that_of_the_whole_paths(tmp_path: Path) -> None:
-    """One folder is in memory at a time, yet pictures come as if all paths had been sorted ('-' < '.' < '/' < '0')."""
-    names = ["a.jpg", "a/z.jpg", "a-b.jpg", "a0.jpg", "a/b/c.jpg", "a/b.jpg", "B/x.jpg", "\u00e4/q.jpg", "z.jpg"]
+    """One folder is in memory at a time, yet pictures come as if all paths had been sorted ('-' < '.' < '/' <
+    '0').
+    """
+    names = [
+        "a.jpg",
+        "a/z.jpg",
+        "a-b.jpg",
+        "a0.jpg",
+        "a/b/c.jpg",
+        "a/b.jpg",
+        "B/x.jpg",
+        "\u00e4/q.jpg",
+        "z.jpg",
+    ]
     for name in names:
         picture(tmp_path / name)
-    listed = [image.path.relative_to(tmp_path).as_posix() for image in list_images(parse_data(folder(tmp_path)))]
+    listed = [
+        image.path.relative_to(tmp_path).as_posix() for image in list_images(parse_data(folder(tmp_path)))
+    ]
     assert listed == sorted(names)
 
 
@@ -239,10 +269,17 @@ def test_list_of_names(tmp_path: Path) -> None:
     data = list_source(tmp_path / "names.txt", "b.jpg\nsub/a b.png\n/elsewhere/c.jpg")
     listed = list_images(data)
     assert [image.key for image in listed] == ["b.jpg", "sub/a b.png", "elsewhere/c.jpg"]
-    assert [image.path for image in listed] == [tmp_path / "b.jpg", tmp_path / "sub/a b.png", Path("/elsewhere/c.jpg")]
+    assert [image.path for image in listed] == [
+        tmp_path / "b.jpg",
+        tmp_path / "sub/a b.png",
+        Path("/elsewhere/c.jpg"),
+    ]
     assert all(image.train and not image.eval for image in listed) and count_images(data) == 3
     before = listing_fingerprint(data)
-    assert listing_fingerprint(list_source(tmp_path / "names.txt", "b.jpg\nsub/a b.png\n/elsewhere/d.jpg")) != before
+    assert (
+        listing_fingerprint(list_source(tmp_path / "names.txt", "b.jpg\nsub/a b.png\n/elsewhere/d.jpg"))
+        != before
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,9 +323,14 @@ def test_coco_lists_the_folder_never_the_json(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text("this is not even JSON")
     section = {"kind": "coco", "images": str(tmp_path / "im"), "annotations": str(tmp_path / "truth.json")}
     listed = list_images(parse_data(json.dumps(section)))
-    assert [(image.key, image.train, image.eval) for image in listed] == [("2", True, True), ("x/1", True, True)]
+    assert [(image.key, image.train, image.eval) for image in listed] == [
+        ("2", True, True),
+        ("x/1", True, True),
+    ]
     del section["annotations"]
-    assert list_images(parse_data(json.dumps(section))) == listed  # whether there is ground truth is not asked here
+    assert (
+        list_images(parse_data(json.dumps(section))) == listed
+    )  # whether there is ground truth is not asked here
 
 
 def voc(root: Path, **lists: str) -> str:
@@ -303,10 +345,18 @@ def test_voc_lists_are_united(tmp_path: Path) -> None:
         path.write_text(text)
     data = parse_data(voc(tmp_path, train_list="Main/t", eval_list="Segmentation/v"))
     listed = list_images(data)
-    assert [(i.key, i.train, i.eval) for i in listed] == [("a", True, False), ("b", True, False), ("c", False, True)]
-    assert data.scored_keys() == {"b", "c"} and data.scored_file() == tmp_path / "ImageSets/Segmentation/v.txt"
+    assert [(i.key, i.train, i.eval) for i in listed] == [
+        ("a", True, False),
+        ("b", True, False),
+        ("c", False, True),
+    ]
+    assert (
+        data.scored_keys() == {"b", "c"} and data.scored_file() == tmp_path / "ImageSets/Segmentation/v.txt"
+    )
     assert listed[0].path == tmp_path / "JPEGImages/a.jpg"
-    with pytest.raises(MaskDistillError, match=r"data\.eval_list: Main/none: no list .*Main/none\.txt.*there: Main/t"):
+    with pytest.raises(
+        MaskDistillError, match=r"data\.eval_list: Main/none: no list .*Main/none\.txt.*there: Main/t"
+    ):
         list_images(parse_data(voc(tmp_path, train_list="Main/t", eval_list="Main/none")))
     (tmp_path / "ImageSets/Main/empty.txt").write_text("\n")
     with pytest.raises(MaskDistillError, match="lists no image"):
@@ -322,7 +372,9 @@ def test_which_pictures_are_scored_changes_no_listing(tmp_path: Path) -> None:
     (tmp_path / "ImageSets").mkdir()
     for name, text in {"t": "a\nb\n", "v": "a\n", "w": "b\n", "more": "a\nc\n"}.items():
         (tmp_path / f"ImageSets/{name}.txt").write_text(text)
-    first, second, more = (parse_data(voc(tmp_path, train_list="t", eval_list=name)) for name in ("v", "w", "more"))
+    first, second, more = (
+        parse_data(voc(tmp_path, train_list="t", eval_list=name)) for name in ("v", "w", "more")
+    )
     assert list_images(first) == list_images(second) != list_images(more)
     assert listing_fingerprint(first) == listing_fingerprint(second) != listing_fingerprint(more)
     assert (first.scored_keys(), second.scored_keys()) == ({"a"}, {"b"})
@@ -404,7 +456,9 @@ def bad_tree(root: Path, good: int) -> Path:
 
 @pytest.mark.hostile("photo: truncated", outcome="quarantined: truncated or damaged")
 @pytest.mark.hostile("photo: zero bytes", outcome="quarantined: empty file")
-@pytest.mark.hostile("photo: not a picture at all", outcome="quarantined: not a picture in a supported format")
+@pytest.mark.hostile(
+    "photo: not a picture at all", outcome="quarantined: not a picture in a supported format"
+)
 @pytest.mark.hostile("photo: 32-bit pixels", outcome="quarantined: no defined white")
 def test_quarantine_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "maskdistill")
@@ -468,7 +522,8 @@ def test_one_unusable_picture_is_tolerated_unless_the_share_is_zero(tmp_path: Pa
     "photo: names with commas, line breaks, leading blanks, NA, 007, 1e5", outcome="used, under that name"
 )
 def test_csv_round_trip_with_odd_names(tmp_path: Path) -> None:
-    names = ['NA.jpg', '007.jpg', 'with,comma "quote".jpg', "line\nbreak.jpg", "cr\rhere.jpg", "1e5.jpg", "True.jpg",
+    names = ['NA.jpg', '007.jpg', 'with,comma "quote".jpg', "line\nbreak.jpg", "cr\rhere.jpg", "1e5.jpg",
+    "True.jpg",
              "日本 語.jpg", " leading.jpg", "#hash.jpg"]  # fmt: skip
     for name in names:
         picture(tmp_path / "run/pics" / name)
@@ -508,7 +563,9 @@ def test_a_shard_is_read_alone(tmp_path: Path) -> None:
             read_manifest(path, shard_or_all)
 
 
-@pytest.mark.hostile("hdf5: manifest cut off, even between two rows", outcome="the stage stops: --forcerun FILE")
+@pytest.mark.hostile(
+    "hdf5: manifest cut off, even between two rows", outcome="the stage stops: --forcerun FILE"
+)
 def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
     for name in "abcd":
         picture(tmp_path / f"pics/{name}.png")
@@ -518,7 +575,11 @@ def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
     rows = path.read_bytes().splitlines(keepends=True)
     for kept in (b"".join(rows[:-1]), b"".join(rows)[:-3], b""):
         path.write_bytes(kept)
-        for read in (read_manifest, lambda path: read_manifest(path, 1), lambda path: list(all_rows(path, ["key"]))):
+        for read in (
+            read_manifest,
+            lambda path: read_manifest(path, 1),
+            lambda path: list(all_rows(path, ["key"])),
+        ):
             with pytest.raises(MaskDistillError, match=r"manifest\.csv: not a manifest .*with --forcerun"):
                 read(path)
 
@@ -539,7 +600,8 @@ def test_the_index_spares_the_rest_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "photo: added or removed while the manifest is made", outcome="the stage stops: run again while nothing changes"
+    "photo: added or removed while the manifest is made",
+    outcome="the stage stops: run again while nothing changes",
 )
 def test_pictures_that_come_or_go_while_listing(tmp_path: Path) -> None:
     listed = [ListedImage("a", picture(tmp_path / "a.png"), True, False)]
@@ -565,7 +627,9 @@ def test_ok_images_filters(tmp_path: Path) -> None:
     assert ok_images(table, shard=1, train=True).index.tolist() == [0, 1]
 
 
-@pytest.mark.hostile("hdf5: manifest missing, empty or another CSV", outcome="the stage stops: --forcerun FILE")
+@pytest.mark.hostile(
+    "hdf5: manifest missing, empty or another CSV", outcome="the stage stops: --forcerun FILE"
+)
 def test_reading_something_else_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MaskDistillError, match="manifest stage first"):
         read_manifest(tmp_path / "none.csv")

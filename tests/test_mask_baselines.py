@@ -1,4 +1,6 @@
-"""LOST and DINO's attention against N x N matrices and loops; LOST's published boxes in the pipeline's conventions."""
+"""LOST and DINO's attention against N x N matrices and loops; LOST's published boxes in the pipeline's
+conventions.
+"""
 
 import json
 import math
@@ -30,7 +32,10 @@ def integer_keys(seed: int, grid: Grid, width: int = 6) -> Array:
 
 
 def slow_lost(keys: Array, grid: Grid, k: int) -> tuple[Array, int, list[int]]:
-    """LOST as its paper and public code describe it: on the whole matrix, with loops. Returns mask, seed, degrees."""
+    """LOST as its paper and public code describe it: on the whole matrix, with loops.
+
+    Returns mask, seed, degrees.
+    """
     values = [[int(x) for x in row] for row in keys]
     n = len(values)
     matrix = [[sum(x * y for x, y in zip(p, q, strict=True)) for q in values] for p in values]
@@ -105,7 +110,8 @@ def slow_attention(query: Array, cls_key: Array, keys: Array) -> list[float]:
     total = [0.0] * len(keys)
     for h in range(heads):
         others = [cls_key[h], *(key[h * width : (h + 1) * width] for key in keys)]
-        weights = [math.exp(sum(float(q) * float(x) for q, x in zip(query[h], o, strict=True)) / math.sqrt(width))
+        weights = [math.exp(sum(float(q) * float(x) for q, x in zip(query[h], o,
+        strict=True)) / math.sqrt(width))
                    for o in others]  # fmt: skip
         for j in range(len(keys)):
             total[j] += weights[j + 1] / sum(weights)
@@ -113,7 +119,9 @@ def slow_attention(query: Array, cls_key: Array, keys: Array) -> list[float]:
 
 
 def slow_mass(attention: list[float], mass: float) -> set[int]:
-    """From the lowest up: those whose cumulative share exceeds ``1 - mass``; of equals the higher index is lower."""
+    """From the lowest up: those whose cumulative share exceeds ``1 - mass``; of equals the higher index is
+    lower.
+    """
     kept, running = set(), 0.0
     for j in sorted(range(len(attention)), key=lambda j: (attention[j], -j)):
         running += attention[j]
@@ -162,7 +170,9 @@ def test_attention_agrees_with_loops(seed: int, mass: float, largest: bool) -> N
 
 
 def test_the_attention_of_cls_to_itself_shrinks_a_heads_say() -> None:
-    """Two heads look at one patch each; the head that CLS draws to itself loses, though its logits are the same."""
+    """Two heads look at one patch each; the head that CLS draws to itself loses, though its logits are the
+    same.
+    """
     query = np.ones((2, 1), np.float32)
     keys = np.array([[9, 0], [0, 9], [0, 0]], np.float32)
     even = att.cls_attention(query, np.zeros((2, 1), np.float32), keys)
@@ -225,7 +235,8 @@ def published() -> dict[str, tuple[float, float, float, float]]:
 
 
 def test_boxes_of_our_masks_have_the_form_of_the_published_ones() -> None:
-    """Every published box is one that a patch mask of ours can have: whole patches of 16, cut at the image's edge.
+    """Every published box is one that a patch mask of ours can have: whole patches of 16, cut at the image's
+    edge.
 
     Our mask of the same patches, painted at the image's size and boxed by the RLE, gives the same numbers.
     """

@@ -1,4 +1,6 @@
-"""Mask rules by name: one file adds one, here or in an installed package, and everything that lists rules knows it."""
+"""Mask rules by name: one file adds one, here or in an installed package, and everything that lists rules
+knows it.
+"""
 
 import json
 import re
@@ -61,7 +63,9 @@ def add(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     registry._load.cache_clear()
 
 
-def test_the_recipe_works_and_one_file_is_enough(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_works_and_one_file_is_enough(
+    fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module, test = blocks(RECIPE)
     assert not re.fullmatch(registry.folders_pattern(), "norm-0.2")
     add(tmp_path, module, monkeypatch)
@@ -115,15 +119,21 @@ def install(site: Path, entry: str, text: str) -> None:
     (info / "entry_points.txt").write_text(f"[maskdistill.mask_rules]\n{entry}\n")
 
 
-def test_an_installed_package_adds_a_rule(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_adds_a_rule(
+    fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(tmp_path, "corner = their_rules", CORNER)
     monkeypatch.syspath_prepend(str(tmp_path))
     rng = np.random.default_rng(0)
     features = tmp_path / "f.h5"
-    with write_features(features, [ImageRow(1, "a", "a.png", 32, 24, 0)], [(3, 4)], 8, {"inputs": {}}) as writer:
+    with write_features(
+        features, [ImageRow(1, "a", "a.png", 32, 24, 0)], [(3, 4)], 8, {"inputs": {}}
+    ) as writer:
         writer.create(4, 2, "float32")
         query, key = rng.normal(size=(2, 2, 2)).astype(np.float32)
-        writer.put(0, ImageFeatures(query, key, rng.normal(size=(12, 4)).astype(np.float32), (3, 4), (24, 32)))
+        writer.put(
+            0, ImageFeatures(query, key, rng.normal(size=(12, 4)).astype(np.float32), (3, 4), (24, 32))
+        )
     boxes = {"corner-2": [0, 0, 16, 16], "corner-1-far": [24, 16, 8, 8]}
     for name, box in boxes.items():
         assert configured(masks={"rule": name}).masks.rule == name
@@ -134,11 +144,14 @@ def test_an_installed_package_adds_a_rule(fresh: None, tmp_path: Path, monkeypat
         assert made["provenance"]["params"] == {
             "baseline": name, "resize_mask": "nearest", "from": "their-rules 1.5"
         }  # fmt: skip
-    assert folders.rule_code("corner-2") == provenance.sha256_text(provenance.sha256_file(tmp_path / "their_rules.py"))
+    assert folders.rule_code("corner-2") == provenance.sha256_text(
+        provenance.sha256_file(tmp_path / "their_rules.py")
+    )
 
 
 @pytest.mark.hostile(
-    "config: an installed package whose mask rule cannot be imported, is not in it, or has the name of another",
+    "config: an installed package whose mask rule cannot be imported, is not in it, or has the name of "
+    "another",
     outcome="refused; the message names the package or both modules",
 )
 @pytest.mark.parametrize(
@@ -151,8 +164,16 @@ def test_an_installed_package_adds_a_rule(fresh: None, tmp_path: Path, monkeypat
         ),
         ("edge = their_rules", CORNER, r"their_rules of their-rules 1\.5 registers no mask rule edge"),
         ("lost = their_rules", CORNER, r"their_rules of their-rules 1\.5 registers no mask rule lost"),
-        ("lost = their_rules", CORNER.replace('"corner"', '"lost"'), r"called lost, in maskdistill\.masks.* their_rul"),
-        ("tau = their_rules", CORNER.replace('"corner"', '"tau"'), r"their_rules: a mask rule cannot be called 'tau'"),
+        (
+            "lost = their_rules",
+            CORNER.replace('"corner"', '"lost"'),
+            r"called lost, in maskdistill\.masks.* their_rul",
+        ),
+        (
+            "tau = their_rules",
+            CORNER.replace('"corner"', '"tau"'),
+            r"their_rules: a mask rule cannot be called 'tau'",
+        ),
         ("A-b = their_rules", CORNER.replace('"corner"', '"A-b"'), r"their_rules: .* cannot be called 'A-b'"),
     ],
 )
@@ -180,7 +201,8 @@ def test_packages_that_do_not_fit_are_refused(
         ("tokencut-0.3", r"write tokencut\[-tauTAU\]$"),
         (
             "topk-0.4",
-            r"not chosen by name; write attention-MASS\[-largest\] or lost-K or maskcut.* or tokencut\[-tauTAU\]$",
+            r"not chosen by name; write attention-MASS\[-largest\] or lost-K or maskcut.*"
+            r" or tokencut\[-tauTAU\]$",
         ),
         ("maskdistill", "no mask rule is called 'maskdistill'"),
     ],
@@ -198,7 +220,16 @@ def test_folders_of_rules_are_told_from_others() -> None:
         assert registry.is_folder(name) and registry.is_chosen_folder(name) == (not name.startswith("topk"))
         rule, settings = registry.read(name)
         assert rule.folder(settings) == name
-    for name in ("features", "k-6", "seed-1", "masks", "tau-0.9-bbox", "lost", "attention-0.75-tau0.3", "topk-0.4-x"):
+    for name in (
+        "features",
+        "k-6",
+        "seed-1",
+        "masks",
+        "tau-0.9-bbox",
+        "lost",
+        "attention-0.75-tau0.3",
+        "topk-0.4-x",
+    ):
         assert not registry.is_folder(name)
     kept = {path.split("/")[0] for path in re.findall(r"\{RUN\}/(\w+)", "".join(_workflow()))}
     assert kept - registry.TAKEN <= {"summary", "report", "ablations"}  # the last are files
@@ -209,7 +240,9 @@ def _workflow() -> list[str]:
 
 
 def test_the_page_of_rules_is_current() -> None:
-    assert mask_rules_page.PAGE.read_text() == mask_rules_page.render(), "run: python tests/mask_rules_page.py"
+    assert mask_rules_page.PAGE.read_text() == mask_rules_page.render(), (
+        "run: python tests/mask_rules_page.py"
+    )
 
 
 def test_a_rule_of_ones_own_is_the_runs() -> None:
@@ -222,7 +255,11 @@ def test_a_rule_of_ones_own_is_the_runs() -> None:
     swept = folders.settings("topk-0.2", paper)
     assert MasksConfig(**swept) == paper.model_copy(update={"topk": 0.2}) and "rule" not in swept
     assert [folders.is_refined(name, paper) for name in ("topk-0.9", "tokencut")] == [True, False]
-    assert [folders.is_refined(name, other) for name in ("topk-0.4", "tokencut", "tokencut-tau0.3")] == [0, 1, 0]
+    assert [folders.is_refined(name, other) for name in ("topk-0.4", "tokencut", "tokencut-tau0.3")] == [
+        0,
+        1,
+        0,
+    ]
     assert shaping(paper) == paper.model_dump(mode="json", exclude={"rule"})
     assert shaping(other) == {"baseline": "tokencut", "resize_mask": "nearest", "refine": "grabcut"}
 
@@ -243,7 +280,9 @@ def test_rows_of_a_run_by_another_rule(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_topk_needs_the_papers_rule() -> None:
-    with pytest.raises(MaskDistillError, match=r"sweep\.topk: masks\.rule tokencut has no topk; write `topk: \[\]`"):
+    with pytest.raises(
+        MaskDistillError, match=r"sweep\.topk: masks\.rule tokencut has no topk; write `topk: \[\]`"
+    ):
         configured(masks={"rule": "tokencut"}, sweep={"topk": [0.2]})
 
 

@@ -1,4 +1,6 @@
-"""MaskCut against the whole pencil (D - E) x = lambda D x with its edges written one by one, cut after cut."""
+"""MaskCut against the whole pencil (D - E) x = lambda D x with its edges written one by one, cut after
+cut.
+"""
 
 from typing import Any
 
@@ -20,7 +22,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def random_keys(seed: int, grid: tuple[int, int]) -> Array:
     """Neighbours have similar keys, and the picture's mean key is not zero."""
     rng = np.random.default_rng(seed)
-    field = np.stack([ndimage.gaussian_filter(rng.normal(size=grid), 1.2) for _ in range(8)], -1).reshape(-1, 8)
+    field = np.stack([ndimage.gaussian_filter(rng.normal(size=grid), 1.2) for _ in range(8)], -1).reshape(
+        -1, 8
+    )
     return np.asarray(field / field.std() + 0.3 * rng.normal(size=field.shape) + 0.3, np.float32)
 
 
@@ -71,7 +75,9 @@ def test_it_agrees_with_the_paper_written_slowly(solver: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("shape", [(12, 16), (24, 30)])
 def test_three_planted_objects_are_found_one_after_the_other(shape: tuple[int, int]) -> None:
-    """A block of m patches that are like no others costs about N / m weak edges a patch: the largest comes first."""
+    """A block of m patches that are like no others costs about N / m weak edges a patch: the largest comes
+    first.
+    """
     kind = np.zeros(shape, int)
     kind[2:4, 2:5], kind[6:9, 8:12], kind[1:4, 9:15] = 1, 2, 3
     keys = np.eye(4, dtype=np.float32)[kind.ravel()]

@@ -26,7 +26,7 @@ Grid = tuple[int, int]
 Matrix = list[list[int]]
 
 
-# ---------------------------------------------------------------- slow references, in Python's unbounded integers
+# -------------------------------------------------------- slow references, in Python's unbounded integers
 
 
 def slow_affinities(keys: Array, query: Array, used: int, center: bool) -> tuple[list[int], Matrix]:
@@ -57,7 +57,8 @@ def slow_affinities(keys: Array, query: Array, used: int, center: bool) -> tuple
 
 
 def slow_mass(a: list[int], mass: Fraction) -> list[int]:
-    """Walk from the largest entry down; keep while the entry and all below it hold more than ``1 - mass`` of the sum.
+    """Walk from the largest entry down; keep while the entry and all below it hold more than ``1 - mass`` of
+    the sum.
 
     The rule as DINO words it: sorted ascending, the cumulative share exceeds ``1 - mass``.
     """
@@ -146,7 +147,9 @@ def test_the_rule_agrees_with_double_loops_over_the_matrix(seed: int, component:
     grid = (4, 8)
     keys, query = integer_case(seed)
     used, topk = (1, 2, 3, 3)[seed % 4], (0.4, 0.15, 0.75, 1.0)[seed % 4]
-    config = MasksConfig(topk=topk, cls_heads=used, component=component, affinity=AffinityConfig(center=center))
+    config = MasksConfig(
+        topk=topk, cls_heads=used, component=component, affinity=AffinityConfig(center=center)
+    )
     found = rule.distil(keys, query, grid, config)
     a, matrix = slow_affinities(keys, query, used, center)
     expected, source = slow_rule(a, matrix, grid, topk, component == "source_4conn")
@@ -245,7 +248,11 @@ def released_rule(keys: Array, query: Array, grid: Grid, by_index: bool) -> Arra
     kept = torch.zeros_like(a)
     kept[order] = (torch.cumsum(value / value.sum(), 0) > 1 - 0.5).float()
     ranked, k = a * kept, int(0.4 * len(a))
-    chosen = torch.sort(ranked, descending=True, stable=True).indices[:k] if by_index else torch.topk(ranked, k).indices
+    chosen = (
+        torch.sort(ranked, descending=True, stable=True).indices[:k]
+        if by_index
+        else torch.topk(ranked, k).indices
+    )
     affinity = (per_head.double() @ per_head.double().transpose(1, 2)).sum(0)
     related = chosen[affinity[chosen[0], chosen] > 0]
     labels, _ = ndimage.label((affinity[related].sum(0) > 0).reshape(grid).numpy())
@@ -253,7 +260,9 @@ def released_rule(keys: Array, query: Array, grid: Grid, by_index: bool) -> Arra
 
 
 def test_the_code_preset_finds_the_released_codes_masks_on_photographs() -> None:
-    """Six photographs, random weights: with ties by index patch IoU falls as low as the released rule never does."""
+    """Six photographs, random weights: with ties by index patch IoU falls as low as the released rule never
+    does.
+    """
     if not PHOTOGRAPHS.exists():
         pytest.skip(f"{PHOTOGRAPHS} is not on this machine")
     settings = yaml.safe_load((Path(__file__).parents[1] / "config/presets/code.yaml").read_text())["masks"]
@@ -424,13 +433,19 @@ def test_full_mask_has_the_image_shape_and_nearest_is_exact(resized: Grid, size:
 
 
 def test_bicubic_nonzero_grows_by_the_published_amount() -> None:
-    """A 160 x 160 square in an 864 x 640 mask, resized to 500 x 375, covers 4.4 % more pixels than by nearest."""
+    """A 160 x 160 square in an 864 x 640 mask, resized to 500 x 375, covers 4.4 % more pixels than by
+    nearest.
+    """
     patches = np.zeros((40, 54), bool)
     patches[15:25, 22:32] = True  # in the middle; elsewhere the share is 0 to 4.4 %, as the pixels fall
-    nearest, bicubic = (upsample(patches, 16, (640, 864), (375, 500), how) for how in ("nearest", "bicubic_nonzero"))
+    nearest, bicubic = (
+        upsample(patches, 16, (640, 864), (375, 500), how) for how in ("nearest", "bicubic_nonzero")
+    )
     assert round(100 * (bicubic.sum() / nearest.sum() - 1), 1) == 4.4
     square = Image.fromarray(np.kron(patches, np.ones((16, 16), np.uint8)) * np.uint8(255))
-    np.testing.assert_array_equal(bicubic, np.asarray(square.resize((500, 375), Image.Resampling.BICUBIC)) > 0)
+    np.testing.assert_array_equal(
+        bicubic, np.asarray(square.resize((500, 375), Image.Resampling.BICUBIC)) > 0
+    )
 
 
 def test_padding_is_cropped_before_resizing() -> None:

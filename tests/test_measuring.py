@@ -23,7 +23,13 @@ def test_every_stage_is_timed_without_weights_and_leaves_threads_as_they_were(
         Image.fromarray(scene.image).save(file)
     values = yaml.safe_load((CONFIGS / "folder.yaml").read_text())
     values["features"]["short_side"] = values["clusters"]["short_side"] = values["segmenter"]["size"] = 32
-    sides = {"min_size_train": [32], "min_size_test": 32, "max_size": 64, "batch_size": 2, "anchor_sizes": [16]}
+    sides = {
+        "min_size_train": [32],
+        "min_size_test": 32,
+        "max_size": 64,
+        "batch_size": 2,
+        "anchor_sizes": [16],
+    }
     small = {"rpn_pre_nms": [50, 50], "rpn_post_nms": [20, 20], "rpn_batch": 8, "roi_batch": 4, "roi_pool": 4}
     values["detector"] |= sides | small | {"weights": "nowhere.safetensors"}
     monkeypatch.setattr(measuring, "REPEATS", 1)

@@ -1,4 +1,6 @@
-"""The table of the metrics: what it holds, who reads it, and how one file adds to it (docs/how-to/add-a-metric.md)."""
+"""The table of the metrics: what it holds, who reads it, and how one file adds to it
+(docs/how-to/add-a-metric.md).
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -55,7 +57,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def install(folder: Path, value: str) -> None:
     (folder / "my_metrics-1.0.dist-info").mkdir(exist_ok=True)
     (folder / "my_metrics-1.0.dist-info/METADATA").write_text("Name: my-metrics\nVersion: 1.0\n")
-    (folder / "my_metrics-1.0.dist-info/entry_points.txt").write_text(f"[maskdistill.metrics]\nsize_error = {value}\n")
+    (folder / "my_metrics-1.0.dist-info/entry_points.txt").write_text(
+        f"[maskdistill.metrics]\nsize_error = {value}\n"
+    )
 
 
 def evaluate(stage: str, found: dict[int, np.ndarray]) -> dict[str, Any]:
@@ -92,7 +96,9 @@ def test_the_recipe_adds_a_metric_that_everything_shows(installed: Path) -> None
     header = shown[0].split()
     column = header.index("size_error") - len(header)
     assert [line.split()[column] for line in shown[1:]] == ["0.0", "50.0"]
-    assert not any("size error" in said for said in worse_steps(rows, {})) and "size_error" not in metrics("card")
+    assert not any("size error" in said for said in worse_steps(rows, {})) and "size_error" not in metrics(
+        "card"
+    )
 
 
 def test_the_recipes_test_passes(installed: Path) -> None:
@@ -106,9 +112,15 @@ def test_the_recipes_test_passes(installed: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("my_metrics.nothing:FAMILY", "size_error = my_metrics.nothing:FAMILY does not load: No module named"),
+        (
+            "my_metrics.nothing:FAMILY",
+            "size_error = my_metrics.nothing:FAMILY does not load: No module named",
+        ),
         ("my_metrics.size_error:METRIC", "size_error:METRIC is Metric, not a Family; see docs/how-to"),
-        ("maskdistill.evaluation.metrics.semantic:FAMILY", "'miou' stands in maskdistill.evaluation.metrics.semantic"),
+        (
+            "maskdistill.evaluation.metrics.semantic:FAMILY",
+            "'miou' stands in maskdistill.evaluation.metrics.semantic",
+        ),
     ],
 )
 def test_an_entry_point_that_cannot_be_used_is_named(installed: Path, value: str, message: str) -> None:
@@ -162,7 +174,12 @@ def test_a_family_that_no_evaluation_could_score_is_refused() -> None:
     for wrong, message in [
         ({"metrics": ()}, "at least one"),
         ({"metrics": metric, "stages": ("mask",)}, "a: no stage is called mask"),
-        ({"metrics": metric, "stages": ("otsu",), "matched": True}, "a: otsu: baselines are walked only once"),
+        (
+            {"metrics": metric, "stages": ("otsu",), "matched": True},
+            "a: otsu: baselines are walked only once",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
-            Family(**{"note": "", "of_image": lambda _: None, "scores": summed(metric, lambda _: [0])} | wrong)
+            Family(
+                **{"note": "", "of_image": lambda _: None, "scores": summed(metric, lambda _: [0])} | wrong
+            )

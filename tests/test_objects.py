@@ -45,7 +45,12 @@ def test_pictures_keep_their_order_their_names_and_what_is_chosen() -> None:
     rows = [row(2, "a", "/p/a.jpg"), row(3, "b.png", "/p/b.png"), row(5, "c/d~2", "/p/c/d.JPG")]
     assert [relative_name(one) for one in rows] == ["a.jpg", "b.png", "c/d~2.JPG"]
     found = [
-        {"image_id": number, "category_id": 1, "score": score, "segmentation": rle.encode(disc(20, 20, radius))}
+        {
+            "image_id": number,
+            "category_id": 1,
+            "score": score,
+            "segmentation": rle.encode(disc(20, 20, radius)),
+        }
         for number, score, radius in ((2, 0.9, 9), (2, 0.8, 2), (2, 0.3, 9), (5, 0.7, 9))
     ]
     made = list(pictures(rows, found, {1: "x"}, Choice(0.5, "ge", min_area=20)))
@@ -73,9 +78,14 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """A finished run of six photographs, each with a disc (0.95), a square (0.75, which is tau) and a doubtful one."""
+    """A finished run of six photographs, each with a disc (0.95), a square (0.75, which is tau) and a
+    doubtful one.
+    """
     made = Synthetic(tmp_path / "run")
-    run, config = made.root, load_config(made.config | {"seeds": [11], "pseudo_labels": {"tau": 0.75, "compare": "ge"}})
+    run, config = (
+        made.root,
+        load_config(made.config | {"seeds": [11], "pseudo_labels": {"tau": 0.75, "compare": "ge"}}),
+    )
     table = read_manifest(run / "manifest.csv")
     write_manifest(run / "data/manifest.csv", table.assign(path=table["file"]))
     provenance = {"config": config.model_dump(mode="json")}
@@ -95,7 +105,9 @@ def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.C
     coco = COCO(str(finished / "objects/coco/coco.json"))
     rows = image_rows(read_manifest(finished / "data/manifest.csv"))[:6]
     assert [image["file_name"] for image in coco.imgs.values()] == [f"{one.key}.png" for one in rows]
-    assert [one["score"] for one in coco.anns.values()] == [0.95, 0.75] * 6, "of those at tau, the run's compare is ge"
+    assert [one["score"] for one in coco.anns.values()] == [0.95, 0.75] * 6, (
+        "of those at tau, the run's compare is ge"
+    )
     assert [category["name"] for category in coco.cats.values()] == ["mug", "cluster-01", "cluster-02"]
     link = finished / f"objects/yolo/images/{rows[2].key}.png"
     assert link.is_symlink() and link.read_bytes() == Path(rows[2].file).read_bytes()
@@ -121,20 +133,41 @@ def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.C
     assert [one["score"] for one in coco.anns.values()] == [0.95] * 6
 
 
-def test_corrected_objects_come_back(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One object removed, a category renamed; what is written for ``data.annotations`` is what was corrected."""
+def test_corrected_objects_come_back(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object removed, a category renamed; what is written for ``data.annotations`` is what was
+    corrected.
+    """
     assert main(["objects", str(finished), "--format", "label_studio,coco"]) == 0
     file = finished / "objects/label_studio/tasks.json"
     tasks = json.loads(file.read_text().replace('"mug"', '"cup"'))
     del tasks[3]["predictions"][0]["result"][0]
     (tmp_path / "export.json").write_text(json.dumps(tasks[:5]))
-    command = ["compare", str(finished), str(tmp_path / "export.json"), "--coco", str(tmp_path / "truth.json")]
+    command = [
+        "compare",
+        str(finished),
+        str(tmp_path / "export.json"),
+        "--coco",
+        str(tmp_path / "truth.json"),
+    ]
     assert main([*command, "--log", str(tmp_path / "log")]) == 0
     found = json.loads((finished / "compare.json").read_text())
-    assert (found["pictures"], found["run_pictures"], found["untouched"], found["format"]) == (5, 6, 0, "label_studio")
-    assert (found["objects"]["run"], found["objects"]["removed"], found["objects"]["mean_iou"]) == (10, 1, 1.0)
+    assert (found["pictures"], found["run_pictures"], found["untouched"], found["format"]) == (
+        5,
+        6,
+        0,
+        "label_studio",
+    )
+    assert (found["objects"]["run"], found["objects"]["removed"], found["objects"]["mean_iou"]) == (
+        10,
+        1,
+        1.0,
+    )
     assert found["renamed"] == {"mug": "cup"} and found["unknown_categories"] == {"cup": 4}
-    assert found["provenance"]["params"] | {"min_score": 0.75, "compare": "ge"} == found["provenance"]["params"]
+    assert (
+        found["provenance"]["params"] | {"min_score": 0.75, "compare": "ge"} == found["provenance"]["params"]
+    )
     said = (tmp_path / "log").read_text()
     assert "5 of the run's 6 pictures compared, 0 as they were" in said and "renamed: mug is now cup" in said
     coco = COCO(str(tmp_path / "truth.json"))
@@ -170,7 +203,9 @@ def test_the_rule_writes_what_the_command_does(
     )
     assert rule == hand and len(rule) > 20
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("objects/*/*")}
-    assert main(["objects", str(finished), "--format=geojson"]) == 0, "by hand another format comes beside them"
+    assert main(["objects", str(finished), "--format=geojson"]) == 0, (
+        "by hand another format comes beside them"
+    )
     record = stage(finished, names, **section)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert record["formats"] == ["coco", "geojson", "yolo"] and record["folders"]["geojson"]["current"]
@@ -201,7 +236,10 @@ def test_the_rule_keeps_what_was_corrected(finished: Path, capsys: pytest.Captur
     file.parent.mkdir()
     (file.parent / "notes.txt").write_text("mine")
     (finished / "objects/.coco.json").unlink()
-    assert stage(finished)["folders"]["coco"] == record["folders"]["coco"] | {"pictures": None, "objects": None}
+    assert stage(finished)["folders"]["coco"] == record["folders"]["coco"] | {
+        "pictures": None,
+        "objects": None,
+    }
     assert (file.parent / "notes.txt").read_text() == "mine"
 
 
@@ -242,7 +280,9 @@ def test_the_report_links_the_files(finished: Path) -> None:
     files = own_files(record, str(finished / "objects/objects.json"), str(finished / "report.html"))
     section = files_section(files)
     assert (section["objects"], section["pictures"], section["run"]) == ("12", "6", str(finished))
-    assert [(row["folder"], row["objects"], row["remark"]) for row in section["rows"]] == [("objects/coco/", "12", "")]
+    assert [(row["folder"], row["objects"], row["remark"]) for row in section["rows"]] == [
+        ("objects/coco/", "12", "")
+    ]
     assert files_section(None) == {}
 
 

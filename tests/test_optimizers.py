@@ -22,7 +22,9 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
     assert backbone == {"params": [*model[0].parameters()], "weight_decay": 0.1, "lr_scale": 0.25}
     assert rest == {"params": [*model[2].parameters()], "weight_decay": 0.1, "lr_scale": 1.0}
     model[0].requires_grad_(False)
-    assert [group["params"] for group in backbone_groups(model, model[0], 0.1, 0.25)] == [[*model[2].parameters()]]
+    assert [group["params"] for group in backbone_groups(model, model[0], 0.1, 0.25)] == [
+        [*model[2].parameters()]
+    ]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -80,12 +80,17 @@ def test_what_is_made_perfect() -> None:
     image = truth_image(
         annotation(small, 2), annotation(crowd, 1, crowd=1), annotation(large, 3), annotation(unseen, 1)
     )
-    found = [record(mask) for mask in (block(9, 2, 8, 8), block(20, 20, 2, 2), block(12, 4, 3, 3), block(3, 2, 6, 6))]
+    found = [
+        record(mask)
+        for mask in (block(9, 2, 8, 8), block(20, 20, 2, 2), block(12, 4, 3, 3), block(3, 2, 6, 6))
+    ]
 
     def made(case: str) -> list[tuple[list[list[bool]], int | None]]:
         records = perfect_masks(found, image, CASES[case])
         for item in records:
-            assert item["bbox"] == rle.bbox(item["segmentation"]) and item["area"] == rle.area(item["segmentation"])
+            assert item["bbox"] == rle.bbox(item["segmentation"]) and item["area"] == rle.area(
+                item["segmentation"]
+            )
             assert (item["image_id"], item["key"], item["score"]) == (7, "k", 1.0)
         return [(rle.decode(item["segmentation"]).tolist(), item.get("category_id")) for item in records]
 
@@ -95,7 +100,9 @@ def test_what_is_made_perfect() -> None:
     assert made("masks") == expected((large, None), (small, None))
     assert made("objects") == expected((small, None), (large, None), (unseen, None))
     assert made("annotations") == expected((small, 2), (large, 3), (unseen, 1))
-    assert made("categories") == expected((block(9, 2, 8, 8), 3), (block(12, 4, 3, 3), 3), (block(3, 2, 6, 6), 2))
+    assert made("categories") == expected(
+        (block(9, 2, 8, 8), 3), (block(12, 4, 3, 3), 3), (block(3, 2, 6, 6), 2)
+    )
     assert all("category_id" not in mask for mask in found)
     for case in CASES.values():
         assert perfect_masks(found, truth_image(annotation(small, 2), has_masks=False), case) == []
@@ -121,13 +128,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for mask in scene.masks:
             code = rle.encode(np.roll(mask, 2, axis=1))
             masks[shard].append({"image_id": number, "key": rows[-1][1], "segmentation": code, "score": 1.0})
-    names = ("image_id", "key", "path", "width", "height", "mode", "sha256", "shard", "train", "eval", "status",
+    names = ("image_id", "key", "path", "width", "height", "mode", "sha256", "shard", "train", "eval",
+    "status",
              "reason")  # fmt: skip
     write_manifest(folder / "data/manifest.csv", pd.DataFrame(rows, columns=list(names)))
     for shard, found in masks.items():
         write_json(folder / f"masks/shard-000{shard}.json", {"masks": found})
     truth = folder / "oracle/groundtruth"
-    given = ["--manifest", f"{folder}/data/manifest.csv", "--params", json.dumps(DATA), "--output", str(truth)]
+    given = [
+        "--manifest",
+        f"{folder}/data/manifest.csv",
+        "--params",
+        json.dumps(DATA),
+        "--output",
+        str(truth),
+    ]
     assert main(["ground_truth", "--images", "all", *given]) == 0
     content = read_json(truth / "instances.json")
     assert [image["evaluated"] for image in content["images"]] == [True] * 4
@@ -146,14 +161,20 @@ def stage(name: str, made: Path, case: str, output: str, *options: str) -> dict[
 
 
 def test_stages_go_on_from_what_is_perfect(made: Path) -> None:
-    """Manifest, masks of two shards, categories and the annotations that the detector is given: true values, marked."""
+    """Manifest, masks of two shards, categories and the annotations that the detector is given: true values,
+    marked.
+    """
     case = "annotations"
     truth = ["--ground-truth", f"{made}/oracle/groundtruth/instances.json", "--case", case]
     stage("oracle_manifest", made, case, "manifest.csv", *truth)
     table = read_manifest(made / f"oracle/{case}/manifest.csv")
-    assert table["train"].tolist() == [True, False, True, False] and table["segmenter"].tolist() == [True] * 3 + [False]
+    assert table["train"].tolist() == [True, False, True, False] and table["segmenter"].tolist() == [
+        True
+    ] * 3 + [False]
     assert Path(table["file"][0]).resolve() == made / "data/scenes/1.jpg"
-    assert table["path"][0] == "../../data/scenes/1.jpg"  # no folder of this machine, so equal runs give equal bytes
+    assert (
+        table["path"][0] == "../../data/scenes/1.jpg"
+    )  # no folder of this machine, so equal runs give equal bytes
     shards = ["--masks", f"{made}/masks/shard-{{shard}}.json", "--shard", "{shard}"]
     for shard in ("0000", "0001"):
         options = [option.format(shard=shard) for option in shards]
@@ -164,7 +185,12 @@ def test_stages_go_on_from_what_is_perfect(made: Path) -> None:
     stage("oracle_categories", made, case, "assignments.h5", *given)
     with open_assignments(made / f"oracle/{case}/assignments.h5", len(CATEGORIES)) as assigned:
         assert json.loads(assigned.file.attrs["provenance"])["oracle"] == case
-    more = ["--assignments", f"{made}/oracle/{case}/assignments.h5", "--index", f"{made}/oracle/{case}/annotations.h5"]
+    more = [
+        "--assignments",
+        f"{made}/oracle/{case}/assignments.h5",
+        "--index",
+        f"{made}/oracle/{case}/annotations.h5",
+    ]
     content = stage("annotations", made, case, "annotations.json", *given, *more)
     assert content["provenance"]["oracle"] == case
     found = [(item["image_id"], item["category_id"], item["segmentation"]) for item in content["annotations"]]
@@ -175,7 +201,9 @@ def test_stages_go_on_from_what_is_perfect(made: Path) -> None:
         for label, mask in zip(scene.labels, scene.masks, strict=True)
     ]
     plain = read_json(made / "oracle/groundtruth/dropped.json")["provenance"]
-    assert "oracle" not in plain and "oracle" not in make_provenance("x", {}, {"manifest": made / "data/manifest.csv"})
+    assert "oracle" not in plain and "oracle" not in make_provenance(
+        "x", {}, {"manifest": made / "data/manifest.csv"}
+    )
 
 
 def test_label_maps_of_images_without_truth_are_left_out(made: Path) -> None:
@@ -190,23 +218,31 @@ def test_label_maps_of_images_without_truth_are_left_out(made: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "ground truth: of no training image what a case of the oracle needs", outcome="refused before anything is trained"
+    "ground truth: of no training image what a case of the oracle needs",
+    outcome="refused before anything is trained",
 )
-def test_a_case_without_truth_is_refused(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_case_without_truth_is_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = read_json(made / "oracle/groundtruth/instances.json")
     content["images"] = [image | {"has_masks": False} for image in content["images"]]
     write_json(tmp_path / "instances.json", content)
     given = ["--manifest", f"{made}/data/manifest.csv", "--output", f"{tmp_path}/m.csv", "--case", "objects"]
     assert main(["oracle_manifest", *given, "--ground-truth", f"{tmp_path}/instances.json"]) == 1
     said = capsys.readouterr().err
-    assert "oracle: objects: the ground truth has masks of all objects of none of the 3 training images" in said
+    assert (
+        "oracle: objects: the ground truth has masks of all objects of none of the 3 training images" in said
+    )
     assert not (tmp_path / "m.csv").exists()
 
 
 def test_masks_without_categories_are_no_clusters(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--manifest", f"{made}/data/manifest.csv", "--output", f"{made}/no.h5", "--num-clusters", "6"]
     assert main(["oracle_categories", *given, "--masks", f"{made}/masks/shard-0000.json"]) == 1
-    assert "shard-0000.json: a mask has no category of 1..6; make it with oracle_masks" in capsys.readouterr().err
+    assert (
+        "shard-0000.json: a mask has no category of 1..6; make it with oracle_masks"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_oracles_model_is_applied_handed_out_and_built_on_by_nothing(made: Path, tmp_path: Path) -> None:
@@ -215,7 +251,9 @@ def test_an_oracles_model_is_applied_handed_out_and_built_on_by_nothing(made: Pa
     write_manifest(tmp_path / "m.csv", read_manifest(made / "data/manifest.csv"), oracle="labels")
     for manifest, refused in ((made / "data/manifest.csv", False), (tmp_path / "m.csv", True)):
         own = training_provenance("segmenter", SegmenterConfig(weights="random"), 1, {"manifest": manifest})
-        save_model(path, {"x": torch.zeros(1)}, {"provenance": json.dumps(own), "params": "{}", "num_clusters": "2"})
+        save_model(
+            path, {"x": torch.zeros(1)}, {"provenance": json.dumps(own), "params": "{}", "num_clusters": "2"}
+        )
         said = ""
         for use in (
             lambda: find_models(None, str(path), str(path), None),
@@ -302,7 +340,14 @@ def test_the_page_and_its_numbers(made: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path / "labels.csv", narrowed, oracle="labels")
     out = [f"--{name}={tmp_path / f'out.{kind}'}" for name, kind in
            (("output", "html"), ("summary", "json"), ("csv", "csv"))]  # fmt: skip
-    given = ["--run-name", "r", "--config", config.model_dump_json(), "--manifest", f"{made}/data/manifest.csv"]
+    given = [
+        "--run-name",
+        "r",
+        "--config",
+        config.model_dump_json(),
+        "--manifest",
+        f"{made}/data/manifest.csv",
+    ]
     given += ["--oracle-manifests", f"{tmp_path}/labels.csv", "--evaluations", *files]
     assert main(["oracle", *given, *out]) == 0
     with open(tmp_path / "out.csv", newline="") as stream:
@@ -310,7 +355,11 @@ def test_the_page_and_its_numbers(made: Path, tmp_path: Path) -> None:
     assert [(row["case"], row["left_out"]) for row in rows] == [
         ("as it is", "0"), ("labels", "1"), ("annotations", "0"), ("masks", "0"),
     ]  # fmt: skip
-    assert (rows[1]["segmenter_miou"], rows[1]["segmenter_miou_gain"], rows[1]["detector_miou"]) == ("70.0", "36.0", "")
+    assert (rows[1]["segmenter_miou"], rows[1]["segmenter_miou_gain"], rows[1]["detector_miou"]) == (
+        "70.0",
+        "36.0",
+        "",
+    )
     assert read_json(tmp_path / "out.json")["losses"]["segmenter"] == 30.0
     page = (tmp_path / "out.html").read_text()
     assert '<td class="n">70.0 ± 1.4<small>+36.0</small></td>' in page

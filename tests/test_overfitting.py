@@ -65,7 +65,8 @@ def test_the_segmenter_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
     drawn = scenes(2, 64)
     write_run(tmp_path, drawn)
     settings = segmenter_config(
-        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=50, drop_after=40, batch_size=2, lr=0.05, size=208,
+        weights=WEIGHTS, freeze_at=0, head_channels=32, epochs=50, drop_after=40, batch_size=2, lr=0.05,
+        size=208,
         hard_pixels=0.2, rotation=0.0, scale=(1.0, 1.0), flip=0.0,
     )  # fmt: skip
     torch.manual_seed(0)

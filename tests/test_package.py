@@ -21,7 +21,16 @@ from maskdistill.workflow import commands, needed_weights
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = ("config", "docs", "envs", "maskdistill", "tests", "workflow", "results/benchmarks", "results/report")
+FOLDERS = (
+    "config",
+    "docs",
+    "envs",
+    "maskdistill",
+    "tests",
+    "workflow",
+    "results/benchmarks",
+    "results/report",
+)
 SHIPPED = "config/weights/vit_micro_patch8.safetensors"
 
 
@@ -67,7 +76,9 @@ def test_an_installed_package_brings_its_weights(installed: Path) -> None:
     assert needed_weights.weights_path(config, "backbone", config.backbone) == str(installed / SHIPPED)
     Path(SHIPPED).parent.mkdir(parents=True)
     shutil.copy(installed / SHIPPED, SHIPPED)
-    assert needed_weights.weights_path(config, "backbone", config.backbone) == SHIPPED, "a file here comes first"
+    assert needed_weights.weights_path(config, "backbone", config.backbone) == SHIPPED, (
+        "a file here comes first"
+    )
     with pytest.raises(MaskDistillError, match=r"^detector\.weights: none\.pth: no such file\. Fetch"):
         needed_weights.weights_path(config, "detector", config.detector)
 
@@ -96,11 +107,23 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
 
     shared = files("config", "envs", "workflow", "profiles") | {"Snakefile"}
     packed = set(zipfile.ZipFile(wheel).namelist())
-    assert {entry for entry in packed if "/share/" in entry} == {f"maskdistill/share/{path}" for path in shared}
-    assert packed >= files("maskdistill") and not any(entry.startswith(("tests/", "config/")) for entry in packed)
+    assert {entry for entry in packed if "/share/" in entry} == {
+        f"maskdistill/share/{path}" for path in shared
+    }
+    assert packed >= files("maskdistill") and not any(
+        entry.startswith(("tests/", "config/")) for entry in packed
+    )
     with tarfile.open(archive) as tar:
         held = {entry.name.partition("/")[2] for entry in tar.getmembers() if entry.isfile()}
-    wanted = {"setup.py", "requirements.lock", "CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", "mkdocs.yml"}
+    wanted = {
+        "setup.py",
+        "requirements.lock",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "LICENSE",
+        "Makefile",
+        "mkdocs.yml",
+    }
     assert held >= shared | wanted | files(*FOLDERS) and "config/mine.yaml" not in held
 
     zipfile.ZipFile(wheel).extractall(site)
@@ -120,7 +143,11 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
     measuring.write_text(measuring.read_text().replace("REPEATS = 3", "REPEATS = 1"))
     assert command("--version").strip() == PYPROJECT["project"]["version"]
     said = command("init", "photos", "--weights", "shipped")
-    assert "missing" not in said and f"--snakefile {site}/maskdistill/share/Snakefile" in said and "cd " not in said
+    assert (
+        "missing" not in said
+        and f"--snakefile {site}/maskdistill/share/Snakefile" in said
+        and "cd " not in said
+    )
     assert sorted(path.name for path in empty.iterdir()) == ["config", "photos"]
     plan = command("plan", "--config", "config/mine.yaml")
     assert "download: 0 B" in plan and "segmenter" in plan and "report" in plan

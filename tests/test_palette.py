@@ -16,7 +16,8 @@ def test_published_colours() -> None:
     colors = color_map()
     assert colors.shape == (256, 3) and colors.dtype == np.uint8
     # aeroplane ... tvmonitor as printed in the VOC devkit documentation, and the void colour
-    published = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 8: (64, 0, 0), 15: (192, 128, 128),
+    published = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 8: (64, 0, 0), 15: (192, 128,
+    128),
                  16: (0, 64, 0), 20: (0, 64, 128), 255: (224, 224, 192)}  # fmt: skip
     assert {label: tuple(int(v) for v in colors[label]) for label in published} == published
     assert len({tuple(row) for row in colors.tolist()}) == 256

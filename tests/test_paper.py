@@ -65,7 +65,9 @@ def record(value: float, classes: Sequence[str] = CLASSES) -> dict[str, Any]:
 
 def records(target: str, config: Config, **changes: Any) -> dict[str, Any]:
     """Evaluations of a target: seed 1 scores 40, seed 2 scores 44."""
-    return {path: record(40.0 if "seed-1/" in path else 44.0) | changes for path in evaluations(target, config)}
+    return {
+        path: record(40.0 if "seed-1/" in path else 44.0) | changes for path in evaluations(target, config)
+    }
 
 
 def by_row(cited: Sequence[Cited], row: str) -> dict[str, float]:
@@ -92,17 +94,27 @@ def test_published_class_values_average_to_the_published_means() -> None:
 
 
 def test_published_values_agree_between_tables() -> None:
-    """45.8, 48.9, 58.7 and 62.8 stand in several tables; Table 3 has 6 settings of 4 methods, 3 numbers each."""
+    """45.8, 48.9, 58.7 and 62.8 stand in several tables; Table 3 has 6 settings of 4 methods, 3 numbers
+    each.
+    """
     chain = {item.row: item.value for item in cited_values("table1")}
-    second = by_row(cited_values("table2"), "MaskDistill"), by_row(cited_values("table2"), "MaskDistill + CRF")
+    second = (
+        by_row(cited_values("table2"), "MaskDistill"),
+        by_row(cited_values("table2"), "MaskDistill + CRF"),
+    )
     last = {item.row: item.value for item in cited_values("tableS1") if item.group == "from masks"}
     assert second == ({"linear": 58.7, "clustering": 45.8}, {"linear": 62.8, "clustering": 48.9})
     assert (chain["+ segmentation model"], last["+ DeepLab"], last["+ CRF"]) == (45.8, 45.8, 48.9)
-    assert chain["ViT masks"] == last["ViT masks"] == 39.0 and chain["+ Mask R-CNN"] == last["+ Mask R-CNN, masks"]
+    assert (
+        chain["ViT masks"] == last["ViT masks"] == 39.0
+        and chain["+ Mask R-CNN"] == last["+ Mask R-CNN, masks"]
+    )
     third = [item for item in cited_values("table3") if item.source == "paper, Table 3"]
     assert len(third) == 6 * 4 * 3
     values = {(item.group[:3], item.row, item.column): item.value for item in third}
-    assert values["(c)", "MaskDistill detector", "AP50"] == 32.8 and values["(f)", "DINO masks", "AP75"] == 0.4
+    assert (
+        values["(c)", "MaskDistill detector", "AP50"] == 32.8 and values["(f)", "DINO masks", "AP75"] == 0.4
+    )
     assert cited_values("table9") == ()
 
 
@@ -126,7 +138,8 @@ def test_what_the_paper_has_and_the_run_lacks_stands_as_quoted() -> None:
     second = entries("table2", config, records("table2", config))
     quoted = {entry.row for entry in second if not entry.scores}
     assert quoted == {
-        "Co-occurrence", "CMP", "Colorization", "IIC", "Instance discrimination", "InfoMin", "SwAV", "SegSort",
+        "Co-occurrence", "CMP", "Colorization", "IIC", "Instance discrimination", "InfoMin", "SwAV",
+        "SegSort",
         "Hierarchical grouping", "MaskContrast", "MaskContrast + CRF",
     }  # fmt: skip
     rows = [entry.row for entry in second]
@@ -135,17 +148,27 @@ def test_what_the_paper_has_and_the_run_lacks_stands_as_quoted() -> None:
     assert {entry.group for entry in third if entry.scores and entry.paper is not None} == {
         "(a) class-agnostic multi, VOC", "(c) semantic single, VOC", "(e) semantic multi, VOC",
     }  # fmt: skip
-    assert {entry.group for entry in third if entry.scores and entry.paper is None} == {"semantic single, strict, VOC"}
+    assert {entry.group for entry in third if entry.scores and entry.paper is None} == {
+        "semantic single, strict, VOC"
+    }
     coco = config_of(data={"kind": "coco", "images": "i", "annotations": "a.json"})
     third = entries("table3", coco, records("table3", coco))
-    assert {entry.group[:3] for entry in third if entry.scores and entry.paper is not None} == {"(b)", "(d)", "(f)"}
+    assert {entry.group[:3] for entry in third if entry.scores and entry.paper is not None} == {
+        "(b)",
+        "(d)",
+        "(f)",
+    }
 
 
 def test_swept_values_share_all_above_them() -> None:
     """Figure 3 differs below masks, Figure 4 in the masks, Figure 5 below the candidates."""
     config = config_of(paper={"seeds": [5], "overcluster": [1, 3], "topk": [0.2, 1.0], "tau": [0.0, 0.75]})
-    assert evaluations("figure3", config) == [f"topk-0.4/k-{k}/seed-5/evaluation/masks.json" for k in (20, 60)]
-    assert evaluations("figure4", config) == [f"topk-{t}/k-20/seed-5/evaluation/masks.json" for t in ("0.2", "1")]
+    assert evaluations("figure3", config) == [
+        f"topk-0.4/k-{k}/seed-5/evaluation/masks.json" for k in (20, 60)
+    ]
+    assert evaluations("figure4", config) == [
+        f"topk-{t}/k-20/seed-5/evaluation/masks.json" for t in ("0.2", "1")
+    ]
     assert evaluations("figure5", config) == [
         f"topk-0.4/k-20/seed-5/tau-{tau}/evaluation/detector.json" for tau in ("0", "0.75")
     ]
@@ -184,7 +207,12 @@ def test_texts_of_a_cell() -> None:
         "interval": f"[{MINUS}1.0, 43.0]",
         "difference": f"{MINUS}3.8",
     }
-    assert cell(Entry("", "r", "mIoU", paper=45.8)) == {"paper": "45.8", "ours": "—", "interval": "", "difference": "—"}
+    assert cell(Entry("", "r", "mIoU", paper=45.8)) == {
+        "paper": "45.8",
+        "ours": "—",
+        "interval": "",
+        "difference": "—",
+    }
     assert number(3.0, signed=True) == "+3.0"
 
 
@@ -202,7 +230,9 @@ def test_the_entry_point_writes_page_table_and_plots(tmp_path: Path, target: str
     computed = [row for row in rows if row["ours"]]
     assert computed and all(row["num_seeds"] == "2" and row["per_seed"] == "40.0 44.0" for row in computed)
     assert all(row["protocol"] and row["data"] == "VOC2012 Segmentation/val" for row in computed)
-    assert {row["paper_source"] for row in rows if row["paper"]} <= {item.source for item in cited_values(target)}
+    assert {row["paper_source"] for row in rows if row["paper"]} <= {
+        item.source for item in cited_values(target)
+    }
     page = (tmp_path / "t.html").read_text()
     assert "42.0 ± 2.8" in page and "[41.0, 43.0]" in page
     assert target not in TABLES or f"{float(rows[0]['paper']):.1f}" in page

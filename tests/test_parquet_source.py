@@ -1,4 +1,6 @@
-"""Parquet and Arrow files as a source: the pictures as they are stored, in bounded memory; names; damaged files."""
+"""Parquet and Arrow files as a source: the pictures as they are stored, in bounded memory; names; damaged
+files.
+"""
 
 import hashlib
 import json
@@ -36,7 +38,9 @@ def named(names: list[str | None], pictures: list[bytes] = PICTURES) -> Any:
 
 
 def write(path: Path, content: Any, rows: int = 3) -> Path:
-    """By its name Parquet, an Arrow stream as ``datasets`` writes it, or (``.index.arrow``) Arrow with an index."""
+    """By its name Parquet, an Arrow stream as ``datasets`` writes it, or (``.index.arrow``) Arrow with an
+    index.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         pq.write_table(content, path, row_group_size=rows)
@@ -71,7 +75,9 @@ def test_rows_are_the_pictures_in_any_order(
     data = source(write(tmp_path / name, named([f"{number}.jpg" for number in range(7)])))
     images = list(iter_images(data))
     assert [image.key for image in images] == [f"{name.rpartition('.')[0]}/{number}" for number in range(7)]
-    assert count_images(data) == 7 and inside(images[4].path) == Row(str(tmp_path / name), "4.jpg", "image", 1, 1)
+    assert count_images(data) == 7 and inside(images[4].path) == Row(
+        str(tmp_path / name), "4.jpg", "image", 1, 1
+    )
     assert shown_name(images[4].path) == f"{tmp_path / name}::4.jpg"
     assert [content(image.path) for image in images] == PICTURES
     reader = table_rows._tables._open
@@ -83,7 +89,9 @@ def test_rows_are_the_pictures_in_any_order(
 def test_the_manifest_is_that_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Plain binary in another column, one broken, one missing; labels are not read, and that is said."""
     pictures = [*PICTURES[:3], b"no picture", None]
-    content = table(pictures, label=[0, 1, 0, 1, 0], caption=[""] * 5).rename_columns(["pixels", "label", "caption"])
+    content = table(pictures, label=[0, 1, 0, 1, 0], caption=[""] * 5).rename_columns(
+        ["pixels", "label", "caption"]
+    )
     data = source(write(tmp_path / "in/x.parquet", content), column="pixels")
     manifest = make_manifest(data, tmp_path / "out/m.csv", "--max-quarantined=1")
     assert "no label reaches a run: label, caption" in capsys.readouterr().err
@@ -99,14 +107,26 @@ def test_a_folder_of_tables(tmp_path: Path) -> None:
     for name in ("train/0.parquet", "train/1.parquet", "b.arrow"):
         write(tmp_path / name, named(["x.png", "in/y.JPG"]))
     below = [f"{name}/{picture}" for name in ("b", "train/0", "train/1") for picture in ("x", "in/y")]
-    assert keys(tmp_path) == below and keys(tmp_path / "train/*.parquet") == ["0/x", "0/in/y", "1/x", "1/in/y"]
+    assert keys(tmp_path) == below and keys(tmp_path / "train/*.parquet") == [
+        "0/x",
+        "0/in/y",
+        "1/x",
+        "1/in/y",
+    ]
     assert source_of(tmp_path) == source(tmp_path)
     assert find_photos([str(tmp_path / "b.arrow")], tmp_path / "l").data == source(tmp_path / "b.arrow")
 
 
 @pytest.mark.parametrize(
     "names",
-    [["a.jpg", None], ["a.jpg", "a.png"], ["a.jpg", "../b.jpg"], ["a.jpg", "/b.jpg"], ["a.jpg", "x" * 300], ["", "b"]],
+    [
+        ["a.jpg", None],
+        ["a.jpg", "a.png"],
+        ["a.jpg", "../b.jpg"],
+        ["a.jpg", "/b.jpg"],
+        ["a.jpg", "x" * 300],
+        ["", "b"],
+    ],
 )
 def test_names_that_do_not_fit_are_numbers(tmp_path: Path, names: list[str | None]) -> None:
     images = list(iter_images(source(write(tmp_path / "a.parquet", named(names)))))
@@ -116,7 +136,9 @@ def test_names_that_do_not_fit_are_numbers(tmp_path: Path, names: list[str | Non
 
 def test_names_that_stand_for_one_result(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", named(["b.png/c.jpg", "b.jpg"]))
-    with pytest.raises(MaskDistillError, match=r"a\.parquet::b\.png/c\.jpg.* and of .*b\.jpg.*would overwrite"):
+    with pytest.raises(
+        MaskDistillError, match=r"a\.parquet::b\.png/c\.jpg.* and of .*b\.jpg.*would overwrite"
+    ):
         keys(tmp_path)
 
 
@@ -144,14 +166,21 @@ def test_a_changed_table_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "archive: a Parquet or Arrow file that is cut off, damaged, none at all, or has no such column of pictures",
+    "archive: a Parquet or Arrow file that is cut off, damaged, none at all, or has no such column of "
+    "pictures",
     outcome="the run does not start; the message names the file, or the columns that there are",
 )
 def test_tables_that_are_refused(tmp_path: Path) -> None:
     whole = write(tmp_path / "a.parquet", named(["a.jpg"])).read_bytes()
-    with pytest.raises(MaskDistillError, match=r"data\.column: .*no column 'img' of pictures.*that may: image"):
+    with pytest.raises(
+        MaskDistillError, match=r"data\.column: .*no column 'img' of pictures.*that may: image"
+    ):
         keys(tmp_path, column="img")
-    for name, content in (("a.parquet", whole[: len(whole) // 2]), ("a.parquet", b""), ("b.arrow", b"hello" * 99)):
+    for name, content in (
+        ("a.parquet", whole[: len(whole) // 2]),
+        ("a.parquet", b""),
+        ("b.arrow", b"hello" * 99),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(MaskDistillError, match=rf"{name}: cannot be read as an? (Arrow|Parquet) file"):
             keys(tmp_path / name)

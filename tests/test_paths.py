@@ -60,7 +60,10 @@ def test_no_path_is_left_out() -> None:
     marked = {setting.name for setting in path_settings()}
     for setting in every_setting():
         text = str(setting.node.get("description", "")).lower()
-        if text.startswith(("folder that", "path of", "text file", "yaml file", "folder of an")) or " json, " in text:
+        if (
+            text.startswith(("folder that", "path of", "text file", "yaml file", "folder of an"))
+            or " json, " in text
+        ):
             assert setting.name in marked, setting.name
 
 
@@ -119,13 +122,17 @@ def test_what_the_workflow_is_given_is_there(home: Path) -> None:
 
 
 def test_options(home: Path) -> None:
-    given = argparse.Namespace(out="~/x", photos=["~", "~/a", "b~"], seed=3, run=None, other="~a", text="x=~/y")
+    given = argparse.Namespace(
+        out="~/x", photos=["~", "~/a", "b~"], seed=3, run=None, other="~a", text="x=~/y"
+    )
     found = vars(_with_home(given))
     assert found["out"] == f"{home}/x" and found["photos"] == [str(home), f"{home}/a", "b~"]
     assert [found[name] for name in ("seed", "run", "other", "text")] == [3, None, "~a", "x=~/y"]
 
 
-@pytest.mark.parametrize("support", [{"kind": "folder", "root": "none"}, {"kind": "list", "file": "none.txt"}])
+@pytest.mark.parametrize(
+    "support", [{"kind": "folder", "root": "none"}, {"kind": "list", "file": "none.txt"}]
+)
 def test_an_absent_support_set_is_called_by_its_name(home: Path, support: dict[str, str]) -> None:
     config = load_config(minimal(data={"kind": "folder", "root": "~/photos"}, support=support))
     key = [*support][1]

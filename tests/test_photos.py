@@ -54,7 +54,9 @@ def test_lists(folder: Path, text: bytes) -> None:
 
 def test_a_list_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("a.jpg\n")
-    here, there = (ListData(kind="list", file=str(tmp_path / "list"), root=root) for root in (None, str(folder)))
+    here, there = (
+        ListData(kind="list", file=str(tmp_path / "list"), root=root) for root in (None, str(folder))
+    )
     assert [image.path for image in iter_images(there)] == [folder / "a.jpg"]
     assert listing_fingerprint(here) != listing_fingerprint(there)
 
@@ -77,7 +79,9 @@ def test_lists_that_are_refused(folder: Path, text: bytes, said: str) -> None:
     with pytest.raises(MaskDistillError, match=said):
         count_images(ListData(kind="list", file=str(folder / "list.txt")))
     (folder / "list.txt").write_bytes(b"./#1.jpg\n")
-    assert [image.key for image in iter_images(ListData(kind="list", file=str(folder / "list.txt")))] == ["#1.jpg"]
+    assert [image.key for image in iter_images(ListData(kind="list", file=str(folder / "list.txt")))] == [
+        "#1.jpg"
+    ]
 
 
 def test_pictures_and_lists_are_told_apart_by_what_they_hold(folder: Path) -> None:
@@ -94,7 +98,9 @@ def test_pictures_one_by_one(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     one = find_photos(["a.jpg"], tmp_path / "list")
     assert (one.folder, one.named) == (folder, ("a.jpg",))
-    several = find_photos(["a.jpg", "below/b c.png", "#1.jpg", "./a.jpg", str(folder / "a.jpg")], tmp_path / "list")
+    several = find_photos(
+        ["a.jpg", "below/b c.png", "#1.jpg", "./a.jpg", str(folder / "a.jpg")], tmp_path / "list"
+    )
     assert (several.folder, several.named) == (folder, ("a.jpg", "below/b c.png", "#1.jpg"))
     several.write_list(tmp_path / "list")
     assert [image.path for image in iter_images(several.data)] == [folder / name for name in several.named]
@@ -131,7 +137,11 @@ def test_what_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, given: l
 
 
 def test_predict_takes_one_picture(
-    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(folder)
     common = ["predict", "--run", str(trained), "--device=cpu", "--threads=1", "--out", str(tmp_path / "out")]
@@ -144,7 +154,14 @@ def test_predict_takes_one_picture(
     assert not (tmp_path / "out" / predict.UNFINISHED).exists()
     assert main([*common, "a.jpg"]) == 1
     assert "predictions of other pictures" in capsys.readouterr().err
-    for option in ("--min-score=nan", "--min-score=1.1", "--overlays=-5", "--threads=0", "--gpus=-1", "--seed=-1"):
+    for option in (
+        "--min-score=nan",
+        "--min-score=1.1",
+        "--overlays=-5",
+        "--threads=0",
+        "--gpus=-1",
+        "--seed=-1",
+    ):
         with pytest.raises(SystemExit):
             main([*common, "a.jpg", option])
         assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err

@@ -58,9 +58,15 @@ def make_animation(path: Path) -> None:
     os.truncate(path, MAX_BYTES + 1)
 
 
-@pytest.mark.hostile("photo: a link to /dev/zero or another device", outcome="quarantined: not a file but a device")
-@pytest.mark.hostile("photo: a pipe, which nobody may ever write to", outcome="quarantined: not a file but a pipe")
-@pytest.mark.hostile("photo: sparse, of 200 GB; an animation of more than 512 MiB", outcome="quarantined, never read")
+@pytest.mark.hostile(
+    "photo: a link to /dev/zero or another device", outcome="quarantined: not a file but a device"
+)
+@pytest.mark.hostile(
+    "photo: a pipe, which nobody may ever write to", outcome="quarantined: not a file but a pipe"
+)
+@pytest.mark.hostile(
+    "photo: sparse, of 200 GB; an animation of more than 512 MiB", outcome="quarantined, never read"
+)
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -73,7 +79,9 @@ def make_animation(path: Path) -> None:
         (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
     ],
 )
-def test_only_files_of_a_sensible_size_are_read(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+def test_only_files_of_a_sensible_size_are_read(
+    tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
     make(tmp_path / "a.jpg")
     began = time.monotonic()
     assert inspect_image(tmp_path / "a.jpg") == (0, 0, "", "", reason)
@@ -87,7 +95,8 @@ def test_a_name_with_a_byte_zero() -> None:
 
 
 @pytest.mark.hostile(
-    "photo: the process has no more open files or memory", outcome="the stage stops and says so: no picture is blamed"
+    "photo: the process has no more open files or memory",
+    outcome="the stage stops and says so: no picture is blamed",
 )
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_the_machine_is_not_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -164,7 +173,9 @@ def most_at_once(wanted: int, units: int) -> int:
 
 
 @pytest.mark.parametrize(("parts", "expected"), [(1, {2, 3, 4}), (3, {1}), (50, {1})])
-def test_loading_processes_share_the_memory(parts: int, expected: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_processes_share_the_memory(
+    parts: int, expected: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(budgets, "_shared", None)
     assert most_at_once(parts * budgets.UNIT, 4) in expected
     share_among_forks()
@@ -179,7 +190,8 @@ def test_a_budget_is_given_back_by_pictures_that_fail(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "photo: eight of 9450 x 9450 pixels with transparency", outcome="used, one at a time: within the memory asked for"
+    "photo: eight of 9450 x 9450 pixels with transparency",
+    outcome="used, one at a time: within the memory asked for",
 )
 def test_giants_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real ones need a minute; here the budget is small instead, and a giant is 600 x 600."""
@@ -366,12 +378,24 @@ def test_a_depth_that_a_tiff_states_decides() -> None:
 
 
 def test_a_tiff_of_twelve_bits_a_sample() -> None:
-    """Two samples in three bytes, as cameras write them: dark ones stay dark, for the file states its depth."""
+    """Two samples in three bytes, as cameras write them: dark ones stay dark, for the file states its
+    depth.
+    """
     values = (RAMP * 300).astype(np.uint16)
     pairs = values.reshape(-1, 2).astype(np.uint32)
     packed = ((pairs[:, 0] << 12) | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
     start = 8 + 2 + 12 * 9 + 4
-    tags = [(256, 60), (257, 40), (258, 12), (259, 1), (262, 1), (273, start), (277, 1), (278, 40), (279, len(packed))]
+    tags = [
+        (256, 60),
+        (257, 40),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, start),
+        (277, 1),
+        (278, 40),
+        (279, len(packed)),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
     image, mode = decode(data)
@@ -405,10 +429,13 @@ def test_rarer_suffixes_are_used(tmp_path: Path, suffix: str, kind: str) -> None
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("a.dng", ".dng"), ("A.CR2", ".cr2"), ("b.psd", ".psd"), ("c.jpg_large", ".jpg_large"), ("d.png~", ".png~"),
-        ("e.jpeg.part", ".jpeg.part"), ("f.jpg2", ".jpg2"), ("g.jpg", None), ("h.jpg.png", None), ("notes.txt", None),
+        ("a.dng", ".dng"), ("A.CR2", ".cr2"), ("b.psd", ".psd"), ("c.jpg_large", ".jpg_large"), ("d.png~",
+        ".png~"),
+        ("e.jpeg.part", ".jpeg.part"), ("f.jpg2", ".jpg2"), ("g.jpg", None), ("h.jpg.png", None),
+        ("notes.txt", None),
         ("jpg", None), ("a.json", None), ("x.jp2", None), ("photo.jpg.xmp", None),
-        ("p.jpg.json", None), ("q.jpg.1", ".jpg.1"), ("r.jpg.crdownload", ".jpg.crdownload"), ("s.jpg (1)", ".jpg (1)"),
+        ("p.jpg.json", None), ("q.jpg.1", ".jpg.1"), ("r.jpg.crdownload", ".jpg.crdownload"), ("s.jpg (1)",
+        ".jpg (1)"),
     ],
 )  # fmt: skip
 def test_what_looks_like_a_picture(name: str, kind: str | None) -> None:

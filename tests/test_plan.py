@@ -1,4 +1,6 @@
-"""``maskdistill plan``: sums by hand, and what it says of each full configuration where no data is present."""
+"""``maskdistill plan``: sums by hand, and what it says of each full configuration where no data is
+present.
+"""
 
 import re
 from pathlib import Path
@@ -47,7 +49,9 @@ def voc() -> Config:
 
 def test_jobs_of_a_dry_run() -> None:
     assert parse_jobs(TABLE) == {"features": 35, "detector": 5, "segmenter": 10}
-    assert parse_jobs("Building DAG of jobs...\nNothing to be done (all requested files are present).\n") == {}
+    assert (
+        parse_jobs("Building DAG of jobs...\nNothing to be done (all requested files are present).\n") == {}
+    )
     with pytest.raises(MaskDistillError, match=r"dry run failed(.|\n)*no such file: dino\.pth"):
         parse_jobs("WorkflowError:\nno such file: dino.pth")
 
@@ -70,7 +74,9 @@ def test_bytes_in_words() -> None:
 
 def test_costs_by_hand() -> None:
     config, sizes = voc(), Sizes(images=17_000, main=10_000, scored=1_449, shard_jobs=34)
-    found = {rule: cost_of(rule, config, sizes) for rule in ("features", "detector", "candidates", "segmenter")}
+    found = {
+        rule: cost_of(rule, config, sizes) for rule in ("features", "detector", "candidates", "segmenter")
+    }
     seconds = {rule: cost and cost.seconds for rule, cost in found.items()}
     # 500 images at 0.66 a second on two cores; 24,000 steps of 0.575 s on 8 GPUs; 10,000/34 images of 0.111 s
     assert seconds["features"] == pytest.approx(2 * 500 / 0.66)
@@ -84,9 +90,14 @@ def test_costs_by_hand() -> None:
     assert clusters is not None and clusters.seconds == pytest.approx(170 * 20 / 80 * 5 / 10)
     assert paper_bound(config) == 5 * 4 * 20
     text = "\n".join(
-        job_lines({"features": 34, "detector": 5, "segmenter": 10, "report": 1}, config, sizes, lambda _: None, 2)
+        job_lines(
+            {"features": 34, "detector": 5, "segmenter": 10, "report": 1}, config, sizes, lambda _: None, 2
+        )
     )
-    assert f"sums: {5 * 24_000 * 0.575 * 8 / 3600:.1f} GPU-hours" in text and "not in the sums: segmenter" in text
+    assert (
+        f"sums: {5 * 24_000 * 0.575 * 8 / 3600:.1f} GPU-hours" in text
+        and "not in the sums: segmenter" in text
+    )
     assert re.search(r"segmenter +10 +not measured", text) and re.search(r"report +1 +small", text)
 
 
@@ -111,12 +122,17 @@ def test_voc_with_nothing_present(nothing_here: Path, capsys: pytest.CaptureFixt
 def test_coco20k_with_nothing_present(nothing_here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = planned(capsys, "coco20k")
     assert "82,783 pictures (19,817 to train on, 19,817 to score)" in text
-    assert re.search(r"annotations_trainval2014\.zip +241\.0 MB +size: about, unconfirmed; no checksum known", text)
+    assert re.search(
+        r"annotations_trainval2014\.zip +241\.0 MB +size: about, unconfirmed; no checksum known", text
+    )
     assert re.search(r"train2014\.zip +13\.0 GB", text) and "download: 13.4 GB" in text
 
 
 def test_what_is_here_is_not_fetched(nothing_here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in ("resources/datasets/voc2012/files/files.json", "resources/weights/dino_deitsmall16_pretrain.pth"):
+    for path in (
+        "resources/datasets/voc2012/files/files.json",
+        "resources/weights/dino_deitsmall16_pretrain.pth",
+    ):
         (nothing_here / path).parent.mkdir(parents=True)
         (nothing_here / path).write_text("{}")
     part = nothing_here / "resources/downloads/benchmark.tgz.part"

@@ -82,7 +82,9 @@ def test_the_earlier_name_is_the_same_file() -> None:
 
 
 def test_the_code_preset_wants_a_backbone_with_six_heads() -> None:
-    with pytest.raises(MaskDistillError, match=r"masks\.cls_heads: 5 heads, and backbone\.arch vit_micro_patch8 has 4"):
+    with pytest.raises(
+        MaskDistillError, match=r"masks\.cls_heads: 5 heads, and backbone\.arch vit_micro_patch8 has 4"
+    ):
         load("demo", "presets/code")
 
 

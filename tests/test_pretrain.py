@@ -1,4 +1,6 @@
-"""Losses against double loops, schedules, the moving average, views; training resumed after a kill is bit-equal."""
+"""Losses against double loops, schedules, the moving average, views; training resumed after a kill is
+bit-equal.
+"""
 
 import csv
 import hashlib
@@ -37,8 +39,10 @@ from maskdistill.training.loop import LoopSettings
 Array = np.ndarray[Any, np.dtype[np.float64]]
 MICRO = "vit_micro_patch8"
 TINY: dict[str, Any] = {
-    "size": 32, "local_size": 16, "local_views": 2, "scene_size": 64, "exchange_pairs": 3, "batch_size": 4, "steps": 5,
-    "hidden_dim": 16, "projection_dim": 8, "out_dim": 24, "lr": 0.05, "momentum": 0.8, "workers": 0, "log_every": 2,
+    "size": 32, "local_size": 16, "local_views": 2, "scene_size": 64, "exchange_pairs": 3, "batch_size": 4,
+    "steps": 5,
+    "hidden_dim": 16, "projection_dim": 8, "out_dim": 24, "lr": 0.05, "momentum": 0.8, "workers": 0,
+    "log_every": 2,
     "checkpoint_every": 2,
 }  # fmt: skip
 
@@ -249,12 +253,16 @@ def test_the_teacher_is_a_moving_average(momentum: float) -> None:
     assert all(torch.equal(value, student[name]) for name, value in pair.student.state_dict().items())
 
 
-@pytest.mark.parametrize(("objective", "arch"), [("dino", MICRO), ("contrast", MICRO), ("contrast", "resnet_tiny")])
+@pytest.mark.parametrize(
+    ("objective", "arch"), [("dino", MICRO), ("contrast", MICRO), ("contrast", "resnet_tiny")]
+)
 def test_decay_spares_biases_norms_tokens_and_positions(objective: str, arch: str) -> None:
     student = noisy_pair(objective, arch).student
     groups = parameter_groups(student, 0.3)
     members: list[list[Tensor]] = [cast(list[Tensor], group["params"]) for group in groups]
-    decay = {id(p): group["weight_decay"] for group, found in zip(groups, members, strict=True) for p in found}
+    decay = {
+        id(p): group["weight_decay"] for group, found in zip(groups, members, strict=True) for p in found
+    }
     trainable = {name: p for name, p in student.named_parameters() if p.requires_grad}
     assert len(decay) == len(trainable) == sum(map(len, members))
     for name, parameter in trainable.items():
@@ -397,7 +405,12 @@ class Run:
         self.folder, self.photos = folder, photos
 
     def __call__(
-        self, name: str, arch: str = MICRO, manifest: Path | None = None, init: Path | None = None, **params: Any
+        self,
+        name: str,
+        arch: str = MICRO,
+        manifest: Path | None = None,
+        init: Path | None = None,
+        **params: Any,
     ) -> int:
         given = TINY | params
         source = manifest or self.photos / "manifest.csv"
@@ -405,8 +418,10 @@ class Run:
         files += ["--init", str(init)] if init else []
         return main(
             [
-                "pretrain", "--arch", arch, *files, "--params", json.dumps(given), "--device", "cpu", "--threads", "1",
-                "--output", str(self.folder / f"{name}.safetensors"), "--metrics", str(self.folder / f"{name}.csv"),
+                "pretrain", "--arch", arch, *files, "--params", json.dumps(given), "--device", "cpu",
+                "--threads", "1",
+                "--output", str(self.folder / f"{name}.safetensors"), "--metrics",
+                str(self.folder / f"{name}.csv"),
                 "--state", str(self.folder / f"{name}.state"),
             ]
         )  # fmt: skip
@@ -503,7 +518,9 @@ def test_two_runs_give_equal_bytes_and_another_seed_does_not(run: Run, whole: Un
 
 def test_loading_processes_do_not_change_the_weights(run: Run, whole: Uninterrupted) -> None:
     assert run("helped", workers=2, **CASES["dino"]) == 0 and whole["dino"]
-    alone, helped = (read_state_dict(r.folder / f"{n}.safetensors") for r, n in ((whole.run, "dino"), (run, "helped")))
+    alone, helped = (
+        read_state_dict(r.folder / f"{n}.safetensors") for r, n in ((whole.run, "dino"), (run, "helped"))
+    )
     assert alone.keys() == helped.keys() and all(torch.equal(alone[name], helped[name]) for name in alone)
 
 
@@ -540,7 +557,9 @@ def test_what_is_written(whole: Uninterrupted) -> None:
     metadata = read_metadata(path)
     provenance = json.loads(metadata["provenance"])
     assert metadata["arch"] == MICRO and provenance["params"]["objective"] == "dino"
-    assert len(provenance["inputs"]["manifest0"]) == 64 and str(whole.run.photos) not in metadata["provenance"]
+    assert (
+        len(provenance["inputs"]["manifest0"]) == 64 and str(whole.run.photos) not in metadata["provenance"]
+    )
     rows = whole.run.rows("dino")
     assert [float(row["step"]) for row in rows] == [2, 4, 5]
     for row in rows:
@@ -552,7 +571,9 @@ def test_what_is_written(whole: Uninterrupted) -> None:
     ]
 
 
-def test_training_starts_from_given_weights(run: Run, whole: Uninterrupted, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_starts_from_given_weights(
+    run: Run, whole: Uninterrupted, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert whole["dino"]
     given = whole.run.folder / "dino.safetensors"
     case: dict[str, Any] = CASES["contrast"] | {"steps": 1, "momentum": 1.0}  # the teacher does not move
@@ -602,7 +623,9 @@ def test_training_lowers_the_loss() -> None:
 def test_the_precision_of_training_is_a_setting(tmp_path: Path) -> None:
     first = {}
     for precision in ("float32", "bfloat16"):
-        config = settings(objective="contrast", exchange_share=1.0, batch_size=4, steps=1, precision=precision)
+        config = settings(
+            objective="contrast", exchange_share=1.0, batch_size=4, steps=1, precision=precision
+        )
         loop = LoopSettings(1, tmp_path / precision, "f", log_every=1)
         first[precision] = pretrain(MICRO, [], config, loop, torch.device("cpu"))[1][0]["loss"]
     assert first["float32"] != first["bfloat16"] == pytest.approx(first["float32"], rel=0.05)

@@ -1,4 +1,6 @@
-"""The linear probe: what is trained and what is not, its schedule, exact resumption, learning, entry points."""
+"""The linear probe: what is trained and what is not, its schedule, exact resumption, learning, entry
+points.
+"""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +38,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def segmenter_config() -> SegmenterConfig:
     return SegmenterConfig(
-        arch="resnet_tiny", weights="random", head_channels=16, atrous_rates=(2, 4, 6), size=48, batch_size=2, workers=0
+        arch="resnet_tiny",
+        weights="random",
+        head_channels=16,
+        atrous_rates=(2, 4, 6),
+        size=48,
+        batch_size=2,
+        workers=0,
     )
 
 
@@ -58,7 +66,9 @@ def probe_config(**changes: Any) -> ProbeConfig:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training pictures and two to score: a blue, red or green block (classes 1, 2, 3) on grey; 6 lacks labels."""
+    """Six training pictures and two to score: a blue, red or green block (classes 1, 2, 3) on grey; 6 lacks
+    labels.
+    """
     folder = tmp_path_factory.mktemp("run")
     lines = ["image_id,key,path,width,height,mode,sha256,shard,train,eval,status,reason"]
     colors = {1: (40, 80, 230), 2: (230, 60, 40), 3: (40, 210, 60)}
@@ -83,7 +93,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "has_semantic": True, "evaluated": True}
             )  # fmt: skip
     write_lines(folder / "manifest.csv", lines)
-    categories = [{"id": number, "name": name} for number, name in enumerate(("sea", "rose", "leaf"), start=1)]
+    categories = [
+        {"id": number, "name": name} for number, name in enumerate(("sea", "rose", "leaf"), start=1)
+    ]
     for split in ("train", "eval"):
         content = {"images": images if split == "eval" else [], "annotations": [], "categories": categories}
         write_json(folder / f"truth-{split}/instances.json", content)
@@ -100,7 +112,9 @@ def dataset(folder: Path, config: ProbeConfig, **changes: Any) -> LabelledImages
 
 def fit(model: DeepLab, data: LabelledImages, config: ProbeConfig, state: Path) -> list[MetricRow]:
     steps = config.epochs * steps_per_epoch(len(data), config.batch_size)
-    loop = LoopSettings(steps, state, "f", checkpoint_every=config.checkpoint_every, log_every=config.log_every)
+    loop = LoopSettings(
+        steps, state, "f", checkpoint_every=config.checkpoint_every, log_every=config.log_every
+    )
     return train_probe(model, data, config, loop, CPU)
 
 
@@ -115,7 +129,9 @@ def test_two_tensors_of_the_papers_shapes_are_trained() -> None:
 
 def test_the_fresh_classifier_is_normal_with_bias_zero() -> None:
     torch.manual_seed(0)
-    wide = DeepLab(SegmenterConfig(arch="resnet_tiny", weights="random"), 2, build_resnet("resnet_tiny", OUTPUT_STRIDE))
+    wide = DeepLab(
+        SegmenterConfig(arch="resnet_tiny", weights="random"), 2, build_resnet("resnet_tiny", OUTPUT_STRIDE)
+    )
     last = make_probe(wide, 20, 0.01).classifier[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     assert not last.bias.any()
@@ -153,7 +169,9 @@ def test_the_schedule_is_followed(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_first_step_is_the_formula(run_folder: Path, tmp_path: Path) -> None:
-    """One step of SGD on the mean cross-entropy of all labelled pixels, computed in numpy from the features."""
+    """One step of SGD on the mean cross-entropy of all labelled pixels, computed in numpy from the
+    features.
+    """
     config = probe_config(epochs=1, batch_size=6, weight_decay=0.5)
     model = make_probe(segmenter(), CLASSES, 0.01)
     data = dataset(run_folder, config, size=40)
@@ -178,7 +196,9 @@ def test_first_step_is_the_formula(run_folder: Path, tmp_path: Path) -> None:
     probability = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert rows[0]["loss"] == pytest.approx(-np.log(probability[np.arange(len(y)), y]).mean(), rel=1e-5)
     slope = (probability - np.eye(CLASSES + 1)[y]) / len(y)
-    np.testing.assert_allclose(last.weight.detach().numpy()[:, :, 0, 0], w - 0.1 * (slope.T @ x + 0.5 * w), atol=1e-6)
+    np.testing.assert_allclose(
+        last.weight.detach().numpy()[:, :, 0, 0], w - 0.1 * (slope.T @ x + 0.5 * w), atol=1e-6
+    )
     np.testing.assert_allclose(last.bias.detach().numpy(), bias.numpy() - 0.1 * slope.sum(0), atol=1e-6)
 
 
@@ -194,7 +214,9 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-def test_a_killed_probe_resumes_bit_for_bit(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_probe_resumes_bit_for_bit(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = probe_config(checkpoint_every=2)
     whole, cut = (make_probe(segmenter(), CLASSES, 0.01) for _ in range(2))
     rows = fit(whole, dataset(run_folder, config), config, tmp_path / "whole")
@@ -216,7 +238,9 @@ def test_a_killed_probe_resumes_bit_for_bit(run_folder: Path, tmp_path: Path, mo
 
 
 def test_separable_features_give_a_high_miou(run_folder: Path, tmp_path: Path) -> None:
-    """With the colours themselves as features the true classes are found on unseen pictures, without matching."""
+    """With the colours themselves as features the true classes are found on unseen pictures, without
+    matching.
+    """
     model = segmenter()
     model.backbone = nn.Identity()  # type: ignore[assignment]
     model.classifier = nn.Sequential(*(nn.Identity() for _ in range(4)), nn.Conv2d(3, CLUSTERS + 1, 1))
@@ -225,7 +249,9 @@ def test_separable_features_give_a_high_miou(run_folder: Path, tmp_path: Path) -
     fit(probe, dataset(run_folder, config, rotation=0.0, scale=(1.0, 1.0)), config, tmp_path)
     confusions = Confusions(CLASSES + 1, CLASSES + 1)
     for index in (7, 8):
-        (found,) = segment(probe, [np.asarray(Image.open(run_folder / f"{index}.png"))], segmenter_config(), CPU)
+        (found,) = segment(
+            probe, [np.asarray(Image.open(run_folder / f"{index}.png"))], segmenter_config(), CPU
+        )
         confusions.add(found, read_label_png(run_folder / f"truth-eval/semantic/sub/{index}.png"))
     assert semantic_scores(confusions.total, "none").miou > 0.9
 

@@ -1,4 +1,6 @@
-"""A run's models for everyday use: which files they are, predictions on new pictures, polygons, a kill in between."""
+"""A run's models for everyday use: which files they are, predictions on new pictures, polygons, a kill in
+between.
+"""
 
 import json
 import os
@@ -69,7 +71,9 @@ def test_the_main_models_follow_from_the_configuration(trained: Path) -> None:
 
 
 def test_the_detector_is_used_as_the_configuration_says(trained: Path, tmp_path: Path) -> None:
-    """Its file does not know: of a run's model the run's own settings, of another the file's, else the run's."""
+    """Its file does not know: of a run's model the run's own settings, of another the file's, else the
+    run's.
+    """
 
     def threshold(run: Path | None, detector: Path | None) -> float:
         segmenter = None if run else str(trained / SEGMENTER)
@@ -88,7 +92,9 @@ def test_the_detector_is_used_as_the_configuration_says(trained: Path, tmp_path:
     assert threshold(run, None) == threshold(None, inside) == threshold(trained, inside) == 0.4
     assert threshold(trained, None) == threshold(trained, alone) == 0.01
     assert threshold(None, telling) == threshold(trained, telling) == 0.4
-    with pytest.raises(MaskDistillError, match=r"alone\.safetensors: the model does not say what it is used with"):
+    with pytest.raises(
+        MaskDistillError, match=r"alone\.safetensors: the model does not say what it is used with"
+    ):
         threshold(None, alone)
 
 
@@ -105,12 +111,16 @@ def test_models_that_are_ambiguous_or_missing_are_explained(trained: Path, tmp_p
     with pytest.raises(MaskDistillError, match=r"models of 2 seeds \(7, 8\); say which ones: --seed 7"):
         find_models(str(several), None, None, None)
     assert find_models(str(several), None, None, 7).segmenter == several / SEGMENTER
-    with pytest.raises(MaskDistillError, match=rf"(?s)seed-8/detector.* is not there.*there are:\n  {PLACE}/detector"):
+    with pytest.raises(
+        MaskDistillError, match=rf"(?s)seed-8/detector.* is not there.*there are:\n  {PLACE}/detector"
+    ):
         find_models(str(several), None, None, 8)
 
 
 def test_polygons_filled_again_are_the_mask() -> None:
-    """With holes, islands in holes, parts that touch at a corner, single pixels; against pycocotools' own filling."""
+    """With holes, islands in holes, parts that touch at a corner, single pixels; against pycocotools' own
+    filling.
+    """
     rng = np.random.default_rng(0)
     holes = 0
     for number in range(60):
@@ -126,7 +136,9 @@ def test_polygons_filled_again_are_the_mask() -> None:
         filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *mask.shape)))
         np.testing.assert_array_equal(filled.astype(bool), mask)
     assert holes > 10
-    assert polygons(rle.encode(np.ones((1, 1), dtype=bool))) == [[0.25, 0.25, 0.25, 0.75, 0.75, 0.75, 0.75, 0.25]]
+    assert polygons(rle.encode(np.ones((1, 1), dtype=bool))) == [
+        [0.25, 0.25, 0.25, 0.75, 0.75, 0.75, 0.75, 0.25]
+    ]
 
 
 def test_overlays_are_spread_over_all_pictures() -> None:
@@ -185,7 +197,10 @@ def test_names_of_clusters_become_categories(trained: Path, photos: Path, tmp_pa
         assert counted["objects"].keys() == set(expected)
         assert sum(counted["objects"].values()) == len(found["annotations"])
         assert counted["pixel_shares"].keys() == {"background", *expected}
-    assert main([*command(named, tmp_path / "photos", tmp_path / "x"), "--names", str(tmp_path / "none.yaml")]) == 1
+    assert (
+        main([*command(named, tmp_path / "photos", tmp_path / "x"), "--names", str(tmp_path / "none.yaml")])
+        == 1
+    )
 
 
 @pytest.mark.slow
@@ -198,7 +213,9 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
     exact, outlined = COCO(str(out / "coco.json")), COCO(str(out / "coco_polygons.json"))
     names = {image["file_name"]: image for image in exact.loadImgs(exact.getImgIds())}
     assert sorted(names) == ["0.png", "2.png", "3.png", "below/a b.jpg"]
-    assert [category["name"] for category in exact.loadCats(exact.getCatIds())] == [f"cluster-0{i}" for i in range(K)]
+    assert [category["name"] for category in exact.loadCats(exact.getCatIds())] == [
+        f"cluster-0{i}" for i in range(K)
+    ]
     assert exact.anns and exact.anns.keys() == outlined.anns.keys()
     for key, annotation in exact.anns.items():
         mask = exact.annToMask(annotation)
@@ -208,7 +225,10 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
         assert annotation["bbox"] == [x, y, columns.max() - x + 1, rows.max() - y + 1]
         assert annotation["area"] == mask.sum() and annotation["score"] >= 0.02
     for name, image in names.items():
-        with Image.open(photos / name) as photo, Image.open(out / f"labels/{name.rpartition('.')[0]}.png") as labels:
+        with (
+            Image.open(photos / name) as photo,
+            Image.open(out / f"labels/{name.rpartition('.')[0]}.png") as labels,
+        ):
             assert photo.size == labels.size == (image["width"], image["height"])
             assert labels.mode == "P" and np.asarray(labels).max() <= K
             assert labels.getpalette() == color_map().ravel().tolist()
@@ -233,7 +253,9 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
 
     monkeypatch.setattr(cli, "run_stage", counted)
     assert main(again) == 0
-    assert calls[1:] == ["predictions", "candidates", "predictions"], "what was finished is not computed again"
+    assert calls[1:] == ["predictions", "candidates", "predictions"], (
+        "what was finished is not computed again"
+    )
     assert content(tmp_path / "again") == content(out)
     assert main(again) == 0 and calls[4:] == ["predict"], "a finished folder is left alone"
 
@@ -241,7 +263,11 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
 @pytest.mark.hostile("output: of predict, deleted or damaged since", outcome="made again by the same command")
 @pytest.mark.usefixtures("small_shards")
 def test_what_was_deleted_or_damaged_since_is_predicted_again(
-    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    trained: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Only the shards whose label maps or overlays are wrong; all of them where a file of the whole is."""
     out = tmp_path / "out"
@@ -276,7 +302,9 @@ def test_what_was_deleted_or_damaged_since_is_predicted_again(
         assert calls[1:] == expected, what
         assert content(out) == before, what
     calls.clear()
-    assert main(command(trained, photos, out, "--format=coco,yolo", "--pictures=copy")) == 0 and calls == ["predict"]
+    assert main(command(trained, photos, out, "--format=coco,yolo", "--pictures=copy")) == 0 and calls == [
+        "predict"
+    ]
     assert (
         json.loads((out / "objects/coco/coco.json").read_bytes())["annotations"]
         == json.loads(before["coco.json"])["annotations"]
@@ -306,7 +334,11 @@ def test_one_call_at_a_time_writes_into_a_folder(
 
 @pytest.mark.usefixtures("small_shards")
 def test_a_dense_crf_sharpens_the_label_maps(
-    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
@@ -329,10 +361,13 @@ def test_a_dense_crf_sharpens_the_label_maps(
     for path in (tmp_path / "plain/labels").rglob("*.png"):
         sharpened = read_label_png(out / path.relative_to(tmp_path / "plain"))
         assert (sharpened != read_label_png(path)).all()
-    annotated = [json.loads((folder / "coco.json").read_text())["annotations"] for folder in (out, tmp_path / "plain")]
+    annotated = [
+        json.loads((folder / "coco.json").read_text())["annotations"] for folder in (out, tmp_path / "plain")
+    ]
     assert annotated[0] == annotated[1], "objects are the detector's"
     assert (
-        main(command(trained, photos, out)) == 1 and "of other pictures, models or settings" in capsys.readouterr().err
+        main(command(trained, photos, out)) == 1
+        and "of other pictures, models or settings" in capsys.readouterr().err
     )
 
 
@@ -350,7 +385,10 @@ def test_folders_that_must_not_be_written_are_refused(
 
 def test_the_card_says_what_it_is(trained: Path) -> None:
     models = find_models(str(trained), None, None, None)
-    segmenter, detector = model_metadata(models.segmenter, "segmenter"), model_metadata(models.detector, "detector")
+    segmenter, detector = (
+        model_metadata(models.segmenter, "segmenter"),
+        model_metadata(models.detector, "detector"),
+    )
     names = ["background", "cluster-00", "cluster-01", "cluster-02"]
     scored = models.summary | {"stages": {"segmenter": {"miou": 26.94}}}
     exported = [
@@ -362,7 +400,8 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
     card = model_card(*described, models.config, scored, names, "pictures", files, models.trust)
     for wanted in (
         "of the run `small`", "squashed to 48 x 48 pixels", "uint8 (B, H, W, 3)", "3 cluster-02", "ab" * 32,
-        "| segmenter | miou | 26.9 |", "shortest side at 64", "Apache-2.0", "seed 7, began with random weights",
+        "| segmenter | miou | 26.9 |", "shortest side at 64", "Apache-2.0", "seed 7, began with random "
+        "weights",
         "5 to train on, 1 unusable", "  tau: 0.25", "numbers, not meanings",
         "**look first**\n\n- edges are faint (1.30)", "onnx against predict: on 8 pictures 100.000 %",
         "8 are found again (boxes with an IoU of at least 0.5)",
@@ -370,5 +409,7 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
         assert wanted in card
     without = model_card(*described, None, {}, names, "pictures", {})
     assert "None: there was no ground truth" in without and "## Configuration" not in without
-    assert "use detector.safetensors with maskdistill predict" in without, "that of a transformer is not written"
+    assert "use detector.safetensors with maskdistill predict" in without, (
+        "that of a transformer is not written"
+    )
     assert "use detector.safetensors" not in card

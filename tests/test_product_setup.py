@@ -43,7 +43,8 @@ def photos(tmp_path: Path) -> Path:
 
 FITTED = {
     "detector": {
-        "arch", "weights", "batch_size", "iters", "steps", "warmup_iters", "workers", "min_size_train", "min_size_test",
+        "arch", "weights", "batch_size", "iters", "steps", "warmup_iters", "workers", "min_size_train",
+        "min_size_test",
         "max_size", "anchor_sizes",
     },
     "segmenter": {"arch", "weights", "batch_size", "epochs", "drop_after", "workers", "size"},
@@ -53,7 +54,11 @@ FITTED = {
 
 @pytest.mark.parametrize(
     ("options", "template"),
-    [(["--weights", "shipped"], "folder.yaml"), ([], "photos.yaml"), (["--settings", "paper"], "config.yaml")],
+    [
+        (["--weights", "shipped"], "folder.yaml"),
+        ([], "photos.yaml"),
+        (["--settings", "paper"], "config.yaml"),
+    ],
 )
 def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
     photos: Path,
@@ -75,7 +80,10 @@ def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
     assert written["baselines"]["masks"] == []
     if template == "photos.yaml":
         assert (
-            written["backbone"]["arch"] == written["detector"]["arch"] == written["segmenter"]["arch"] == "dino_vits8"
+            written["backbone"]["arch"]
+            == written["detector"]["arch"]
+            == written["segmenter"]["arch"]
+            == "dino_vits8"
         )
     if template == "config.yaml":
         assert written["detector"] == original["detector"] and written["segmenter"] == original["segmenter"]
@@ -95,7 +103,9 @@ def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
         assert ("rehearsal: weights that never saw a photograph" in told) == ("shipped" in options)
         assert ("It will take about" in told) == (template != "config.yaml")
         assert ("no commercial use" in told) == (template == "config.yaml") and "Apache-2.0" in told
-    assert ("without a network fetch https://dl.fbaipublicfiles.com/dino/" in printed) == ("shipped" not in options)
+    assert ("without a network fetch https://dl.fbaipublicfiles.com/dino/" in printed) == (
+        "shipped" not in options
+    )
     assert "missing:" not in printed  # weights are downloaded or ship with the project
 
 
@@ -111,7 +121,9 @@ def test_a_file_is_not_overwritten(photos: Path, tmp_path: Path, capsys: pytest.
     assert "run:" in capsys.readouterr().err and not (tmp_path / "b.yaml").exists()
 
 
-def test_a_gpu_decides_for_other_networks(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_decides_for_other_networks(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for gpus, arch in (([], "dino_vits8"), (["GPU-1"], "resnet50")):
         monkeypatch.setattr(init_stage, "visible_gpus", lambda gpus=gpus: gpus)
         output = tmp_path / f"{arch}.yaml"
@@ -170,9 +182,12 @@ def test_values_of_a_yaml_text_are_set() -> None:
     assert set_nested(text, "clusters", "k", 1) == text
     assert set_nested(text, "clusters", "k", 3, "so") == text.replace("k: 1 # why", "k: 3 # so")
     assert set_nested(text, "other", "k", 3) == text.replace("k: 2", "k: 3")
-    found = yaml.safe_load(set_nested(set_nested(text, "other", "l", "yes: it is"), "third", "m", [0.5, None]))
+    found = yaml.safe_load(
+        set_nested(set_nested(text, "other", "l", "yes: it is"), "third", "m", [0.5, None])
+    )
     assert found == {
-        "clusters": {"k": 1, "sides": [1, 2]}, "other": {"k": 2, "l": "yes: it is"}, "third": {"m": [0.5, None]},
+        "clusters": {"k": 1, "sides": [1, 2]}, "other": {"k": 2, "l": "yes: it is"}, "third": {"m": [0.5,
+        None]},
     }  # fmt: skip
 
 
@@ -206,7 +221,9 @@ def test_the_doctor_finds_what_is_missing(
     status, out, error = examine(tmp_path, capsys, data={"kind": "folder", "root": "absent"})
     assert status == 1 and "absent is not a folder" in out and "pictures" in error
     status, out, error = examine(tmp_path, capsys, clusters={"num_clusters": 900})
-    assert status == 1 and "clusters.num_clusters: 900 clusters are too many" in out and "wrong pictures" in out
+    assert (
+        status == 1 and "clusters.num_clusters: 900 clusters are too many" in out and "wrong pictures" in out
+    )
     status, out, error = examine(tmp_path, capsys, topk=0.4)
     assert status == 1 and "topk: unknown key" in out and "configuration" in error
 
@@ -221,13 +238,21 @@ def test_the_doctor_judges_data_as_the_workflow_does(
     assert main(["doctor", "--config", str(CONFIGS / "voc.yaml")]) == 0
     assert f"{BUILT_IMAGES['voc'][0]}, which the workflow brings here" in capsys.readouterr().out
     folder = {"kind": "folder", "root": str(photos)}
-    status, out, _ = examine(tmp_path, capsys, data=folder, clusters={"num_clusters": 40}, masks={"max_masks": 5})
+    status, out, _ = examine(
+        tmp_path, capsys, data=folder, clusters={"num_clusters": 40}, masks={"max_masks": 5}
+    )
     assert status == 0, "several masks a picture make up for few pictures"
-    status, out, _ = examine(tmp_path, capsys, data={"kind": "scenes", "num_train": 9}, clusters={"num_clusters": 12})
+    status, out, _ = examine(
+        tmp_path, capsys, data={"kind": "scenes", "num_train": 9}, clusters={"num_clusters": 12}
+    )
     assert status == 1 and "12 clusters need as many masks, and 9 training images" in out
     coco = {"kind": "coco", "images": str(photos), "annotations": "/nope/x.json"}
     status, out, error = examine(tmp_path, capsys, data=coco)
-    assert status == 1 and "data.annotations: /nope/x.json: no such file" in out and error.endswith(": annotations\n")
+    assert (
+        status == 1
+        and "data.annotations: /nope/x.json: no such file" in out
+        and error.endswith(": annotations\n")
+    )
     few = {"num_clusters": 3, "names": "nowhere.yaml"}
     status, out, error = examine(tmp_path, capsys, clusters=few)
     assert status == 1 and "nowhere.yaml: no such file" in out and error.endswith(": cluster names\n")
@@ -269,7 +294,9 @@ def test_paths_and_weights_of_a_run() -> None:
     round_folder = "topk-0.4/k-60/seed-1234/tau-0.2-grabcut/hard-0.2/crf-0"
     assert SEGMENTER.format(**place) == f"{round_folder}/segmenter/model.safetensors"
     pretrained = load_config(values(backbone={"arch": "vit_small_patch8", "weights": "pretrain"}))
-    assert weights_path(pretrained, "clusters", pretrained.backbone) == "results/r/pretrain/backbone.safetensors"
+    assert (
+        weights_path(pretrained, "clusters", pretrained.backbone) == "results/r/pretrain/backbone.safetensors"
+    )
     assert weights_path(config, "backbone", config.backbone) is None
     by_hand = load_config(values(backbone={"arch": "dinov3_vits16", "weights": "official"})).backbone
     with pytest.raises(

@@ -17,7 +17,11 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION: str = PYPROJECT["project"]["version"]
 DOCUMENTS = (
     "README.md", "CONTRIBUTING.md", "config/README.md", ".github/PULL_REQUEST_TEMPLATE.md",
-    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md")) if path.stem != "method"),
+    *(
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "docs").rglob("*.md"))
+        if path.stem != "method"
+    ),
 )  # fmt: skip
 
 
@@ -72,7 +76,9 @@ def test_the_workflows_cover_make_test() -> None:
     assert "lint" in recipe.partition("\n")[0] and "$(BIN)/mypy" in recipe
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem
+)
 def test_issue_forms_have_what_github_wants(path: Path) -> None:
     form = yaml.safe_load(path.read_text())
     if path.stem == "config":
@@ -93,7 +99,13 @@ def test_versions_agree() -> None:
 def copied(dockerfile: str) -> list[str]:
     """Paths of the build context that a Dockerfile copies."""
     lines = re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE)
-    return [word for line in lines if "--from=" not in line for word in line.split()[:-1] if not word.startswith("--")]
+    return [
+        word
+        for line in lines
+        if "--from=" not in line
+        for word in line.split()[:-1]
+        if not word.startswith("--")
+    ]
 
 
 def test_the_dockerfile_copies_paths_that_are_there() -> None:
@@ -116,6 +128,15 @@ def test_the_dockerfile_installs_what_the_makefile_does() -> None:
     }
 
 
+def test_rules_keep_the_length_of_line_that_ruff_keeps() -> None:
+    limit = PYPROJECT["tool"]["ruff"]["line-length"]
+    files = [ROOT / "Snakefile", ROOT / "workflow/Snakefile", *(ROOT / "workflow").rglob("*.smk")]
+    assert len(files) > 10
+    long = [f"{path.name}:{number}" for path in files
+            for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > limit]  # fmt: skip
+    assert not long
+
+
 def test_the_catalog_of_workflows_finds_its_keys() -> None:
     usage = yaml.safe_load(read(".snakemake-workflow-catalog.yml"))["usage"]
     assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
@@ -131,7 +152,9 @@ def test_documents_name_what_there_is(name: str) -> None:
     paths = {word.rstrip(".,:;") for word in words if re.match(rf"({folders})/[\w./-]+$", word)}
     named = {path for path in paths if not re.search(r"NAME|STAGE|<|mine|results/", path)}
     missing = {path for path in named if not (ROOT / path).exists()}
-    recipe = name.startswith("docs/how-to/add-")  # it names the files that are to be written, in folders that are there
+    recipe = name.startswith(
+        "docs/how-to/add-"
+    )  # it names the files that are to be written, in folders that are there
     assert {path for path in missing if not (recipe and (ROOT / path).parent.is_dir())} == set()
     targets = {
         target
@@ -155,12 +178,18 @@ def test_every_section_of_the_configuration_is_explained() -> None:
 
 
 def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Functions of a module and methods of its public classes, without nested, overloaded and special ones."""
+    """Functions of a module and methods of its public classes, without nested, overloaded and special
+    ones.
+    """
     module = ast.parse(path.read_text())
-    classes = [node for node in module.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    classes = [
+        node for node in module.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
     for prefix, body in [("", module.body), *((f"{node.name}.", node.body) for node in classes)]:
         for node in body:
-            overloaded = isinstance(node, ast.FunctionDef) and "overload" in map(ast.unparse, node.decorator_list)
+            overloaded = isinstance(node, ast.FunctionDef) and "overload" in map(
+                ast.unparse, node.decorator_list
+            )
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not overloaded:
                 yield f"{path.relative_to(ROOT)}: {prefix}{node.name}", node
 

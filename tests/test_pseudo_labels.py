@@ -24,7 +24,9 @@ Compare = Literal["gt", "ge"]
 Overlap = Literal["drop", "pixel", "legacy"]
 
 
-def box(x: int, y: int, w: int, h: int, score: float, category: int, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
+def box(
+    x: int, y: int, w: int, h: int, score: float, category: int, shape: tuple[int, int] = SHAPE
+) -> dict[str, Any]:
     mask = np.zeros(shape, dtype=bool)
     mask[y : y + h, x : x + w] = True
     return {"category_id": category, "score": score, "segmentation": rle.encode(mask)}
@@ -49,13 +51,21 @@ EMPTY = box(0, 0, 0, 0, 0.99, 6)
         ([EDGE, A], "ge", "drop", [1, 0], False),
         ([LOW], "gt", "drop", [0], True),
         ([LOW, EDGE], "gt", "drop", [1], True),  # the single best
-        ([box(0, 0, 2, 2, 0.4, 1), box(8, 8, 2, 2, 0.4, 2)], "gt", "drop", [0], True),  # stable on equal scores
+        (
+            [box(0, 0, 2, 2, 0.4, 1), box(8, 8, 2, 2, 0.4, 2)],
+            "gt",
+            "drop",
+            [0],
+            True,
+        ),  # stable on equal scores
         ([EMPTY, LOW], "gt", "drop", [1], True),  # a mask without a pixel neither passes nor stands in
         ([EMPTY], "gt", "drop", [], False),
         ([], "gt", "drop", [], False),
     ],
 )
-def test_table(candidates: list[Any], compare: Compare, overlap: Overlap, kept: list[int], fallback: bool) -> None:
+def test_table(
+    candidates: list[Any], compare: Compare, overlap: Overlap, kept: list[int], fallback: bool
+) -> None:
     found = paint(candidates, SHAPE, 0.9, compare, overlap)
     assert (found.kept, found.fallback) == (kept, fallback)
     assert found.labels.dtype == np.uint8 and found.labels.shape == SHAPE
@@ -164,7 +174,9 @@ def test_legacy_against_its_description() -> None:
         if turn % 5 == 0:
             candidates.append(box(0, 0, 16, 12, float(rng.uniform(0.9, 1)), 6))  # its index has no 0
         if turn % 10 == 0:
-            candidates.append(box(3, int(rng.integers(0, 2)), 5, 1, 0.999, 5))  # only row 0 or row 1 is labelled
+            candidates.append(
+                box(3, int(rng.integers(0, 2)), 5, 1, 0.999, 5)
+            )  # only row 0 or row 1 is labelled
         found = paint(candidates, SHAPE, 0.9, "gt", "legacy")
         np.testing.assert_array_equal(found.labels, transcribed_legacy(candidates, 0.9))
         overwritten += len(found.kept) > len(paint(candidates, SHAPE, 0.9).kept)
@@ -192,7 +204,9 @@ def test_counts_at_all_thresholds_are_those_of_painting_at_each(overlap: Overlap
             x, y, w, h = (int(v) for v in rng.integers([0, 0, 1, 1], [12, 9, 8, 8]))
             score = float(rng.choice([0.3, 0.5, 0.8, 0.9, 0.95, 0.99]))
             candidates.append(box(x, y, w, h, score, int(rng.integers(1, 7))))
-        counts.append(count_image(painting_steps(candidates, SHAPE, overlap), SHAPE[0] * SHAPE[1], compare, taus))
+        counts.append(
+            count_image(painting_steps(candidates, SHAPE, overlap), SHAPE[0] * SHAPE[1], compare, taus)
+        )
         for row, tau in zip(expected, taus, strict=True):
             found = paint(candidates, SHAPE, tau, compare, overlap)
             row += (
@@ -294,17 +308,24 @@ def label(folder: Path, candidates: list[dict[str, Any]], *options: str, k: int 
     write_json(folder / "candidates.json", {"provenance": {}, "candidates": candidates})
     return main(
         ["pseudo_labels", "--manifest", str(folder / "manifest.csv"), "--shard", "0", "--candidates",
-         str(folder / "candidates.json"), "--num-clusters", str(k), "--output", str(folder / "labels"), *options]
+         str(folder / "candidates.json"), "--num-clusters", str(k), "--output", str(folder / "labels"),
+         *options]
     )  # fmt: skip
 
 
 def test_entry_point(tmp_path: Path) -> None:
     candidates = make_run(tmp_path)
     assert label(tmp_path, candidates) == 0
-    files = sorted(path.relative_to(tmp_path / "labels").as_posix() for path in (tmp_path / "labels").rglob("*.*"))
+    files = sorted(
+        path.relative_to(tmp_path / "labels").as_posix() for path in (tmp_path / "labels").rglob("*.*")
+    )
     assert files == ["a.png", "d.png", "sub/b.png", "summary.json"]
-    np.testing.assert_array_equal(read_label_png(tmp_path / "labels/a.png"), paint([A, B, C], SHAPE, 0.9).labels)
-    np.testing.assert_array_equal(read_label_png(tmp_path / "labels/sub/b.png"), paint([LOW], SHAPE, 0.0).labels)
+    np.testing.assert_array_equal(
+        read_label_png(tmp_path / "labels/a.png"), paint([A, B, C], SHAPE, 0.9).labels
+    )
+    np.testing.assert_array_equal(
+        read_label_png(tmp_path / "labels/sub/b.png"), paint([LOW], SHAPE, 0.0).labels
+    )
     assert not read_label_png(tmp_path / "labels/d.png").any()
     summary = json.loads((tmp_path / "labels/summary.json").read_text())
     assert [summary[name] for name in ("images", "kept", "fallback", "empty")] == [3, 3, 1, 1]
@@ -362,7 +383,12 @@ def test_several_processes_give_the_same_files(tmp_path: Path) -> None:
     ],
 )
 def test_entry_point_errors(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, int], options: list[str], k: int, message: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, int],
+    options: list[str],
+    k: int,
+    message: str,
 ) -> None:
     candidates = make_run(tmp_path)
     candidates[0].update(change)

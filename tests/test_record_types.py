@@ -36,8 +36,13 @@ def test_records_are_named(room: str) -> None:
 
 
 def test_a_nameless_record_is_seen() -> None:
-    text = "class A:\n def f(self, x: list[Mapping[str, Any]]) -> int: ...\ndef g(*, a: int) -> dict[str, Any]: ...\n"
-    assert nameless(text + "def _h(x: dict[str, Any]): ...\ndef k(x: dict[str, int]) -> dict[str, object]: ...") == [
+    text = (
+        "class A:\n def f(self, x: list[Mapping[str, Any]]) -> int: ...\ndef g(*, a: int) -> dict[str, "
+        "Any]: ...\n"
+    )
+    assert nameless(
+        text + "def _h(x: dict[str, Any]): ...\ndef k(x: dict[str, int]) -> dict[str, object]: ..."
+    ) == [
         "g",
         "f",
     ]
@@ -47,7 +52,9 @@ def test_every_typed_dict_says_what_it_holds() -> None:
     """Fields are described below ``Attributes``, or in the one sentence of a record that needs no more."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "TypedDict" for base in node.bases):
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(base) == "TypedDict" for base in node.bases
+            ):
                 told = ast.get_docstring(node) or ""
                 fields = [
                     one.target.id
@@ -55,4 +62,6 @@ def test_every_typed_dict_says_what_it_holds() -> None:
                     if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
                 ]
                 listed = told.partition("Attributes:")[2]
-                assert told and (not listed or all(field in listed for field in fields)), f"{path.name}: {node.name}"
+                assert told and (not listed or all(field in listed for field in fields)), (
+                    f"{path.name}: {node.name}"
+                )

@@ -15,7 +15,8 @@ from maskdistill.runtime.files import write_json
 from maskdistill.workflow.commands import CHECKOUT
 
 CONFIG = {
-    "run": "mine", "data": {"kind": "scenes"}, "backbone": {"weights": "random"}, "detector": {"weights": "random"},
+    "run": "mine", "data": {"kind": "scenes"}, "backbone": {"weights": "random"},
+    "detector": {"weights": "random"},
     "segmenter": {"weights": "random"},
 }  # fmt: skip
 SIZES = Sizes(images=1000, main=1000, scored=100, shard_jobs=4, trained=900)
@@ -54,7 +55,9 @@ def test_seconds_are_in_proportion_to_images_but_for_the_loading(tmp_path: Path)
     assert known("masks") is None and known("report") is None
     write(tmp_path / "mine/benchmarks/features/0000.json", features(config()), count=10)
     own = known_costs(config(), lambda: SIZES, tmp_path / "mine")("features")
-    assert own is not None and own.wall == 5 + 250 * 2 and "mine, 10 images" in own.source, "its own come first"
+    assert own is not None and own.wall == 5 + 250 * 2 and "mine, 10 images" in own.source, (
+        "its own come first"
+    )
 
 
 def test_what_depends_on_other_settings_or_another_machine_tells_nothing(tmp_path: Path) -> None:
@@ -106,7 +109,9 @@ def test_the_plan_names_where_each_figure_is_from(tmp_path: Path) -> None:
     known = known_costs(config(), lambda: SIZES, tmp_path / "mine")
     lines = list(job_lines({"features": 4, "report": 1}, config(), SIZES, known, 2))
     assert "0.12 core-hours: from" in lines[1] and lines[2].split() == ["report", "1", "small"]
-    assert lines[3] == "  sums: 0.0 GPU-hours, 0.1 core-hours (4 min with 2 busy)", "4 x 2 x 55 s by two cores"
+    assert lines[3] == "  sums: 0.0 GPU-hours, 0.1 core-hours (4 min with 2 busy)", (
+        "4 x 2 x 55 s by two cores"
+    )
     assert "for V100" in list(job_lines({"evaluate_masks": 1}, config(), SIZES, known, 2))[-2]
 
 

@@ -1,4 +1,6 @@
-"""Outlines refined by GrabCut: what they reach, what they may not leave, and when the mask stays as it was."""
+"""Outlines refined by GrabCut: what they reach, what they may not leave, and when the mask stays as it
+was.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +47,9 @@ def test_the_outline_of_patches_becomes_the_objects_own() -> None:
 
 
 def test_neither_the_core_nor_what_is_far_away_changes() -> None:
-    """Whatever the colours say: here they say the opposite within a corner of the mask, and the same far from it."""
+    """Whatever the colours say: here they say the opposite within a corner of the mask, and the same far from
+    it.
+    """
     solid = disc(96, 27.3)
     start = patches_of(solid)
     shown = solid.copy()
@@ -60,7 +64,9 @@ def test_neither_the_core_nor_what_is_far_away_changes() -> None:
 def test_where_the_colours_tell_nothing_the_mask_stays_about_where_it_was(color: str) -> None:
     start = patches_of(disc(96, 27.3))
     rng = np.random.default_rng(3)
-    photo = np.full((96, 96, 3), 90, np.uint8) if color == "one" else rng.integers(0, 256, (96, 96, 3), np.uint8)
+    photo = (
+        np.full((96, 96, 3), 90, np.uint8) if color == "one" else rng.integers(0, 256, (96, 96, 3), np.uint8)
+    )
     assert iou(refine(photo, start, PATCH), start) >= 0.4
 
 

@@ -1,6 +1,7 @@
 """The table of backbones, and the strict loading of their original checkpoints into timm's networks.
 
-No checkpoint is at hand here: manifests (names and shapes) and forward passes are those of the original sources.
+No checkpoint is at hand here: manifests (names and shapes) and forward passes are those of the original
+sources.
 """
 
 import argparse
@@ -26,7 +27,14 @@ from maskdistill.backbones.registry import find_checkpoint, how_to_get
 from maskdistill.config import BackboneConfig, parse_section
 from maskdistill.runtime.errors import MaskDistillError
 
-ONE_OF_EACH = ["dino_vits16", "ibot_vits16", "mocov3_vits16", "dinov2_vits14", "dinov2_vits14_reg4", "dinov3_vits16"]
+ONE_OF_EACH = [
+    "dino_vits16",
+    "ibot_vits16",
+    "mocov3_vits16",
+    "dinov2_vits14",
+    "dinov2_vits14_reg4",
+    "dinov3_vits16",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +62,17 @@ def saved(path: Path, content: object) -> str:
 def test_the_issues_backbones_are_there() -> None:
     assert set(OFFICIAL) == {
         "dino_vits16", "dino_vits8", "dino_vitb16", "dino_vitb8", "ibot_vits16", "mocov3_vits16",
-        "dinov2_vits14", "dinov2_vitb14", "dinov2_vits14_reg4", "dinov2_vitb14_reg4", "dinov3_vits16", "dinov3_vitb16",
+        "dinov2_vits14", "dinov2_vitb14", "dinov2_vits14_reg4", "dinov2_vitb14_reg4", "dinov3_vits16",
+        "dinov3_vitb16",
     }  # fmt: skip
     own = set(registry.BACKBONES) - set(OFFICIAL)
-    assert own == {"vit_small_patch16", "vit_small_patch8", "vit_base_patch16", "vit_base_patch8", "vit_micro_patch8"}
+    assert own == {
+        "vit_small_patch16",
+        "vit_small_patch8",
+        "vit_base_patch16",
+        "vit_base_patch8",
+        "vit_micro_patch8",
+    }
 
 
 def test_files_addresses_and_licences() -> None:
@@ -93,7 +108,10 @@ def test_the_configuration_takes_every_name(arch: str) -> None:
     ("text", "words"),
     [
         ('{"arch": "vit_huge", "weights": "x.pth"}', "arch.*vit_huge.*dino_vits16"),
-        ('{"arch": "vit_micro_patch8", "weights": "official"}', "vit_micro_patch8 has no official checkpoint"),
+        (
+            '{"arch": "vit_micro_patch8", "weights": "official"}',
+            "vit_micro_patch8 has no official checkpoint",
+        ),
         ('{"weights": "x.pth", "sha256": "12ab"}', "sha256"),
         (f'{{"weights": "random", "sha256": "{"0" * 64}"}}', "sha256 is for a file"),
     ],
@@ -126,7 +144,9 @@ def test_the_structure_is_that_of_timms_model(arch: str) -> None:
 
 @pytest.mark.parametrize("arch", OFFICIAL)
 def test_the_whole_manifest_maps_onto_the_model(arch: str) -> None:
-    """All 12 blocks: every original key is used or known to be ignored, every parameter is filled, shapes agree."""
+    """All 12 blocks: every original key is used or known to be ignored, every parameter is filled, shapes
+    agree.
+    """
     with torch.device("meta"):
         model = vit.build_vit(arch)
         state = {name: torch.empty(shape) for name, shape in original.shapes(arch).items()}
@@ -190,7 +210,9 @@ def variants(arch: str, state: State) -> dict[str, Any]:
         return {
             "full checkpoint": {"student": student, "teacher": teacher | head, "args": args, **extra},
             "student": {"student": only_student, "args": args},
-            "wrapped teacher": {"teacher": {f"module.{name}": value for name, value in (teacher | head).items()}},
+            "wrapped teacher": {
+                "teacher": {f"module.{name}": value for name, value in (teacher | head).items()}
+            },
             "plain": state,
         }
     if arch.startswith("dinov2"):
@@ -205,10 +227,14 @@ def variants(arch: str, state: State) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("arch", ONE_OF_EACH)
-def test_every_wrapping_gives_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str) -> None:
+def test_every_wrapping_gives_the_same_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
+) -> None:
     shallow(monkeypatch, arch, 2)
     state = original.random_state(arch, 2)
-    expected = vit.load_vit(arch, saved(tmp_path / "published.pth", original.wrapped(arch, state))).state_dict()
+    expected = vit.load_vit(
+        arch, saved(tmp_path / "published.pth", original.wrapped(arch, state))
+    ).state_dict()
     for name, content in variants(arch, state).items():
         found = vit.load_vit(arch, saved(tmp_path / "variant.pth", content)).state_dict()
         assert found.keys() == expected.keys()
@@ -244,7 +270,9 @@ def spoilt(change: str, state: State) -> State:
     if change == "surplus":
         state["blocks.0.attn.qkv.scale"] = torch.ones(1)
     elif change == "one block more":
-        state |= {name.replace("blocks.0.", "blocks.1."): value for name, value in state.items() if ".0." in name}
+        state |= {
+            name.replace("blocks.0.", "blocks.1."): value for name, value in state.items() if ".0." in name
+        }
     elif change == "nan":
         state["norm.weight"] = state["norm.weight"] * float("nan")
     elif change == "narrower":
@@ -257,7 +285,8 @@ def spoilt(change: str, state: State) -> State:
 @pytest.mark.parametrize("arch", ONE_OF_EACH)
 @pytest.mark.parametrize(("change", "words"), [
     ("surplus", "unknown keys"), ("one block more", "unknown keys"), ("nan", "norm.weight holds NaN"),
-    ("narrower", r"mlp.fc1.weight is \(1535, 384\), wanted \(1536, 384\)"), ("cls_token", "no key .*cls_token"),
+    ("narrower", r"mlp.fc1.weight is \(1535, 384\), wanted \(1536, 384\)"), ("cls_token",
+    "no key .*cls_token"),
     ("norm.bias", r"missing keys such as \['norm.bias'\]"), ("blocks.0.attn.qkv.bias", "missing keys"),
 ])  # fmt: skip
 def test_a_checkpoint_that_does_not_fit(
@@ -272,7 +301,9 @@ def test_a_checkpoint_that_does_not_fit(
 
 @pytest.mark.hostile("weights: checkpoint of another project", outcome="refused")
 @pytest.mark.parametrize("given", ONE_OF_EACH)
-def test_another_projects_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_another_projects_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
     """DINO's and iBOT's are the same structure; nothing in the file tells them apart."""
     saved(tmp_path / "other.pth", original.wrapped(given, original.random_state(given, 1)))
     for arch in ONE_OF_EACH:
@@ -322,13 +353,19 @@ def test_keys_beside_the_network_must_be_known(tmp_path: Path, monkeypatch: pyte
 def test_what_is_to_be_fetched_by_hand_is_told_in_full() -> None:
     """Address, place, about the size, and the checksum as far as anybody states it."""
     told = how_to_get("dino_vits16", "here/x.pth")
-    assert "fetch https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth" in told
+    assert (
+        "fetch https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth"
+        in told
+    )
     assert told.endswith("put it at here/x.pth (about 87 MB; no checksum of it is published)")
-    assert "SHA-256 bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e)" in how_to_get("dino_vitb16", "x")
+    assert "SHA-256 bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e)" in how_to_get(
+        "dino_vitb16", "x"
+    )
     assert "about 94 MB; its MD5 begins with a04e12f8)" in how_to_get("moco_v2_800ep", "x")
     told = how_to_get("dinov3_vits16", "x")
     assert (
-        told.startswith("accept the DINOv3 License at https://ai.meta.com/") and "SHA-256 begins with 08c60483" in told
+        told.startswith("accept the DINOv3 License at https://ai.meta.com/")
+        and "SHA-256 begins with 08c60483" in told
     )
     assert "dino_resnet50_pretrain.pth" in how_to_get("dino_resnet50", "x")
     assert find_checkpoint("dino_resnet50").licence == "Apache-2.0"
@@ -369,11 +406,14 @@ for name in ("number", "gone", "dino_vits8"):
 assert find_backbone("dino_vits16").official
 """
     shown = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
         capture_output=True, text=True,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     number, gone, taken = shown.stdout.splitlines()
     assert "backbone 'number': my_package:code cannot be imported (AttributeError" in number
     assert "'gone': no_such_module cannot be imported (ModuleNotFoundError" in gone
-    assert "'dino_vits8': my_package:PATHOLOGY has a name that is taken; rename it; mend or uninstall" in taken
+    assert (
+        "'dino_vits8': my_package:PATHOLOGY has a name that is taken; rename it; mend or uninstall" in taken
+    )

@@ -1,6 +1,8 @@
-"""Pictures in stores and on web servers: listed, read once, kept within bounds, given up in the end; no secret is told.
+"""Pictures in stores and on web servers: listed, read once, kept within bounds, given up in the end; no
+secret is told.
 
-The server is a process's thread on the loopback that answers as S3 does and checks signatures by its own code.
+The server is a process's thread on the loopback that answers as S3 does and checks signatures by its own
+code.
 """
 
 import io
@@ -45,12 +47,20 @@ def jpeg(seed: int) -> bytes:
 
 NAMES = ("a.jpg", "a.png", "b/c.JPG", "b/d.e.jpg", "ü b+c&%20.jpg")
 PHOTOS = {f"bkt/p/{name}": jpeg(seed) for seed, name in enumerate(NAMES)}
-OTHERS = {"bkt/p/.hidden/x.jpg": b"", "bkt/p/b/": b"", "bkt/p/x.dng": b"", "bkt/q.jpg": b"", "bkt/p/a.txt": b""}
+OTHERS = {
+    "bkt/p/.hidden/x.jpg": b"",
+    "bkt/p/b/": b"",
+    "bkt/p/x.dng": b"",
+    "bkt/q.jpg": b"",
+    "bkt/p/a.txt": b"",
+}
 
 
 @pytest.fixture(autouse=True)
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither the user's credentials nor the user's cache; nothing is waited for; a bucket is listed every time."""
+    """Neither the user's credentials nor the user's cache; nothing is waited for; a bucket is listed every
+    time.
+    """
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "MASKDISTILL_"))]:
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
@@ -78,7 +88,9 @@ def source(**settings: str | Path) -> ImageSource:
 
 def make_manifest(data: ImageSource, output: Path, *options: str) -> Path:
     listing = f"--listing={listing_fingerprint(data)}"
-    assert main(["manifest", f"--params={data.model_dump_json()}", f"--output={output}", listing, *options]) == 0
+    assert (
+        main(["manifest", f"--params={data.model_dump_json()}", f"--output={output}", listing, *options]) == 0
+    )
     return output
 
 
@@ -92,7 +104,9 @@ def entries(folder: Path) -> list[Path]:
 def test_a_bucket_is_listed_as_a_folder_is_and_read_once_a_stage(
     server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bad and missing pictures are quarantined; requests are signed, and what is written holds no credentials."""
+    """Bad and missing pictures are quarantined; requests are signed, and what is written holds no
+    credentials.
+    """
     folder = tmp_path / "photos"
     for name in NAMES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -126,19 +140,30 @@ def test_a_bucket_is_listed_as_a_folder_is_and_read_once_a_stage(
 def test_a_list_of_urls(server: ObjectServer, tmp_path: Path) -> None:
     """On a web server, where nothing is listed, and in buckets; relative names are below the root."""
     names = tmp_path / "urls.txt"
-    names.write_text(f"# all\na.jpg\n{server.url}/bkt/p/b/c.JPG\n{server.url}/bkt/q.jpg?w=9\ns3://bkt/p/%C3%BC.jpg\n")
+    names.write_text(
+        f"# all\na.jpg\n{server.url}/bkt/p/b/c.JPG\n{server.url}/bkt/q.jpg?w=9\ns3://bkt/p/%C3%BC.jpg\n"
+    )
     data = source(root=f"{server.url}/bkt/p", file=names)
     host = server.url.partition("://")[2]
     images = list(iter_images(data))
-    assert [image.key for image in images] == ["a.jpg", "b/c.JPG", f"{host}/bkt/q.jpg?w=9", "bkt/p/%C3%BC.jpg"]
-    assert [shown_name(image.path) for image in images][2:] == [f"{server.url}/bkt/q.jpg?w=9", "s3://bkt/p/%C3%BC.jpg"]
+    assert [image.key for image in images] == [
+        "a.jpg",
+        "b/c.JPG",
+        f"{host}/bkt/q.jpg?w=9",
+        "bkt/p/%C3%BC.jpg",
+    ]
+    assert [shown_name(image.path) for image in images][2:] == [
+        f"{server.url}/bkt/q.jpg?w=9",
+        "s3://bkt/p/%C3%BC.jpg",
+    ]
     assert load_rgb(images[1].path).size == (48, 40) and count_images(data) == 4 and server.lists == 0
     made = listing_fingerprint(data)
     names.write_text("a.jpg\n")
     assert listing_fingerprint(data) != made
     for line, message in (
         ("../x.jpg", "line 1: .* names no picture"), ("ftp://h/x.jpg", r"line 1: .ftp://h/x.jpg. is no URL"),
-        ("a.jpg\n./a.jpg", "results of .*a.jpg and of .*a.jpg would overwrite"), ("summary.json/a.jpg", "results have"),
+        ("a.jpg\n./a.jpg", "results of .*a.jpg and of .*a.jpg would overwrite"), ("summary.json/a.jpg",
+        "results have"),
         ("https://u:pw@h/x.jpg", r"line 1: https://\.\.\.@h/x\.jpg holds a name or password"),
         ("https://h/x.jpg?X-Amz-Signature=0f", r"line 1: https://h/x\.jpg\?\.\.\. is signed"),
     ):  # fmt: skip
@@ -149,7 +174,13 @@ def test_a_list_of_urls(server: ObjectServer, tmp_path: Path) -> None:
 
 
 def test_names_of_objects() -> None:
-    for url in ("s3://b/a//b.jpg", "s3://b/./../x.jpg", "gs://b/ü %.jpg", "https://h:8/a%20b.jpg?w=1", "s3://b/x..jpg"):
+    for url in (
+        "s3://b/a//b.jpg",
+        "s3://b/./../x.jpg",
+        "gs://b/ü %.jpg",
+        "https://h:8/a%20b.jpg?w=1",
+        "s3://b/x..jpg",
+    ):
         one = checked(url)
         name = remote_name(one)
         assert str(Path("/else") / name) == name and remote_url(name) is not None
@@ -177,7 +208,9 @@ def test_settings_that_are_refused(settings: dict[str, str], message: str) -> No
 # ---------------------------------------------------------------- what changes
 
 
-def test_a_changed_object_is_noticed_and_the_same_content_is_not(server: ObjectServer, tmp_path: Path) -> None:
+def test_a_changed_object_is_noticed_and_the_same_content_is_not(
+    server: ObjectServer, tmp_path: Path
+) -> None:
     data, kept = source(root="s3://bkt/p"), tmp_path / "data"
     manifest = make_manifest(data, kept / "m.csv")
     made = listing_fingerprint(data)
@@ -192,7 +225,9 @@ def test_a_changed_object_is_noticed_and_the_same_content_is_not(server: ObjectS
     assert settled() == listing_fingerprint(data) != made
     assert server.reads - before == {"bkt/p/a.jpg": 1}, "others are asked for changes alone"
     rows = photos(ok_images(read_manifest(manifest)))
-    with pytest.raises(MaskDistillError, match=r"^s3://bkt/p/a\.jpg: has another content than when the manifest"):
+    with pytest.raises(
+        MaskDistillError, match=r"^s3://bkt/p/a\.jpg: has another content than when the manifest"
+    ):
         load_rgb(rows[0])
     load_rgb(rows[1])
     del server.objects["bkt/p/a.jpg"]
@@ -200,7 +235,9 @@ def test_a_changed_object_is_noticed_and_the_same_content_is_not(server: ObjectS
         load_rgb(rows[0])
 
 
-def test_a_listing_is_kept_for_a_while(server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_is_kept_for_a_while(
+    server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = source(root="s3://bkt/p")
     first = [image.key for image in iter_images(data, kept=tmp_path)]
     assert count_images(data, kept=tmp_path) == 5 and server.lists == 3
@@ -210,7 +247,9 @@ def test_a_listing_is_kept_for_a_while(server: ObjectServer, tmp_path: Path, mon
     kept.write_bytes(kept.read_bytes().replace(b"a.jpg", b"z.jpg"))
     assert [image.key for image in iter_images(data, kept=tmp_path)] == first and server.lists == 3, "damaged"
     os.utime(kept, (1, 1))
-    assert count_images(data, kept=tmp_path) == 5 and server.lists == 3, "a process sees the same all the time"
+    assert count_images(data, kept=tmp_path) == 5 and server.lists == 3, (
+        "a process sees the same all the time"
+    )
     monkeypatch.setattr(object_index, "_listed", set())
     assert count_images(data, kept=tmp_path) == 5 and server.lists == 6, "too old"
     (tmp_path / "file").touch()
@@ -231,7 +270,8 @@ def test_failures_that_pass_are_waited_for_and_a_cut_transfer_goes_on(server: Ob
 
 @pytest.mark.hostile(
     "remote: a server that fails for longer than is waited for, or is not there",
-    outcome="the stage ends with the URL, the reason and the number of tries; no picture is quarantined for it",
+    outcome="the stage ends with the URL, the reason and the number of tries; no picture is quarantined for "
+    "it",
 )
 def test_a_server_that_goes_on_failing_ends_the_stage(server: ObjectServer, tmp_path: Path) -> None:
     data = source(root="s3://bkt/p")
@@ -251,7 +291,8 @@ def test_a_server_that_goes_on_failing_ends_the_stage(server: ObjectServer, tmp_
 
 @pytest.mark.hostile(
     "remote: no such bucket, no right to list or read, another region, an answer that is no store's",
-    outcome="said once when the run is planned, and by `doctor`; the message names the bucket and what to set",
+    outcome="said once when the run is planned, and by `doctor`; the message names the bucket and what to "
+    "set",
 )
 def test_what_concerns_the_whole_bucket_is_said_before_anything_is_computed(
     server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -279,7 +320,9 @@ def test_what_concerns_the_whole_bucket_is_said_before_anything_is_computed(
     assert "s3://bkt/p/a.jpg, the first one, can be read" in data.reach(Look())
     server.signed = False
     server.statuses["bkt/p/a.jpg"] = [404]
-    with pytest.raises(MaskDistillError, match=r"s3://bkt/p/a\.jpg, the first picture, cannot be read: .*404"):
+    with pytest.raises(
+        MaskDistillError, match=r"s3://bkt/p/a\.jpg, the first picture, cannot be read: .*404"
+    ):
         data.reach(Look())
     server.objects["bkt/page.jpg"] = b"<html>"
     monkeypatch.setattr(server, "_list", lambda handler, *_: server.answer_page(handler), raising=False)
@@ -317,28 +360,38 @@ def test_the_cache_is_bounded_and_what_is_open_is_not_lost(server: ObjectServer,
         assert sum(path.stat().st_size for path in entries(cache.folder)) <= 50_000 + 11_000
     assert os.pread(held, size, 0) == bytes(10_000), "removed meanwhile, and still open"
     os.close(held)
-    assert server.reads["bkt/05.jpg"] == 1 and server.unchanged["bkt/05.jpg"] == 10, "used all the time, so kept"
+    assert server.reads["bkt/05.jpg"] == 1 and server.unchanged["bkt/05.jpg"] == 10, (
+        "used all the time, so kept"
+    )
     (left,) = [path for path in entries(cache.folder) if path.read_bytes().startswith(bytes([5]) * 9)]
     left.write_bytes(left.read_bytes()[:-3])
-    assert os.pread(cache.open("s3://bkt/05.jpg")[0], 9, 0) == bytes([5]) * 9 and server.reads["bkt/05.jpg"] == 2
+    assert (
+        os.pread(cache.open("s3://bkt/05.jpg")[0], 9, 0) == bytes([5]) * 9 and server.reads["bkt/05.jpg"] == 2
+    )
 
 
 @pytest.mark.hostile(
     "remote: a cache whose folder cannot be written to, or whose size is no number",
     outcome="the stage ends; the message names the folder or the variable",
 )
-def test_a_cache_that_cannot_be(server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be(
+    server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = remote_name("s3://bkt/p/a.jpg")
     (tmp_path / "file").touch()
     monkeypatch.setenv("MASKDISTILL_CACHE", str(tmp_path / "file"))
-    with pytest.raises(MaskDistillError, match=r"file: objects cannot be kept there .*set MASKDISTILL_CACHE to"):
+    with pytest.raises(
+        MaskDistillError, match=r"file: objects cannot be kept there .*set MASKDISTILL_CACHE to"
+    ):
         load_rgb(path)
     monkeypatch.setenv("MASKDISTILL_CACHE_GB", "much")
     with pytest.raises(MaskDistillError, match="MASKDISTILL_CACHE_GB='much': give gigabytes"):
         load_rgb(path)
 
 
-def test_a_large_object_is_refused_before_it_is_read(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_object_is_refused_before_it_is_read(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("maskdistill.data.picture_files.MAX_BYTES", 1000)
     with pytest.raises(MaskDistillError, match=r"a\.jpg: \d+ bytes, more than 1000: save it smaller"):
         load_rgb(remote_name("s3://bkt/p/a.jpg"))
@@ -365,7 +418,9 @@ def test_a_killed_reader_goes_on_where_it_was(server: ObjectServer, tmp_path: Pa
     assert [path.name.startswith(".") for path in entries(tmp_path / "cache")].count(False) == 2
     assert _read(wanted) == [48] * 5
     assert server.reads == dict.fromkeys(PHOTOS, 1) | {stuck: 2}
-    assert not [path for path in entries(tmp_path / "cache") if path.name.startswith(".")], "its leftover is gone"
+    assert not [path for path in entries(tmp_path / "cache") if path.name.startswith(".")], (
+        "its leftover is gone"
+    )
 
 
 def sha256_of(content: bytes) -> str:
@@ -375,7 +430,9 @@ def sha256_of(content: bytes) -> str:
 
 
 def test_processes_share_the_cache(server: ObjectServer) -> None:
-    wanted = [Photo(remote_name(checked(f"s3://{name}")), sha256_of(content)) for name, content in PHOTOS.items()]
+    wanted = [
+        Photo(remote_name(checked(f"s3://{name}")), sha256_of(content)) for name, content in PHOTOS.items()
+    ]
     _read(wanted[:1])
     with get_context("fork").Pool(3) as pool:
         assert pool.map(_read, [wanted] * 6, chunksize=1) == [[48] * 5] * 6
@@ -402,7 +459,9 @@ def test_doctor_asks_for_the_first_picture(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = {"run": "r", "data": {"kind": "remote", "root": "s3://bkt/p"}, "backbone": {"weights": "random"}}
-    Path("c.yaml").write_text(json.dumps(config | {name: {"weights": "random"} for name in ("detector", "segmenter")}))
+    Path("c.yaml").write_text(
+        json.dumps(config | {name: {"weights": "random"} for name in ("detector", "segmenter")})
+    )
     main(["doctor", "--config", "c.yaml"])
     told = capsys.readouterr().out
     assert "data elsewhere" in told and "s3://bkt/p/a.jpg, the first one, can be read" in told

@@ -1,4 +1,6 @@
-"""The report of a small synthetic run: numbers against means computed here, pictures decoded, text escaped."""
+"""The report of a small synthetic run: numbers against means computed here, pictures decoded, text
+escaped.
+"""
 
 import base64
 import html
@@ -109,7 +111,9 @@ def test_summary(scored: tuple[Page, str, dict[str, Any]]) -> None:
         assert found["miou"] == pytest.approx(statistics.mean(values))
         assert found["miou_std"] == pytest.approx(statistics.stdev(values))
         assert found["iou"]["disc"] == pytest.approx(statistics.mean(IOU[stage]))
-        assert [(run["seed"], run["miou"]) for run in found["per_seed"]] == list(zip(SEEDS, values, strict=True))
+        assert [(run["seed"], run["miou"]) for run in found["per_seed"]] == list(
+            zip(SEEDS, values, strict=True)
+        )
         assert ("ap" in found) == (stage != "segmenter")
     assert summary["baselines"]["color_kmeans"] == {
         "miou": 12.34,
@@ -127,7 +131,13 @@ def test_summary(scored: tuple[Page, str, dict[str, Any]]) -> None:
 def test_pseudo_labels_at_every_threshold(scored: tuple[Page, str, dict[str, Any]]) -> None:
     view, _, summary = scored
     found = summary["pseudo_labels"]
-    assert (found["tau"], found["type"], found["images"], found["kept"], found["fallback"]) == (0.75, "mask", 6, 8, 2)
+    assert (found["tau"], found["type"], found["images"], found["kept"], found["fallback"]) == (
+        0.75,
+        "mask",
+        6,
+        8,
+        2,
+    )
     assert found["mean_coverage"] == pytest.approx(0.375)
     assert [row["tau"] for row in found["by_tau"]] == [0.0, 0.5, 0.9]
     assert found["by_tau"][1]["objects_kept"] == 9
@@ -147,8 +157,8 @@ def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, d
             assert place.startswith(("#", "data:")) or beside, (tag, attributes)
     assert "url(" not in re.sub(r"url\(#", "", text)
     pictures = view.images()
-    # two strips of three for the verdict, six overlays, four examples with six tiles, and in the explorer, four pairs,
-    # two near and one far object of cluster 01 and the one of cluster 02: alt texts may coincide
+    # two strips of three for the verdict, six overlays, four examples with six tiles, and in the explorer,
+    # four pairs, two near and one far object of cluster 01 and the one of cluster 02: alt texts may coincide
     count = sum(tag == "img" for tag, _ in view.elements)
     assert count == 2 * 3 + 6 + 4 * 6 - 1 + 4 + 4 * 2 + 2 + 1 + 1
     large = {alt for alt, pixels in pictures.items() if max(pixels.shape) > 288}
@@ -179,10 +189,13 @@ def test_page_loads_nothing_and_every_picture_decodes(scored: tuple[Page, str, d
     )
 
 
-def test_the_answer_comes_first_and_stages_in_the_order_of_the_method(scored: tuple[Page, str, dict[str, Any]]) -> None:
+def test_the_answer_comes_first_and_stages_in_the_order_of_the_method(
+    scored: tuple[Page, str, dict[str, Any]],
+) -> None:
     order = [str(attributes["id"]) for tag, attributes in scored[0].elements if tag == "section"]
     assert order == [
-        "verdict", "overlays", "files", "next", "categories", "result", "data", "pretrain", "masks", "clusters",
+        "verdict", "overlays", "files", "next", "categories", "result", "data", "pretrain", "masks",
+        "clusters",
         "training", "candidates", "tau", "images", "classes", "provenance",
     ]  # fmt: skip
 
@@ -230,7 +243,9 @@ def test_dropped_ground_truth_shows_its_reason(scored: tuple[Page, str, dict[str
 def test_equal_colours_mean_agreement(
     scored: tuple[Page, str, dict[str, Any]], plain: tuple[Page, str, dict[str, Any]]
 ) -> None:
-    """Predicted clusters 1 and 2 are the classes 2 and 1: recoloured they equal the ground truth, else they do not."""
+    """Predicted clusters 1 and 2 are the classes 2 and 1: recoloured they equal the ground truth, else they
+    do not.
+    """
     key = "sub/photo-3"
     pictures = scored[0].images()
     truth = pictures[f"Ground truth of {key}: disc, <b>square</b>"]
@@ -259,7 +274,9 @@ def test_nearest_and_farthest_objects_of_a_cluster(scored: tuple[Page, str, dict
     """Image n lies at 1/n from the centroid of cluster 01, if n is below 5."""
     shown = [alt for alt in scored[0].images() if alt.startswith("Object of")]
     assert [alt.rpartition(" ")[2] for alt in shown] == ["0.25", "0.333", "1", "0.2"]
-    assert scored[0].text.count("farthest") == 2  # of the lead and of cluster 01; cluster 02 has but one object
+    assert (
+        scored[0].text.count("farthest") == 2
+    )  # of the lead and of cluster 01; cluster 02 has but one object
 
 
 def test_numbers_of_clusters_are_compared(scored: tuple[Page, str, dict[str, Any]], tmp_path: Path) -> None:
@@ -334,7 +351,9 @@ def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
-    """Two rounds: the last one is the run's segmenter, the earlier ones stand before it, another share apart."""
+    """Two rounds: the last one is the run's segmenter, the earlier ones stand before it, another share
+    apart.
+    """
     run = Synthetic(tmp_path, crf={"rounds": 2}, seeds=[11])
     run.evaluations = [path for path in run.evaluations if "seed-11" in path]
     for hard, number, stage, miou in (
@@ -349,8 +368,13 @@ def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
         write_json(refined / "summary.json", {"provenance": provenance("predictions")})
     folders = [str(run.round / "predictions_crf" / shard) for shard in ("shard-0000", "shard-0001")]
     assert main([*run.arguments(), "--sharpened", *folders]) == 0
-    text, summary = (tmp_path / "report.html").read_text(), json.loads((tmp_path / "summary.json").read_text())
-    assert summary["stages"]["segmenter"]["miou"] == 54.5 and summary["stages"]["segmenter_crf"]["miou"] == 55.5
+    text, summary = (
+        (tmp_path / "report.html").read_text(),
+        json.loads((tmp_path / "summary.json").read_text()),
+    )
+    assert (
+        summary["stages"]["segmenter"]["miou"] == 54.5 and summary["stages"]["segmenter_crf"]["miou"] == 55.5
+    )
     assert [(row["stage"], row["crf_round"], row["miou"]) for row in summary["rounds"]] == [
         ("segmenter", 0, MIOU["segmenter"][0]), ("segmenter", 1, 52.5), ("segmenter_crf", 1, 53.5)
     ]  # fmt: skip
@@ -358,7 +382,8 @@ def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
     view = Page(text)
     labels = [row[0] for row in view.rows if row]
     chain = [
-        "masks", "detector", "segmenter", "segmenter, round 1", "segmenter + CRF, round 1", "segmenter, round 2",
+        "masks", "detector", "segmenter", "segmenter, round 1", "segmenter + CRF, round 1", "segmenter, "
+        "round 2",
         "segmenter + CRF, round 2", "color_kmeans",
     ]  # fmt: skip
     start = labels.index("masks")
@@ -366,7 +391,14 @@ def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
     assert sum(alt.startswith("Prediction + CRF of") for alt in view.images()) == 4
     assert "crf" in [str(attributes["id"]) for tag, attributes in view.elements if tag == "section"]
     shown = [line.split("  ")[0] for line in show_table(summary)]
-    stages = ["masks", "detector", "segmenter", "segmenter, round 1", "segmenter_crf, round 1", "segmenter, round 2"]
+    stages = [
+        "masks",
+        "detector",
+        "segmenter",
+        "segmenter, round 1",
+        "segmenter_crf, round 1",
+        "segmenter, round 2",
+    ]
     assert shown[-7:] == [*stages, "segmenter_crf, round 2"]
 
 
@@ -380,13 +412,21 @@ def test_random_weights_are_called_out(tmp_path: Path) -> None:
     [
         (lambda run: run.evaluations.append(run.evaluations[0]), "given twice for seed 11"),
         (lambda run: run.config.pop("backbone"), "backbone: missing"),
-        (lambda run: write_json(run.root / "topk-0.4/masks/shard-0001.json", {"masks": []}), "no mask 0 in shard 1"),
+        (
+            lambda run: write_json(run.root / "topk-0.4/masks/shard-0001.json", {"masks": []}),
+            "no mask 0 in shard 1",
+        ),
         (lambda run: (run.root / "detector.csv").unlink(), "detector.csv: no such file"),
-        (lambda run: (run.root / "benchmarks" / "bad.tsv").write_text("nothing\n"), "bad.tsv: not a Snakemake"),
+        (
+            lambda run: (run.root / "benchmarks" / "bad.tsv").write_text("nothing\n"),
+            "bad.tsv: not a Snakemake",
+        ),
         (lambda run: write_json(run.evaluations[0], {"miou": 1}), "no 'stage' in it"),
     ],
 )
-def test_wrong_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str) -> None:
+def test_wrong_input_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str
+) -> None:
     run = Synthetic(tmp_path)
     change(run)
     assert main(run.arguments()) == 1
@@ -396,7 +436,9 @@ def test_wrong_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_evaluation_settings_come_from_file_then_path_then_provenance(tmp_path: Path) -> None:
     path = tmp_path / "topk-0.3" / "k-8" / "seed-4" / "crf-2" / "x.json"
-    write_json(path, {"stage": "masks", "seed": 9, "provenance": {"params": {"seed": 1, "topk": 0.1, "tau": 0.6}}})
+    write_json(
+        path, {"stage": "masks", "seed": 9, "provenance": {"params": {"seed": 1, "topk": 0.1, "tau": 0.6}}}
+    )
     found = scores.read_evaluation(path)
     assert (found.seed, found.topk, found.num_clusters, found.tau) == (9, 0.3, 8, 0.6)
     assert (found.hard_pixels, found.crf_round) == (None, 2)
@@ -485,7 +527,9 @@ def test_candidate_tile_fills_confident_masks_only() -> None:
     mask = np.zeros((80, 80), dtype=bool)
     mask[20:60, 20:60] = True
     box, color = [20.0, 20.0, 40.0, 40.0], (200, 0, 0)
-    sure, unsure = (montage.candidate_tile(photo, [box], [mask], [0.5], [color], [flag]) for flag in (True, False))
+    sure, unsure = (
+        montage.candidate_tile(photo, [box], [mask], [0.5], [color], [flag]) for flag in (True, False)
+    )
     assert tuple(sure[40, 40]) == (150, 50, 50) and tuple(unsure[40, 40]) == (100, 100, 100)
     assert tuple(sure[59, 40]) == tuple(unsure[59, 40]) == color
     assert tuple(sure[57, 40]) == color and tuple(unsure[57, 40]) != color
@@ -502,7 +546,12 @@ def test_curves_group_parts_and_skip_what_is_not_finite() -> None:
     frame = pd.DataFrame({"step": [1, 2, 3], "lr": 0.1, "loss": [1.0, np.nan, 3.0], "coverage": 0.2})
     frame = frame.assign(loss_a=1.0, loss_b=2.0, coverage_centered=0.3)
     plots = figures.curves("x", frame)
-    assert [title for title, _ in plots] == ["loss", "parts of the loss", "mean coverage of the masks", "learning rate"]
+    assert [title for title, _ in plots] == [
+        "loss",
+        "parts of the loss",
+        "mean coverage of the masks",
+        "learning rate",
+    ]
     assert ">a</text>" in plots[1][1] and ">b</text>" in plots[1][1]
     assert "nan" not in plots[0][1].lower()
 
@@ -533,14 +582,17 @@ def test_pick_evenly(count: int, total: int, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(8.24, "8.2 s"), (200.4, "3 min 20 s"), (7500, "2 h 05 min"), (3599.7, "1 h 00 min")]
+    ("seconds", "text"),
+    [(8.24, "8.2 s"), (200.4, "3 min 20 s"), (7500, "2 h 05 min"), (3599.7, "1 h 00 min")],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert page.duration(seconds) == text
 
 
 def test_disagreeing_versions_are_all_listed() -> None:
-    records = [{"stage": s, "libraries": {"torch": v}, "inputs": {}} for s, v in (("a", "2"), ("b", "1"), ("a", "2"))]
+    records = [
+        {"stage": s, "libraries": {"torch": v}, "inputs": {}} for s, v in (("a", "2"), ("b", "1"), ("a", "2"))
+    ]
     chain, versions, weights = collect.merge_provenance(records)
     assert [record["stage"] for record in chain] == ["a", "b"]
     assert versions == {"torch": "1, 2"} and weights == {}

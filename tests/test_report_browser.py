@@ -1,4 +1,6 @@
-"""The report in a browser: a small run whose counts and scores the real stages made, and a user who tries things."""
+"""The report in a browser: a small run whose counts and scores the real stages made, and a user who tries
+things.
+"""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ SHARDS = ("shard-0000", "shard-0001")
 
 
 class Counted(Synthetic):
-    """A synthetic run with objects in its ground truth, whose pseudo-labels, counts and scores are made by the stages.
+    """A synthetic run with objects in its ground truth, whose pseudo-labels, counts and scores are made by
+    the stages.
 
     Of its cluster 3, whose candidates are a single pixel, nothing is an object.
     """
@@ -32,7 +35,12 @@ class Counted(Synthetic):
             truth["images"].append(size | {"has_masks": True, "has_semantic": True, "evaluated": True})
             for label in CLASSES:
                 code = rle.encode(labels == label)
-                found = {"category_id": label, "segmentation": code, "bbox": rle.bbox(code), "area": rle.area(code)}
+                found = {
+                    "category_id": label,
+                    "segmentation": code,
+                    "bbox": rle.bbox(code),
+                    "area": rle.area(code),
+                }
                 truth["annotations"].append(
                     found | {"id": len(truth["annotations"]), "image_id": number, "iscrowd": 0}
                 )  # fmt: skip
@@ -40,22 +48,43 @@ class Counted(Synthetic):
         manifest = ["--manifest", str(self.root / "manifest.csv")]
         candidates = [str(self.seed / "candidates" / f"{name}.json") for name in SHARDS]
         for shard, name in enumerate(SHARDS):
-            done = ["pseudo_labels", *manifest, "--shard", str(shard), "--candidates", candidates[shard], "--tau", tau]
-            done += ["--num-clusters", str(K), "--params", "{}", "--output", str(self.tau / "pseudo_labels" / name)]
+            done = [
+                "pseudo_labels",
+                *manifest,
+                "--shard",
+                str(shard),
+                "--candidates",
+                candidates[shard],
+                "--tau",
+                tau,
+            ]
+            done += [
+                "--num-clusters",
+                str(K),
+                "--params",
+                "{}",
+                "--output",
+                str(self.tau / "pseudo_labels" / name),
+            ]
             assert main(done) == 0
         scored = [*manifest, "--ground-truth", str(self.root / "truth" / "instances.json"), "--params", "{}"]
         scored += ["--num-clusters", str(K)]
         summary = ["label_summary", *manifest, "--candidates", *candidates, "--params", "{}"]
         assert main([*summary, "--output", str(self.root / "label_summary.json")]) == 0
         self.quality = str(self.root / "quality.json")
-        assert main(["candidate_quality", *scored, "--candidates", *candidates, "--output", self.quality]) == 0
+        assert (
+            main(["candidate_quality", *scored, "--candidates", *candidates, "--output", self.quality]) == 0
+        )
         self.evaluations = []
         for stage, folder in (("detector", self.tau), ("segmenter", self.round)):
             maps = folder / ("pseudo_labels" if stage == "detector" else "predictions")
             self.evaluations.append(str(folder / "evaluation" / f"{stage}.json"))
             options = ["--candidates", *candidates] if stage == "detector" else []
             options += ["--label-dirs", *(str(maps / name) for name in SHARDS), "--seed", "11"]
-            assert main(["evaluation", "--stage", stage, *scored, *options, "--output", self.evaluations[-1]]) == 0
+            assert (
+                main(["evaluation", "--stage", stage, *scored, *options, "--output", self.evaluations[-1]])
+                == 0
+            )
 
     def arguments(self, scored: bool = True) -> list[str]:
         return [*super().arguments(scored), *(["--quality", self.quality] if scored else [])]
@@ -84,7 +113,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Counted:
 
 @pytest.mark.parametrize("tau", ["0.75", "0.955"])
 def test_figures_at_the_runs_own_threshold_are_its_own(run: Counted, tmp_path: Path, tau: str) -> None:
-    """Those of its pseudo-labels and of their score; 0.955 is none of the thresholds that are counted beforehand."""
+    """Those of its pseudo-labels and of their score; 0.955 is none of the thresholds that are counted
+    beforehand.
+    """
     made = run
     if tau != "0.75":
         made = Counted(tmp_path, pseudo_labels={"tau": float(tau)})
@@ -99,7 +130,9 @@ def test_figures_at_the_runs_own_threshold_are_its_own(run: Counted, tmp_path: P
     if tau != "0.955":
         detector = read_json(made.tau / "evaluation" / "detector.json")
         assert data["truth"]["miou"][at] == pytest.approx(detector["miou"], abs=1e-3)
-        summary = {row["tau"]: row for row in read_json(made.root / "label_summary.json")["by_tau"]}[float(tau)]
+        summary = {row["tau"]: row for row in read_json(made.root / "label_summary.json")["by_tau"]}[
+            float(tau)
+        ]
         assert data["objects_kept"][at] == summary["objects_kept"]
         assert data["coverage"][at] == pytest.approx(100 * summary["mean_coverage"], abs=1e-3)
 
@@ -142,7 +175,9 @@ def as_it_opens(request: pytest.FixtureRequest) -> None:
     if "browser" in request.fixturenames:
         opened = request.getfixturevalue("browser")
         opened.resize(1200, 900)
-        opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+        opened.call(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}]
+        )
 
 
 def text_of(browser: Browser, *names: str) -> list[str]:
@@ -152,7 +187,9 @@ def text_of(browser: Browser, *names: str) -> list[str]:
 def press(browser: Browser, key: str, code: int) -> None:
     text = {"text": "\r"} if key == "Enter" else {}
     for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+        browser.call(
+            "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
+        )
 
 
 def painted(browser: Browser) -> int:
@@ -160,8 +197,8 @@ def painted(browser: Browser) -> int:
     return int(
         browser.value(
             "[...document.querySelectorAll('canvas')].reduce((sum, drawn) => {"
-            "const copy = Object.assign(document.createElement('canvas'), {width: drawn.width, height: drawn.height});"
-            "const context = copy.getContext('2d');"
+            "const copy = Object.assign(document.createElement('canvas'), {width: drawn.width, height: "
+            "drawn.height});const context = copy.getContext('2d');"
             "context.drawImage(drawn, 0, 0);"
             "const values = context.getImageData(0, 0, copy.width, copy.height).data;"
             "return sum + values.filter((value, place) => place % 4 === 3 && value === 173).length}, 0)"
@@ -176,7 +213,9 @@ def test_the_slider_shows_what_survives(run: Counted, browser: Browser) -> None:
     names = ("value", "images", "fallback", "objects", "pixels", "precision", "coverage")
     start = ["0.75", "6 of 6", "0", str(own["kept"]), f"{own['coverage']:.1f} %", "100.0 %", "50.0 %"]
     assert text_of(browser, *names) == start
-    counts = browser.value("[...document.querySelectorAll('canvas')].map((c) => c.closest('figure').innerText)")
+    counts = browser.value(
+        "[...document.querySelectorAll('canvas')].map((c) => c.closest('figure').innerText)"
+    )
     assert len(counts) == 4 and all("1 of 3" in count for count in counts), "0.75 itself is not above 0.75"
     coloured, line = painted(browser), browser.value("document.getElementById('tau-line').style.left")
     browser.value("document.getElementById('tau-slider').focus()")
@@ -210,9 +249,8 @@ def test_names_are_saved_and_come_back(run: Counted, browser: Browser, tmp_path:
     assert read_json(run.root / "summary.json")["clusters"]["names"] == {"0": "first: #1", "2": HOSTILE_NAME}
     browser.open(run.root / "report.html")
     assert browser.value("document.querySelector('.cluster:nth-child(3) b').textContent") == HOSTILE_NAME
-    assert browser.value("[...document.querySelectorAll('input[data-cluster]')].map((input) => input.value)") == [
-        "first: #1", "", HOSTILE_NAME
-    ]  # fmt: skip
+    typed = "[...document.querySelectorAll('input[data-cluster]')].map((input) => input.value)"
+    assert browser.value(typed) == ["first: #1", "", HOSTILE_NAME]
     assert browser.value("document.getElementById('names-yaml').textContent") == shown
     other = tmp_path / "other.yaml"
     other.write_text(saved.read_text().replace("[0, 4, 1]", "[1, 3, 1]"))
@@ -234,7 +272,9 @@ def test_names_survive_a_reload_and_give_way_to_those_of_a_newer_page(run: Count
     shown = "[...document.querySelectorAll('.cluster b')].map((title) => title.textContent)"
     assert browser.value(shown) == ["mushroom", "cluster 01", HOSTILE_NAME]
     assert '0: "mushroom"' in browser.value("document.getElementById('names-yaml').textContent")
-    assert "mushroom" in browser.value("document.getElementById('overlays').innerText"), "wherever it is named"
+    assert "mushroom" in browser.value("document.getElementById('overlays').innerText"), (
+        "wherever it is named"
+    )
     # as the report makes it when the file of names was edited by hand
     page.write_text(text.replace('data-cluster="1" value=""', 'data-cluster="1" value="newer"'))
     browser.open(page)
@@ -244,7 +284,9 @@ def test_names_survive_a_reload_and_give_way_to_those_of_a_newer_page(run: Count
 
 
 def focused(browser: Browser) -> Any:
-    return browser.value("document.activeElement.firstElementChild?.alt ?? document.activeElement.textContent")
+    return browser.value(
+        "document.activeElement.firstElementChild?.alt ?? document.activeElement.textContent"
+    )
 
 
 def test_every_picture_enlarges_and_gives_the_focus_back(run: Counted, browser: Browser) -> None:
@@ -253,7 +295,9 @@ def test_every_picture_enlarges_and_gives_the_focus_back(run: Counted, browser: 
     pictures = "[...document.querySelectorAll('main img, main .plot:not(.ruled) svg')]"
     assert browser.value(f"{pictures}.every((one) => one.closest('button.zoom'))")
     groups = "[...document.querySelectorAll('.pictures')].filter((group) => group.querySelector('.zoom'))"
-    assert set(browser.value(f"{groups}.map((group) => group.querySelectorAll('.zoom[tabindex=\"0\"]').length)")) == {1}
+    assert set(
+        browser.value(f"{groups}.map((group) => group.querySelectorAll('.zoom[tabindex=\"0\"]').length)")
+    ) == {1}
     browser.value("document.querySelector('#overlays .zoom').focus()")
     first = focused(browser)
     press(browser, "ArrowRight", 39)
@@ -279,9 +323,15 @@ def test_every_picture_enlarges_and_gives_the_focus_back(run: Counted, browser: 
 
 def test_words_are_explained_by_keyboard_where_they_first_stand(run: Counted, browser: Browser) -> None:
     browser.open(run.root / "report.html")
-    words = browser.value("[...document.querySelectorAll('button.word')].map((word) => word.textContent.toLowerCase())")
-    assert len(words) == len(set(words)) and {"miou", "ap50", "corloc", "τ", "purity", "ground truth"} <= set(words)
-    browser.value("[...document.querySelectorAll('button.word')].find((word) => word.textContent === 'CorLoc').focus()")
+    words = browser.value(
+        "[...document.querySelectorAll('button.word')].map((word) => word.textContent.toLowerCase())"
+    )
+    assert len(words) == len(set(words)) and {"miou", "ap50", "corloc", "τ", "purity", "ground truth"} <= set(
+        words
+    )
+    browser.value(
+        "[...document.querySelectorAll('button.word')].find((word) => word.textContent === 'CorLoc').focus()"
+    )
     meaning = "document.querySelector('.meaning:popover-open')?.textContent"
     assert browser.value(meaning) is None
     press(browser, "Enter", 13)
@@ -297,7 +347,9 @@ def test_words_are_explained_by_keyboard_where_they_first_stand(run: Counted, br
 def test_the_page_fits_its_window_and_is_accessible(
     run: Counted, browser: Browser, width: int, mobile: bool, theme: str
 ) -> None:
-    """Contrast, headings, landmarks, names, scroll areas that the keyboard reaches; with all that folds unfolded."""
+    """Contrast, headings, landmarks, names, scroll areas that the keyboard reaches; with all that folds
+    unfolded.
+    """
     browser.resize(width, 800, mobile=mobile)
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
     browser.open(run.root / "report.html")
@@ -311,8 +363,9 @@ def test_the_page_fits_its_window_and_is_accessible(
 def test_what_is_not_accessible_would_be_seen(run: Counted, browser: Browser) -> None:
     browser.open(run.root / "report.html")
     browser.value(
-        "document.querySelector('main').insertAdjacentHTML('afterbegin', `<h4>deep</h4><p style='color:#999'>faint</p>"
-        "<img src='data:,'><div style='overflow:auto;width:9px'>wider</div><button></button><table></table>`)"
+        "document.querySelector('main').insertAdjacentHTML('afterbegin', `<h4>deep</h4><p "
+        "style='color:#999'>faint</p><img src='data:,'><div "
+        "style='overflow:auto;width:9px'>wider</div><button></button><table></table>`)"
     )
     told = " ".join(browser.value(ACCESS))
     for part in ("contrast 2.", "h4 after h1", "no alt", "scroll area", "no name", "table without a head"):
@@ -320,13 +373,17 @@ def test_what_is_not_accessible_would_be_seen(run: Counted, browser: Browser) ->
 
 
 def test_nothing_was_loaded_and_nothing_complained(run: Counted, browser: Browser) -> None:
-    """Of all that the tests above did. That it would be seen is tried last: the policy lets no other script run."""
+    """Of all that the tests above did.
+
+    That it would be seen is tried last: the policy lets no other script run.
+    """
     assert set(browser.requests) <= {(run.root / "report.html").resolve().as_uri()} | {
         address for address in browser.requests if address.startswith("blob:")
     }
     assert browser.complaints == []
     browser.value(
-        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = true'}))"
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = "
+        "true'}))"
     )
     browser.value("fetch('http://127.0.0.1:9/').catch(() => null)")
     assert browser.value("window.ran") is None

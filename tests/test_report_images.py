@@ -18,7 +18,8 @@ def make_manifest(folder: Path, scored: bool) -> Path:
     ids = np.arange(1, COUNT + 1)
     bad = ids % 4 == 0
     columns = {
-        "image_id": ids, "key": [f"k{i}" for i in ids], "path": [f"p/{i}.jpg" for i in ids], "width": 20 + ids,
+        "image_id": ids, "key": [f"k{i}" for i in ids], "path": [f"p/{i}.jpg" for i in ids],
+        "width": 20 + ids,
         "height": 90 - ids, "mode": "RGB", "sha256": "", "shard": (ids - 1) // 10, "train": ids < 30,
         "eval": (ids % 3 == 1) & scored, "status": np.where(bad, "quarantined", "ok"),
         "reason": np.where(bad, np.where(ids % 8 == 0, "truncated", "empty"), ""),

@@ -46,7 +46,9 @@ def test_baselines_have_rows_of_their_own(compared: tuple[Page, dict[str, Any], 
     assert labels.index("segmenter") < labels.index("masks: attention-0.75-largest") < labels.index("otsu")
 
 
-def test_the_summary_holds_them_and_its_stages_stay(compared: tuple[Page, dict[str, Any], dict[str, Any]]) -> None:
+def test_the_summary_holds_them_and_its_stages_stay(
+    compared: tuple[Page, dict[str, Any], dict[str, Any]],
+) -> None:
     _, summary, plain = compared
     assert summary["stages"] == plain["stages"] and summary["sweep"] == []
     assert set(summary["baselines"]) == {"color_kmeans", "otsu", "lost-400", "attention-0.75-largest"}
@@ -74,12 +76,18 @@ def summed(benchmarks: Path, **changes: Any) -> dict[str, tuple[int, float]]:
     least: dict[str, Any] = {"run": "r", "data": {"kind": "scenes"}, "clusters": {"num_clusters": 6}}
     for stage in ("backbone", "detector", "segmenter"):
         least[stage] = {"weights": "random"}
-    config = load_config(least | {"baselines": {"masks": ["lost-100", "lost-400"]}, "crf": {"rounds": 1}} | changes)
+    config = load_config(
+        least | {"baselines": {"masks": ["lost-100", "lost-400"]}, "crf": {"rounds": 1}} | changes
+    )
     return {time.rule: (time.jobs, time.seconds) for time in collect.read_benchmarks(benchmarks, config)}
 
 
 def test_a_baselines_seconds_are_apart(tmp_path: Path) -> None:
-    for place, seconds in {"masks/topk-0.4/0000": 1.0, "masks/lost-400/0000": 2.0, "masks/lost-100/0000": 4.0}.items():
+    for place, seconds in {
+        "masks/topk-0.4/0000": 1.0,
+        "masks/lost-400/0000": 2.0,
+        "masks/lost-100/0000": 4.0,
+    }.items():
         file = tmp_path / f"{place}.tsv"
         file.parent.mkdir(parents=True)
         file.write_text(f"s\tmax_rss\n{seconds}\t-\n")
@@ -91,15 +99,31 @@ def test_seconds_of_other_settings_are_left_out(tmp_path: Path) -> None:
     own = ["features/0000", "weights/seed.pth", "masks/topk-0.4/0000", "masks/lost-400/0000", "baselines/k-6"]
     own += ["choose_k/topk-0.4", "clusters/topk-0.4/k-6/seed-1", "clusters/topk-0.4/k-6/seed-2"]
     own += [f"segmenter/{round_}/crf-0", f"segmenter/{round_}/crf-1", f"predictions_crf/{round_}/crf-1/0001"]
-    others = ["masks/topk-0.5/0000", "masks/lost-200/0000", "masks/attention-0.6-largest/0000", "baselines/k-7"]
+    others = [
+        "masks/topk-0.5/0000",
+        "masks/lost-200/0000",
+        "masks/attention-0.6-largest/0000",
+        "baselines/k-7",
+    ]
     others += ["choose_k/topk-0.45", "clusters/topk-0.4/k-6/seed-3", "clusters/topk-0.4/k-12/seed-1"]
-    others += [f"segmenter/{round_.replace('-bbox', '')}/crf-0", f"segmenter/{round_.replace('0.2', '0.3')}/crf-0"]
-    others += [f"segmenter/{round_}/crf-2", "ablations", "paper/table1", "paper/backbones/dino/seed-1/frozen", "report"]
+    others += [
+        f"segmenter/{round_.replace('-bbox', '')}/crf-0",
+        f"segmenter/{round_.replace('0.2', '0.3')}/crf-0",
+    ]
+    others += [
+        f"segmenter/{round_}/crf-2",
+        "ablations",
+        "paper/table1",
+        "paper/backbones/dino/seed-1/frozen",
+        "report",
+    ]
     for place in [*own, *others]:
         file = tmp_path / f"{place}.tsv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"s\tmax_rss\n{1.0 if place in own else 1000.0}\t-\n")
-    found = summed(tmp_path, seeds=[1, 2], pseudo_labels={"type": "bbox", "tau": 0.9}, segmenter={"weights": "random"})
+    found = summed(
+        tmp_path, seeds=[1, 2], pseudo_labels={"type": "bbox", "tau": 0.9}, segmenter={"weights": "random"}
+    )
     assert sum(seconds for _, seconds in found.values()) == len(own), found
     assert found["clusters"] == found["segmenter"] == (2, 2.0)
 
@@ -121,7 +145,11 @@ def test_all_masks_of_an_image_are_drawn(tmp_path: Path) -> None:
     page = Page(text)
 
     def tile(images: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        (found,) = [image for alt, image in images.items() if alt.startswith("Mask of sub/photo-3, ") and "clus" in alt]
+        (found,) = [
+            image
+            for alt, image in images.items()
+            if alt.startswith("Mask of sub/photo-3, ") and "clus" in alt
+        ]
         return found.astype(int)
 
     both = f"cluster 01, no cluster, {100 * (first['coverage'] + share):.0f}"
@@ -141,9 +169,13 @@ def test_the_share_of_ties_is_a_fact_of_the_masks(tmp_path: Path) -> None:
         for record in content["masks"]:
             record["tied"] = 0.25 + 0.5 * (share % 2)
         write_json(shard, content)
-    masks = [record for shard in run.root.glob("topk-0.4/masks/*.json") for record in read_json(shard)["masks"]]
+    masks = [
+        record for shard in run.root.glob("topk-0.4/masks/*.json") for record in read_json(shard)["masks"]
+    ]
     expected = f"{100 * np.mean([record['tied'] for record in masks]):.0f} %"
-    assert re.search(rf"of the candidate patches are ties \(cls_mass\)[^%]*{expected}", Page(run.build()[0]).text)
+    assert re.search(
+        rf"of the candidate patches are ties \(cls_mass\)[^%]*{expected}", Page(run.build()[0]).text
+    )
 
 
 def test_a_baseline_in_the_configuration_is_checked() -> None:

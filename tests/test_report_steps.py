@@ -19,13 +19,17 @@ PETS = [
 
 
 def test_every_step_down_and_every_stage_below_otsu_is_named() -> None:
-    """The pets of the issue: Otsu 33.0, masks 31.3, detector 27.4, segmenter 25.8. The probe learns from labels."""
+    """The pets of the issue: Otsu 33.0, masks 31.3, detector 27.4, segmenter 25.8.
+
+    The probe learns from labels.
+    """
     baselines: Mapping[str, Mapping[str, float]] = {"color_kmeans": {"miou": 99.0}, "otsu": {"miou": 33.0}}
     assert worse_steps(PETS, baselines) == [
         "The detector scores worse than the masks before it: mIoU 27.4 after 31.3.",
         "The segmenter scores worse than the detector before it: mIoU 25.8 after 27.4.",
         *(
-            f"The {stage} worse than Otsu's threshold, which splits a picture by its grey values: mIoU {value}, Otsu"
+            f"The {stage} worse than Otsu's threshold, which splits a picture by its grey values: mIoU "
+            f"{value}, Otsu"
             " 33.0."
             for stage, value in (("masks score", 31.3), ("detector scores", 27.4), ("segmenter scores", 25.8))
         ),
@@ -44,5 +48,7 @@ def test_what_gets_better_or_looks_equal_is_not_complained_about() -> None:
     falling = [*rising, row("segmenter_crf", 1, miou=29.0)]
     (said,) = worse_steps(falling, {})
     assert (
-        said == "The segmenter + CRF, round 1 scores worse than the segmenter, round 1 before it: mIoU 29.0 after 30.0."
+        said
+        == "The segmenter + CRF, round 1 scores worse than the segmenter, round 1 before it: mIoU 29.0 after "
+        "30.0."
     )

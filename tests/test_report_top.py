@@ -1,4 +1,6 @@
-"""What the report opens with: photographs chosen by the detector's scores, files beside it, next commands, words."""
+"""What the report opens with: photographs chosen by the detector's scores, files beside it, next commands,
+words.
+"""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,9 +34,10 @@ def test_words_are_explained_once_at_the_end_of_the_text_they_stand_in() -> None
     done = str(glossary.explained(text, meanings))
     button = '<button type="button" class="word" popovertarget="word-{}">{}</button>'
     assert done == (
-        "<h2>IoU</h2><p>A <code>IoU</code> and <b>τ</b>: " + button.format("boundary-iou", "boundary IoU") + ", IoUs, "
-        + button.format("iou", "IoU") + '.<span popover id="word-boundary-iou" class="meaning">at edges</span>'
-        '<span popover id="word-iou" class="meaning">shared &amp; all</span></p>'
+        "<h2>IoU</h2><p>A <code>IoU</code> and <b>τ</b>: " + button.format("boundary-iou",
+        "boundary IoU") + ", IoUs, "
+        + button.format("iou", "IoU") + '.<span popover id="word-boundary-iou" class="meaning">at '
+        'edges</span><span popover id="word-iou" class="meaning">shared &amp; all</span></p>'
         "<p>" + button.format("τ", "τ") + ' IoU<span popover id="word-τ" class="meaning">threshold</span></p>'
     )  # fmt: skip
 
@@ -84,7 +87,9 @@ def test_ratings_agree_with_sorting_everything(images: int, shards: int) -> None
     worst = [item for item in sorted(rated) if item not in best][:4]
     assert [item.image_id for item in ratings.best] == [image for _, image in best]
     assert [item.image_id for item in ratings.worst] == [image for _, image in worst]
-    assert [item.score for item in ratings.best + ratings.worst] == pytest.approx([score for score, _ in best + worst])
+    assert [item.score for item in ratings.best + ratings.worst] == pytest.approx(
+        [score for score, _ in best + worst]
+    )
     assert all(item.sure == (item.objects[0]["score"] > 0.5) for item in ratings.best + ratings.worst)
     assert ratings.images == images
 
@@ -97,7 +102,11 @@ def test_files_that_are_there_are_linked(tmp_path: Path) -> None:
     (folder / "objects.html").write_text("")
     (folder / "data").mkdir()
     (folder / "data/manifest.quarantined.csv").write_text("")
-    assert [item.href for item in files_beside(folder, config, 0)] == ["objects.html", "objects/", "summary.json"]
+    assert [item.href for item in files_beside(folder, config, 0)] == [
+        "objects.html",
+        "objects/",
+        "summary.json",
+    ]
     assert files_beside(folder, config, 1)[2].href == "data/manifest.quarantined.csv"
 
 
@@ -123,5 +132,7 @@ def test_overlays_keep_the_photo_and_show_the_better_object_on_top() -> None:
     other[8:16, 8:16] = True
     tile = montage.overlay_tile(photo, [better, other], [(200, 0, 0), (0, 200, 0)], alpha=0.5)
     assert tuple(tile[6, 6]) == (150, 50, 50) == tuple(tile[9, 9]) and tuple(tile[13, 13]) == (50, 150, 50)
-    assert tuple(tile[11, 6]) == (200, 0, 0) and tuple(tile[12, 6]) == (255, 255, 255), "white around the colour"
+    assert tuple(tile[11, 6]) == (200, 0, 0) and tuple(tile[12, 6]) == (255, 255, 255), (
+        "white around the colour"
+    )
     assert tuple(tile[18, 2]) == (100, 100, 100)

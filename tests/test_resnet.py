@@ -90,9 +90,15 @@ def moco_v2(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def moco_v3(state: dict[str, Tensor]) -> dict[str, Any]:
-    head = {"fc.0.weight": torch.zeros(4, 4), "fc.1.running_mean": torch.zeros(4), "fc.3.weight": torch.zeros(4, 4)}
+    head = {
+        "fc.0.weight": torch.zeros(4, 4),
+        "fc.1.running_mean": torch.zeros(4),
+        "fc.3.weight": torch.zeros(4, 4),
+    }
     momentum = {key: value * 0 for key, value in state.items()}
-    tensors = renamed(state | head, "module.base_encoder.") | renamed(momentum | head, "module.momentum_encoder.")
+    tensors = renamed(state | head, "module.base_encoder.") | renamed(
+        momentum | head, "module.momentum_encoder."
+    )
     return {"state_dict": tensors | {"module.predictor.0.weight": torch.zeros(4, 4)}}
 
 
@@ -121,7 +127,9 @@ def test_every_layout_fills_the_backbone(layout: Any, tmp_path: Path) -> None:
             assert torch.equal(value, state[key]), key
     counters = sum(key.endswith("num_batches_tracked") for key in state)
     assert report["loaded"] == len(state) - (counters if layout is without_counters else 0)
-    assert not any("layer1" in key and "momentum" not in key and "encoder_k" not in key for key in report["ignored"])
+    assert not any(
+        "layer1" in key and "momentum" not in key and "encoder_k" not in key for key in report["ignored"]
+    )
 
 
 def test_half_precision_safetensors_are_widened(tmp_path: Path) -> None:
@@ -204,7 +212,9 @@ def test_frozen_stages_stay_bit_identical_in_training(freeze_at: int, free: str)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
     model(torch.randn(2, 3, 32, 32)).square().mean().backward()
     optimizer.step()
-    changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    changed = {
+        key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
     stages = ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]
     assert changed == set(stages[stages.index(free) :])
 

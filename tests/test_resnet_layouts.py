@@ -1,4 +1,6 @@
-"""Checkpoints of a ResNet-50 as each project publishes them: keys and shapes written out here, there and back."""
+"""Checkpoints of a ResNet-50 as each project publishes them: keys and shapes written out here, there and
+back.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,9 @@ BLOCKS = {1: 3, 2: 4, 3: 6, 4: 3}
 
 
 def norm(name: str, channels: int) -> Shapes:
-    values: Shapes = {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+    values: Shapes = {
+        f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")
+    }
     return values | {f"{name}.num_batches_tracked": ()}
 
 
@@ -125,7 +129,9 @@ def test_the_manifests_are_resnet_50s() -> None:
     shapes = torchvision_shapes()
     assert len(shapes) == 318  # 53 convolutions, 53 norms of 5 tensors
     learnt = [shape for name, shape in shapes.items() if name.endswith(("weight", "bias"))]
-    assert sum(torch.Size(shape).numel() for shape in learnt) == 25_557_032 - 2_049_000  # published, without fc
+    assert (
+        sum(torch.Size(shape).numel() for shape in learnt) == 25_557_032 - 2_049_000
+    )  # published, without fc
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -158,7 +164,8 @@ def test_detectron2s_names_are_those_of_its_own_manifest() -> None:
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("moco_v2_800ep", "MoCo v3"), ("detectron2", "torchvision"),
-                                             ("torchvision", "detectron2"), ("moco_v3_r50", "DINO")])  # fmt: skip
+                                             ("torchvision", "detectron2"), ("moco_v3_r50",
+                                             "DINO")])  # fmt: skip
 def test_another_layout_than_stated_is_refused_with_the_actual_one(name: str, wrong: str) -> None:
     actual, shapes = MANIFESTS[name]
     with pytest.raises(MaskDistillError, match=rf"not a ResNet in the layout '{wrong}'.*those of '{actual}'"):
@@ -166,10 +173,14 @@ def test_another_layout_than_stated_is_refused_with_the_actual_one(name: str, wr
 
 
 def test_what_is_no_resnet_or_holds_more_is_refused() -> None:
-    with pytest.raises(MaskDistillError, match=r"layout 'torchvision' \(key conv1.weight\): keys such as \['cls_to"):
+    with pytest.raises(
+        MaskDistillError, match=r"layout 'torchvision' \(key conv1.weight\): keys such as \['cls_to"
+    ):
         convert_resnet({"cls_token": torch.zeros(1)}, "torchvision", "detectron2")
     with pytest.raises(MaskDistillError, match=r"1 unknown keys such as \['layer5.0.conv1.weight'\]"):
-        convert_resnet(filled(torchvision_shapes() | {"layer5.0.conv1.weight": (1,)}), "torchvision", "detectron2")
+        convert_resnet(
+            filled(torchvision_shapes() | {"layer5.0.conv1.weight": (1,)}), "torchvision", "detectron2"
+        )
     with pytest.raises(MaskDistillError, match=r"1 unknown keys such as \['module.encoder_x.conv1.weight'\]"):
         convert_resnet(filled(moco({}) | {"module.encoder_x.conv1.weight": (1,)}), "MoCo v1/v2", "detectron2")
     with pytest.raises(MaskDistillError, match="unknown ResNet layout 'caffe'; choose one of MoCo v1/v2, "):

@@ -67,7 +67,8 @@ def test_damaged_run_lengths_are_refused(damage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((2, 2), np.uint8), np.zeros(4, bool), np.zeros((1, 2, 2), bool), np.zeros((0, 3), bool)]
+    "array",
+    [np.zeros((2, 2), np.uint8), np.zeros(4, bool), np.zeros((1, 2, 2), bool), np.zeros((0, 3), bool)],
 )
 def test_only_two_dimensional_bool_masks_are_encoded(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match="bool"):

@@ -1,4 +1,6 @@
-"""maskdistill run: what it shows of Snakemake's events, how it ends, and that an interruption reaches every job."""
+"""maskdistill run: what it shows of Snakemake's events, how it ends, and that an interruption reaches every
+job.
+"""
 
 import io
 import json
@@ -23,7 +25,8 @@ from maskdistill.runtime.logs import last_lines
 from maskdistill.runtime.progress import seconds_left
 
 CONFIG = {
-    "run": "r", "data": {"kind": "scenes"}, "backbone": {"weights": "random"}, "detector": {"weights": "random"},
+    "run": "r", "data": {"kind": "scenes"}, "backbone": {"weights": "random"},
+    "detector": {"weights": "random"},
     "segmenter": {"weights": "random"},
 }  # fmt: skip
 SNAKEFILE = """
@@ -46,7 +49,9 @@ rule report:
 def begun(**counts: int) -> Progress:
     """A run whose jobs usually take 40 s, those of ``odd`` nobody knows, and whose logs say nothing."""
     progress = Progress(lambda name: None if name == "odd" else 40.0, lambda log: None)
-    progress.take({"event": "run_info", "time": 1000.0, "stats": {**counts, "all": 1, "total": sum(counts.values())}})
+    progress.take(
+        {"event": "run_info", "time": 1000.0, "stats": {**counts, "all": 1, "total": sum(counts.values())}}
+    )
     return progress
 
 
@@ -106,7 +111,12 @@ def test_a_failed_job_is_said_once_and_forgotten_where_it_succeeds_after_all() -
 
 def test_what_a_log_says_of_the_time_that_remains(tmp_path: Path) -> None:
     log = tmp_path / "detector.log"
-    said = ["10:00:05 INFO detector: 10/40 step, 2.0 step/s, 15 s left", "10:00:06 INFO a state is saved", "", ""]
+    said = [
+        "10:00:05 INFO detector: 10/40 step, 2.0 step/s, 15 s left",
+        "10:00:06 INFO a state is saved",
+        "",
+        "",
+    ]
     log.write_text("x" * 9000 + "\n" + "\n".join(said))
     assert last_lines(log, 2) == said[:2] and last_lines(log, 9, 20) == ["INFO a state is saved"[-18:]]
     assert seconds_left(last_lines(log, 3, 4096)) == 15 and seconds_left(said[1:]) is None
@@ -114,10 +124,15 @@ def test_what_a_log_says_of_the_time_that_remains(tmp_path: Path) -> None:
 
 
 def test_what_is_usual_is_remembered_or_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks of 100 pictures a job took 2 s, and 8 s more for loading them; there are 400 pictures in 4 jobs."""
+    """Masks of 100 pictures a job took 2 s, and 8 s more for loading them; there are 400 pictures in 4
+    jobs.
+    """
     monkeypatch.setattr("maskdistill.product.records.visible_gpus", list)
     record: dict[str, Any] = {"machine": machine(), "gpus": [], "seconds": 10.0, "cpu_seconds": 20.0}
-    record |= {"work": [{"unit": "img", "count": 50, "seconds": 2.0}], "settings": {"refine": "none", "max_masks": 1}}
+    record |= {
+        "work": [{"unit": "img", "count": 50, "seconds": 2.0}],
+        "settings": {"refine": "none", "max_masks": 1},
+    }
     for part in ("a", "b"):
         write_json(tmp_path / f"benchmarks/masks/topk-0.2/{part}.json", record)
     monkeypatch.setattr("maskdistill.product.usual.sizes_of", lambda config: Sizes(400, 400, 1449, 4))
@@ -179,7 +194,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "c.yaml", "--cores", "2"]) == 1
     said = capsys.readouterr()
-    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [["masks", "2/2"], ["report", "failed"]]
+    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [
+        ["masks", "2/2"],
+        ["report", "failed"],
+    ]
     [output] = (project / "results/r/logs/snakemake").iterdir()
     assert said.err == (
         "maskdistill run: 1 of 3 jobs failed: report\n"
@@ -191,7 +209,13 @@ def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.Captur
     assert "Error in rule report" in output.read_text() or "CalledProcessError" in output.read_text()
     (project / "ink").touch()
     folder = {"reader": "", "pictures": 2, "objects": 3, "current": True, "changed": False}
-    there = {"formats": ["coco"], "folders": {"coco": folder}, "pictures": 2, "objects": {"a": 3}, "provenance": {}}
+    there = {
+        "formats": ["coco"],
+        "folders": {"coco": folder},
+        "pictures": 2,
+        "objects": {"a": 3},
+        "provenance": {},
+    }
     write_json(project / "results/r/objects/objects.json", there)
     assert main(["run", "c.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -207,7 +231,8 @@ def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.Captur
 def test_an_interruption_reaches_every_job_and_is_waited_for(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ignored: bool
 ) -> None:
-    """Snakemake is played by a program that has a job, and that notes how the job ended when itself is told to end.
+    """Snakemake is played by a program that has a job, and that notes how the job ended when itself is told
+    to end.
 
     Where Ctrl-C is ignored, as in the background of a script, SIGTERM goes on instead.
     """

@@ -60,7 +60,8 @@ def test_a_bad_json_file_is_named(tmp_path: Path, content: str | None, message: 
 
 
 @pytest.mark.hostile(
-    "hdf5: JSON or label map cut off in a folder that a stage made", outcome="the stage stops: --forcerun FOLDER"
+    "hdf5: JSON or label map cut off in a folder that a stage made",
+    outcome="the stage stops: --forcerun FOLDER",
 )
 def test_a_damaged_file_of_a_folder_that_a_rule_made(tmp_path: Path) -> None:
     """Snakemake would not miss the file alone."""
@@ -83,7 +84,9 @@ def test_provenance_holds_hashes_and_no_paths(tmp_path: Path) -> None:
 
 
 def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
-    """Of the packages that the code imports all those that compute; the others read, write, draw and check."""
+    """Of the packages that the code imports all those that compute; the others read, write, draw and
+    check.
+    """
     imported = set()
     for file in Path(maskdistill.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -91,7 +94,16 @@ def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             imported |= {name.partition(".")[0] for name in names}
     ours = set(sys.stdlib_module_names) | {"maskdistill"}
-    no_results = {"tqdm", "yaml", "pydantic", "pydantic_core", "filelock", "jinja2", "markupsafe", "matplotlib"}
+    no_results = {
+        "tqdm",
+        "yaml",
+        "pydantic",
+        "pydantic_core",
+        "filelock",
+        "jinja2",
+        "markupsafe",
+        "matplotlib",
+    }
     no_results |= {"packaging", "safetensors", "onnx", "onnxruntime", "onnxscript", "snakemake", "detectron2"}
     no_results |= {"requests", "requests_aws4auth", "urllib3", "google", "tensorboard"}
     computing = imported - ours - no_results
@@ -111,5 +123,7 @@ def test_opencv_makes_no_thread_pool() -> None:
     ("workers", "device", "threads", "expected"),
     [(None, "cpu", 8, 0), (None, "cuda", 8, 7), (None, "cuda", 1, 1), (3, "cpu", 2, 3), (0, "cuda", 8, 0)],
 )
-def test_decoding_processes_are_for_gpus(workers: int | None, device: str, threads: int, expected: int) -> None:
+def test_decoding_processes_are_for_gpus(
+    workers: int | None, device: str, threads: int, expected: int
+) -> None:
     assert decoding_workers(workers, torch.device(device), threads) == expected

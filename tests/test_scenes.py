@@ -1,4 +1,6 @@
-"""Generated scenes: equal draws, exact ground truth, pairs of views without a common background; the entry point."""
+"""Generated scenes: equal draws, exact ground truth, pairs of views without a common background; the entry
+point.
+"""
 
 import json
 import time
@@ -15,7 +17,15 @@ from scipy import ndimage
 
 from maskdistill.cli import main
 from maskdistill.data import scenes, shapes
-from maskdistill.data.scenes import CATEGORIES, ObjectSpec, Scene, generate_scene, make_objects, render, view_pair
+from maskdistill.data.scenes import (
+    CATEGORIES,
+    ObjectSpec,
+    Scene,
+    generate_scene,
+    make_objects,
+    render,
+    view_pair,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -30,7 +40,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def collection() -> list[Scene]:
-    return [generate_scene(3, index, 64, difficulty) for difficulty in (0.0, 0.5, 1.0) for index in range(1, 13)]
+    return [
+        generate_scene(3, index, 64, difficulty) for difficulty in (0.0, 0.5, 1.0) for index in range(1, 13)
+    ]
 
 
 # ---------------------------------------------------------------- scenes
@@ -54,7 +66,11 @@ def test_images_masks_and_labels_fit_together(collection: list[Scene]) -> None:
         assert (height, width) in {(64, 64), (64, 80), (80, 64)}
         assert scene.masks.dtype == bool and scene.masks.shape == (len(scene.labels), height, width)
         assert 1 <= len(scene.labels) <= 4
-        assert scene.labels.dtype == np.int64 and scene.labels.min() >= 1 and scene.labels.max() <= len(CATEGORIES) == 6
+        assert (
+            scene.labels.dtype == np.int64
+            and scene.labels.min() >= 1
+            and scene.labels.max() <= len(CATEGORIES) == 6
+        )
 
 
 def test_masks_are_disjoint_and_none_is_tiny(collection: list[Scene]) -> None:
@@ -93,7 +109,9 @@ def grown(mask: Array) -> Array:
 
 
 def test_masks_lie_where_the_objects_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a plain green a shadow keeps the ratio of the channels and an object changes it, but for its outline."""
+    """Over a plain green a shadow keeps the ratio of the channels and an object changes it, but for its
+    outline.
+    """
 
     def green(rng: np.random.Generator, height: int, width: int, difficulty: float) -> Array:
         return np.full((height, width, 3), (0.2, 0.8, 0.2), np.float32)
@@ -124,7 +142,9 @@ def test_an_occluded_object_keeps_its_visible_part_only() -> None:
 
 
 def test_rendering_is_fast() -> None:
-    """A thousand scenes in well under a minute of one core; the best of several is compared, for a busy machine."""
+    """A thousand scenes in well under a minute of one core; the best of several is compared, for a busy
+    machine.
+    """
     seconds = []
     for index in range(12):
         start = time.process_time()
@@ -155,7 +175,9 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[ObjectSpec], Sc
 
 
 def background_differences(rendered: list[tuple[list[ObjectSpec], Scene]], pairs: int) -> Array:
-    """Per pair: mean difference of the chromaticity, which shadows leave alone, outside the objects of both views."""
+    """Per pair: mean difference of the chromaticity, which shadows leave alone, outside the objects of both
+    views.
+    """
     found = []
     for index in range(pairs):
         rendered.clear()
@@ -262,7 +284,14 @@ def test_the_entry_point_writes_equal_pictures_whatever_the_threads(tmp_path: Pa
     for threads in ("1", "2"):
         (tmp_path / threads).mkdir()
         (tmp_path / threads / "left-over.jpg").touch()
-        arguments = ["--output", str(tmp_path / threads), "--params", json.dumps(params), "--threads", threads]
+        arguments = [
+            "--output",
+            str(tmp_path / threads),
+            "--params",
+            json.dumps(params),
+            "--threads",
+            threads,
+        ]
         assert main(["scenes", *arguments]) == 0
     first, second = ({f.name: f.read_bytes() for f in (tmp_path / t).iterdir()} for t in ("1", "2"))
     assert first == second and sorted(first) == [f"scene-{i:05d}.jpg" for i in range(1, 7)]

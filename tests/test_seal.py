@@ -23,7 +23,14 @@ from maskdistill.formats.label_png import read_label_png, write_label_png
 from maskdistill.report.collect import read_metrics
 from maskdistill.runtime import files, seal
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_directory, atomic_path, check_seal, read_json, sealed_path, write_json
+from maskdistill.runtime.files import (
+    atomic_directory,
+    atomic_path,
+    check_seal,
+    read_json,
+    sealed_path,
+    write_json,
+)
 from maskdistill.runtime.hdf5 import open_hdf5
 from maskdistill.runtime.json_stream import write_json_object
 from maskdistill.training.checkpoint import load_model, model_metadata, save_model
@@ -34,7 +41,9 @@ PAGE = 4096
 
 
 class Kind(NamedTuple):
-    """A kind of artefact: what writes one below a folder, and what reads everything of it that is ever used."""
+    """A kind of artefact: what writes one below a folder, and what reads everything of it that is ever
+    used.
+    """
 
     file: str
     write: Callable[[Path], object]
@@ -65,13 +74,16 @@ def features(folder: Path) -> None:
 def read_features(folder: Path) -> object:
     with open_hdf5(folder / "x.h5") as file:
         found = [
-            (image.image_id, image.key, image.image_hw, vars(image.features)) for image in store.read_features(file)
+            (image.image_id, image.key, image.image_hw, vars(image.features))
+            for image in store.read_features(file)
         ]
         return [found, dict(file.attrs)]
 
 
 def embeddings(folder: Path) -> None:
-    store.write_embeddings(folder / "x.h5", np.random.default_rng(0).normal(size=(40, 6)), range(40), range(40), {})
+    store.write_embeddings(
+        folder / "x.h5", np.random.default_rng(0).normal(size=(40, 6)), range(40), range(40), {}
+    )
 
 
 def read_embeddings(folder: Path) -> object:
@@ -107,7 +119,8 @@ def read_annotations(folder: Path) -> object:
 def manifest(folder: Path) -> None:
     table = pd.DataFrame(
         {
-            "image_id": range(1, 41), "key": [f"k{i}" for i in range(40)], "path": "x.jpg", "width": 40, "height": 18,
+            "image_id": range(1, 41), "key": [f"k{i}" for i in range(40)], "path": "x.jpg", "width": 40,
+            "height": 18,
             "mode": "RGB", "sha256": "ab" * 32, "shard": np.arange(40) // 20, "train": True, "eval": False,
             "status": "ok", "reason": "",
         }
@@ -127,7 +140,8 @@ def read_shards_of_manifest(folder: Path) -> object:
 def masks(folder: Path) -> None:
     code = rle.encode(np.eye(40, dtype=bool))
     write_json(
-        folder / "x.json", {"provenance": {}, "masks": [{"image_id": i, "segmentation": code} for i in range(9)]}
+        folder / "x.json",
+        {"provenance": {}, "masks": [{"image_id": i, "segmentation": code} for i in range(9)]},
     )
 
 
@@ -198,12 +212,21 @@ def test_a_damaged_artefact_is_named_or_reads_as_before(tmp_path: Path, name: st
     path = tmp_path / kind.file
     content = path.read_bytes()
     rng = np.random.default_rng(len(content))
-    harmed = {f"page {start}": content[:start] + b"\0" * len(content[start : start + PAGE]) + content[start + PAGE :]
-              for start in range(0, len(content), PAGE)}  # fmt: skip
+    harmed = {
+        f"page {start}": content[:start]
+        + b"\0" * len(content[start : start + PAGE])
+        + content[start + PAGE :]
+        for start in range(0, len(content), PAGE)
+    }
     for place in rng.choice(len(content), min(POSITIONS, len(content)), replace=False).tolist():
         flipped = bytes([content[place] ^ (1 << int(rng.integers(8)))])
         harmed[f"byte {place}"] = content[:place] + flipped + content[place + 1 :]
-    harmed |= {"cut": content[:-1], "half": content[: len(content) // 2], "empty": b"", "grown": content + b"\0" * 512}
+    harmed |= {
+        "cut": content[:-1],
+        "half": content[: len(content) // 2],
+        "empty": b"",
+        "grown": content + b"\0" * 512,
+    }
     refused = 0
     for what, bad in harmed.items():
         path.write_bytes(bad)
@@ -211,17 +234,25 @@ def test_a_damaged_artefact_is_named_or_reads_as_before(tmp_path: Path, name: st
             assert plain(kind.read(tmp_path)) == sound, what
         except MaskDistillError as error:
             refused += 1
-            assert tmp_path.name in str(error) and "--forcerun" in str(error) and "delete" not in str(error), what
+            assert (
+                tmp_path.name in str(error) and "--forcerun" in str(error) and "delete" not in str(error)
+            ), what
     assert refused > 0.8 * len(harmed), "most of a file means something"
     path.write_bytes(content)
     assert plain(kind.read(tmp_path)) == sound
 
 
 def test_every_artefact_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
-    for name, content in (("a.json", b'{"a":1}\n'), ("a.h5", b"\x89HDF"), ("a.csv", b"step\n1\n"), ("a.npz", b"")):
+    for name, content in (
+        ("a.json", b'{"a":1}\n'),
+        ("a.h5", b"\x89HDF"),
+        ("a.csv", b"step\n1\n"),
+        ("a.npz", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(
-            MaskDistillError, match=rf"{name}: damaged: it has no digest.*an earlier version.*--forcerun \S+{name}$"
+            MaskDistillError,
+            match=rf"{name}: damaged: it has no digest.*an earlier version.*--forcerun \S+{name}$",
         ):
             check_seal(tmp_path / name)
 
@@ -230,7 +261,9 @@ def test_weights_that_somebody_else_made_need_no_seal(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(net().state_dict(), tmp_path / "given.safetensors", {"format": "pt"})
-    assert torch.equal(read_state_dict(tmp_path / "given.safetensors")["weight"], net().state_dict()["weight"])
+    assert torch.equal(
+        read_state_dict(tmp_path / "given.safetensors")["weight"], net().state_dict()["weight"]
+    )
     with pytest.raises(MaskDistillError, match=r"given\.safetensors: damaged: it has no digest"):
         load_model(tmp_path / "given.safetensors", net())
 
@@ -337,7 +370,9 @@ def test_a_failed_sync_gives_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(files, "_sync", fail)
     with pytest.raises(OSError, match="Input/output"):
         write_json(tmp_path / "x.json", {"a": 2})
-    assert read_json(tmp_path / "x.json") == {"a": 1} and [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert read_json(tmp_path / "x.json") == {"a": 1} and [path.name for path in tmp_path.iterdir()] == [
+        "x.json"
+    ]
 
 
 def test_copied_results_stay_sound(tmp_path: Path) -> None:

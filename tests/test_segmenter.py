@@ -23,7 +23,13 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.provenance import make_provenance
 from maskdistill.segmenter import train as segmenter_train
 from maskdistill.segmenter.crf import refine
-from maskdistill.segmenter.data import LabelledImages, augment, find_label_files, resize_labels, segmenter_batches
+from maskdistill.segmenter.data import (
+    LabelledImages,
+    augment,
+    find_label_files,
+    resize_labels,
+    segmenter_batches,
+)
 from maskdistill.segmenter.inference import class_probabilities, logits_of, segment
 from maskdistill.segmenter.loss import hard_pixel_loss
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab, segmenter_lr, steps_per_epoch
@@ -41,8 +47,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def config(**changes: Any) -> SegmenterConfig:
     values: dict[str, Any] = {
-        "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "head_channels": 32, "atrous_rates": (2, 4, 6),
-        "epochs": 2, "batch_size": 2, "reference_batch": 2, "lr": 0.02, "drop_after": 1, "size": 48, "workers": 0,
+        "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "head_channels": 32, "atrous_rates": (2,
+        4, 6),
+        "epochs": 2, "batch_size": 2, "reference_batch": 2, "lr": 0.02, "drop_after": 1, "size": 48,
+        "workers": 0,
     }  # fmt: skip
     return SegmenterConfig(**(values | changes))
 
@@ -54,7 +62,9 @@ def fresh(settings: SegmenterConfig, num_clusters: int = 2) -> DeepLab:
 
 @torch.inference_mode()
 def test_logits_are_in_full_precision_under_autocast() -> None:
-    """bfloat16 maps, then the last convolution and the enlargement in float32: no two equal largest logits."""
+    """bfloat16 maps, then the last convolution and the enlargement in float32: no two equal largest
+    logits.
+    """
     model = fresh(config(), num_clusters=20).eval()
     images = torch.randn(1, 3, 64, 64)
     kept: list[Tensor] = []
@@ -92,7 +102,9 @@ def test_it_is_torchvisions_deeplab_layer_for_layer() -> None:
     for key, value in reference.state_dict().items():
         if key.endswith(("running_mean", "running_var")):
             value.copy_(torch.rand(value.shape) + 0.5)
-    own = DeepLab(SegmenterConfig(weights="random", freeze_at=0), 20, build_resnet("resnet50", OUTPUT_STRIDE)).eval()
+    own = DeepLab(
+        SegmenterConfig(weights="random", freeze_at=0), 20, build_resnet("resnet50", OUTPUT_STRIDE)
+    ).eval()
     own.load_state_dict(reference.state_dict())
     images = torch.rand(1, 3, 40, 56)
     with torch.inference_mode():
@@ -193,8 +205,12 @@ def test_without_augmentation_only_the_squash_remains() -> None:
 
 
 @pytest.mark.parametrize(("how", "offset"), [("nearest_exact", 0.5), ("nearest", 0.0)])
-@pytest.mark.parametrize("shape", [(50, 70, 64, 64), (375, 500, 512, 512), (63, 65, 375, 500), (97, 31, 13, 211)])
-def test_labels_are_resized_by_either_nearest_neighbour(how: str, offset: float, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "shape", [(50, 70, 64, 64), (375, 500, 512, 512), (63, 65, 375, 500), (97, 31, 13, 211)]
+)
+def test_labels_are_resized_by_either_nearest_neighbour(
+    how: str, offset: float, shape: tuple[int, ...]
+) -> None:
     """The formula of each, but where a label's border is met exactly, which rounding decides."""
     height, width, rows, columns = shape
     labels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
@@ -208,7 +224,9 @@ def test_labels_are_resized_by_either_nearest_neighbour(how: str, offset: float,
 def test_the_setting_reaches_training_labels_and_enlarged_predictions() -> None:
     """On label maps like those of photographs the two differ in about a pixel of a hundred, along borders."""
     y, x = np.mgrid[:375, :500]
-    labels = sum(((y - r) ** 2 + (x - c) ** 2 < s**2).astype(np.uint8) for r, c, s in ((180, 150, 90), (200, 350, 70)))
+    labels = sum(
+        ((y - r) ** 2 + (x - c) ** 2 < s**2).astype(np.uint8) for r, c, s in ((180, 150, 90), (200, 350, 70))
+    )
     image = np.repeat(labels[..., None] * np.uint8(100), 3, axis=2)
     settings = [config(rotation=0.0, scale=(1.0, 1.0), flip=0.0, size=512, resize_labels=how)
                 for how in ("nearest_exact", "nearest")]  # fmt: skip
@@ -278,7 +296,11 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = np.zeros((44, 60), np.uint8)
         row, column = rng.integers(14, 30), rng.integers(14, 46)
         y, x = np.mgrid[:44, :60]
-        inside = (y - row) ** 2 + (x - column) ** 2 < 144 if index % 2 else (abs(y - row) < 11) & (abs(x - column) < 11)
+        inside = (
+            (y - row) ** 2 + (x - column) ** 2 < 144
+            if index % 2
+            else (abs(y - row) < 11) & (abs(x - column) < 11)
+        )
         image[inside] = (40, 80, 230) if index % 2 else (230, 60, 40)
         labels[inside] = 1 if index % 2 else 2
         Image.fromarray(image).save(folder / f"{index}.png")
@@ -305,7 +327,9 @@ def test_label_files_are_found_in_any_folder_and_a_missing_one_is_named(run_fold
     folders = [run_folder / "labels/shard-0", run_folder / "labels/shard-1"]
     keys = [f"sub/{index}" for index in range(8)]
     assert find_label_files(keys, folders)[5] == folders[1] / "sub/5.png"
-    with pytest.raises(MaskDistillError, match=r"4 of 8 training images have no label map, such as sub/4\.png"):
+    with pytest.raises(
+        MaskDistillError, match=r"4 of 8 training images have no label map, such as sub/4\.png"
+    ):
         find_label_files(keys, folders[:1])
 
 
@@ -345,11 +369,15 @@ def test_frozen_stages_do_not_change_in_training(run_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_compiled_network_learns_the_same(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_network_learns_the_same(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compilation, "BACKEND", "aot_eager")  # inductor takes minutes on CPUs
     settings = config(epochs=1)
     plain, rows = fit(run_folder, tmp_path / "plain", settings)
-    compiled, compiled_rows = fit(run_folder, tmp_path / "compiled", settings.model_copy(update={"compile": True}))
+    compiled, compiled_rows = fit(
+        run_folder, tmp_path / "compiled", settings.model_copy(update={"compile": True})
+    )
     assert compiled._compiled_call_impl is not None and plain._compiled_call_impl is None
     assert [row["loss"] for row in compiled_rows] == pytest.approx([row["loss"] for row in rows], rel=1e-3)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
@@ -420,7 +448,12 @@ def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path:
     assert first == second
     assert not (tmp_path / "a/state").exists()
     assert (tmp_path / "a/metrics.csv").read_text().startswith("step,lr,loss,")
-    arguments = ["--manifest", str(run_folder / "manifest.csv"), "--model", str(tmp_path / "a/model.safetensors")]
+    arguments = [
+        "--manifest",
+        str(run_folder / "manifest.csv"),
+        "--model",
+        str(tmp_path / "a/model.safetensors"),
+    ]
     common = ["--shard", "1", "--device", "cpu", "--threads", "1"]
     for more, keys in ([], {"6", "7"}), (["--images", "all"], {"4", "5", "6", "7"}):
         assert cli.main(["predictions", *arguments, *common, *more, "--output", str(tmp_path / "out")]) == 0
@@ -436,10 +469,16 @@ def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path:
 def test_probabilities_are_those_of_enlarged_logits() -> None:
     """Against OpenCV's bilinear resizing and a softmax in NumPy."""
     model = fresh(config()).eval()
-    images = [np.random.default_rng(seed).integers(0, 256, (50, 70 + seed, 3), dtype=np.uint8) for seed in range(2)]
+    images = [
+        np.random.default_rng(seed).integers(0, 256, (50, 70 + seed, 3), dtype=np.uint8) for seed in range(2)
+    ]
     logits = logits_of(model, images, config(), CPU).numpy()
-    for image, raw, found in zip(images, logits, class_probabilities(model, images, config(), CPU), strict=True):
-        enlarged = np.stack([cv2.resize(one, (image.shape[1], 50), interpolation=cv2.INTER_LINEAR) for one in raw])
+    for image, raw, found in zip(
+        images, logits, class_probabilities(model, images, config(), CPU), strict=True
+    ):
+        enlarged = np.stack(
+            [cv2.resize(one, (image.shape[1], 50), interpolation=cv2.INTER_LINEAR) for one in raw]
+        )
         likely = np.exp(enlarged - enlarged.max(axis=0))
         assert found.shape == (3, *image.shape[:2]) and found.dtype == np.float32
         np.testing.assert_allclose(found, likely / likely.sum(axis=0), atol=1e-5)
@@ -454,7 +493,12 @@ def test_a_crf_sharpens_the_training_images_alone(run_folder: Path, tmp_path: Pa
     metadata = describe_model(settings, 2, make_provenance("segmenter", {}, {}))
     save_model(tmp_path / "model.safetensors", model.state_dict(), metadata)
     crf = CrfConfig(iters=3)
-    arguments = ["--manifest", str(run_folder / "manifest.csv"), "--model", str(tmp_path / "model.safetensors")]
+    arguments = [
+        "--manifest",
+        str(run_folder / "manifest.csv"),
+        "--model",
+        str(tmp_path / "model.safetensors"),
+    ]
     arguments += ["--shard", "1", "--device", "cpu", "--images", "train", "--crf", crf.model_dump_json()]
     for threads in ("1", "2"):
         output = ["--threads", threads, "--output", str(tmp_path / threads)]

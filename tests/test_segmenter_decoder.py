@@ -1,4 +1,6 @@
-"""A decoder on a transformer or a ResNet: what is computed, what is trained, stages from labels to a probe, ONNX."""
+"""A decoder on a transformer or a ResNet: what is computed, what is trained, stages from labels to a probe,
+ONNX.
+"""
 
 import json
 from pathlib import Path
@@ -130,7 +132,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def fit(folder: Path, state: Path, settings: SegmenterConfig, steps: int) -> tuple[nn.Module, list[MetricRow]]:
+def fit(
+    folder: Path, state: Path, settings: SegmenterConfig, steps: int
+) -> tuple[nn.Module, list[MetricRow]]:
     dataset = LabelledImages(label_files(folder, 4), 6, settings, 7)
     torch.manual_seed(0)
     loop = LoopSettings(steps, state, "f", checkpoint_every=2, log_every=1)
@@ -143,7 +147,9 @@ def test_frozen_parts_stay_and_a_killed_training_resumes_bit_for_bit(folder: Pat
     whole, rows = fit(folder, tmp_path / "whole", settings, 4)
     changed = {name for name, value in whole.state_dict().items() if not torch.equal(value, before[name])}
     assert {name.split(".")[3] for name in changed if ".blocks." in name} == {"3"}
-    assert not any(name.startswith(("backbone.vit.patch_embed", "backbone.vit.pos_embed")) for name in changed)
+    assert not any(
+        name.startswith(("backbone.vit.patch_embed", "backbone.vit.pos_embed")) for name in changed
+    )
     assert "backbone.vit.norm.weight" in changed
     fit(folder, tmp_path / "cut", settings, 2)
     resumed, resumed_rows = fit(folder, tmp_path / "cut", settings, 4)
@@ -171,12 +177,28 @@ def test_stages_from_labels_to_a_probe(folder: Path, tmp_path: Path) -> None:
     params = config(epochs=1, weights=WEIGHTS).model_dump_json()
     for name in ("a", "b"):
         out = tmp_path / name
-        files = ["--output", str(out / "model.safetensors"), "--metrics", str(out / "m.csv"), "--state", str(out / "s")]
+        files = [
+            "--output",
+            str(out / "model.safetensors"),
+            "--metrics",
+            str(out / "m.csv"),
+            "--state",
+            str(out / "s"),
+        ]
         labels = ["--labels", str(folder / "labels"), "--num-clusters", "6"]
         assert main(["segmenter", *common, *labels, *files, "--params", params]) == 0
     model_file = tmp_path / "a/model.safetensors"
     assert model_file.read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
-    predict = ["--shard", "0", "--images", "all", "--model", str(model_file), "--output", str(tmp_path / "maps")]
+    predict = [
+        "--shard",
+        "0",
+        "--images",
+        "all",
+        "--model",
+        str(model_file),
+        "--output",
+        str(tmp_path / "maps"),
+    ]
     assert main(["predictions", *common, *predict]) == 0
     for number, scene in enumerate(scenes(4, 48), 1):
         assert read_label_png(tmp_path / f"maps/{number}.png").shape == scene.semantic.shape

@@ -1,4 +1,6 @@
-"""Pictures and weights whose times, inodes or rights changed: content decides whether anything is made anew."""
+"""Pictures and weights whose times, inodes or rights changed: content decides whether anything is made
+anew.
+"""
 
 import hashlib
 import os
@@ -78,7 +80,9 @@ def test_nothing_happened(source: Source, monkeypatch: pytest.MonkeyPatch) -> No
     assert source.settled() == source.made
 
 
-@pytest.mark.hostile("photo: replaced, with equal size and time", outcome="the manifest and what follows is made anew")
+@pytest.mark.hostile(
+    "photo: replaced, with equal size and time", outcome="the manifest and what follows is made anew"
+)
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_replaced_picture_changes_the_listing(source: Source, in_place: bool) -> None:
     swap(source.root / "3.bmp", in_place)
@@ -181,7 +185,9 @@ def test_a_photo_remembers_what_the_manifest_saw(tmp_path: Path) -> None:
     assert isinstance(again, Photo) and (again, again.sha256) == (rows[0].file, digest)
     assert load_rgb(again).size == (24, 20)
     swap(source.root / "0.bmp", True)
-    with pytest.raises(MaskDistillError, match=r"0\.bmp: has another content than when the manifest .*--forcerun man"):
+    with pytest.raises(
+        MaskDistillError, match=r"0\.bmp: has another content than when the manifest .*--forcerun man"
+    ):
         load_rgb(again)
     assert load_rgb(str(again)).size == (24, 20), "a plain path is any picture"
     assert load_rgb(Photo(str(again))).size == (24, 20)
@@ -190,7 +196,9 @@ def test_a_photo_remembers_what_the_manifest_saw(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- weights
 
 
-def test_content_is_hashed_once_while_the_stamp_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_hashed_once_while_the_stamp_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, cache = tmp_path / "w.pth", tmp_path / "cache/contents.json"
     path.write_bytes(b"abc")
     # SHA-256 of "abc", FIPS 180-2 appendix B.1

@@ -63,7 +63,9 @@ def slow_search(
 
 
 def as_sets(found: list[rule.DistilledMask], grid: Grid) -> list[tuple[set[int], int]]:
-    return [(set(np.flatnonzero(one.mask).tolist()), one.source[0] * grid[1] + one.source[1]) for one in found]
+    return [
+        (set(np.flatnonzero(one.mask).tolist()), one.source[0] * grid[1] + one.source[1]) for one in found
+    ]
 
 
 LIMITS = [
@@ -83,7 +85,8 @@ def cases() -> list[tuple[int, MasksConfig]]:
             (
                 seed,
                 MasksConfig(
-                    topk=(0.4, 0.7, 1.0)[seed % 3], max_masks=(2, 3, 6)[seed % 3 - seed % 2], cls_heads=seed % 3 + 1,
+                    topk=(0.4, 0.7, 1.0)[seed % 3], max_masks=(2, 3, 6)[seed % 3 - seed % 2],
+                    cls_heads=seed % 3 + 1,
                     component="all" if seed % 7 == 0 else "source_4conn", further=LIMITS[seed % 5],
                     affinity=AffinityConfig(center=seed % 4 == 1),
                 ),
@@ -145,7 +148,13 @@ def test_one_mask_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_masks": 0}, {"further": {"min_area": -0.1}}, {"further": {"max_overlap": 2}}, {"further": {"x": 1}}]
+    "wrong",
+    [
+        {"max_masks": 0},
+        {"further": {"min_area": -0.1}},
+        {"further": {"max_overlap": 2}},
+        {"further": {"x": 1}},
+    ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -204,14 +213,18 @@ def test_stopping_rule(limits: dict[str, float], number: int) -> None:
     first, second = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     first[0:3, 0:3], second[5:9, 5:7] = True, True
     keys, query = planted(first | second)
-    found = rule.distil_several(keys, query, (10, 10), MasksConfig(max_masks=4, further=FurtherMasksConfig(**limits)))
+    found = rule.distil_several(
+        keys, query, (10, 10), MasksConfig(max_masks=4, further=FurtherMasksConfig(**limits))
+    )
     wanted = [first, second, ~(first | second)][:number]
     assert [one.mask.tolist() for one in found] == [mask.tolist() for mask in wanted]
 
 
 @pytest.mark.parametrize(("max_overlap", "number"), [(0.5, 1), (0.77, 1), (0.78, 2)])
 def test_what_is_mostly_covered_is_no_further_mask(max_overlap: float, number: int) -> None:
-    """Ten patches in a row: the first mask is 0 to 7; from 8 grows 1 to 9, of which seven ninths are covered."""
+    """Ten patches in a row: the first mask is 0 to 7; from 8 grows 1 to 9, of which seven ninths are
+    covered.
+    """
     keys = np.array([(10, -30), *[(4, 1)] * 7, (1, 2), (1, 2)], np.float32)
     query = np.array([[1, 0]], np.float32)
     config = MasksConfig(topk=1.0, max_masks=2, further=FurtherMasksConfig(max_overlap=max_overlap))
@@ -224,15 +237,19 @@ def test_what_is_mostly_covered_is_no_further_mask(max_overlap: float, number: i
 
 @pytest.fixture(scope="module")
 def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two images of 160 x 128 pixels whose keys hold five objects, with ground truth, through all mask stages."""
+    """Two images of 160 x 128 pixels whose keys hold five objects, with ground truth, through all mask
+    stages.
+    """
     root = tmp_path_factory.mktemp("planted")
     blobs = five_blobs()
     keys, query = planted(np.any(blobs, axis=0))
     image = ImageFeatures(query, query, keys, (16, 20), (128, 160))
     table = pd.DataFrame(
         {
-            "image_id": [1, 2], "key": ["one", "two"], "path": ["one.png", "two.png"], "width": 160, "height": 128,
-            "mode": "RGB", "sha256": "", "shard": 0, "train": True, "eval": True, "status": "ok", "reason": "",
+            "image_id": [1, 2], "key": ["one", "two"], "path": ["one.png", "two.png"], "width": 160,
+            "height": 128,
+            "mode": "RGB", "sha256": "", "shard": 0, "train": True, "eval": True, "status": "ok",
+            "reason": "",
         }
     )  # fmt: skip
     write_manifest(root / "manifest.csv", table)
@@ -252,7 +269,9 @@ def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for mask in full:
             code = rle.encode(mask)
             box = {"bbox": rle.bbox(code), "area": rle.area(code), "segmentation": code}
-            annotations.append(box | {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0})
+            annotations.append(
+                box | {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
+            )
     sizes = {"width": 160, "height": 128, "has_masks": True, "has_semantic": True, "evaluated": True}
     images = [{"id": number, "file_name": key} | sizes for number, key in ((1, "one"), (2, "two"))]
     truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "blob"}]}
@@ -263,14 +282,21 @@ def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stages(root: Path, most: int) -> None:
-    """masks, embeddings, clusters, annotations and evaluation, in a folder named after the number of masks."""
+    """masks, embeddings, clusters, annotations and evaluation, in a folder named after the number of
+    masks.
+    """
     folder, manifest = root / str(most), f"--manifest={root}/manifest.csv"
     masks_file, table = f"{folder}/masks/shard-0000.json", f"{folder}/assignments.h5"
     settings = json.dumps({"max_masks": most})
     assert main(["masks", f"--features={root}/f.h5", f"--output={masks_file}", f"--params={settings}"]) == 0
     network = ["--shard=0", "--arch=vit_micro_patch8", "--weights=random", "--device=cpu"]
     embeddings = f"{folder}/embeddings/shard-0000.h5"
-    assert main(["embeddings", manifest, "--shard=0", f"--masks={masks_file}", *network, f"--output={embeddings}"]) == 0
+    assert (
+        main(
+            ["embeddings", manifest, "--shard=0", f"--masks={masks_file}", *network, f"--output={embeddings}"]
+        )
+        == 0
+    )
     common = [manifest, "--num-clusters=1", "--threads=1", f"--assignments={table}"]
     options = [f"--embeddings={embeddings}", "--seed=1", "--device=cpu", f"--output={folder}/clusters.json"]
     assert main(["clusters", *common, *options]) == 0
@@ -308,7 +334,9 @@ def test_every_mask_reaches_the_annotations(planted_run: Path) -> None:
 def test_five_masks_find_what_one_cannot(planted_run: Path) -> None:
     five, one = read(planted_run / "5/scores.json"), read(planted_run / "1/scores.json")
     assert (five["ap"], five["miou"], five["corloc"]) == pytest.approx((100, 100, 100))
-    assert one["ap"] == pytest.approx(100 * 21 / 101)  # two of ten objects: recall 0.2, thresholds 0.00 to 0.20
+    assert one["ap"] == pytest.approx(
+        100 * 21 / 101
+    )  # two of ten objects: recall 0.2, thresholds 0.00 to 0.20
     assert one["corloc"] == 100 and one["miou"] < 80
 
 

@@ -1,4 +1,6 @@
-"""Sizes that are computed from those of pictures: at least one pixel, whatever the picture, at every stage."""
+"""Sizes that are computed from those of pictures: at least one pixel, whatever the picture, at every
+stage.
+"""
 
 from typing import Any
 
@@ -34,7 +36,9 @@ def test_no_size_is_nothing() -> None:
     for hw in PAIRS:
         for short_side, max_size in ((800, 1333), (480, 640), (32, 48), (1, 1)):
             height, width = resized_shape(*hw, short_side, max_size)
-            assert 1 <= min(height, width) <= short_side and max(height, width) <= max(max_size, short_side), hw
+            assert 1 <= min(height, width) <= short_side and max(height, width) <= max(
+                max_size, short_side
+            ), hw
         for side in (16, 224, 480):
             resized, view = extraction.resized_hw(hw, side), extraction.view_hw(hw, side)
             assert min(resized) == min(view) == side and max(view) <= MAX_ASPECT * side, hw
@@ -45,7 +49,9 @@ def test_no_size_is_nothing() -> None:
 
 
 def test_a_side_is_left_of_every_picture_of_a_manifest() -> None:
-    """At the detector's sizes the short side of the longest picture is still longer than a stride of the network."""
+    """At the detector's sizes the short side of the longest picture is still longer than a stride of the
+    network.
+    """
     accepted = 0
     for height, width in PAIRS:
         try:
@@ -62,7 +68,9 @@ def test_a_side_is_left_of_every_picture_of_a_manifest() -> None:
 EXTREMES = [(1, 1500), (1500, 1), (16, 800), (800, 16), (1, 1), (3, 1000)]
 
 
-@pytest.mark.hostile("photo: of any size that the manifest lets through", outcome="every stage leaves it a pixel")
+@pytest.mark.hostile(
+    "photo: of any size that the manifest lets through", outcome="every stage leaves it a pixel"
+)
 @pytest.mark.parametrize("hw", EXTREMES)
 def test_pictures_of_any_shape_pass(hw: tuple[int, int]) -> None:
     height, width = hw
@@ -97,7 +105,9 @@ def test_the_square_around_a_panorama_is_scaled_down(hw: tuple[int, int]) -> Non
     side = extraction.LARGEST_SQUARE
     assert square.shape == (3, side, side)
     rows, columns = (np.flatnonzero(square[0].amax(dim=1 - axis).numpy()) for axis in (0, 1))
-    for places, length in zip((rows, columns), hw, strict=True):  # in the middle, as long as in the picture's scale
+    for places, length in zip(
+        (rows, columns), hw, strict=True
+    ):  # in the middle, as long as in the picture's scale
         assert len(places) == pytest.approx(length * side / 3720, abs=1)
         assert places.mean() == pytest.approx((side - 1) / 2, abs=1.5)
 
@@ -136,7 +146,9 @@ class OneObject(nn.Module):
 
 
 @pytest.mark.parametrize(("most", "seen"), [(10**6, (80, 120)), (80 * 120, (80, 120)), (40 * 60, (40, 60))])
-def test_masks_of_a_giant_are_made_smaller(most: int, seen: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_of_a_giant_are_made_smaller(
+    most: int, seen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "MOST_PIXELS", most)
     model = OneObject()
     (found,) = detect(model, torch.zeros(3, 80, 120, dtype=torch.uint8), torch.device("cpu"))

@@ -24,15 +24,23 @@ text = sys.argv[1]
 data = parse_data(text)
 assert parse_support(text) == data and label_free(data) == json.loads(data.model_dump_json())
 images = list(iter_images(data))
-print(json.dumps([list(SOURCES), [image.key for image in images], str(images[0].path), listing_fingerprint(data),
-                  "data/sources/table.py" in closure(["cli/manifest.py"])]))
+print(json.dumps([list(SOURCES), [image.key for image in images], str(images[0].path),
+                  listing_fingerprint(data), "data/sources/table.py" in closure(["cli/manifest.py"])]))
 """
 
 
 def test_the_sources_that_there_are() -> None:
-    assert list(SOURCES) == ["scenes", "coco", "folder", "list", "parquet", "remote", "tar", "video", "voc"], (
-        "the one without needs comes first"
-    )
+    assert list(SOURCES) == [
+        "scenes",
+        "coco",
+        "folder",
+        "list",
+        "parquet",
+        "remote",
+        "tar",
+        "video",
+        "voc",
+    ], "the one without needs comes first"
     assert TRUTHS.keys() == {"scenes", "coco", "voc"}
     assert {kind for kind, source in SOURCES.items() if source.SUPPORT} == {
         "folder", "list", "parquet", "remote", "tar", "video",
@@ -54,5 +62,7 @@ def test_the_recipe_adds_a_source_by_one_file(tmp_path: Path) -> None:
     assert not done.returncode, done.stderr
     kinds, keys, first, fingerprint, followed = json.loads(done.stdout)
     assert kinds == ["scenes", "coco", "folder", "list", "parquet", "remote", "table", "tar", "video", "voc"]
-    assert keys == ["b.jpg", "sub/a.jpg"] and first == str(tmp_path / "photos/b.jpg") and len(fingerprint) == 64
+    assert (
+        keys == ["b.jpg", "sub/a.jpg"] and first == str(tmp_path / "photos/b.jpg") and len(fingerprint) == 64
+    )
     assert followed, "an edit of the source makes the manifest anew"

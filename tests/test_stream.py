@@ -17,8 +17,10 @@ def make_manifest(folder: Path) -> Path:
     table = pd.DataFrame(
         {
             "image_id": ids, "key": [f"k, \"{i}\"\n" for i in ids], "path": [f"ü/{i}.jpg" for i in ids],
-            "width": 20 + ids, "height": 30, "mode": "RGB", "sha256": "", "shard": (ids - 1) // 4, "train": ids < 8,
-            "eval": (ids % 2 == 1) & (ids > 5), "status": ["quarantined" if i % 5 == 0 else "ok" for i in ids],
+            "width": 20 + ids, "height": 30, "mode": "RGB", "sha256": "", "shard": (ids - 1) // 4,
+            "train": ids < 8,
+            "eval": (ids % 2 == 1) & (ids > 5),
+            "status": ["quarantined" if i % 5 == 0 else "ok" for i in ids],
             "reason": "",
         }
     )  # fmt: skip

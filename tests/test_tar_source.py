@@ -1,4 +1,6 @@
-"""Tar archives as a source: the same pictures as in a folder, never unpacked; hostile archives; nothing is held."""
+"""Tar archives as a source: the same pictures as in a folder, never unpacked; hostile archives; nothing is
+held.
+"""
 
 import io
 import json
@@ -66,7 +68,9 @@ def keys(root: str | Path | list[str], left_out: Counter[str] | None = None) -> 
 
 def make_manifest(data: ImageSource, output: Path, *options: str) -> Path:
     listing = f"--listing={listing_fingerprint(data)}"
-    assert main(["manifest", f"--params={data.model_dump_json()}", f"--output={output}", listing, *options]) == 0
+    assert (
+        main(["manifest", f"--params={data.model_dump_json()}", f"--output={output}", listing, *options]) == 0
+    )
     return output
 
 
@@ -74,21 +78,35 @@ def make_manifest(data: ImageSource, output: Path, *options: str) -> Path:
 
 
 def test_the_same_pictures_in_a_tar_and_in_a_folder_give_the_same(tmp_path: Path) -> None:
-    """Manifest, features and the report's counts; the archives lie below the manifest, so their paths are relative."""
+    """Manifest, features and the report's counts; the archives lie below the manifest, so their paths are
+    relative.
+    """
     (tmp_path / "photos/sub").mkdir(parents=True)
     names = ["a.jpg", "b.png", "sub/c.jpg", "sub/d.jpg"]
     for number, name in enumerate(names):
         Image.fromarray(generate_scene(3, number, 64, 0.5).image).save(tmp_path / "photos" / name)
     (tmp_path / "photos/e.jpg").write_bytes(b"no picture")
     files = {name: (tmp_path / "photos" / name).read_bytes() for name in [*names, "e.jpg"]}
-    pack(tmp_path / "tar/shards/s-000000.tar", {"./a.jpg": files["a.jpg"], "a.json": b"{}", "b.png": files["b.png"]})
-    pack(tmp_path / "tar/shards/s-000001.tar", {name: files[name] for name in ("e.jpg", "sub/c.jpg", "sub/d.jpg")})
+    pack(
+        tmp_path / "tar/shards/s-000000.tar",
+        {"./a.jpg": files["a.jpg"], "a.json": b"{}", "b.png": files["b.png"]},
+    )
+    pack(
+        tmp_path / "tar/shards/s-000001.tar",
+        {name: files[name] for name in ("e.jpg", "sub/c.jpg", "sub/d.jpg")},
+    )
     folder = parse_data(json.dumps({"kind": "folder", "root": str(tmp_path / "photos")}))
     options = ("--num-shards=1", "--max-quarantined=1")
     one = make_manifest(folder, tmp_path / "folder/m.csv", *options)
     two = make_manifest(source(tmp_path / "tar/shards"), tmp_path / "tar/m.csv", *options)
     tables = [read_manifest(path).drop(columns=["path", "file"]) for path in (one, two)]
-    assert tables[1]["key"].tolist() == ["s-000000/a", "s-000000/b", "s-000001/e", "s-000001/sub/c", "s-000001/sub/d"]
+    assert tables[1]["key"].tolist() == [
+        "s-000000/a",
+        "s-000000/b",
+        "s-000001/e",
+        "s-000001/sub/c",
+        "s-000001/sub/d",
+    ]
     tables[1]["key"] = tables[1]["key"].str.replace(r"^s-\d+/", "", regex=True)
     assert tables[0].to_dict("list") == tables[1].to_dict("list") | {"key": ["a", "b", "e", "sub/c", "sub/d"]}
     assert (
@@ -102,7 +120,12 @@ def test_the_same_pictures_in_a_tar_and_in_a_folder_give_the_same(tmp_path: Path
     network = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu", "--threads=1", "--shard=0"]
     for path in (one, two):
         settings = '--params={"short_side": 32, "workers": 0}'
-        assert main(["features", f"--manifest={path}", *network, settings, f"--output={path.with_suffix('.h5')}"]) == 0
+        assert (
+            main(
+                ["features", f"--manifest={path}", *network, settings, f"--output={path.with_suffix('.h5')}"]
+            )
+            == 0
+        )
     with h5py.File(one.with_suffix(".h5")) as first, h5py.File(two.with_suffix(".h5")) as second:
         for name in ("keys", "cls_query", "grid", "image_hw", "image_id"):
             np.testing.assert_array_equal(first[name][:], second[name][:], name)
@@ -118,7 +141,10 @@ def test_keys_lie_below_the_archives_name(tmp_path: Path) -> None:
     assert keys([str(tmp_path / "c"), str(tmp_path / "a.tar")]) == ["d/s-0/x", "d/s-0/in/x", "a/x", "a/in/x"]
     with pytest.raises(MaskDistillError, match=r"b/s-0\.TAR and .*c/d/s-0\.tar would lie in one folder, s-0"):
         keys([str(tmp_path / "b"), str(tmp_path / "c/d")])
-    assert source_of(tmp_path) == source(tmp_path) and find_photos([str(tmp_path)], tmp_path / "l").data.kind == "tar"
+    assert (
+        source_of(tmp_path) == source(tmp_path)
+        and find_photos([str(tmp_path)], tmp_path / "l").data.kind == "tar"
+    )
     (tmp_path / "b/photo.jpg").touch()
     assert source_of(tmp_path).kind == "folder"
 
@@ -149,7 +175,11 @@ def test_names_of_pictures_in_archives() -> None:
     place = Inside("/a/s::x.tar", "d::e/ü\n.jpg", 512, 9)
     assert inside(str(place)) == place == inside(Path(str(place)))
     assert inside(str(Inside("s.tar", "l.jpg", fault="link"))) == Inside("s.tar", "l.jpg", 0, 0, "link")
-    assert inside("/a/s.tar") is None and file_of("/a/b.jpg") == "/a/b.jpg" and file_of(str(place)) == "/a/s::x.tar"
+    assert (
+        inside("/a/s.tar") is None
+        and file_of("/a/b.jpg") == "/a/b.jpg"
+        and file_of(str(place)) == "/a/s::x.tar"
+    )
 
 
 def _digest(path: str) -> bytes:
@@ -177,7 +207,9 @@ def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def listed(kept: Path | None) -> tuple[list[str], Counter[str]]:
         left_out: Counter[str] = Counter()
-        return [str(image.path) for image in iter_images(source(archive), left_out=left_out, kept=kept)], left_out
+        return [
+            str(image.path) for image in iter_images(source(archive), left_out=left_out, kept=kept)
+        ], left_out
 
     first = listed(None)
     assert listed(tmp_path / "kept") == listed(tmp_path / "kept") == first and first[1] == {".txt": 1}
@@ -193,7 +225,8 @@ def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.hostile(
     "archive: a tar of photographs, replaced after the manifest was made",
-    outcome="the manifest is made anew where a picture's bytes or place changed; else a stage that decodes one stops",
+    outcome="the manifest is made anew where a picture's bytes or place changed; else a stage that decodes "
+    "one stops",
 )
 def test_a_changed_archive_is_noticed_as_a_changed_picture_is(tmp_path: Path) -> None:
     pictures = [(f"{number}.jpg", jpeg(number)) for number in range(3)]
@@ -215,7 +248,9 @@ def test_a_changed_archive_is_noticed_as_a_changed_picture_is(tmp_path: Path) ->
     table = ok_images(read_manifest(manifest))
     load_rgb(photos(table)[0])
     for file in (photos(table)[1], image_rows(table)[1].file):
-        with pytest.raises(MaskDistillError, match=r"s\.tar::1\.jpg::\d+\+\d+: has another content than when"):
+        with pytest.raises(
+            MaskDistillError, match=r"s\.tar::1\.jpg::\d+\+\d+: has another content than when"
+        ):
             load_rgb(file)
     archive.write_bytes(archive.read_bytes()[:3000])
     with pytest.raises(MaskDistillError, match=r"s\.tar::2\.jpg.*: the archive ends before it, at byte \d+"):
@@ -264,11 +299,18 @@ def test_members_that_cannot_be_pictures_are_quarantined(tmp_path: Path) -> None
         f"{'x' * 300}/long.jpg": ("name", entry(f"{'x' * 300}/long.jpg")),
         "sparse.jpg": ("sparse", entry("sparse.jpg", tarfile.GNUTYPE_SPARSE)),
     }
-    pack(tmp_path / "s.tar", {"ok.jpg": jpeg(1)}, entry("ok", tarfile.DIRTYPE), *(info for _, info in hostile.values()))
+    pack(
+        tmp_path / "s.tar",
+        {"ok.jpg": jpeg(1)},
+        entry("ok", tarfile.DIRTYPE),
+        *(info for _, info in hostile.values()),
+    )
     manifest = make_manifest(source(tmp_path), tmp_path / "data/m.csv", "--max-quarantined=1")
     table = read_manifest(manifest)
     assert table["status"].tolist() == ["ok"] + ["quarantined"] * len(hostile)
-    for (name, (fault, _)), reason, path in zip(hostile.items(), table["reason"][1:], table["path"][1:], strict=True):
+    for (name, (fault, _)), reason, path in zip(
+        hostile.items(), table["reason"][1:], table["path"][1:], strict=True
+    ):
         assert reason == FAULTS[fault] and f"s.tar::{name}::{fault}" in path
     assert not any(".." in key or key.startswith("/") for key in table["key"]) and table["key"].is_unique
 
@@ -299,7 +341,8 @@ def with_size(size: bytes, kind: bytes = b"0") -> bytes:
 
 
 @pytest.mark.hostile(
-    "archive: a tar of photographs that is compressed, cut short, damaged or no tar; a member longer than the file",
+    "archive: a tar of photographs that is compressed, cut short, damaged or no tar; a member longer than "
+    "the file",
     outcome="the run does not start; the message names archive and last sound member, and what to do",
 )
 @pytest.mark.parametrize(
@@ -332,7 +375,10 @@ def test_archives_that_are_refused(tmp_path: Path, name: str, content: bytes, me
     ("names", "message"),
     [
         (["a.jpg", "a.jpg"], r"s\.tar: member 'a\.jpg' is there twice"),
-        (["a.jpg", "b.jpg", "./a.jpg"], r"member 'a\.jpg' of .*s\.tar and of member '\./a\.jpg' of .*overwrite"),
+        (
+            ["a.jpg", "b.jpg", "./a.jpg"],
+            r"member 'a\.jpg' of .*s\.tar and of member '\./a\.jpg' of .*overwrite",
+        ),
         (["a.jpg", "b.jpg", "a.png"], r"member 'a\.jpg' of .*and of member 'a\.png'"),
         (["a.jpg", "a.png/b.jpg"], r"member 'a\.jpg' of .*and of member 'a\.png/b\.jpg'"),
     ],

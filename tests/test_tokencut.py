@@ -1,4 +1,6 @@
-"""TokenCut against the whole pencil (D - E) x = lambda D x, on graphs whose cut is known, and by both solvers."""
+"""TokenCut against the whole pencil (D - E) x = lambda D x, on graphs whose cut is known, and by both
+solvers.
+"""
 
 from typing import Any
 
@@ -17,12 +19,17 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def random_keys(seed: int, grid: tuple[int, int]) -> Array:
     """Neighbours have similar keys, and the picture's mean key is not zero."""
     rng = np.random.default_rng(seed)
-    field = np.stack([ndimage.gaussian_filter(rng.normal(size=grid), 1.5) for _ in range(8)], -1).reshape(-1, 8)
+    field = np.stack([ndimage.gaussian_filter(rng.normal(size=grid), 1.5) for _ in range(8)], -1).reshape(
+        -1, 8
+    )
     return np.asarray(field / field.std() + 0.4 * rng.normal(size=field.shape) + 0.5, np.float32)
 
 
 def slow_tokencut(keys: Array, grid: tuple[int, int], tau: float) -> tuple[Array, int, Array]:
-    """Entry by entry, and the generalised eigenproblem as the paper writes it. Returns mask, seed, eigenvector."""
+    """Entry by entry, and the generalised eigenproblem as the paper writes it.
+
+    Returns mask, seed, eigenvector.
+    """
     n = len(keys)
     edges = np.full((n, n), 1e-5)
     for i in range(n):
@@ -33,7 +40,9 @@ def slow_tokencut(keys: Array, grid: tuple[int, int], tau: float) -> tuple[Array
     degrees = np.diag(edges.sum(axis=1))
     vector = linalg.eigh(degrees - edges, degrees)[1][:, 1]
     size = np.abs(vector)
-    seed = next(i for i in range(n) if size[i] > size.max() - 1e-9)  # patches with the same neighbours are equal
+    seed = next(
+        i for i in range(n) if size[i] > size.max() - 1e-9
+    )  # patches with the same neighbours are equal
     side = (vector > vector.mean()) == (vector[seed] > vector.mean())
     labels, _ = ndimage.label(side.reshape(grid))
     return labels == labels.reshape(-1)[seed], seed, vector

@@ -27,7 +27,9 @@ def batches_of(**kwargs: Any) -> list[list[tuple[int, int]]]:
 
 
 def test_every_epoch_visits_every_image_once_and_differently() -> None:
-    visits = [item for batch in batches_of(num_images=7, batch_size=3, total_steps=7, seed=5) for item in batch]
+    visits = [
+        item for batch in batches_of(num_images=7, batch_size=3, total_steps=7, seed=5) for item in batch
+    ]
     epochs = [[index for index, _ in visits[start : start + 7]] for start in (0, 7, 14)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 3
     assert epochs[0] != epochs[1] != epochs[2]
@@ -42,7 +44,9 @@ def test_a_later_start_continues_the_same_order() -> None:
 
 def test_processes_split_each_batch() -> None:
     whole = batches_of(num_images=10, batch_size=4, total_steps=5)
-    parts = [batches_of(num_images=10, batch_size=4, total_steps=5, rank=rank, world_size=2) for rank in (0, 1)]
+    parts = [
+        batches_of(num_images=10, batch_size=4, total_steps=5, rank=rank, world_size=2) for rank in (0, 1)
+    ]
     for step, batch in enumerate(whole):
         assert sorted(parts[0][step] + parts[1][step]) == sorted(batch)
         assert not set(parts[0][step]) & set(parts[1][step])
@@ -75,7 +79,9 @@ def test_a_batch_is_of_one_group_and_comes_when_it_is_full() -> None:
 
 
 class Spread(nn.Module):
-    """Normalisation before and after a convolution, one layer used twice, one fixed, one that no batch reaches."""
+    """Normalisation before and after a convolution, one layer used twice, one fixed, one that no batch
+    reaches.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +96,9 @@ class Spread(nn.Module):
 
 @pytest.mark.parametrize(("batch_size", "sides"), [(16, (3, 3)), (2, (3, 3)), (2, (2, 7)), (5, (1, 4))])
 def test_precise_statistics_are_those_of_all_values(batch_size: int, sides: tuple[int, int]) -> None:
-    """Against NumPy in float64 over every input that a layer saw, in batches of two sizes around changing means."""
+    """Against NumPy in float64 over every input that a layer saw, in batches of two sizes around changing
+    means.
+    """
     torch.manual_seed(0)
     model = Spread()
     model.idle.running_var.fill_(7)  # type: ignore[union-attr]
@@ -100,7 +108,9 @@ def test_precise_statistics_are_those_of_all_values(batch_size: int, sides: tupl
     batches = [100 + torch.randn(batch_size, 3, side, side) + torch.randn(1, 3, 1, 1) for side in sides * 3]
     seen: dict[str, list[np.ndarray]] = {"first": [], "second": []}
     handles = [
-        getattr(model, name).register_forward_hook(lambda _, x, __, of=of: of.append(x[0].detach().double().numpy()))
+        getattr(model, name).register_forward_hook(
+            lambda _, x, __, of=of: of.append(x[0].detach().double().numpy())
+        )
         for name, of in seen.items()
     ]
     precise_statistics(model, batches, model)
@@ -114,12 +124,16 @@ def test_precise_statistics_are_those_of_all_values(batch_size: int, sides: tupl
     assert (model.first.momentum, model.second.momentum) == (0.1, 0.3)
     assert not model.first._forward_hooks and not model.second._forward_hooks
     after = model.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before if name.split(".")[0] in ("fixed", "idle"))
+    assert all(
+        torch.equal(before[name], after[name]) for name in before if name.split(".")[0] in ("fixed", "idle")
+    )
 
 
 @pytest.mark.parametrize(("batch_size", "ratio"), [(16, 1 - 1 / 16), (2, 1 - 1 / 2), (4, 1 - 1 / 4)])
 def test_the_mean_of_the_batches_own_variances_would_be_too_small(batch_size: int, ratio: float) -> None:
-    """Pictures of constant colour: a batch of n sees ``(n - 1) / n`` of their variance around its own mean."""
+    """Pictures of constant colour: a batch of n sees ``(n - 1) / n`` of their variance around its own
+    mean.
+    """
     torch.manual_seed(0)
     colours = torch.randn(400 * batch_size, 3, 1, 1).expand(-1, -1, 8, 8)
     layer = nn.BatchNorm2d(3)
@@ -193,7 +207,9 @@ def run_toy(
             if step == stop_at:
                 raise Interrupted
             if step == full_at:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+                resource.setrlimit(
+                    resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+                )
             yield torch.from_numpy(np.random.default_rng(step).normal(size=(8, 4)).astype(np.float32))
 
     def step_fn(step: int, batch: Tensor) -> dict[str, Tensor]:
@@ -211,7 +227,9 @@ def test_a_killed_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run_toy(tmp_path / "cut", stop_at=10)
     live = tmp_path / "cut" / LIVE
-    assert read_curve(live, sealed=False).rows == whole_rows[:3], "of steps 3, 6 and 9, of which the state has two"
+    assert read_curve(live, sealed=False).rows == whole_rows[:3], (
+        "of steps 3, 6 and 9, of which the state has two"
+    )
     assert load_state(tmp_path / "cut/state.pt", "f") is not None
     resumed, resumed_rows = run_toy(tmp_path / "cut")
     assert resumed_rows == whole_rows
@@ -229,7 +247,9 @@ def test_rows_hold_means_since_the_last_row(tmp_path: Path) -> None:
 
 
 def test_nan_names_the_remedy_and_keeps_the_last_good_state(tmp_path: Path) -> None:
-    with pytest.raises(MaskDistillError, match=r"toy: the loss became nan by step 6.*Lower the learning rate"):
+    with pytest.raises(
+        MaskDistillError, match=r"toy: the loss became nan by step 6.*Lower the learning rate"
+    ):
         run_toy(tmp_path, nan_at=5)
     saved = load_state(tmp_path / "state.pt", "f")
     assert saved is not None
@@ -238,8 +258,12 @@ def test_nan_names_the_remedy_and_keeps_the_last_good_state(tmp_path: Path) -> N
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    """A finite loss may still have a gradient that is not, here in the update that the checkpoint of step 8 follows."""
-    with pytest.raises(MaskDistillError, match=r"toy: norm\.weight became NaN or infinite by step 8.*Lower the learn"):
+    """A finite loss may still have a gradient that is not, here in the update that the checkpoint of step 8
+    follows.
+    """
+    with pytest.raises(
+        MaskDistillError, match=r"toy: norm\.weight became NaN or infinite by step 8.*Lower the learn"
+    ):
         run_toy(tmp_path, spoil_at=7)
     saved = load_state(tmp_path / "state.pt", "f")
     assert saved is not None and saved[0] == 4
@@ -272,7 +296,9 @@ def test_a_state_that_is_cut_off_is_reported_and_not_resumed(
     assert len(caplog.messages) == 1 and "\n" not in caplog.messages[0]
 
 
-@pytest.mark.parametrize("content", [{"fingerprint": "f"}, {"step": 4, "state": {}}, [1, 2], [], 7, "text", None])
+@pytest.mark.parametrize(
+    "content", [{"fingerprint": "f"}, {"step": 4, "state": {}}, [1, 2], [], 7, "text", None]
+)
 def test_a_file_that_is_no_state_is_reported_and_not_resumed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
@@ -292,9 +318,15 @@ def test_a_training_with_a_damaged_state_starts_anew(tmp_path: Path) -> None:
     assert torch.equal(again.linear.weight, whole.linear.weight)
 
 
-@pytest.mark.hostile("hdf5: training state, one bit flipped", outcome="said in the log; the state before it is used")
-def test_one_flipped_bit_anywhere_takes_the_state_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """States of steps 4 and 8; whatever bit of the later one is wrong, the training ends as if nothing had been."""
+@pytest.mark.hostile(
+    "hdf5: training state, one bit flipped", outcome="said in the log; the state before it is used"
+)
+def test_one_flipped_bit_anywhere_takes_the_state_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """States of steps 4 and 8; whatever bit of the later one is wrong, the training ends as if nothing had
+    been.
+    """
     whole, whole_rows = run_toy(tmp_path / "whole")
     with pytest.raises(Interrupted):
         run_toy(tmp_path / "cut", stop_at=10)
@@ -314,8 +346,12 @@ def test_one_flipped_bit_anywhere_takes_the_state_before(tmp_path: Path, caplog:
     assert "state.previous.pt is used, the state before" in caplog.text
 
 
-@pytest.mark.hostile("hdf5: training states, both damaged", outcome="said in the log; the training starts anew")
-def test_with_both_states_damaged_the_training_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.hostile(
+    "hdf5: training states, both damaged", outcome="said in the log; the training starts anew"
+)
+def test_with_both_states_damaged_the_training_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     whole, whole_rows = run_toy(tmp_path / "whole")
     with pytest.raises(Interrupted):
         run_toy(tmp_path / "cut", stop_at=10)
@@ -328,7 +364,9 @@ def test_with_both_states_damaged_the_training_starts_anew(tmp_path: Path, caplo
     assert caplog.text.count("is damaged (") == 2 and "training starts anew" in caplog.text
 
 
-@pytest.mark.hostile("hdf5: training state with a momentum of NaN", outcome="said in the log; the state before is used")
+@pytest.mark.hostile(
+    "hdf5: training state with a momentum of NaN", outcome="said in the log; the state before is used"
+)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_momentum_that_is_not_finite_is_no_state(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
@@ -353,8 +391,18 @@ def test_a_momentum_that_became_infinite_is_not_saved(tmp_path: Path) -> None:
         if step == 1:
             optimizer.state[weight.weight]["momentum_buffer"].fill_(torch.inf)
 
-    with pytest.raises(MaskDistillError, match=r"momentum became NaN or infinite by step 2; the last good state is"):
-        train(settings, {"toy": weight}, optimizer, lambda start: [0] * (2 - start), step_fn, lambda _: 0.0, spoil)
+    with pytest.raises(
+        MaskDistillError, match=r"momentum became NaN or infinite by step 2; the last good state is"
+    ):
+        train(
+            settings,
+            {"toy": weight},
+            optimizer,
+            lambda start: [0] * (2 - start),
+            step_fn,
+            lambda _: 0.0,
+            spoil,
+        )
     saved = load_state(tmp_path / "state.pt", "f")
     assert saved is not None and saved[0] == 1
 
@@ -366,12 +414,16 @@ def test_two_states_are_kept(tmp_path: Path) -> None:
     steps = []
     while (found := load_state(tmp_path / "state.pt", "f")) is not None:
         steps.append(found[0])
-        next(path for path in (tmp_path / "state.pt", tmp_path / "state.previous.pt") if path.exists()).unlink()
+        next(
+            path for path in (tmp_path / "state.pt", tmp_path / "state.previous.pt") if path.exists()
+        ).unlink()
     assert steps == [12, 8]
 
 
 def test_a_full_disk_keeps_the_state_before(tmp_path: Path) -> None:
-    """Files may not grow beyond 1 kB from step 6 on: the kernel refuses the write of step 8, as a full disk does."""
+    """Files may not grow beyond 1 kB from step 6 on: the kernel refuses the write of step 8, as a full disk
+    does.
+    """
     whole, whole_rows = run_toy(tmp_path / "whole")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -436,7 +488,9 @@ def test_other_ranks_show_no_curve(tmp_path: Path) -> None:
     weight = nn.Linear(1, 1)
     settings = LoopSettings(1, tmp_path / "state", "f", rank=1)
     optimizer = torch.optim.SGD(weight.parameters(), lr=0.0)
-    rows = train(settings, {"toy": weight}, optimizer, lambda _: [0], lambda *_: {"loss": weight.bias.sum()}, float)
+    rows = train(
+        settings, {"toy": weight}, optimizer, lambda _: [0], lambda *_: {"loss": weight.bias.sum()}, float
+    )
     assert [row["step"] for row in rows] == [1] and not settings.state_dir.exists()
 
 

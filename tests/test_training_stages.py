@@ -1,5 +1,7 @@
-"""What detector and segmenter training must do alike: stop on NaN, leave fixed norms alone, scale the schedule, run in
-mixed precision, take batches that do not depend on the workers, and say in one line what is wrong with a picture."""
+"""What detector and segmenter training must do alike: stop on NaN, leave fixed norms alone, scale the
+schedule, run in mixed precision, take batches that do not depend on the workers, and say in one line what is
+wrong with a picture.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from miniature import NUM_CLUSTERS, detector_config, examples, label_files, scenes, segmenter_config, write_run
+from miniature import (
+    NUM_CLUSTERS,
+    detector_config,
+    examples,
+    label_files,
+    scenes,
+    segmenter_config,
+    write_run,
+)
 from PIL import Image
 from torch import nn
 
@@ -42,14 +52,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def fit(stage: str, folder: Path, state: Path, steps: int, **changes: Any) -> tuple[nn.Module, list[MetricRow]]:
+def fit(
+    stage: str, folder: Path, state: Path, steps: int, **changes: Any
+) -> tuple[nn.Module, list[MetricRow]]:
     """Train for some steps, with a state and a metric row after each."""
     loop = LoopSettings(steps, state, "f", checkpoint_every=1, log_every=1, name=stage)
     torch.manual_seed(0)
     if stage == "detector":
         settings = detector_config(**changes)
         model = build_detector(settings, NUM_CLUSTERS, build_resnet(settings.arch))
-        return train_detector(model, AnnotatedImages(examples(folder, scenes(8)), 0.5, 7), settings, loop, CPU)
+        return train_detector(
+            model, AnnotatedImages(examples(folder, scenes(8)), 0.5, 7), settings, loop, CPU
+        )
     chosen = segmenter_config(**changes)
     data = LabelledImages(label_files(folder, 8), NUM_CLUSTERS, chosen, 7)
     deeplab = DeepLab(chosen, NUM_CLUSTERS, build_resnet(chosen.arch, OUTPUT_STRIDE))
@@ -59,7 +73,9 @@ def fit(stage: str, folder: Path, state: Path, steps: int, **changes: Any) -> tu
 @pytest.mark.parametrize("stage", STAGES)
 def test_divergence_stops_and_keeps_the_last_good_state(folder: Path, tmp_path: Path, stage: str) -> None:
     """A rate that is far too high makes the weights, and then the loss, overflow by itself."""
-    with pytest.raises(MaskDistillError, match=rf"^{stage}: .* by step \d+; the last good state is kept in .* Lower"):
+    with pytest.raises(
+        MaskDistillError, match=rf"^{stage}: .* by step \d+; the last good state is kept in .* Lower"
+    ):
         fit(stage, folder, tmp_path, 8, lr=100)
     saved = load_state(tmp_path / "state.pt", "f")
     assert saved is not None and 1 <= saved[0] < 8
@@ -71,7 +87,9 @@ def test_divergence_stops_and_keeps_the_last_good_state(folder: Path, tmp_path: 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_fixed_norms_keep_every_bit_and_the_others_learn(folder: Path, tmp_path: Path, stage: str) -> None:
-    """Weight decay, momentum and train() could all reach them; two steps from a third on a state of the second."""
+    """Weight decay, momentum and train() could all reach them; two steps from a third on a state of the
+    second.
+    """
     start = fit(stage, folder, tmp_path / "start", 0)[0]
     before = {key: value.clone() for key, value in start.state_dict().items()}
     frozen = {
@@ -99,7 +117,9 @@ def test_bfloat16_trains_nearly_the_same(folder: Path, tmp_path: Path, stage: st
         seen.add((output.dtype, inputs[0].is_contiguous(memory_format=torch.channels_last)))
 
     handle = nn.modules.module.register_module_forward_hook(
-        lambda module, inputs, output: watch(module, inputs, output) if isinstance(module, nn.BatchNorm2d) else None
+        lambda module, inputs, output: (
+            watch(module, inputs, output) if isinstance(module, nn.BatchNorm2d) else None
+        )
     )
     plain = fit(stage, folder, tmp_path / "plain", 2)[1]
     assert seen == {(torch.float32, True)}, "the default: the paper's"
@@ -145,7 +165,9 @@ def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, stage: str
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_bad_picture_is_named_without_a_traceback(folder: Path, tmp_path: Path, stage: str, workers: int) -> None:
+def test_a_bad_picture_is_named_without_a_traceback(
+    folder: Path, tmp_path: Path, stage: str, workers: int
+) -> None:
     """Raised in a loading process, the message is the same one line."""
     write_run(tmp_path, scenes(8))
     for number in range(1, 9):
@@ -163,22 +185,37 @@ def test_a_bad_picture_is_named_without_a_traceback(folder: Path, tmp_path: Path
      (4, 0.005, 96000, [80000, 88000], 400), (2, 0.0025, 192000, [160000, 176000], 800),
      (32, 0.04, 12000, [10000, 11000], 50)],
 )  # fmt: skip
-def test_linear_scaling_of_the_detector(batch: int, lr: float, iters: int, steps: list[int], warmup: int) -> None:
-    """LR 0.02 b / 16, iterations and steps times 16 / b [method §5-scaling]: the same epochs at every batch size."""
+def test_linear_scaling_of_the_detector(
+    batch: int, lr: float, iters: int, steps: list[int], warmup: int
+) -> None:
+    """LR 0.02 b / 16, iterations and steps times 16 / b [method §5-scaling]: the same epochs at every batch
+    size.
+    """
     config = detector_for_batch(DetectorConfig(weights="random", batch_size=batch))
     assert config.lr == pytest.approx(lr)
     assert (config.iters, config.steps, config.warmup_iters) == (iters, steps, warmup)
     assert config.batch_size * config.iters == 384000
-    table = {0: lr / 1000, warmup: lr, steps[0] - 1: lr, steps[0]: lr / 10, steps[1] - 1: lr / 10, steps[1]: lr / 100}
+    table = {
+        0: lr / 1000,
+        warmup: lr,
+        steps[0] - 1: lr,
+        steps[0]: lr / 10,
+        steps[1] - 1: lr / 10,
+        steps[1]: lr / 100,
+    }
     for step, rate in table.items():
         assert detector_lr(config, step) == pytest.approx(rate)
     assert detector_for_batch(config) == config
     assert parse_section(DetectorConfig, config.model_dump_json()) == config
 
 
-@pytest.mark.parametrize(("batch", "reference", "lr"), [(16, 16, 2e-3), (4, 16, 5e-4), (4, 4, 2e-3), (32, 16, 4e-3)])
+@pytest.mark.parametrize(
+    ("batch", "reference", "lr"), [(16, 16, 2e-3), (4, 16, 5e-4), (4, 4, 2e-3), (32, 16, 4e-3)]
+)
 def test_linear_scaling_of_the_segmenter(batch: int, reference: int, lr: float) -> None:
-    config = segmenter_for_batch(SegmenterConfig(weights="random", batch_size=batch, reference_batch=reference))
+    config = segmenter_for_batch(
+        SegmenterConfig(weights="random", batch_size=batch, reference_batch=reference)
+    )
     assert config.lr == pytest.approx(lr)
     assert (config.epochs, config.drop_after) == (45, 40)
     assert segmenter_for_batch(config) == config
@@ -187,7 +224,11 @@ def test_linear_scaling_of_the_segmenter(batch: int, reference: int, lr: float) 
 def test_scaling_is_applied_recorded_and_logged(folder: Path, tmp_path: Path) -> None:
     names = {"manifest": "manifest.csv", "annotations": "annotations.json", "index": "annotations.h5"}
     files = [f"--{option}={folder / name}" for option, name in names.items()]
-    outputs = [f"--output={tmp_path / 'm.safetensors'}", f"--metrics={tmp_path / 'm.csv'}", f"--state={tmp_path / 's'}"]
+    outputs = [
+        f"--output={tmp_path / 'm.safetensors'}",
+        f"--metrics={tmp_path / 'm.csv'}",
+        f"--state={tmp_path / 's'}",
+    ]
     params = detector_config(iters=1, steps=[1], reference_batch=4, lr=0.01, warmup_iters=0, log_every=1)
     deterministic = torch.are_deterministic_algorithms_enabled()
     log = tmp_path / "log.txt"
@@ -196,6 +237,9 @@ def test_scaling_is_applied_recorded_and_logged(folder: Path, tmp_path: Path) ->
     torch.use_deterministic_algorithms(deterministic)
     lines = (tmp_path / "m.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines[1:-1]] == [["1.0", "0.005"], ["2.0", "0.005"]]
-    assert "linear scaling from a batch of 4 to 2: lr 0.005, 2 iterations, steps [2], warmup 0" in log.read_text()
+    assert (
+        "linear scaling from a batch of 4 to 2: lr 0.005, 2 iterations, steps [2], warmup 0"
+        in log.read_text()
+    )
     recorded = DetectorConfig.model_validate_json(read_metadata(tmp_path / "m.safetensors")["params"])
     assert (recorded.lr, recorded.iters, recorded.reference_batch) == (0.005, 2, 2)

@@ -51,7 +51,9 @@ def test_overlaps_against_sets_of_pixels() -> None:
 
 
 def test_agreement_counts_what_a_fixed_place_reaches_as_nothing() -> None:
-    """One for objects that are found again wherever they lie, nought for one and the same square in every picture."""
+    """One for objects that are found again wherever they lie, nought for one and the same square in every
+    picture.
+    """
     fixed = squares([(30, 30)] * 4)
     assert trust.agreement(CORNERS, CORNERS) == 1
     assert trust.agreement(fixed, fixed) == pytest.approx(0)
@@ -60,7 +62,9 @@ def test_agreement_counts_what_a_fixed_place_reaches_as_nothing() -> None:
     half[2:] = False
     assert trust.agreement(CORNERS, half) == pytest.approx(0.5)
     assert trust.agreement(CORNERS[:1], CORNERS[:1]) is None
-    shared = squares([(5, 5), (5, 5), (60, 60), (60, 60)])  # of the other pictures one in three lies at the same place
+    shared = squares(
+        [(5, 5), (5, 5), (60, 60), (60, 60)]
+    )  # of the other pictures one in three lies at the same place
     assert trust.by_chance(shared, shared) == pytest.approx(1 / 3)
 
 
@@ -103,7 +107,9 @@ def test_edges_are_where_the_picture_has_them() -> None:
 )
 def test_the_worst_signal_decides(values: dict[str, float | None], level: str, reasons: list[str]) -> None:
     limits = {"a": (0.5, 0.7), "b": (0.2, 0.3)}
-    signals = [Signal(name, name, lambda _, n=name: values[n], *limits[name], f"{name} is low") for name in limits]
+    signals = [
+        Signal(name, name, lambda _, n=name: values[n], *limits[name], f"{name} is low") for name in limits
+    ]
     shown = Signal("shown", "", lambda _: 0.0)
     found = judge(evidence(CORNERS), [shown, *signals])
     assert found.level == level and found.signals.pop("shown") == 0
@@ -148,7 +154,9 @@ def run_until_embeddings(folder: Path, mirrored: bool) -> list[str]:
     for number in range(COUNT):
         scene = generate_scene(77, number, SIZE, 0.3)
         image = Image.fromarray(scene.image)
-        (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image).save(folder / f"photos/{number}.png")
+        (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image).save(
+            folder / f"photos/{number}.png"
+        )
     data = canonical_json({"kind": "folder", "root": str(folder / "photos")})
     network = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu", "--threads=1"]
     manifest = f"--manifest={folder}/manifest.csv"
@@ -163,7 +171,11 @@ def run_until_embeddings(folder: Path, mirrored: bool) -> list[str]:
     options = [settings["clusters"], f"--masks={shards['m']}", f"--output={shards['e']}"]
     assert main(["embeddings", manifest, *each, *network, *options]) == 0
     named = {"masks": shards["m"], "embeddings": shards["e"]}
-    return [manifest, *(f"--{name}={path.replace('{shard}', '{0..1}')}" for name, path in named.items()), *network]
+    return [
+        manifest,
+        *(f"--{name}={path.replace('{shard}', '{0..1}')}" for name, path in named.items()),
+        *network,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +196,9 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 def first_masks(folder: Path) -> dict[str, trust.Mask]:
     """Key -> first mask in the common square."""
     records = [
-        record for shard in "01" for record in json.loads((folder / f"m/shard-{shard}.json").read_text())["masks"]
+        record
+        for shard in "01"
+        for record in json.loads((folder / f"m/shard-{shard}.json").read_text())["masks"]
     ]
     return {record["key"]: trust.to_frame(rle.decode(record["segmentation"])) for record in records[::-1]}
 
@@ -216,9 +230,17 @@ def test_the_verdict_takes_the_nearest_candidate_that_passes(
             found[image["shard"]].append(candidate)
     for shard, candidates in found.items():
         write_json(tmp_path / f"shard-{shard}.json", {"candidates": candidates})
-    command = ["trust", f"--consistency={folder}/consistency.json", f"--output={tmp_path}/trust.json", "--threads=1"]
+    command = [
+        "trust",
+        f"--consistency={folder}/consistency.json",
+        f"--output={tmp_path}/trust.json",
+        "--threads=1",
+    ]
     tau = ["--params", '{"tau": 0.5}']
-    assert main([*command, *tau, "--candidates", *(str(tmp_path / f"shard-{shard}.json") for shard in (1, 0))]) == 0
+    assert (
+        main([*command, *tau, "--candidates", *(str(tmp_path / f"shard-{shard}.json") for shard in (1, 0))])
+        == 0
+    )
     content = json.loads((tmp_path / "trust.json").read_text())
     masks = trust.read_evidence(record).masks
     choice = [trust.to_frame(good), trust.to_frame(~good)]
@@ -241,7 +263,8 @@ def test_what_is_said_of_a_verdict(tmp_path: Path) -> None:
     assert stored_verdict(stored) == record and as_metadata(None) == {}
     assert verdict_at_the_end(tmp_path) == ""
     write_json(
-        tmp_path / "summary.json", {"trust": record | {"verdict": "use", "reasons": []}, "worse_steps": ["Down."]}
+        tmp_path / "summary.json",
+        {"trust": record | {"verdict": "use", "reasons": []}, "worse_steps": ["Down."]},
     )
     said = verdict_at_the_end(tmp_path).splitlines()
     assert said[0].startswith("verdict: use (") and said[0].endswith(

@@ -1,8 +1,8 @@
 """Two processes that share each batch train what one process trains on the whole batch.
 
-Compared with normalisation layers that are fixed: on CPUs torch has no synchronised batch normalisation, so each
-process would normalise by its own half. On GPUs ``synchronise_norms`` puts it in. Pictures are of one shape: those of a
-process are padded to the largest among them, which borders can feel.
+Compared with normalisation layers that are fixed: on CPUs torch has no synchronised batch normalisation, so
+each process would normalise by its own half. On GPUs ``synchronise_norms`` puts it in. Pictures are of one
+shape: those of a process are padded to the largest among them, which borders can feel.
 """
 
 import signal
@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from miniature import NUM_CLUSTERS, detector_config, examples, label_files, scenes, segmenter_config, write_run
+from miniature import (
+    NUM_CLUSTERS,
+    detector_config,
+    examples,
+    label_files,
+    scenes,
+    segmenter_config,
+    write_run,
+)
 from torch import Tensor, nn
 
 from maskdistill.backbones.resnet import FrozenBatchNorm2d, build_resnet
@@ -73,16 +81,26 @@ def loop(state: Path, steps: int) -> LoopSettings:
 
 
 def uneven_loss(place: int) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Losses of the regions of one process (3 with 2 positives, 5 with 1), or of all 8 for place 2; and gradients."""
+    """Losses of the regions of one process (3 with 2 positives, 5 with 1), or of all 8 for place 2; and
+    gradients.
+    """
     generator = torch.Generator().manual_seed(1)
     labels = torch.tensor([1, 2, 0, 0, 0, 1, 0, 0])
     outputs = [torch.randn(8, 3, generator=generator), torch.randn(8, 12, generator=generator)]
     masks = torch.randn(3, 2, 4, 4, generator=generator)
-    targets, mask_targets = torch.randn(8, 4, generator=generator), torch.rand(3, 4, 4, generator=generator).round()
+    targets, mask_targets = (
+        torch.randn(8, 4, generator=generator),
+        torch.rand(3, 4, 4, generator=generator).round(),
+    )
     rows, positives = [(slice(3), slice(2)), (slice(3, 8), slice(2, 3)), (slice(8), slice(3))][place]
     inputs = [value.requires_grad_() for value in (*outputs, masks)]
     losses = region_losses(
-        inputs[0][rows], inputs[1][rows], inputs[2][positives], labels[rows], targets[rows], mask_targets[positives]
+        inputs[0][rows],
+        inputs[1][rows],
+        inputs[2][positives],
+        labels[rows],
+        targets[rows],
+        mask_targets[positives],
     )
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     return {key: value.detach() for key, value in losses.items()}, [
@@ -91,7 +109,9 @@ def uneven_loss(place: int) -> tuple[dict[str, Tensor], list[Tensor]]:
 
 
 def hardest_gradient(inputs: Tensor, parallel: bool) -> Tensor:
-    """Gradient of the mean of the two greatest losses of a batch; in one of two processes, of the batch of both."""
+    """Gradient of the mean of the two greatest losses of a batch; in one of two processes, of the batch of
+    both.
+    """
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     whole = data_parallel(model, CPU) if parallel else model
@@ -102,11 +122,16 @@ def hardest_gradient(inputs: Tensor, parallel: bool) -> Tensor:
 
 
 def half(folder: Path) -> None:
-    """Body of one of two processes: both trainings, stopped after half of the steps and resumed; one then fails."""
+    """Body of one of two processes: both trainings, stopped after half of the steps and resumed; one then
+    fails.
+    """
     torch.set_num_threads(1)
     rank, _ = rank_and_world()
     torch.manual_seed(9)
-    saved: dict[str, Any] = {"dropped": BatchDropout(0.5)(torch.ones(2, 3, 4, 4)), "uneven": uneven_loss(rank)}
+    saved: dict[str, Any] = {
+        "dropped": BatchDropout(0.5)(torch.ones(2, 3, 4, 4)),
+        "uneven": uneven_loss(rank),
+    }
     saved["hardest"] = hardest_gradient(LINES[rank::2], True)
     for stage, training in TRAININGS.items():
         training(folder, folder / stage, STEPS // 2)
@@ -133,9 +158,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", sorted(TRAININGS))
 def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: str) -> None:
-    """Same global batches: equal but for float32 sums in another order. After four steps weights have moved by up to
-    0.09 and differ by up to 3e-8 on one processor and by a fiftieth of how far a tensor moved on another, whose
-    kernels sum in blocks; allowed is a twentieth. A gradient of half of the batch would be apart by half of it."""
+    """Same global batches: equal but for float32 sums in another order. After four steps weights have moved
+    by up to 0.09 and differ by up to 3e-8 on one processor and by a fiftieth of how far a tensor moved on
+    another, whose kernels sum in blocks; allowed is a twentieth. A gradient of half of the batch would be
+    apart by half of it.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     model, rows = TRAININGS[stage](folder, tmp_path, STEPS)
@@ -156,7 +183,9 @@ def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, stage: st
 
 
 def test_uneven_shares_of_regions_give_the_losses_of_all(folder: Path) -> None:
-    """Each process's numbers differ; their mean, which is what DDP takes of the gradients, is that of the whole."""
+    """Each process's numbers differ; their mean, which is what DDP takes of the gradients, is that of the
+    whole.
+    """
     shares = [torch.load(folder / f"{rank}.pt")["uneven"] for rank in (0, 1)]
     whole, gradients = uneven_loss(2)
     for key, value in whole.items():

@@ -1,4 +1,6 @@
-"""Videos as a source: the frames that are asked for, whatever the codec; chosen once, never unpacked; damaged files."""
+"""Videos as a source: the frames that are asked for, whatever the codec; chosen once, never unpacked; damaged
+files.
+"""
 
 import json
 import multiprocessing
@@ -27,15 +29,21 @@ WIDTH, HEIGHT, COUNT = 64, 48, 90
 
 
 def picture(number: int) -> np.ndarray:
-    """A frame that differs from its neighbours, and from all others: two bars that move at different speeds."""
+    """A frame that differs from its neighbours, and from all others: two bars that move at different
+    speeds.
+    """
     frame = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
     frame[:, number % WIDTH] = 250
     frame[number * 5 % HEIGHT, :, 0] = 10
     return frame
 
 
-def clip(path: Path, codec: str = "mpeg4", count: int = COUNT, rate: int = 10, shots: int = 0, **options: str) -> Path:
-    """A video; with ``shots`` each picture stands for so many frames, with ``vfr`` times between frames vary."""
+def clip(
+    path: Path, codec: str = "mpeg4", count: int = COUNT, rate: int = 10, shots: int = 0, **options: str
+) -> Path:
+    """A video; with ``shots`` each picture stands for so many frames, with ``vfr`` times between frames
+    vary.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     units = Fraction(1, 1000 if options.pop("vfr", "") else rate)
     steps, time = random.Random(0), 0
@@ -44,7 +52,11 @@ def clip(path: Path, codec: str = "mpeg4", count: int = COUNT, rate: int = 10, s
         stream.width, stream.height, stream.options = WIDTH, HEIGHT, options
         stream.codec_context.time_base = units
         for number in range(count):
-            shown = np.full((HEIGHT, WIDTH, 3), number // shots * 40 % 256, np.uint8) if shots else picture(number)
+            shown = (
+                np.full((HEIGHT, WIDTH, 3), number // shots * 40 % 256, np.uint8)
+                if shots
+                else picture(number)
+            )
             frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
             frame.pts, frame.time_base = time, units
             time += 1 if units.denominator == rate else steps.randint(20, 400)
@@ -68,7 +80,9 @@ def shown(path: str | Path) -> bytes:
 
 def make_manifest(data: ImageSource, output: Path, *options: str) -> Path:
     listing = f"--listing={listing_fingerprint(data)}"
-    assert main(["manifest", f"--params={data.model_dump_json()}", f"--output={output}", listing, *options]) == 0
+    assert (
+        main(["manifest", f"--params={data.model_dump_json()}", f"--output={output}", listing, *options]) == 0
+    )
     return output
 
 
@@ -110,13 +124,17 @@ def test_a_frame_far_in_is_sought_and_what_comes_next_is_decoded(tmp_path: Path)
     assert opened().decoded <= 25
     load_rgb(images[380].path)
     assert opened().decoded <= 25 + 30, "three seconds are decoded"
-    assert inside(images[7].path) == Frame(str(tmp_path / "a.mp4"), "000007.bmp", 7, inside(images[7].path).time)
+    assert inside(images[7].path) == Frame(
+        str(tmp_path / "a.mp4"), "000007.bmp", 7, inside(images[7].path).time
+    )
     assert shown_name(images[7].path).endswith("a.mp4::000007.bmp")
 
 
 def test_where_no_frame_begins_anew_seeking_is_given_up(tmp_path: Path) -> None:
     """One frame in 12 s of a video that begins once: seeking forwards would decode all before, each time."""
-    images = list(iter_images(source(clip(tmp_path / "a.mp4", count=1000, g="1000"), fps=1 / 12, min_change=0)))
+    images = list(
+        iter_images(source(clip(tmp_path / "a.mp4", count=1000, g="1000"), fps=1 / 12, min_change=0))
+    )
     assert len(images) == 9
     for image in images:
         load_rgb(image.path)
@@ -150,7 +168,10 @@ def test_frames_at_a_rate_that_do_not_look_alike(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mp4", "libx264", count=100, shots=20, qp="10")
     keys = [image.key for image in iter_images(source(path))]
     assert keys == [f"a/{number:06d}" for number in (0, 20, 40, 60, 80)]
-    assert count_images(source(path, min_change=0)) == 10 and count_images(source(path, fps=2.5, min_change=0)) == 25
+    assert (
+        count_images(source(path, min_change=0)) == 10
+        and count_images(source(path, fps=2.5, min_change=0)) == 25
+    )
     assert count_images(source(path, fps=None)) == 5 and count_images(every(path)) == 100
     assert count_images(source(path, min_change=100)) == 2, "against the last frame that was chosen: 0, 120"
 
@@ -181,7 +202,9 @@ def test_a_changed_video_is_noticed(tmp_path: Path) -> None:
     manifest = make_manifest(source(path, min_change=0), tmp_path / "data/m.csv")
     table = ok_images(read_manifest(manifest))
     assert (
-        len(table) > 5 and table["mode"].eq("RGB").all() and (table["width"].iloc[0], table["shard"].max()) == (64, 0)
+        len(table) > 5
+        and table["mode"].eq("RGB").all()
+        and (table["width"].iloc[0], table["shard"].max()) == (64, 0)
     )
     load_rgb(photos(table)[1])
     clip(path, vfr="yes", shots=10)
@@ -196,7 +219,8 @@ def test_a_changed_video_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile(
-    "archive: a video that is empty, no video, a playlist that names other files, or cut off before its index",
+    "archive: a video that is empty, no video, a playlist that names other files, or cut off before its "
+    "index",
     outcome="it stands for one picture, which is quarantined with the reason; other videos are used",
 )
 def test_what_is_no_video_is_quarantined(tmp_path: Path) -> None:

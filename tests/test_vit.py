@@ -1,4 +1,6 @@
-"""Transformers: DINO's positions against cubic convolution by hand, tensors against hooks and timm's forward."""
+"""Transformers: DINO's positions against cubic convolution by hand, tensors against hooks and timm's
+forward.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +42,9 @@ def noisy(arch: str = MICRO) -> Any:
 
 
 def images(count: int, height: int, width: int) -> Tensor:
-    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(count + height + width))
+    return torch.randn(
+        count, 3, height, width, generator=torch.Generator().manual_seed(count + height + width)
+    )
 
 
 # ---------------------------------------------------------------- positions
@@ -86,7 +90,9 @@ def test_positions_are_sampled_by_dinos_scale_factor(side: int, grid: tuple[int,
 
 
 def antialiased_matrix(out: int, side: int) -> Array:
-    """(out, side): weights of one axis by size; the kernel (a = -0.5) widens when shrinking, cut off at the borders."""
+    """(out, side): weights of one axis by size; the kernel (a = -0.5) widens when shrinking, cut off at the
+    borders.
+    """
     scale = side / out
     width = max(scale, 1.0)
     weights = np.zeros((out, side))
@@ -181,12 +187,16 @@ def test_last_query_and_keys_at_the_base_size_are_those_of_timm() -> None:
 
 
 @pytest.mark.parametrize(
-    "arch", ["dino_vits16", "ibot_vits16", "mocov3_vits16", "dinov2_vits14", "dinov2_vits14_reg4", "dinov3_vits16"]
+    "arch",
+    ["dino_vits16", "ibot_vits16", "mocov3_vits16", "dinov2_vits14", "dinov2_vits14_reg4", "dinov3_vits16"],
 )
 def test_every_kind_of_network_gives_the_rows_that_timms_forward_computes(
     monkeypatch: pytest.MonkeyPatch, arch: str
 ) -> None:
-    """At the base size, where timm resamples nothing. Eva multiplies without calling its qkv layer: from its input."""
+    """At the base size, where timm resamples nothing.
+
+    Eva multiplies without calling its qkv layer: from its input.
+    """
     monkeypatch.setitem(registry.BACKBONES, arch, replace(registry.BACKBONES[arch], depth=2))
     model, entry = noisy(arch), registry.BACKBONES[arch]
     seen: list[Tensor] = []
@@ -243,10 +253,17 @@ def test_cls_feature_at_the_base_size_is_that_of_timm(arch: str) -> None:
 
 
 def test_the_layout_is_dinos() -> None:
-    """ViT-S/16: 384 wide, 12 blocks, 6 heads of 64, MLP ratio 4, qkv bias, LayerNorm eps 1e-6, 14 x 14 positions."""
+    """ViT-S/16: 384 wide, 12 blocks, 6 heads of 64, MLP ratio 4, qkv bias, LayerNorm eps 1e-6, 14 x 14
+    positions.
+    """
     model: Any = vit.build_vit("vit_small_patch16")
     state = model.state_dict()
-    assert state["pos_embed"].shape == (1, 197, 384) and state["patch_embed.proj.weight"].shape == (384, 3, 16, 16)
+    assert state["pos_embed"].shape == (1, 197, 384) and state["patch_embed.proj.weight"].shape == (
+        384,
+        3,
+        16,
+        16,
+    )
     assert state["blocks.11.attn.qkv.bias"].shape == (1152,) and "blocks.12.norm1.weight" not in state
     assert state["blocks.0.mlp.fc1.weight"].shape == (1536, 384)
     assert model.norm.eps == model.blocks[0].norm1.eps == 1e-6 and model.blocks[0].attn.num_heads == 6
@@ -311,7 +328,9 @@ def test_normalisation_is_imagenets() -> None:
     torch.testing.assert_close(vit.normalize(pixels), expected)
 
 
-@pytest.mark.parametrize(("size", "padded"), [((16, 16), (16, 16)), ((17, 30), (32, 32)), ((1, 33), (16, 48))])
+@pytest.mark.parametrize(
+    ("size", "padded"), [((16, 16), (16, 16)), ((17, 30), (32, 32)), ((1, 33), (16, 48))]
+)
 def test_padding_is_zero_at_the_bottom_and_right(size: tuple[int, int], padded: tuple[int, int]) -> None:
     image = torch.ones(3, *size)
     found = vit.pad_to_multiple(image, 16)

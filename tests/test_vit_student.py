@@ -1,4 +1,6 @@
-"""A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and regions."""
+"""A vision transformer as a student's trunk: map, freezing, and the detector's pyramid, anchors and
+regions.
+"""
 
 from typing import Any
 
@@ -53,7 +55,13 @@ def test_frozen_parts_learn_nothing_and_stay_in_eval_mode(freeze_at: int) -> Non
     if out.requires_grad:
         out.square().sum().backward()
     for name, parameter in model.vit.named_parameters():
-        block = int(name.split(".")[1]) if name.startswith("blocks.") else DEPTH if name.startswith("norm") else -1
+        block = (
+            int(name.split(".")[1])
+            if name.startswith("blocks.")
+            else DEPTH
+            if name.startswith("norm")
+            else -1
+        )
         frozen = block + 2 <= freeze_at if block < DEPTH else freeze_at == DEPTH + 1
         assert (parameter.grad is None) == frozen == (not parameter.requires_grad), name
     moved = any(not torch.equal(value, before[name]) for name, value in model.vit.named_buffers())
@@ -84,7 +92,9 @@ def test_a_resnets_pyramid_has_a_level_a_stage_and_layer3_itself() -> None:
     assert pyramid.strides == [4, 8, 16]
     last = maps.pop("layer3")
     torch.testing.assert_close(last, layer3)
-    assert [one.shape for one in maps.values()] == [(2, 8, -(-50 // stride), -(-70 // stride)) for stride in (4, 8, 16)]
+    assert [one.shape for one in maps.values()] == [
+        (2, 8, -(-50 // stride), -(-70 // stride)) for stride in (4, 8, 16)
+    ]
 
 
 def test_anchor_sizes_lie_where_an_eighth_of_them_is_a_cell() -> None:
@@ -116,7 +126,10 @@ def test_a_levels_anchors_and_predictions_belong_together() -> None:
 def test_regions_are_read_off_the_level_of_their_size_in_their_order() -> None:
     torch.manual_seed(0)
     maps = {str(level): torch.randn(2, 3, 64 // 2**level, 64 // 2**level) for level in range(3)}
-    boxes = [torch.tensor([[0.0, 0, 250, 250], [8, 8, 40, 60]]), torch.tensor([[4.0, 4, 134, 180], [1, 1, 9, 9]])]
+    boxes = [
+        torch.tensor([[0.0, 0, 250, 250], [8, 8, 40, 60]]),
+        torch.tensor([[4.0, 4, 134, 180], [1, 1, 9, 9]]),
+    ]
     found = PyramidPool(5, [4, 8, 16])(maps, boxes)
     for row, (image, box, level) in enumerate([(0, 0, 2), (0, 1, 0), (1, 0, 1), (1, 1, 0)]):
         region = torch.cat([torch.tensor([[float(image)]]), boxes[image][box : box + 1]], dim=1)
@@ -145,7 +158,9 @@ def test_settings_that_do_not_fit_the_network_are_refused(changes: dict[str, Any
 
 
 def test_students_are_resnets_and_transformers_by_name() -> None:
-    assert isinstance(build_student(MICRO), VisionTransformer) and isinstance(build_student("resnet_tiny"), ResNet)
+    assert isinstance(build_student(MICRO), VisionTransformer) and isinstance(
+        build_student("resnet_tiny"), ResNet
+    )
     with pytest.raises(MaskDistillError, match="resnet_huge"):
         build_student("resnet_huge")
 
@@ -164,6 +179,8 @@ def test_the_rate_of_all_that_is_pre_trained_is_a_share(student: dict[str, Any])
 
 
 def test_one_region_is_enough_to_train_on() -> None:
-    model: Any = build_detector(DetectorConfig(**settings(head_channels=8, freeze_at=0)), 3, build_student(MICRO))
+    model: Any = build_detector(
+        DetectorConfig(**settings(head_channels=8, freeze_at=0)), 3, build_student(MICRO)
+    )
     vectors = model.roi_heads.train().box_vectors(torch.randn(1, 8, 7, 7))
     assert vectors.shape == (1, 32)

@@ -38,4 +38,6 @@ def test_a_walk_passes_each_room_once(walk: str) -> None:
     assert not walk.startswith("An image") or rooms == sorted(rooms, key=LAYERS.index)
     for row in re.findall(r"^\| `\w+` \|.*$", walk, re.MULTILINE):
         room, *names = re.findall(r"`([\w.]+)`", row)
-        assert all(name.startswith(f"{room}.") for name in names if "." in name), "a row names its own room alone"
+        assert all(name.startswith(f"{room}.") for name in names if "." in name), (
+            "a row names its own room alone"
+        )

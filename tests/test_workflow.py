@@ -1,4 +1,6 @@
-"""What the rules of the workflow are given: the run's shards and paths, its settings, its targets, its refusals."""
+"""What the rules of the workflow are given: the run's shards and paths, its settings, its targets, its
+refusals.
+"""
 
 import json
 import os
@@ -43,7 +45,8 @@ def given(**values: Any) -> Wildcards:
     ("shards", "per_job", "part", "named", "each", "files", "braces"),
     [
         (3, 1, r"\d{4}", ["0000", "0001", "0002"], "0002", ["{part}"], "{0000..0002}"),
-        (20, 10, r"\d{3}", ["0009", "0019"], "00020-00029", [f"{{part}}{n}" for n in range(10)], "{0000..0019}"),
+        (20, 10, r"\d{3}", ["0009", "0019"], "00020-00029", [f"{{part}}{n}" for n in range(10)],
+        "{0000..0019}"),
         (20_000, 100, r"\d{3}", [f"{n:03d}99" for n in range(200)], "000200-000299",
          [f"{{part}}{n:02d}" for n in range(100)], "{00000..19999}"),
     ],
@@ -51,7 +54,9 @@ def given(**values: Any) -> Wildcards:
 def test_shards(
     shards: int, per_job: int, part: str, named: list[str], each: str, files: list[str], braces: str
 ) -> None:
-    """Jobs of 1, 10 and 100: their parts, what stands for all shards among inputs, and the commands' short forms."""
+    """Jobs of 1, 10 and 100: their parts, what stands for all shards among inputs, and the commands' short
+    forms.
+    """
     run = run_of(shards, per_job)
     assert (run.part, run.last_of_jobs) == (part, named)
     assert run.all_shards("{k}/s-{shard}")(given(k=7)) == [f"7/s-{shard}" for shard in named]
@@ -68,21 +73,34 @@ def test_threads_are_shared_by_the_jobs_of_shards() -> None:
 def test_paths_at_the_main_values() -> None:
     run = run_of(2)
     path = f"{run}/{{masks}}/k-{{k}}/seed-{{seed}}/{{shard}}{{post}}"
-    assert run.of_run(path) == [f"results/x/topk-0.4/k-5/seed-{seed}/000{s}" for seed in (1, 2) for s in (0, 1)]
+    assert run.of_run(path) == [
+        f"results/x/topk-0.4/k-5/seed-{seed}/000{s}" for seed in (1, 2) for s in (0, 1)
+    ]
     assert run.of_run(path, seed=[3], shard="z", post="_crf", k=9) == ["results/x/topk-0.4/k-9/seed-3/z_crf"]
     assert run.of_oracle(f"{run}/{{masks}}/k-{{k}}/a.json") == "results/x/oracle/{case}/k-{k}/a.json"
-    round_0, round_2 = (given(masks="m", k=5, seed=1, tau="0.9", hard="0.2", round=number) for number in (0, 2))
+    round_0, round_2 = (
+        given(masks="m", k=5, seed=1, tau="0.9", hard="0.2", round=number) for number in (0, 2)
+    )
     assert "/pseudo_labels/" in run.learnt_labels(round_0) and "/labels/" in run.learnt_labels(round_2)
-    assert run.model_before(round_2) == "results/x/m/k-5/seed-1/tau-0.9/hard-0.2/crf-1/segmenter/model.safetensors"
+    assert (
+        run.model_before(round_2)
+        == "results/x/m/k-5/seed-1/tau-0.9/hard-0.2/crf-1/segmenter/model.safetensors"
+    )
 
 
 def test_a_modules_prefix_is_put_once() -> None:
-    """As Snakemake does in input and output; what it has put there already comes back from ``rules.NAME.output``."""
-    run = Run(configured(), 40, 30, 2, place=lambda path: path if path.startswith("mine/") else f"mine/{path}")
+    """As Snakemake does in input and output; what it has put there already comes back from
+    ``rules.NAME.output``.
+    """
+    run = Run(
+        configured(), 40, 30, 2, place=lambda path: path if path.startswith("mine/") else f"mine/{path}"
+    )
     assert run.at(f"{run}/a.json") == run.at(run.at(f"{run}/a.json")) == "mine/results/x/a.json"
     assert run.braces(f"{run}/{{shard}}")(given()) == "mine/results/x/{0000..0001}"
     oracle = "results/x/oracle/{case}/a.json"
-    assert run.of_oracle(f"{run}/{{masks}}/a.json") == run.of_oracle("mine/results/x/{masks}/a.json") == oracle
+    assert (
+        run.of_oracle(f"{run}/{{masks}}/a.json") == run.of_oracle("mine/results/x/{masks}/a.json") == oracle
+    )
 
 
 def test_only_what_the_run_makes_gets_a_prefix(tmp_path: Path) -> None:
@@ -120,14 +138,22 @@ def test_settings_at_swept_values() -> None:
     assert (labels["tau"], labels["type"]) == (0.8, "bbox")
     assert json.loads(made.labels(given(tau="0.8")))["type"] == "mask"
     clusters, embeddings = json.loads(made.clusters(40)), json.loads(made.embeddings())
-    assert clusters["num_clusters"] == 40 and not clusters.keys() & (embeddings.keys() | {"overcluster", "names"})
+    assert clusters["num_clusters"] == 40 and not clusters.keys() & (
+        embeddings.keys() | {"overcluster", "names"}
+    )
     again = json.loads(made.consistency(given(masks="topk-0.25", k=40)))
     assert (again["masks"]["topk"], again["clusters"]) == (0.25, clusters)
     assert '"iters":3' in made.crf_option(given(post="_crf")) and made.crf_option(given(post="")) == ""
     objects = json.loads(made.own_objects)
-    assert objects["objects"]["formats"] == ["coco"] and objects["pseudo_labels"] == {"tau": 0.9, "compare": "gt"}
+    assert objects["objects"]["formats"] == ["coco"] and objects["pseudo_labels"] == {
+        "tau": 0.9,
+        "compare": "gt",
+    }
     assert json.loads(Settings(configured(objects={"min_score": 0.4})).own_objects)["pseudo_labels"] == {}
-    assert json.loads(made.sections_but("masks", "data")).keys() == Config.model_fields.keys() - {"masks", "data"}
+    assert json.loads(made.sections_but("masks", "data")).keys() == Config.model_fields.keys() - {
+        "masks",
+        "data",
+    }
 
 
 def test_targets_of_a_sweep() -> None:
@@ -136,7 +162,8 @@ def test_targets_of_a_sweep() -> None:
     below = "results/x/topk-0.4/k-5/seed-1/tau-{}/hard-0.2/crf-0/evaluation/segmenter.json"
     swept = [below.format(tau) for tau in ("0.9", "0.9-bbox", "0.5", "0.5-bbox")]
     assert targets.sweep_targets(run) == swept
-    pattern = "results/x/{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}/evaluation/segmenter{post}.json"
+    folder = "results/x/{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"
+    pattern = f"{folder}/evaluation/segmenter{{post}}.json"
     assert targets.beside_main(run, pattern) == swept[1:]
 
 
@@ -152,10 +179,14 @@ def test_targets_of_ablations_and_oracle() -> None:
 def test_targets_that_cannot_be_made(tmp_path: Path) -> None:
     bare = run_of(2, data={"kind": "folder", "root": str(tmp_path)})
     targets.need_ground_truth(set(), bare.config)
-    with pytest.raises(MaskDistillError, match=r"oracle, table1: scores need ground truth, and data\.kind folder"):
+    with pytest.raises(
+        MaskDistillError, match=r"oracle, table1: scores need ground truth, and data\.kind folder"
+    ):
         targets.need_ground_truth({"table1", "oracle"}, bare.config)
     with pytest.raises(MaskDistillError, match="a probe learns from ground truth"):
-        targets.check_probe(Run(bare.config.model_copy(update={"probe": SimpleNamespace(enabled=True)}), 1, 1, 1))
+        targets.check_probe(
+            Run(bare.config.model_copy(update={"probe": SimpleNamespace(enabled=True)}), 1, 1, 1)
+        )
     unstored = run_of(2, features={"store": False})
     targets.check_paper(unstored, {"table1"}, with_conda=True)
     with pytest.raises(MaskDistillError, match=r"set features\.store to true"):
@@ -179,7 +210,8 @@ def test_commands_are_found_after_those_of_others(monkeypatch: pytest.MonkeyPatc
 def test_a_rule_without_an_environment_gets_the_default() -> None:
     """Snakemake would format the checkout's braces."""
     folder = SimpleNamespace(
-        is_local=True, join=lambda path: SimpleNamespace(get_path_or_uri=lambda secret_free: f"/{{x}}/w/{path}")
+        is_local=True,
+        join=lambda path: SimpleNamespace(get_path_or_uri=lambda secret_free: f"/{{x}}/w/{path}"),
     )
     for own, expected in ((None, "/{{x}}/envs/m.yaml"), ("../envs/d.yaml", "/{{x}}/envs/d.yaml")):
         rule = SimpleNamespace(basedir=folder, conda_env=own, ruleinfo=SimpleNamespace(conda_env=own))

@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python -m yardstick         # print them, as JSON
 
-``tests/test_machines.py`` compares them with those in ``machines.json``, which ``tests/benchmarks/machines.py`` writes:
-measured with one thread and two and with several instruction sets.
+``tests/test_machines.py`` compares them with those in ``machines.json``, which
+``tests/benchmarks/machines.py`` writes: measured with one thread and two and with several instruction sets.
 """
 
 import json
@@ -12,7 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from miniature import NUM_CLUSTERS, detector_config, examples, label_files, scenes, segmenter_config, write_run
+from miniature import (
+    NUM_CLUSTERS,
+    detector_config,
+    examples,
+    label_files,
+    scenes,
+    segmenter_config,
+    write_run,
+)
 from PIL import Image
 
 from maskdistill.backbones.registry import find_backbone
@@ -74,7 +82,8 @@ def measure(precision: str = "float32", topk: float = 0.4, rate: float = 0.02) -
         for number, mask in enumerate(found, 1):
             write_label_png(folder / f"labels/{number}.png", mask.astype(np.uint8))
         segmenter = segmenter_config(
-            weights=detector.weights, freeze_at=0, epochs=8, drop_after=6, batch_size=4, size=64, hard_pixels=1.0,
+            weights=detector.weights, freeze_at=0, epochs=8, drop_after=6, batch_size=4, size=64,
+            hard_pixels=1.0,
             log_every=1, checkpoint_every=100, lr=rate, precision=precision,
         )  # fmt: skip
         torch.manual_seed(0)

@@ -13,13 +13,17 @@ from maskdistill.runtime.errors import MaskDistillError
 
 
 def categories(num_clusters: int) -> list[Category]:
-    """Exactly K unnamed categories: ``cluster-00``, ``cluster-01``, ... in the order of their clusters, ids from 1."""
+    """Exactly K unnamed categories: ``cluster-00``, ``cluster-01``, ... in the order of their clusters, ids
+    from 1.
+    """
     digits = max(2, len(str(num_clusters - 1)))
     return [{"id": 1 + cluster, "name": f"cluster-{cluster:0{digits}d}"} for cluster in range(num_clusters)]
 
 
 def farthest_kept(distances: npt.NDArray[np.float32], keep: float) -> float:
-    """Largest distance among the ``ceil(keep * n)`` smallest of (n,); masks at equal distances are kept together."""
+    """Largest distance among the ``ceil(keep * n)`` smallest of (n,); masks at equal distances are kept
+    together.
+    """
     count = math.ceil(keep * len(distances))
     return float(np.partition(distances, count - 1)[count - 1]) if count else np.inf
 
@@ -42,12 +46,15 @@ def annotations(
         first_id: id of the first annotation; ``category_id`` is 1 + cluster.
 
     Raises:
-        MaskDistillError: if a mask's image has no size here, its size is not its image's, or a cluster is not below K.
+        MaskDistillError: if a mask's image has no size here, its size is not its image's, or a cluster is not
+            below K.
     """
     for mask, cluster in masks:
         image_id, segmentation = mask["image_id"], mask["segmentation"]
         if not 0 <= cluster < num_clusters:
-            raise MaskDistillError(f"the mask of image {image_id} has cluster {cluster}, but there are {num_clusters}")
+            raise MaskDistillError(
+                f"the mask of image {image_id} has cluster {cluster}, but there are {num_clusters}"
+            )
         size = list(sizes[image_id]) if image_id in sizes else None
         if size is None or list(segmentation["size"]) != size:
             raise MaskDistillError(

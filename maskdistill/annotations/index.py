@@ -1,7 +1,7 @@
 """Where in an annotations file each image's annotations lie: HDF5, 24 bytes an image.
 
-The annotations of an image stand side by side, so its bytes from ``start`` to ``stop`` are JSON objects with commas
-between them. ``image_id`` is ascending.
+The annotations of an image stand side by side, so its bytes from ``start`` to ``stop`` are JSON objects with
+commas between them. ``image_id`` is ascending.
 """
 
 import json
@@ -62,7 +62,8 @@ class AnnotationIndex:
     num_clusters: int
 
     def read(self, place: int) -> list[Annotation]:
-        """Annotations of the image ``image_id[place]``; opens the file anew, so processes can share the index.
+        """Annotations of the image ``image_id[place]``; opens the file anew, so processes can share the
+        index.
 
         Raises:
             MaskDistillError: the file is not the one that was indexed.

@@ -1,4 +1,6 @@
-"""Names that people give to clusters, saved from the report: used where outputs are shown, never for learning."""
+"""Names that people give to clusters, saved from the report: used where outputs are shown, never for
+learning.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ class ClusterNames:
 
     Attributes:
         names: cluster 0..K-1 -> name; clusters may lack one, and several may share one.
-        sizes: masks of each cluster when they were named, by which the clustering is known again; None if not told.
+        sizes: masks of each cluster when they were named, by which the clustering is known again; None if not
+            told.
     """
 
     names: dict[int, str]
@@ -55,7 +58,9 @@ def parse_names(values: Any, source: str, num_clusters: int) -> ClusterNames:
         raise wrong(f"it names clusters of {values['clusters']}, and this run has {num_clusters}")
     sizes = values.get("sizes")
     if sizes is not None and (
-        not isinstance(sizes, list) or len(sizes) != num_clusters or any(type(size) is not int for size in sizes)
+        not isinstance(sizes, list)
+        or len(sizes) != num_clusters
+        or any(type(size) is not int for size in sizes)
     ):
         raise wrong(f"sizes must be {num_clusters} whole numbers, one a cluster")
     for cluster, name in values["names"].items():
@@ -78,15 +83,20 @@ def read_names(path: str | Path, num_clusters: int) -> ClusterNames:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MaskDistillError(
-            f"{path}: no such file; save it from the report's section on categories, or leave clusters.names out"
+            f"{path}: no such file; save it from the report's section on categories, or leave clusters.names "
+            "out"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise MaskDistillError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}); {REMEDY}") from None
+        raise MaskDistillError(
+            f"{path}: cannot be read as YAML ({' '.join(str(error).split())}); {REMEDY}"
+        ) from None
     return parse_names(values, str(path), num_clusters)
 
 
 def named_categories(num_clusters: int, names: Mapping[int, str]) -> list[Category]:
-    """COCO categories of K clusters: named ones by their names, others ``cluster-00``; ids are 1 + cluster."""
+    """COCO categories of K clusters: named ones by their names, others ``cluster-00``; ids are 1 +
+    cluster.
+    """
     return [
         {"id": entry["id"], "name": names.get(cluster, entry["name"])}
         for cluster, entry in enumerate(categories(num_clusters))

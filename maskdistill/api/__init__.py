@@ -1,1 +1,4 @@
-"""The public Python API: what ``from maskdistill import ...`` gives. Reference: docs/reference/python-api.md."""
+"""The public Python API: what ``from maskdistill import ...`` gives.
+
+Reference: docs/reference/python-api.md.
+"""

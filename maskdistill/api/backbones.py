@@ -63,8 +63,8 @@ class Backbone:
             short_side: shortest side in pixels to which the picture is resized first; None: as it is.
 
         Returns:
-            ``cls_query`` and ``cls_key`` float32 (heads, D / heads), ``keys`` float32 (R * C, D) by rows of patches,
-            ``grid`` (R, C) and ``resized_hw``, the pixels before padding.
+            ``cls_query`` and ``cls_key`` float32 (heads, D / heads), ``keys`` float32 (R * C, D) by rows of
+            patches, ``grid`` (R, C) and ``resized_hw``, the pixels before padding.
 
         Raises:
             MaskDistillError: another array, or a side that ``features.short_side`` may not have.
@@ -85,9 +85,10 @@ def load_backbone(name: str, weights: str | Path, device: str = "cpu") -> Backbo
     Args:
         name: a value of ``backbone.arch``, such as ``dino_vits16``, or any plain ViT of timm's, such as
             ``vit_base_patch14_dinov2.lvd142m``.
-        weights: path of a checkpoint; or weights that ship with the project, such as ``vit_micro_patch8_shapes``
-            (config/weights/README.md); or ``official``, which ``maskdistill weights`` has put into
-            resources/weights. There are no random weights here, and nothing is downloaded.
+        weights: path of a checkpoint; or weights that ship with the project, such as
+            ``vit_micro_patch8_shapes`` (config/weights/README.md); or ``official``, which ``maskdistill
+            weights`` has put into resources/weights. There are no random weights here, and nothing is
+            downloaded.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
 
     Returns:
@@ -120,7 +121,9 @@ def checked(image: Picture) -> Picture:
     kind = getattr(image, "dtype", type(image).__name__)
     shape: tuple[int, ...] = getattr(image, "shape", ())
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise MaskDistillError(f"a picture is an array of uint8 (height, width, 3) in RGB, not {kind} {shape}")
+        raise MaskDistillError(
+            f"a picture is an array of uint8 (height, width, 3) in RGB, not {kind} {shape}"
+        )
     refuse_size(shape[1], shape[0])
     return image
 
@@ -138,8 +141,8 @@ def _weights_file(name: str, weights: str) -> Path:
             return path
     names = sorted(path.stem for path in (CHECKOUT / SHIPPED).glob("vit_*.safetensors"))
     raise MaskDistillError(
-        f"weights {weights}: no such file; give the path of a checkpoint, 'official', or one of those that ship with"
-        f" the project: {', '.join(names)}"
+        f"weights {weights}: no such file; give the path of a checkpoint, 'official', or one of those that "
+        f"ship with the project: {', '.join(names)}"
     )
 
 
@@ -149,4 +152,6 @@ def _official(name: str) -> Path:
     for path in (place, CHECKOUT / place):
         if path.is_file():
             return path
-    raise MaskDistillError(f"weights 'official': {place}: no such file; {registry.how_to_get(name, str(place))}")
+    raise MaskDistillError(
+        f"weights 'official': {place}: no such file; {registry.how_to_get(name, str(place))}"
+    )

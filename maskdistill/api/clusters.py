@@ -45,7 +45,8 @@ class Clusters:
 
 
 def kmeans(features: Floats, num_clusters: int, seed: int, **clusters: Any) -> Clusters:
-    """K-means as the workflow does it: columns whitened, rows of length 1, FAISS, the best of 10 starts [method §3].
+    """K-means as the workflow does it: columns whitened, rows of length 1, FAISS, the best of 10 starts
+    [method §3].
 
     Args:
         features: float32 (M, D), e.g. of ``embed_masks``; all of it is used.
@@ -58,8 +59,8 @@ def kmeans(features: Floats, num_clusters: int, seed: int, **clusters: Any) -> C
         Clusters in the order in which they were found.
 
     Raises:
-        MaskDistillError: fewer vectors than clusters, a value that is not finite, another array, or an unknown or wrong
-            key.
+        MaskDistillError: fewer vectors than clusters, a value that is not finite, another array, or an
+            unknown or wrong key.
 
     >>> import numpy as np
     >>> from maskdistill import kmeans

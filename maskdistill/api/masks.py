@@ -24,11 +24,12 @@ def distil_masks(image: Picture, backbone: Backbone, *, short_side: int | None =
         image: uint8 (H, W, 3), RGB.
         backbone: of ``load_backbone``.
         short_side: shortest side in pixels that the network sees; None: the picture's own.
-        masks: keys of the section ``masks`` of the configuration, such as ``topk``, ``max_masks`` or ``refine``.
+        masks: keys of the section ``masks`` of the configuration, such as ``topk``, ``max_masks`` or
+            ``refine``.
 
     Returns:
-        bool (n, H, W), disjoint, in the order of discovery; n is at most ``max_masks``, which is 1 if not given, and 0
-        where the mask would lie outside of the picture.
+        bool (n, H, W), disjoint, in the order of discovery; n is at most ``max_masks``, which is 1 if not
+        given, and 0 where the mask would lie outside of the picture.
 
     Raises:
         MaskDistillError: another array, or an unknown or wrong key.
@@ -50,7 +51,8 @@ def distil_masks(image: Picture, backbone: Backbone, *, short_side: int | None =
 
 
 def distil_mask(image: Picture, backbone: Backbone, *, short_side: int | None = 640, **masks: Any) -> Mask:
-    """The mask of the most salient object in a picture: the first of :func:`distil_masks`, arguments as there.
+    """The mask of the most salient object in a picture: the first of :func:`distil_masks`, arguments as
+    there.
 
     Returns:
         bool (H, W).
@@ -66,9 +68,15 @@ def distil_mask(image: Picture, backbone: Backbone, *, short_side: int | None = 
 
 
 def embed_masks(
-    image: Picture, masks: Mask, backbone: Backbone, *, short_side: int | None = None, input: str = "masked_image"
+    image: Picture,
+    masks: Mask,
+    backbone: Backbone,
+    *,
+    short_side: int | None = None,
+    input: str = "masked_image",
 ) -> npt.NDArray[np.float32]:
-    """One vector per mask, for :func:`kmeans`: CLS of what the network sees of the masked picture [method §3].
+    """One vector per mask, for :func:`kmeans`: CLS of what the network sees of the masked picture [method
+    §3].
 
     Args:
         image: uint8 (H, W, 3), RGB.

@@ -95,8 +95,8 @@ class Run:
         summary: content of its summary.json (docs/reference/files.md).
         categories: by id, 1..K.
         verdict: None where an earlier version made the run.
-        scores: stage or baseline, such as ``segmenter`` or ``segmenter, round 1``, to metric to percent, means over
-            seeds; empty without ground truth.
+        scores: stage or baseline, such as ``segmenter`` or ``segmenter, round 1``, to metric to percent,
+            means over seeds; empty without ground truth.
         device: where its models compute.
     """
 

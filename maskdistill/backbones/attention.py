@@ -1,7 +1,7 @@
 """Self-attention in bfloat16 on CPUs, some queries at a time.
 
-PyTorch's fused attention multiplies at float32's speed on a CPU with AVX512-BF16 but without AMX. Products of a few
-queries with all keys fit the cache and run at bfloat16's, which takes about half the time there.
+PyTorch's fused attention multiplies at float32's speed on a CPU with AVX512-BF16 but without AMX. Products of
+a few queries with all keys fit the cache and run at bfloat16's, which takes about half the time there.
 """
 
 import torch
@@ -18,7 +18,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     The mean key is taken off first: softmax does not see it, and the scores lose less when they are rounded.
 
     Args:
-        query, key, value: floats (B, heads, N, d), multiplied in their own type; the softmax is computed in float32.
+        query, key, value: floats (B, heads, N, d), multiplied in their own type; the softmax is computed in
+        float32.
 
     Returns:
         (B, N, heads, d) in the type of ``query``.
@@ -52,7 +53,9 @@ class ChunkedAttention(nn.Module):
 
 
 def prepare(model: nn.Module, device: torch.device, precision: str) -> None:
-    """Exchange the attention of a timm ``VisionTransformer``'s blocks where :class:`ChunkedAttention` is faster."""
+    """Exchange the attention of a timm ``VisionTransformer``'s blocks where :class:`ChunkedAttention` is
+    faster.
+    """
     slow = device.type == "cpu" and precision == "bfloat16" and not torch.cpu._is_amx_tile_supported()
     if not slow or not torch.cpu._is_avx512_bf16_supported():
         return

@@ -1,4 +1,7 @@
-"""Original projects' key names -> those of our models. Every key is used or on an explicit list; nothing is guessed."""
+"""Original projects' key names -> those of our models.
+
+Every key is used or on an explicit list; nothing is guessed.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -47,7 +50,8 @@ def _same(state: State) -> State:
 def _dinov2(state: State) -> State:
     """Blocks in chunks (``blocks.CHUNK.N.``, of training) become ``blocks.N.``.
 
-    With registers timm keeps no position for CLS: it is added to the CLS token, the same sum as in the original.
+    With registers timm keeps no position for CLS: it is added to the CLS token, the same sum as in the
+    original.
     """
     state = {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): value for name, value in state.items()}
     if "register_tokens" in state and {"pos_embed", "cls_token"} <= state.keys():
@@ -60,7 +64,8 @@ def _dinov2(state: State) -> State:
 def _dinov3(state: State) -> State:
     """Storage tokens, LayerScale and the masked qkv bias in timm's names (class Eva).
 
-    The original multiplies the bias by ``bias_mask``, 0 for keys; timm has biases for queries and values only.
+    The original multiplies the bias by ``bias_mask``, 0 for keys; timm has biases for queries and values
+    only.
     """
     out = {}
     for name, value in state.items():
@@ -107,8 +112,8 @@ def convert(state: Mapping[str, Tensor], layout: str, source: object) -> Convert
         source: the file, for messages.
 
     Raises:
-        MaskDistillError: no network under any of the layout's prefixes, keys beside it that are not known to be
-            ignored, or a tensor that cannot be brought over.
+        MaskDistillError: no network under any of the layout's prefixes, keys beside it that are not known to
+            be ignored, or a tensor that cannot be brought over.
     """
     known = LAYOUTS[layout]
     prefix = next((prefix for prefix in known.prefixes if f"{prefix}cls_token" in state), None)

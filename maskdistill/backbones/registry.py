@@ -1,7 +1,9 @@
-"""Every network by name: structure of vision transformers, original checkpoints, licences. Data only, no torch.
+"""Every network by name: structure of vision transformers, original checkpoints, licences. Data only, no
+torch.
 
 Sources, read in 2026: facebookresearch/dino hubconf.py; facebookresearch/dinov2 dinov2/hub/backbones.py;
-facebookresearch/dinov3 dinov3/hub/backbones.py; facebookresearch/moco-v3 vits.py, CONFIG.md; bytedance/ibot README.
+facebookresearch/dinov3 dinov3/hub/backbones.py; facebookresearch/moco-v3 vits.py, CONFIG.md; bytedance/ibot
+README.
 """
 
 from dataclasses import dataclass
@@ -50,9 +52,9 @@ class Backbone:
         timm_model: timm's model of the same structure; None where timm has none.
         image_size: side in pixels that the positional table was made for.
         registers: tokens between CLS and patches (Darcet et al. 2024), "storage tokens" in DINOv3.
-        positions: ``table``: learned or fixed table, resampled bicubic by scale factor (R + 0.1) / R0 [method §1.5];
-            ``table_antialiased``: resampled by size with antialiasing (DINOv2 with registers); ``rope``: rotation of
-            queries and keys in every block, no table (DINOv3); ``timm``: as timm has it
+        positions: ``table``: learned or fixed table, resampled bicubic by scale factor (R + 0.1) / R0 [method
+            §1.5]; ``table_antialiased``: resampled by size with antialiasing (DINOv2 with registers);
+            ``rope``: rotation of queries and keys in every block, no table (DINOv3); ``timm``: as timm has it
             (:mod:`maskdistill.backbones.timm_names`).
         layer_scale: residual branches are scaled per channel.
         norm_eps: of every LayerNorm.
@@ -88,7 +90,9 @@ class Backbone:
 _META = "https://dl.fbaipublicfiles.com"
 
 
-def _dino(timm_model: str, patch: int, dim: int, heads: int, name: str, sha256: str | None = None) -> Backbone:
+def _dino(
+    timm_model: str, patch: int, dim: int, heads: int, name: str, sha256: str | None = None
+) -> Backbone:
     url = f"{_META}/dino/{name}_pretrain/{name}_pretrain.pth"
     page = "https://github.com/facebookresearch/dino"
     official = Official(f"{name}_pretrain.pth", "Apache-2.0", page, url, sha256)
@@ -176,7 +180,8 @@ def _moco(file: str, md5: str) -> Official:
 
 
 RESNET_CHECKPOINTS: dict[str, Official] = {
-    # The paper names MoCo; its successors' first digits of the MD5 stand in the authors' README [method §0.4, M1].
+    # The paper names MoCo; its successors' first digits of the MD5 stand in the authors' README [method §0.4,
+    # M1].
     "moco_v2_800ep": _moco("moco_v2_800ep", "a04e12f8"),
     "moco_v2_200ep": _moco("moco_v2_200ep", "59fd9945"),
     "moco_v1_200ep": _moco("moco_v1_200ep", "b251726a"),
@@ -233,7 +238,8 @@ def find_official(arch: str) -> Official:
     if official is None:
         known = ", ".join(name for name, entry in BACKBONES.items() if entry.official)
         raise MaskDistillError(
-            f"weights 'official': {arch} has no official checkpoint; give a file, or 'pretrain', or take one of {known}"
+            f"weights 'official': {arch} has no official checkpoint; give a file, or 'pretrain', or take one "
+            f"of {known}"
         )
     return official
 
@@ -248,7 +254,9 @@ def find_checkpoint(name: str) -> Official:
 
 
 def weights_bytes(name: str) -> int:
-    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in float32."""
+    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in
+    float32.
+    """
     if name in RESNET_CHECKPOINTS:
         return 4 * RESNET50_PARAMETERS
     net = find_backbone(name)

@@ -1,4 +1,5 @@
-"""ResNets of the detector and the segmenter: registry, weights of common self-supervised checkpoints, freezing.
+"""ResNets of the detector and the segmenter: registry, weights of common self-supervised checkpoints,
+freezing.
 
 All share torchvision's names (``conv1, bn1, relu, maxpool, layer1 ... layer4``), hence its state-dict keys.
 """
@@ -53,7 +54,9 @@ class ResNet(nn.Module):
         return stem
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised images (B, 3, H, W) -> maps of layer1 ... layer4, (B, channels[i], h, w) each, finest first."""
+        """Normalised images (B, 3, H, W) -> maps of layer1 ... layer4, (B, channels[i], h, w) each, finest
+        first.
+        """
         maps = [self.stem(images)]
         for layer in self.layers():
             maps.append(layer(maps[-1]))
@@ -84,7 +87,9 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return F.batch_norm(maps, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return F.batch_norm(
+            maps, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
 
 
 def _resnet50(output_stride: int) -> ResNet:
@@ -97,7 +102,11 @@ def _resnet_tiny(output_stride: int) -> ResNet:
     block: Any = timm_resnet.BasicBlock
     return ResNet(
         timm_resnet.ResNet(
-            block, (2, 2, 2, 1), channels=(32, 64, 128, 256), output_stride=output_stride, zero_init_last=False
+            block,
+            (2, 2, 2, 1),
+            channels=(32, 64, 128, 256),
+            output_stride=output_stride,
+            zero_init_last=False,
         )
     )
 
@@ -124,7 +133,9 @@ def build_resnet(arch: str, output_stride: int = 32) -> ResNet:
 
 
 def initial_resnet(arch: str, weights: str, output_stride: int = 32) -> ResNet:
-    """:func:`build_resnet` with the weights of a checkpoint, or random ones where ``weights`` is ``"random"``."""
+    """:func:`build_resnet` with the weights of a checkpoint, or random ones where ``weights`` is
+    ``"random"``.
+    """
     model = build_resnet(arch, output_stride)
     if weights != "random":
         load_resnet_weights(model, weights)
@@ -163,7 +174,9 @@ def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     lines = [f"  {what}: {_shortened(keys)}" for what, keys in complaints.items() if keys]
     if lines:
         remedy = "; give a checkpoint of this architecture"
-        raise MaskDistillError("\n".join([f"{path}: does not fit the ResNet, read as {layout.name}{remedy}", *lines]))
+        raise MaskDistillError(
+            "\n".join([f"{path}: does not fit the ResNet, read as {layout.name}{remedy}", *lines])
+        )
     model.load_state_dict({**wanted, **tensors})
     return {"layout": layout.name, "loaded": len(tensors), "ignored": ignored}
 
@@ -174,7 +187,8 @@ def _shortened(keys: list[str], limit: int = 8) -> str:
 
 
 def freeze_stages(model: ResNet, freeze_at: int) -> None:
-    """Fix the first stages in place: no gradients, and batch normalisation becomes :class:`FrozenBatchNorm2d`.
+    """Fix the first stages in place: no gradients, and batch normalisation becomes
+    :class:`FrozenBatchNorm2d`.
 
     Args:
         freeze_at: 0 nothing, 1 the stem, 2 also layer1, ... 5 everything.

@@ -1,4 +1,7 @@
-"""Names of a ResNet's tensors in the projects that train or use one. Ours are torchvision's; all is pure renaming."""
+"""Names of a ResNet's tensors in the projects that train or use one.
+
+Ours are torchvision's; all is pure renaming.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,12 +17,14 @@ Renaming = tuple[tuple[str, str], ...]
 TO_DETECTRON2: Renaming = (
     (r"^conv1\.", "stem.conv1."), (r"^bn1\.", "stem.conv1.norm."),
     (r"^layer4\.", "res5."), (r"^layer3\.", "res4."), (r"^layer2\.", "res3."), (r"^layer1\.", "res2."),
-    (r"\.bn(\d)\.", r".conv\1.norm."), (r"\.downsample\.0\.", ".shortcut."), (r"\.downsample\.1\.", ".shortcut.norm."),
+    (r"\.bn(\d)\.", r".conv\1.norm."), (r"\.downsample\.0\.", ".shortcut."), (r"\.downsample\.1\.",
+    ".shortcut.norm."),
 )  # fmt: skip
 FROM_DETECTRON2: Renaming = (
     (r"^stem\.conv1\.norm\.", "bn1."), (r"^stem\.conv1\.", "conv1."),
     (r"^res2\.", "layer1."), (r"^res3\.", "layer2."), (r"^res4\.", "layer3."), (r"^res5\.", "layer4."),
-    (r"\.conv(\d)\.norm\.", r".bn\1."), (r"\.shortcut\.norm\.", ".downsample.1."), (r"\.shortcut\.", ".downsample.0."),
+    (r"\.conv(\d)\.norm\.", r".bn\1."), (r"\.shortcut\.norm\.", ".downsample.1."), (r"\.shortcut\.",
+    ".downsample.0."),
 )  # fmt: skip
 # Parts of a checkpoint that are no backbone: projection heads and classifiers, momentum encoders, queues.
 IGNORED = (
@@ -135,7 +140,9 @@ def convert_resnet(state: Mapping[str, Tensor], source: str, target: str) -> dic
     actual = find_layout(state)
     if by_name[source].probe not in state or actual.name != source:
         seen = (
-            f"its keys are those of {actual.name!r}" if actual.probe in state else f"keys such as {sorted(state)[:3]}"
+            f"its keys are those of {actual.name!r}"
+            if actual.probe in state
+            else f"keys such as {sorted(state)[:3]}"
         )
         raise MaskDistillError(f"not a ResNet in the layout {source!r} (key {by_name[source].probe}): {seen}")
     found = own_names(state, actual)

@@ -7,7 +7,8 @@ from maskdistill.backbones.vit_trunk import initial_vit
 
 
 def build_student(arch: str, output_stride: int = 32) -> ResNet | ViT:
-    """The network, randomly initialised from torch's global generator; ``output_stride`` is for ResNets alone.
+    """The network, randomly initialised from torch's global generator; ``output_stride`` is for ResNets
+    alone.
 
     Raises:
         MaskDistillError: unknown name.
@@ -16,5 +17,7 @@ def build_student(arch: str, output_stride: int = 32) -> ResNet | ViT:
 
 
 def initial_student(arch: str, weights: str, output_stride: int = 32) -> ResNet | ViT:
-    """:func:`build_student` with the weights of a checkpoint, or random ones where ``weights`` is ``"random"``."""
+    """:func:`build_student` with the weights of a checkpoint, or random ones where ``weights`` is
+    ``"random"``.
+    """
     return initial_vit(arch, weights) if arch in BACKBONES else initial_resnet(arch, weights, output_stride)

@@ -1,7 +1,8 @@
 """Any plain vision transformer of timm's, by timm's own name, with a checkpoint of the user's.
 
-Positions are resampled as timm does it, and checkpoints renamed by timm's own functions. What the mask rule is made of
-must be there: a CLS token that the network was trained by, and one projection to queries, keys and values a block.
+Positions are resampled as timm does it, and checkpoints renamed by timm's own functions. What the mask rule
+is made of must be there: a CLS token that the network was trained by, and one projection to queries, keys and
+values a block.
 """
 
 from typing import Any, NamedTuple, cast
@@ -38,7 +39,8 @@ def load_timm(name: str, weights: str) -> TimmModel:
         weights: a file in timm's or the original authors' layout.
 
     Raises:
-        MaskDistillError: unknown name, a network that the mask rule has no use for, or a file that does not fit it.
+        MaskDistillError: unknown name, a network that the mask rule has no use for, or a file that does not
+            fit it.
     """
     if not timm.is_model(name):
         raise MaskDistillError(

@@ -75,8 +75,8 @@ def load_vit(arch: str, weights: str, device: torch.device | None = None, precis
 
     Args:
         arch: key of :data:`ARCHITECTURES`.
-        weights: a checkpoint in its project's layout or one of this project's own, or ``"random"``: seeded noise,
-            for comparison only.
+        weights: a checkpoint in its project's layout or one of this project's own, or ``"random"``: seeded
+            noise, for comparison only.
         device: to move to, None for none.
         precision: of its later use, which decides on the way to compute attention.
 
@@ -98,15 +98,19 @@ def load_vit(arch: str, weights: str, device: torch.device | None = None, precis
 
 
 def _set_periods(model: Eva, periods: Tensor | None, source: str) -> None:
-    """Take the rotation periods from a checkpoint: DINOv3's are rounded to bfloat16, and its authors use them so."""
+    """Take the rotation periods from a checkpoint: DINOv3's are rounded to bfloat16, and its authors use them
+    so.
+    """
     expected = cast(Tensor, cast(Any, model.rope).periods)
     if periods is None or periods.shape != expected.shape:
         found = "missing" if periods is None else f"{tuple(periods.shape)}, wanted {tuple(expected.shape)}"
-        raise MaskDistillError(f"weights file {source} does not fit {type(model).__name__}: rope periods are {found}")
+        raise MaskDistillError(
+            f"weights file {source} does not fit {type(model).__name__}: rope periods are {found}"
+        )
     if not torch.allclose(periods.float(), expected, rtol=2**-8, atol=0):
         raise MaskDistillError(
-            f"weights file {source} does not fit {type(model).__name__}: rope periods are not 100^(2 i / (D/2)), the"
-            " formula of DINOv3; give an official checkpoint"
+            f"weights file {source} does not fit {type(model).__name__}: rope periods are not 100^(2 i / "
+            "(D/2)), the formula of DINOv3; give an official checkpoint"
         )
     expected.copy_(periods)
 
@@ -116,9 +120,9 @@ def interpolate_positions(
 ) -> Tensor:
     """Positional table for a grid of ``(rows, columns)`` patches, as the network's authors resample it.
 
-    ``table``: bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the output
-    size, sets the sampling coordinates [method §1.5] (DINO, iBOT, DINOv2 without registers; taken for MoCo v3 too).
-    ``table_antialiased``: bicubic with antialiasing, by output size (DINOv2 with registers).
+    ``table``: bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the
+    output size, sets the sampling coordinates [method §1.5] (DINO, iBOT, DINOv2 without registers; taken for
+    MoCo v3 too). ``table_antialiased``: bicubic with antialiasing, by output size (DINOv2 with registers).
 
     Args:
         pos_embed: float (1, prefix + R0*R0, D), prefix tokens first.
@@ -151,7 +155,9 @@ def embed(model: ViT, images: Tensor) -> Tensor:
 
 
 def _embed(model: ViT, images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Tokens before the first block, and the sines and cosines (R*C, 2*D/heads) of rotary positions if it has any."""
+    """Tokens before the first block, and the sines and cosines (R*C, 2*D/heads) of rotary positions if it has
+    any.
+    """
     net = cast(Any, model)
     if net.positions == "timm":
         found = net._pos_embed(net.patch_embed(images))
@@ -168,7 +174,9 @@ def _embed(model: ViT, images: Tensor) -> tuple[Tensor, Tensor | None]:
     if net.no_embed_class:
         tokens = tokens + interpolate_positions(net.pos_embed, grid, 0, net.positions)
         return torch.cat([*prefix, tokens], dim=1), None
-    return torch.cat([*prefix, tokens], dim=1) + interpolate_positions(net.pos_embed, grid, 1, net.positions), None
+    return torch.cat([*prefix, tokens], dim=1) + interpolate_positions(
+        net.pos_embed, grid, 1, net.positions
+    ), None
 
 
 def _run(blocks: Iterable[nn.Module], tokens: Tensor, rope: Tensor | None) -> Tensor:
@@ -194,20 +202,24 @@ def last_attention(model: ViT, images: Tensor) -> LastAttention:
     """Query and keys of the last block's attention; stops at its qkv projection.
 
     Registers are dropped with CLS: they are no places in the image. DINOv3 rotates queries and keys by their
-    positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the rotation, as for
-    every other network [method §1.6]. The affinity k_i . k_j then compares contents alone, whereas that of rotated
-    keys would depend on the offset between i and j; the CLS query was never rotated.
+    positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the rotation,
+    as for every other network [method §1.6]. The affinity k_i . k_j then compares contents alone, whereas
+    that of rotated keys would depend on the offset between i and j; the CLS query was never rotated.
 
     Args:
         images: float (B, 3, R*patch, C*patch), normalised.
     """
     query, key, _ = _last_projection(model, images)
     shape = (len(images), num_heads(model), -1)
-    return LastAttention(query[:, 0].reshape(shape), key[:, 0].reshape(shape), key[:, model.num_prefix_tokens :])
+    return LastAttention(
+        query[:, 0].reshape(shape), key[:, 0].reshape(shape), key[:, model.num_prefix_tokens :]
+    )
 
 
 def patch_content(model: ViT, images: Tensor) -> Tensor:
-    """Keys and values of the last block's attention: float (B, R*C, 2*D), patches only; what CLS reads of the image."""
+    """Keys and values of the last block's attention: float (B, R*C, 2*D), patches only; what CLS reads of the
+    image.
+    """
     _, key, value = _last_projection(model, images)
     return torch.cat([key, value], dim=-1)[:, model.num_prefix_tokens :]
 
@@ -222,7 +234,10 @@ def _last_projection(model: ViT, images: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def _project(attention: Any, tokens: Tensor) -> Tensor:
-    """The qkv projection with its bias: float (B, tokens, 3*D). Eva keeps the bias in parts; that of keys is 0."""
+    """The qkv projection with its bias: float (B, tokens, 3*D).
+
+    Eva keeps the bias in parts; that of keys is 0.
+    """
     if getattr(attention, "q_bias", None) is None:
         qkv: Tensor = attention.qkv(tokens)
         return qkv
@@ -239,9 +254,13 @@ def cls_feature(model: ViT, images: Tensor, keep: float = 1.0) -> Tensor:
     if keep < 1:
         prefix = model.num_prefix_tokens
         count, patches = len(tokens), tokens.shape[1] - prefix
-        chosen = torch.rand(count, patches, device=tokens.device).argsort(dim=1)[:, : max(1, int(keep * patches))]
+        chosen = torch.rand(count, patches, device=tokens.device).argsort(dim=1)[
+            :, : max(1, int(keep * patches))
+        ]
         rope = None if rope is None else rope[chosen][:, None]
-        chosen = torch.cat([torch.arange(prefix, device=tokens.device).expand(count, -1), chosen + prefix], dim=1)
+        chosen = torch.cat(
+            [torch.arange(prefix, device=tokens.device).expand(count, -1), chosen + prefix], dim=1
+        )
         tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
     out: Tensor = model.norm(_run(model.blocks, tokens, rope))[:, 0]
     return out
@@ -250,7 +269,8 @@ def cls_feature(model: ViT, images: Tensor, keep: float = 1.0) -> Tensor:
 def patch_tokens(model: ViT, images: Tensor, freeze_at: int = 0) -> Tensor:
     """Patch tokens after the final LayerNorm: float (B, R*C, D) of images (B, 3, R*patch, C*patch).
 
-    ``freeze_at`` as of :class:`maskdistill.backbones.vit_trunk.ViTTrunk`: frozen parts are run without gradients.
+    ``freeze_at`` as of :class:`maskdistill.backbones.vit_trunk.ViTTrunk`: frozen parts are run without
+    gradients.
     """
     learning, depth = torch.is_grad_enabled(), len(model.blocks)
     frozen = max(0, min(freeze_at - 1, depth))
@@ -274,7 +294,9 @@ def normalize(
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> Tensor:
-    """uint8 (..., 3, H, W) to float32 with mean and standard deviation of RGB in [0, 1]; ImageNet's by default."""
+    """uint8 (..., 3, H, W) to float32 with mean and standard deviation of RGB in [0, 1]; ImageNet's by
+    default.
+    """
     center = torch.tensor(mean, device=images.device).view(3, 1, 1)
     scale = torch.tensor(std, device=images.device).view(3, 1, 1)
     return (images.float() / 255 - center) / scale

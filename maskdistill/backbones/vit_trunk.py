@@ -1,4 +1,6 @@
-"""A vision transformer as the trunk of a detector or a segmenter: one map of patch tokens, its first blocks frozen."""
+"""A vision transformer as the trunk of a detector or a segmenter: one map of patch tokens, its first blocks
+frozen.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,8 @@ from maskdistill.runtime.devices import mixed
 
 
 def initial_vit(arch: str, weights: str) -> ViT:
-    """ViT with the weights of a checkpoint, or random ones from torch's global generator where ``weights`` is "random".
+    """ViT with the weights of a checkpoint, or random ones from torch's global generator where ``weights`` is
+    "random".
 
     Raises:
         MaskDistillError: unknown name, or the file is missing, damaged, or not of this architecture.
@@ -28,8 +31,8 @@ class ViTTrunk(nn.Module):
     Args:
         vit: of :func:`initial_vit`.
         arch: its name in the registry.
-        freeze_at: 0 nothing, 1 the stem (patch embedding, positions, CLS and registers), 1+n also the first n blocks,
-            depth+1 everything, the final norm included.
+        freeze_at: 0 nothing, 1 the stem (patch embedding, positions, CLS and registers), 1+n also the first n
+            blocks, depth+1 everything, the final norm included.
         precision: of the matrix products and convolutions, ``float32`` or ``bfloat16``.
 
     Attributes:

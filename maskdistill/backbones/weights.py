@@ -23,7 +23,8 @@ _NESTED = ("state_dict", "model", "teacher", "student")
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` file or of a torch checkpoint (``weights_only``), on the CPU.
 
-    A checkpoint that keeps its weights under ``state_dict``, ``model``, ``teacher`` or ``student`` is unwrapped.
+    A checkpoint that keeps its weights under ``state_dict``, ``model``, ``teacher`` or ``student`` is
+    unwrapped.
 
     Raises:
         MaskDistillError: the file is missing, truncated, or holds anything but tensors.
@@ -40,14 +41,14 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
     except pickle.UnpicklingError:
         raise MaskDistillError(
-            f"weights file {path}: damaged, or holds more than tensors and plain values (nothing in it was executed);"
-            " fetch it again, or save its state dict alone"
+            f"weights file {path}: damaged, or holds more than tensors and plain values (nothing in it was "
+            "executed); fetch it again, or save its state dict alone"
         ) from None
     except Exception as error:  # torch raises a dozen unrelated types on damaged data
         reason = (str(error).splitlines() or ["no content"])[0]
         raise MaskDistillError(
-            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again, or where a run"
-            f" made it give the same command with --forcerun {path}"
+            f"weights file {path}: cannot be read ({type(error).__name__}: {reason}); fetch it again, or "
+            f"where a run made it give the same command with --forcerun {path}"
         ) from None
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -59,7 +60,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _torch_load(path: Path) -> Any:
-    """Tensors and plain values; DINO's and iBOT's training states also hold an argparse.Namespace, as harmless."""
+    """Tensors and plain values; DINO's and iBOT's training states also hold an argparse.Namespace, as
+    harmless.
+    """
     with torch.serialization.safe_globals([Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -95,12 +98,17 @@ def strict_load(
         elif given[name].is_floating_point() and not torch.isfinite(given[name]).all():
             problems.append(f"{name} holds NaN or infinity")
     if problems:
-        raise MaskDistillError(f"weights file {source} does not fit {type(model).__name__}: " + "; ".join(problems[:5]))
+        raise MaskDistillError(
+            f"weights file {source} does not fit {type(model).__name__}: " + "; ".join(problems[:5])
+        )
     model.load_state_dict({name: value.to(wanted[name].dtype) for name, value in given.items()})
 
 
 def save_weights(
-    state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+    state: Mapping[str, Tensor],
+    path: str | Path,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a state dict as safetensors, floating-point tensors as ``dtype``; equal input gives equal bytes.
 

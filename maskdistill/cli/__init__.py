@@ -46,7 +46,8 @@ STAGES = {
     "pseudo_labels": "confident candidates become label PNGs",
     "label_summary": "count pseudo-labels at a row of thresholds",
     "trust": "whether a run's result can be trusted, without labels",
-    "own_objects": "the objects of the run's own photographs, in formats of other tools, as a run ends with them",
+    "own_objects": "the objects of the run's own photographs, in formats of other tools, as a run ends with "
+    "them",
     "segmenter": "train the segmenter on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
     "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
@@ -76,7 +77,8 @@ STAGES = {
 }
 
 GROUPS = {
-    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict", "export"),
+    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict",
+    "export"),
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (
@@ -117,14 +119,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="maskdistill",
         description=maskdistill.__doc__,
         epilog=_overview()
-        + "\n\nWhere several files are taken, {0000..0199} in quotes stands for all these numbers, as in bash.",
+        + "\n\nWhere several files are taken, {0000..0199} in quotes stands for all these numbers, as in "
+        "bash.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--each",
         metavar="A[-B]",
-        help="after COMMAND: run it for each shard A..B in turn; its number, as long as A, stands for {shard}, and "
-        "of an option with a value for each it takes its own",
+        help="after COMMAND: run it for each shard A..B in turn; its number, as long as A, stands for "
+        "{shard}, and of an option with a value for each it takes its own",
     )
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="COMMAND", help="see below; each has its own --help")
@@ -168,13 +171,15 @@ def _message(error: BaseException) -> str | None:
     place = getattr(error, "filename2", None) or getattr(error, "filename", None) or "an output"
     failed = "read or written" if number in (errno.EACCES, errno.EPERM) else "written"
     return (
-        f"{place} could not be {failed} ({os.strerror(number)}); free some space or grant access, and give the same"
-        " command again"
+        f"{place} could not be {failed} ({os.strerror(number)}); free some space or grant access, and give "
+        "the same command again"
     )
 
 
 def _end_log(arguments: Sequence[str], text: str) -> None:
-    """Write how a stage failed at the end of its log too, where it has one: that file is what Snakemake points to."""
+    """Write how a stage failed at the end of its log too, where it has one: that file is what Snakemake
+    points to.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log")
     log = parser.parse_known_args(arguments)[0].log
@@ -210,13 +215,17 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
     if len(runs) == 1:
         module.run(runs[0])
     else:
-        shards = [FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)]
+        shards = [
+            FinishedShard(run.output, [stage, *given]) for run, given in zip(runs, commands, strict=True)
+        ]
         run_unfinished(shards, [partial(module.run, run) for run in runs])
     write_job_record(stage, log, since)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What a job is told of settings and network, for its record; what is wrong with it the stage itself says."""
+    """What a job is told of settings and network, for its record; what is wrong with it the stage itself
+    says.
+    """
     with suppress(ValueError, TypeError):
         told = {name: value for name in ("arch",) if (value := getattr(options, name, None))}
         return dict(json.loads(getattr(options, "params", "{}"))) | told
@@ -242,7 +251,9 @@ def _with_home(options: argparse.Namespace) -> argparse.Namespace:
     def put_in(value: Any) -> Any:
         if isinstance(value, list):
             return [put_in(one) for one in value]
-        return os.path.expanduser(value) if isinstance(value, str) and value.partition("/")[0] == "~" else value
+        return (
+            os.path.expanduser(value) if isinstance(value, str) and value.partition("/")[0] == "~" else value
+        )
 
     return argparse.Namespace(**{name: put_in(value) for name, value in vars(options).items()})
 
@@ -267,7 +278,9 @@ def _expand(text: str) -> list[str]:
     width = max(len(first), len(last)) if padded else 0
     step = 1 if int(first) <= int(last) else -1
     numbers = [f"{number:0{width}d}" for number in range(int(first), int(last) + step, step)]
-    return [path for number in numbers for path in _expand(text[: found.start()] + number + text[found.end() :])]
+    return [
+        path for number in numbers for path in _expand(text[: found.start()] + number + text[found.end() :])
+    ]
 
 
 def _for_each_shard(arguments: list[str]) -> list[list[str]]:
@@ -287,7 +300,11 @@ def _for_each_shard(arguments: list[str]) -> list[list[str]]:
     starts = [place for place, argument in enumerate(rest) if place == 0 or argument.startswith("--")]
     groups = [rest[start:end] for start, end in pairwise([*starts, len(rest)])]
     return [
-        [argument.replace("{shard}", shard) for group in groups for argument in _of_shard(group, place, len(shards))]
+        [
+            argument.replace("{shard}", shard)
+            for group in groups
+            for argument in _of_shard(group, place, len(shards))
+        ]
         for place, shard in enumerate(shards)
     ]
 

@@ -1,4 +1,5 @@
-"""Compare the method's variants on one page: initial masks, label types, hard pixels and CRF rounds, over seeds.
+"""Compare the method's variants on one page: initial masks, label types, hard pixels and CRF rounds, over
+seeds.
 
 The page and its JSON hold the rows of the paper's Table 1 and Table S1; see config section ``ablations``.
 """
@@ -13,7 +14,14 @@ import numpy as np
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks
-from maskdistill.cli.label_strips import Column, Labels, class_colors, label_strip, read_label_map, strip_pictures
+from maskdistill.cli.label_strips import (
+    Column,
+    Labels,
+    class_colors,
+    label_strip,
+    read_label_map,
+    strip_pictures,
+)
 from maskdistill.config import Config, load_config
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.report import ablations, montage
@@ -30,7 +38,8 @@ from maskdistill.runtime.provenance import make_provenance
 log = logging.getLogger("maskdistill")
 STAGE_OF = {"pseudo_labels": "detector", "predictions": "segmenter", "predictions_crf": "segmenter_crf"}
 Setting = tuple[str, str | None, float | None, int | None]
-"""What tells variants apart: stage, label type, hard pixels, CRF round; each where it matters to the stage."""
+"""What tells variants apart: stage, label type, hard pixels, CRF round; each where it matters to the stage.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,15 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
     )
-    parser.add_argument("--evaluations", required=True, nargs="+", metavar="JSON", help="of all variants and seeds")
+    parser.add_argument(
+        "--evaluations", required=True, nargs="+", metavar="JSON", help="of all variants and seeds"
+    )
     parser.add_argument("--masks", required=True, nargs="+", metavar="SHARD", help="masks/shard-*.json")
-    parser.add_argument("--assignments", required=True, metavar="H5", help="clusters of the masks, of the first seed")
+    parser.add_argument(
+        "--assignments", required=True, metavar="H5", help="clusters of the masks, of the first seed"
+    )
     parser.add_argument(
         "--labels",
         required=True,
         nargs="+",
         metavar="DIR",
-        help="pseudo_labels, predictions or predictions_crf with its shards, of each variant of the first seed",
+        help="pseudo_labels, predictions or predictions_crf with its shards, of each variant of the first "
+        "seed",
     )
     parser.add_argument("--output", required=True, metavar="HTML")
     parser.add_argument("--summary", required=True, metavar="JSON")
@@ -75,15 +89,20 @@ def run(args: argparse.Namespace) -> None:
             return paint(image, masks[image.id]).astype(np.uint8)
         setting = _setting(item.row.stage, item.row.label_type, item.row.hard_pixels, item.row.crf_round)
         if setting not in folders:
-            raise MaskDistillError(f"--labels: no folder of {item.name}; give that of every variant that is scored")
+            raise MaskDistillError(
+                f"--labels: no folder of {item.name}; give that of every variant that is scored"
+            )
         return read_label_map(folders[setting], image.key)
 
     photos = find_images(args.manifest, {image.id for image in shown})
     columns = [
-        Column(item.name, partial(labels_of, item), _first_colors(item, config, class_colors(truth))) for item in found
+        Column(item.name, partial(labels_of, item), _first_colors(item, config, class_colors(truth)))
+        for item in found
     ]
     strips = [
-        strip_pictures(image.key, label_strip(photos[image.id].file, image, columns, truth, args.ground_truth))
+        strip_pictures(
+            image.key, label_strip(photos[image.id].file, image, columns, truth, args.ground_truth)
+        )
         for image in shown
     ]
     html = render("ablations", ablations.context(args.run_name, config, found, strips), words())
@@ -91,14 +110,18 @@ def run(args: argparse.Namespace) -> None:
         temporary.write_text(html, encoding="utf-8")
     inputs = {f"evaluations/{number:03d}": path for number, path in enumerate(args.evaluations)}
     provenance = make_provenance("ablations", config.model_dump(mode="json"), inputs)
-    write_json(args.summary, {"provenance": provenance, "run": args.run_name, "variants": ablations.records(found)})
+    write_json(
+        args.summary, {"provenance": provenance, "run": args.run_name, "variants": ablations.records(found)}
+    )
     for item in found:
         log.info("%-40s mIoU %s", item.name, item.row.mean.get("miou"))
 
 
 def _first_colors(item: ablations.Variant, config: Config, classes: dict[int, Color]) -> dict[int, Color]:
     """Colours of a variant's clusters by what they are matched with in the first seed."""
-    first: Evaluation = next((run for run in item.row.runs if run.seed == config.ablations.seeds[0]), item.row.runs[0])
+    first: Evaluation = next(
+        (run for run in item.row.runs if run.seed == config.ablations.seeds[0]), item.row.runs[0]
+    )
     return montage.matched_colors(config.clusters.total, first.matching, classes)
 
 
@@ -111,8 +134,13 @@ def setting_of_folder(folder: str) -> Setting:
     """Variant of ``.../tau-0.9-bbox/pseudo_labels`` or ``.../hard-0.2/crf-1/predictions_crf``."""
     stage, places = STAGE_OF.get(Path(folder).name), swept_values(folder)
     if stage is None or "label_type" not in places:
-        raise MaskDistillError(f"--labels {folder}: expected .../tau-T/pseudo_labels or .../crf-N/predictions")
+        raise MaskDistillError(
+            f"--labels {folder}: expected .../tau-T/pseudo_labels or .../crf-N/predictions"
+        )
     hard, round_ = places.get("hard"), places.get("crf")
     return _setting(
-        stage, places["label_type"], None if hard is None else float(hard), None if round_ is None else int(round_)
+        stage,
+        places["label_type"],
+        None if hard is None else float(hard),
+        None if round_ is None else int(round_),
     )

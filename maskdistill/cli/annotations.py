@@ -1,7 +1,7 @@
 """Write the masks of the training images, labelled with their clusters, as a COCO dataset.
 
-One shard is in memory at a time. The index beside the dataset says where in the file the annotations of each image
-lie, so that training need not hold them either.
+One shard is in memory at a time. The index beside the dataset says where in the file the annotations of each
+image lie, so that training need not hold them either.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assignments", required=True, metavar="H5", help="clusters of the masks")
     parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="K")
     parser.add_argument("--output", required=True, metavar="JSON")
-    parser.add_argument("--index", required=True, metavar="H5", help="where each image's annotations lie in --output")
+    parser.add_argument(
+        "--index", required=True, metavar="H5", help="where each image's annotations lie in --output"
+    )
     add_common(parser)
 
 
@@ -47,18 +49,25 @@ def run(args: argparse.Namespace) -> None:
     params = {"num_clusters": args.num_clusters, "keep": config.keep}
     images, last = 0, 0
     index = IndexBuilder()
-    with open_assignments(args.assignments, args.num_clusters) as table, write_json_object(args.output) as content:
+    with (
+        open_assignments(args.assignments, args.num_clusters) as table,
+        write_json_object(args.output) as content,
+    ):
         with content.array("annotations") as append:
             for record in labelled(args, table, distance_limit(args, table, config.keep)):
                 index.add(record["image_id"], *append(record))
                 last = record["id"]
         if last == 0:
-            raise MaskDistillError("no training image has a mask; a detector cannot be trained: check the masks stage")
+            raise MaskDistillError(
+                "no training image has a mask; a detector cannot be trained: check the masks stage"
+            )
         content.value("categories", categories(args.num_clusters))
         with content.array("images") as append:
             for rows in usable_rows(args.manifest, ("image_id", "key", "width", "height", "train")):
                 for row in rows[rows["train"]].itertuples(index=False):
-                    append({"id": row.image_id, "file_name": row.key, "width": row.width, "height": row.height})
+                    append(
+                        {"id": row.image_id, "file_name": row.key, "width": row.width, "height": row.height}
+                    )
                     images += 1
         content.value("provenance", make_provenance("annotations", params, inputs))
     index.write(args.index, args.num_clusters)
@@ -67,7 +76,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def distance_limit(args: argparse.Namespace, table: Assignments, keep: float) -> float:
-    """Up to which distance from their centroids masks of training images are kept; 4 bytes a mask are in memory."""
+    """Up to which distance from their centroids masks of training images are kept; 4 bytes a mask are in
+    memory.
+    """
     if keep == 1:
         return np.inf
     distances = [np.zeros(0, np.float32)]
@@ -78,7 +89,9 @@ def distance_limit(args: argparse.Namespace, table: Assignments, keep: float) ->
 
 
 def labelled(args: argparse.Namespace, table: Assignments, limit: float) -> Iterator[Annotation]:
-    """Annotations of all training images, ordered by image, of masks at most ``limit`` from their centroids."""
+    """Annotations of all training images, ordered by image, of masks at most ``limit`` from their
+    centroids.
+    """
     files = {shard_number(path): path for path in args.masks}
     next_id = 1
     for shard, rows in usable_shards(args.manifest, ("image_id", "height", "width", "train")):

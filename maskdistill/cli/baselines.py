@@ -1,10 +1,10 @@
 """Score two label-free colour baselines on the evaluation images, by the protocol of the stage evaluation.
 
-color_kmeans  K-means with K + 1 clusters over the L*a*b* colours of all evaluation images (fitted on a sample of
-              their pixels), every pixel labelled. No label is background, so labels and classes are always matched
-              with the Hungarian over all classes; CorLoc and AP are null.
-otsu          each image's foreground by Otsu's threshold; K-means with K clusters over the foregrounds' mean colours;
-              CorLoc from the largest 4-connected region; AP is null.
+color_kmeans  K-means with K + 1 clusters over the L*a*b* colours of all evaluation images (fitted on a sample
+              of their pixels), every pixel labelled. No label is background, so labels and classes are always
+              matched with the Hungarian over all classes; CorLoc and AP are null.
+otsu          each image's foreground by Otsu's threshold; K-means with K clusters over the foregrounds' mean
+              colours; CorLoc from the largest 4-connected region; AP is null.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-clusters", required=True, type=whole(1), metavar="K", help="clusters, without background"
     )
-    parser.add_argument("--seed", type=whole(0), default=0, help="of K-means, the pixel sample and the bootstrap")
+    parser.add_argument(
+        "--seed", type=whole(0), default=0, help="of K-means, the pixel sample and the bootstrap"
+    )
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
 
@@ -70,7 +72,8 @@ def run(args: argparse.Namespace) -> None:
 
     pixel_centers, means, mean_centers = _fit(truth, files, args.num_clusters, args.seed)
     scorers = {
-        name: Scorer(Setting(stage, truth, args.num_clusters, config, args.seed)) for name, stage in BASELINES.items()
+        name: Scorer(Setting(stage, truth, args.num_clusters, config, args.seed))
+        for name, stage in BASELINES.items()
     }
     counts: dict[str, dict[int, list[Any]]] = {name: {} for name in scorers}
     for image in progress(truth.images, len(truth.images), "baselines"):
@@ -115,7 +118,11 @@ def _fit(
         foreground = otsu_foreground(rgb)
         if foreground.any():
             means[image.id] = lab[foreground].mean(axis=0)
-    centers = fit_colors(np.stack(list(means.values())), num_clusters, seed) if means else np.zeros((1, 3), np.float32)
+    centers = (
+        fit_colors(np.stack(list(means.values())), num_clusters, seed)
+        if means
+        else np.zeros((1, 3), np.float32)
+    )
     return fit_colors(np.concatenate(samples), num_clusters + 1, seed), means, centers
 
 
@@ -124,7 +131,7 @@ def _pixels(files: dict[int, Photo], image: TruthImage) -> npt.NDArray[np.uint8]
     picture = load_rgb(files[image.id])
     if picture.size != (image.width, image.height):
         raise MaskDistillError(
-            f"{files[image.id]}: {picture.width} x {picture.height} pixels where the ground truth has {image.width} x"
-            f" {image.height}; run the stages manifest and ground_truth again"
+            f"{files[image.id]}: {picture.width} x {picture.height} pixels where the ground truth has "
+            f"{image.width} x {image.height}; run the stages manifest and ground_truth again"
         )
     return np.asarray(picture, dtype=np.uint8)

@@ -1,7 +1,7 @@
 """Build the data of a full run from official datasets: links to their pictures, and the paper's lists.
 
-Lists are compared with the published counts and checksums; --any-lists is for excerpts. The datasets are not changed.
-With --truth the ground truth is added to what was built before; nothing but evaluation reads it.
+Lists are compared with the published counts and checksums; --any-lists is for excerpts. The datasets are not
+changed. With --truth the ground truth is added to what was built before; nothing but evaluation reads it.
 """
 
 import argparse
@@ -28,11 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--build", required=True, choices=BUILDS, help="what to build")
     parser.add_argument(
-        "--datasets", nargs="+", required=True, metavar="JSON", help="records of `maskdistill dataset`, in any order"
+        "--datasets",
+        nargs="+",
+        required=True,
+        metavar="JSON",
+        help="records of `maskdistill dataset`, in any order",
     )
-    parser.add_argument("--any-lists", action="store_true", help="do not compare lists with the published ones")
-    parser.add_argument("--truth", action="store_true", help="add the ground truth; its record is truth/build.json")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to build, with its record build.json")
+    parser.add_argument(
+        "--any-lists", action="store_true", help="do not compare lists with the published ones"
+    )
+    parser.add_argument(
+        "--truth", action="store_true", help="add the ground truth; its record is truth/build.json"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder to build, with its record build.json"
+    )
     add_common(parser, params=False)
 
 
@@ -44,7 +54,9 @@ def run(args: argparse.Namespace) -> None:
         record = read_json(path)
         records[record["name"]] = (path, path.parent / record["root"])
     if absent := [name for name in BUILDS[args.build] if name not in records]:
-        raise MaskDistillError(f"--datasets: {args.build} is built from {', '.join(absent)} too; give its record")
+        raise MaskDistillError(
+            f"--datasets: {args.build} is built from {', '.join(absent)} too; give its record"
+        )
     roots = {name: records[name][1] for name in BUILDS[args.build]}
     inputs = {name: records[name][0] for name in roots}
     provenance = make_provenance("build_data", {"build": args.build, "any_lists": args.any_lists}, inputs)
@@ -59,7 +71,9 @@ def run(args: argparse.Namespace) -> None:
 def _add_truth(build: str, roots: Mapping[str, Path], output: Path, provenance: Mapping[str, Any]) -> None:
     """Make ``output/truth`` and links to what is in it, where VOC's layout has it."""
     if not (output / "build.json").is_file():
-        raise MaskDistillError(f"{output}: nothing is built there; run the same command without --truth first")
+        raise MaskDistillError(
+            f"{output}: nothing is built there; run the same command without --truth first"
+        )
     with atomic_directory(output / "truth") as folder:
         TRUTHS[build](roots, output, folder)
         write_json(folder / "build.json", {"provenance": provenance})

@@ -1,8 +1,9 @@
 """Score the detector's candidates against the ground truth of the evaluation images, whatever the threshold.
 
-What a page needs to choose tau and to see failures: precision, coverage and mIoU of the pseudo-labels at every
-threshold, score against IoU, precision-recall curves, objects that are merged or missed. What is painted are masks,
-whatever pseudo_labels.type says; under overlap: legacy the pixels that two candidates share count for the better one.
+What a page needs to choose tau and to see failures: precision, coverage and mIoU of the pseudo-labels at
+every threshold, score against IoU, precision-recall curves, objects that are merged or missed. What is
+painted are masks, whatever pseudo_labels.type says; under overlap: legacy the pixels that two candidates
+share count for the better one.
 """
 
 import argparse
@@ -48,8 +49,12 @@ class Scored(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument("--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ beside it")
-    parser.add_argument("--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards")
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ beside it"
+    )
+    parser.add_argument(
+        "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
+    )
     parser.add_argument("--num-clusters", required=True, type=whole(1), metavar="K")
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
@@ -92,7 +97,9 @@ def run(args: argparse.Namespace) -> None:
     log.info("%d images, rank correlation of score and IoU %s", len(truth.images), correlation)
 
 
-def _groups(args: argparse.Namespace, truth: GroundTruth) -> Iterator[list[tuple[TruthImage, list[Candidate]]]]:
+def _groups(
+    args: argparse.Namespace, truth: GroundTruth
+) -> Iterator[list[tuple[TruthImage, list[Candidate]]]]:
     """All images once: those of each shard with their candidates, then those without any."""
     left = {image.id: image for image in truth.images}
     for detections in candidate_shards(args.candidates, args.num_clusters, truth):
@@ -125,7 +132,9 @@ def _curves(instances: list[ImageInstances], num_clusters: int, truth: GroundTru
     matching = match_instances(count_pairs(instances, num_clusters, len(truth.class_names) - 1))
     named = average_precision([with_classes(image, matching) for image in instances]).curves
     return {
-        "agnostic": {} if agnostic is None else {iou: _rounded(agnostic[place]) for iou, place in CURVES.items()},
+        "agnostic": {}
+        if agnostic is None
+        else {iou: _rounded(agnostic[place]) for iou, place in CURVES.items()},
         "classes": {truth.class_names[label]: _rounded(curve[0]) for label, curve in named.items()},
     }
 

@@ -1,7 +1,7 @@
 """Compare numbers of clusters without labels, on a bounded sample of the masks: help to choose K.
 
-The CSV has one row a number of clusters: inertia (sum of squared distances, for the elbow), simplified silhouette (by
-centroids) and silhouette (by pairs of masks).
+The CSV has one row a number of clusters: inertia (sum of squared distances, for the elbow), simplified
+silhouette (by centroids) and silhouette (by pairs of masks).
 """
 
 import argparse
@@ -28,7 +28,9 @@ COLUMNS = ("num_clusters", "masks", "inertia", "simplified_silhouette", "silhoue
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard")
+    parser.add_argument(
+        "--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard"
+    )
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--seed", type=whole(0), required=True)
     parser.add_argument("--output", required=True, metavar="CSV")
@@ -36,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fit each number of clusters on at most 10,000 masks; silhouettes by pairs are of at most 4,000 of them."""
+    """Fit each number of clusters on at most 10,000 masks; silhouettes by pairs are of at most 4,000 of
+    them.
+    """
     start(args, "choose_k")
     config = parse_section(ClustersConfig, args.params)
     shards = EmbeddingShards(args.embeddings, read_roles(args.manifest))
@@ -52,10 +56,17 @@ def run(args: argparse.Namespace) -> None:
     for k in progress(tried, len(tried), "choose_k", unit="K"):
         centroids = fit(points, k, args.seed, config, args.threads, gpu)
         found = assign(points, centroids)
-        rows.append([k, len(points), found.inertia, simplified_silhouette(points, centroids, found.assignments)])
+        rows.append(
+            [k, len(points), found.inertia, simplified_silhouette(points, centroids, found.assignments)]
+        )
         labels.append(found.assignments[compared])
     scores = silhouettes(points[compared], labels)
-    table = pd.DataFrame([[*row, score] for row, score in zip(rows, scores, strict=True)], columns=list(COLUMNS))
+    table = pd.DataFrame(
+        [[*row, score] for row, score in zip(rows, scores, strict=True)], columns=list(COLUMNS)
+    )
     with sealed_path(args.output) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-    log.info("silhouettes %s", ", ".join(f"K={row[0]}: {score:.3f}" for row, score in zip(rows, scores, strict=True)))
+    log.info(
+        "silhouettes %s",
+        ", ".join(f"K={row[0]}: {score:.3f}" for row, score in zip(rows, scores, strict=True)),
+    )

@@ -1,7 +1,8 @@
-"""Group the masks of all shards into K categories: fitted on training and support images, assigned to every mask.
+"""Group the masks of all shards into K categories: fitted on training and support images, assigned to every
+mask.
 
-Embeddings are read block by block, three times: for the scale, for the sample that K-means is fitted on, and for
-the assignments. Memory follows clusters.max_fit, not the number of masks.
+Embeddings are read block by block, three times: for the scale, for the sample that K-means is fitted on, and
+for the assignments. Memory follows clusters.max_fit, not the number of masks.
 """
 
 import argparse
@@ -30,13 +31,17 @@ OWN = {"faiss": ("spherical", "niter", "nredo"), "minibatch": ()}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard")
+    parser.add_argument(
+        "--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard"
+    )
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
         "--num-clusters", type=whole(1), required=True, metavar="K", help="final K, over-clustering included"
     )
     parser.add_argument("--seed", type=whole(0), required=True)
-    parser.add_argument("--output", required=True, metavar="JSON", help="centroids go to the .npz of the same name")
+    parser.add_argument(
+        "--output", required=True, metavar="JSON", help="centroids go to the .npz of the same name"
+    )
     parser.add_argument("--assignments", required=True, metavar="H5", help="the cluster of every mask")
     add_common(parser, device=True)
 

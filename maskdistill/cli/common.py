@@ -20,15 +20,20 @@ MOST_THREADS = 8
 def add_common(parser: argparse.ArgumentParser, params: bool = True, device: bool = False) -> None:
     """Add ``--log``, ``--threads`` and, where they apply, ``--params``, ``--device`` and ``--gpus``."""
     if params:
-        parser.add_argument("--params", default="{}", metavar="JSON", help="this stage's section of the configuration")
+        parser.add_argument(
+            "--params", default="{}", metavar="JSON", help="this stage's section of the configuration"
+        )
     if device:
         parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
-        parser.add_argument("--gpus", type=whole(0, 4096), default=1, help="GPUs granted; 0 means CPU (default: 1)")
+        parser.add_argument(
+            "--gpus", type=whole(0, 4096), default=1, help="GPUs granted; 0 means CPU (default: 1)"
+        )
     parser.add_argument(
         "--threads",
         type=whole(1, 4096),
         default=min(MOST_THREADS, available_cores()),
-        help=f"CPU threads granted; cores that may be used are the limit (default: these, {MOST_THREADS} at most)",
+        help=f"CPU threads granted; cores that may be used are the limit (default: these, {MOST_THREADS} at "
+        "most)",
     )
     parser.add_argument("--log", metavar="FILE", help="also log to this file")
 
@@ -46,6 +51,8 @@ def start_on_device(args: argparse.Namespace, stage: str) -> torch.device:
 
 
 def _settle_threads(args: argparse.Namespace) -> str:
-    """Set ``args.threads`` to what may be used of it; the number, and the one granted where it is another, as text."""
+    """Set ``args.threads`` to what may be used of it; the number, and the one granted where it is another, as
+    text.
+    """
     granted, args.threads = args.threads, set_threads(args.threads)
     return str(granted) if granted == args.threads else f"{args.threads} ({granted} granted)"

@@ -1,9 +1,9 @@
 """Compare objects that were corrected by hand in another tool with those of the run.
 
-CORRECTED is a file or folder that `maskdistill objects` wrote and a tool gave back: COCO JSON (also CVAT's export),
-Label Studio's JSON export, or a YOLO segmentation folder; give the options that `maskdistill objects` was given.
-Pictures are known again by their names. Nothing of a run changes: corrected objects may score it
-(docs/how-to/use-the-objects.md), and never train anything.
+CORRECTED is a file or folder that `maskdistill objects` wrote and a tool gave back: COCO JSON (also CVAT's
+export), Label Studio's JSON export, or a YOLO segmentation folder; give the options that `maskdistill
+objects` was given. Pictures are known again by their names. Nothing of a run changes: corrected objects may
+score it (docs/how-to/use-the-objects.md), and never train anything.
 """
 
 import argparse
@@ -37,10 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_own_options(parser, formats=False)
     parser.add_argument("corrected", metavar="CORRECTED", help="file or folder of corrected objects")
     parser.add_argument(
-        "--worst", type=whole(0), default=20, metavar="N", help="pictures that are named, worst first (default: 20)"
+        "--worst",
+        type=whole(0),
+        default=20,
+        metavar="N",
+        help="pictures that are named, worst first (default: 20)",
     )
     parser.add_argument(
-        "--coco", metavar="FILE", help="also write the corrected objects as COCO JSON, which data.annotations takes"
+        "--coco",
+        metavar="FILE",
+        help="also write the corrected objects as COCO JSON, which data.annotations takes",
     )
     parser.add_argument("--out", metavar="FILE", help="JSON to write (default: RUN/compare.json)")
     add_common(parser, params=False)
@@ -57,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     found, unknown = find_pictures(corrections, rows)
     if not found:
         raise MaskDistillError(
-            f"{source}: none of its {len(corrections.pictures)} pictures is one of {folder}; give the file of this run"
+            f"{source}: none of its {len(corrections.pictures)} pictures is one of {folder}; give the file "
+            "of this run"
         )
     names = own.names
     agreement = Agreement([named(name) for name in names.values()], args.worst)
@@ -100,7 +107,9 @@ def _digest(corrections: Corrections) -> str:
     return sha256_text("".join(map(sha256_file, corrections.files)))
 
 
-def _say(record: AgreementRecord, total: int, unknown: list[str], strange: dict[str, int], losses: Losses) -> None:
+def _say(
+    record: AgreementRecord, total: int, unknown: list[str], strange: dict[str, int], losses: Losses
+) -> None:
     """Log the table, and what was not compared."""
     log.info(
         "%d of the run's %d pictures compared, %d as they were\n%s",

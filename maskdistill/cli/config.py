@@ -15,8 +15,9 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 
 HEADER = """\
-Every key of a configuration with its default, made by `maskdistill config --write config/` from maskdistill/config/.
-A configuration names only what differs; keys shown as `# key:` have no default and must be given.
+Every key of a configuration with its default, made by `maskdistill config --write config/` from
+maskdistill/config/. A configuration names only what differs; keys shown as `# key:` have no default and must
+be given.
 """
 WIDTH = 112
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -53,7 +54,9 @@ def check_file(path: str | Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MaskDistillError(f"{path}: not valid YAML ({error}); correct the file") from None
     if not isinstance(values, dict):
-        raise MaskDistillError(f"{path}: a configuration is a mapping of keys to values (see config/defaults.yaml)")
+        raise MaskDistillError(
+            f"{path}: a configuration is a mapping of keys to values (see config/defaults.yaml)"
+        )
     return load_config(values, str(path))
 
 
@@ -96,7 +99,9 @@ def _alternatives(name: str, field: dict[str, Any], defs: dict[str, Any], depth:
         section = defs[_target(reference)]
         if position:
             yield f"{indent}#"
-        yield from _comment(f"{section.get('description', '')} {'Instead' if position else 'Required'}:", depth)
+        yield from _comment(
+            f"{section.get('description', '')} {'Instead' if position else 'Required'}:", depth
+        )
         lines = [f"{indent}{name}:", *_section(section, defs, depth + 1)]
         yield from ([f"{indent}# {line[len(indent) :]}" for line in lines] if position else lines)
 
@@ -115,7 +120,12 @@ def _explain(field: dict[str, Any], required: bool) -> str:
         notes.append(f"one of {', '.join(choices)}")
     if limits := [_limits(option) for option in options if _limits(option)]:
         notes.append(" and ".join(limits))
-    items = [item for option in options for item in (option.get("items"), *option.get("prefixItems", ())[:1]) if item]
+    items = [
+        item
+        for option in options
+        for item in (option.get("items"), *option.get("prefixItems", ())[:1])
+        if item
+    ]
     if each := [_limits(item) for item in items if _limits(item)]:
         notes.append(f"each {each[0]}")
     if any(option.get("minItems") and "prefixItems" not in option for option in options):
@@ -127,7 +137,9 @@ def _explain(field: dict[str, Any], required: bool) -> str:
 
 def _limits(node: dict[str, Any]) -> str:
     """The range of a number; a largest value that only 32 bits set goes without saying."""
-    return " and ".join(f"{sign} {node[key]:.10g}" for key, sign in LIMITS.items() if abs(node.get(key, MOST)) < MOST)
+    return " and ".join(
+        f"{sign} {node[key]:.10g}" for key, sign in LIMITS.items() if abs(node.get(key, MOST)) < MOST
+    )
 
 
 def _comment(text: str, depth: int) -> list[str]:

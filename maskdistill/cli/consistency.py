@@ -1,8 +1,9 @@
-"""Whether masks and clusters come out again: from mirrored and rescaled pictures, and from resampled masks. No labels.
+"""Whether masks and clusters come out again: from mirrored and rescaled pictures, and from resampled masks.
+No labels.
 
-On a bounded sample: 64 pictures of at most 16 shards, and 2,000 masks of these shards. What comes out stands in the
-JSON with the sampled masks themselves; the stage trust judges it together with the detector. The log says already
-what masks and clusters alone come to, before anything is trained.
+On a bounded sample: 64 pictures of at most 16 shards, and 2,000 masks of these shards. What comes out stands
+in the JSON with the sampled masks themselves; the stage trust judges it together with the detector. The log
+says already what masks and clusters alone come to, before anything is trained.
 """
 
 import argparse
@@ -65,10 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--masks", nargs="+", required=True, metavar="JSON", help="masks of every shard")
-    parser.add_argument("--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard")
+    parser.add_argument(
+        "--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard"
+    )
     parser.add_argument("--arch", required=True, help=f"that made the masks: one of {', '.join(BACKBONES)}")
     parser.add_argument("--weights", required=True, help="checkpoint that made the masks, or 'random'")
-    parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="K", help="over-clustering included")
+    parser.add_argument(
+        "--num-clusters", type=whole(1), required=True, metavar="K", help="over-clustering included"
+    )
     parser.add_argument("--seed", type=whole(0), required=True)
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser, device=True)
@@ -85,11 +90,18 @@ def run(args: argparse.Namespace) -> None:
     sample = read_pictures(args.manifest, {shard: paths[shard] for shard in chosen})
     changed, edges = look_again(sample, model, backbone, config, device)
     frames = {"mask": [one.mask for one in sample]} | changed
-    clusters = cluster_again(args, {shard_number(path): path for path in args.embeddings}, chosen, config.clusters)
+    clusters = cluster_again(
+        args, {shard_number(path): path for path in args.embeddings}, chosen, config.clusters
+    )
     inputs = {f"masks/{Path(paths[shard]).name}": Path(paths[shard]) for shard in chosen}
     inputs |= {} if args.weights == "random" else {"weights": Path(args.weights)}
     params = config.model_dump(mode="json", include={"features": {"short_side", "precision"}})
-    params |= {"masks": shaping(config.masks), "arch": args.arch, "num_clusters": args.num_clusters, "seed": args.seed}
+    params |= {
+        "masks": shaping(config.masks),
+        "arch": args.arch,
+        "num_clusters": args.num_clusters,
+        "seed": args.seed,
+    }
     record: dict[str, Any] = {
         "provenance": make_provenance("consistency", params, inputs | {"manifest": Path(args.manifest)}),
         "images": [
@@ -100,7 +112,9 @@ def run(args: argparse.Namespace) -> None:
         "clusters": clusters,
     }
     write_json(args.output, record)
-    said = signals.judge(signals.read_evidence(record)).sentence("masks and clusters alone, before any training")
+    said = signals.judge(signals.read_evidence(record)).sentence(
+        "masks and clusters alone, before any training"
+    )
     log.log(logging.INFO if said.startswith(signals.USE) else logging.WARNING, "%s", said)
 
 
@@ -127,19 +141,26 @@ def read_pictures(manifest: str, paths: dict[int, str]) -> list[Sampled]:
     for row, code in _evenly(found, PICTURES):
         mask = np.zeros((row.height, row.width), bool) if code is None else rle.decode(code)
         if mask.shape != (row.height, row.width):
-            raise MaskDistillError(f"{row.file} changed its size since its mask was made; make the manifest again")
+            raise MaskDistillError(
+                f"{row.file} changed its size since its mask was made; make the manifest again"
+            )
         sample.append(Sampled(row, signals.to_frame(mask)))
     return sample
 
 
 def look_again(
-    sample: Sequence[Sampled], model: vit.ViT, backbone: Backbone, config: ConsistencyConfig, device: torch.device
+    sample: Sequence[Sampled],
+    model: vit.ViT,
+    backbone: Backbone,
+    config: ConsistencyConfig,
+    device: torch.device,
 ) -> tuple[dict[str, list[signals.Mask]], list[float]]:
     """What is seen on each picture once more.
 
     Returns:
-        Masks, bool (FRAME, FRAME), by name: its first one when it is mirrored (mirrored back) and when it has another
-        size, and Otsu's foreground; and the :func:`maskdistill.trust.signals.edge_contrast` of the mask that it has.
+        Masks, bool (FRAME, FRAME), by name: its first one when it is mirrored (mirrored back) and when it has
+        another size, and Otsu's foreground; and the :func:`maskdistill.trust.signals.edge_contrast` of the
+        mask that it has.
     """
     short_side = config.features.short_side
     found = {name: [signals.empty()] * len(sample) for name in ("mirrored", "rescaled", "otsu")}
@@ -175,7 +196,8 @@ def look_again(
 def cluster_again(
     args: argparse.Namespace, embeddings: dict[int, str], shards: Sequence[int], config: ClustersConfig
 ) -> list[float]:
-    """Adjusted Rand index of each pair of clusterings, each fitted on masks drawn with replacement from a sample.
+    """Adjusted Rand index of each pair of clusterings, each fitted on masks drawn with replacement from a
+    sample.
 
     Empty where there is one cluster, or fewer masks than clusters.
     """
@@ -189,8 +211,12 @@ def cluster_again(
     return resampled_agreement(points, args.num_clusters, args.seed, fewer, args.threads)
 
 
-def resampled_agreement(points: Floats, k: int, seed: int, config: ClustersConfig, threads: int = 1) -> list[float]:
-    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings of bootstrap samples."""
+def resampled_agreement(
+    points: Floats, k: int, seed: int, config: ClustersConfig, threads: int = 1
+) -> list[float]:
+    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings of bootstrap
+    samples.
+    """
     rng = np.random.default_rng(seed)
     labels = []
     for number in range(RESAMPLED):

@@ -1,6 +1,7 @@
 """Losses, rates and speed of a run's trainings, while they train and afterwards; also as TensorBoard's files.
 
-The trainings themselves write a CSV as they go; this command reads it, so a run need not know that it is watched.
+The trainings themselves write a CSV as they go; this command reads it, so a run need not know that it is
+watched.
 """
 
 import argparse
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("run", help="folder of the run, e.g. results/demo")
     parser.add_argument(
-        "--tensorboard", metavar="DIR", help="also write TensorBoard's event files below this folder, one a training"
+        "--tensorboard",
+        metavar="DIR",
+        help="also write TensorBoard's event files below this folder, one a training",
     )
     parser.add_argument("--follow", action="store_true", help="go on as rows come, until Ctrl-C")
 
@@ -46,7 +49,9 @@ def run(args: argparse.Namespace) -> None:
                 break
             time.sleep(EVERY)
     if not shown:
-        raise MaskDistillError(f"{folder}: no training has written a row yet (one every log_every steps); see its logs")
+        raise MaskDistillError(
+            f"{folder}: no training has written a row yet (one every log_every steps); see its logs"
+        )
     if args.tensorboard:
         print(f"look at it: tensorboard --logdir {args.tensorboard}", file=sys.stderr)
 

@@ -1,7 +1,7 @@
 """Bring an official dataset here: download and unpack it, or note where a copy lies. A copy is never changed.
 
-Downloads are continued and checked; archives are unpacked into a temporary folder that gets its name when all is there.
-The record at --output says where the data lies and which files it came from.
+Downloads are continued and checked; archives are unpacked into a temporary folder that gets its name when all
+is there. The record at --output says where the data lies and which files it came from.
 """
 
 import argparse
@@ -34,9 +34,13 @@ RECORD = "files.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--name", required=True, help=f"one of {', '.join(DATASETS)}")
-    parser.add_argument("--downloads", default="resources/downloads", metavar="DIR", help="folder of archives")
+    parser.add_argument(
+        "--downloads", default="resources/downloads", metavar="DIR", help="folder of archives"
+    )
     parser.add_argument("--keep-archives", action="store_true", help="keep archives after they are unpacked")
-    parser.add_argument("--output", required=True, metavar="JSON", help="record; files are unpacked beside it")
+    parser.add_argument(
+        "--output", required=True, metavar="JSON", help="record; files are unpacked beside it"
+    )
     add_common(parser)
 
 
@@ -70,7 +74,9 @@ def run(args: argparse.Namespace) -> None:
 def _fetched(
     args: argparse.Namespace, dataset: OfficialDataset, config: DatasetConfig, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """MD5 and bytes of each file, all unpacked below ``folder``; what is there already with these sums is kept."""
+    """MD5 and bytes of each file, all unpacked below ``folder``; what is there already with these sums is
+    kept.
+    """
     expected = {file.name: config.md5.get(file.name, file.md5) for file in dataset.files}
     found = _record(folder / RECORD)
     if found and all(name in found and sum in (None, found[name]["md5"]) for name, sum in expected.items()):
@@ -109,8 +115,12 @@ def _record(path: Path) -> dict[str, Any]:
 def _download(file: OfficialFile, config: DatasetConfig, downloads: Path, md5: str | None) -> dict[str, Any]:
     url = f"{config.mirror.rstrip('/')}/{file.name}" if config.mirror else file.url
     path = downloads / file.name
-    by_hand = f"fetch {url} on a machine with a network and put it at {path}, or give the folder of a copy as path"
+    by_hand = (
+        f"fetch {url} on a machine with a network and put it at {path}, or give the folder of a copy as path"
+    )
     found = download(url, path, f"md5:{md5 or ''}", by_hand)
     if not md5:
-        log.warning("%s: no checksum is known; its MD5 is %s: write it into datasets to fix it", file.name, found)
+        log.warning(
+            "%s: no checksum is known; its MD5 is %s: write it into datasets to fix it", file.name, found
+        )
     return {"md5": found, "bytes": path.stat().st_size, "checked": bool(md5)}

@@ -38,10 +38,14 @@ def run(args: argparse.Namespace) -> None:
     def put(place: int, image: ImageFeatures) -> None:
         row = work.rows[place]
         photo = np.asarray(load_listed(row)) if config.masks.refine != "none" else None
-        found[place] = recorder.records(row.image_id, row.key, (row.height, row.width), recorder.search(image), photo)
+        found[place] = recorder.records(
+            row.image_id, row.key, (row.height, row.width), recorder.search(image), photo
+        )
 
     work.start()
     work.each(put)
     recorder.warn(log)
     provenance = make_provenance("masks", shaping(config.masks) | work.params, work.inputs)
-    write_json(args.output, {"provenance": provenance, "masks": [record for records in found for record in records]})
+    write_json(
+        args.output, {"provenance": provenance, "masks": [record for records in found for record in records]}
+    )

@@ -1,6 +1,8 @@
-"""Check versions, devices, disk, weights, optional extras and a configuration; say what is wrong and how to mend it.
+"""Check versions, devices, disk, weights, optional extras and a configuration; say what is wrong and how to
+mend it.
 
-The exit status is 0 only when nothing that is needed is missing. With --config, what that run needs counts as needed.
+The exit status is 0 only when nothing that is needed is missing. With --config, what that run needs counts as
+needed.
 """
 
 import argparse

@@ -49,7 +49,9 @@ class MaskedViews(Dataset[MaskedView]):
         file = self.files[mask["image_id"]]
         pixels, inside = extraction.resize(load_rgb(file), None), rle.decode(mask["segmentation"])
         if pixels.shape[1:] != inside.shape:
-            raise MaskDistillError(f"{file} changed its size since its mask was made; make the manifest again")
+            raise MaskDistillError(
+                f"{file} changed its size since its mask was made; make the manifest again"
+            )
         box = tuple(mask["bbox"])
         return MaskedView(
             index, extraction.masked_view(pixels, inside, box, self.backbone, config.input, config.short_side)
@@ -79,7 +81,8 @@ def run(args: argparse.Namespace) -> None:
     for mask in found:
         if mask["image_id"] not in files:
             raise MaskDistillError(
-                f"{args.masks}: {mask['key']} is not in shard {args.shard} of {args.manifest}; make the masks again"
+                f"{args.masks}: {mask['key']} is not in shard {args.shard} of {args.manifest}; make the "
+                "masks again"
             )
 
     workers = decoding_workers(config.workers, device, args.threads)
@@ -94,8 +97,12 @@ def run(args: argparse.Namespace) -> None:
         images = [view.image for view in batch]
         vectors = extraction.embed(model, backbone.patch_size, images, device, config.precision)
         embeddings[[view.place for view in batch]] = vectors
-    inputs = {"masks": Path(args.masks)} | ({} if args.weights == "random" else {"weights": Path(args.weights)})
-    params = config.model_dump(mode="json", include={"input", "short_side", "precision"}) | {"arch": args.arch}
+    inputs = {"masks": Path(args.masks)} | (
+        {} if args.weights == "random" else {"weights": Path(args.weights)}
+    )
+    params = config.model_dump(mode="json", include={"input", "short_side", "precision"}) | {
+        "arch": args.arch
+    }
     provenance = make_provenance("embeddings", params, inputs)
     image_ids = [mask["image_id"] for mask in found]
     store.write_embeddings(args.output, embeddings, image_ids, range(len(found)), provenance)

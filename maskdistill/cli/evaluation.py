@@ -2,9 +2,9 @@
 
 Clusters are matched with classes here, once, and for scoring only. What is compared:
 
-masks      semantic: each image's masks painted with the labels of their clusters; AP: all masks, each with score 1;
-           CorLoc, which is of one box an image as in LOST: the box of the first mask; also purity, accuracy, NMI
-           and ARI of the clusters of all masks.
+masks      semantic: each image's masks painted with the labels of their clusters; AP: all masks, each with
+           score 1; CorLoc, which is of one box an image as in LOST: the box of the first mask; also purity,
+           accuracy, NMI and ARI of the clusters of all masks.
 detector   semantic: the pseudo-label PNGs; AP: all candidates; CorLoc: the box of the top-scoring candidate.
 segmenter  semantic: the predicted PNGs; CorLoc: the tight box of the largest 4-connected region of one label;
            AP: null, for a semantic map has neither instances nor scores.
@@ -12,10 +12,10 @@ segmenter_crf  the same for predictions that a dense CRF sharpened.
 probe      semantic: the probe's predicted PNGs, whose labels are classes already, so nothing is matched.
 probe_crf  the same for predictions that a dense CRF sharpened.
 
-What is scored are the metrics of maskdistill/evaluation/metrics/, a module a family; null where a stage has none.
-Boundary IoU is of the semantic maps, under the matching that the mean IoU found. Where there is AP, it is scored by
-the protocols of the configuration too (see maskdistill/evaluation/protocols.py); "ap", "ap50" and "ap75" are those of
-agnostic_multi.
+What is scored are the metrics of maskdistill/evaluation/metrics/, a module a family; null where a stage has
+none. Boundary IoU is of the semantic maps, under the matching that the mean IoU found. Where there is AP, it
+is scored by the protocols of the configuration too (see maskdistill/evaluation/protocols.py); "ap", "ap50"
+and "ap75" are those of agnostic_multi.
 
 Detections are read shard by shard and images are scored in one process a granted thread; no mask is kept.
 """
@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--masks", nargs="+", metavar="JSON", help="mask shards (stage masks)")
     parser.add_argument("--assignments", metavar="H5", help="clusters of the masks (stage masks)")
     parser.add_argument("--candidates", nargs="+", metavar="JSON", help="candidate shards (stage detector)")
-    parser.add_argument("--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (all stages but masks)")
+    parser.add_argument(
+        "--label-dirs", nargs="+", metavar="DIR", help="folders of label PNGs (all stages but masks)"
+    )
     parser.add_argument(
         "--num-clusters", required=True, type=whole(1), metavar="K", help="clusters, without background"
     )
@@ -101,7 +103,8 @@ def run(args: argparse.Namespace) -> None:
     provenance = make_provenance("evaluation", params, inputs)
     write_json(args.output, {"provenance": provenance, "stage": args.stage, **scorer.record()})
     told = (
-        f"{metric.title} {metric.text(scorer.values[name])}" for name, metric in metrics("table", args.stage).items()
+        f"{metric.title} {metric.text(scorer.values[name])}"
+        for name, metric in metrics("table", args.stage).items()
     )
     log.info("%s: %s", args.stage, ", ".join(told))
 
@@ -118,7 +121,9 @@ def score_images(args: argparse.Namespace, setting: Setting) -> Scorer:
     return scorer
 
 
-def _count(args: argparse.Namespace, scorer: Scorer, class_of: npt.NDArray[np.uint8] | None, item: Item) -> list[Any]:
+def _count(
+    args: argparse.Namespace, scorer: Scorer, class_of: npt.NDArray[np.uint8] | None, item: Item
+) -> list[Any]:
     """What one image adds, before the matching is known or, with ``class_of``, after."""
     (image, detections), setting = item, scorer.setting
     read_target = partial(read_semantic, args.ground_truth, image, setting.truth)
@@ -133,8 +138,12 @@ def _count(args: argparse.Namespace, scorer: Scorer, class_of: npt.NDArray[np.ui
     return scorer.count(view, matched)
 
 
-def _of_all_images(work: Callable[[Item], R], groups: Groups, processes: int, truth: GroundTruth) -> dict[int, R]:
-    """Results of ``work`` by image id, in the order of the ground truth; a group's detections are gone after it."""
+def _of_all_images(
+    work: Callable[[Item], R], groups: Groups, processes: int, truth: GroundTruth
+) -> dict[int, R]:
+    """Results of ``work`` by image id, in the order of the ground truth; a group's detections are gone after
+    it.
+    """
     done = (pair for group in groups() for pair in zip(group, in_forks(work, group, processes), strict=True))
     results = {image.id: result for (image, _), result in progress(done, len(truth.images), "evaluation")}
     return {image.id: results[image.id] for image in truth.images}

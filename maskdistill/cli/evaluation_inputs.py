@@ -47,7 +47,9 @@ def load_ground_truth(manifest: str, ground_truth: str, instances: bool = False)
     truth = parse_ground_truth(values, ground_truth, scored)
     left_out = len(values["images"]) - len(truth.images)
     if left_out:
-        log.warning("%d images of %s are not scored: quarantined or not for evaluation", left_out, ground_truth)
+        log.warning(
+            "%d images of %s are not scored: quarantined or not for evaluation", left_out, ground_truth
+        )
     return truth
 
 
@@ -57,7 +59,9 @@ def read_semantic(ground_truth: str, image: TruthImage, truth: GroundTruth) -> n
     target = read_label_png(path)
     check_size(path, target.shape, image)
     if np.where(target == IGNORE, 0, target).max(initial=0) >= len(truth.class_names):
-        raise MaskDistillError(f"{path}: holds a class above {len(truth.class_names) - 1}; run ground_truth again")
+        raise MaskDistillError(
+            f"{path}: holds a class above {len(truth.class_names) - 1}; run ground_truth again"
+        )
     return target
 
 
@@ -68,7 +72,9 @@ def find_labels(folders: Iterable[str], key: str) -> Path:
         if path.is_file():
             return path
     looked = ", ".join(str(path.parent) for path in places)
-    raise MaskDistillError(f"{key}.png: no label map of this evaluation image in {looked}; run its shard again")
+    raise MaskDistillError(
+        f"{key}.png: no label map of this evaluation image in {looked}; run its shard again"
+    )
 
 
 def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray[np.uint8]:
@@ -76,7 +82,9 @@ def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray
     labels = read_label_png(path)
     check_size(path, labels.shape, image)
     if labels.max(initial=0) > num_clusters:
-        raise MaskDistillError(f"{path}: holds label {labels.max()}, above the {num_clusters} clusters; make it again")
+        raise MaskDistillError(
+            f"{path}: holds label {labels.max()}, above the {num_clusters} clusters; make it again"
+        )
     return labels
 
 
@@ -91,13 +99,17 @@ def read_masks(shards: Iterable[str], assignments: str, num_clusters: int, truth
     return found
 
 
-def mask_shards(shards: Iterable[str], assignments: str, num_clusters: int, truth: GroundTruth) -> Iterator[Detections]:
+def mask_shards(
+    shards: Iterable[str], assignments: str, num_clusters: int, truth: GroundTruth
+) -> Iterator[Detections]:
     """Masks of the evaluation images shard by shard, with ``category_id`` 1 + cluster."""
     seen: set[int] = set()
     for shard in shards:
         masks = _part(shard, "masks")
         with open_assignments(assignments, num_clusters) as table:
-            clusters = table.of_masks(shard_number(shard), [mask["image_id"] for mask in masks], shard).cluster
+            clusters = table.of_masks(
+                shard_number(shard), [mask["image_id"] for mask in masks], shard
+            ).cluster
         yield _by_image(shard, masks, 1 + clusters.astype(np.int64), truth, seen)
 
 
@@ -109,8 +121,8 @@ def candidate_shards(shards: Iterable[str], num_clusters: int, truth: GroundTrut
         labels = np.array([candidate["category_id"] for candidate in candidates], dtype=np.int64)
         if labels.min(initial=1) < 1 or labels.max(initial=1) > num_clusters:
             raise MaskDistillError(
-                f"{shard}: holds categories from {labels.min()} to {labels.max()} where {num_clusters} clusters are 1"
-                f" to {num_clusters}; run the detector's stages again"
+                f"{shard}: holds categories from {labels.min()} to {labels.max()} where {num_clusters} "
+                f"clusters are 1 to {num_clusters}; run the detector's stages again"
             )
         yield _by_image(shard, candidates, labels, truth, seen)
 
@@ -156,13 +168,17 @@ def _by_image(
     truth: GroundTruth,
     seen: set[int],
 ) -> Detections:
-    """What later stages need of a shard's entries; ``seen`` are the images of earlier shards, and is added to."""
+    """What later stages need of a shard's entries; ``seen`` are the images of earlier shards, and is added
+    to.
+    """
     images = {image.id: image for image in truth.images}
     found: Detections = {}
     for entry, label in zip(entries, labels.tolist(), strict=True):
         number = entry["image_id"]
         if number in seen:
-            raise MaskDistillError(f"{shard}: image {number} stands in an earlier shard too; give each shard once")
+            raise MaskDistillError(
+                f"{shard}: image {number} stands in an earlier shard too; give each shard once"
+            )
         if number in images:
             check_size(shard, entry["segmentation"]["size"], images[number])
             kept: Candidate = {

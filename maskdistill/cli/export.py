@@ -1,9 +1,10 @@
 """Write a run's models for use without MaskDistill: ONNX, a script that runs them, and a model card.
 
 In --out: segment.py (numpy, Pillow and onnxruntime) with segment.json, the models of --kinds, both models as
-safetensors, check.json and README.md. The script is run on the run's pictures and has to give predict's masks. A
-detector on a transformer is written as safetensors alone. Needs the extra [export]. `maskdistill predict` takes both
-models without their run (--detector DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
+safetensors, check.json and README.md. The script is run on the run's pictures and has to give predict's
+masks. A detector on a transformer is written as safetensors alone. Needs the extra [export]. `maskdistill
+predict` takes both models without their run (--detector DIR/detector.safetensors --segmenter
+DIR/segmenter.safetensors).
 """
 
 import argparse
@@ -58,10 +59,13 @@ CPU = torch.device("cpu")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; what it holds is replaced")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write; what it holds is replaced"
+    )
     parser.add_argument(
         "--kinds", default="onnx", metavar="A,B",
-        help=f"of {', '.join(KINDS)}: pt2 is the segmenter by torch.export (default: onnx, which is always written)",
+        help=f"of {', '.join(KINDS)}: pt2 is the segmenter by torch.export (default: onnx, which is always "
+        "written)",
     )  # fmt: skip
     parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
@@ -108,7 +112,10 @@ def _export(
         "segmenter": model_metadata(models.segmenter, "segmenter", "probe"),
         "detector": _with_test_settings(model_metadata(models.detector, "detector"), models.test_settings),
     }
-    names = ["background", *(entry["name"] for entry in models.categories(int(metadata["segmenter"]["num_clusters"])))]
+    names = [
+        "background",
+        *(entry["name"] for entry in models.categories(int(metadata["segmenter"]["num_clusters"]))),
+    ]
     inputs = {"detector": models.detector, "segmenter": models.segmenter}
     provenance = make_provenance("export", {"opset": OPSET, "kinds": [kind.name for kind in kinds]}, inputs)
     verdict = as_metadata(models.trust)
@@ -127,7 +134,8 @@ def _export(
     record = {"files": sums, "compared_on": source, "agreement": agreements, "trust": models.trust}
     write_json(folder / "check.json", record | {"provenance": provenance})
     card = model_card(
-        metadata["segmenter"], metadata["detector"], exported, models.config, models.summary, names, source, sums,
+        metadata["segmenter"], metadata["detector"], exported, models.config, models.summary, names, source,
+        sums,
         models.trust, models.rehearsal,
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -142,7 +150,9 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
 def _networks(
     models: TrainedRun, metadata: Mapping[str, Mapping[str, str]], stored: Mapping[str, Any], temporary: Path
 ) -> Networks:
-    """Both networks in float32 whatever they were trained in: autocast would become conversions in the files."""
+    """Both networks in float32 whatever they were trained in: autocast would become conversions in the
+    files.
+    """
     params = {name: found["params"] for name, found in metadata.items()}
     plain = {"precision": "float32"}
     segmenting = parse_section(SegmenterConfig, params["segmenter"]).model_copy(update=plain)
@@ -154,7 +164,9 @@ def _networks(
     if detecting.arch in BACKBONES:
         log.warning("%s", no_detector(detecting.arch))
     else:
-        built = build_detector(detecting, int(metadata["detector"]["num_clusters"]), build_student(detecting.arch))
+        built = build_detector(
+            detecting, int(metadata["detector"]["num_clusters"]), build_student(detecting.arch)
+        )
         detector = load_model(models.detector, built).eval()
         side = write_network(detector, detecting, network)
     texts = _texts(stored)
@@ -162,7 +174,9 @@ def _networks(
     return Networks(trained, segmenting, detector, detecting, network, side, texts)
 
 
-def _check(kinds: Sequence[ExportKind], networks: Networks, pictures: Sequence[Path], folder: Path) -> list[Checked]:
+def _check(
+    kinds: Sequence[ExportKind], networks: Networks, pictures: Sequence[Path], folder: Path
+) -> list[Checked]:
     """Look at pictures with every kind of model and as ``predict`` does.
 
     Raises:
@@ -171,12 +185,18 @@ def _check(kinds: Sequence[ExportKind], networks: Networks, pictures: Sequence[P
     expected = [_predicted(networks, picture) for picture in pictures]
     exported = []
     for kind in kinds:
-        pairs = [(one, found) for one, found in zip(expected, kind.look(folder, pictures), strict=True) if found]
+        pairs = [
+            (one, found) for one, found in zip(expected, kind.look(folder, pictures), strict=True) if found
+        ]
         if not pairs:
-            raise MaskDistillError(f"{kind.name}: {SCRIPT} can read none of {len(pictures)} pictures of the run")
+            raise MaskDistillError(
+                f"{kind.name}: {SCRIPT} can read none of {len(pictures)} pictures of the run"
+            )
         checked = Checked(kind, compare([one for one, _ in pairs], [found for _, found in pairs]))
         if not checked.agreement.holds:
-            raise MaskDistillError(f"{checked.sentence()}: too far apart; nothing was written, try another version")
+            raise MaskDistillError(
+                f"{checked.sentence()}: too far apart; nothing was written, try another version"
+            )
         log.info("%s", checked.sentence())
         exported.append(checked)
     return exported

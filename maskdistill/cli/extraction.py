@@ -75,7 +75,9 @@ class Extraction:
         self._decoded: Iterator[Decoded] | None = None
 
     def start(self) -> None:
-        """Start the decoding processes: before an HDF5 file is open, which a forked process must not inherit."""
+        """Start the decoding processes: before an HDF5 file is open, which a forked process must not
+        inherit.
+        """
         pictures = Pictures(self.rows, self.config.short_side)
         self._decoded = load_in_order(pictures, self.workers, self.device, 2 * self.config.batch_size)
 
@@ -93,7 +95,9 @@ class Extraction:
         with in_background(finish) as hand_over:
             for batch in extraction.bucketed(shown, size_of, self.config.batch_size):
                 images = [item.image for item in batch]
-                found = extraction.extract(self.model, self.backbone, images, self.device, self.config.precision)
+                found = extraction.extract(
+                    self.model, self.backbone, images, self.device, self.config.precision
+                )
                 hand_over(([item.place for item in batch], found))
 
 

@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> None:
     work = extraction.Extraction(args, config, device)
     provenance = make_provenance("features", work.params | {"dtype": config.dtype}, work.inputs)
     work.start()
-    with store.write_features(args.output, work.rows, work.grids, work.backbone.patch_size, provenance) as writer:
+    with store.write_features(
+        args.output, work.rows, work.grids, work.backbone.patch_size, provenance
+    ) as writer:
         writer.create(work.backbone.embed_dim, vit.num_heads(work.model), config.dtype)
         work.each(writer.put)

@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument(
-        "--num-clusters", type=whole(1), required=True, metavar="K", help="categories; the background adds one cluster"
+        "--num-clusters",
+        type=whole(1),
+        required=True,
+        metavar="K",
+        help="categories; the background adds one cluster",
     )
     parser.add_argument("--seed", type=whole(0), default=0, help="of the sample and of K-means (default: 0)")
     parser.add_argument("--output", required=True, help="model (.safetensors)")

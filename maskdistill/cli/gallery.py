@@ -1,4 +1,6 @@
-"""One page of all objects of a run, from their thumbnails: filtered and sorted in the browser, without a server."""
+"""One page of all objects of a run, from their thumbnails: filtered and sorted in the browser, without a
+server.
+"""
 
 import argparse
 import logging
@@ -36,7 +38,9 @@ def run(args: argparse.Namespace) -> None:
     if not (fits := names.fit(clusters["sizes"])):
         log.warning("%s: names of another clustering, which are not used", args.names)
     sheets = quote(os.path.relpath(args.thumbnails, Path(args.output).parent)) + "/"
-    html = render("objects", context(args.run_name, record, sheets, clusters["sizes"], names.names if fits else {}))
+    html = render(
+        "objects", context(args.run_name, record, sheets, clusters["sizes"], names.names if fits else {})
+    )
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     log.info("%s: %.1f MB", args.output, len(html) / 1e6)

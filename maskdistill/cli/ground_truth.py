@@ -1,5 +1,5 @@
-"""Bring the ground truth of the images to score, of training images for the linear probe, or of all for the oracle,
-into one format.
+"""Bring the ground truth of the images to score, of training images for the linear probe, or of all for the
+oracle, into one format.
 
 Evaluation alone reads the result.
 """
@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of annotations, or images, that may be dropped; above it the stage stops (default: 0.05)",
     )  # fmt: skip
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="gets instances.json, dropped.json and semantic/<key>.png"
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="gets instances.json, dropped.json and semantic/<key>.png",
     )
     add_common(parser)
 
@@ -115,7 +118,9 @@ def run(args: argparse.Namespace) -> None:
         )
     log.info("%d images, %d objects, %d categories", len(images), len(annotations), len(names))
     if losses.dropped:
-        log.warning("dropped of the ground truth: %s; listed in %s", losses.text(), Path(args.output) / "dropped.json")
+        log.warning(
+            "dropped of the ground truth: %s; listed in %s", losses.text(), Path(args.output) / "dropped.json"
+        )
 
 
 def _of_images(which: str, data: DataConfig, table: pd.DataFrame) -> "pd.Series[bool]":
@@ -129,7 +134,9 @@ def _of_images(which: str, data: DataConfig, table: pd.DataFrame) -> "pd.Series[
 
 
 def _check_listed(instances: set[str], listed: set[str]) -> None:
-    """Refuse images of ``data.instance_list`` that the run does not have, so that nothing was detected in them."""
+    """Refuse images of ``data.instance_list`` that the run does not have, so that nothing was detected in
+    them.
+    """
     if unlisted := instances - listed:
         raise MaskDistillError(
             f"data.instance_list: {len(unlisted)} of its {len(instances)} images are in no other list, e.g."
@@ -138,7 +145,9 @@ def _check_listed(instances: set[str], listed: set[str]) -> None:
 
 
 def _of_role(truth: ImageTruth, evaluated: bool, with_instances: bool) -> ImageTruth:
-    """What counts of an image: its semantic map if it is evaluated, its objects' masks if its instances are scored."""
+    """What counts of an image: its semantic map if it is evaluated, its objects' masks if its instances are
+    scored.
+    """
     if not evaluated:
         truth = truth._replace(semantic=None)
     if not with_instances:

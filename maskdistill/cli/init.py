@@ -1,8 +1,9 @@
-"""Write a configuration for a folder of photographs and this machine, say how long it will take, and what to do next.
+"""Write a configuration for a folder of photographs and this machine, say how long it will take, and what to
+do next.
 
-A few photographs go through the networks that it would take, about half a minute: from the seconds, the number and
-sizes of the photographs, the cores and the GPUs follow sides, batch and steps. --weights shipped needs no network and
-is a rehearsal: weights that never saw a photograph.
+A few photographs go through the networks that it would take, about half a minute: from the seconds, the
+number and sizes of the photographs, the cores and the GPUs follow sides, batch and steps. --weights shipped
+needs no network and is a rehearsal: weights that never saw a photograph.
 """
 
 import argparse
@@ -38,7 +39,14 @@ from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 from maskdistill.runtime.leases import visible_gpus
-from maskdistill.workflow.commands import CHECKOUT, after_a_run, enter, program, seen_from_checkout, start_folder
+from maskdistill.workflow.commands import (
+    CHECKOUT,
+    after_a_run,
+    enter,
+    program,
+    seen_from_checkout,
+    start_folder,
+)
 from maskdistill.workflow.needed_weights import downloads, licences, networks, rehearsal, weights_path
 
 SAMPLE = 24
@@ -53,20 +61,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS",
-        help="folder that holds the pictures, or tar archives, videos or Parquet files of some, searched recursively;"
-        " or one of these files",
+        help="folder that holds the pictures, or tar archives, videos or Parquet files of some, searched "
+        "recursively; or one of these files",
     )  # fmt: skip
-    parser.add_argument("--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml")
+    parser.add_argument(
+        "--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml"
+    )
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
         "--weights", choices=get_args(Weights), default="dino",
-        help="dino: DINO's, downloaded when the run starts; shipped: the project's own, a rehearsal: they never saw a"
-        " photograph (default: dino)",
+        help="dino: DINO's, downloaded when the run starts; shipped: the project's own, a rehearsal: they "
+        "never saw a photograph (default: dino)",
     )  # fmt: skip
     parser.add_argument(
         "--minutes", type=whole(1), metavar="N",
-        help=f"how long the run may take: sides and steps fill it (default: every photograph is seen {fitting.SEEN}"
-        f" times or more, with the largest sides of which that takes at most {fitting.WAIT:.0f} minutes)",
+        help=f"how long the run may take: sides and steps fill it (default: every photograph is seen "
+        f"{fitting.SEEN} times or more, with the largest sides of which that takes at most "
+        f"{fitting.WAIT:.0f} minutes)",
     )  # fmt: skip
     parser.add_argument(
         "--settings", choices=("fitted", "paper"), default="fitted",
@@ -82,11 +93,15 @@ def run(args: argparse.Namespace) -> None:
     if output.exists() and not args.force:
         raise MaskDistillError(f"{output}: exists already; give another --output, or --force to replace it")
     if paper and (args.minutes or args.weights == "shipped"):
-        raise MaskDistillError("--settings paper: the paper's weights and steps; leave out --weights and --minutes")
+        raise MaskDistillError(
+            "--settings paper: the paper's weights and steps; leave out --weights and --minutes"
+        )
     found = look_at(args.photos)
     template = CHECKOUT / "config" / ("config.yaml" if paper else fitting.template(found, args.weights))
     if not template.is_file():
-        raise MaskDistillError(f"{template}: no such file, which comes with the project; get or install it again")
+        raise MaskDistillError(
+            f"{template}: no such file, which comes with the project; get or install it again"
+        )
     name = args.run or NOT_IN_NAMES.sub("-", output.stem).lstrip("-._") or "mine"
     text = partial(write_config, template.read_text(encoding="utf-8"), found, name)
 
@@ -96,8 +111,12 @@ def run(args: argparse.Namespace) -> None:
     if paper:
         choice = fitting.papers(found, config_of)
     else:
-        print(f"{found.count} pictures; timing the networks on a few of them, about half a minute", flush=True)
-        choice = fitting.choose(found, args.weights, args.minutes, config_of, partial(timed, found), _without_crf())
+        print(
+            f"{found.count} pictures; timing the networks on a few of them, about half a minute", flush=True
+        )
+        choice = fitting.choose(
+            found, args.weights, args.minutes, config_of, partial(timed, found), _without_crf()
+        )
     explained = _explained(choice, args.minutes)
     more = [
         "Every other key, its meaning and default: config/defaults.yaml.",
@@ -108,7 +127,10 @@ def run(args: argparse.Namespace) -> None:
         config = check_file(temporary)
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
     if found.left_out:
-        print(f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to use")
+        print(
+            f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to "
+            "use"
+        )
     print("\n".join(explained))
     for line in _hints(args, found, name, config):
         print(line)
@@ -154,7 +176,9 @@ def loading() -> float:
 
 
 def timed(found: Found, config: Config) -> Speeds | None:
-    """Seconds of each stage on this machine; None where there is nothing to time, or no GPU that torch can use."""
+    """Seconds of each stage on this machine; None where there is nothing to time, or no GPU that torch can
+    use.
+    """
     if not found.sample:
         return None
     start = loading()
@@ -179,7 +203,9 @@ def _explained(choice: Choice, minutes: int | None) -> list[str]:
     lines = [] if (told := rehearsal(choice.config)) is None else [f"This is {told}."]
     lines += [*choice.machine, *choice.estimate(minutes)]
     if choice.seconds and (load := os.getloadavg()[0]) > BUSY * available_cores():
-        lines.append(f"Other processes keep this machine busy now (load {load:.0f}): beside them it takes longer.")
+        lines.append(
+            f"Other processes keep this machine busy now (load {load:.0f}): beside them it takes longer."
+        )
     lines.append("Weights, and their licences:")
     return [*lines, *(f"- {line}" for line in licences(choice.config))]
 

@@ -53,7 +53,8 @@ def class_colors(truth: GroundTruth) -> dict[int, Color]:
 def label_strip(
     photo: str | Path, image: TruthImage, columns: Sequence[Column], truth: GroundTruth, ground_truth: str
 ) -> list[Tile]:
-    """The photo, the image as each column labels it, then its ground truth, all with a longer side of :data:`TILE`.
+    """The photo, the image as each column labels it, then its ground truth, all with a longer side of
+    :data:`TILE`.
 
     Args:
         photo: the picture's file.
@@ -84,7 +85,9 @@ def read_label_map(folder: Path, key: str) -> Labels:
     for shard in sorted(folder.glob("shard-*")):
         if (path := shard / f"{key}.png").is_file():
             return read_label_png(path)
-    raise MaskDistillError(f"{folder}: no label map of {key} in its shards; run the stage that makes it again")
+    raise MaskDistillError(
+        f"{folder}: no label map of {key} in its shards; run the stage that makes it again"
+    )
 
 
 def strip_pictures(key: str, tiles: Sequence[Tile]) -> dict[str, Any]:

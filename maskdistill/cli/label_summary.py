@@ -29,7 +29,9 @@ log = logging.getLogger("maskdistill")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument("--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards")
+    parser.add_argument(
+        "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
+    )
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
 
@@ -46,14 +48,19 @@ def run(args: argparse.Namespace) -> None:
     def all_counts() -> Iterator[Counts]:
         for shard, shapes in _shapes(args.manifest):
             if shard not in files:
-                raise MaskDistillError(f"--candidates: shard {shard} is missing; give the candidates of every shard")
+                raise MaskDistillError(
+                    f"--candidates: shard {shard} is missing; give the candidates of every shard"
+                )
             found = _by_image(files[shard], shapes)
             yield from in_forks(partial(_count, config), found, args.threads)
             yield from (count_image([], height * width, config.compare) for height, width in shapes.values())
 
     total = join(progress(all_counts(), usable, "label summary"))
     settings = config.model_dump(mode="json", include={"compare", "overlap"})
-    inputs = {"manifest": args.manifest, **{f"candidates/{Path(path).name}": path for path in args.candidates}}
+    inputs = {
+        "manifest": args.manifest,
+        **{f"candidates/{Path(path).name}": path for path in args.candidates},
+    }
     provenance = make_provenance("label_summary", settings, inputs)
     write_json(args.output, {"provenance": provenance, "images": total.images, "by_tau": rows(total)})
     log.info("%d images counted", total.images)
@@ -61,7 +68,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _shapes(manifest: str) -> Iterator[tuple[int, dict[int, HW]]]:
     """Of each shard the image ids and sizes of all but the support set; one shard is in memory at a time."""
-    for shard, listed in usable_shards(manifest, ("image_id", "height", "width", "train", "eval", "segmenter")):
+    for shard, listed in usable_shards(
+        manifest, ("image_id", "height", "width", "train", "eval", "segmenter")
+    ):
         listed = listed[listed["train"] | listed["eval"] | listed["segmenter"]]
         ids, heights, widths = (listed[name].tolist() for name in ("image_id", "height", "width"))
         if ids:
@@ -81,7 +90,7 @@ def _by_image(path: str, shapes: dict[int, HW]) -> list[tuple[HW, list[Candidate
         found.setdefault(candidate["image_id"], []).append(candidate)
     if strange := found.keys() - shapes.keys():
         raise MaskDistillError(
-            f"{path}: image {min(strange)} is not a usable image of its shard; run the candidates stage again with"
-            " this manifest"
+            f"{path}: image {min(strange)} is not a usable image of its shard; run the candidates stage "
+            "again with this manifest"
         )
     return [(shapes.pop(number), candidates) for number, candidates in found.items()]

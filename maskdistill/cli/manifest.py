@@ -55,11 +55,17 @@ def run(args: argparse.Namespace) -> None:
     support = parse_support(args.support)
     left_out: Counter[str] = Counter()
     folder = Path(args.output).parent
-    images = with_support(iter_images(data, args.scenes_dir, left_out, kept=folder), support, left_out, folder)
-    count = count_images(data, kept=folder) + (count_images(support, None, "support", folder) if support else 0)
+    images = with_support(
+        iter_images(data, args.scenes_dir, left_out, kept=folder), support, left_out, folder
+    )
+    count = count_images(data, kept=folder) + (
+        count_images(support, None, "support", folder) if support else 0
+    )
     num_shards = default_num_shards(count) if args.num_shards is None else args.num_shards
     tables = build_manifest(images, count, num_shards, folder, args.threads, args.max_quarantined)
     write_manifest(args.output, tables, left_out, args.listing)
     if left_out:
-        log.warning("left out, for they are not decoded: %s; convert what you want to use", left_out_words(left_out))
+        log.warning(
+            "left out, for they are not decoded: %s; convert what you want to use", left_out_words(left_out)
+        )
     log.info("%d images, %d shards", count, num_shards)

@@ -59,10 +59,12 @@ def run(args: argparse.Namespace) -> None:
             for stored in progress(store.read_features(file), len(file["image_id"]), "masks"):
                 if rows and stored.image_id not in rows:
                     raise MaskDistillError(
-                        f"{args.features}: {stored.key} is not in shard {args.shard} of {args.manifest}; make the"
-                        " features again"
+                        f"{args.features}: {stored.key} is not in shard {args.shard} of {args.manifest}; "
+                        "make the features again"
                     )
-                yield _Searched(stored.image_id, stored.key, stored.image_hw, recorder.search(stored.features))
+                yield _Searched(
+                    stored.image_id, stored.key, stored.image_hw, recorder.search(stored.features)
+                )
 
         def recorded(item: _Searched) -> list[MaskRecord]:
             photo = np.asarray(load_listed(rows[item.image_id])) if rows else None

@@ -1,6 +1,8 @@
-"""Seconds that this machine takes for a photograph or a step of each stage: the stages' own code, a few photographs.
+"""Seconds that this machine takes for a photograph or a step of each stage: the stages' own code, a few
+photographs.
 
-Networks have random weights of the structures that a configuration names: nothing needs to be downloaded to be timed.
+Networks have random weights of the structures that a configuration names: nothing needs to be downloaded to
+be timed.
 """
 
 import io
@@ -46,7 +48,9 @@ ENOUGH = 1.0
 NEVER = 10**9
 
 
-def measure(config: Config, files: Sequence[Path], device: torch.device, start: float, workers: int) -> Speeds:
+def measure(
+    config: Config, files: Sequence[Path], device: torch.device, start: float, workers: int
+) -> Speeds:
     """Time the stages' inner loops on ``device``.
 
     Args:
@@ -64,14 +68,17 @@ def measure(config: Config, files: Sequence[Path], device: torch.device, start: 
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         sample = _Sample(files, Path(folder))
-        label = _seconds(lambda: write_label_png(Path(folder) / "timed.png", sample.inside(0).astype(np.uint8)))
+        label = _seconds(
+            lambda: write_label_png(Path(folder) / "timed.png", sample.inside(0).astype(np.uint8))
+        )
         keys, embedding = _transformer(config, sample, device)
         detector_load, detector_step, candidates = _detector(config, sample, device, workers)
         segmenter_load, segmenter_step, prediction = _segmenter(config, sample, device, workers)
         look = _seconds(lambda: load_rgb(sample.next()))
     torch.set_num_threads(before)
     return Speeds(
-        start, look, keys, embedding, detector_load, detector_step, candidates, segmenter_load, segmenter_step,
+        start, look, keys, embedding, detector_load, detector_step, candidates, segmenter_load,
+        segmenter_step,
         prediction + label, label,
     )  # fmt: skip
 
@@ -80,7 +87,9 @@ def _on_one(section: S, device: torch.device, workers: int) -> S:
     """A student's settings as one of several GPUs has them, without what would take longer to start."""
     batch = max(2, section.batch_size // workers) if device.type == "cuda" else section.batch_size
     changes = {"batch_size": batch, "weights": "random", "workers": 0, "compile": False}
-    return section.model_copy(update=changes | ({"precise_bn": 0} if isinstance(section, DetectorConfig) else {}))
+    return section.model_copy(
+        update=changes | ({"precise_bn": 0} if isinstance(section, DetectorConfig) else {})
+    )
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -158,7 +167,10 @@ class _Sample:
 
     def examples(self, least: int) -> list[Example]:
         """At least so many training images of a detector, each with its middle as the one object."""
-        found = [Example(row.file, (self.box(n),), (1,), (rle.encode(self.inside(n)),)) for n, row in self._turn(least)]
+        found = [
+            Example(row.file, (self.box(n),), (1,), (rle.encode(self.inside(n)),))
+            for n, row in self._turn(least)
+        ]
         return found
 
     def labelled(self, least: int) -> list[tuple[str, Path]]:
@@ -185,7 +197,9 @@ def _transformer(config: Config, sample: _Sample, device: torch.device) -> tuple
     clusters = config.clusters.backbone or config.backbone
     other = find_backbone(clusters.arch)
     embedder = model if clusters.arch == config.backbone.arch else load_vit(clusters.arch, "random", device)
-    views = MaskedViews(sample.masks(), {row.image_id: row.file for row in sample.rows}, other, config.clusters)
+    views = MaskedViews(
+        sample.masks(), {row.image_id: row.file for row in sample.rows}, other, config.clusters
+    )
 
     def embed() -> None:
         view = views[next(place) % len(views)].image
@@ -198,7 +212,9 @@ def _loop(folder: Path) -> LoopSettings:
     return LoopSettings(1, folder / "state", "measured", checkpoint_every=NEVER, log_every=NEVER)
 
 
-def _detector(config: Config, sample: _Sample, device: torch.device, threads: int) -> tuple[float, float, float]:
+def _detector(
+    config: Config, sample: _Sample, device: torch.device, threads: int
+) -> tuple[float, float, float]:
     """Seconds to load a training picture, of a step, and of a photograph's candidates."""
     settings, batch = config.detector, config.detector.batch_size
     model: nn.Module = build_detector(settings, config.clusters.total, build_student(settings.arch))
@@ -212,7 +228,9 @@ def _detector(config: Config, sample: _Sample, device: torch.device, threads: in
     return load, step, candidates
 
 
-def _segmenter(config: Config, sample: _Sample, device: torch.device, threads: int) -> tuple[float, float, float]:
+def _segmenter(
+    config: Config, sample: _Sample, device: torch.device, threads: int
+) -> tuple[float, float, float]:
     """Seconds to load a training picture, of a step, and of a photograph's label map."""
     settings, batch = config.segmenter, config.segmenter.batch_size
     model: nn.Module = build_segmenter(settings, config.clusters.total)

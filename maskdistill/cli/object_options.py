@@ -12,21 +12,23 @@ OF_THE_RUN = "the run's section objects"
 
 
 def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None:
-    """Declare them; ``usual`` says in words where the defaults come from, else they are the configuration's own."""
+    """Declare them; ``usual`` says in words where the defaults come from, else they are the configuration's
+    own.
+    """
 
     def default(words: str) -> str:
         return f" (default: {usual or words})"
 
     parser.add_argument(
         "--format", metavar="A,B",
-        help="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, label_studio:brush,"
-        " cvat, cvat:masks, geojson, huggingface, fiftyone, parquet, or another package's"
+        help="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, "
+        "label_studio:brush, cvat, cvat:masks, geojson, huggingface, fiftyone, parquet, or another package's"
         + default("none beside coco.json and coco_polygons.json"),
     )  # fmt: skip
     parser.add_argument(
         "--simplify", type=pixels, metavar="PIXELS",
-        help="polygons with fewer vertices: outlines may leave the mask's by so many pixels, less where the IoU would"
-        " fall below 0.98" + default("0, exact"),
+        help="polygons with fewer vertices: outlines may leave the mask's by so many pixels, less where the "
+        "IoU would fall below 0.98" + default("0, exact"),
     )  # fmt: skip
     _add_choice(parser, usual)
     parser.add_argument(
@@ -38,12 +40,15 @@ def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None
 def _add_choice(parser: argparse.ArgumentParser, usual: str) -> None:
     """Declare which objects are left out, whatever the format."""
     parser.add_argument(
-        "--min-area", type=whole(0), metavar="PIXELS", help=f"leave out smaller objects (default: {usual or 0})"
+        "--min-area",
+        type=whole(0),
+        metavar="PIXELS",
+        help=f"leave out smaller objects (default: {usual or 0})",
     )
     parser.add_argument(
         "--class-agnostic-nms", type=share, nargs="?", const=MOST_IOU, metavar="IOU",
-        help=f"of two objects that overlap by more than IOU ({MOST_IOU} if none is given), whatever their categories,"
-        " keep the more confident one" + (f" (default: {usual})" if usual else ""),
+        help=f"of two objects that overlap by more than IOU ({MOST_IOU} if none is given), whatever their "
+        "categories, keep the more confident one" + (f" (default: {usual})" if usual else ""),
     )  # fmt: skip
 
 
@@ -55,7 +60,9 @@ def add_own_options(parser: argparse.ArgumentParser, formats: bool) -> None:
     else:
         _add_choice(parser, OF_THE_RUN)
     parser.add_argument(
-        "--min-score", type=share, help="least score of an object (default: the run's; else what passes its tau)"
+        "--min-score",
+        type=share,
+        help="least score of an object (default: the run's; else what passes its tau)",
     )
     parser.add_argument("--names", metavar="YAML", help="names of the clusters (default: the run's)")
     parser.add_argument("--seed", type=whole(0), help="whose candidates, where the run has several seeds")

@@ -1,9 +1,9 @@
 """Write the objects of a finished run's own photographs in the formats that other tools take.
 
-Into RUN/objects/FORMAT/: the detector's candidates that pass the run's tau. The run has done so for the formats of its
-section objects; this is for other ones, and for other choices. What was written before and corrected by hand is never
-replaced. docs/how-to/use-the-objects.md says which tool takes which format; photographs that the run was not given are
-for `maskdistill predict`.
+Into RUN/objects/FORMAT/: the detector's candidates that pass the run's tau. The run has done so for the
+formats of its section objects; this is for other ones, and for other choices. What was written before and
+corrected by hand is never replaced. docs/how-to/use-the-objects.md says which tool takes which format;
+photographs that the run was not given are for `maskdistill predict`.
 """
 
 import argparse
@@ -53,7 +53,9 @@ def own_of(args: argparse.Namespace, summary: dict[str, Any], config: Config, ou
 
 
 def _names(args: argparse.Namespace, config: Config, summary: dict[str, Any]) -> dict[int, str]:
-    """Category -> name: of the file that is given, else of the report, which names the first seed's clusters."""
+    """Category -> name: of the file that is given, else of the report, which names the first seed's
+    clusters.
+    """
     total = config.clusters.total
     own = cluster_names(summary) if args.seed in (None, config.seeds[0]) else {}
     given = read_names(args.names, total).names if args.names else own

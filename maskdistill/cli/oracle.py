@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, metavar="CSV", help="the run's own")
     parser.add_argument("--oracle-manifests", required=True, nargs="+", metavar="CSV", help="of the cases")
     parser.add_argument(
-        "--evaluations", required=True, nargs="+", metavar="JSON", help="of the run and of the cases, all seeds"
+        "--evaluations",
+        required=True,
+        nargs="+",
+        metavar="JSON",
+        help="of the run and of the cases, all seeds",
     )
     parser.add_argument("--output", required=True, metavar="HTML")
     parser.add_argument("--summary", required=True, metavar="JSON")

@@ -1,4 +1,6 @@
-"""The true categories of an oracle's masks as a table of assignments, in the place of clusters (evaluation only)."""
+"""The true categories of an oracle's masks as a table of assignments, in the place of clusters (evaluation
+only).
+"""
 
 import argparse
 import logging
@@ -19,7 +21,9 @@ log = logging.getLogger("maskdistill")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True, metavar="CSV", help="of the stage oracle_manifest")
-    parser.add_argument("--masks", nargs="+", required=True, metavar="JSON", help="perfect masks of every shard")
+    parser.add_argument(
+        "--masks", nargs="+", required=True, metavar="JSON", help="perfect masks of every shard"
+    )
     parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="C", help="number of classes")
     parser.add_argument("--output", required=True, metavar="H5")
     add_common(parser, params=False)
@@ -33,13 +37,15 @@ def run(args: argparse.Namespace) -> None:
         masks = read_json(path)["masks"]
         if any(not 1 <= mask.get("category_id", 0) <= args.num_clusters for mask in masks):
             raise MaskDistillError(
-                f"{path}: a mask has no category of 1..{args.num_clusters}; make it with oracle_masks --case categories"
-                " or annotations, from the ground truth of these classes"
+                f"{path}: a mask has no category of 1..{args.num_clusters}; make it with oracle_masks --case "
+                "categories or annotations, from the ground truth of these classes"
             )
         clusters = np.array([mask["category_id"] for mask in masks], dtype=np.int64) - 1
         columns.append((shard_number(path), [mask["image_id"] for mask in masks], clusters))
     total = sum(len(ids) for _, ids, _ in columns)
-    inputs = {f"masks/{Path(path).name}": Path(path) for path in args.masks} | {"manifest": Path(args.manifest)}
+    inputs = {f"masks/{Path(path).name}": Path(path) for path in args.masks} | {
+        "manifest": Path(args.manifest)
+    }
     provenance = make_provenance("oracle_categories", {"num_clusters": args.num_clusters}, inputs)
     with write_assignments(args.output, total, args.num_clusters, provenance) as writer:
         for shard, ids, clusters in columns:

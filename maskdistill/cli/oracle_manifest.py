@@ -1,6 +1,7 @@
 """A run's manifest for one case of the oracle, marked as such: all that is made with it carries the mark.
 
-Images of which the truth is not known that the case needs lose the role in which a stage would learn from them.
+Images of which the truth is not known that the case needs lose the role in which a stage would learn from
+them.
 """
 
 import argparse
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> None:
     kept = table[role] & table["image_id"].isin(known)
     if not (kept & learnt).any():
         raise MaskDistillError(
-            f"oracle: {args.case}: the ground truth has {what} of none of the {int(learnt.sum())} training images; take"
-            " the case out of oracle.cases, or give data whose training images are labelled"
+            f"oracle: {args.case}: the ground truth has {what} of none of the {int(learnt.sum())} training "
+            "images; take the case out of oracle.cases, or give data whose training images are labelled"
         )
     away = os.path.relpath(Path(args.manifest).parent, Path(args.output).parent)
     table[role] = kept

@@ -1,4 +1,5 @@
-"""Perfect masks of one shard, from the ground truth and the masks that were found. Evaluation alone makes use of them.
+"""Perfect masks of one shard, from the ground truth and the masks that were found. Evaluation alone makes use
+of them.
 
 Images whose objects' masks are not known are left without one.
 """

@@ -1,7 +1,7 @@
 """The objects of the run's own photographs in the formats of other tools, as the section objects has them.
 
-A folder per format beside --output. What was written before and corrected by hand is kept and named. By hand, in other
-formats too, ``maskdistill objects RUN`` does the same for a finished run.
+A folder per format beside --output. What was written before and corrected by hand is kept and named. By hand,
+in other formats too, ``maskdistill objects RUN`` does the same for a finished run.
 """
 
 import argparse
@@ -18,10 +18,16 @@ log = logging.getLogger("maskdistill")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options. --params holds the sections objects and pseudo_labels, of which tau and compare are used."""
+    """Declare the options. --params holds the sections objects and pseudo_labels, of which tau and compare
+    are used.
+    """
     parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument("--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards")
-    parser.add_argument("--clusters", required=True, metavar="JSON", help="clusters.json, of the clusters' sizes")
+    parser.add_argument(
+        "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
+    )
+    parser.add_argument(
+        "--clusters", required=True, metavar="JSON", help="clusters.json, of the clusters' sizes"
+    )
     parser.add_argument("--names", metavar="YAML", help="names of the clusters, saved from an earlier report")
     parser.add_argument("--output", required=True, metavar="JSON", help="objects.json: what lies beside it")
     add_common(parser)
@@ -42,4 +48,6 @@ def _names(path: str | None, sizes: list[int]) -> dict[int, str]:
     if given and not given.fit(sizes):
         log.warning("%s: names of another clustering, which are not used", path)
         given = None
-    return {entry["id"]: entry["name"] for entry in named_categories(len(sizes), given.names if given else {})}
+    return {
+        entry["id"]: entry["name"] for entry in named_categories(len(sizes), given.names if given else {})
+    }

@@ -1,4 +1,5 @@
-"""Compare a run with one of the paper's tables or figures: a page and a CSV with published values and the run's own.
+"""Compare a run with one of the paper's tables or figures: a page and a CSV with published values and the
+run's own.
 
 Reads the evaluations that maskdistill.paper.plan names for the target, below --results.
 """
@@ -32,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--output", required=True, metavar="HTML")
     parser.add_argument("--csv", required=True, metavar="CSV")
-    parser.add_argument("--plots", nargs="*", default=[], metavar="FILE", help="of a figure: files .svg, .png")
+    parser.add_argument(
+        "--plots", nargs="*", default=[], metavar="FILE", help="of a figure: files .svg, .png"
+    )
     add_common(parser, params=False)
 
 
@@ -60,5 +63,8 @@ def _draw(target: str, config: Config, found: list[Entry], files: list[str]) -> 
             temporary.write_bytes(encode(figure, Path(file).suffix.removeprefix(".")))
     text = base64.b64encode(encode(figure, "svg")).decode("ascii")
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    note = "Points: means over seeds; bars: standard deviation over seeds; band: 95 % bootstrap interval over images."
+    note = (
+        "Points: means over seeds; bars: standard deviation over seeds; band: 95 % bootstrap interval "
+        "over images."
+    )
     return [Picture(f"data:image/svg+xml;base64,{text}", width, height, TITLES[target], note=note)]

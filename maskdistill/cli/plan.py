@@ -1,8 +1,8 @@
 """Say what a run will download, compute and store, before any of it: no data and no weights are needed.
 
-Jobs are those of Snakemake's dry run. Hours come from the records of jobs that ended on this machine, in this run's
-folder or one beside it, where settings are alike; else from published or committed measurements. All are named; where
-there is none it says so. Sizes that nobody states exactly are marked.
+Jobs are those of Snakemake's dry run. Hours come from the records of jobs that ended on this machine, in this
+run's folder or one beside it, where settings are alike; else from published or committed measurements. All
+are named; where there is none it says so. Sizes that nobody states exactly are marked.
 """
 
 import argparse
@@ -47,7 +47,9 @@ def run(args: argparse.Namespace) -> None:
     fetched = list(downloads(config))
     for lines in (
         items_lines("download", fetched),
-        job_lines(jobs, config, sizes, known_costs(config, lambda: sizes, RESULTS / config.run), available_cores()),
+        job_lines(
+            jobs, config, sizes, known_costs(config, lambda: sizes, RESULTS / config.run), available_cores()
+        ),
         items_lines("store", list(stored(config, sizes.images))),
     ):
         print("\n".join(["", *lines]))
@@ -67,7 +69,9 @@ def dry_run(config: str, targets: list[str]) -> str:
             command, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=DRY_RUN_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise MaskDistillError(f"{' '.join(command)} did not end in {DRY_RUN_SECONDS} s; see why by hand") from None
+        raise MaskDistillError(
+            f"{' '.join(command)} did not end in {DRY_RUN_SECONDS} s; see why by hand"
+        ) from None
     return done.stdout + done.stderr
 
 
@@ -115,4 +119,6 @@ def stored(config: Config, count: int) -> Iterator[Item]:
     keys = round(disk_need(config, count) - RESERVE)
     if config.features.store:
         yield Item("features", keys, f"keys of {count:,} pictures of 4:3 as {config.features.dtype}")
-    yield Item("all else", round(RESERVE), "a reserve for models, masks, label maps and the report; not measured")
+    yield Item(
+        "all else", round(RESERVE), "a reserve for models, masks, label maps and the report; not measured"
+    )

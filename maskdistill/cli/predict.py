@@ -1,9 +1,9 @@
 """Apply a run's trained models to other pictures: objects as COCO JSON, label maps, overlays.
 
-Killed, it goes on where it was when the same command is given again, which also makes again what was deleted or
-damaged since. In --out: coco.json (run lengths), coco_polygons.json, labels/ (indexed PNG), overlays/ (JPEG),
-manifest.csv (unusable pictures with the reason), summary.json and, by --format, objects/FORMAT/ for other tools, also
-in a folder that is finished (docs/how-to/use-the-objects.md).
+Killed, it goes on where it was when the same command is given again, which also makes again what was deleted
+or damaged since. In --out: coco.json (run lengths), coco_polygons.json, labels/ (indexed PNG), overlays/
+(JPEG), manifest.csv (unusable pictures with the reason), summary.json and, by --format, objects/FORMAT/ for
+other tools, also in a folder that is finished (docs/how-to/use-the-objects.md).
 """
 
 import argparse
@@ -22,7 +22,15 @@ from maskdistill.data.listing import count_images, listing_fingerprint
 from maskdistill.data.manifest import check_manifest
 from maskdistill.data.settled import settled_listing
 from maskdistill.formats.export.registry import parse_formats
-from maskdistill.product.objects import Job, choice_of, chosen_formats, context_of, missing, pictures, write_objects
+from maskdistill.product.objects import (
+    Job,
+    choice_of,
+    chosen_formats,
+    context_of,
+    missing,
+    pictures,
+    write_objects,
+)
 from maskdistill.product.overlay import chosen_images
 from maskdistill.product.photos import find_photos
 from maskdistill.product.predicted import BEGUN, LISTING, UNFINISHED, Work, is_free
@@ -50,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS", nargs="+",
-        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that names"
-        " pictures, one a line; or pictures one by one",
+        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that "
+        "names pictures, one a line; or pictures one by one",
     )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
@@ -63,12 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-score", type=share,
-        help="least score of an object in the COCO files (default: what passes the run's pseudo_labels.tau; 0.5 without"
-        " a run)",
+        help="least score of an object in the COCO files (default: what passes the run's pseudo_labels.tau; "
+        "0.5 without a run)",
     )  # fmt: skip
     parser.add_argument(
         "--crf", action="store_true",
-        help="sharpen the label maps by a dense CRF with the run's section crf (wants `make crf`; 1-2 s a picture)",
+        help="sharpen the label maps by a dense CRF with the run's section crf (wants `make crf`; 1-2 s a "
+        "picture)",
     )  # fmt: skip
     parser.add_argument(
         "--overlays", type=whole(0), default=50, metavar="N", help="most overlay pictures (default: 50)"
@@ -147,7 +156,9 @@ def _predict(args: argparse.Namespace, work: Work, models: TrainedRun) -> None:
         log.info("%s: finished before", args.out)
         return
     if finished:
-        log.warning("%s: label maps or overlays are missing or damaged and made again: shards %s", args.out, shards)
+        log.warning(
+            "%s: label maps or overlays are missing or damaged and made again: shards %s", args.out, shards
+        )
     elif (work.out / "summary.json").is_file():
         log.warning("%s: finished before, but what it holds is not whole; it is made again", args.out)
     work.begin()
@@ -192,8 +203,8 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     clusters = {name: int(found["num_clusters"]) for name, found in metadata.items()}
     if clusters["detector"] != clusters["segmenter"]:
         raise MaskDistillError(
-            f"the detector {models.detector} knows {clusters['detector']} categories, the segmenter {models.segmenter}"
-            f" {clusters['segmenter']}; take two models of one run"
+            f"the detector {models.detector} knows {clusters['detector']} categories, the segmenter "
+            f"{models.segmenter} {clusters['segmenter']}; take two models of one run"
         )
     compare: Compare = "ge"
     min_score = 0.5 if args.min_score is None else args.min_score
@@ -205,13 +216,16 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
         crf = (models.config.crf if models.config else CrfConfig()).model_dump_json()
     categories = models.categories(clusters["detector"])
     if args.names:
-        categories = named_categories(clusters["detector"], read_names(args.names, clusters["detector"]).names)
+        categories = named_categories(
+            clusters["detector"], read_names(args.names, clusters["detector"]).names
+        )
     kept = out if is_free(out) or (out / BEGUN).exists() else None
     count = len(photos.named) or count_images(photos.data, kept=kept)
     found = sha256_text(canonical_json(photos.state())) if photos.named else listing_fingerprint(photos.data)
     listing = settled_listing(found, photos.listed, out / "manifest.csv")
     parts = [
-        listing, photos.data.model_dump(), compare, sha256_file(models.detector), sha256_file(models.segmenter),
+        listing, photos.data.model_dump(), compare, sha256_file(models.detector),
+        sha256_file(models.segmenter),
         min_score, args.overlays, args.max_quarantined, crf, categories, models.test_settings, code_hash(),
         library_versions(),
     ]  # fmt: skip

@@ -45,10 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         default="eval",
         metavar="WHICH",
-        help="which usable images: eval (the manifest's column), train (the segmenter's for training), all, or a text"
-        " file whose lines begin with their keys, as VOC's lists do (default: eval)",
+        help="which usable images: eval (the manifest's column), train (the segmenter's for training), all, "
+        "or a text file whose lines begin with their keys, as VOC's lists do (default: eval)",
     )
-    parser.add_argument("--crf", metavar="JSON", help="sharpen by a dense CRF with these settings: the section crf")
+    parser.add_argument(
+        "--crf", metavar="JSON", help="sharpen by a dense CRF with these settings: the section crf"
+    )
     parser.add_argument("--output", required=True, help="folder of the label maps (PNG)")
     add_common(parser, params=False, device=True)
 

@@ -23,11 +23,15 @@ from maskdistill.training.loop import LoopSettings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--arch", required=True, help="vit_micro_patch8, vit_small_patch16, resnet_tiny, resnet50, ...")
+    parser.add_argument(
+        "--arch", required=True, help="vit_micro_patch8, vit_small_patch16, resnet_tiny, resnet50, ..."
+    )
     parser.add_argument("--manifest", action="append", default=[], help="images to train on; may be repeated")
     parser.add_argument("--output", required=True, help="weights (.safetensors)")
     parser.add_argument("--metrics", required=True, help="CSV of losses and diagnostics")
-    parser.add_argument("--init", metavar="WEIGHTS", help="start the encoder from an earlier pretraining's weights")
+    parser.add_argument(
+        "--init", metavar="WEIGHTS", help="start the encoder from an earlier pretraining's weights"
+    )
     parser.add_argument("--state", help="folder of the resumable state (default: beside the output)")
     add_common(parser, device=True)
 
@@ -43,14 +47,18 @@ def prepare(args: argparse.Namespace, config: PretrainConfig) -> Training:
     frames = [ok_images(read_manifest(path), train=True) for path in args.manifest]
     files = [file for frame in frames for file in photos(frame)]
     if not files and config.exchange_share < 1:
-        raise MaskDistillError("pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only")
+        raise MaskDistillError(
+            "pretrain: no images; give --manifest, or exchange_share 1 for generated pairs only"
+        )
     shaping = config.model_dump(exclude={"workers", "checkpoint_every", "log_every"})
     params = {"arch": args.arch, **shaping, "teacher": config.teacher and config.teacher.arch}
     inputs = {f"manifest{i}": path for i, path in enumerate(args.manifest)}
     for name, weights in {"init": args.init, "teacher": config.teacher and config.teacher.weights}.items():
         if weights:
             if not Path(weights).is_file():
-                raise MaskDistillError(f"{name}: {weights}: no such file; give weights of an earlier pretraining")
+                raise MaskDistillError(
+                    f"{name}: {weights}: no such file; give weights of an earlier pretraining"
+                )
             inputs[name] = weights
     provenance = make_provenance("pretrain", params, inputs)
 

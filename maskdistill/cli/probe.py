@@ -1,4 +1,5 @@
-"""Linear probe: train the last layer of a finished segmenter on the ground truth of training images, for scoring only.
+"""Linear probe: train the last layer of a finished segmenter on the ground truth of training images, for
+scoring only.
 
 Killed, it continues from --state when run again with the same settings and inputs.
 """
@@ -29,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
     parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json of training images; semantic/ beside it"
+        "--ground-truth",
+        required=True,
+        metavar="JSON",
+        help="instances.json of training images; semantic/ beside it",
     )
     parser.add_argument("--model", required=True, help="model of the segmenter stage (.safetensors)")
     add_training(parser, "probe", "initialisation, order, augmentation")
@@ -78,9 +82,14 @@ def _labelled(args: argparse.Namespace) -> list[ImageRow]:
     rows = [row for row in usable if _label_file(args, row).is_file()]
     if not rows:
         raise MaskDistillError(
-            f"{args.ground_truth}: no training image has a label map in semantic/ beside it; a probe needs labels of"
-            " training images: make them with 'maskdistill ground_truth --images train', or set probe.enabled to false"
+            f"{args.ground_truth}: no training image has a label map in semantic/ beside it; a probe needs "
+            "labels of training images: make them with 'maskdistill ground_truth --images train', or set "
+            "probe.enabled to false"
         )
     if len(rows) < len(usable):
-        log.warning("%d of %d training images have no label map and are left out", len(usable) - len(rows), len(usable))
+        log.warning(
+            "%d of %d training images have no label map and are left out",
+            len(usable) - len(rows),
+            len(usable),
+        )
     return rows

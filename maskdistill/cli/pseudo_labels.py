@@ -45,9 +45,13 @@ def run(args: argparse.Namespace) -> None:
     start(args, "pseudo_labels")
     config = parse_section(PseudoLabelsConfig, args.params)
     if args.tau is not None:
-        config = parse_section(PseudoLabelsConfig, config.model_copy(update={"tau": args.tau}).model_dump_json())
+        config = parse_section(
+            PseudoLabelsConfig, config.model_copy(update={"tau": args.tau}).model_dump_json()
+        )
     if not 1 <= args.num_clusters <= MAX_CLUSTERS:
-        raise MaskDistillError(f"{args.num_clusters} clusters: label PNGs hold 1 to {MAX_CLUSTERS}; use fewer")
+        raise MaskDistillError(
+            f"{args.num_clusters} clusters: label PNGs hold 1 to {MAX_CLUSTERS}; use fewer"
+        )
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     found = list(_candidates_of_images(args, rows).items())
     kept = fallback = empty = 0
@@ -81,7 +85,8 @@ def _candidates_of_images(args: argparse.Namespace, rows: list[ImageRow]) -> dic
     for candidate in read_json(args.candidates)["candidates"]:
         if candidate["image_id"] not in by_image:
             raise MaskDistillError(
-                f"{args.candidates}: image {candidate['image_id']} is not a usable image of shard {args.shard};"
+                f"{args.candidates}: image {candidate['image_id']} is not a usable image of shard "
+                f"{args.shard};"
                 " run the candidates stage again with this manifest"
             )
         if not 1 <= candidate["category_id"] <= args.num_clusters:

@@ -1,4 +1,5 @@
-"""Pictures of a run as the paper shows its own: photo, mask, detector, segmenter, ground truth of evaluation images.
+"""Pictures of a run as the paper shows its own: photo, mask, detector, segmenter, ground truth of evaluation
+images.
 
 Writes a page, the grid as PNG, and a CSV that says of each image and stage how much is right.
 """
@@ -15,7 +16,14 @@ import pandas as pd
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks, read_semantic
-from maskdistill.cli.label_strips import Column, Labels, class_colors, label_strip, read_label_map, strip_pictures
+from maskdistill.cli.label_strips import (
+    Column,
+    Labels,
+    class_colors,
+    label_strip,
+    read_label_map,
+    strip_pictures,
+)
 from maskdistill.cli.option_types import whole
 from maskdistill.config import load_config
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
@@ -77,15 +85,20 @@ def run(args: argparse.Namespace) -> None:
     matchings = [read_evaluation(path).matching for path in args.evaluations]
     columns = [
         Column(title, labels_of, montage.matched_colors(config.clusters.total, matching, class_colors(truth)))
-        for title, labels_of, matching in zip(("mask", "detector", "segmenter"), labels, matchings, strict=True)
+        for title, labels_of, matching in zip(
+            ("mask", "detector", "segmenter"), labels, matchings, strict=True
+        )
     ]
     photos = find_images(args.manifest, {image.id for image in shown})
     strips = {
-        image.key: label_strip(photos[image.id].file, image, columns, truth, args.ground_truth) for image in shown
+        image.key: label_strip(photos[image.id].file, image, columns, truth, args.ground_truth)
+        for image in shown
     }
     rows = [
         {"image": image.key, "stage": column.title, "seed": args.seed, "data": describe_data(config)}
-        | agreement(column.labels(image), read_semantic(args.ground_truth, image, truth), matching, truth.class_names)
+        | agreement(
+            column.labels(image), read_semantic(args.ground_truth, image, truth), matching, truth.class_names
+        )
         for image in shown
         if image.has_semantic
         for column, matching in zip(columns, matchings, strict=True)
@@ -100,8 +113,8 @@ def run(args: argparse.Namespace) -> None:
         "qualitative",
         {
             "run": TITLES["qualitative"],
-            "subtitle": f"Run {config.run}: {describe_data(config)}, seed {args.seed}. Clusters wear the colour of the "
-            "class they are matched with; grey ones have none.",
+            "subtitle": f"Run {config.run}: {describe_data(config)}, seed {args.seed}. Clusters wear the "
+            "colour of the class they are matched with; grey ones have none.",
             "sections": [("images", "Images"), ("numbers", "Numbers")],
             "columns": len(titles),
             "strips": [strip_pictures(key, tiles) for key, tiles in strips.items()],

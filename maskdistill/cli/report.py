@@ -43,19 +43,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="clusters.json; of several seeds the first is shown",
     )
-    parser.add_argument("--assignments", required=True, nargs="+", metavar="H5", help="the same of assignments.h5")
-    parser.add_argument("--choose-k", metavar="CSV", help="numbers of clusters compared without labels")
-    parser.add_argument("--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json")
-    parser.add_argument("--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*")
-    parser.add_argument("--label-summary", metavar="JSON", help="counts of pseudo-labels at a row of thresholds")
-    parser.add_argument("--trust", nargs="*", default=[], metavar="JSON", help="verdict; of several seeds' the first's")
-    parser.add_argument("--objects", metavar="JSON", help="objects.json: the run's own objects in other tools' formats")
-    parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
     parser.add_argument(
-        "--sharpened", nargs="*", default=[], metavar="DIR", help="predictions_crf/shard-*: the same after a dense CRF"
+        "--assignments", required=True, nargs="+", metavar="H5", help="the same of assignments.h5"
+    )
+    parser.add_argument("--choose-k", metavar="CSV", help="numbers of clusters compared without labels")
+    parser.add_argument(
+        "--candidates", required=True, nargs="+", metavar="SHARD", help="candidates/shard-*.json"
     )
     parser.add_argument(
-        "--evaluations", nargs="*", default=[], metavar="JSON", help="of all stages and seeds; none: nothing is scored"
+        "--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*"
+    )
+    parser.add_argument(
+        "--label-summary", metavar="JSON", help="counts of pseudo-labels at a row of thresholds"
+    )
+    parser.add_argument(
+        "--trust", nargs="*", default=[], metavar="JSON", help="verdict; of several seeds' the first's"
+    )
+    parser.add_argument(
+        "--objects", metavar="JSON", help="objects.json: the run's own objects in other tools' formats"
+    )
+    parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
+    parser.add_argument(
+        "--sharpened",
+        nargs="*",
+        default=[],
+        metavar="DIR",
+        help="predictions_crf/shard-*: the same after a dense CRF",
+    )
+    parser.add_argument(
+        "--evaluations",
+        nargs="*",
+        default=[],
+        metavar="JSON",
+        help="of all stages and seeds; none: nothing is scored",
     )
     parser.add_argument("--quality", metavar="JSON", help="what candidate_quality wrote")
     parser.add_argument("--names", metavar="YAML", help="names of the clusters, saved from an earlier page")
@@ -78,9 +98,13 @@ def run(args: argparse.Namespace) -> None:
     """Read, compose, write the page and the summary."""
     start(args, "report")
     content = read_run(args, _config(args.config))
-    gallery = Gallery(content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened)
+    gallery = Gallery(
+        content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened
+    )
     folder = Path(args.output).parent
-    html = render("run", page.context(content, gallery.pictures(), failure_pictures(gallery), folder), words())
+    html = render(
+        "run", page.context(content, gallery.pictures(), failure_pictures(gallery), folder), words()
+    )
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     write_json(args.summary, page.summary(content))
@@ -88,7 +112,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
-    """Everything but pictures. Of several seeds' clusters the ones of the configuration's first seed are taken."""
+    """Everything but pictures.
+
+    Of several seeds' clusters the ones of the configuration's first seed are taken.
+    """
     images = read_images(args.manifest, config.report.examples, _scored_ids(args.ground_truth))
     evaluations = [scores.read_evaluation(path) for path in args.evaluations]
     rows = scores.score_rows(evaluations, config)
@@ -98,15 +125,21 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
     clusters = read_json(_of_first_seed(args.clusters, config))
     shown = set(images.examples)
     nearest = config.report.per_cluster
-    with open_assignments(_of_first_seed(args.assignments, config), int(clusters["num_clusters"])) as assignments:
-        members = masks.extremes(assignments.blocks(), assignments.num_clusters, nearest, max(1, nearest // 2))
+    with open_assignments(
+        _of_first_seed(args.assignments, config), int(clusters["num_clusters"])
+    ) as assignments:
+        members = masks.extremes(
+            assignments.blocks(), assignments.num_clusters, nearest, max(1, nearest // 2)
+        )
         found = masks.read_masks(args.masks, assignments, members, shown, config.report.examples)
     names = read_names(args.names, len(clusters["sizes"])) if args.names else ClusterNames({})
     if not (fits := names.fit(clusters["sizes"])):
         log.warning("%s: names of another clustering, which are not used", args.names)
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown | failures.images)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
-    predictions = [read_json(Path(folder) / "summary.json") for folder in (*args.predictions, *args.sharpened)]
+    predictions = [
+        read_json(Path(folder) / "summary.json") for folder in (*args.predictions, *args.sharpened)
+    ]
     verdict = read_json(_of_first_seed(args.trust, config)) if args.trust else None
     objects = read_objects(args.objects) if args.objects else None
     records = [
@@ -139,7 +172,9 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         truth=_truth(args.ground_truth),
         names=names.names if fits else {},
         unused_names="" if fits else args.names,
-        metrics={name: collect.read_metrics(path) for name, path in _named("--metrics", args.metrics).items()},
+        metrics={
+            name: collect.read_metrics(path) for name, path in _named("--metrics", args.metrics).items()
+        },
         times=collect.read_benchmarks(args.benchmarks, config) if args.benchmarks else [],
         chain=chain,
         versions=versions,
@@ -157,7 +192,9 @@ def _config(text: str) -> Config:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise MaskDistillError(f"--config: not valid JSON ({error}); give the whole validated configuration") from None
+        raise MaskDistillError(
+            f"--config: not valid JSON ({error}); give the whole validated configuration"
+        ) from None
     return load_config(values, "--config")
 
 
@@ -180,6 +217,8 @@ def _named(option: str, pairs: Sequence[str]) -> dict[str, str]:
         if not name or not path or name in named:
             raise MaskDistillError(f"{option} {pair}: expected NAME=FILE with each name once")
         if not Path(path).is_file():
-            raise MaskDistillError(f"{path}: no such file ({option} {name}); run the stage that makes it first")
+            raise MaskDistillError(
+                f"{path}: no such file ({option} {name}); run the stage that makes it first"
+            )
         named[name] = path
     return named

@@ -15,7 +15,9 @@ MERGED = (214, 69, 65)
 
 
 def failure_pictures(gallery: Gallery) -> dict[str, list[Context]]:
-    """Groups of the gallery: ``worst``, ``merged`` and ``missed``, each a list of ``{title, note, tiles}``."""
+    """Groups of the gallery: ``worst``, ``merged`` and ``missed``, each a list of ``{title, note,
+    tiles}``.
+    """
     failures, labels = gallery.run.failures, gallery.run.config.pseudo_labels
     return {
         "worst": [

@@ -51,7 +51,11 @@ class Gallery:
         pictured |= {item["image_id"] for item in run.trust["pictures"]} if run.trust else set()
         pictured |= {item.image_id for item in [*run.candidates.surest, *run.candidates.least]}
         self.images = find_images(manifest, pictured | set(run.images.examples) | run.failures.images)
-        self.folders = {"pseudo-label": pseudo_labels, "prediction": predictions, "prediction + CRF": sharpened}
+        self.folders = {
+            "pseudo-label": pseudo_labels,
+            "prediction": predictions,
+            "prediction + CRF": sharpened,
+        }
         self.truth = Path(ground_truth) if ground_truth else None
         record = read_json(self.truth / "instances.json") if self.truth else {}
         self.names = {int(item["id"]): str(item["name"]) for item in record.get("categories", [])}
@@ -60,7 +64,9 @@ class Gallery:
             self.objects.setdefault(int(item["image_id"]), []).append(item)
         self.count = int(run.clusters["num_clusters"])
         self.classes = dict(zip(self.names, montage.category_colors(len(self.names)), strict=True))
-        self.colors = {stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in STAGES}
+        self.colors = {
+            stage: montage.matched_colors(self.count, run.matching(stage), self.classes) for stage in STAGES
+        }
         self.used: set[Color] = set()
 
     def pictures(self) -> page.Pictures:
@@ -78,10 +84,18 @@ class Gallery:
     def overlay(self, item: Rated) -> Context:
         """A photograph with its objects in the colours of their categories."""
         photo = montage.fit(self.photo(item.image_id), LARGE)
-        colors = [self.colors["detector"].get(found["category_id"], montage.NEUTRAL) for found in item.objects]
-        shapes = [montage.fit_mask(rle.decode(found["segmentation"]), photo.shape[:2]) for found in item.objects]
-        named = {found["category_id"] - 1: css(color) for found, color in zip(item.objects, colors, strict=True)}
-        categories = [(cluster, self.run.cluster_name(cluster), color) for cluster, color in sorted(named.items())]
+        colors = [
+            self.colors["detector"].get(found["category_id"], montage.NEUTRAL) for found in item.objects
+        ]
+        shapes = [
+            montage.fit_mask(rle.decode(found["segmentation"]), photo.shape[:2]) for found in item.objects
+        ]
+        named = {
+            found["category_id"] - 1: css(color) for found, color in zip(item.objects, colors, strict=True)
+        }
+        categories = [
+            (cluster, self.run.cluster_name(cluster), color) for cluster, color in sorted(named.items())
+        ]
         names = ", ".join(name for _, name, _ in categories)
         alt = f"Objects of {self.key(item.image_id)}: {names}"
         return {
@@ -129,7 +143,9 @@ class Gallery:
             color = self.colors["masks"].get(self.run.masks.labels.get(where, 0), montage.NEUTRAL)
             key, share = self.key(record["image_id"]), f"{100 * record['coverage']:.1f}{PERCENT}"
             left = picture(photo, f"Photo {key}", note=key)
-            right = picture(montage.mask_tile(photo, mask, color), f"Mask of {key}, {share} of the image", note=share)
+            right = picture(
+                montage.mask_tile(photo, mask, color), f"Mask of {key}, {share} of the image", note=share
+            )
             pairs.append((left, right))
         return pairs
 
@@ -198,7 +214,10 @@ class Gallery:
         """One image's prediction before and after the dense CRF, in the colours of the one before."""
         photo = montage.fit(self.photo(image_id), TILE)
         tiles = [picture(photo, f"Photo {self.key(image_id)}", "photo")]
-        tiles += [self.label_tile(title, "segmenter", image_id, photo) for title in ("prediction", "prediction + CRF")]
+        tiles += [
+            self.label_tile(title, "segmenter", image_id, photo)
+            for title in ("prediction", "prediction + CRF")
+        ]
         if self.truth is not None:
             tiles.append(self.truth_tile(self.truth, image_id, photo))
         return {"key": self.key(image_id), "tiles": tiles}
@@ -224,10 +243,14 @@ class Gallery:
             colors[number] = self.colors["masks"].get(label, montage.NEUTRAL)
             names.append(self.run.cluster_name(label - 1) if label else "no cluster")
         note = f"{', '.join(names)}, {100 * sum(record['coverage'] for record in records):.0f}{PERCENT}"
-        return picture(self.paint(photo, labels, colors), f"Mask of {self.key(image_id)}, {note}", title, note)
+        return picture(
+            self.paint(photo, labels, colors), f"Mask of {self.key(image_id)}, {note}", title, note
+        )
 
     def candidate_tile(self, image_id: int, photo: Rgb, scale: float) -> Picture:
-        """The best candidates of an image over ``photo``, uint8 (h, w, 3), ``scale`` times the original's size."""
+        """The best candidates of an image over ``photo``, uint8 (h, w, 3), ``scale`` times the original's
+        size.
+        """
         found = self.run.candidates.by_image.get(image_id, [])
         if not found:
             return missing(photo, "candidates", "no candidate")
@@ -257,7 +280,9 @@ class Gallery:
             stage: whose matching of clusters with classes gives the colours.
         """
         name = f"{self.key(image_id)}.png"
-        path = next((place for folder in self.folders[title] if (place := Path(folder) / name).is_file()), None)
+        path = next(
+            (place for folder in self.folders[title] if (place := Path(folder) / name).is_file()), None
+        )
         if path is None:
             return missing(photo, title, f"no {title}")
         labels = read_label_png(path)
@@ -267,9 +292,13 @@ class Gallery:
         return picture(self.paint(photo, labels, self.colors[stage]), alt, title, note)
 
     def truth_tile(self, truth: Path, image_id: int, photo: Rgb) -> Picture:
-        """Semantic map if there is one, else the objects' masks, boxes of others; over ``photo``, uint8 (h, w, 3)."""
+        """Semantic map if there is one, else the objects' masks, boxes of others; over ``photo``, uint8 (h,
+        w, 3).
+        """
         title, key, size = "ground truth", self.key(image_id), self.images[image_id]
-        objects = [item for item in self.objects.get(image_id, []) if int(item["category_id"]) in self.classes]
+        objects = [
+            item for item in self.objects.get(image_id, []) if int(item["category_id"]) in self.classes
+        ]
         labels = np.zeros((size.height, size.width), dtype=np.uint8)
         boxes = []
         if (path := truth / "semantic" / f"{key}.png").is_file():
@@ -298,5 +327,7 @@ class Gallery:
         if matched:
             named.append((montage.NEUTRAL, "matched with background or with no class"))
         else:
-            named = [(color, self.run.cluster_name(label - 1)) for label, color in self.colors["masks"].items()] + named
+            named = [
+                (color, self.run.cluster_name(label - 1)) for label, color in self.colors["masks"].items()
+            ] + named
         return [(css(color), name) for color, name in named if color in self.used]

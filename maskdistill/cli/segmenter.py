@@ -28,7 +28,9 @@ log = logging.getLogger("maskdistill")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--manifest", required=True)
-    parser.add_argument("--labels", required=True, nargs="+", metavar="DIR", help="pseudo-label folders of all shards")
+    parser.add_argument(
+        "--labels", required=True, nargs="+", metavar="DIR", help="pseudo-label folders of all shards"
+    )
     parser.add_argument("--num-clusters", type=whole(1), required=True, help="K; label 0 is the background")
     add_training(parser, "model", "initialisation, order, augmentation")
 

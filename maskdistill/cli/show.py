@@ -26,7 +26,11 @@ def run(args: argparse.Namespace) -> None:
     if not page.is_file():
         raise MaskDistillError(f"{page}: no such file; run snakemake to make it")
     seconds = f"\ncompute: {summary['seconds']['total']:.0f} s"
-    print("\n".join([*table(summary), "", *verdict_lines(summary), seconds, f"report:  {page}", objects_line(folder)]))
+    print(
+        "\n".join(
+            [*table(summary), "", *verdict_lines(summary), seconds, f"report:  {page}", objects_line(folder)]
+        )
+    )
 
 
 def objects_line(folder: Path) -> str:

@@ -1,8 +1,9 @@
-"""Thumbnails of all objects of a run, many to a sheet, and what is known of each: for the page of all objects.
+"""Thumbnails of all objects of a run, many to a sheet, and what is known of each: for the page of all
+objects.
 
-The objects are the detector's candidates that pass tau, as `maskdistill objects` hands them out. Above a number, the
-most confident ones and a sample of the others are shown. Pictures are read in order and each once; memory does not
-follow their number.
+The objects are the detector's candidates that pass tau, as `maskdistill objects` hands them out. Above a
+number, the most confident ones and a sample of the others are shown. Pictures are read in order and each
+once; memory does not follow their number.
 """
 
 import argparse
@@ -43,15 +44,21 @@ from maskdistill.runtime.types import Provenance
 
 log = logging.getLogger("maskdistill")
 QUALITY = 82
-"""Of the sheets' JPEG; colours are not subsampled, so thin outlines stay, and blocks of 8 pixels never cross a tile."""
+"""Of the sheets' JPEG; colours are not subsampled, so thin outlines stay, and blocks of 8 pixels never cross
+a tile.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options. --params are the sections report, objects and pseudo_labels."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument("--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards")
+    parser.add_argument(
+        "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
+    )
     parser.add_argument("--num-clusters", type=whole(1), required=True, metavar="K")
-    parser.add_argument("--output", required=True, metavar="DIR", help="gets sheet-0001.jpg, ... and objects.json")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="gets sheet-0001.jpg, ... and objects.json"
+    )
     add_common(parser)
 
 
@@ -79,7 +86,9 @@ class Drawn(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What one look at all candidates tells: category and score of each object in order, and pictures with none."""
+    """What one look at all candidates tells: category and score of each object in order, and pictures with
+    none.
+    """
 
     categories: NDArray[np.int64]
     scores: NDArray[np.float64]
@@ -100,7 +109,10 @@ def run(args: argparse.Namespace) -> None:
     shown = thumbnails.choose(seen.scores, most)
     places = thumbnails.places(seen.categories[shown], seen.scores[shown])
     settings = {"objects": most, "object_side": side, **asdict(choice)}
-    inputs = {"manifest": args.manifest, **{f"candidates/{Path(path).name}": path for path in args.candidates}}
+    inputs = {
+        "manifest": args.manifest,
+        **{f"candidates/{Path(path).name}": path for path in args.candidates},
+    }
     with atomic_directory(args.output) as folder, open(folder / "tiles", "w+b") as tiles:
         draw = partial(_draw, category_colors(args.num_clusters), side)
         drawn = in_order(draw, _wanted(every(), shown, places), args.threads)
@@ -125,11 +137,15 @@ def run(args: argparse.Namespace) -> None:
     log.info("%d of %d objects of %d pictures", len(places), len(shown), seen.looked_at)
 
 
-def _found(manifest: str, files: Mapping[int, str], names: Mapping[int, str], choice: Choice) -> Iterator[Found]:
+def _found(
+    manifest: str, files: Mapping[int, str], names: Mapping[int, str], choice: Choice
+) -> Iterator[Found]:
     """All pictures with their objects; one shard in memory at a time."""
     for shard in map(int, read_index(manifest)["shards"]):
         if shard not in files:
-            raise MaskDistillError(f"--candidates: shard {shard} is missing; give the candidates of every shard")
+            raise MaskDistillError(
+                f"--candidates: shard {shard} is missing; give the candidates of every shard"
+            )
         rows = image_rows(ok_images(read_manifest(manifest, shard), support=False))
         found = pictures(rows, read_json(files[shard])["candidates"], names, choice)
         for row, picture in zip(rows, found, strict=True):
@@ -192,7 +208,9 @@ def _collect(
 
 
 def _link(file: str, folder: Path) -> str:
-    """A file's address for a page in a folder; empty for a picture within an archive, which no browser finds."""
+    """A file's address for a page in a folder; empty for a picture within an archive, which no browser
+    finds.
+    """
     return "" if inside(file) else quote(os.path.relpath(file, folder))
 
 

@@ -74,7 +74,9 @@ def add_training(parser: argparse.ArgumentParser, model: str, drawn: str) -> Non
     add_common(parser, device=True)
 
 
-def run_training(args: Options, stage: str, section: type[S], prepare: Callable[[Options, S], Training]) -> None:
+def run_training(
+    args: Options, stage: str, section: type[S], prepare: Callable[[Options, S], Training]
+) -> None:
     """Train in one process per GPU. Killed, a training continues from ``--state`` when it is run again.
 
     Args:

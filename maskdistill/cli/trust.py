@@ -1,4 +1,5 @@
-"""Whether a run's result can be trusted, by signals that need no label: the verdict, its reasons and the signals.
+"""Whether a run's result can be trusted, by signals that need no label: the verdict, its reasons and the
+signals.
 
 Judges what the stage consistency found, together with the detector's candidates for the same pictures.
 """
@@ -26,8 +27,12 @@ PICTURED = 6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options. --params is the section pseudo_labels: tau and compare are used."""
-    parser.add_argument("--consistency", required=True, metavar="JSON", help="what the stage consistency wrote")
-    parser.add_argument("--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards")
+    parser.add_argument(
+        "--consistency", required=True, metavar="JSON", help="what the stage consistency wrote"
+    )
+    parser.add_argument(
+        "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
+    )
     parser.add_argument("--output", required=True, metavar="JSON")
     add_common(parser)
 
@@ -71,7 +76,9 @@ def candidates_of(images: list[dict[str, Any]], files: dict[int, str]) -> list[l
     found: dict[int, list[dict[str, Any]]] = {image["image_id"]: [] for image in images}
     for shard in sorted({image["shard"] for image in images}):
         if shard not in files:
-            raise MaskDistillError(f"--candidates: shard {shard} is missing; give the candidates of every shard")
+            raise MaskDistillError(
+                f"--candidates: shard {shard} is missing; give the candidates of every shard"
+            )
         for candidate in read_json(files[shard])["candidates"]:
             if candidate["image_id"] in found:
                 found[candidate["image_id"]].append(candidate)
@@ -81,7 +88,8 @@ def candidates_of(images: list[dict[str, Any]], files: dict[int, str]) -> list[l
 def matching(mask: signals.Mask, candidates: list[dict[str, Any]]) -> signals.Mask:
     """Of some candidates the one that overlaps a mask most, bool (FRAME, FRAME); empty where there are none.
 
-    A picture shows several objects, and the detector may be surer of another than the one that the mask is of.
+    A picture shows several objects, and the detector may be surer of another than the one that the mask is
+    of.
     """
     frames = [signals.to_frame(rle.decode(one["segmentation"])) for one in candidates]
     if not frames:
@@ -91,9 +99,12 @@ def matching(mask: signals.Mask, candidates: list[dict[str, Any]]) -> signals.Ma
 
 
 def pictured(evidence: signals.Evidence, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pictures at even steps from where the masks agree least to where they agree most: frames and agreement."""
+    """Pictures at even steps from where the masks agree least to where they agree most: frames and
+    agreement.
+    """
     agree = (
-        signals.overlaps(evidence.masks, evidence.mirrored) + signals.overlaps(evidence.masks, evidence.rescaled)
+        signals.overlaps(evidence.masks, evidence.mirrored)
+        + signals.overlaps(evidence.masks, evidence.rescaled)
     ) / 2
     order = np.argsort(agree, kind="stable")
     places = order[np.unique(np.linspace(0, len(order) - 1, min(PICTURED, len(order))).round().astype(int))]

@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> None:
     is_as_first_seen(args.output, sha256_file(args.output))
     log.info("%s: %s %s", args.output, "MD5" if (expected or "").startswith("md5:") else "SHA-256", found)
     if not expected:
-        log.warning("no checksum is known for %s; write the one above as sha256 beside weights to fix it", args.arch)
+        log.warning(
+            "no checksum is known for %s; write the one above as sha256 beside weights to fix it", args.arch
+        )
 
 
 def listing() -> list[str]:

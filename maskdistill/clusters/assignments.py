@@ -19,7 +19,13 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.hdf5 import open_hdf5, write_hdf5
 
-COLUMNS = {"image_id": "int64", "mask_index": "int32", "shard": "int32", "cluster": "int32", "distance": "float32"}
+COLUMNS = {
+    "image_id": "int64",
+    "mask_index": "int32",
+    "shard": "int32",
+    "cluster": "int32",
+    "distance": "float32",
+}
 BLOCK = 65_536
 
 
@@ -35,7 +41,11 @@ class Rows(NamedTuple):
     def take(self, where: npt.NDArray[Any]) -> "Rows":
         """The rows at some places, int (m,), or where a mask, bool (n,), is True."""
         return Rows(
-            self.image_id[where], self.mask_index[where], self.shard[where], self.cluster[where], self.distance[where]
+            self.image_id[where],
+            self.mask_index[where],
+            self.shard[where],
+            self.cluster[where],
+            self.distance[where],
         )
 
     def followed_by(self, other: "Rows") -> "Rows":

@@ -15,7 +15,8 @@ Labels = npt.NDArray[np.int64]
 
 
 def candidates(num_clusters: int, count: int, chosen: Sequence[int] | None = None) -> list[int]:
-    """Numbers of clusters to compare, ascending: ``chosen``, or from a quarter to four times ``num_clusters``.
+    """Numbers of clusters to compare, ascending: ``chosen``, or from a quarter to four times
+    ``num_clusters``.
 
     Only those from 2 to ``count - 1`` remain, for silhouettes are defined for no others.
     """
@@ -48,8 +49,8 @@ def simplified_silhouette(points: Floats, centroids: Floats, assignments: Labels
 def silhouettes(points: Floats, labels: Sequence[Labels]) -> list[float]:
     """Mean silhouette of several clusterings of the same points (scikit-learn's).
 
-    A point's silhouette is ``(b - a) / max(a, b)``: a its mean distance to the others of its cluster, b the smallest
-    mean distance to another cluster; 0 where it is alone in its cluster.
+    A point's silhouette is ``(b - a) / max(a, b)``: a its mean distance to the others of its cluster, b the
+    smallest mean distance to another cluster; 0 where it is alone in its cluster.
 
     Args:
         points: float32 (N, D).

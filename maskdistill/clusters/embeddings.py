@@ -53,7 +53,8 @@ class EmbeddingShards:
         weights: hash of the weights that embedded the masks, see :func:`initial_weights`.
 
     Raises:
-        MaskDistillError: a file is broken, does not fit the others or the manifest, or has no shard of its own.
+        MaskDistillError: a file is broken, does not fit the others or the manifest, or has no shard of its
+            own.
     """
 
     def __init__(self, paths: Sequence[str], roles: Roles) -> None:
@@ -73,7 +74,9 @@ class EmbeddingShards:
                 continue
             shard = np.unique(roles.shard[roles.find(image_id, path)])
             if len(shard) > 1 or int(shard[0]) in found or (np.diff(index) <= 0).any():
-                raise MaskDistillError(f"{path}: does not hold the masks of one shard in order; make it again")
+                raise MaskDistillError(
+                    f"{path}: does not hold the masks of one shard in order; make it again"
+                )
             found[int(shard[0])] = path
             self.rows += rows
         self.files = sorted(found.items())
@@ -110,11 +113,13 @@ def on_blocks(work: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
     return in_order(work, items, threads, lambda: faiss.omp_set_num_threads(1))
 
 
-def read_sample(shards: EmbeddingShards, config: ClustersConfig, seed: int, size: int, threads: int = 1) -> Sample:
+def read_sample(
+    shards: EmbeddingShards, config: ClustersConfig, seed: int, size: int, threads: int = 1
+) -> Sample:
     """Whiten by all rows that may be fitted and keep at most ``size`` of them, chosen uniformly.
 
-    Reads the shards twice: for the scale and the choice, then for the chosen rows. The number of threads does not
-    change the result.
+    Reads the shards twice: for the scale and the choice, then for the chosen rows. The number of threads does
+    not change the result.
 
     Raises:
         MaskDistillError: there is no row to fit, or a value is not finite.

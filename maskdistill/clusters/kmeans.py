@@ -1,8 +1,8 @@
 """Categories from unlabelled masks: K-means over whitened, normalised CLS features [P §3.2, §4.1].
 
-The scale is measured on all features that may be fitted and applied to all. Whitening divides each column by its
-standard deviation without centring, as in ``scipy.cluster.vq.whiten``; K-means is FAISS's, or scikit-learn's
-mini-batch one, which the released code uses.
+The scale is measured on all features that may be fitted and applied to all. Whitening divides each column by
+its standard deviation without centring, as in ``scipy.cluster.vq.whiten``; K-means is FAISS's, or
+scikit-learn's mini-batch one, which the released code uses.
 """
 
 from dataclasses import dataclass
@@ -82,7 +82,8 @@ class ColumnMoments:
 
 
 def normalise(features: Floats, scale: Floats | None, l2: bool, out: Floats | None = None) -> Floats:
-    """Divide columns by ``scale`` (D,), if given, then rows by their length, if ``l2``; all-zero rows stay zero.
+    """Divide columns by ``scale`` (D,), if given, then rows by their length, if ``l2``; all-zero rows stay
+    zero.
 
     Args:
         features: float32 (M, D).
@@ -103,7 +104,8 @@ def normalise(features: Floats, scale: Floats | None, l2: bool, out: Floats | No
 
 
 def pick_gpu(device: str, gpus: int) -> int | None:
-    """Number of the GPU for FAISS, or None for the CPU: ``auto`` takes one if it was granted and FAISS can use it.
+    """Number of the GPU for FAISS, or None for the CPU: ``auto`` takes one if it was granted and FAISS can
+    use it.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
@@ -119,17 +121,25 @@ def check_fit(count: int, num_clusters: int) -> None:
     if not 1 <= num_clusters <= count:
         raise MaskDistillError(
             f"{num_clusters} clusters need at least as many masks, but only {count} can be fitted;"
-            f" write `num_clusters: {count}` (times clusters.overcluster), raise clusters.max_fit, or give more images"
+            f" write `num_clusters: {count}` (times clusters.overcluster), raise clusters.max_fit, or give "
+            "more images"
         )
 
 
 def fit(
-    features: Floats, num_clusters: int, seed: int, config: ClustersConfig, threads: int = 1, gpu: int | None = None
+    features: Floats,
+    num_clusters: int,
+    seed: int,
+    config: ClustersConfig,
+    threads: int = 1,
+    gpu: int | None = None,
 ) -> Floats:
     """Centroids float32 (K, D) by the configured algorithm; arguments as for :func:`fit_kmeans`."""
     if config.algorithm == "minibatch":
         return fit_minibatch(features, num_clusters, seed)
-    return fit_kmeans(features, num_clusters, seed, config.niter, config.nredo, threads, gpu, config.spherical)
+    return fit_kmeans(
+        features, num_clusters, seed, config.niter, config.nredo, threads, gpu, config.spherical
+    )
 
 
 def fit_kmeans(
@@ -144,9 +154,9 @@ def fit_kmeans(
 ) -> Floats:
     """K-means with FAISS, the best of ``nredo`` starts by k-means++; equal seeds give equal results on a CPU.
 
-    Every feature is used: FAISS's own limit of 256 a centroid (``max_points_per_centroid``) is lifted, for the
-    sample was bounded before, by ``clusters.max_fit``; and so is its warning below 39 a centroid. The starts
-    are scikit-learn's (greedy k-means++, Arthur and Vassilvitskii 2007), picked among at most
+    Every feature is used: FAISS's own limit of 256 a centroid (``max_points_per_centroid``) is lifted, for
+    the sample was bounded before, by ``clusters.max_fit``; and so is its warning below 39 a centroid. The
+    starts are scikit-learn's (greedy k-means++, Arthur and Vassilvitskii 2007), picked among at most
     :data:`START_ROWS` features: from random ones FAISS ends 2 to 7 % above the inertia that those reach.
 
     Args:
@@ -173,7 +183,9 @@ def fit_kmeans(
     rng = np.random.default_rng(seed)
     rows = features
     if count > max(START_ROWS, num_clusters):
-        rows = np.take(features, np.sort(rng.choice(count, max(START_ROWS, num_clusters), replace=False)), axis=0)
+        rows = np.take(
+            features, np.sort(rng.choice(count, max(START_ROWS, num_clusters), replace=False)), axis=0
+        )
     rows = rows.astype(np.float64)  # float32 ones scikit-learn converts anew for every centroid it picks
     kmeans = faiss.Kmeans(
         dim, num_clusters, niter=niter, nredo=1, seed=seed, spherical=spherical, verbose=False,

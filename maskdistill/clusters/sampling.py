@@ -1,7 +1,8 @@
 """A bounded uniform sample of masks that depends on the seed and on which masks there are, on nothing else.
 
 Every mask draws a 64-bit number from the seed, its image's id and its place among the image's masks; the
-smallest numbers win. Shards, blocks and their order do not enter, and a larger sample holds every smaller one.
+smallest numbers win. Shards, blocks and their order do not enter, and a larger sample holds every smaller
+one.
 """
 
 import numpy as np
@@ -39,7 +40,11 @@ def ordinals(image_id: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """For each entry, how many earlier entries name the same image: int64 (n,)."""
     order = np.argsort(image_id, kind="stable")
     ordered = image_id[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(order) else np.zeros(0, int)
+    starts = (
+        np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        if len(order)
+        else np.zeros(0, int)
+    )
     result = np.empty(len(order), np.int64)
     result[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
     return result
@@ -63,7 +68,9 @@ class SmallestKeys:
 
     def _shrink(self) -> None:
         keys = np.concatenate(self._parts)
-        self._parts = [np.partition(keys, self.size - 1)[: self.size].copy()] if len(keys) > self.size else [keys]
+        self._parts = (
+            [np.partition(keys, self.size - 1)[: self.size].copy()] if len(keys) > self.size else [keys]
+        )
         self._held = len(self._parts[0])
 
     @property

@@ -9,7 +9,15 @@ from maskdistill.config.ablations import AblationsConfig
 from maskdistill.config.backbone import BackboneConfig
 from maskdistill.config.clusters import MAX_CLUSTERS, ClustersConfig
 from maskdistill.config.crf import CrfConfig
-from maskdistill.config.data import CocoData, DataConfig, FolderData, ListData, ScenesData, SupportConfig, VocData
+from maskdistill.config.data import (
+    CocoData,
+    DataConfig,
+    FolderData,
+    ListData,
+    ScenesData,
+    SupportConfig,
+    VocData,
+)
 from maskdistill.config.datasets import DatasetConfig, DatasetsConfig
 from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.evaluation import EvaluationConfig, Protocol

@@ -11,13 +11,17 @@ from maskdistill.runtime.errors import MaskDistillError
 class BackboneConfig(Section):
     """Vision transformer that gives features [P §3.2, §4.1]."""
 
-    arch: str = Field("dino_vits16", description="name of a backbone; `maskdistill weights --list` shows them")
+    arch: str = Field(
+        "dino_vits16", description="name of a backbone; `maskdistill weights --list` shows them"
+    )
     weights: UserPath = Field(
         description="path of a checkpoint; 'official': the authors', downloaded into resources/weights; "
         "'pretrain': train on the run's own images; 'random': for comparison only"
     )
     sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="checksum of the weights file; null: the known one, if any"
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="checksum of the weights file; null: the known one, if any",
     )
 
     @field_validator("arch")

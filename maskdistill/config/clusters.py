@@ -22,21 +22,23 @@ class ClustersConfig(Section):
     num_clusters: Positive = Field(20, description="K before over-clustering; background is not a cluster")
     input: Literal["masked_image", "masked_crop", "masked_square", "crop"] = Field(
         "masked_image",
-        description="what the ViT sees; masked_square: the masked picture in a square around the mask's box, 1.24 "
-        "times its longer side",
+        description="what the ViT sees; masked_square: the masked picture in a square around the mask's box, "
+        "1.24 times its longer side",
     )
     short_side: Resized | None = Field(None, description="resize to this shortest side first; null: native")
     precision: Precision = Field("float32", description="of the network's matrix products")
     workers: Workers | None = Field(None, description=DECODING_WORKERS)
     backbone: BackboneConfig | None = Field(
-        None, description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' own"
+        None,
+        description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' "
+        "own",
     )
     whiten: Literal["std", "none"] = Field("std", description="divide columns by their standard deviation")
     l2: bool = Field(True, description="L2-normalise rows")
     algorithm: Literal["faiss", "minibatch"] = Field(
         "faiss",
-        description="faiss: Lloyd's K-means; minibatch: scikit-learn's MiniBatchKMeans as in the released code, with "
-        "its own 100 iterations and 3 starts",
+        description="faiss: Lloyd's K-means; minibatch: scikit-learn's MiniBatchKMeans as in the released "
+        "code, with its own 100 iterations and 3 starts",
     )
     spherical: bool = Field(False, description="keep centroids at unit length (faiss); meant for l2: true")
     niter: Iterations = Field(
@@ -46,16 +48,16 @@ class ClustersConfig(Section):
     overcluster: Positive = Field(1, description="K = overcluster * num_clusters [P §4.2, Fig. 3]")
     max_fit: Positive = Field(
         FITTED,
-        description="masks that K-means is fitted on at most; of more, a uniform sample that does not depend on "
-        "shards. Memory is 4 * dim * max_fit bytes. Centroids are applied to all masks",
+        description="masks that K-means is fitted on at most; of more, a uniform sample that does not depend "
+        "on shards. Memory is 4 * dim * max_fit bytes. Centroids are applied to all masks",
     )
     candidates_k: DistinctSome[Compared] | None = Field(
         None, description="numbers of clusters that the report compares without labels; null: around K"
     )
     names: UserPath | None = Field(
         None,
-        description="YAML file of names for clusters, saved from the report; report, predict and export show them, "
-        "and nothing is trained again",
+        description="YAML file of names for clusters, saved from the report; report, predict and export show "
+        "them, and nothing is trained again",
     )
 
     @property

@@ -11,7 +11,10 @@ import yaml
 
 Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
-ALIASES: dict[str, tuple[str, ...]] = {"k": ("clusters", "num_clusters"), "threshold": ("pseudo_labels", "tau")}
+ALIASES: dict[str, tuple[str, ...]] = {
+    "k": ("clusters", "num_clusters"),
+    "threshold": ("pseudo_labels", "tau"),
+}
 """Names that the literature has for settings."""
 ALMOST, LIKE = 0.8, 0.6
 """How much of a name is right, of 1: a slip of the pen, and something that may have been meant."""
@@ -104,10 +107,14 @@ def resolve(schema: Schema, node: Schema) -> Schema:
 
 def yaml_line(values: Mapping[str, Any]) -> str:
     """Keys and values as they stand on one line of a configuration."""
-    return yaml.safe_dump(dict(values), default_flow_style=True, width=10_000, allow_unicode=True).strip()[1:-1]
+    return yaml.safe_dump(dict(values), default_flow_style=True, width=10_000, allow_unicode=True).strip()[
+        1:-1
+    ]
 
 
-def _accepted(correction: Correction, where: Path, schema: Schema, values: Mapping[str, Any], check: Check) -> bool:
+def _accepted(
+    correction: Correction, where: Path, schema: Schema, values: Mapping[str, Any], check: Check
+) -> bool:
     """Whether nothing is wrong any more at the places that a correction touches, nor anew with the whole."""
     before = {error["msg"] for error in check(dict(values)) if not error["loc"]}
     for error in check(correction.applied(values)):
@@ -139,7 +146,9 @@ def _for_unknown_key(where: Path, item: Any, schema: Schema) -> Iterator[Correct
     section, key, given = where[:-1], str(where[-1]), item["input"]
     own = _properties(schema, item["loc"][:-1])
     elsewhere = {path: field for path, field in _all_keys(schema) if path[:-1] != section}
-    meant = [tuple(key.split("."))] if "." in key else [ALIASES[key.lower()]] if key.lower() in ALIASES else []
+    meant = (
+        [tuple(key.split("."))] if "." in key else [ALIASES[key.lower()]] if key.lower() in ALIASES else []
+    )
     exact = [path for path in elsewhere if path[-1] == key]
     close = difflib.get_close_matches(key, {path[-1] for path in elsewhere}, 3, ALMOST)
     meant += exact
@@ -147,7 +156,9 @@ def _for_unknown_key(where: Path, item: Any, schema: Schema) -> Iterator[Correct
         yield from _renamed(where, value, difflib.get_close_matches(key, own, 1, ALMOST), own)
         yield from _moved(where, value, [path for path in meant if path in elsewhere], elsewhere)
     yield from _renamed(where, [given], difflib.get_close_matches(key, own, 3, LIKE), own)
-    yield from _moved(where, [given], [path for name in close for path in elsewhere if path[-1] == name], elsewhere)
+    yield from _moved(
+        where, [given], [path for name in close for path in elsewhere if path[-1] == name], elsewhere
+    )
     yield Correction("remove the line {}", drop=where, shown=yaml_line({key: given}))
 
 
@@ -160,7 +171,10 @@ def _renamed(
 
 
 def _moved(
-    where: Path, given: Sequence[Any], places: Sequence[tuple[str, ...]], known: Mapping[tuple[str, ...], Schema]
+    where: Path,
+    given: Sequence[Any],
+    places: Sequence[tuple[str, ...]],
+    known: Mapping[tuple[str, ...], Schema],
 ) -> Iterator[Correction]:
     """The key at other places; where it may stand at several, all are named."""
     homes = list(dict.fromkeys(".".join(place[:-1]) or "the top level" for place in places))
@@ -180,7 +194,9 @@ def _for_unknown_kind(where: Path, item: Any, schema: Schema) -> Correction:
     lacking = [name for name in alternative.get("required", ()) if name not in given and name != "kind"]
     lines = [filled(schema, name, alternative["properties"][name], None) for name in lacking]
     more = "".join(f", `{line}`" for line in lines).replace("{", "{{").replace("}", "}}")
-    return Correction(f"write {{}}{more}", (*where, "kind"), kind, sure=not lacking, shown=yaml_line({"kind": kind}))
+    return Correction(
+        f"write {{}}{more}", (*where, "kind"), kind, sure=not lacking, shown=yaml_line({"kind": kind})
+    )
 
 
 def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correction]:
@@ -246,7 +262,9 @@ def filled(schema: Schema, key: str, field: Schema, given: Any) -> str:
         return f"{key}: {{{', '.join(lines)}}}"
     if "properties" in below:
         needed = below.get("required") or list(below["properties"])[:1]
-        return f"{key}: {{{', '.join(filled(schema, name, below['properties'][name], None) for name in needed)}}}"
+        properties = below["properties"]
+        lines = [filled(schema, name, properties[name], None) for name in needed]
+        return f"{key}: {{{', '.join(lines)}}}"
     if "default" in field:
         return yaml_line({key: field["default"]})
     return f"{key}: <{field.get('description', 'value')}>"

@@ -30,13 +30,14 @@ class CrfConfig(Section):
 
     rounds: Rounds = Field(
         1,
-        description="fresh segmenters, each trained on refined predictions of the one before; the last is the run's",
+        description="fresh segmenters, each trained on refined predictions of the one before; the last is "
+        "the run's",
     )
     iters: MeanFields = Field(10, description="mean-field iterations")
     channels: Literal["rgb", "bgr"] = Field(
         "rgb",
-        description="order of the picture's colour channels; bgr: the released code's. The library's filter is"
-        " approximate, so that some 0.3 % of the pixels differ",
+        description="order of the picture's colour channels; bgr: the released code's. The library's filter "
+        "is approximate, so that some 0.3 % of the pixels differ",
     )
     gaussian: GaussianConfig = GaussianConfig()
     bilateral: BilateralConfig = BilateralConfig()

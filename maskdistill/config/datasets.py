@@ -41,8 +41,8 @@ class DatasetsConfig(Section):
     coco20k: DatasetConfig = DatasetConfig()
     num_images: Positive | None = Field(
         None,
-        description="pictures of data and support together, which must be known before they are here: for excerpts and "
-        "other lists; null: the paper's",
+        description="pictures of data and support together, which must be known before they are here: for "
+        "excerpts and other lists; null: the paper's",
     )
     keep_archives: bool = Field(False, description="keep downloaded archives after they are unpacked")
     check_lists: bool = Field(

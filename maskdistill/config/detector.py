@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from maskdistill.config.student import BACKBONE_LR, FREEZE_AT, OPTIMIZER, PRECISION, OptimizerName, StudentConfig
+from maskdistill.config.student import (
+    BACKBONE_LR,
+    FREEZE_AT,
+    OPTIMIZER,
+    PRECISION,
+    OptimizerName,
+    StudentConfig,
+)
 from maskdistill.config.types import (
     NUMBER,
     Batch,
@@ -31,16 +38,21 @@ Pool = Annotated[int, Field(ge=1, le=256), NUMBER]
 
 
 class DetectorConfig(StudentConfig):
-    """Mask R-CNN: a C4 ResNet trunk [P §3.3, §A.1], or a vision transformer with a feature pyramid (ViTDet)."""
+    """Mask R-CNN: a C4 ResNet trunk [P §3.3, §A.1], or a vision transformer with a feature pyramid
+    (ViTDet).
+    """
 
     engine: Literal["torchvision", "detectron2"] = Field(
-        "torchvision", description="library that runs the network; detectron2 needs an installation of its own"
+        "torchvision",
+        description="library that runs the network; detectron2 needs an installation of its own",
     )
     freeze_at: Stages = Field(2, description=FREEZE_AT)
     iters: Positive = Field(24000, description="optimiser steps")
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
     reference_batch: Batch = Field(
-        16, description="images a step for which lr, iters, steps and warmup_iters are given; scaled to batch_size"
+        16,
+        description="images a step for which lr, iters, steps and warmup_iters are given; scaled to "
+        "batch_size",
     )
     optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 0.02
@@ -63,24 +75,29 @@ class DetectorConfig(StudentConfig):
         True, description="batches of portraits and squares alone, or of none, as detectron2 has them"
     )
     precise_bn: Count = Field(
-        200, description="batches at the end whose statistics normalisation layers take on; 0: running averages"
+        200,
+        description="batches at the end whose statistics normalisation layers take on; 0: running averages",
     )
     anchor_sizes: DistinctSome[Side] = Field([32, 64, 128, 256, 512], description="side in pixels")
     aspect_ratios: DistinctSome[Aspect] = Field([0.5, 1.0, 2.0], description="height / width")
-    rpn_pre_nms: tuple[Proposals, Proposals] = Field((12000, 6000), description="proposals before NMS: train, test")
-    rpn_post_nms: tuple[Proposals, Proposals] = Field((2000, 1000), description="proposals after NMS: train, test")
+    rpn_pre_nms: tuple[Proposals, Proposals] = Field(
+        (12000, 6000), description="proposals before NMS: train, test"
+    )
+    rpn_post_nms: tuple[Proposals, Proposals] = Field(
+        (2000, 1000), description="proposals after NMS: train, test"
+    )
     drop_loss: Fraction = Field(
         0.0,
-        description="regions whose largest IoU with an annotated object is not above this are no negatives: they may"
-        " show an object that has no annotation; 0.01 in CutLER (Wang et al. 2023); 0: off",
+        description="regions whose largest IoU with an annotated object is not above this are no negatives: "
+        "they may show an object that has no annotation; 0.01 in CutLER (Wang et al. 2023); 0: off",
     )
     rpn_batch: Batch = 256
     roi_batch: Batch = 512
     roi_pool: Pool = Field(14, description="RoIAlign output; a ResNet's layer4 halves it")
     pyramid: bool = Field(
         False,
-        description="read regions off a feature pyramid by light heads, instead of running layer4 on every region (C4,"
-        " as in the paper); on a transformer it is always so",
+        description="read regions off a feature pyramid by light heads, instead of running layer4 on every "
+        "region (C4, as in the paper); on a transformer it is always so",
     )
     head_channels: Channels = Field(256, description="channels of the pyramid and its heads; 64 suits a CPU")
     score_thresh: Fraction = 0.05
@@ -88,7 +105,8 @@ class DetectorConfig(StudentConfig):
     max_dets: Proposals = 100
     precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
-        False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
+        False,
+        description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler",
     )
     checkpoint_every: Positive = 1000
     log_every: Positive = 20
@@ -97,11 +115,15 @@ class DetectorConfig(StudentConfig):
     @model_validator(mode="after")
     def _engine_has_arch(self) -> "DetectorConfig":
         if self.engine == "detectron2" and self.arch != "resnet50":
-            raise ValueError(f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision")
+            raise ValueError(
+                f"engine detectron2 has resnet50 only, and arch is {self.arch!r}; use engine torchvision"
+            )
         if self.engine == "detectron2" and self.drop_loss:
             raise ValueError("engine detectron2 has no drop_loss; set it to 0 or use engine torchvision")
         if self.engine == "detectron2" and self.pyramid:
             raise ValueError("engine detectron2 has C4 only; set pyramid to false or use engine torchvision")
         if self.engine == "detectron2" and self.compile:
-            raise ValueError("engine detectron2 is not compiled; set compile to false or use engine torchvision")
+            raise ValueError(
+                "engine detectron2 is not compiled; set compile to false or use engine torchvision"
+            )
         return self

@@ -7,8 +7,8 @@ from pydantic import Field
 from maskdistill.config.types import Batch, Precision, Resized, Section, Workers
 
 DECODING_WORKERS = (
-    "image decoding processes; null: on a GPU one less than the threads granted, on a CPU none, where they would take"
-    " cores from the network"
+    "image decoding processes; null: on a GPU one less than the threads granted, on a CPU none, where they "
+    "would take cores from the network"
 )
 
 
@@ -20,6 +20,8 @@ class FeaturesConfig(Section):
     precision: Precision = Field("float32", description="of the network's matrix products")
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the keys")
     store: bool = Field(
-        True, description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are equal"
+        True,
+        description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are "
+        "equal",
     )
     workers: Workers | None = Field(None, description=DECODING_WORKERS)

@@ -10,8 +10,8 @@ SOURCES = ("data", "support")
 def with_given(merged: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The merged configuration with what only the command line's values tell.
 
-    Snakemake hands on ``null`` as a word. A source that is given with its ``kind`` replaces the file's, whose keys are
-    those of another kind.
+    Snakemake hands on ``null`` as a word. A source that is given with its ``kind`` replaces the file's, whose
+    keys are those of another kind.
 
     Args:
         merged: file and command line, as Snakemake has them.

@@ -13,7 +13,8 @@ def refuse_more_clusters(config: Config, images: int, figure3: bool = False) -> 
 
     Args:
         images: pictures that K-means may be fitted on, readable or not.
-        figure3: also the multiples in ``paper.overcluster``. Their masks alone are scored, so labels do not limit them.
+        figure3: also the multiples in ``paper.overcluster``. Their masks alone are scored, so labels do not
+            limit them.
 
     Raises:
         MaskDistillError: with the corrected line.

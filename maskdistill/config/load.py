@@ -13,7 +13,9 @@ from maskdistill.config.types import Section
 S = TypeVar("S", bound=Section)
 
 
-def load_config(values: dict[str, Any], source: str = "config", given: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    values: dict[str, Any], source: str = "config", given: Mapping[str, Any] | None = None
+) -> Config:
     """Validate a configuration read from YAML.
 
     Args:
@@ -22,7 +24,8 @@ def load_config(values: dict[str, Any], source: str = "config", given: Mapping[s
         given: what of it the command line's ``--config`` gave.
 
     Raises:
-        MaskDistillError: listing every unknown, missing or ill-typed key, or paths that Snakemake cannot be given.
+        MaskDistillError: listing every unknown, missing or ill-typed key, or paths that Snakemake cannot be
+            given.
     """
     config = _validated(Config, lambda: Config.model_validate(values), source, values, given)
     refuse_wildcards(config.model_dump(mode="json"), source)

@@ -19,7 +19,9 @@ class _Names:
     def __init__(self, paper: bool = False) -> None:
         self.paper = paper
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         own = [registry.PAPER] if self.paper else []
         forms, pattern = " or ".join(own + registry.forms()), "|".join([*own, registry.names_pattern()])
         return handler(schema) | {"description": forms, "pattern": f"^({pattern})$"}
@@ -43,10 +45,16 @@ class AffinityConfig(Section):
 
 
 class FurtherMasksConfig(Section):
-    """Where the search for further masks of an image stops (maskdistill.masks); for masks.max_masks above 1."""
+    """Where the search for further masks of an image stops (maskdistill.masks); for masks.max_masks above
+    1.
+    """
 
-    min_area: Fraction = Field(0.01, description="stop at a further mask that covers a smaller share of the patches")
-    max_area: Fraction = Field(0.5, description="stop at a further mask that covers a larger share of the patches")
+    min_area: Fraction = Field(
+        0.01, description="stop at a further mask that covers a smaller share of the patches"
+    )
+    max_area: Fraction = Field(
+        0.5, description="stop at a further mask that covers a larger share of the patches"
+    )
     max_overlap: Fraction = Field(
         0.5, description="stop where earlier masks cover a larger share of a further one, before it is cut"
     )
@@ -54,7 +62,9 @@ class FurtherMasksConfig(Section):
     @model_validator(mode="after")
     def _some_area_between(self) -> "FurtherMasksConfig":
         if self.min_area > self.max_area:
-            raise ValueError(f"min_area {self.min_area:g} is above max_area {self.max_area:g}: no mask would be taken")
+            raise ValueError(
+                f"min_area {self.min_area:g} is above max_area {self.max_area:g}: no mask would be taken"
+            )
         return self
 
 
@@ -65,23 +75,27 @@ class MasksConfig(Section):
     cls_heads: Heads | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
     cls_mass: Share | None = Field(
         None,
-        description="keep this share of the CLS affinity's sum; the rest counts as 0, in the order of torch.topk; "
-        "null: off",
+        description="keep this share of the CLS affinity's sum; the rest counts as 0, in the order of "
+        "torch.topk; null: off",
     )
-    component: Literal["source_4conn", "all"] = Field("source_4conn", description="keep the source's component")
-    resize_mask: Literal["nearest", "bicubic_nonzero"] = Field("nearest", description="resampling to full size")
+    component: Literal["source_4conn", "all"] = Field(
+        "source_4conn", description="keep the source's component"
+    )
+    resize_mask: Literal["nearest", "bicubic_nonzero"] = Field(
+        "nearest", description="resampling to full size"
+    )
     refine: Literal["none", "grabcut"] = Field(
         "none",
-        description="none: outlines of patches; grabcut: OpenCV's GrabCut started from each mask seeks the object's "
-        "own, beyond the paper",
+        description="none: outlines of patches; grabcut: OpenCV's GrabCut started from each mask seeks the "
+        "object's own, beyond the paper",
     )
     affinity: AffinityConfig = AffinityConfig()
     max_masks: Masks = Field(1, description="most masks an image; above 1 beyond the paper")
     further: FurtherMasksConfig = FurtherMasksConfig()
     rule: RuleName = Field(
         registry.PAPER,
-        description="maskdistill: the paper's, with the settings above; the name of another: all that it makes use of "
-        "above is resize_mask and refine [docs/reference/mask-rules.md]",
+        description="maskdistill: the paper's, with the settings above; the name of another: all that it "
+        "makes use of above is resize_mask and refine [docs/reference/mask-rules.md]",
     )
 
     @property
@@ -100,5 +114,6 @@ class BaselinesConfig(Section):
 
     masks: Distinct[BaselineName] = Field(
         [],
-        description="names of mask rules, such as lost-400, attention-0.75 and tokencut [docs/reference/mask-rules.md]",
+        description="names of mask rules, such as lost-400, attention-0.75 and tokencut "
+        "[docs/reference/mask-rules.md]",
     )

@@ -51,7 +51,8 @@ def explain(
 
 
 def refuse_wildcards(values: Mapping[str, Any], source: str) -> None:
-    """Refuse what Snakemake would take for a wildcard: it stands in inputs and params, and there is no escape for it.
+    """Refuse what Snakemake would take for a wildcard: it stands in inputs and params, and there is no escape
+    for it.
 
     Args:
         values: a valid configuration.
@@ -61,10 +62,13 @@ def refuse_wildcards(values: Mapping[str, Any], source: str) -> None:
         MaskDistillError: naming every such key.
     """
     if lines := [
-        f"  {where}: {text!r}: {{{name}}} is a wildcard to Snakemake" for where, text, name in _wildcards(values)
+        f"  {where}: {text!r}: {{{name}}} is a wildcard to Snakemake"
+        for where, text, name in _wildcards(values)
     ]:
         remedy = "rename the file or folder, or give a link to it whose path has no such braces"
-        raise MaskDistillError("\n".join([f"{source}: the configuration is not valid", *lines, f"  {remedy}"]))
+        raise MaskDistillError(
+            "\n".join([f"{source}: the configuration is not valid", *lines, f"  {remedy}"])
+        )
 
 
 def _wildcards(value: Any, where: str = "") -> Iterator[tuple[str, str, str]]:

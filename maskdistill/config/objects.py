@@ -13,7 +13,8 @@ Pixels = Annotated[float, Field(ge=0, le=1000), NUMBER]
 
 
 class ObjectsConfig(Section):
-    """The objects of the run's own photographs as files for other tools: the detector's candidates that pass tau.
+    """The objects of the run's own photographs as files for other tools: the detector's candidates that pass
+    tau.
 
     Nothing learns from them: another value makes these files and the report anew, no more.
     """
@@ -21,22 +22,24 @@ class ObjectsConfig(Section):
     formats: Distinct[FormatChoice] = Field(
         ["coco"],
         description="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, "
-        "label_studio:brush, cvat, cvat:masks, geojson, huggingface, fiftyone, or another package's; []: no files",
+        "label_studio:brush, cvat, cvat:masks, geojson, huggingface, fiftyone, or another package's; []: no "
+        "files",
     )
     simplify: Pixels = Field(
         0.0,
-        description="pixels by which outlines may leave the mask's, less where the IoU would fall below 0.98; "
-        "0: exact, with many vertices",
+        description="pixels by which outlines may leave the mask's, less where the IoU would fall below "
+        "0.98; 0: exact, with many vertices",
     )
     min_area: Count = Field(0, description="smaller objects are left out, pixels")
     class_agnostic_nms: Share | None = Field(
         None,
-        description="of two objects above this IoU, whatever their categories, the less confident one is left out; "
-        "null: both stay",
+        description="of two objects above this IoU, whatever their categories, the less confident one is "
+        "left out; null: both stay",
     )
     pictures: Literal["link", "copy"] = Field(
         "link", description="how pictures come into folders of formats that want them"
     )
     min_score: Fraction | None = Field(
-        None, description="least score of an object; null: it passes pseudo_labels.tau by pseudo_labels.compare"
+        None,
+        description="least score of an object; null: it passes pseudo_labels.tau by pseudo_labels.compare",
     )

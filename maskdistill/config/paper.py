@@ -1,4 +1,6 @@
-"""Section ``paper`` of the configuration: what the targets that rebuild the paper's tables and figures compute."""
+"""Section ``paper`` of the configuration: what the targets that rebuild the paper's tables and figures
+compute.
+"""
 
 from typing import Annotated
 
@@ -12,7 +14,9 @@ from maskdistill.config.types import NUMBER, DistinctSome, Examples, Positive, R
 
 
 class FrozenBackbone(Section):
-    """A row of Table 2 that a pre-trained ResNet gives as it is: a linear probe and K-means of its features."""
+    """A row of Table 2 that a pre-trained ResNet gives as it is: a linear probe and K-means of its
+    features.
+    """
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$",
@@ -28,23 +32,30 @@ class FrozenBackbone(Section):
 
 
 class PaperConfig(Section):
-    """What table1 ... figure5 and qualitative compute, all else being the run's own [P Tables 1-3, S1, S2]."""
+    """What table1 ... figure5 and qualitative compute, all else being the run's own [P Tables 1-3, S1,
+    S2].
+    """
 
     seeds: DistinctSome[Seed] = Field(
         [1234, 1235, 1236, 1237, 1238],
         description="scores are means over these, five in the paper [P §A.4]",
     )
-    hard_pixels: Share = Field(0.2, description="Table 1's share of hard pixels; beside it all pixels are trained on")
+    hard_pixels: Share = Field(
+        0.2, description="Table 1's share of hard pixels; beside it all pixels are trained on"
+    )
     label_types: DistinctSome[LabelType] = Field(
         ["bbox", "grabcut", "mask"], description="Table S1's values of pseudo_labels.type"
     )
     crf_rounds: Rounds = Field(
-        1, description="rounds behind the rows with CRF; the paper does not say how many. 0: leave these rows out"
+        1,
+        description="rounds behind the rows with CRF; the paper does not say how many. 0: leave these rows "
+        "out",
     )
     backbones: list[FrozenBackbone] = Field(
         [],
         max_length=1000,
-        description="Table 2's rows of frozen backbones that are computed; those that are not stand as quoted",
+        description="Table 2's rows of frozen backbones that are computed; those that are not stand as "
+        "quoted",
     )
     dino_masks: BaselineName = Field(
         "attention-0.75", description="Table 3's DINO: attention-MASS or attention-MASS-largest"

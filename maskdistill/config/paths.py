@@ -1,4 +1,6 @@
-"""Paths as a user writes them, with ``~`` and environment variables: the one place where they are resolved."""
+"""Paths as a user writes them, with ``~`` and environment variables: the one place where they are
+resolved.
+"""
 
 import os
 import re
@@ -11,7 +13,8 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
 def user_path(text: str) -> str:
-    """The path that a user means: ``~``, ``~name``, ``$NAME`` and ``${NAME}`` put in, no double or trailing slashes.
+    """The path that a user means: ``~``, ``~name``, ``$NAME`` and ``${NAME}`` put in, no double or trailing
+    slashes.
 
     What a path literally names and is there wins: a folder may be called ``US$``.
 
@@ -32,5 +35,7 @@ def _value(found: re.Match[str]) -> str:
     raise ValueError(f"the environment variable {name} is not set, and there is no such path as it stands")
 
 
-UserPath = Annotated[str, AfterValidator(user_path), Field(min_length=1, json_schema_extra={"format": "path"})]
+UserPath = Annotated[
+    str, AfterValidator(user_path), Field(min_length=1, json_schema_extra={"format": "path"})
+]
 """A setting that is the path of a file or folder, relative to where the program is started."""

@@ -41,18 +41,20 @@ class PretrainConfig(Section):
     teacher: BackboneConfig | None = Field(None, description="the pre-trained transformer (distill)")
     exchange_share: Fraction = Field(
         0.0,
-        description="share of the draws that are generated pairs: the same objects, moved and re-lit, over two "
-        "backgrounds; the rest are two augmentations of one picture",
+        description="share of the draws that are generated pairs: the same objects, moved and re-lit, over "
+        "two backgrounds; the rest are two augmentations of one picture",
     )
     cutout_share: Fraction = Field(
         0.0,
-        description="share of the generated pairs that are views as clusters.input masked_square makes them: one "
-        "object cut out by a rough mask, on flat ground, the second time with another texture and other colours",
+        description="share of the generated pairs that are views as clusters.input masked_square makes them: "
+        "one object cut out by a rough mask, on flat ground, the second time with another texture and other "
+        "colours",
     )
     crop_share: Fraction = Field(
         0.0,
-        description="share of the other generated pairs that are views as a detector's regions: a square around one "
-        "object with all that lies there, the second time with another texture, other colours and background",
+        description="share of the other generated pairs that are views as a detector's regions: a square "
+        "around one object with all that lies there, the second time with another texture, other colours and "
+        "background",
     )
     exchange_pairs: Positive = Field(
         30_000, description="different generated pairs; rendered once, then kept in memory"
@@ -65,9 +67,13 @@ class PretrainConfig(Section):
     size: ViewSide = Field(128, description="side of a global view in pixels")
     local_size: LocalSide = Field(64, description="side of a local view in pixels (dino)")
     local_views: Rounds = Field(4, description="local views an image (dino)")
-    photometric: Fraction = Field(1.0, description="strength of brightness, contrast, blur; 1: the published setting")
+    photometric: Fraction = Field(
+        1.0, description="strength of brightness, contrast, blur; 1: the published setting"
+    )
     hue: HalfTurn = Field(0.1, description="largest turn of the hue; 0.1: the published setting")
-    grayscale: Fraction = Field(0.2, description="share of the views without colour; 0.2: the published setting")
+    grayscale: Fraction = Field(
+        0.2, description="share of the views without colour; 0.2: the published setting"
+    )
     min_crop: Share = Field(0.4, description="smallest share of the picture in a global view")
     lr: Rate = Field(5e-4, description="peak learning rate at batch 256, scaled linearly")
     weight_decay: Decay = 0.04
@@ -80,7 +86,9 @@ class PretrainConfig(Section):
     hidden_dim: Channels = Field(1024, description="hidden size of the projection head")
     patch_keep: Share = Field(1.0, description="share of a ViT's patches that training sees (FLIP, Li 2023)")
     drop_path: Fraction = Field(0.1, description="stochastic depth rate of the student ViT")
-    precision: Precision = Field("float32", description="of matrix products in training; bfloat16 is faster on GPUs")
+    precision: Precision = Field(
+        "float32", description="of matrix products in training; bfloat16 is faster on GPUs"
+    )
     workers: Workers = Field(2, description="data loading processes")
     checkpoint_every: Positive = Field(200, description="steps between resumable checkpoints")
     log_every: Positive = Field(20, description="steps between rows of the metrics CSV")
@@ -91,5 +99,7 @@ class PretrainConfig(Section):
         if (self.objective == "distill") != (self.teacher is not None):
             raise ValueError("teacher is for objective distill, which needs it")
         if self.teacher is not None and self.teacher.weights in ("pretrain", "random"):
-            raise ValueError("teacher.weights is a file or 'official': a transformer that has learned already")
+            raise ValueError(
+                "teacher.weights is a file or 'official': a transformer that has learned already"
+            )
         return self

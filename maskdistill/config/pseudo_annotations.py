@@ -10,6 +10,6 @@ class PseudoAnnotationsConfig(Section):
 
     keep: Share = Field(
         1.0,
-        description="share of the training images' masks, those nearest to their centroids; the rest, oddly shaped or "
-        "between two clusters, is left out, beyond the paper. Set detector.drop_loss beside it",
+        description="share of the training images' masks, those nearest to their centroids; the rest, oddly "
+        "shaped or between two clusters, is left out, beyond the paper. Set detector.drop_loss beside it",
     )

@@ -23,5 +23,7 @@ class PseudoLabelsConfig(Section):
         "legacy: the released script's check, under which worse candidates are painted over better ones",
     )
     type: LabelType = Field(
-        "mask", description="what is painted of a candidate: mask, bbox: its box, grabcut: OpenCV's GrabCut in its box"
+        "mask",
+        description="what is painted of a candidate: mask, bbox: its box, grabcut: OpenCV's GrabCut in its "
+        "box",
     )

@@ -14,7 +14,9 @@ class ReportConfig(Section):
     per_cluster: Examples = Field(8, description="examples a cluster")
     objects: Annotated[int, Field(ge=1, le=100_000), NUMBER] = Field(
         20_000,
-        description="objects on the page of all objects at most; of more the most confident four fifths of this number "
-        "and a sample of the others",
+        description="objects on the page of all objects at most; of more the most confident four fifths of "
+        "this number and a sample of the others",
     )
-    object_side: Literal[64, 96, 128, 192] = Field(96, description="side of an object's thumbnail there, pixels")
+    object_side: Literal[64, 96, 128, 192] = Field(
+        96, description="side of an object's thumbnail there, pixels"
+    )

@@ -32,27 +32,33 @@ class Config(Section):
     """A run."""
 
     run: str = Field(
-        max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the folder below results/"
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the folder below results/",
     )
-    num_shards: Positive | None = Field(None, description="pieces that images are split into; null: by their number")
+    num_shards: Positive | None = Field(
+        None, description="pieces that images are split into; null: by their number"
+    )
     shards_per_job: Annotated[Literal[1, 10, 100], NUMBER] | None = Field(
         None, description="shards that one job works through; null: so many that no stage has above 1000 jobs"
     )
     max_quarantined: Fraction = Field(
         0.05,
-        description="share of pictures that may be unreadable; above it the run stops before anything is computed. "
-        "A single one is tolerated unless this is 0",
+        description="share of pictures that may be unreadable; above it the run stops before anything is "
+        "computed. A single one is tolerated unless this is 0",
     )
     max_dropped: Fraction = Field(
         0.05,
-        description="share of the ground truth's annotations, or images, that may be dropped for being empty, without "
-        "an image and the like; above it the run stops before anything is trained. A single one is tolerated unless "
-        "this is 0",
+        description="share of the ground truth's annotations, or images, that may be dropped for being "
+        "empty, without an image and the like; above it the run stops before anything is trained. A single "
+        "one is tolerated unless this is 0",
     )
     seeds: DistinctSome[Seed] = Field([1234], description="a branch each: K-means, detector, segmenter")
     data: Annotated[DataConfig, Field(discriminator="kind")]
     support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
-        None, description="further photographs whose masks K-means is fitted on too; nothing else uses them [P §4.1]"
+        None,
+        description="further photographs whose masks K-means is fitted on too; nothing else uses them "
+        "[P §4.1]",
     )
     datasets: DatasetsConfig = DatasetsConfig()
     backbone: BackboneConfig
@@ -78,7 +84,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _distilled_networks(self) -> "Config":
         if self.pretrain.objective == "distill" and self.backbone.weights == "pretrain":
-            raise ValueError("pretrain.objective: distill trains the detector's and segmenter's ResNet, not backbone")
+            raise ValueError(
+                "pretrain.objective: distill trains the detector's and segmenter's ResNet, not backbone"
+            )
         return self
 
     @model_validator(mode="after")
@@ -101,15 +109,21 @@ class Config(Section):
                 " {build: null}"
             )
         if build == "coco20k":
-            images, truth, rest = (f"{folder}/{name}" for name in ("images", "truth/instances.json", "support"))
+            images, truth, rest = (
+                f"{folder}/{name}" for name in ("images", "truth/instances.json", "support")
+            )
             data, support = self.data, self.support
-            if not (isinstance(data, CocoData) and data.images == images and data.annotations in (truth, None)):
+            if not (
+                isinstance(data, CocoData) and data.images == images and data.annotations in (truth, None)
+            ):
                 raise ValueError(
                     f"datasets.build: coco20k makes {folder}; write data: {{kind: coco, images: {images},"
                     f" annotations: {truth}}}, or datasets: {{build: null}}"
                 )
             if isinstance(support, FolderData) and support.root.startswith(BUILT) and support.root != rest:
-                raise ValueError(f"datasets.build: coco20k makes {rest}; write support: {{kind: folder, root: {rest}}}")
+                raise ValueError(
+                    f"datasets.build: coco20k makes {rest}; write support: {{kind: folder, root: {rest}}}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -122,7 +136,8 @@ class Config(Section):
     def _sweeps_need_the_papers_rule(self) -> "Config":
         if self.sweep.topk and not self.masks.by_paper:
             raise ValueError(
-                f"sweep.topk: masks.rule {self.masks.rule} has no topk; write `topk: []`, or leave masks.rule out"
+                f"sweep.topk: masks.rule {self.masks.rule} has no topk; write `topk: []`, or leave "
+                "masks.rule out"
             )
         return self
 
@@ -131,34 +146,41 @@ class Config(Section):
         clusters = self.clusters
         if clusters.max_fit < clusters.total:
             raise ValueError(
-                f"clusters.max_fit: {clusters.max_fit} masks are fitted at most, and {clusters.total} clusters need as"
-                f" many; write `max_fit: {max(FITTED, clusters.total)}`, or fewer clusters"
+                f"clusters.max_fit: {clusters.max_fit} masks are fitted at most, and {clusters.total} "
+                f"clusters need as many; write `max_fit: {max(FITTED, clusters.total)}`, or fewer clusters"
             )
         most = clusters.max_fit // clusters.overcluster
         fitting = [count for count in self.sweep.num_clusters if count <= most]
         if len(fitting) < len(self.sweep.num_clusters):
             raise ValueError(
-                f"sweep.num_clusters: {max(self.sweep.num_clusters)} clusters need as many masks, and clusters.max_fit"
-                f" has {clusters.max_fit} fitted at most; write `num_clusters: {fitting}`, or a larger max_fit"
+                f"sweep.num_clusters: {max(self.sweep.num_clusters)} clusters need as many masks, and "
+                f"clusters.max_fit has {clusters.max_fit} fitted at most; write `num_clusters: {fitting}`, "
+                "or a larger max_fit"
             )
         return self
 
     @model_validator(mode="after")
     def _schedules_fit(self) -> "Config":
-        """Rates drop and warm-ups end within the training, and shorter sides are no longer than the longest."""
+        """Rates drop and warm-ups end within the training, and shorter sides are no longer than the
+        longest.
+        """
         detector = self.detector
         if detector.steps and detector.steps[-1] >= detector.iters:
             right = [step for step in detector.steps if step < detector.iters]
             raise ValueError(
-                f"detector.steps: {detector.steps} do not lie within {detector.iters} iterations (iters), and the rate"
-                f" would not drop there; write `steps: {right}`, or `iters: {detector.steps[-1] + 1}` and more"
+                f"detector.steps: {detector.steps} do not lie within {detector.iters} iterations (iters), "
+                f"and the rate would not drop there; write `steps: {right}`, or `iters: "
+                f"{detector.steps[-1] + 1}` and more"
             )
         if detector.warmup_iters > detector.iters:
             raise ValueError(
-                f"detector.warmup_iters: {detector.warmup_iters} are more than the {detector.iters} of iters; write"
-                f" `warmup_iters: {detector.iters // 10}`"
+                f"detector.warmup_iters: {detector.warmup_iters} are more than the {detector.iters} of "
+                f"iters; write `warmup_iters: {detector.iters // 10}`"
             )
-        for name, size in (("min_size_train", max(detector.min_size_train)), ("min_size_test", detector.min_size_test)):
+        for name, size in (
+            ("min_size_train", max(detector.min_size_train)),
+            ("min_size_test", detector.min_size_test),
+        ):
             if size > detector.max_size:
                 raise ValueError(
                     f"detector.{name}: a shorter side of {size} is above max_size, the longest side, which is"
@@ -168,6 +190,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _exchange_needs_scenes(self) -> "Config":
-        if self.backbone.weights == "pretrain" and self.pretrain.exchange_share and self.data.kind != "scenes":
+        if (
+            self.backbone.weights == "pretrain"
+            and self.pretrain.exchange_share
+            and self.data.kind != "scenes"
+        ):
             raise ValueError("pretrain.exchange_share is for data.kind: scenes; set it to 0 for photographs")
         return self

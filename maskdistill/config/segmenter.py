@@ -5,7 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from maskdistill.backbones.registry import BACKBONES
-from maskdistill.config.student import BACKBONE_LR, FREEZE_AT, OPTIMIZER, PRECISION, OptimizerName, StudentConfig
+from maskdistill.config.student import (
+    BACKBONE_LR,
+    FREEZE_AT,
+    OPTIMIZER,
+    PRECISION,
+    OptimizerName,
+    StudentConfig,
+)
 from maskdistill.config.types import (
     NUMBER,
     Batch,
@@ -35,8 +42,9 @@ class SegmenterConfig(StudentConfig):
 
     head: Literal["aspp", "decoder", "linear"] = Field(
         "aspp",
-        description="aspp: DeepLab-v3's, of a ResNet; decoder: coarse maps enlarged step by step and joined with finer"
-        " ones, cheaper and a transformer's default; linear: one 1x1 convolution alone, as for frozen backbones",
+        description="aspp: DeepLab-v3's, of a ResNet; decoder: coarse maps enlarged step by step and joined "
+        "with finer ones, cheaper and a transformer's default; linear: one 1x1 convolution alone, as for "
+        "frozen backbones",
     )
     atrous_rates: tuple[Atrous, Atrous, Atrous] = Field((12, 24, 36), description="of head aspp")
     head_channels: Channels = Field(
@@ -45,7 +53,9 @@ class SegmenterConfig(StudentConfig):
     freeze_at: Stages = Field(3, description=FREEZE_AT)
     epochs: Epochs = 45
     batch_size: Batch = Field(16, description="images a step, over all GPUs")
-    reference_batch: Batch = Field(16, description="images a step for which lr is given; scaled to batch_size")
+    reference_batch: Batch = Field(
+        16, description="images a step for which lr is given; scaled to batch_size"
+    )
     optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 2e-3
     backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
@@ -60,15 +70,18 @@ class SegmenterConfig(StudentConfig):
         (0.75, 1.25), description="uniform zoom about the centre"
     )
     flip: Fraction = 0.5
-    border_label: Annotated[Literal[0, 255], NUMBER] = Field(0, description="label of pixels that the warp brings in")
+    border_label: Annotated[Literal[0, 255], NUMBER] = Field(
+        0, description="label of pixels that the warp brings in"
+    )
     resize_labels: Literal["nearest_exact", "nearest"] = Field(
         "nearest_exact",
-        description="of training labels and predictions: the label at a pixel's centre; nearest: at its upper left"
-        " corner, OpenCV's INTER_NEAREST, as in the released code",
+        description="of training labels and predictions: the label at a pixel's centre; nearest: at its "
+        "upper left corner, OpenCV's INTER_NEAREST, as in the released code",
     )
     precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
-        False, description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler"
+        False,
+        description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler",
     )
     checkpoint_every: Positive = 500
     log_every: Positive = 20
@@ -83,5 +96,7 @@ class SegmenterConfig(StudentConfig):
     @model_validator(mode="after")
     def _head_of_arch(self) -> "SegmenterConfig":
         if self.head == "aspp" and self.arch in BACKBONES:
-            raise ValueError(f"head aspp is for a ResNet, and arch is {self.arch}; take decoder, or another arch")
+            raise ValueError(
+                f"head aspp is for a ResNet, and arch is {self.arch}; take decoder, or another arch"
+            )
         return self

@@ -33,14 +33,18 @@ class CandidateQualityConfig(Section):
 
 
 class OwnObjectsConfig(Section):
-    """Sections of the stage own_objects; of the second tau and compare are used, where the first has no score."""
+    """Sections of the stage own_objects; of the second tau and compare are used, where the first has no
+    score.
+    """
 
     objects: ObjectsConfig = ObjectsConfig()
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
 
 
 class ThumbnailsConfig(Section):
-    """Sections of the stage thumbnails: of the report objects and object_side, of the others which objects."""
+    """Sections of the stage thumbnails: of the report objects and object_side, of the others which
+    objects.
+    """
 
     report: ReportConfig = ReportConfig()
     objects: ObjectsConfig = ObjectsConfig()

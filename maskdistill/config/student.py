@@ -10,26 +10,29 @@ from maskdistill.config.types import Section, Stages
 from maskdistill.runtime.errors import MaskDistillError
 
 PRECISION = (
-    "of convolutions and matrix products, in training and after it. float32, without TF32, is what the paper's engines"
-    " ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for GPUs that are faster in it"
+    "of convolutions and matrix products, in training and after it. float32, without TF32, is what the "
+    "paper's engines ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for "
+    "GPUs that are faster in it"
 )
 OptimizerName = Literal["sgd", "adamw"]
 OPTIMIZER = "sgd, with momentum, as in the paper; adamw, as transformers are trained, at a lower lr"
 BACKBONE_LR = "of the pre-trained network, as a share of lr"
 STUDENT_ARCH = "a ResNet's or a vision transformer's name"
 FREEZE_AT = (
-    "frozen parts of a ResNet: 1 the stem, 2 also layer1, ... 5 all; of a transformer: 1 patch embedding and positions,"
-    " 1+n also the first n blocks, one more than its depth: all"
+    "frozen parts of a ResNet: 1 the stem, 2 also layer1, ... 5 all; of a transformer: 1 patch embedding and "
+    "positions, 1+n also the first n blocks, one more than its depth: all"
 )
 STUDENT_WEIGHTS = (
-    "path of a checkpoint: of a ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the transformer; a "
-    "ResNet's name that `maskdistill weights --list` shows, downloaded: dino_resnet50, or moco_v2_800ep (no commercial "
-    "use); 'official': the transformer's authors', downloaded; or 'random'"
+    "path of a checkpoint: of a ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the "
+    "transformer; a ResNet's name that `maskdistill weights --list` shows, downloaded: dino_resnet50, or "
+    "moco_v2_800ep (no commercial use); 'official': the transformer's authors', downloaded; or 'random'"
 )
 
 
 class StudentConfig(Section):
-    """What detector and segmenter have in common: the network that they begin with, and which part of it is fixed."""
+    """What detector and segmenter have in common: the network that they begin with, and which part of it is
+    fixed.
+    """
 
     arch: StudentName = Field("resnet50", description=STUDENT_ARCH)
     weights: UserPath = Field(description=STUDENT_WEIGHTS)

@@ -1,7 +1,9 @@
-"""What all sections of the configuration are made of: their base, and numbers, lists and paths with their ranges.
+"""What all sections of the configuration are made of: their base, and numbers, lists and paths with their
+ranges.
 
-Every number has a smallest and a largest value, which is far beyond what makes sense: so a slip of the pen is refused
-and no later stage meets an infinity, an overflow or an empty list. ``tests/test_config_ranges.py`` walks the schema.
+Every number has a smallest and a largest value, which is far beyond what makes sense: so a slip of the pen is
+refused and no later stage meets an infinity, an overflow or an empty list. ``tests/test_config_ranges.py``
+walks the schema.
 """
 
 from typing import Annotated, Any, Literal, TypeVar

@@ -1,4 +1,6 @@
-"""COCO20k and the rest of train2014 as two folders of links, and apart from them the ground truth of the first."""
+"""COCO20k and the rest of train2014 as two folders of links, and apart from them the ground truth of the
+first.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,9 +64,15 @@ def build_coco20k_truth(roots: Mapping[str, Path], built: Path, folder: Path) ->
     try:
         entries = [image for image in content["images"] if image["id"] in chosen]
         if absent := chosen - {image["id"] for image in entries}:
-            raise MaskDistillError(f"{source}: has no entry of image {min(absent)}; give the JSON of train2014")
+            raise MaskDistillError(
+                f"{source}: has no entry of image {min(absent)}; give the JSON of train2014"
+            )
         annotations = [item for item in content["annotations"] if item["image_id"] in chosen]
         values = (entries, annotations, content["categories"])
         write_json(folder / "instances.json", dict(zip(KEYS, values, strict=True)))
-    except (KeyError, TypeError, ValueError) as error:  # an entry without ids, or of a value that JSON does not have
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # an entry without ids, or of a value that JSON does not have
         raise MaskDistillError(f"{source}: not train2014's ({error!r}); unpack the archive again") from None

@@ -1,4 +1,6 @@
-"""VOC2007 and VOC2012 in one folder of VOC's layout, with train_aug; pictures are links into the official data."""
+"""VOC2007 and VOC2012 in one folder of VOC's layout, with train_aug; pictures are links into the official
+data.
+"""
 
 import logging
 import os
@@ -22,9 +24,9 @@ def build_voc(
 ) -> dict[str, dict[str, int | str]]:
     """Fill a folder with links to pictures and with lists; no label is read.
 
-    Pictures keep their names, which differ between the years. The lists below ``ImageSets``: ``Main/trainval2007``,
-    ``Main/trainval2012``, ``Main/trainval`` (both), and below ``Segmentation`` VOC2012's ``train``, ``val``,
-    ``trainval`` and the rebuilt ``train_aug``.
+    Pictures keep their names, which differ between the years. The lists below ``ImageSets``:
+    ``Main/trainval2007``, ``Main/trainval2012``, ``Main/trainval`` (both), and below ``Segmentation``
+    VOC2012's ``train``, ``val``, ``trainval`` and the rebuilt ``train_aug``.
 
     Args:
         roots: folders of ``voc2007``, ``voc2012`` and ``sbd``.
@@ -49,13 +51,19 @@ def build_voc(
         "Main/trainval2012": main[1],
         "Main/trainval": sorted({*main[0], *main[1]}),
         "Segmentation/train_aug": lists["train_aug"],
-        **{f"Segmentation/{part}": lists[f"VOC2012 Segmentation/{part}"] for part in ("train", "val", "trainval")},
+        **{
+            f"Segmentation/{part}": lists[f"VOC2012 Segmentation/{part}"]
+            for part in ("train", "val", "trainval")
+        },
     }
     for name, images in written.items():
         path = folder / "ImageSets" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{image}\n" for image in images), encoding="utf-8")
-    for year, names in {"voc2007": main[0], "voc2012": sorted(set().union(*written.values()) - set(main[0]))}.items():
+    for year, names in {
+        "voc2007": main[0],
+        "voc2012": sorted(set().union(*written.values()) - set(main[0])),
+    }.items():
         link_all(roots[year] / "JPEGImages", folder / "JPEGImages", names, ".jpg", f"datasets.{year}")
     return splits
 
@@ -63,8 +71,8 @@ def build_voc(
 def build_voc_truth(roots: Mapping[str, Path], built: Path, folder: Path) -> None:
     """Fill a folder with the ground truth of what :func:`build_voc` made, which only evaluation reads.
 
-    ``Annotations`` and ``SegmentationObject`` are links; ``SegmentationClass`` holds VOC2012's maps as links and, for
-    the rest of ``train_aug``, SBD's.
+    ``Annotations`` and ``SegmentationObject`` are links; ``SegmentationClass`` holds VOC2012's maps as links
+    and, for the rest of ``train_aug``, SBD's.
 
     Args:
         roots: as for :func:`build_voc`.
@@ -111,8 +119,8 @@ def link_all(source: Path, folder: Path, names: Sequence[str], suffix: str, sett
     missing = [name for name in names if name + suffix not in have]
     if missing:
         raise MaskDistillError(
-            f"{setting}: {source / (missing[0] + suffix)} is missing, and {len(missing) - 1} others that are listed;"
-            " give a complete copy"
+            f"{setting}: {source / (missing[0] + suffix)} is missing, and {len(missing) - 1} others that are "
+            "listed; give a complete copy"
         )
     real, here = Path(os.path.realpath(source)), os.path.realpath(folder)
     inside = real.is_relative_to(os.path.realpath("."))
@@ -130,9 +138,13 @@ def read_sbd_labels(path: Path) -> npt.NDArray[np.uint8]:
     try:
         labels = loadmat(str(path))["GTcls"]["Segmentation"][0, 0]
     except FileNotFoundError:
-        raise MaskDistillError(f"{path}: no such file, but its image is listed; unpack the archive again") from None
+        raise MaskDistillError(
+            f"{path}: no such file, but its image is listed; unpack the archive again"
+        ) from None
     except (MatReadError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        raise MaskDistillError(f"{path}: not a label map of SBD ({error}); unpack the archive again") from None
+        raise MaskDistillError(
+            f"{path}: not a label map of SBD ({error}); unpack the archive again"
+        ) from None
     if labels.ndim != 2 or labels.max(initial=0) > 20:
         raise MaskDistillError(f"{path}: not a label map with classes 0..20; unpack the archive again")
     return np.asarray(labels, np.uint8)

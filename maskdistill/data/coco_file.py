@@ -1,7 +1,7 @@
 """A COCO instances file, checked entry by entry before anything uses it.
 
-What has one meaning only is read: ids by their value whatever their JSON type, missing sizes and flags. Everything
-else is an error that names the file, the entry and the field.
+What has one meaning only is read: ids by their value whatever their JSON type, missing sizes and flags.
+Everything else is an error that names the file, the entry and the field.
 """
 
 import logging
@@ -37,7 +37,9 @@ class CocoImage(NamedTuple):
 
 
 class CocoAnnotation(NamedTuple):
-    """An entry of ``annotations`` whose ids are known; its geometry is yet unchecked, for it needs the image's size."""
+    """An entry of ``annotations`` whose ids are known; its geometry is yet unchecked, for it needs the
+    image's size.
+    """
 
     place: Place
     id: Id | None
@@ -96,7 +98,9 @@ def _parts(source: str) -> dict[str, list[Any]]:
     """The lists of a COCO instances file, their entries unchecked."""
     content = read_user_json(Path(source).expanduser())
     if not isinstance(content, dict) or not content.keys() >= set(PARTS):
-        raise MaskDistillError(f"{source}: not a COCO instances JSON (needs images, annotations and categories)")
+        raise MaskDistillError(
+            f"{source}: not a COCO instances JSON (needs images, annotations and categories)"
+        )
     for part in PARTS:
         if not isinstance(content[part], list):
             raise Place(source).wrong(f"{part} is {shown(content[part])}, not a list")
@@ -129,7 +133,9 @@ def plain_name(name: str) -> str:
 
 def whole(value: Any, place: Place, field: str, low: int, high: int) -> int:
     """A whole number in ``low..high``, also as text or as a fraction such as 7.0."""
-    number = None if isinstance(value, bool) else identifier(value, place, field) if value is not None else None
+    number = (
+        None if isinstance(value, bool) else identifier(value, place, field) if value is not None else None
+    )
     if isinstance(number, int) and low <= number <= high:
         return number
     raise place.wrong(f"{field} is {shown(value)}, not a whole number from {low} to {high}")
@@ -196,13 +202,18 @@ def _categories(source: str, entries: list[Any]) -> tuple[dict[Id, str], dict[Id
             raise place.wrong(f"name has {len(text)} characters", f"shorten it to {_LONGEST_NAME}")
         if named.setdefault(number, text) != text:
             raise place.wrong(
-                f"id is that of the category {shown(named[number])} too", "give each category an id of its own"
+                f"id is that of the category {shown(named[number])} too",
+                "give each category an id of its own",
             )
     if not 1 <= len(named) < IGNORE:
         few = f"{len(named)} categories, but label maps hold at most {IGNORE - 1}; merge some"
-        raise MaskDistillError(f"{source}: {few if named else 'categories is empty; name what the objects are'}")
+        raise MaskDistillError(
+            f"{source}: {few if named else 'categories is empty; name what the objects are'}"
+        )
     order = sorted(named, key=lambda number: (isinstance(number, str), number))
-    return {number: named[number] for number in order}, {number: label for label, number in enumerate(order, start=1)}
+    return {number: named[number] for number in order}, {
+        number: label for label, number in enumerate(order, start=1)
+    }
 
 
 def _unlike(named: dict[Id, str], source: str) -> list[str]:

@@ -1,6 +1,7 @@
 """COCO segmentations checked, then painted: pycocotools never sees a number that it was not made for.
 
-It crashes on polygons that reach far out of their picture, takes memory by their length, and wraps negative runs.
+It crashes on polygons that reach far out of their picture, takes memory by their length, and wraps negative
+runs.
 """
 
 from typing import Any, NamedTuple
@@ -49,14 +50,15 @@ def reach(size: Size) -> float:
 
 
 def parse_mask(value: Any, size: Size, place: Place) -> Mask:
-    """Check the field ``segmentation``: polygons, a flat polygon, an RLE, a list of such; None and [] for no mask.
+    """Check the field ``segmentation``: polygons, a flat polygon, an RLE, a list of such; None and [] for no
+    mask.
 
     Args:
         size: height and width of the picture.
 
     Raises:
-        MaskDistillError: anything else; numbers that are not finite or far outside; an RLE that does not cover the
-            picture exactly.
+        MaskDistillError: anything else; numbers that are not finite or far outside; an RLE that does not
+            cover the picture exactly.
     """
     mask = Mask([], [], 0)
     short = 0
@@ -76,7 +78,11 @@ def paint_mask(mask: Mask, size: Size) -> rle.RLE | None:
     """The union of a mask's parts as one RLE; None for no mask."""
     if mask.empty:
         return None
-    parts = [*coco_mask.frPyObjects([polygon.tolist() for polygon in mask.polygons], *size)] if mask.polygons else []
+    parts = (
+        [*coco_mask.frPyObjects([polygon.tolist() for polygon in mask.polygons], *size)]
+        if mask.polygons
+        else []
+    )
     encoded = coco_mask.merge([*parts, *({**part, "counts": part["counts"].encode()} for part in mask.runs)])
     return rle.encode(rle.decode(encoded))
 
@@ -105,7 +111,11 @@ def _parts(value: Any, place: Place) -> list[tuple[str, Any]]:
 
 def _polygon(values: Any, size: Size, place: Place, field: str) -> Polygon:
     """Coordinates x1, y1, x2, y2, ...; also given as points [x, y]."""
-    if isinstance(values, list) and values and all(isinstance(point, list) and len(point) == 2 for point in values):
+    if (
+        isinstance(values, list)
+        and values
+        and all(isinstance(point, list) and len(point) == 2 for point in values)
+    ):
         values = [number for point in values for number in point]
     if not isinstance(values, list):
         raise place.wrong(f"{field} is {shown(values)}, neither a polygon nor an RLE")

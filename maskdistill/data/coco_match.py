@@ -16,16 +16,18 @@ from maskdistill.runtime.user_files import printable_text
 def match_images(
     source: str, root: str | Path, entries: Sequence[CocoImage], images: Sequence[ImageRow], losses: Losses
 ) -> dict[str, list[CocoImage]]:
-    """Entries of each picture, by its key; several of one picture are all there, pictures without one are not.
+    """Entries of each picture, by its key; several of one picture are all there, pictures without one are
+    not.
 
-    A name is taken as the path below ``root`` as it stands, else with ``/`` for a backslash, without ``./`` and without
-    ``root`` before it; see :func:`match_names`.
+    A name is taken as the path below ``root`` as it stands, else with ``/`` for a backslash, without ``./``
+    and without ``root`` before it; see :func:`match_names`.
 
     Args:
         source: the file, for messages.
         root: folder of the pictures.
-        losses: gets the images that are lost where pictures without entry and entries without picture stand side by
-            side: their names differ. Where one side is left over alone, nothing was meant to be matched.
+        losses: gets the images that are lost where pictures without entry and entries without picture stand
+            side by side: their names differ. Where one side is left over alone, nothing was meant to be
+            matched.
 
     Raises:
         MaskDistillError: no picture has an entry.
@@ -48,8 +50,8 @@ def match_names(
 ) -> tuple[dict[str, list[CocoImage]], list[CocoImage]]:
     """Entries of each picture, by its key, and those that are about none.
 
-    A name counts as it stands, else in one spelling, else in whatever Unicode form; else a file's name that is unique
-    on both sides.
+    A name counts as it stands, else in one spelling, else in whatever Unicode form; else a file's name that
+    is unique on both sides.
 
     Args:
         rows: path, as entries may name it -> picture; a picture may have several.
@@ -87,12 +89,17 @@ def _is_there(path: str) -> bool:
 
 
 def _note_lost(source: str, entries: list[CocoImage], images: list[ImageRow], losses: Losses) -> None:
-    """Note pictures without entry. Where names are left over on both sides, the fewer of them are lost images."""
+    """Note pictures without entry.
+
+    Where names are left over on both sides, the fewer of them are lost images.
+    """
     lost = min(len(entries), len(images))
     losses.expect("images", lost)
     for row in images:
         place = Place(source, printable_text(row.key))
-        losses.drop("image" if len(images) == lost else "unscored image", place, "no entry of images has its name")
+        losses.drop(
+            "image" if len(images) == lost else "unscored image", place, "no entry of images has its name"
+        )
     for entry in entries if len(images) > lost else ():
         losses.drop("image", entry.place, f"no picture is {printable_text(entry.file_name)!r}")
 

@@ -68,7 +68,9 @@ class CocoObjects:
         area, crowd = area_of(values, place), crowd_of(values, place)
         nothing = encloses_nothing(box, size) if box else ""
         if mask.short:
-            self.losses.drop("polygon", place, f"{mask.short} polygons of its mask have fewer than three points")
+            self.losses.drop(
+                "polygon", place, f"{mask.short} polygons of its mask have fewer than three points"
+            )
         if not mask.empty:
             if not holds_pixels(mask, size):
                 self.losses.drop("annotation", place, "its mask holds no pixel of the picture")
@@ -84,7 +86,9 @@ class CocoObjects:
         return Checked(annotation, mask, box, area, crowd)
 
     def _once(self, found: list[Checked]) -> list[Checked]:
-        """Each object once: equal ones of one picture's several entries, or with one annotation id, are the same."""
+        """Each object once: equal ones of one picture's several entries, or with one annotation id, are the
+        same.
+        """
         owners = [(item.annotation.image_id, item.annotation.id) for item in found]
         if len({image for image, _ in owners}) <= 1 and len(set(owners)) == len(owners):
             return found
@@ -117,4 +121,8 @@ def encloses_nothing(box: Sequence[float], size: Size) -> str:
     x, y, width, height = box
     if width <= 0 or height <= 0:
         return "is empty"
-    return "lies outside of the picture" if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0 else ""
+    return (
+        "lies outside of the picture"
+        if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0
+        else ""
+    )

@@ -19,7 +19,8 @@ class CocoTruth:
 
     Args:
         data: the section; ``annotations`` is set.
-        images: usable pictures. A height of 0 stands for a size that is not known: what the file tells counts then.
+        images: usable pictures. A height of 0 stands for a size that is not known: what the file tells counts
+            then.
         losses: gets what is dropped.
 
     Raises:
@@ -36,7 +37,9 @@ class CocoTruth:
         if self.file.annotations and not self.file.with_masks:
             log.warning("%s: boxes alone, no masks: mIoU and AP are not scored", source)
         if absent := len(self.file.images) - sum(len(entries) for entries in self._entries.values()):
-            log.warning("%s: %d of its images are not among the usable pictures and are ignored", source, absent)
+            log.warning(
+                "%s: %d of its images are not among the usable pictures and are ignored", source, absent
+            )
 
     def objects(self) -> Iterator[tuple[ImageRow, list[TrueObject]]]:
         """Objects of each picture that has an entry, in the order of the pictures."""

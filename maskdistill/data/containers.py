@@ -1,4 +1,5 @@
-"""Files that hold many pictures each, such as tar archives, videos and tables: found by their names, listed once.
+"""Files that hold many pictures each, such as tar archives, videos and tables: found by their names, listed
+once.
 
 What takes long to find out about one, where its pictures lie, is kept beside the manifest that lists them.
 """
@@ -36,7 +37,8 @@ def containers(root: str | Sequence[str], setting: str, suffixes: Sequence[str])
         suffixes: of the files that are taken, in lower case.
 
     Raises:
-        MaskDistillError: nothing there, a folder that cannot be listed, or results of two files in one folder.
+        MaskDistillError: nothing there, a folder that cannot be listed, or results of two files in one
+            folder.
     """
     found: dict[str, Path] = {}
     for given in [root] if isinstance(root, str) else root:
@@ -50,8 +52,8 @@ def containers(root: str | Sequence[str], setting: str, suffixes: Sequence[str])
                 raise MaskDistillError(f"{path}: results have a file called {prefix}; rename it")
             if (other := found.setdefault(prefix, path)) != path:
                 raise MaskDistillError(
-                    f"{named}: results of {other} and {path} would lie in one folder, {prefix}; rename one, or give the"
-                    " folder above both"
+                    f"{named}: results of {other} and {path} would lie in one folder, {prefix}; rename one, "
+                    "or give the folder above both"
                 )
     return list(found.items())
 
@@ -77,7 +79,8 @@ def fingerprint(kind: str, found: Iterable[Container]) -> str:
 def kept_lines(
     path: Path, kept: Path | None, settings: list[object], lines: Callable[[], Iterator[Any]]
 ) -> Iterator[Any]:
-    """What ``lines`` tells of a file, a JSON value at a time, from a note that is kept as long as the file is the same.
+    """What ``lines`` tells of a file, a JSON value at a time, from a note that is kept as long as the file is
+    the same.
 
     Args:
         kept: folder of a manifest; None: nothing is kept.
@@ -147,7 +150,10 @@ def _below(given: Path, setting: str, suffixes: Sequence[str]) -> list[tuple[str
         top, names = given.parent, [given.name]
     elif glob.has_magic(str(given)):
         fixed = [part for part in given.parents if not glob.has_magic(str(part))]
-        top, names = fixed[0], [os.path.relpath(path, fixed[0]) for path in glob.glob(str(given), recursive=True)]
+        top, names = (
+            fixed[0],
+            [os.path.relpath(path, fixed[0]) for path in glob.glob(str(given), recursive=True)],
+        )
     else:
         raise MaskDistillError(
             f"{setting}: no such file or folder; give a folder of {suffixes[0]} files, one, or a pattern"
@@ -162,8 +168,12 @@ def _walk(top: Path) -> Iterator[str]:
     """Files below a folder by relative path; hidden ones and linked folders are passed over."""
 
     def refuse(error: OSError) -> None:
-        raise MaskDistillError(f"{error.filename}: cannot be listed ({error.strerror}); grant access or move it")
+        raise MaskDistillError(
+            f"{error.filename}: cannot be listed ({error.strerror}); grant access or move it"
+        )
 
     for folder, folders, files in os.walk(top, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.relpath(os.path.join(folder, name), top) for name in files if not name.startswith("."))
+        yield from (
+            os.path.relpath(os.path.join(folder, name), top) for name in files if not name.startswith(".")
+        )

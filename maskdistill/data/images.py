@@ -26,9 +26,10 @@ _NOTES = {b"iCCP", b"tEXt", b"zTXt", b"iTXt"}
 def decode(data: bytes) -> tuple[Image.Image, str]:
     """Decode a picture held in memory.
 
-    The EXIF orientation is applied. Transparent parts become white, as viewers show them; of an animation the first
-    frame is taken. 16 bits a channel become 8: where the file states fewer significant bits, or its largest value
-    would fit into 8, 10, 12 or 14, as of a 12-bit camera, white is the largest value of so many bits.
+    The EXIF orientation is applied. Transparent parts become white, as viewers show them; of an animation the
+    first frame is taken. 16 bits a channel become 8: where the file states fewer significant bits, or its
+    largest value would fit into 8, 10, 12 or 14, as of a 12-bit camera, white is the largest value of so many
+    bits.
 
     Args:
         data: the file's bytes.
@@ -37,7 +38,8 @@ def decode(data: bytes) -> tuple[Image.Image, str]:
         The upright picture in mode RGB, and the mode it is stored in (e.g. ``CMYK``, or ``I;16 of 12 bits``).
 
     Raises:
-        PictureError: with the reason: empty, not a picture, a refused size, truncated or an unusable pixel type.
+        PictureError: with the reason: empty, not a picture, a refused size, truncated or an unusable pixel
+            type.
         MemoryError: not the picture's fault.
     """
     if not data:
@@ -58,12 +60,16 @@ def decode(data: bytes) -> tuple[Image.Image, str]:
     if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
         values = np.asarray(image).astype(np.uint16, copy=False)
         bits = 16 if mode == "I" else _depth(values, _stated_depth(image))
-        return Image.fromarray(_shift(values, bits)).convert("RGB"), mode if bits == 16 else f"{mode} of {bits} bits"
+        return Image.fromarray(_shift(values, bits)).convert(
+            "RGB"
+        ), mode if bits == 16 else f"{mode} of {bits} bits"
     return _to_rgb(image), mode
 
 
 def _load(data: bytes) -> tuple[Image.Image, bool]:
-    """The decoded picture as it is stored, and whether Pillow cut 16 bits of several channels to the upper 8."""
+    """The decoded picture as it is stored, and whether Pillow cut 16 bits of several channels to the
+    upper 8.
+    """
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     refuse_size(*image.size)
     deep = not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
@@ -72,7 +78,8 @@ def _load(data: bytes) -> tuple[Image.Image, bool]:
 
 
 def _load_bare(data: bytes, error: Exception) -> tuple[Image.Image, bool]:
-    """Once more without what is no pixel: a PNG's profile and texts, which may be damaged or larger than Pillow takes.
+    """Once more without what is no pixel: a PNG's profile and texts, which may be damaged or larger than
+    Pillow takes.
 
     Raises:
         PictureError: with the reason in ``error``.
@@ -130,7 +137,9 @@ def _rescue(data: bytes, image: Image.Image) -> tuple[Image.Image, int] | None:
 
 
 def _depth(values: npt.NDArray[np.uint16], stated: int | None) -> int:
-    """Significant bits of 16-bit values: as stated if all fit, else the fewest of :data:`DEPTHS` that hold all."""
+    """Significant bits of 16-bit values: as stated if all fit, else the fewest of :data:`DEPTHS` that hold
+    all.
+    """
     largest = int(values.max(initial=0)).bit_length()
     if stated is not None and stated >= largest:
         return stated
@@ -176,7 +185,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise PictureError(f"pixel type {image.mode} (32-bit) has no defined white: convert it to 8 or 16 bits")
+        raise PictureError(
+            f"pixel type {image.mode} (32-bit) has no defined white: convert it to 8 or 16 bits"
+        )
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -220,14 +231,15 @@ class Photo(str):
         """
         if self.sha256 not in ("", hashlib.sha256(data).hexdigest()):
             raise MaskDistillError(
-                f"{told_name(self)}: has another content than when the manifest was made, and what was computed so far"
-                " is of that one: put it back, or in a run give the same command with --forcerun manifest (for predict:"
-                " another --out)"
+                f"{told_name(self)}: has another content than when the manifest was made, and what was "
+                "computed so far is of that one: put it back, or in a run give the same command with "
+                "--forcerun manifest (for predict: another --out)"
             )
 
 
 def load_rgb(path: str | Path) -> Image.Image:
-    """Decode a picture file, upright and in mode RGB (see :func:`decode`); a :class:`Photo` is compared first.
+    """Decode a picture file, upright and in mode RGB (see :func:`decode`); a :class:`Photo` is compared
+    first.
 
     Raises:
         MaskDistillError: naming the file, the reason and the remedy; also where the picture was replaced.
@@ -238,7 +250,9 @@ def load_rgb(path: str | Path) -> Image.Image:
                 path.check(data)
             return decode(data)[0]
     except PictureError as error:
-        raise MaskDistillError(f"{told_name(path)}: {error}; replace it and run the manifest stage again") from None
+        raise MaskDistillError(
+            f"{told_name(path)}: {error}; replace it and run the manifest stage again"
+        ) from None
     except OSError as error:
         raise MaskDistillError(
             f"{path}: cannot be read ({error.strerror}); restore it or run the manifest stage again"

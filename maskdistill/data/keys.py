@@ -1,4 +1,6 @@
-"""Names under which pictures are kept: no file made of one is the file, or a folder in the path, of another's."""
+"""Names under which pictures are kept: no file made of one is the file, or a folder in the path, of
+another's.
+"""
 
 import hashlib
 import unicodedata
@@ -20,11 +22,14 @@ RESERVED = ("summary.json",)
 """What lies beside label maps: no first folder of a key is called so."""
 
 
-def parts_of_keys(pictures: Sequence[str], folders: Iterable[str], reserved: Sequence[str] = ()) -> dict[str, str]:
+def parts_of_keys(
+    pictures: Sequence[str], folders: Iterable[str], reserved: Sequence[str] = ()
+) -> dict[str, str]:
     """What each picture and folder of one folder contributes to keys.
 
-    Folders keep their names and pictures are named without extension. Where that is ambiguous, or a file made of a
-    picture would be called as a folder is, the extension stays; where that does not help either, ``~2`` is added.
+    Folders keep their names and pictures are named without extension. Where that is ambiguous, or a file made
+    of a picture would be called as a folder is, the extension stays; where that does not help either, ``~2``
+    is added.
 
     Args:
         pictures, folders: names in one folder, all distinct.
@@ -51,7 +56,9 @@ def parts_of_keys(pictures: Sequence[str], folders: Iterable[str], reserved: Seq
 
 
 def _free(name: str, endings: Sequence[str], taken: set[str]) -> str:
-    """``name``, or ``name~2`` and so on, such that no name with one of the endings is taken; then they are."""
+    """``name``, or ``name~2`` and so on, such that no name with one of the endings is taken; then they
+    are.
+    """
     chosen, number = name, 2
     while any(fold(chosen + end) in taken for end in endings):
         chosen, number = f"{name}~{number}", number + 1
@@ -82,7 +89,8 @@ class KeyClashes:
                 self._folders.setdefault(_hash(str(parent)), line)
 
     def find(self, keys: Callable[[], Iterable[tuple[int, str]]]) -> tuple[int, int] | None:
-        """Two lines whose keys are equal, or of which one's file would be a folder of the other's; None if none.
+        """Two lines whose keys are equal, or of which one's file would be a folder of the other's; None if
+        none.
 
         Args:
             keys: gives lines and keys once more; called only where folders are named like pictures.

@@ -25,7 +25,9 @@ def parse_data(text: str) -> DataConfig:
     Raises:
         MaskDistillError: listing every unknown, missing or ill-typed key.
     """
-    data: DataConfig = _parse(TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")]), text, "--params")
+    data: DataConfig = _parse(
+        TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")]), text, "--params"
+    )
     return data
 
 
@@ -76,7 +78,9 @@ def listing_fingerprint(data: DataConfig, section: str = "data", kept: Path | No
 
 
 def source_of(path: Path) -> DataConfig:
-    """What a folder or file is as a source: photographs where it holds some, else what another source makes of it."""
+    """What a folder or file is as a source: photographs where it holds some, else what another source makes
+    of it.
+    """
     photographs = FolderData(kind="folder", root=str(path))
     try:
         next(iter_images(photographs))
@@ -86,7 +90,9 @@ def source_of(path: Path) -> DataConfig:
     return photographs
 
 
-def _look(section: str, left_out: Counter[str] | None, kept: Path | None, scenes: str | Path | None = None) -> Look:
+def _look(
+    section: str, left_out: Counter[str] | None, kept: Path | None, scenes: str | Path | None = None
+) -> Look:
     folder = None if scenes is None else Path(scenes)
     return Look(section, Counter() if left_out is None else left_out, folder, kept)
 
@@ -97,7 +103,8 @@ def with_support(
     left_out: Counter[str] | None = None,
     kept: Path | None = None,
 ) -> Iterator[ListedImage]:
-    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more [method §3].
+    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more
+    [method §3].
 
     Raises:
         MaskDistillError: the former lie in a folder under whose name the support set is kept.
@@ -108,7 +115,8 @@ def with_support(
     for image in images:
         if image.key.startswith(SUPPORT):
             raise MaskDistillError(
-                f"{image.path}: the folder {SUPPORT} would hold results of the support set too; rename it in data"
+                f"{image.path}: the folder {SUPPORT} would hold results of the support set too; rename it in "
+                "data"
             )
         yield image
     for image in iter_images(support, left_out=left_out, section="support", kept=kept):

@@ -31,7 +31,8 @@ COLUMNS = {
     "sha256": "str", "shard": "int64", "train": "bool", "eval": "bool", "status": "str", "reason": "str",
 }  # fmt: skip
 FILE_COLUMNS = {**COLUMNS, "segmenter": "bool"}
-"""As stored: with whether the segmenter learns from a picture, which is ``train`` where a table does not say."""
+"""As stored: with whether the segmenter learns from a picture, which is ``train`` where a table does not say.
+"""
 QUARANTINED = ["image_id", "path", "reason"]
 MIN_SIDE = 16
 
@@ -48,7 +49,9 @@ class ImageRow(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What decoding a picture told: pixels after EXIF rotation, stored mode, hash; ``reason`` is empty if usable."""
+    """What decoding a picture told: pixels after EXIF rotation, stored mode, hash; ``reason`` is empty if
+    usable.
+    """
 
     width: int
     height: int
@@ -90,7 +93,8 @@ def build_manifest(
     threads: int = 1,
     max_quarantined: float = 0.05,
 ) -> Iterator[pd.DataFrame]:
-    """Decode every listed picture once and quarantine those that cannot be used; one shard in memory at a time.
+    """Decode every listed picture once and quarantine those that cannot be used; one shard in memory at a
+    time.
 
     Row ``i`` of ``n`` gets ``image_id`` i + 1 and shard ``i * num_shards // n``, quarantined or not,
     so that ids and shards do not depend on which pictures are readable.
@@ -105,8 +109,8 @@ def build_manifest(
             tolerated unless the share is 0.
 
     Yields:
-        The rows of one shard, columns :data:`FILE_COLUMNS`. ``width``/``height`` are pixels after EXIF rotation,
-        0 where the picture cannot be decoded.
+        The rows of one shard, columns :data:`FILE_COLUMNS`. ``width``/``height`` are pixels after EXIF
+        rotation, 0 where the picture cannot be decoded.
 
     Raises:
         MaskDistillError: if there are not n pictures, no picture is usable, more than tolerated are not, or
@@ -114,7 +118,9 @@ def build_manifest(
     """
     n = num_images
     if not 1 <= num_shards <= max(n, 1):
-        raise MaskDistillError(f"num_shards {num_shards} for {n} images; use between 1 and the number of images")
+        raise MaskDistillError(
+            f"num_shards {num_shards} for {n} images; use between 1 and the number of images"
+        )
     base = Path(os.path.abspath(base))
     rows: list[tuple[object, ...]] = []
     listed = 0
@@ -136,9 +142,13 @@ def build_manifest(
             log.warning("quarantined %s: %s", name, item.reason)
             bad.append((name, item.reason))
     if shallow:
-        log.info("%d images have fewer than 16 bits in 16: their white is that of so many bits (mode)", shallow)
+        log.info(
+            "%d images have fewer than 16 bits in 16: their white is that of so many bits (mode)", shallow
+        )
     if listed != n:
-        raise MaskDistillError(f"{listed} images are there, {n} were counted before; run again while nothing changes")
+        raise MaskDistillError(
+            f"{listed} images are there, {n} were counted before; run again while nothing changes"
+        )
     _refuse_bad_source(n, bad, max_quarantined)
     yield _table(rows)
 
@@ -154,7 +164,9 @@ def _inspected(image: ListedImage) -> tuple[ListedImage, Inspection]:
     item = inspect_image(image.path)
     derived = image.key.rpartition("/")[2] + ".png"
     if not item.reason and len(derived.encode()) > LONGEST_NAME:
-        item = item._replace(reason=f"the name is too long for files made of it (NAME.png, {LONGEST_NAME} bytes)")
+        item = item._replace(
+            reason=f"the name is too long for files made of it (NAME.png, {LONGEST_NAME} bytes)"
+        )
     return image, item
 
 
@@ -171,7 +183,9 @@ def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: 
 
 
 def tolerated(share: float, count: int) -> int:
-    """How many of ``count`` things may be unusable: a share of them, and a single one unless the share is 0."""
+    """How many of ``count`` things may be unusable: a share of them, and a single one unless the share is
+    0.
+    """
     return 0 if share == 0 else max(1, int(share * count))
 
 
@@ -189,15 +203,17 @@ def write_manifest(
 ) -> None:
     """Write a manifest as UTF-8 CSV, atomically; equal tables give equal bytes.
 
-    Beside it lies its index (:func:`index_path`): where in the file each shard begins and what digest its rows
-    have, so that a shard of a long manifest is read, and compared, without the rest. What is quarantined also
-    stands in a file of its own (:func:`quarantine_path`).
+    Beside it lies its index (:func:`index_path`): where in the file each shard begins and what digest its
+    rows have, so that a shard of a long manifest is read, and compared, without the rest. What is quarantined
+    also stands in a file of its own (:func:`quarantine_path`).
 
     Args:
         tables: the whole, or pieces of it in order, with :data:`COLUMNS` at least; shards ascend.
-        left_out: how many files of which suffix look like pictures and are not taken; looked at when all is written.
+        left_out: how many files of which suffix look like pictures and are not taken; looked at when all is
+            written.
         listing: fingerprint of the pictures' names, sizes and times, kept in the index.
-        oracle: what ground truth makes perfect, kept in the index: it marks all that is made with this manifest.
+        oracle: what ground truth makes perfect, kept in the index: it marks all that is made with this
+            manifest.
     """
     pieces = [tables] if isinstance(tables, pd.DataFrame) else tables
     starts: dict[str, int] = {}
@@ -244,7 +260,9 @@ def index_path(path: str | Path) -> Path:
 
 
 def left_out_of(path: str | Path) -> dict[str, int]:
-    """How many files of which suffix lie beside a manifest's pictures and were not taken (:func:`write_manifest`)."""
+    """How many files of which suffix lie beside a manifest's pictures and were not taken
+    (:func:`write_manifest`).
+    """
     index = index_path(path)
     found: dict[str, int] = read_json(index).get("left_out", {}) if index.is_file() else {}
     return found
@@ -256,7 +274,8 @@ def quarantine_path(path: str | Path) -> Path:
 
 
 def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
-    """Read a manifest, all rows or those of one shard; adds the column ``file``, the absolute path of each picture.
+    """Read a manifest, all rows or those of one shard; adds the column ``file``, the absolute path of each
+    picture.
 
     Raises:
         MaskDistillError: if the file is missing, is not a manifest, or has no such shard.
@@ -278,7 +297,8 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
 
 
 def check_manifest(path: str | Path) -> None:
-    """Compare a whole manifest with the digest in its index; cut off or changed, it might still read as a table.
+    """Compare a whole manifest with the digest in its index; cut off or changed, it might still read as a
+    table.
 
     Raises:
         MaskDistillError: it, or its index, is missing or damaged.

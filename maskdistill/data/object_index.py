@@ -22,7 +22,9 @@ from maskdistill.runtime.seal import BrokenSeal, verify
 FOLDER = "listings"
 """Beside a manifest: what was listed."""
 FORMAT = 1
-"""Of a listing: a line of it and of the prefix, a line an object, a line of what was left out and of the digest."""
+"""Of a listing: a line of it and of the prefix, a line an object, a line of what was left out and of the
+digest.
+"""
 FRESH = 600.0
 """Seconds in which a bucket is not listed again: planning, counting and the manifest see the same."""
 _listed: set[Path] = set()
@@ -45,7 +47,8 @@ class Stored(NamedTuple):
 
 
 def pictures_below(root: str, kept: Path | None, left_out: Counter[str]) -> Iterator[Stored]:
-    """Pictures below a checked ``s3://`` or ``gs://`` prefix in the order of their names, few in memory at a time.
+    """Pictures below a checked ``s3://`` or ``gs://`` prefix in the order of their names, few in memory at a
+    time.
 
     Args:
         root: the prefix.
@@ -62,7 +65,9 @@ def pictures_below(root: str, kept: Path | None, left_out: Counter[str]) -> Iter
 
 
 def digest_of(root: str, kept: Path | None) -> str:
-    """Hex SHA-256 of names, sizes and marks of the pictures below a prefix; arguments as of :func:`pictures_below`."""
+    """Hex SHA-256 of names, sizes and marks of the pictures below a prefix; arguments as of
+    :func:`pictures_below`.
+    """
     digest = hashlib.sha256()
     for entry in _entries(root, kept, Counter()):
         digest.update(canonical_json(entry).encode())
@@ -70,7 +75,9 @@ def digest_of(root: str, kept: Path | None) -> str:
 
 
 def _keyed(entries: Iterator[Listed], start: str) -> Iterator[tuple[str, Listed]]:
-    """Entries with their keys: names that share all up to the first dot follow one another, and so are told apart."""
+    """Entries with their keys: names that share all up to the first dot follow one another, and so are told
+    apart.
+    """
 
     def stem(entry: Listed) -> tuple[str, str]:
         folder, _, name = entry.name[len(start) :].rpartition("/")
@@ -108,7 +115,9 @@ def _entries(root: str, kept: Path | None, left_out: Counter[str]) -> Iterator[L
 def _path(root: str, kept: Path) -> Path:
     name = key_of_path(split(root).name).replace("/", "-")[-60:] or "all"
     return (
-        kept.absolute() / FOLDER / f"{split(root).host}-{name}-{hashlib.sha256(root.encode()).hexdigest()[:12]}.jsonl"
+        kept.absolute()
+        / FOLDER
+        / f"{split(root).host}-{name}-{hashlib.sha256(root.encode()).hexdigest()[:12]}.jsonl"
     )
 
 

@@ -1,7 +1,7 @@
 """The official datasets: addresses, sizes, checksums, and what a complete copy holds. Data only.
 
-Sums and sizes are those of [method §0.4], which says who states them; a file without a sum has none that its authors or
-several independent users state.
+Sums and sizes are those of [method §0.4], which says who states them; a file without a sum has none that its
+authors or several independent users state.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,8 @@ DATASETS: dict[str, OfficialDataset] = {
         ),
         "VOCdevkit/VOC2012",
         (
-            "JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject", "ImageSets/Main/trainval.txt",
+            "JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject",
+            "ImageSets/Main/trainval.txt",
             "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt",
             "ImageSets/Segmentation/trainval.txt",
         ),
@@ -114,14 +115,17 @@ DATASETS: dict[str, OfficialDataset] = {
     ),
 }  # fmt: skip
 
-BUILDS: dict[str, tuple[str, ...]] = {"voc": ("voc2012", "voc2007", "sbd"), "coco20k": ("coco2014", "coco20k")}
+BUILDS: dict[str, tuple[str, ...]] = {
+    "voc": ("voc2012", "voc2007", "sbd"),
+    "coco20k": ("coco2014", "coco20k"),
+}
 """Data that the workflow builds, and the datasets that each is made of."""
 
 BUILT_IMAGES = {"voc": (17_191, 0), "coco20k": (19_817, 62_966)}
 """Pictures of a build, and those that are its support set.
 
-VOC: 5,011 of 2007 and 12,180 of 2012, the union of Main/trainval (11,540) with 313 of train_aug and 327 of val
-outside it [method §0.2]. COCO: 19,817 of the 82,783 of train2014, and the others.
+VOC: 5,011 of 2007 and 12,180 of 2012, the union of Main/trainval (11,540) with 313 of train_aug and 327 of
+val outside it [method §0.2]. COCO: 19,817 of the 82,783 of train2014, and the others.
 """
 
 
@@ -148,13 +152,16 @@ def find_root(dataset: OfficialDataset, path: Path) -> Path:
         MaskDistillError: no folder there, or what a complete copy holds is missing.
     """
     if not path.is_dir():
-        raise MaskDistillError(f"{path}: no such folder; give the folder of a copy, or leave path out to download one")
+        raise MaskDistillError(
+            f"{path}: no such folder; give the folder of a copy, or leave path out to download one"
+        )
     parts = Path(dataset.root).parts
     candidates = [path.joinpath(*parts[start:]) for start in range(len(parts), -1, -1)]
     absent = {candidate: missing_parts(dataset, candidate) for candidate in candidates}
     best = min(candidates, key=lambda candidate: len(absent[candidate]))
     if absent[best]:
         raise MaskDistillError(
-            f"{best}: not a complete copy: {', '.join(absent[best])} missing; unpack the official archive again"
+            f"{best}: not a complete copy: {', '.join(absent[best])} missing; unpack the official archive "
+            "again"
         )
     return best

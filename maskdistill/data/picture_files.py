@@ -1,6 +1,8 @@
-"""Open pictures and read their bytes: of regular files only, no more than memory allows, never of one without an end.
+"""Open pictures and read their bytes: of regular files only, no more than memory allows, never of one without
+an end.
 
-:func:`open_picture` is the one place where a picture is opened, a file of its own or one inside of an archive.
+:func:`open_picture` is the one place where a picture is opened, a file of its own or one inside of an
+archive.
 """
 
 import errno
@@ -29,7 +31,9 @@ MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded (Pillow's own warning limit, 256 MiB as RGB)."""
 
 MAX_SIDE = 32_000
-"""In pixels: libraries that count sides in 16 bits with a sign take no more, such as OpenCV 4 where it turns one."""
+"""In pixels: libraries that count sides in 16 bits with a sign take no more, such as OpenCV 4 where it turns
+one.
+"""
 
 MAX_ASPECT = 50
 """Longest side over shortest: beyond it nothing is left of the short side at the sizes that networks see."""
@@ -121,16 +125,17 @@ class HeldPicture(PictureStream):
 
 @contextmanager
 def open_picture(picture: str | Path) -> Iterator[PictureStream]:
-    """Open a picture (:mod:`maskdistill.data.picture_refs`): nothing else than a regular file, or what lies in one.
+    """Open a picture (:mod:`maskdistill.data.picture_refs`): nothing else than a regular file, or what lies
+    in one.
 
     A frame of a video comes as an uncompressed BMP.
 
-    One that lies elsewhere is fetched unless the cache has it. What the manifest saw (``sha256`` of a ``Photo``) is
-    taken from there without asking; of anything else the server is asked whether it changed.
+    One that lies elsewhere is fetched unless the cache has it. What the manifest saw (``sha256`` of a
+    ``Photo``) is taken from there without asking; of anything else the server is asked whether it changed.
 
     Raises:
-        PictureError: not a regular file, too large, or a member of an archive or an object that is no picture or not
-            there any more.
+        PictureError: not a regular file, too large, or a member of an archive or an object that is no picture
+            or not there any more.
         OSError: it cannot be read.
         MaskDistillError: network, server or credentials failed, which is no fault of the picture.
     """
@@ -157,7 +162,8 @@ def open_picture(picture: str | Path) -> Iterator[PictureStream]:
 
 @contextmanager
 def picture_bytes(picture: str | Path) -> Iterator[bytes]:
-    """The bytes of a picture, and during the block the right to decode them: threads that decode share their memory.
+    """The bytes of a picture, and during the block the right to decode them: threads that decode share their
+    memory.
 
     Raises:
         PictureError, OSError: as :func:`open_picture`.
@@ -184,8 +190,8 @@ def picture_bytes(picture: str | Path) -> Iterator[bytes]:
 def exhausted(path: str | Path, what: str) -> MaskDistillError:
     """What to say where the machine, not the picture, is the reason."""
     return MaskDistillError(
-        f"{path}: cannot be read or decoded: the process ran out of what it may use ({what}); give the job more memory"
-        " or open files (ulimit -n), or fewer threads, and give the same command again"
+        f"{path}: cannot be read or decoded: the process ran out of what it may use ({what}); give the job "
+        "more memory or open files (ulimit -n), or fewer threads, and give the same command again"
     )
 
 
@@ -206,7 +212,9 @@ def _of_container(place: Frame | Row) -> bytes:
 
 
 def _open_regular(path: str | Path) -> tuple[int, int]:
-    """Descriptor and size of a regular file; nothing else is opened, for that may never return or have an effect."""
+    """Descriptor and size of a regular file; nothing else is opened, for that may never return or have an
+    effect.
+    """
     try:
         _refuse_kind(os.stat(path))
     except ValueError:
@@ -222,7 +230,9 @@ def _open_regular(path: str | Path) -> tuple[int, int]:
 
 
 def _open_remote(url: str, sha256: str) -> tuple[int, int]:
-    """Descriptor and size of an object's bytes in the cache, where they are put first if they are not there."""
+    """Descriptor and size of an object's bytes in the cache, where they are put first if they are not
+    there.
+    """
     from maskdistill.runtime.object_cache import cache  # of pictures on this machine nothing of it is needed
     from maskdistill.runtime.remote_read import ObjectRefused
 
@@ -245,7 +255,9 @@ def read_header(stream: PictureStream) -> Image.Image:
 
 
 def _pixels(stream: PictureStream) -> int:
-    """Pixels that the header states; 0 where decoding will refuse the picture before it takes memory for them."""
+    """Pixels that the header states; 0 where decoding will refuse the picture before it takes memory for
+    them.
+    """
     try:
         with read_header(stream) as image:
             refuse_size(*image.size)

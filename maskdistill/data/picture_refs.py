@@ -1,9 +1,10 @@
 """How a picture is named where it is opened, always as an absolute path.
 
-A file by its own; one in an object store or on a web server by ``/SCHEME:/REST`` for ``SCHEME://REST``; one inside of
-another file by ``FILE::NAME::PLACE``. ``PLACE`` is ``OFFSET+SIZE`` in bytes in a tar, ``NUMBER@TIME`` for a frame of a
-video and ``COLUMN#GROUP.ROW`` for a row of a table: a picture is read at its place and the file is never searched
-again. Of what cannot be a picture, such as a link, one of :data:`FAULTS` stands there.
+A file by its own; one in an object store or on a web server by ``/SCHEME:/REST`` for ``SCHEME://REST``; one
+inside of another file by ``FILE::NAME::PLACE``. ``PLACE`` is ``OFFSET+SIZE`` in bytes in a tar,
+``NUMBER@TIME`` for a frame of a video and ``COLUMN#GROUP.ROW`` for a row of a table: a picture is read at its
+place and the file is never searched again. Of what cannot be a picture, such as a link, one of :data:`FAULTS`
+stands there.
 """
 
 import re
@@ -13,7 +14,8 @@ from typing import NamedTuple
 from maskdistill.runtime.remote_urls import SCHEMES, shown, split
 
 VIDEOS = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv",
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf",
+    ".flv",
     ".3gp", ".3g2", ".ogv", ".h264", ".h265", ".hevc",
 )  # fmt: skip
 """File names that are taken for videos, in any case."""
@@ -32,8 +34,10 @@ FAULTS = {
     "link": "a link in the archive: pack the picture itself (tar --dereference --hard-dereference)",
     "device": "not a file but a device, pipe or the like: pack the archive without it",
     "sparse": "a sparse member, whose bytes do not lie together: pack it without --sparse",
-    "name": "its name leads out of the archive, or is too long for a file: pack it under a relative, shorter name",
-    "video": "not a video that can be decoded, or damaged from its beginning: convert it, e.g. to MP4 with H.264",
+    "name": "its name leads out of the archive, or is too long for a file: pack it under a relative, shorter "
+    "name",
+    "video": "not a video that can be decoded, or damaged from its beginning: convert it, e.g. to MP4 with "
+    "H.264",
     "frames": "a video without a whole frame: put the whole one in its place",
 }
 """Why a member that is called like a picture, or a video, cannot be one."""
@@ -65,7 +69,8 @@ class Frame(NamedTuple):
         archive: path of the file.
         member: a name for people.
         number: how many whole frames are shown before it.
-        time: its time stamp, in the video's own units; None where those of the video do not grow from frame to frame.
+        time: its time stamp, in the video's own units; None where those of the video do not grow from frame
+            to frame.
     """
 
     archive: str
@@ -130,7 +135,9 @@ def remote_url(picture: str | Path) -> str | None:
 
 
 def has_odd_parts(url: str) -> bool:
-    """Whether an object's name has empty parts, or ``.`` or ``..`` as one: no web address names it for sure."""
+    """Whether an object's name has empty parts, or ``.`` or ``..`` as one: no web address names it for
+    sure.
+    """
     return any(part in ("", ".", "..") for part in split(url).name.split("/"))
 
 

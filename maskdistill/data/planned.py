@@ -1,4 +1,6 @@
-"""How many pictures a run has, and what stands for their list: also before the workflow has brought them here."""
+"""How many pictures a run has, and what stands for their list: also before the workflow has brought them
+here.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -60,7 +62,8 @@ def count_fitted(config: Config, images: int) -> int:
 
 
 def check_annotations(config: Config) -> str:
-    """The file of ground truth that ``data.annotations`` names, there already or made by the workflow; empty if none.
+    """The file of ground truth that ``data.annotations`` names, there already or made by the workflow; empty
+    if none.
 
     Raises:
         MaskDistillError: there is no such file.
@@ -68,13 +71,15 @@ def check_annotations(config: Config) -> str:
     path = config.data.truth_file()
     if path is not None and config.datasets.build is None and not Path(path).is_file():
         raise MaskDistillError(
-            f"data.annotations: {path}: no such file; correct the path, or leave it out: nothing is scored then"
+            f"data.annotations: {path}: no such file; correct the path, or leave it out: nothing is scored "
+            "then"
         )
     return path or ""
 
 
 def planned_listing(config: Config, manifest: str | None = None) -> str:
-    """What changes when pictures do: of built data its sections, as the record of the build is followed beside.
+    """What changes when pictures do: of built data its sections, as the record of the build is followed
+    beside.
 
     Pictures that only look changed, but have the content that the run's manifest saw, change nothing.
 
@@ -109,13 +114,17 @@ def truth_listing(config: Config) -> str:
 
 
 def scored_listing(config: Config) -> str:
-    """What changes when another picture is to be scored; empty where the manifest or a build's record is followed."""
+    """What changes when another picture is to be scored; empty where the manifest or a build's record is
+    followed.
+    """
     keys = None if config.datasets.build is not None else config.data.scored_keys()
     return "" if keys is None else sha256_text(canonical_json(sorted(keys)))
 
 
 def count_roles(config: Config) -> tuple[int, int]:
-    """Pictures to train on and to score; of official data that is not here yet by the published counts of its lists."""
+    """Pictures to train on and to score; of official data that is not here yet by the published counts of its
+    lists.
+    """
     build = config.datasets.build
     if build is None or is_built(config):
         if config.data.GENERATED:
@@ -137,5 +146,7 @@ def _published(name: str) -> int:
     both = sum(SPLITS[f"VOC{year} Main/trainval"].images for year in (2007, 2012))
     known = {"Main/trainval": both, "Segmentation/train_aug": SPLITS["train_aug"].images}
     known |= {f"Main/trainval{year}": SPLITS[f"VOC{year} Main/trainval"].images for year in (2007, 2012)}
-    known |= {f"Segmentation/{p}": SPLITS[f"VOC2012 Segmentation/{p}"].images for p in ("train", "val", "trainval")}
+    known |= {
+        f"Segmentation/{p}": SPLITS[f"VOC2012 Segmentation/{p}"].images for p in ("train", "val", "trainval")
+    }
     return known.get(name, 0)

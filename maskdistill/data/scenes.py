@@ -5,8 +5,8 @@ one from the other; what sets an object off is its outline, its shading and its 
 function of ``(seed, index, size, difficulty)`` alone.
 
 The difficulty knob, 0 to 1, scales together: how closely an object's colours follow the background's
-(camouflage), contrast, pattern and clutter of the background, occlusion between objects, the range of lighting,
-sensor noise, and how little a category says about its texture (0: mostly its own kind, 1: any).
+(camouflage), contrast, pattern and clutter of the background, occlusion between objects, the range of
+lighting, sensor noise, and how little a category says about its texture (0: mostly its own kind, 1: any).
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,8 @@ CATEGORIES: tuple[str, ...] = tuple(SHAPES)
 """Category names; the first has id 1."""
 
 _OWN_TEXTURE = {
-    "fish": "stripes", "mushroom": "dots", "star": "noise", "bottle": "plain", "butterfly": "rings", "mug": "checker"
+    "fish": "stripes", "mushroom": "dots", "star": "noise", "bottle": "plain", "butterfly": "rings",
+    "mug": "checker"
 }  # fmt: skip
 _MIN_AREA = 0.004
 _TRIES = 12
@@ -191,7 +192,9 @@ def _place(rng: np.random.Generator, spec: ObjectSpec, height: int, width: int, 
 
 
 def _free(placed: _Placed, taken: npt.NDArray[np.uint8], gap: int, overlap: float) -> bool:
-    """Whether the object keeps ``gap`` pixels from ``taken``, or hides at most the share ``overlap`` of itself."""
+    """Whether the object keeps ``gap`` pixels from ``taken``, or hides at most the share ``overlap`` of
+    itself.
+    """
     solid = (placed.cover > 0.5).astype(np.uint8)
     if not solid.any():
         return False
@@ -286,12 +289,16 @@ def _photograph(rng: np.random.Generator, image: FloatImage, difficulty: float) 
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     strength = 0.1 + 0.35 * difficulty
     angle = rng.uniform(0, 2 * np.pi)
-    falloff = 1 + strength * rng.uniform(0, 1) * (x * np.cos(angle) + y * np.sin(angle)) - 0.12 * (x**2 + y**2)
+    falloff = (
+        1 + strength * rng.uniform(0, 1) * (x * np.cos(angle) + y * np.sin(angle)) - 0.12 * (x**2 + y**2)
+    )
     cast = 1 + rng.uniform(-0.5, 0.5, 3) * strength
     exposure = rng.uniform(1 - 0.8 * strength, 1 + 0.8 * strength)
     image = image * (falloff[..., None] * (cast * exposure)).astype(np.float32)
     blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.7))
-    noisy = blurred + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0.005, 0.01 + 0.025 * difficulty)
+    noisy = blurred + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(
+        0.005, 0.01 + 0.025 * difficulty
+    )
     return np.asarray(np.clip(noisy, 0, 1) * 255 + 0.5, np.uint8)
 
 

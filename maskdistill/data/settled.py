@@ -1,8 +1,10 @@
-"""Whether the pictures that a manifest lists are still those: names, sizes and times hint at it, content decides.
+"""Whether the pictures that a manifest lists are still those: names, sizes and times hint at it, content
+decides.
 
-A listing's fingerprint (:func:`maskdistill.data.listing.listing_fingerprint`) changes when a file is copied, restored
-from a backup or given other rights, too. Then the pictures are hashed once and compared with the manifest's digests; if
-all are the same, the fingerprint that the manifest was made with goes on standing for them.
+A listing's fingerprint (:func:`maskdistill.data.listing.listing_fingerprint`) changes when a file is copied,
+restored from a backup or given other rights, too. Then the pictures are hashed once and compared with the
+manifest's digests; if all are the same, the fingerprint that the manifest was made with goes on standing for
+them.
 """
 
 import hashlib
@@ -30,7 +32,8 @@ log = logging.getLogger("maskdistill")
 NOTE = ".listing.json"
 """Beside a manifest: the last fingerprint that was found to stand for the same pictures."""
 FIRST = 100
-"""Pictures changed last that are hashed before all others: a picture that was really replaced is among them."""
+"""Pictures changed last that are hashed before all others: a picture that was really replaced is among them.
+"""
 THREADS = 8
 
 
@@ -40,7 +43,8 @@ class _Pair(NamedTuple):
 
 
 def settled_listing(fingerprint: str, images: Callable[[], Iterator[ListedImage]], manifest: Path) -> str:
-    """The fingerprint that a manifest was made with where its pictures have their content still, else the given one.
+    """The fingerprint that a manifest was made with where its pictures have their content still, else the
+    given one.
 
     Args:
         fingerprint: of the pictures now.
@@ -77,7 +81,11 @@ def is_unchanged(images: Callable[[], Iterator[ListedImage]], manifest: Path) ->
         changed = array("q", (_changed(pair.path) for pair in _pairs(images(), manifest)))
         times = np.frombuffer(changed, np.int64)
         newest = np.partition(times, -FIRST)[-FIRST] if len(times) > FIRST else 0
-        log.info("%d pictures look changed, or were copied: their content is compared with %s", len(times), manifest)
+        log.info(
+            "%d pictures look changed, or were copied: their content is compared with %s",
+            len(times),
+            manifest,
+        )
         for late in (True, False):
             pairs = _pairs(images(), manifest)
             chosen = (pair for pair in pairs if (_changed(pair.path) >= newest) == late)

@@ -134,7 +134,9 @@ SHAPES: dict[str, Callable[[np.random.Generator], list[Part]]] = {
 }
 
 
-def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int, octaves: int = 3) -> FloatImage:
+def smooth_noise(
+    rng: np.random.Generator, height: int, width: int, cells: int, octaves: int = 3
+) -> FloatImage:
     """Fractal noise in [0, 1], float32 (height, width); ``cells`` blobs along the shorter side."""
     total = np.zeros((height, width), np.float32)
     short = min(height, width)
@@ -165,7 +167,9 @@ def texture(rng: np.random.Generator, kind: str, height: int, width: int, period
     u = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period) + phase[0]
     v = (y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period) + phase[1]
     if kind == "rings":
-        u = np.hypot(x - width * rng.uniform(0.2, 0.8), y - height * rng.uniform(0.2, 0.8)) * (2 * np.pi / period)
+        u = np.hypot(x - width * rng.uniform(0.2, 0.8), y - height * rng.uniform(0.2, 0.8)) * (
+            2 * np.pi / period
+        )
     sharp = 2.5
     if kind in ("stripes", "rings"):
         wave = np.sin(u)

@@ -1,4 +1,6 @@
-"""The image lists of the paper, rebuilt from official ones and compared with published counts and checksums."""
+"""The image lists of the paper, rebuilt from official ones and compared with published counts and
+checksums.
+"""
 
 import hashlib
 import re
@@ -15,8 +17,8 @@ class KnownSplit(NamedTuple):
 
     Attributes:
         images: number of them.
-        md5: of the sorted names, one a line, each with a newline; of COCO the numbers, sorted as numbers. None:
-            unknown.
+        md5: of the sorted names, one a line, each with a newline; of COCO the numbers, sorted as numbers.
+            None: unknown.
     """
 
     images: int
@@ -34,7 +36,10 @@ SPLITS: dict[str, KnownSplit] = {
     "COCO train2014": KnownSplit(82_783, None),
     "COCO20k": KnownSplit(19_817, "59f1ad3849e029a24d2ccb3436e5420d"),
 }
-"""Of [method §0.2]. The sum of VOC2007's list is not there: it is that of the images of LOST's published boxes."""
+"""Of [method §0.2].
+
+The sum of VOC2007's list is not there: it is that of the images of LOST's published boxes.
+"""
 
 COCO_NAME = re.compile(r"(?:train2014/)?COCO_train2014_(\d{12})\.jpg")
 
@@ -87,7 +92,9 @@ def read_list(path: Path) -> list[str]:
 def make_train_aug(
     voc_train: Iterable[str], voc_val: Iterable[str], sbd_train: Iterable[str], sbd_val: Iterable[str]
 ) -> list[str]:
-    """``train_aug``, sorted: VOC2012's segmentation training images and SBD's, without VOC2012's validation images."""
+    """``train_aug``, sorted: VOC2012's segmentation training images and SBD's, without VOC2012's validation
+    images.
+    """
     return sorted((set(voc_train) | set(sbd_train) | set(sbd_val)) - set(voc_val))
 
 
@@ -101,7 +108,9 @@ def read_coco_names(path: Path) -> list[int]:
     for name in read_list(path):
         found = COCO_NAME.fullmatch(name)
         if found is None:
-            raise MaskDistillError(f"{path}: {name!r} is no name such as train2014/COCO_train2014_000000000036.jpg")
+            raise MaskDistillError(
+                f"{path}: {name!r} is no name such as train2014/COCO_train2014_000000000036.jpg"
+            )
         numbers.append(int(found[1]))
     return sorted(numbers)
 

@@ -1,4 +1,6 @@
-"""The manifest a piece at a time, and only the columns that are asked for: memory does not follow the paths."""
+"""The manifest a piece at a time, and only the columns that are asked for: memory does not follow the
+paths.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,8 @@ def all_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) -> It
     types = {name: FILE_COLUMNS[name] for name in wanted}
     try:
         with pd.read_csv(
-            path, usecols=lambda name: name in wanted, dtype=types, na_filter=False, encoding="utf-8", chunksize=chunk
+            path, usecols=lambda name: name in wanted, dtype=types, na_filter=False, encoding="utf-8",
+            chunksize=chunk
         ) as reader:  # fmt: skip
             for frame in reader:
                 yield (with_segmenter(frame) if "segmenter" in columns else frame)[list(columns)]
@@ -44,7 +47,8 @@ def usable_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) ->
 
 
 def usable_shards(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Usable rows of a manifest, one shard after the other: ``(shard, rows)``; shards without a row are left out.
+    """Usable rows of a manifest, one shard after the other: ``(shard, rows)``; shards without a row are left
+    out.
 
     A manifest lists its shards one after the other, so one shard is in memory at a time.
 
@@ -74,8 +78,8 @@ class Roles:
     Attributes:
         image_id: int64 (n,), ascending.
         shard: int32 (n,).
-        fitted: bool (n,): K-means is fitted on training images and on the support set, that is on all but those
-            that are only scored or only the segmenter's. Support images are in no set.
+        fitted: bool (n,): K-means is fitted on training images and on the support set, that is on all but
+            those that are only scored or only the segmenter's. Support images are in no set.
     """
 
     image_id: npt.NDArray[np.int64]

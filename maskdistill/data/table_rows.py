@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WHOLE = 64 * 2**20
-"""Bytes, uncompressed, up to which the pictures of a row group are read at once and kept until another is wanted."""
+"""Bytes, uncompressed, up to which the pictures of a row group are read at once and kept until another is
+wanted.
+"""
 PIECE = 16
 """Rows of a larger group that are read at once."""
 _GONE = "a row that is not in the table any more: it was replaced"

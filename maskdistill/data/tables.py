@@ -30,8 +30,8 @@ class TableRow(NamedTuple):
 
     Attributes:
         group, row: number of the row group or record batch, and of the row in it, from 0.
-        name: of the picture, with its ending; where not every row has a name of its own the row's number in the file,
-            with the ending that fits the file's first picture.
+        name: of the picture, with its ending; where not every row has a name of its own the row's number in
+            the file, with the ending that fits the file's first picture.
         stem: the name without its ending.
     """
 
@@ -86,7 +86,8 @@ def layout_of(path: Path, column: str, setting: str) -> Layout:
     if column not in fitting:
         there = f"columns that may: {', '.join(fitting)}" if fitting else "no column of it does"
         raise MaskDistillError(
-            f"{setting}: {path}: has no column {column!r} of pictures (a struct with bytes, or binary); {there}"
+            f"{setting}: {path}: has no column {column!r} of pictures (a struct with bytes, or binary); "
+            f"{there}"
         )
     kind = schema.field(column).type
     return Layout(
@@ -97,7 +98,9 @@ def layout_of(path: Path, column: str, setting: str) -> Layout:
 
 
 def rows_of(path: Path, column: str, layout: Layout) -> Iterator[TableRow]:
-    """The rows of a table in order; their names are used if each row has one, fit for a file and unlike the others'."""
+    """The rows of a table in order; their names are used if each row has one, fit for a file and unlike the
+    others'.
+    """
     named = layout.named and _are_distinct(_names(path, column))
     names = _names(path, column) if named else None
     number, ending = 0, "" if names else _ending(path, column)
@@ -114,7 +117,9 @@ def is_arrow(path: str | Path) -> bool:
 
 
 def open_arrow(path: str | Path) -> "pa.RecordBatchStreamReader | pa.RecordBatchFileReader":
-    """Record batches of an Arrow file, a stream as ``datasets`` writes it or with an index; nothing is copied."""
+    """Record batches of an Arrow file, a stream as ``datasets`` writes it or with an index; nothing is
+    copied.
+    """
     import pyarrow as pa
 
     source = pa.memory_map(str(path))
@@ -140,8 +145,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         told = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise MaskDistillError(
-            f"{path}: cannot be read as a{'n Arrow' if is_arrow(path) else ' Parquet'} file ({told}); put the whole"
-            " one in its place"
+            f"{path}: cannot be read as a{'n Arrow' if is_arrow(path) else ' Parquet'} file ({told}); put "
+            "the whole one in its place"
         ) from None
 
 

@@ -1,8 +1,8 @@
 """Where in a tar archive its pictures lie: read off the headers once, and kept.
 
-Members are named as WebDataset names them (https://github.com/webdataset/webdataset): those of one folder that share
-their name up to the first dot, and stand side by side, are one sample. Its picture is the member with nothing but a
-picture's suffix behind that dot. No member's content is read.
+Members are named as WebDataset names them (https://github.com/webdataset/webdataset): those of one folder
+that share their name up to the first dot, and stand side by side, are one sample. Its picture is the member
+with nothing but a picture's suffix behind that dot. No member's content is read.
 """
 
 import os
@@ -60,11 +60,13 @@ def pictures_of(archive: Path, kept: Path | None, left_out: Counter[str]) -> Ite
     """The pictures of an archive in its order, one at a time.
 
     Args:
-        kept: folder of a manifest; an index is kept there and read as long as the archive has its size and times.
+        kept: folder of a manifest; an index is kept there and read as long as the archive has its size and
+            times.
         left_out: counts the members of samples that are not its picture, by suffix.
 
     Raises:
-        MaskDistillError: naming archive and member: not a plain tar, cut off, damaged, or a member is there twice.
+        MaskDistillError: naming archive and member: not a plain tar, cut off, damaged, or a member is there
+            twice.
     """
     for found in kept_lines(archive, kept, [FORMAT], lambda: _lines(archive)):
         if isinstance(found, dict):
@@ -98,7 +100,9 @@ def _read_headers(archive: Path, left_out: Counter[str]) -> Iterator[Member]:
             yield _picture(sample, left_out)
             sample = {}
         fault, number = _fault(header, parts), own
-        sample[name] = Member(name, 0, 0, fault) if fault else Member(name, header.offset_data, header.size, "")
+        sample[name] = (
+            Member(name, 0, 0, fault) if fault else Member(name, header.offset_data, header.size, "")
+        )
     if sample:
         yield _picture(sample, left_out)
 
@@ -125,16 +129,17 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
         raise unreadable(archive, error) from None
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise MaskDistillError(
-            f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; put the whole one"
-            " in its place"
+            f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; put the "
+            "whole one in its place"
         ) from None
 
 
 def compressed(archive: Path, how: str) -> MaskDistillError:
     """What to say of an archive whose members have no place of their own."""
     return MaskDistillError(
-        f"{archive}: is compressed ({how}), and pictures are read at their places in a plain tar; decompress it"
-        " (gunzip, unzstd, ...) and give the .tar, which is hardly larger: pictures are compressed themselves"
+        f"{archive}: is compressed ({how}), and pictures are read at their places in a plain tar; decompress "
+        "it (gunzip, unzstd, ...) and give the .tar, which is hardly larger: pictures are compressed "
+        "themselves"
     )
 
 
@@ -154,7 +159,9 @@ def _kind(suffix: str) -> str:
 
 
 def _fault(header: tarfile.TarInfo, parts: list[str]) -> str:
-    """Why a member that is called like a picture cannot be one (:data:`maskdistill.data.picture_refs.FAULTS`)."""
+    """Why a member that is called like a picture cannot be one
+    (:data:`maskdistill.data.picture_refs.FAULTS`).
+    """
     if header.issym() or header.islnk():
         return "link"
     if header.issparse():

@@ -56,11 +56,15 @@ class Place(NamedTuple):
 
     def wrong(self, what: str, remedy: str = "correct it") -> MaskDistillError:
         """The error that something is wrong here."""
-        return MaskDistillError(": ".join(part for part in (self.source, self.entry, f"{what}; {remedy}") if part))
+        return MaskDistillError(
+            ": ".join(part for part in (self.source, self.entry, f"{what}; {remedy}") if part)
+        )
 
 
 class Dropped(NamedTuple):
-    """Something of the ground truth that is not used: an annotation, its mask, a part of that, or an image."""
+    """Something of the ground truth that is not used: an annotation, its mask, a part of that, or an
+    image.
+    """
 
     kind: Kind
     entry: str
@@ -71,7 +75,8 @@ class Losses:
     """What is dropped of the ground truth: counted, listed and logged; too much of it stops the run.
 
     Args:
-        limit: share of the annotations, and of the images, that may be lost; a single one is tolerated unless it is 0.
+        limit: share of the annotations, and of the images, that may be lost; a single one is tolerated unless
+            it is 0.
         logged: number that the log names one by one.
     """
 
@@ -87,7 +92,9 @@ class Losses:
 
     def drop(self, kind: Kind, place: Place, reason: str) -> None:
         """Note that something is not used."""
-        self.dropped.append(Dropped(kind, f"{place.source}: {place.entry}" if place.entry else place.source, reason))
+        self.dropped.append(
+            Dropped(kind, f"{place.source}: {place.entry}" if place.entry else place.source, reason)
+        )
         if len(self.dropped) <= self._logged:
             log.warning("ground truth: dropped %s: %s: %s", *self.dropped[-1])
 
@@ -114,8 +121,8 @@ class Losses:
             first = "\n".join(first.split("\n")[:6])
             of = "images" if kind == "image" else "annotations"
             raise MaskDistillError(
-                f"ground truth: {count} {kind}s of {total} {of} would be dropped, more than the {allowed} tolerated"
-                f" (max_dropped: {self.limit:g}); correct them, or raise it{first}"
+                f"ground truth: {count} {kind}s of {total} {of} would be dropped, more than the {allowed} "
+                f"tolerated (max_dropped: {self.limit:g}); correct them, or raise it{first}"
             )
 
 

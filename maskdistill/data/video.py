@@ -1,8 +1,9 @@
-"""Frames of a video: chosen once while it is decoded from beginning to end, and found again by their time stamps.
+"""Frames of a video: chosen once while it is decoded from beginning to end, and found again by their time
+stamps.
 
-PyAV rather than OpenCV, which finds frames by their number at the average rate: of videos with a variable rate, and of
-transport streams, it gives other frames than were asked for. Here a seek only brings the decoder somewhere before a
-frame, and the frame is known by its own time stamp.
+PyAV rather than OpenCV, which finds frames by their number at the average rate: of videos with a variable
+rate, and of transport streams, it gives other frames than were asked for. Here a seek only brings the decoder
+somewhere before a frame, and the frame is known by its own time stamp.
 """
 
 import logging
@@ -55,15 +56,17 @@ def need_pyav() -> None:
     """Refuse videos where PyAV is missing."""
     if find_spec("av") is None:
         raise MaskDistillError(
-            "videos need PyAV, which is not installed: pip install 'maskdistill[video]' (in a checkout: make video)"
+            "videos need PyAV, which is not installed: pip install 'maskdistill[video]' (in a checkout: make "
+            "video)"
         )
 
 
 def choose_frames(path: Path, fps: float | None, min_change: float) -> ChosenFrames:
-    """Decode a video once and choose frames: the first in each of ``fps`` parts of a second that does not look alike.
+    """Decode a video once and choose frames: the first in each of ``fps`` parts of a second that does not
+    look alike.
 
-    Two frames look alike where their grey thumbnails of 32 x 32 pixels differ by less than ``min_change`` of 255 on
-    average; each is compared with the last one that was chosen.
+    Two frames look alike where their grey thumbnails of 32 x 32 pixels differ by less than ``min_change`` of
+    255 on average; each is compared with the last one that was chosen.
 
     Args:
         fps: None for all frames.
@@ -150,8 +153,12 @@ def open_video(path: str | Path) -> "tuple[InputContainer, VideoStream]":
     return container, stream
 
 
-def decoded(container: "InputContainer", stream: "VideoStream", found: ChosenFrames) -> "Iterator[av.VideoFrame]":
-    """Whole frames in the order in which they are shown; damaged ones are passed over, and counted in ``found``."""
+def decoded(
+    container: "InputContainer", stream: "VideoStream", found: ChosenFrames
+) -> "Iterator[av.VideoFrame]":
+    """Whole frames in the order in which they are shown; damaged ones are passed over, and counted in
+    ``found``.
+    """
     from av.error import EOFError as Drained
     from av.error import FFmpegError
 
@@ -173,7 +180,9 @@ def decoded(container: "InputContainer", stream: "VideoStream", found: ChosenFra
 def _packets(
     container: "InputContainer", stream: "VideoStream", found: ChosenFrames
 ) -> "Iterator[av.Packet[VideoStream] | None]":
-    """Pieces of the video as far as the file is sound, then None, upon which the decoder gives what it holds back."""
+    """Pieces of the video as far as the file is sound, then None, upon which the decoder gives what it holds
+    back.
+    """
     from av.error import FFmpegError
 
     try:

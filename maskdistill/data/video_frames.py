@@ -1,4 +1,6 @@
-"""Read chosen frames of videos again: forwards where they follow each other, else from a place before them."""
+"""Read chosen frames of videos again: forwards where they follow each other, else from a place before
+them.
+"""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     import av
 
 AHEAD = 10.0
-"""Seconds that are decoded rather than sought over: most encoders put a frame to begin at more often than that."""
+"""Seconds that are decoded rather than sought over: most encoders put a frame to begin at more often than
+that.
+"""
 BACK = 1.0
 """Seconds that a seek begins earlier after one that led behind the frame; doubled each time."""
 _GONE = "a frame that is not in the video any more: it was replaced, or is damaged now"
@@ -35,7 +39,9 @@ class FrameReader:
         try:
             self._begin()
         except (FFmpegError, ValueError):
-            raise PictureError("not a video that can be decoded any more: put the whole one in its place") from None
+            raise PictureError(
+                "not a video that can be decoded any more: put the whole one in its place"
+            ) from None
         self._second = int(1 / self._stream.time_base) if self._stream.time_base else 1
         self._ahead = AHEAD * self._second
 
@@ -44,7 +50,8 @@ class FrameReader:
         self._container.close()
 
     def read(self, place: tuple[int, int | None]) -> bytes:
-        """The frame with a number and time stamp as an uncompressed BMP, upright; without a stamp it is counted.
+        """The frame with a number and time stamp as an uncompressed BMP, upright; without a stamp it is
+        counted.
 
         Raises:
             PictureError: it is not there, or too large.
@@ -75,9 +82,11 @@ class FrameReader:
         raise PictureError(_GONE)
 
     def _at(self, time: int) -> "av.VideoFrame":
-        """The frame with a time stamp: a seek that led behind it is repeated to an earlier place, at last the first.
+        """The frame with a time stamp: a seek that led behind it is repeated to an earlier place, at last the
+        first.
 
-        A seek forwards that led backwards was in vain: twice as much is decoded rather than sought over from then on.
+        A seek forwards that led backwards was in vain: twice as much is decoded rather than sought over from
+        then on.
         """
         stood = max(self._time, self._stream.start_time or 0)
         jump = time - stood > self._ahead
@@ -97,7 +106,9 @@ class FrameReader:
             back *= 2
 
     def _seek(self, time: int) -> None:
-        """Stand somewhere before a time, or behind it where the file tells no better; before the start at the start."""
+        """Stand somewhere before a time, or behind it where the file tells no better; before the start at the
+        start.
+        """
         from av.error import FFmpegError
 
         if time <= (self._stream.start_time or 0):

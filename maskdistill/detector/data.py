@@ -90,9 +90,11 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         return len(self.examples)
 
     def __getitem__(self, visit: tuple[int, int]) -> tuple[Tensor, Target]:
-        """``(image, target)``: uint8 (3, H, W); ``boxes`` float xyxy, ``labels``, ``masks`` uint8 (n, H, W), ``seed``.
+        """``(image, target)``: uint8 (3, H, W); ``boxes`` float xyxy, ``labels``, ``masks`` uint8 (n, H, W),
+        ``seed``.
 
-        ``seed`` is an int64 scalar from which the model draws the training size and the samples of its losses.
+        ``seed`` is an int64 scalar from which the model draws the training size and the samples of its
+        losses.
         """
         index, draw = visit
         example = self.examples[index]
@@ -101,7 +103,8 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         for mask in example.masks:
             if list(mask["size"]) != [height, width]:
                 raise MaskDistillError(
-                    f"{example.file}: {width}x{height} pixels, but its mask has {mask['size'][1]}x{mask['size'][0]};"
+                    f"{example.file}: {width}x{height} pixels, but its mask has "
+                    f"{mask['size'][1]}x{mask['size'][0]};"
                     " the picture changed: run the manifest stage again"
                 )
         masks = torch.from_numpy(np.stack([rle.decode(mask) for mask in example.masks]).astype(np.uint8))
@@ -120,9 +123,16 @@ def _collate(items: list[tuple[Tensor, Target]]) -> Batch:
 
 
 def detector_batches(
-    dataset: AnnotatedImages, batch_size: int, total_steps: int, start: int, workers: int, pin_memory: bool = False
+    dataset: AnnotatedImages,
+    batch_size: int,
+    total_steps: int,
+    start: int,
+    workers: int,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Batches of the steps ``start .. total_steps - 1`` for this process: lists of images and targets."""
     rank, world = rank_and_world()
-    sampler = StepSampler(len(dataset), batch_size, total_steps, start, dataset.seed, rank, world, dataset.groups)
+    sampler = StepSampler(
+        len(dataset), batch_size, total_steps, start, dataset.seed, rank, world, dataset.groups
+    )
     return load_batches(dataset, sampler, workers, pin_memory, _collate)

@@ -1,4 +1,7 @@
-"""The detector as detectron2's own GeneralizedRCNN with Res5ROIHeads. The one module that imports detectron2."""
+"""The detector as detectron2's own GeneralizedRCNN with Res5ROIHeads.
+
+The one module that imports detectron2.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -26,7 +26,9 @@ _STAGES = (
 _CLASSES = "roi_heads.box_predictor.cls_score."
 
 
-def _moved(name: str, parts: list[tuple[str, str]], stages: list[tuple[str, str, str, str]], rules: Renaming) -> str:
+def _moved(
+    name: str, parts: list[tuple[str, str]], stages: list[tuple[str, str, str, str]], rules: Renaming
+) -> str:
     for start, new in parts:
         if name.startswith(start):
             return new + name.removeprefix(start)
@@ -37,7 +39,8 @@ def _moved(name: str, parts: list[tuple[str, str]], stages: list[tuple[str, str,
 
 
 def to_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ``build_detector`` (ResNet-50) in the names of detectron2's Res5ROIHeads with the extra norm.
+    """A state of ``build_detector`` (ResNet-50) in the names of detectron2's Res5ROIHeads with the extra
+    norm.
 
     Raises:
         MaskDistillError: a name that belongs to no part of the detector.

@@ -1,8 +1,8 @@
 """Regions far from every annotated object teach nothing: they may show an object that has no annotation.
 
-CutLER's DropLoss (Wang et al. 2023, §3.2): the loss of a predicted region counts where its largest overlap with an
-annotated object is above a threshold. Here the others are left out before the sample is drawn, so that it is filled up
-with regions that do count.
+CutLER's DropLoss (Wang et al. 2023, §3.2): the loss of a predicted region counts where its largest overlap
+with an annotated object is above a threshold. Here the others are left out before the sample is drawn, so
+that it is filled up with regions that do count.
 """
 
 from torch import Tensor

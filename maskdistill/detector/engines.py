@@ -31,9 +31,10 @@ def with_engine(detector: nn.Module, config: DetectorConfig, num_clusters: int) 
         from maskdistill.detector.detectron2_engine import Detectron2Detector
     except ImportError as error:
         raise MaskDistillError(
-            f"detector.engine: detectron2 cannot be imported ({error}). Run the workflow with --sdm conda, which makes"
-            " the environment envs/detectron2.yaml, or install it beside maskdistill: pip install --no-build-isolation"
-            " git+https://github.com/facebookresearch/detectron2. Or set detector.engine to torchvision"
+            f"detector.engine: detectron2 cannot be imported ({error}). Run the workflow with --sdm conda, "
+            "which makes the environment envs/detectron2.yaml, or install it beside maskdistill: pip install "
+            "--no-build-isolation git+https://github.com/facebookresearch/detectron2. Or set detector.engine "
+            "to torchvision"
         ) from None
     return Detectron2Detector(config, num_clusters, detector.state_dict())
 

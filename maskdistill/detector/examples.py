@@ -1,4 +1,6 @@
-"""Training images read from the annotations file when they are needed: memory is bytes an image, not its masks."""
+"""Training images read from the annotations file when they are needed: memory is bytes an image, not its
+masks.
+"""
 
 import os
 from collections.abc import Sequence
@@ -17,10 +19,12 @@ from maskdistill.runtime.errors import MaskDistillError
 class IndexedExamples(Sequence[Example]):
     """The annotated images of an index, in ascending order of their ids.
 
-    Paths and digests are kept as blocks of bytes, which data loading processes share instead of each having a copy.
+    Paths and digests are kept as blocks of bytes, which data loading processes share instead of each having a
+    copy.
 
     Attributes:
-        portrait: int8 (n,), 0 where an image is wider than high, else 1, squares too: detectron2 groups images so.
+        portrait: int8 (n,), 0 where an image is wider than high, else 1, squares too: detectron2 groups
+            images so.
 
     Args:
         index: where the annotations lie.
@@ -43,7 +47,9 @@ class IndexedExamples(Sequence[Example]):
             paths = [os.fsencode(path) for path in rows["path"].tolist()]
             stored.append(b"".join(paths))
             lengths.append(np.array([len(path) for path in paths], np.int64))
-            digests += (bytes.fromhex(Photo("", sha256).sha256) or bytes(32) for sha256 in rows["sha256"].tolist())
+            digests += (
+                bytes.fromhex(Photo("", sha256).sha256) or bytes(32) for sha256 in rows["sha256"].tolist()
+            )
             found.append(rows["image_id"].to_numpy(np.int64))
             portrait.append((rows["height"] >= rows["width"]).to_numpy(np.bool_).astype(np.int8))
         listed = np.concatenate([np.zeros(0, np.int64), *found])

@@ -9,7 +9,8 @@ from torchvision.ops import roi_align
 
 
 def resized_shape(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
-    """Height and width with the shortest side at ``short_side``, or the longest at ``max_size`` if that is smaller.
+    """Height and width with the shortest side at ``short_side``, or the longest at ``max_size`` if that is
+    smaller.
 
     No side is less than one pixel.
     """

@@ -34,7 +34,9 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(in_channels, num_clusters * 4)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, C) -> logits (n, K + 1), background first, and deltas (n, 4 (K + 1)), zero for the background."""
+        """(n, C) -> logits (n, K + 1), background first, and deltas (n, 4 (K + 1)), zero for the
+        background.
+        """
         return self.cls_score(features), F.pad(self.bbox_pred(features), (4, 0))
 
 
@@ -83,7 +85,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         nn.init.zeros_(masks.conv5_mask.bias)
 
     def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Float (all n, C, side, side) of the trunk's maps by name and each image's boxes, (n, 4) xyxy in pixels."""
+        """Float (all n, C, side, side) of the trunk's maps by name and each image's boxes, (n, 4) xyxy in
+        pixels.
+        """
         raise NotImplementedError
 
     def box_vectors(self, regions: Tensor) -> Tensor:
@@ -97,7 +101,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
     def _positive_features(
         self, maps: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], regions: Tensor
     ) -> Tensor:
-        """In training the ``mask_features`` of the boxes whose label is above 0; ``regions``: all ``box_features``."""
+        """In training the ``mask_features`` of the boxes whose label is above 0; ``regions``: all
+        ``box_features``.
+        """
         return self.mask_features(maps, [box[label > 0] for box, label in zip(boxes, labels, strict=True)])
 
     def _mask_logits(self, regions: Tensor) -> Tensor:
@@ -118,7 +124,8 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             features: the trunk's maps, float (B, C, H/stride, W/stride), by name.
             proposals: an image's boxes, float (n, 4) xyxy in pixels of the resized image.
             image_shapes: (height, width) of the resized images.
-            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K, ``masks`` uint8 (n, H, W) and ``seed`` an image.
+            targets: ``boxes`` (n, 4), ``labels`` (n,) in 1..K, ``masks`` uint8 (n, H, W) and ``seed`` an
+                image.
 
         Returns:
             ``(detections, losses)``; a detection holds ``boxes``, ``labels``, ``scores`` and ``masks``
@@ -129,7 +136,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             return [], self._losses(features, proposals, targets)
         logits, deltas = self.box_predictor(self.box_vectors(self.box_features(features, proposals)))
         found = self.postprocess_detections(logits, deltas, proposals, image_shapes)
-        result = [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)]
+        result = [
+            dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)
+        ]
         classes = [one["labels"] - 1 for one in result]
         if sum(len(labels) for labels in classes) == 0:
             return [{**one, "masks": logits.new_zeros((0, 1, 1, 1))} for one in result], {}
@@ -138,7 +147,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             one["masks"] = probabilities
         return result, {}
 
-    def _losses(self, maps: dict[str, Tensor], proposals: list[Tensor], targets: list[TensorDict]) -> TensorDict:
+    def _losses(
+        self, maps: dict[str, Tensor], proposals: list[Tensor], targets: list[TensorDict]
+    ) -> TensorDict:
         boxes, matched, labels, wanted = self.select_training_samples(proposals, targets)
         regions = self.box_features(maps, boxes)
         logits, deltas = self.box_predictor(self.box_vectors(regions))
@@ -159,7 +170,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         """
         objects = [target["boxes"] for target in targets]
         candidates = self.add_gt_proposals(proposals, objects)
-        matched, labels = self.assign_targets_to_proposals(candidates, objects, [one["labels"] for one in targets])
+        matched, labels = self.assign_targets_to_proposals(
+            candidates, objects, [one["labels"] for one in targets]
+        )
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         for place, target in enumerate(targets):
             generator = random_stream(target, REGIONS, labels[place].device)

@@ -40,7 +40,8 @@ def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
     for key in ("arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "pyramid", "head_channels"):
         if wanted[key] != saved[key]:
             raise MaskDistillError(
-                f"detector.{key} is {wanted[key]!r}, but the model was trained with {saved[key]!r}; train it again"
+                f"detector.{key} is {wanted[key]!r}, but the model was trained with {saved[key]!r}; train it "
+                "again"
             )
     return DetectorConfig.model_validate(saved | {key: wanted[key] for key in TEST_KEYS})
 
@@ -59,8 +60,8 @@ def _enlarged(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArr
 def detect(model: nn.Module, image: Tensor, device: torch.device) -> list[Found]:
     """Candidates of one image, most confident first.
 
-    Of images of more than :data:`MOST_PIXELS` masks are made at so many pixels and enlarged one by one: a hundred
-    masks of 89 million pixels would take 9 GB.
+    Of images of more than :data:`MOST_PIXELS` masks are made at so many pixels and enlarged one by one: a
+    hundred masks of 89 million pixels would take 9 GB.
 
     Args:
         model: of ``build_detector``, in eval mode, on ``device``.

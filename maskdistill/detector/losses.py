@@ -1,7 +1,8 @@
-"""The samples of anchors and regions that the detector learns from, and the losses of the regions [P §3.3 Eq. 3].
+"""The samples of anchors and regions that the detector learns from, and the losses of the regions [P §3.3 Eq.
+3].
 
-A sample is drawn from its image's seed and sums are divided by counts over all processes, so that neither the number of
-processes nor the images beside it change what an image teaches.
+A sample is drawn from its image's seed and sums are divided by counts over all processes, so that neither the
+number of processes nor the images beside it change what an image teaches.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,9 @@ def random_stream(target: Mapping[str, Tensor], purpose: int, device: torch.devi
     return torch.Generator(device).manual_seed(int(target["seed"]) * 3 + purpose)
 
 
-def balanced_sample(labels: Tensor, size: int, positive_fraction: float, generator: torch.Generator | None) -> Tensor:
+def balanced_sample(
+    labels: Tensor, size: int, positive_fraction: float, generator: torch.Generator | None
+) -> Tensor:
     """Indices of a random sample: positives up to their share, filled up with negatives.
 
     Args:
@@ -45,7 +48,8 @@ def balanced_sample(labels: Tensor, size: int, positive_fraction: float, generat
     num_positive = min(len(positive), int(size * positive_fraction))
     numbers = ((positive, num_positive), (negative, min(len(negative), size - num_positive)))
     drawn = [
-        among[torch.randperm(len(among), generator=generator, device=labels.device)[:count]] for among, count in numbers
+        among[torch.randperm(len(among), generator=generator, device=labels.device)[:count]]
+        for among, count in numbers
     ]
     return torch.cat(drawn)
 
@@ -60,8 +64,9 @@ def region_losses(
 ) -> dict[str, Tensor]:
     """Losses of the RoI heads for the sampled regions.
 
-    Cross-entropy, mean over all regions; L1 of the true class's box for the positive regions, summed and divided by
-    the number of all regions; binary cross-entropy of the true class's mask, mean over positive regions and pixels.
+    Cross-entropy, mean over all regions; L1 of the true class's box for the positive regions, summed and
+    divided by the number of all regions; binary cross-entropy of the true class's mask, mean over positive
+    regions and pixels.
 
     Args:
         class_logits: (n, K+1).

@@ -52,7 +52,10 @@ class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         return resize_image(image, shape), target
 
     def postprocess(
-        self, result: list[TensorDict], image_shapes: list[tuple[int, int]], original_image_sizes: list[tuple[int, int]]
+        self,
+        result: list[TensorDict],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
     ) -> list[TensorDict]:
         """Boxes in pixels of the original images, and ``masks`` as bool (n, H, W)."""
         if self.training:
@@ -60,16 +63,18 @@ class ResizeTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         placed = []
         for found, resized, original in zip(result, image_shapes, original_image_sizes, strict=True):
             boxes = clip_boxes_to_image(resize_boxes(found["boxes"], resized, original), original)
-            placed.append({**found, "boxes": boxes, "masks": paste_masks(found["masks"][:, 0], boxes, original)})
+            placed.append(
+                {**found, "boxes": boxes, "masks": paste_masks(found["masks"][:, 0], boxes, original)}
+            )
         return placed
 
 
 def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | ViT) -> nn.Module:
     """Mask R-CNN: R50-C4 in the arrangement of [P §A.1], or on a ViT (:mod:`maskdistill.detector.pyramid`).
 
-    Detectron2's defaults where the papers are silent. Called in train mode with ``(images, targets)`` it returns a dict
-    of losses; in eval mode, with images, a list of detections, whose boxes and masks are in pixels of the images as
-    given.
+    Detectron2's defaults where the papers are silent. Called in train mode with ``(images, targets)`` it
+    returns a dict of losses; in eval mode, with images, a list of detections, whose boxes and masks are in
+    pixels of the images as given.
 
     Args:
         config: the detector's section.
@@ -113,11 +118,13 @@ def build_detector(config: DetectorConfig, num_clusters: int, network: ResNet | 
     return model
 
 
-def norm_parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float = 1.0) -> list[dict[str, object]]:
+def norm_parameter_groups(
+    model: nn.Module, weight_decay: float, backbone_lr: float = 1.0
+) -> list[dict[str, object]]:
     """Trainable parameters in groups for an optimiser: norm layers without weight decay, the rest with.
 
-    Where ``backbone_lr`` is not 1, those of the pre-trained network, layer4 on the regions included, are apart, with
-    this ``lr_scale``.
+    Where ``backbone_lr`` is not 1, those of the pre-trained network, layer4 on the regions included, are
+    apart, with this ``lr_scale``.
     """
     norms = _parameters(model, nn.modules.batchnorm._BatchNorm | nn.LayerNorm)
     trunk = _parameters(model, ViTTrunk | Trunk) if backbone_lr != 1 else set()
@@ -140,7 +147,9 @@ def _parameters(model: nn.Module, kinds: Any) -> set[int]:
 
 
 def detector_lr(config: DetectorConfig, step: int) -> float:
-    """Learning rate of a step (from 0): linear warmup, then ``gamma`` at each of ``config.steps`` [P §A.1]."""
+    """Learning rate of a step (from 0): linear warmup, then ``gamma`` at each of ``config.steps`` [P
+    §A.1].
+    """
     rate = config.lr * config.gamma ** sum(step >= drop for drop in config.steps)
     if step < config.warmup_iters:
         done = step / config.warmup_iters

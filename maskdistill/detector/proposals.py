@@ -18,8 +18,13 @@ STRIDE = 16
 
 
 def anchor_levels(sizes: Sequence[int], strides: Sequence[float]) -> list[int]:
-    """The level of each anchor size: of all strides the nearest to an eighth of it, as a ratio (Lin et al. 2017)."""
-    return [min(range(len(strides)), key=lambda level: abs(math.log2(size / (8 * strides[level])))) for size in sizes]
+    """The level of each anchor size: of all strides the nearest to an eighth of it, as a ratio (Lin et al.
+    2017).
+    """
+    return [
+        min(range(len(strides)), key=lambda level: abs(math.log2(size / (8 * strides[level]))))
+        for size in sizes
+    ]
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]
@@ -60,15 +65,18 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
         maps = [feature_maps[level] for level in self.used]
         self.set_cell_anchors(maps[0].dtype, maps[0].device)
         steps = [torch.tensor(stride, device=maps[0].device) for stride in self.strides]
-        anchors = torch.cat(self.grid_anchors([one.shape[-2:] for one in maps], [[step, step] for step in steps]))
+        anchors = torch.cat(
+            self.grid_anchors([one.shape[-2:] for one in maps], [[step, step] for step in steps])
+        )
         return [anchors] * len(image_list.image_sizes)
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
-    """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal size.
+    """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal
+    size.
 
-    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels. ``drop_loss`` as of
-    :class:`maskdistill.config.DetectorConfig`.
+    All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels. ``drop_loss`` as
+    of :class:`maskdistill.config.DetectorConfig`.
     """
 
     def __init__(self, *parts: Any, drop_loss: float, **settings: Any) -> None:
@@ -77,7 +85,11 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
         self.min_size = torch.finfo(torch.float32).tiny
 
     def compute_loss(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy of the sampled anchors, and L1 over the positive ones among them.
 
@@ -99,7 +111,9 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the labels (n,) of its anchors, -1 outside the sample, and the matched boxes (n, 4)."""
+        """For each image the labels (n,) of its anchors, -1 outside the sample, and the matched boxes (n,
+        4).
+        """
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         sampled = []

@@ -1,5 +1,6 @@
-"""Mask R-CNN's parts with a feature pyramid and light heads: on a plain vision transformer (ViTDet, Li et al. 2022) or
-on a ResNet."""
+"""Mask R-CNN's parts with a feature pyramid and light heads: on a plain vision transformer (ViTDet, Li et al.
+2022) or on a ResNet.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -32,8 +33,9 @@ MASK_CONVOLUTIONS = 2
 class SimplePyramid(nn.Module):
     """Maps of several strides, all made of the trunk's last one [Li et al. 2022, §3].
 
-    The finest has a stride of about :data:`FINEST` pixels, the coarsest half the patches' resolution. Each is upsampled
-    by transposed convolutions or halved by pooling, then a 1x1 and a 3x3 convolution, both with LayerNorm.
+    The finest has a stride of about :data:`FINEST` pixels, the coarsest half the patches' resolution. Each is
+    upsampled by transposed convolutions or halved by pooling, then a 1x1 and a 3x3 convolution, both with
+    LayerNorm.
 
     Args:
         trunk: gives the map.
@@ -59,7 +61,8 @@ class SimplePyramid(nn.Module):
 
 
 class ResNetPyramid(nn.Module):
-    """Maps of layer1 to layer3 of a ResNet, joined from the coarsest down (FPN, Lin et al. 2017), with LayerNorm.
+    """Maps of layer1 to layer3 of a ResNet, joined from the coarsest down (FPN, Lin et al. 2017), with
+    LayerNorm.
 
     Args:
         resnet: gives the maps; its layer4 is left to the regions.
@@ -96,11 +99,14 @@ def _level(wide: int, channels: int, factor: float) -> nn.Sequential:
     if factor < 1:
         layers.append(nn.MaxPool2d(2, ceil_mode=True))
     layers += [nn.Conv2d(wide, channels, 1, bias=False), LayerNorm2d(channels)]
-    return nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels))
+    return nn.Sequential(
+        *layers, nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels)
+    )
 
 
 class LevelledHead(nn.Module):
-    """The RPN's head: one convolution for all levels, and for each level the predictors of the anchors that lie on it.
+    """The RPN's head: one convolution for all levels, and for each level the predictors of the anchors that
+    lie on it.
 
     Args:
         channels: of each level.
@@ -151,7 +157,9 @@ class PyramidPool(nn.Module):
         self.side, self.strides = side, list(strides)
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Maps by level and each image's boxes (n, 4) xyxy in pixels -> (all n, C, side, side), in the boxes' order."""
+        """Maps by level and each image's boxes (n, 4) xyxy in pixels -> (all n, C, side, side), in the boxes'
+        order.
+        """
         image = torch.cat([torch.full_like(one[:, :1], number) for number, one in enumerate(boxes)])
         regions = torch.cat([image, torch.cat(boxes)], dim=1)
         widths = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=1).sqrt()
@@ -174,8 +182,8 @@ def _mask_head(channels: int, num_clusters: int) -> nn.Sequential:
 class PyramidRoIHeads(RegionHeads):
     """RoIAlign from a pyramid -> two linear layers for classes and boxes, a few convolutions for masks.
 
-    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14. Batch normalisation in their head, as in C4's,
-    makes the classes learn several times faster than none.
+    Boxes are read off half as many cells as masks, 7 x 7 of 14 x 14. Batch normalisation in their head, as in
+    C4's, makes the classes learn several times faster than none.
 
     Args:
         config: the detector's section.
@@ -189,7 +197,11 @@ class PyramidRoIHeads(RegionHeads):
         vectors: list[nn.Module] = [nn.Flatten()]
         for inputs in (side * side * channels, wide):
             vectors += [nn.Linear(inputs, wide, bias=False), nn.LayerNorm(wide), nn.ReLU()]
-        pool, head, predictor = PyramidPool(side, strides), nn.Sequential(*vectors), BoxPredictor(wide, num_clusters)
+        pool, head, predictor = (
+            PyramidPool(side, strides),
+            nn.Sequential(*vectors),
+            BoxPredictor(wide, num_clusters),
+        )
         super().__init__(config, pool, head, predictor, _mask_head(channels, num_clusters))
         self.mask_pool = PyramidPool(config.roi_pool, strides)
 
@@ -223,10 +235,17 @@ class Res5PyramidRoIHeads(Res5RoIHeads):
         num_clusters: K.
     """
 
-    def __init__(self, config: DetectorConfig, pyramid: ResNetPyramid, resnet: ResNet, num_clusters: int) -> None:
+    def __init__(
+        self, config: DetectorConfig, pyramid: ResNetPyramid, resnet: ResNet, num_clusters: int
+    ) -> None:
         masks = _mask_head(config.head_channels, num_clusters)
         super().__init__(
-            config, resnet.layer4, resnet.channels[3], num_clusters, side=(config.roi_pool + 1) // 2, masks=masks
+            config,
+            resnet.layer4,
+            resnet.channels[3],
+            num_clusters,
+            side=(config.roi_pool + 1) // 2,
+            masks=masks,
         )
         self.mask_pool = PyramidPool(config.roi_pool, pyramid.strides)
 

@@ -22,14 +22,18 @@ def make_optimizer(model: nn.Module, config: DetectorConfig) -> torch.optim.Opti
 
 
 def train_detector(
-    model: nn.Module, dataset: AnnotatedImages, config: DetectorConfig, settings: LoopSettings, device: torch.device
+    model: nn.Module,
+    dataset: AnnotatedImages,
+    config: DetectorConfig,
+    settings: LoopSettings,
+    device: torch.device,
 ) -> tuple[nn.Module, list[MetricRow]]:
     """Train a model of ``build_detector`` [P §3.3 Eq. 3, §A.1].
 
     :func:`make_optimizer` at the rate :func:`detector_lr`. The loss is the plain sum of
     the RPN's two, class, box and mask losses. ``config.batch_size`` images a step over all processes,
-    with synchronised batch normalisation on several GPUs. At the end ``config.precise_bn`` further batches give the
-    normalisation layers their statistics.
+    with synchronised batch normalisation on several GPUs. At the end ``config.precise_bn`` further batches
+    give the normalisation layers their statistics.
 
     Returns:
         The trained model, in eval mode, and the metric rows.
@@ -46,7 +50,9 @@ def train_detector(
 
     def forward(batch: Batch) -> dict[str, Tensor]:
         images = [image.to(device, non_blocking=True).float() / 255 for image in batch[0]]
-        targets = [{key: value.to(device, non_blocking=True) for key, value in one.items()} for one in batch[1]]
+        targets = [
+            {key: value.to(device, non_blocking=True) for key, value in one.items()} for one in batch[1]
+        ]
         losses: dict[str, Tensor] = parallel(images, targets)
         return losses
 

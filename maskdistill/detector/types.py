@@ -22,6 +22,8 @@ class Found(TypedDict):
 
 
 class Candidate(Found):
-    """The same as it stands in ``candidates/shard-NNNN.json``, with the number of its image in the manifest."""
+    """The same as it stands in ``candidates/shard-NNNN.json``, with the number of its image in the
+    manifest.
+    """
 
     image_id: int

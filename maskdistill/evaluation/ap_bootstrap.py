@@ -1,8 +1,8 @@
 """Percentile intervals of instance AP over resampled images [P §A.4].
 
-Detections are matched with objects once, by COCO's rule; a resample only changes how often each image counts, so AP is
-computed from weighted counts. Integer weights give the AP of a set that holds each image that often (but for the order
-of equal scores within an image).
+Detections are matched with objects once, by COCO's rule; a resample only changes how often each image counts,
+so AP is computed from weighted counts. Integer weights give the AP of a set that holds each image that often
+(but for the order of equal scores within an image).
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,9 @@ class MatchedClass:
 
 def match_classes(images: Sequence[ImageInstances], class_agnostic: bool) -> list[MatchedClass]:
     """Match detections with objects of their own class, or of any; classes without an object are left out."""
-    classes = [None] if class_agnostic else sorted({int(label) for image in images for label in image.true_labels})
+    classes = (
+        [None] if class_agnostic else sorted({int(label) for image in images for label in image.true_labels})
+    )
     return [found for label in classes if (found := _match_class(images, label)).objects.any()]
 
 
@@ -48,7 +50,9 @@ def _match_class(images: Sequence[ImageInstances], label: int | None) -> Matched
     objects = np.zeros(len(images), dtype=np.int64)
     for place, image in enumerate(images):
         found = np.arange(image.scores.size) if label is None else np.flatnonzero(image.labels == label)
-        true = np.arange(image.true_labels.size) if label is None else np.flatnonzero(image.true_labels == label)
+        true = (
+            np.arange(image.true_labels.size) if label is None else np.flatnonzero(image.true_labels == label)
+        )
         found = found[np.argsort(-image.scores[found], kind="stable")][:MAX_DETECTIONS]
         objects[place] = int((~image.crowd[true]).sum())
         hits, ignored = match_image(image.overlaps[np.ix_(found, true)], image.crowd[true])
@@ -69,8 +73,8 @@ def _match_class(images: Sequence[ImageInstances], label: int | None) -> Matched
 def match_image(overlaps: Floats, crowd: Flags) -> tuple[Flags, Flags]:
     """COCO's greedy matching in one image at all thresholds.
 
-    Each detection in turn takes the free object that it overlaps most, the last one on ties; where none is left, a
-    crowd region, which many may take.
+    Each detection in turn takes the free object that it overlaps most, the last one on ties; where none is
+    left, a crowd region, which many may take.
 
     Args:
         overlaps: float64 (D, M), detections by falling score.
@@ -96,7 +100,8 @@ def match_image(overlaps: Floats, crowd: Flags) -> tuple[Flags, Flags]:
 
 
 def weighted_ap(classes: Sequence[MatchedClass], weights: Integers) -> Floats:
-    """AP, AP50 and AP75 where each image counts as often as ``weights`` (n,) says, float64 (3,), fractions of 1.
+    """AP, AP50 and AP75 where each image counts as often as ``weights`` (n,) says, float64 (3,), fractions of
+    1.
 
     The mean over classes that have an object; NaN where none has.
     """
@@ -140,6 +145,8 @@ def ap_intervals(
     classes = match_classes(images, class_agnostic)
     if not classes:
         return {}
-    values = np.array([weighted_ap(classes, weights) for weights in image_weights(len(images), resamples, seed)])
+    values = np.array(
+        [weighted_ap(classes, weights) for weights in image_weights(len(images), resamples, seed)]
+    )
     low, high = np.nanpercentile(values, LEVELS, axis=0)
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(("ap", "ap50", "ap75"))}

@@ -24,11 +24,11 @@ class AveragePrecision:
     """Scores as fractions of 1; -1 where there is no object to find.
 
     Attributes:
-        stats: float64 (12,), see ``STATS``: precision averaged over recall, at most 100 detections an image and class,
-            IoU 0.50 to 0.95, all classes; small is below 32², large from 96² pixels.
+        stats: float64 (12,), see ``STATS``: precision averaged over recall, at most 100 detections an image
+            and class, IoU 0.50 to 0.95, all classes; small is below 32², large from 96² pixels.
         by_class: float64 (3,) AP, AP50 and AP75 of each class that has an object.
-        curves: float64 (10, 101) precision by IoU 0.50 to 0.95 and by recall 0, 0.01, ... 1, of each class that has an
-            object; of category 1 where classes do not count.
+        curves: float64 (10, 101) precision by IoU 0.50 to 0.95 and by recall 0, 0.01, ... 1, of each class
+            that has an object; of category 1 where classes do not count.
     """
 
     stats: Floats
@@ -39,23 +39,27 @@ class AveragePrecision:
 def average_precision(images: Sequence[ImageInstances], class_agnostic: bool = False) -> AveragePrecision:
     """Score detections against objects of their own class; equals COCOeval's summary.
 
-    Equal scores keep the order of image ids and, within an image, that of the detections. Detections of a class that
-    no object has are left out.
+    Equal scores keep the order of image ids and, within an image, that of the detections. Detections of a
+    class that no object has are left out.
 
     Args:
         images: those that count, each once.
-        class_agnostic: put everything into one category first. (COCOeval's ``useCats = 0`` is not the same: it drops
-            detections whose category the ground truth lacks, and orders ties by category.)
+        class_agnostic: put everything into one category first. (COCOeval's ``useCats = 0`` is not the same:
+            it drops detections whose category the ground truth lacks, and orders ties by category.)
     """
     if class_agnostic:
         classes = [AGNOSTIC] if any(image.true_labels.size for image in images) else []
     else:
-        classes = np.unique(np.concatenate([np.zeros(0, np.int64), *(image.true_labels for image in images)])).tolist()
+        classes = np.unique(
+            np.concatenate([np.zeros(0, np.int64), *(image.true_labels for image in images)])
+        ).tolist()
     if not classes:
         return AveragePrecision(np.full(len(STATS), ABSENT), {}, {})
     evaluator = _GivenOverlaps(images, classes, class_agnostic)
     evaluator.run()
-    precision = evaluator.eval["precision"][:, :, :, 0, -1]  # thresholds, recalls, classes; all areas, 100 detections
+    precision = evaluator.eval["precision"][
+        :, :, :, 0, -1
+    ]  # thresholds, recalls, classes; all areas, 100 detections
     curves = {c: np.asarray(precision[:, :, i], np.float64) for i, c in enumerate(classes)}
     curves = {c: values for c, values in curves.items() if values[0, 0] != ABSENT}
     by_class = {} if class_agnostic else {c: _class_ap(values) for c, values in curves.items()}
@@ -85,7 +89,9 @@ class _GivenOverlaps(COCOeval_faster):  # type: ignore[misc]
         super().__init__(truth, found, "bbox", print_function=lambda _: None)
 
     def computeIoU(self, imgId: int, catId: int) -> Floats:
-        """Overlaps (D, M) of a category: detections by falling score, at most as many as count, objects in order."""
+        """Overlaps (D, M) of a category: detections by falling score, at most as many as count, objects in
+        order.
+        """
         image = self._images[imgId]
         best = np.argsort(-image.scores, kind="stable")
         objects = np.arange(image.true_labels.size)

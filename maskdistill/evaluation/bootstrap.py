@@ -26,9 +26,9 @@ def miou_interval(
 ) -> tuple[float, float]:
     """95 % interval of the mean IoU, as fractions of 1, under the matching found on all images.
 
-    The matching stays fixed: a resample holds fewer different images, so one found anew would fit it better than the
-    whole set can be fitted, and the interval of a small set would lie above its own score. For a like reason the
-    classes that a resample happens to lack are left out of its mean rather than scored 0.
+    The matching stays fixed: a resample holds fewer different images, so one found anew would fit it better
+    than the whole set can be fitted, and the interval of a small set would lie above its own score. For a
+    like reason the classes that a resample happens to lack are left out of its mean rather than scored 0.
 
     Args:
         confusions: the images' confusion matrices, at least one image.
@@ -49,7 +49,8 @@ def class_iou_intervals(
     """95 % interval of each class's IoU, as fractions of 1; arguments as of :func:`miou_interval`.
 
     Returns:
-        float64 (G, 2). A class is judged by the resamples that hold it; NaN where it is absent from all images.
+        float64 (G, 2). A class is judged by the resamples that hold it; NaN where it is absent from all
+        images.
     """
     iou, drawn = _resampled_iou(confusions, matching, resamples, seed)
     result = np.full((iou.shape[1], 2), np.nan)

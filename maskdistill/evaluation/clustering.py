@@ -1,4 +1,6 @@
-"""How pure the clusters of masks are: a report beside the pixel scores, never an input to training [P §4.2]."""
+"""How pure the clusters of masks are: a report beside the pixel scores, never an input to training [P
+§4.2].
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +19,8 @@ class ClusterScores:
         purity: share of items whose class is the most frequent one of their cluster.
         accuracy: share of items that a one-to-one matching of clusters with classes gets right at best.
         nmi: mutual information over the arithmetic mean of the two entropies.
-        ari: adjusted Rand index (Hubert and Arabie 1985); 0 on average for a random clustering, may be negative.
+        ari: adjusted Rand index (Hubert and Arabie 1985); 0 on average for a random clustering, may be
+            negative.
     """
 
     purity: float

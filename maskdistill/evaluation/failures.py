@@ -22,8 +22,8 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[MergedOb
         most: how many are listed.
 
     Returns:
-        ``[{image_id, score, candidate, objects}]``, best score first, ties by image: place of the candidate among
-        the image's by falling score, equal ones in the order of the file, and places of the objects.
+        ``[{image_id, score, candidate, objects}]``, best score first, ties by image: place of the candidate
+        among the image's by falling score, equal ones in the order of the file, and places of the objects.
     """
     found: list[MergedObjects] = []
     for image in images:
@@ -34,25 +34,28 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[MergedOb
             order = np.argsort(-image.scores, kind="stable")
             found.append(
                 {"image_id": image.image_id, "score": float(image.scores[best]),
-                 "candidate": int(np.flatnonzero(order == best)[0]), "objects": np.flatnonzero(held[best]).tolist()}
+                 "candidate": int(np.flatnonzero(order == best)[0]),
+                 "objects": np.flatnonzero(held[best]).tolist()}
             )  # fmt: skip
     return sorted(found, key=lambda item: (-item["score"], item["image_id"]))[:most]
 
 
 def missed_objects(images: Iterable[ImageInstances], most: int) -> list[MissedObject]:
-    """The objects that no candidate finds, largest first, then those found by the least confident ones; one an image.
+    """The objects that no candidate finds, largest first, then those found by the least confident ones; one
+    an image.
 
     A candidate finds an object if their IoU is at least a half. Crowd regions are no objects.
 
     Returns:
-        ``[{image_id, object, score, area}]``: place of the object, the score that it is found with or None, its
-        pixels.
+        ``[{image_id, object, score, area}]``: place of the object, the score that it is found with or None,
+        its pixels.
     """
     found: list[MissedObject] = []
     for image in images:
         best = np.where(image.overlaps >= HALF, image.scores[:, None], -1.0).max(axis=0, initial=-1.0)
         own: list[MissedObject] = [
-            {"image_id": image.image_id, "object": place, "score": float(best[place]) if best[place] >= 0 else None,
+            {"image_id": image.image_id, "object": place,
+            "score": float(best[place]) if best[place] >= 0 else None,
              "area": float(image.true_areas[place])}
             for place in np.flatnonzero(~image.crowd).tolist()
         ]  # fmt: skip
@@ -77,8 +80,8 @@ def worst_images(
         most: how many images a class.
 
     Returns:
-        Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, of equal ones that with most pixels of
-        the class. An image shows a class that fills at least half a percent of its scored pixels.
+        Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, of equal ones that with most pixels
+        of the class. An image shows a class that fills at least half a percent of its scored pixels.
     """
     classes = confusions.shape[1]
     merge = np.zeros((classes, confusions.shape[0]), np.int64)
@@ -96,8 +99,12 @@ def worst_images(
         ids = image_ids[start : start + BLOCK]
         for label, rows in found.items():
             places = np.flatnonzero(shown[:, label]).tolist()
-            rows += [(100 * float(iou[place, label]), -int(true[place, label]), ids[place]) for place in places]
+            rows += [
+                (100 * float(iou[place, label]), -int(true[place, label]), ids[place]) for place in places
+            ]
             found[label] = sorted(rows)[:most]
     return {
-        label: [{"image_id": number, "iou": iou} for iou, _, number in rows] for label, rows in found.items() if rows
+        label: [{"image_id": number, "iou": iou} for iou, _, number in rows]
+        for label, rows in found.items()
+        if rows
     }

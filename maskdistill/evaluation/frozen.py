@@ -1,7 +1,7 @@
 """What a frozen backbone's features are worth: clusters of their cells as a segmenter [P Table 2].
 
-K-means with cosine similarity (spherical, on features of unit length) needs no code of its own to predict: the
-centroid of largest cosine is the largest output of a 1x1 convolution whose weights are the centroids.
+K-means with cosine similarity (spherical, on features of unit length) needs no code of its own to predict:
+the centroid of largest cosine is the largest output of a 1x1 convolution whose weights are the centroids.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,12 @@ MAX_CELLS = 200_000
 
 @torch.inference_mode()
 def sample_cells(
-    model: DeepLab, images: Iterable[UInt8], count: int, config: SegmenterConfig, device: torch.device, seed: int
+    model: DeepLab,
+    images: Iterable[UInt8],
+    count: int,
+    config: SegmenterConfig,
+    device: torch.device,
+    seed: int,
 ) -> Floats:
     """Features of cells drawn from each image.
 
@@ -57,8 +62,8 @@ def clustering_head(model: DeepLab, cells: Floats, seed: int, threads: int) -> D
     """Put the centroids of as many clusters as the model has labels into its last convolution, in place.
 
     Args:
-        model: with a linear head and K + 1 labels; of a frozen backbone none is the background's before they are
-            matched with classes.
+        model: with a linear head and K + 1 labels; of a frozen backbone none is the background's before they
+            are matched with classes.
         cells: float32 (M, D) at unit length.
         seed: of K-means.
         threads: CPU threads.

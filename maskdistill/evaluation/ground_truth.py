@@ -24,7 +24,8 @@ class TruthImage:
         width: in pixels.
         has_masks: whether its objects carry masks, so that it counts for instance AP.
         has_semantic: whether it has a semantic map.
-        evaluated: whether it counts for semantic scores, CorLoc and clusters; else it is there for instance AP alone.
+        evaluated: whether it counts for semantic scores, CorLoc and clusters; else it is there for instance
+            AP alone.
         annotations: its objects, crowd regions included.
     """
 
@@ -59,14 +60,14 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
     """Index a COCO dictionary as the stage ``ground_truth`` writes it.
 
     Args:
-        values: as read, unchecked: ``images`` with ``has_masks``, ``has_semantic`` and ``evaluated``, ``annotations``
-            and ``categories``.
+        values: as read, unchecked: ``images`` with ``has_masks``, ``has_semantic`` and ``evaluated``,
+            ``annotations`` and ``categories``.
         source: file to name in an error message.
         image_ids: images that may be scored; others are left out.
 
     Raises:
-        MaskDistillError: a key is missing, class ids are not 1..C, an annotation's class or image does not exist, an
-            object without a mask lies in an image that should have masks, or no image is left.
+        MaskDistillError: a key is missing, class ids are not 1..C, an annotation's class or image does not
+            exist, an object without a mask lies in an image that should have masks, or no image is left.
     """
     try:
         names = {int(category["id"]): str(category["name"]) for category in values["categories"]}
@@ -75,7 +76,9 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
         rows: dict[int, list[TrueAnnotation]] = {int(image["id"]): [] for image in values["images"]}
         for annotation in values["annotations"]:
             if annotation["image_id"] not in rows or annotation["category_id"] not in names:
-                raise MaskDistillError(f"{source}: annotation {annotation['id']} names an unknown image or category")
+                raise MaskDistillError(
+                    f"{source}: annotation {annotation['id']} names an unknown image or category"
+                )
             if missing := [key for key in USED if key not in annotation]:
                 raise MaskDistillError(f"{source}: annotation {annotation['id']} lacks {', '.join(missing)}")
             rows[annotation["image_id"]].append(annotation)
@@ -85,7 +88,9 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
             if image["id"] in image_ids
         )
     except KeyError as error:
-        raise MaskDistillError(f"{source}: key {error} is missing; run the stage ground_truth again") from None
+        raise MaskDistillError(
+            f"{source}: key {error} is missing; run the stage ground_truth again"
+        ) from None
     if not images:
         raise MaskDistillError(f"{source}: none of its images is an evaluation image of the manifest")
     return GroundTruth(images, ("background", *(names[index] for index in sorted(names))))
@@ -95,7 +100,9 @@ def _image(image: Mapping[str, Any], annotations: list[TrueAnnotation], source: 
     if image["has_masks"]:
         for annotation in annotations:
             if "segmentation" not in annotation:
-                raise MaskDistillError(f"{source}: annotation {annotation['id']} has no mask though its image has some")
+                raise MaskDistillError(
+                    f"{source}: annotation {annotation['id']} has no mask though its image has some"
+                )
     return TruthImage(
         id=int(image["id"]),
         key=str(image["file_name"]),

@@ -1,4 +1,5 @@
-"""What instance scores need of an image: its detections, its objects and how well each pair of masks overlaps.
+"""What instance scores need of an image: its detections, its objects and how well each pair of masks
+overlaps.
 
 Overlaps are computed once, image by image, so that no mask is kept and every protocol can use them.
 """
@@ -48,7 +49,9 @@ class ImageInstances:
     crowd: npt.NDArray[np.bool_]
     overlaps: Floats
 
-    def take(self, detections: Sequence[int] | Integers, objects: Sequence[int] | Integers) -> "ImageInstances":
+    def take(
+        self, detections: Sequence[int] | Integers, objects: Sequence[int] | Integers
+    ) -> "ImageInstances":
         """Some of the detections and some of the objects, by their places, int (d,) and (m,)."""
         found, true = np.asarray(detections, np.int64), np.asarray(objects, np.int64)
         return replace(

@@ -1,8 +1,8 @@
 """Single-object localisation: CorLoc, as in LOST (arXiv 2109.14279).
 
-A box is ``[x, y, width, height]`` in pixels and covers ``[x, x + width) x [y, y + height)``: the pixel in column c and
-row r is the box ``[c, r, 1, 1]``. PASCAL VOC's one-based inclusive corners become ``[xmin - 1, ymin - 1,
-xmax - xmin + 1, ymax - ymin + 1]``. There is no further "+ 1" in the areas.
+A box is ``[x, y, width, height]`` in pixels and covers ``[x, x + width) x [y, y + height)``: the pixel in
+column c and row r is the box ``[c, r, 1, 1]``. PASCAL VOC's one-based inclusive corners become ``[xmin - 1,
+ymin - 1, xmax - xmin + 1, ymax - ymin + 1]``. There is no further "+ 1" in the areas.
 """
 
 from collections.abc import Sequence
@@ -63,8 +63,8 @@ def largest_component_box(labels: npt.NDArray[np.integer]) -> Boxes | None:
         labels: integers (H, W), 0 is background.
 
     Returns:
-        float64 (4,) xywh in pixels, or None without foreground. Of equally large regions the one with the lowest
-        label wins, then the first in reading order.
+        float64 (4,) xywh in pixels, or None without foreground. Of equally large regions the one with the
+        lowest label wins, then the first in reading order.
     """
     best: Boxes | None = None
     best_area = 0

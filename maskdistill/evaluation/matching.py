@@ -1,6 +1,6 @@
 """Which ground-truth class a cluster stands for. Found once, after everything is trained, for scoring only
-[P §4.1, §A.3]; the rule is that of MaskContrast (arXiv 2102.06191): Hungarian matching that maximises the summed IoU,
-a majority-style assignment where there are more clusters than classes.
+[P §4.1, §A.3]; the rule is that of MaskContrast (arXiv 2102.06191): Hungarian matching that maximises the
+summed IoU, a majority-style assignment where there are more clusters than classes.
 """
 
 from typing import Literal
@@ -18,22 +18,23 @@ Matching = Literal["iou", "bg_fixed", "none"]
 def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.NDArray[np.int64]:
     """Match predicted labels with ground-truth classes.
 
-    With at most as many clusters as classes the matching is one-to-one and maximises the summed IoU; classes left over
-    score 0. With more clusters than classes each cluster takes the class it overlaps best, so several clusters can
-    share a class and are merged before scoring. A pair that does not overlap at all (IoU 0) is no match: that changes
-    no score.
+    With at most as many clusters as classes the matching is one-to-one and maximises the summed IoU; classes
+    left over score 0. With more clusters than classes each cluster takes the class it overlaps best, so
+    several clusters can share a class and are merged before scoring. A pair that does not overlap at all (IoU
+    0) is no match: that changes no score.
 
     Args:
-        iou: float (P, G) intersection over union of label p with class g, in [0, 1]; row 0 and column 0 are background.
-        mode: ``iou`` matches background like any class; ``bg_fixed`` ties label 0 to class 0 and matches the rest;
-            ``none`` takes labels for classes as they are, for a model that was trained on them.
+        iou: float (P, G) intersection over union of label p with class g, in [0, 1]; row 0 and column 0 are
+            background.
+        mode: ``iou`` matches background like any class; ``bg_fixed`` ties label 0 to class 0 and matches the
+            rest; ``none`` takes labels for classes as they are, for a model that was trained on them.
 
     Returns:
         int64 (P,): class of each label, -1 where it has none.
 
     Raises:
-        ValueError: ``iou`` is not two-dimensional, is empty or not finite, the mode is unknown, or it is ``none`` and
-            ``iou`` is not square.
+        ValueError: ``iou`` is not two-dimensional, is empty or not finite, the mode is unknown, or it is
+            ``none`` and ``iou`` is not square.
     """
     if iou.ndim != 2 or iou.size == 0 or not np.isfinite(iou).all():
         raise ValueError(f"iou must be a finite, non-empty (P, G) array, got shape {iou.shape}")
@@ -45,7 +46,9 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.
         return np.concatenate([background, np.where(rest == UNMATCHED, UNMATCHED, rest + 1)])
     if mode == "none" and iou.shape[0] == iou.shape[1]:
         return np.arange(len(iou))
-    raise ValueError(f"unknown matching {mode!r} for {iou.shape}; use 'iou', 'bg_fixed' or, for classes, 'none'")
+    raise ValueError(
+        f"unknown matching {mode!r} for {iou.shape}; use 'iou', 'bg_fixed' or, for classes, 'none'"
+    )
 
 
 def _overlapping(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -56,10 +59,11 @@ def _overlapping(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def match_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Match rows with columns: one-to-one with the largest sum, or each row with its best column if rows are more.
+    """Match rows with columns: one-to-one with the largest sum, or each row with its best column if rows are
+    more.
 
-    One-to-one every row gets a column, also where its score is 0: what is left over is shared out. With more rows
-    than columns a row without any score is left unmatched.
+    One-to-one every row gets a column, also where its score is 0: what is left over is shared out. With more
+    rows than columns a row without any score is left unmatched.
 
     Args:
         scores: float64 (P, G), at least 0.

@@ -1,4 +1,5 @@
-"""Perfect masks from the ground truth: what the stages behind them would reach, so that what each one loses is seen.
+"""Perfect masks from the ground truth: what the stages behind them would reach, so that what each one loses
+is seen.
 
 For the target ``snakemake oracle`` alone; nothing that a run keeps, applies or hands out is made from them.
 """
@@ -20,7 +21,8 @@ class Case(NamedTuple):
     """What is made perfect.
 
     Attributes:
-        masks: whose masks: as they were found, the exact mask of the best object of each, or those of all objects.
+        masks: whose masks: as they were found, the exact mask of the best object of each, or those of all
+            objects.
         categories: whether they have their true categories in the place of clusters.
     """
 
@@ -56,8 +58,9 @@ def best_objects(masks: Sequence[RLE], objects: Sequence[RLE]) -> npt.NDArray[np
 def perfect_masks(found: Sequence[MaskRecord], image: TruthImage, case: Case) -> list[PerfectMask]:
     """Records of an image's masks as the stage ``masks`` would write them, made perfect.
 
-    Regions of many objects (crowds) are none. A found mask that overlaps no object is left out, and an object that
-    several found masks overlap best stands once, at the first of them, where its own mask takes their place.
+    Regions of many objects (crowds) are none. A found mask that overlaps no object is left out, and an object
+    that several found masks overlap best stands once, at the first of them, where its own mask takes their
+    place.
 
     Args:
         found: records of the stage ``masks`` of this image.
@@ -65,7 +68,8 @@ def perfect_masks(found: Sequence[MaskRecord], image: TruthImage, case: Case) ->
         case: what is made perfect.
 
     Returns:
-        Records with ``image_id, key, segmentation, bbox, area, score`` and, of true categories, ``category_id`` (1..C).
+        Records with ``image_id, key, segmentation, bbox, area, score`` and, of true categories,
+        ``category_id`` (1..C).
     """
     if not image.has_masks:
         return []

@@ -1,7 +1,7 @@
 """Linear probe of a trained segmenter: how well its features tell apart the true classes [P §A.2].
 
-The only place where labels train anything. All but the last 1x1 convolution stays as it is, and what comes out is
-scored and nothing else.
+The only place where labels train anything. All but the last 1x1 convolution stays as it is, and what comes
+out is scored and nothing else.
 """
 
 import torch
@@ -24,7 +24,8 @@ def make_probe(model: Segmenter, num_classes: int, init_std: float) -> Segmenter
     Args:
         model: trained.
         num_classes: C without background.
-        init_std: of the classifier's normally distributed weights, drawn from torch's generator; the bias is 0.
+        init_std: of the classifier's normally distributed weights, drawn from torch's generator; the bias is
+            0.
 
     Returns:
         The same model, in eval mode throughout, with C + 1 outputs.
@@ -40,16 +41,22 @@ def make_probe(model: Segmenter, num_classes: int, init_std: float) -> Segmenter
 
 
 def train_probe(
-    model: Segmenter, dataset: LabelledImages, config: ProbeConfig, settings: LoopSettings, device: torch.device
+    model: Segmenter,
+    dataset: LabelledImages,
+    config: ProbeConfig,
+    settings: LoopSettings,
+    device: torch.device,
 ) -> list[MetricRow]:
-    """Train the last convolution of a model of :func:`make_probe` in place on ground-truth label maps [method §9.2].
+    """Train the last convolution of a model of :func:`make_probe` in place on ground-truth label maps [method
+    §9.2].
 
     The network stays in eval mode: batch normalisation uses and keeps its statistics, dropout is off. Plain
-    cross-entropy over all labelled pixels, SGD with momentum and weight decay, :func:`segmenter_lr`. The last step's
-    weights are kept.
+    cross-entropy over all labelled pixels, SGD with momentum and weight decay, :func:`segmenter_lr`. The last
+    step's weights are kept.
 
     Args:
-        dataset: with the segmenter's augmentation and precision; ``dataset.config.batch_size`` is the probe's.
+        dataset: with the segmenter's augmentation and precision; ``dataset.config.batch_size`` is the
+            probe's.
         settings: ``total_steps`` is ``config.epochs * steps_per_epoch(len(dataset), config.batch_size)``.
 
     Returns:
@@ -60,15 +67,21 @@ def train_probe(
     """
     trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
     if trainable != set(model.classifier[-1].parameters()) or model.training:
-        raise MaskDistillError("a probe trains the last convolution alone, in eval mode; give a model of make_probe")
+        raise MaskDistillError(
+            "a probe trains the last convolution alone, in eval mode; give a model of make_probe"
+        )
     model = model.to(memory_format=torch.channels_last).to(device)
     parallel = data_parallel(model, device)
     last = model.classifier[-1]
-    optimizer = torch.optim.SGD(last.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+    optimizer = torch.optim.SGD(
+        last.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+    )
     epoch_steps = steps_per_epoch(len(dataset), config.batch_size)
 
     def step(_: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        images = normalize(batch[0].to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        images = normalize(batch[0].to(device, non_blocking=True)).contiguous(
+            memory_format=torch.channels_last
+        )
         labels = batch[1].to(device, non_blocking=True).long()
         with mixed(device, dataset.config.precision):
             logits = parallel(images)

@@ -1,11 +1,12 @@
 """The protocols of instance AP [P §4.2, §A.4, Table 3], all on the same overlaps.
 
-Two things vary. Whose categories count: ``agnostic``, none; ``semantic``, the class that a detection's cluster is
-matched with. Which objects count:
+Two things vary. Whose categories count: ``agnostic``, none; ``semantic``, the class that a detection's
+cluster is matched with. Which objects count:
 
 multi          all detections against all objects.
-single         of each image the top-scoring detection, against the object whose box overlaps its box best. An image
-               without detections loses its objects too: they are no misses, so read it with the number of such images.
+single         of each image the top-scoring detection, against the object whose box overlaps its box best. An
+               image without detections loses its objects too: they are no misses, so read it with the number
+               of such images.
 single_strict  as single, but an image without detections keeps its largest object, which is then missed.
 
 Table 3 (a), (b) are agnostic_multi, (c), (d) semantic_single, (e), (f) semantic_multi.
@@ -36,8 +37,8 @@ def top_detection(image: ImageInstances) -> int | None:
 def paired_object(image: ImageInstances, detection: int) -> int | None:
     """Place of the object whose box overlaps the detection's box best; None in an image without objects.
 
-    The first object wins a tie, also where none overlaps. Classes do not count, crowd regions do. Corners of the
-    objects' boxes are rounded to whole pixels.
+    The first object wins a tie, also where none overlaps. Classes do not count, crowd regions do. Corners of
+    the objects' boxes are rounded to whole pixels.
     """
     if not image.true_labels.size:
         return None
@@ -47,7 +48,10 @@ def paired_object(image: ImageInstances, detection: int) -> int | None:
 
 
 def largest_object(image: ImageInstances) -> int | None:
-    """Place of the object with the most pixels, the first on ties; None without one. Crowd regions do not count."""
+    """Place of the object with the most pixels, the first on ties; None without one.
+
+    Crowd regions do not count.
+    """
     objects = np.flatnonzero(~image.crowd)
     return int(objects[image.true_areas[objects].argmax()]) if objects.size else None
 
@@ -55,8 +59,8 @@ def largest_object(image: ImageInstances) -> int | None:
 def single(image: ImageInstances, strict: bool) -> ImageInstances | None:
     """An image by the protocol ``single`` or ``single_strict``; None where it does not count at all.
 
-    ``single`` scores pairs of a detection and an object, so an image without one of them does not count. Under
-    ``strict`` it does: what is there is a false detection or a missed object.
+    ``single`` scores pairs of a detection and an object, so an image without one of them does not count.
+    Under ``strict`` it does: what is there is a false detection or a missed object.
     """
     top = top_detection(image)
     chosen = largest_object(image) if top is None else paired_object(image, top)
@@ -85,11 +89,12 @@ def count_pairs(images: Sequence[ImageInstances], num_clusters: int, num_classes
 
 
 def match_instances(counts: Integers) -> Integers:
-    """Class 1..C of each cluster 1..K, or -1: Hungarian on the counted pairs, for all detections [method §9.3].
+    """Class 1..C of each cluster 1..K, or -1: Hungarian on the counted pairs, for all detections [method
+    §9.3].
 
-    A cluster that no pair speaks for takes a class that is left over: it may hold what is never an image's top
-    detection. With more clusters than classes each takes the class it is paired with most often, the first on ties, and
-    one without a pair takes none; the detections of unmatched clusters do not count.
+    A cluster that no pair speaks for takes a class that is left over: it may hold what is never an image's
+    top detection. With more clusters than classes each takes the class it is paired with most often, the
+    first on ties, and one without a pair takes none; the detections of unmatched clusters do not count.
 
     Args:
         counts: int64 (K, C), see :func:`count_pairs`.
@@ -109,7 +114,8 @@ def protocol_scores(
     resamples: int = 0,
     seed: int = 0,
 ) -> InstanceScores:
-    """Instance scores by several protocols as they stand in the JSON: in percent, None where nothing is to be found.
+    """Instance scores by several protocols as they stand in the JSON: in percent, None where nothing is to be
+    found.
 
     Args:
         images: those whose objects carry masks.
@@ -120,10 +126,10 @@ def protocol_scores(
         seed: of the resampling.
 
     Returns:
-        ``instance_matching {cluster 1..K: class id or None}, images_without_detections`` and ``protocols {name:
-        {ap, ap50, ap75, ap_small .. ar_large, images, objects, classes {class name: {ap, ap50, ap75}}, intervals {ap,
-        ap50, ap75}}}`` with the images and objects (without crowd regions) that count; ``classes`` is empty for
-        agnostic ones.
+        ``instance_matching {cluster 1..K: class id or None}, images_without_detections`` and ``protocols
+        {name: {ap, ap50, ap75, ap_small .. ar_large, images, objects, classes {class name: {ap, ap50, ap75}},
+        intervals {ap, ap50, ap75}}}`` with the images and objects (without crowd regions) that count;
+        ``classes`` is empty for agnostic ones.
     """
     matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
     named = [with_classes(image, matching) for image in images]
@@ -131,8 +137,11 @@ def protocol_scores(
     for protocol in PROTOCOLS:
         if protocol in protocols:
             categories, _, objects = protocol.partition("_")
-            # What single takes is class-blind, so it comes before detections of unmatched clusters are left out.
-            taken = [image if objects == "multi" else single(image, objects == "single_strict") for image in named]
+            # What single takes is class-blind, so it comes before detections of unmatched clusters are left
+            # out.
+            taken = [
+                image if objects == "multi" else single(image, objects == "single_strict") for image in named
+            ]
             chosen = [image for image in taken if image is not None]
             agnostic = categories == "agnostic"
             intervals = ap_intervals(chosen, agnostic, resamples, seed) if resamples else {}
@@ -140,7 +149,8 @@ def protocol_scores(
             scores[protocol] = _score(chosen, class_names, agnostic, bounds)
     return {
         "instance_matching": {
-            str(cluster): None if label == UNMATCHED else int(label) for cluster, label in enumerate(matching, start=1)
+            str(cluster): None if label == UNMATCHED else int(label)
+            for cluster, label in enumerate(matching, start=1)
         },
         "images_without_detections": sum(not image.scores.size for image in images),
         "protocols": scores,
@@ -164,7 +174,9 @@ def _score(
         "intervals": intervals,
         "images": len(images),
         "objects": sum(int((~image.crowd).sum()) for image in images),
-        "classes": {class_names[label]: _named(STATS[:3], values) for label, values in result.by_class.items()},
+        "classes": {
+            class_names[label]: _named(STATS[:3], values) for label, values in result.by_class.items()
+        },
     }
     return cast(ProtocolScore, score)  # its keys are STATS and these
 

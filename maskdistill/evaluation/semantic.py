@@ -1,5 +1,5 @@
-"""Semantic scores from one confusion matrix over the whole evaluation set [P §4.1, §A.3]: clusters are matched with
-classes, then mean IoU over all classes, background included, and pixel accuracy.
+"""Semantic scores from one confusion matrix over the whole evaluation set [P §4.1, §A.3]: clusters are
+matched with classes, then mean IoU over all classes, background included, and pixel accuracy.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,10 @@ def confusion_matrix(
         raise ValueError(f"prediction {predicted.shape} and ground truth {target.shape} differ in size")
     if predicted.dtype != np.uint8 or target.dtype != np.uint8 or predicted.max(initial=0) >= num_labels:
         predicted = np.where(target == IGNORE, 0, predicted)
-        for name, values, low, high in (("prediction", predicted, 0, num_labels), ("ground truth", target, 0, 256)):
+        for name, values, low, high in (
+            ("prediction", predicted, 0, num_labels),
+            ("ground truth", target, 0, 256),
+        ):
             if values.min(initial=low) < low or values.max(initial=low) >= high:
                 raise ValueError(f"{name} holds values outside 0..{high - 1}")
     cells = np.multiply(predicted, COLUMNS, dtype=np.intp)
@@ -66,7 +69,8 @@ def confusion_matrix(
 
 
 def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
-    """IoU of every label with every class: ``M[p, g] / (row_p + column_g - M[p, g])``, denominator at least 1e-8.
+    """IoU of every label with every class: ``M[p, g] / (row_p + column_g - M[p, g])``, denominator at least
+    1e-8.
 
     Args:
         confusion: (P, G) pixel counts.
@@ -111,15 +115,16 @@ def matched_scores(confusion: npt.NDArray[np.number], matching: npt.NDArray[np.i
 def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
     """A matrix (P, G) by its cells that are not 0: their places when it is flat, and their counts.
 
-    As plain numbers: thousands of small arrays, each made between two large ones, would keep the memory of the large
-    ones from being used again.
+    As plain numbers: thousands of small arrays, each made between two large ones, would keep the memory of
+    the large ones from being used again.
     """
     cells = np.flatnonzero(confusion)
     return cells.tolist(), confusion.ravel()[cells].tolist()
 
 
 class Confusions:
-    """Confusion matrix of a data set, filled image by image; each image's own (sparse) share is kept for the bootstrap.
+    """Confusion matrix of a data set, filled image by image; each image's own (sparse) share is kept for the
+    bootstrap.
 
     Args:
         num_labels: P, clusters and background.
@@ -150,4 +155,6 @@ class Confusions:
         """Int64 (n, P * G) sparse array: row i is image i's confusion matrix, flattened."""
         starts = np.cumsum([0, *(len(cells) for cells in self._cells)])
         data, indices = (np.fromiter(chain.from_iterable(v), np.int64) for v in (self._counts, self._cells))
-        return scipy.sparse.csr_array((data, indices, starts), shape=(len(self), self.shape[0] * self.shape[1]))
+        return scipy.sparse.csr_array(
+            (data, indices, starts), shape=(len(self), self.shape[0] * self.shape[1])
+        )

@@ -15,11 +15,12 @@ class Stage:
         title: as tables call it.
         needs: options of ``maskdistill evaluation`` that it is read from, without dashes.
         detects: whether it finds objects one by one, each with a mask and a score.
-        located_by: whether the box of an image (CorLoc) is that of its best detection or of the largest region of its
-            label map; None where it has no box.
+        located_by: whether the box of an image (CorLoc) is that of its best detection or of the largest
+            region of its label map; None where it has no box.
         matching: of labels and classes, where it is not the configuration's; see
             :func:`maskdistill.evaluation.matching.match_clusters`.
-        baseline: whether it is one of the colour baselines, which are scored in one file and have no stage before.
+        baseline: whether it is one of the colour baselines, which are scored in one file and have no stage
+            before.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """How good the pseudo-labels would be at every threshold, from one pass over the candidates.
 
 Whether a candidate is painted depends on better ones alone (see
-:func:`maskdistill.pseudo_labels.painting.painting_ranks`), so what is painted at a threshold is a prefix of the
-unthresholded order. Each painted candidate and its pixels are counted once, at the number of thresholds that it passes,
-and sums over these give every threshold.
+:func:`maskdistill.pseudo_labels.painting.painting_ranks`), so what is painted at a threshold is a prefix of
+the unthresholded order. Each painted candidate and its pixels are counted once, at the number of thresholds
+that it passes, and sums over these give every threshold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,13 +25,13 @@ class ImageThresholds(NamedTuple):
     """What one image adds.
 
     Attributes:
-        levels: of each painted candidate, best first, how many of the ascending thresholds it passes; the best one is
-            painted at all of them, by fallback if need be.
+        levels: of each painted candidate, best first, how many of the ascending thresholds it passes; the
+            best one is painted at all of them, by fallback if need be.
         found: whether each finds an object that no better one finds; None where the objects have no masks.
         merged: whether each holds at least half of two or more objects.
         objects: how many there are to find, without crowd regions.
-        cells: level, flat place in the (P, G) confusion matrix and count, of painted pixels, then of all others
-            (level 0, label 0); None without a semantic map. Pixels whose target is 255 are left out.
+        cells: level, flat place in the (P, G) confusion matrix and count, of painted pixels, then of all
+            others (level 0, label 0); None without a semantic map. Pixels whose target is 255 are left out.
     """
 
     levels: list[int]
@@ -73,7 +73,9 @@ def image_thresholds(
     if target is not None:
         of_rank = np.zeros(1 + len(kept), np.intp)
         of_rank[1:] = [categories[i] for i in kept]
-        flat = np.bincount((ranks.astype(np.intp) * COLUMNS + target).ravel(), minlength=(1 + len(kept)) * COLUMNS)
+        flat = np.bincount(
+            (ranks.astype(np.intp) * COLUMNS + target).ravel(), minlength=(1 + len(kept)) * COLUMNS
+        )
         counts = flat.reshape(-1, COLUMNS)
         counts[:, IGNORE] = 0
         steps = [0, *painted]
@@ -85,7 +87,8 @@ def image_thresholds(
 
 
 def greedy_matches(instances: ImageInstances, order: Sequence[int]) -> list[bool]:
-    """Whether each detection, best first, overlaps an object that no earlier one found with an IoU of a half or more.
+    """Whether each detection, best first, overlaps an object that no earlier one found with an IoU of a half
+    or more.
 
     Crowd regions are no objects here.
     """
@@ -144,10 +147,10 @@ class Thresholds:
         """One row a threshold, shares in percent, None where there is nothing to divide by.
 
         Returns:
-            ``tau, painted, found, merged, objects, precision`` (of painted candidates, how many find an object),
-            ``coverage`` (of objects, how many are found), ``pixel_precision`` (of painted pixels, how many lie on
-            objects), ``pixel_coverage`` (of the objects' pixels, how many are painted) and ``miou`` (clusters matched
-            with classes at this threshold).
+            ``tau, painted, found, merged, objects, precision`` (of painted candidates, how many find an
+            object), ``coverage`` (of objects, how many are found), ``pixel_precision`` (of painted pixels,
+            how many lie on objects), ``pixel_coverage`` (of the objects' pixels, how many are painted) and
+            ``miou`` (clusters matched with classes at this threshold).
         """
         painted, found, merged = (_passing(counts) for counts in (self._painted, self._found, self._merged))
         return [
@@ -155,9 +158,13 @@ class Thresholds:
             for place, tau in enumerate(self.taus)
         ]
 
-    def _row(self, place: int, tau: float, painted: int, found: int, merged: int, mode: Matching) -> ThresholdRow:
+    def _row(
+        self, place: int, tau: float, painted: int, found: int, merged: int, mode: Matching
+    ) -> ThresholdRow:
         masks = bool(self._with_masks)
-        pixel_precision, pixel_coverage, miou = self._pixels(place, mode) if self._with_maps else (None, None, None)
+        pixel_precision, pixel_coverage, miou = (
+            self._pixels(place, mode) if self._with_maps else (None, None, None)
+        )
         return {
             "tau": tau,
             "painted": painted if masks else None,
@@ -184,9 +191,10 @@ def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> ScoreQual
     """Score of every candidate against its IoU with the object that it overlaps best, 0 without one.
 
     Returns:
-        ``bins [{low, high, count, mean_iou, good}]`` over scores 0..1, ``good`` being the share in percent with an IoU
-        of a half or more; ``points`` [score, iou] of at most 600 candidates at even steps through all by score;
-        ``rank_correlation`` (Spearman's) of all, None below three candidates or without variation.
+        ``bins [{low, high, count, mean_iou, good}]`` over scores 0..1, ``good`` being the share in percent
+        with an IoU of a half or more; ``points`` [score, iou] of at most 600 candidates at even steps through
+        all by score; ``rank_correlation`` (Spearman's) of all, None below three candidates or without
+        variation.
     """
     scores, qualities = [np.zeros(0)], [np.zeros(0)]
     for image in images:
@@ -211,7 +219,9 @@ def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> ScoreQual
 
 
 def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
-    """Spearman's correlation of two (n,), ties sharing their mean rank; None for n < 3 or where one does not vary."""
+    """Spearman's correlation of two (n,), ties sharing their mean rank; None for n < 3 or where one does not
+    vary.
+    """
     one, other = _ranks(first), _ranks(second)
     if len(first) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None

@@ -1,4 +1,6 @@
-"""What evaluation hands on, as it stands in its files; scores in percent, None where there is nothing to score."""
+"""What evaluation hands on, as it stands in its files; scores in percent, None where there is nothing to
+score.
+"""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -102,7 +104,9 @@ class ThresholdRow(TypedDict):
 
 
 class ScoreBin(TypedDict):
-    """Candidates with scores from ``low`` to ``high``: their count, mean IoU, and percentage with half or more."""
+    """Candidates with scores from ``low`` to ``high``: their count, mean IoU, and percentage with half or
+    more.
+    """
 
     low: float
     high: float
@@ -126,7 +130,9 @@ class ScoreQuality(TypedDict):
 
 
 class Curves(TypedDict):
-    """Precision at recalls 0, 0.01, ... 1: of all classes together by IoU, and of each class at an IoU of a half."""
+    """Precision at recalls 0, 0.01, ... 1: of all classes together by IoU, and of each class at an IoU of a
+    half.
+    """
 
     agnostic: dict[str, list[float]]
     classes: dict[str, list[float]]
@@ -154,11 +160,9 @@ class ProtocolScore(TypedDict):
     """Instance AP by one protocol; names of the scores as COCO's summary has them.
 
     Attributes:
-        ap, ap50, ap75, ap_small, ap_medium, ap_large, ar_1, ar_10, ar_100, ar_small, ar_medium, ar_large: in percent.
-        images: those that count.
-        objects: theirs, without crowd regions.
-        classes: class name -> AP, AP50 and AP75 by name; empty where classes do not count.
-        intervals: 95 %, by score.
+        ap, ap50, ap75, ap_small, ap_medium, ap_large, ar_1, ar_10, ar_100, ar_small, ar_medium, ar_large: in
+        percent. images: those that count. objects: theirs, without crowd regions. classes: class name -> AP,
+        AP50 and AP75 by name; empty where classes do not count. intervals: 95 %, by score.
     """
 
     ap: float | None

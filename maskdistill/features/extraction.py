@@ -11,7 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from maskdistill.backbones.registry import Backbone
-from maskdistill.backbones.vit import LastAttention, ViT, cls_feature, last_attention, normalize, pad_to_multiple
+from maskdistill.backbones.vit import (
+    LastAttention,
+    ViT,
+    cls_feature,
+    last_attention,
+    normalize,
+    pad_to_multiple,
+)
 from maskdistill.data.picture_files import MAX_ASPECT
 from maskdistill.features.store import HW, ImageFeatures
 from maskdistill.runtime.devices import mixed
@@ -25,7 +32,8 @@ Array = npt.NDArray[np.float32]
 
 
 def resized_hw(image_hw: HW, short_side: int | None) -> HW:
-    """Size with the shortest side at ``short_side``; the long side is truncated, as torchvision's Resize does.
+    """Size with the shortest side at ``short_side``; the long side is truncated, as torchvision's Resize
+    does.
 
     None keeps the native size.
     """
@@ -38,8 +46,9 @@ def resized_hw(image_hw: HW, short_side: int | None) -> HW:
 
 
 def view_hw(cut_hw: HW, short_side: int) -> HW:
-    """:func:`resized_hw` of what is cut out around a mask, which may be a line of pixels: as pictures of a manifest,
-    no side becomes longer than :data:`MAX_ASPECT` times the other."""
+    """:func:`resized_hw` of what is cut out around a mask, which may be a line of pixels: as pictures of a
+    manifest, no side becomes longer than :data:`MAX_ASPECT` times the other.
+    """
     height, width = resized_hw(cut_hw, short_side)
     return min(height, MAX_ASPECT * short_side), min(width, MAX_ASPECT * short_side)
 
@@ -58,9 +67,13 @@ def resize(image: Image.Image, short_side: int | None) -> Tensor:
 
 
 def batch_of(images: Sequence[Tensor], backbone: Backbone, device: torch.device) -> Tensor:
-    """Normalise and pad on ``device``: uint8 (3, h, w) of equal padded size to float32 (B, 3, R*patch, C*patch)."""
+    """Normalise and pad on ``device``: uint8 (3, h, w) of equal padded size to float32 (B, 3, R*patch,
+    C*patch).
+    """
     moved = (image.to(device, non_blocking=True) for image in images)
-    ready = [pad_to_multiple(normalize(image, backbone.mean, backbone.std), backbone.patch_size) for image in moved]
+    ready = [
+        pad_to_multiple(normalize(image, backbone.mean, backbone.std), backbone.patch_size) for image in moved
+    ]
     return torch.stack(ready)
 
 
@@ -83,8 +96,8 @@ class Pending:
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
         else:
-            # Not in get(), which another thread calls: beside a second OpenMP team those of the network would sleep
-            # between their products instead of waiting awake, which cost a tenth of the speed.
+            # Not in get(), which another thread calls: beside a second OpenMP team those of the network would
+            # sleep between their products instead of waiting awake, which cost a tenth of the speed.
             self._parts = [part.float() for part in found]
 
     def get(self) -> list[ImageFeatures]:
@@ -102,7 +115,8 @@ class Pending:
 def extract(
     model: ViT, backbone: Backbone, images: Sequence[Tensor], device: torch.device, precision: str = "float32"
 ) -> Pending:
-    """Start computing the last block's CLS query and keys of a batch; on a GPU this does not wait for the result.
+    """Start computing the last block's CLS query and keys of a batch; on a GPU this does not wait for the
+    result.
 
     Args:
         model: on ``device``, in eval mode; ``backbone``: its entry in the registry.
@@ -171,7 +185,9 @@ def masked_view(
 
 
 def _square(image: Tensor, box: tuple[float, float, float, float], reach: float) -> Tensor:
-    """The square around the middle of the box, scaled down to :data:`LARGEST_SQUARE`; outside of the image it is 0."""
+    """The square around the middle of the box, scaled down to :data:`LARGEST_SQUARE`; outside of the image it
+    is 0.
+    """
     x, y, width, height = box
     half = max(1, math.ceil(reach * max(width, height)))
     top, left = round(y + height / 2) - half, round(x + width / 2) - half
@@ -191,7 +207,9 @@ def _square(image: Tensor, box: tuple[float, float, float, float], reach: float)
 def embed(
     model: ViT, patch_size: int, images: Sequence[Tensor], device: torch.device, precision: str = "float32"
 ) -> Array:
-    """CLS token after the final LayerNorm, float32 (n, D), of normalised images whose padded sizes are equal."""
+    """CLS token after the final LayerNorm, float32 (n, D), of normalised images whose padded sizes are
+    equal.
+    """
     batch = torch.stack([pad_to_multiple(image, patch_size) for image in images])
     with mixed(device, precision):
         found = cls_feature(model, batch.to(device, non_blocking=True))

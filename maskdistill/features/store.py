@@ -46,7 +46,9 @@ class FeatureWriter:
 
     def __init__(self, file: h5py.File, grids: Sequence[HW]) -> None:
         self.file = file
-        self.offsets = np.concatenate([[0], np.cumsum([rows * columns for rows, columns in grids])]).astype(np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum([rows * columns for rows, columns in grids])]).astype(
+            np.int64
+        )
 
     def create(self, dim: int, heads: int, dtype: str) -> None:
         """Allocate the datasets once the network's sizes are known."""
@@ -80,7 +82,9 @@ def write_features(
         file["offsets"] = writer.offsets
         file["grid"] = np.array(grids, np.int32).reshape(-1, 2)
         file["image_id"] = np.array([image.image_id for image in images], np.int64)
-        file["image_hw"] = np.array([(image.height, image.width) for image in images], np.int32).reshape(-1, 2)
+        file["image_hw"] = np.array([(image.height, image.width) for image in images], np.int32).reshape(
+            -1, 2
+        )
         file.create_dataset("image_key", data=[image.key for image in images], dtype=h5py.string_dtype())
         file.attrs["patch_size"] = patch_size
         file.attrs["provenance"] = canonical_json(provenance)
@@ -106,7 +110,9 @@ class StoredImage(NamedTuple):
 def read_features(file: h5py.File) -> Iterator[StoredImage]:
     """Images of an open feature shard in order; one in memory at a time."""
     offsets, ids, keys = file["offsets"][:], file["image_id"][:].tolist(), file["image_key"].asstr()[:]
-    grids, resized, sizes = (list(map(tuple, file[name][:].tolist())) for name in ("grid", "resized_hw", "image_hw"))
+    grids, resized, sizes = (
+        list(map(tuple, file[name][:].tolist())) for name in ("grid", "resized_hw", "image_hw")
+    )
     for i, (image_id, key) in enumerate(zip(ids, keys, strict=True)):
         found = ImageFeatures(
             cls_query=file["cls_query"][i],

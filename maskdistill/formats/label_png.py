@@ -19,7 +19,8 @@ def color_map() -> npt.NDArray[np.uint8]:
     """Colour of every label, uint8 (256, 3) in RGB.
 
     Label 0 is black, 1 dark red (128, 0, 0), 255 cream (224, 224, 192). Bit 0, 1, 2 of the label goes to
-    the highest bit of R, G, B, the next three bits to the next lower one, and so on (VOC devkit, VOClabelcolormap).
+    the highest bit of R, G, B, the next three bits to the next lower one, and so on (VOC devkit,
+    VOClabelcolormap).
     """
     labels = np.arange(256)
     colors = np.zeros((256, 3), dtype=np.uint8)
@@ -57,7 +58,9 @@ def encode_label_png(labels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
-    """Write a label map, uint8 (H, W), as :func:`encode_label_png` gives it, atomically; missing folders are made."""
+    """Write a label map, uint8 (H, W), as :func:`encode_label_png` gives it, atomically; missing folders are
+    made.
+    """
     content = encode_label_png(labels)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -95,7 +98,8 @@ def _decode(path: str | Path, data: bytes, check: Callable[[int, int], None] | N
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         if image.mode not in ("P", "L"):
             raise MaskDistillError(
-                f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode {image.mode};"
+                f"{path}: a label map has one 8-bit label a pixel (mode P or L), this PNG has mode "
+                f"{image.mode};"
                 " convert it to labels"
             )
         if check is not None:

@@ -96,10 +96,12 @@ def iou(
     Args:
         masks: N, at least 1.
         others: M, at least 1.
-        crowd: bool (M,): where it is True, the share of the mask that lies in the other one, COCO's rule for regions
-            of many objects.
+        crowd: bool (M,): where it is True, the share of the mask that lies in the other one, COCO's rule for
+            regions of many objects.
     """
-    pairs = coco_mask.iou([_native(mask) for mask in masks], [_native(other) for other in others], crowd.tolist())
+    pairs = coco_mask.iou(
+        [_native(mask) for mask in masks], [_native(other) for other in others], crowd.tolist()
+    )
     return np.asarray(pairs, dtype=np.float64)
 
 
@@ -145,5 +147,6 @@ def _run_ends(masks: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.int64]]
 
 def _damaged() -> MaskDistillError:
     return MaskDistillError(
-        "a mask's RLE is damaged: its runs do not cover its image exactly; run the stage again that made the file"
+        "a mask's RLE is damaged: its runs do not cover its image exactly; run the stage again that made the "
+        "file"
     )

@@ -57,9 +57,15 @@ def read_objects(path: str | Path) -> ObjectsRecord:
 
 
 def remark(folder: FolderRecord) -> str:
-    """What a user has to know of a format's folder; empty where it is as it was written, of what the run has now."""
+    """What a user has to know of a format's folder; empty where it is as it was written, of what the run has
+    now.
+    """
     if folder["changed"]:
-        return "changed by hand, kept" if folder["current"] else "changed by hand, kept; the run has other objects now"
+        return (
+            "changed by hand, kept"
+            if folder["current"]
+            else "changed by hand, kept; the run has other objects now"
+        )
     return "" if folder["current"] else "of an earlier state of the run"
 
 
@@ -72,7 +78,11 @@ def object_lines(path: Path) -> list[str]:
     folders = read_objects(path)["folders"] if path.is_file() else {}
     lines = []
     for name, folder in folders.items():
-        counts = "" if folder["objects"] is None else f" ({folder['objects']} objects, {folder['pictures']} pictures)"
+        counts = (
+            ""
+            if folder["objects"] is None
+            else f" ({folder['objects']} objects, {folder['pictures']} pictures)"
+        )
         said = remark(folder)
         lines.append(f"{path.parent / name}{counts}{f': {said}' if said else ''}")
     return lines

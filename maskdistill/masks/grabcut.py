@@ -18,7 +18,8 @@ def grabcut(
     Args:
         photo: uint8 (H, W, 3).
         labels: uint8 (H, W), OpenCV's four ``GC_*`` labels to start from; overwritten.
-        box: x, y, width and height in pixels: start from it, outside certain background, whatever the labels say.
+        box: x, y, width and height in pixels: start from it, outside certain background, whatever the labels
+            say.
 
     Returns:
         Nothing is foreground where OpenCV refuses, as it does without any pixel of either kind.

@@ -1,7 +1,7 @@
 """Normalised cuts (Shi and Malik 2000) of the graph of alike patches, for the rules that cut it.
 
-The graph is kept as one byte a pair. A product with it turns a few rows at a time into float64, which costs hardly
-more than with a whole float64 matrix and an eighth of its memory, and is as exact.
+The graph is kept as one byte a pair. A product with it turns a few rows at a time into float64, which costs
+hardly more than with a whole float64 matrix and an eighth of its memory, and is as exact.
 """
 
 from typing import Any
@@ -17,7 +17,9 @@ WEAK = 1e-5
 SMALL = 256
 """Up to so many patches LAPACK solves the whole matrix, which takes less time than Lanczos' iterations."""
 ITERATIONS = 2_000
-"""Of Lanczos' method, each some ten products; graphs of keys take a few, long chains very many, then LAPACK does it."""
+"""Of Lanczos' method, each some ten products; graphs of keys take a few, long chains very many, then LAPACK
+does it.
+"""
 BASIS = 8
 """Vectors that Lanczos' method holds: after so many products it first looks whether they were enough."""
 TOLERANCE = 1e-8
@@ -29,7 +31,8 @@ ROWS = 64
 
 
 def alike_patches(keys: Float, tau: float, rows: int = 1024) -> Mask:
-    """Whether each pair of patches has a cosine similarity of at least ``tau``; true on the diagonal: bool (N, N).
+    """Whether each pair of patches has a cosine similarity of at least ``tau``; true on the diagonal: bool
+    (N, N).
 
     Args:
         keys: float32 (N, D); a key of length 0 is like no other.
@@ -45,27 +48,31 @@ def alike_patches(keys: Float, tau: float, rows: int = 1024) -> Mask:
 
 
 def is_cut(alike: Mask, patches: int) -> bool:
-    """Whether a graph has a cut: none is determined where all patches are like each other, or none like another.
+    """Whether a graph has a cut: none is determined where all patches are like each other, or none like
+    another.
 
     Args:
-        alike: bool (N, N), of :func:`alike_patches`, maybe with patches taken out (their rows and columns false).
+        alike: bool (N, N), of :func:`alike_patches`, maybe with patches taken out (their rows and columns
+            false).
         patches: how many are not taken out.
     """
     return np.count_nonzero(alike) not in (patches, patches**2)
 
 
 def second_eigenvector(alike: Mask, start: Vector | None = None) -> Vector:
-    """The eigenvector of the second smallest eigenvalue of ``(D - E) x = lambda D x``, of either sign, float64 (N,).
+    """The eigenvector of the second smallest eigenvalue of ``(D - E) x = lambda D x``, of either sign,
+    float64 (N,).
 
-    E is 1 between patches that are alike, else :data:`WEAK`; D holds the sums of its rows. With ``y = D^(1/2) x`` it
-    is the second largest of the symmetric matrix ``D^(-1/2) E D^(-1/2)``, whose largest eigenvector is known,
-    ``D^(1/2) 1``, and moved to the other end of the spectrum. Of up to :data:`SMALL` patches LAPACK solves the whole
-    matrix; of more, Lanczos' method multiplies with it, from a fixed beginning, so that the result is the same at
-    every call.
+    E is 1 between patches that are alike, else :data:`WEAK`; D holds the sums of its rows. With ``y = D^(1/2)
+    x`` it is the second largest of the symmetric matrix ``D^(-1/2) E D^(-1/2)``, whose largest eigenvector is
+    known, ``D^(1/2) 1``, and moved to the other end of the spectrum. Of up to :data:`SMALL` patches LAPACK
+    solves the whole matrix; of more, Lanczos' method multiplies with it, from a fixed beginning, so that the
+    result is the same at every call.
 
     Args:
         alike: bool (N, N), symmetric, with :func:`is_cut`.
-        start: float64 (N,), an eigenvector of a graph much like this one, from which few products lead to this one's.
+        start: float64 (N,), an eigenvector of a graph much like this one, from which few products lead to
+            this one's.
     """
     degrees = WEAK * len(alike) + (1 - WEAK) * np.count_nonzero(alike, axis=1)
     scale = 1 / np.sqrt(degrees)
@@ -75,7 +82,9 @@ def second_eigenvector(alike: Mask, start: Vector | None = None) -> Vector:
 
 
 def most_prominent(vector: Vector, among: Mask) -> int:
-    """The patch of largest ``|vector|`` of those in ``among`` (N,), of equal ones (:data:`EQUAL`) the first."""
+    """The patch of largest ``|vector|`` of those in ``among`` (N,), of equal ones (:data:`EQUAL`) the
+    first.
+    """
     size = np.where(among, np.abs(vector), -1)
     return int(np.flatnonzero(size >= (1 - EQUAL) * size.max())[0])
 

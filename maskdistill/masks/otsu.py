@@ -6,13 +6,15 @@ import numpy.typing as npt
 
 
 def otsu_foreground(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Foreground by Otsu's threshold on grey (Otsu 1979): the side that holds the minority of the picture's frame.
+    """Foreground by Otsu's threshold on grey (Otsu 1979): the side that holds the minority of the picture's
+    frame.
 
     Args:
         rgb: uint8 (H, W, 3).
 
     Returns:
-        bool (H, W). Where the frame is split evenly the bright side is foreground; a picture of one grey has none.
+        bool (H, W). Where the frame is split evenly the bright side is foreground; a picture of one grey has
+        none.
     """
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if gray.min() == gray.max():

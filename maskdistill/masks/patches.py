@@ -18,8 +18,8 @@ class PatchMask:
     Attributes:
         mask: bool (R, C), the object's patches.
         source: (row, column) of the patch that the mask grew from.
-        tied: stands in the mask's record, see :class:`maskdistill.masks.rules.maskdistill.DistilledMask`; None: it
-            does not.
+        tied: stands in the mask's record, see :class:`maskdistill.masks.rules.maskdistill.DistilledMask`;
+            None: it does not.
         warning: what is odd about the image; images are counted by it in the log. Empty: nothing is.
     """
 
@@ -30,7 +30,9 @@ class PatchMask:
 
 
 def components(mask: Mask) -> npt.NDArray[np.int32]:
-    """Labels of the 4-connected parts of ``mask`` (R, C): 1, 2, ... in reading order of first patches, else 0."""
+    """Labels of the 4-connected parts of ``mask`` (R, C): 1, 2, ... in reading order of first patches, else
+    0.
+    """
     from scipy import ndimage  # takes half a second to load, and the configuration imports rules
 
     return np.asarray(ndimage.label(mask)[0], np.int32)
@@ -44,7 +46,9 @@ def component(mask: Mask, patch: Place) -> Mask:
 
 
 def largest_component(mask: Mask) -> Mask:
-    """The largest 4-connected part of ``mask`` (R, C), the first in reading order of several; at least one is true."""
+    """The largest 4-connected part of ``mask`` (R, C), the first in reading order of several; at least one is
+    true.
+    """
     labels = components(mask)
     part: Mask = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
     return part

@@ -41,7 +41,9 @@ def shaping(config: MasksConfig) -> dict[str, Any]:
     outlines = {} if config.refine == "none" else {"refine": config.refine}
     package = read(config.rule).rule.package
     return (
-        {"baseline": config.rule, "resize_mask": config.resize_mask} | outlines | ({"from": package} if package else {})
+        {"baseline": config.rule, "resize_mask": config.resize_mask}
+        | outlines
+        | ({"from": package} if package else {})
     )
 
 
@@ -66,14 +68,20 @@ class MaskRecorder:
         return PatchMasks(found, image.resized_hw)
 
     def records(
-        self, image_id: int, key: str, image_hw: HW, patches: PatchMasks, photo: npt.NDArray[np.uint8] | None = None
+        self,
+        image_id: int,
+        key: str,
+        image_hw: HW,
+        patches: PatchMasks,
+        photo: npt.NDArray[np.uint8] | None = None,
     ) -> list[MaskRecord]:
         """Masks of one image in the order of discovery, disjoint, each with score 1; none without a pixel.
 
         Changes nothing here, so several threads may call it at once.
 
         Args:
-            photo: uint8 (H, W, 3) of ``image_hw``, on which outlines are refined; None: they are left as they are.
+            photo: uint8 (H, W, 3) of ``image_hw``, on which outlines are refined; None: they are left as they
+                are.
         """
         patch = self.patch_size * image_hw[0] / patches.resized_hw[0]
         free = np.ones(image_hw, bool)
@@ -108,8 +116,8 @@ class MaskRecorder:
         """Say what ``cls_mass`` made arbitrary [method §2b], and of how many images a rule found what odd."""
         if self.tied:
             log.info(
-                "cls_mass: the order of equal CLS affinities chose %.1f %% of the candidate patches, some of them in %d"
-                " of %d images",
+                "cls_mass: the order of equal CLS affinities chose %.1f %% of the candidate patches, some of "
+                "them in %d of %d images",
                 100 * np.mean(self.tied), np.count_nonzero(self.tied), len(self.tied),
             )  # fmt: skip
         for said, images in sorted(self.warnings.items()):

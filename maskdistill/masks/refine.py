@@ -1,4 +1,6 @@
-"""Sharper outlines of patch masks from the photograph's colours; beyond the paper, whose masks end at patches."""
+"""Sharper outlines of patch masks from the photograph's colours; beyond the paper, whose masks end at
+patches.
+"""
 
 import cv2
 import numpy as np
@@ -14,7 +16,8 @@ CERTAIN = 1.0
 REACH = 1.0
 """What lies so many patches outside of the mask is certain background."""
 SURROUNDINGS = 2.0
-"""So many patches beyond that belong to the background whose colours are learned; the rest is not looked at."""
+"""So many patches beyond that belong to the background whose colours are learned; the rest is not looked at.
+"""
 ITERATIONS = 2
 MIN_IOU = 0.4
 """A refined mask that agrees less with the one it came from is dropped: it has run out, or collapsed."""
@@ -24,9 +27,9 @@ def refine(photo: npt.NDArray[np.uint8], mask: Mask, patch: float) -> Mask:
     """GrabCut started from a mask of patches.
 
     What is further inside than :data:`CERTAIN` patches is certain foreground, the rest of the mask probable
-    foreground, a rim of :data:`REACH` patches around it probable background, and all else certain background. Of the
-    result the connected part is kept that shares most pixels with the mask. The mask itself is returned where nothing
-    is found, or something else than the mask (:data:`MIN_IOU`).
+    foreground, a rim of :data:`REACH` patches around it probable background, and all else certain background.
+    Of the result the connected part is kept that shares most pixels with the mask. The mask itself is
+    returned where nothing is found, or something else than the mask (:data:`MIN_IOU`).
 
     Args:
         photo: uint8 (H, W, 3).
@@ -62,14 +65,18 @@ def _refined(photo: npt.NDArray[np.uint8], mask: Mask, patch: float) -> Mask:
     rim = round(SURROUNDINGS * patch)
     window = (slice(max(0, y - rim), y + height + rim), slice(max(0, x - rim), x + width + rim))
     cut = np.zeros(mask.shape, bool)
-    cut[window] = grabcut(np.ascontiguousarray(photo[window]), np.ascontiguousarray(labels[window]), ITERATIONS)
+    cut[window] = grabcut(
+        np.ascontiguousarray(photo[window]), np.ascontiguousarray(labels[window]), ITERATIONS
+    )
     found = _part_of(cut, mask)
     union = np.count_nonzero(found | mask)
     return found if np.count_nonzero(found & mask) >= MIN_IOU * union else mask
 
 
 def _disc(radius: int) -> npt.NDArray[np.uint8]:
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
+    return np.asarray(
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8
+    )
 
 
 def _part_of(found: Mask, mask: Mask) -> Mask:

@@ -1,8 +1,9 @@
 """Mask rules by name: settings, function, and the name of their folder below ``results/<run>/``.
 
-A rule is a module of :mod:`maskdistill.masks.rules`, or of an installed package that names it under the entry-point
-group :data:`GROUP`. The configuration reads names and settings here, so this module imports next to nothing, and
-modules of rules are imported when rules are first asked for: they use the configuration's types themselves.
+A rule is a module of :mod:`maskdistill.masks.rules`, or of an installed package that names it under the
+entry-point group :data:`GROUP`. The configuration reads names and settings here, so this module imports next
+to nothing, and modules of rules are imported when rules are first asked for: they use the configuration's
+types themselves.
 """
 
 import pkgutil
@@ -30,7 +31,8 @@ PACKAGE = "maskdistill.masks.rules"
 PAPER = "maskdistill"
 """The paper's rule: its settings are the section ``masks`` itself."""
 TAKEN = frozenset(
-    {"baselines", "benchmarks", "crf", "data", "features", "hard", "k", "logs", "objects", "objects_page", "oracle",
+    {"baselines", "benchmarks", "crf", "data", "features", "hard", "k", "logs", "objects", "objects_page",
+    "oracle",
      "paper", "pretrain", "seed", "tau"}
 )  # fmt: skip
 """Other folders of a run, and how they begin."""
@@ -45,8 +47,8 @@ class MaskRule:
         params: its settings, numbers, booleans and literals; their descriptions are documentation.
         function: pure, (features of an image, settings) -> its masks in the order of discovery, maybe none.
         head: how names of its folders begin.
-        placed: settings whose values stand in its folders' names, in this order; others follow by name where they
-            differ from the default, if all of them are settings of its own (:attr:`complete`).
+        placed: settings whose values stand in its folders' names, in this order; others follow by name where
+            they differ from the default, if all of them are settings of its own (:attr:`complete`).
         complete: whether a folder's name holds all settings. Only such a rule is chosen by name.
         module: where it is.
         package: name and version of the distribution that it comes from; empty for this one.
@@ -71,7 +73,11 @@ class MaskRule:
     @property
     def marked(self) -> tuple[str, ...]:
         """Settings that stand in names of folders where they differ from the default."""
-        return tuple(name for name in self.params.model_fields if name not in self.placed) if self.complete else ()
+        return (
+            tuple(name for name in self.params.model_fields if name not in self.placed)
+            if self.complete
+            else ()
+        )
 
     @cached_property
     def pattern(self) -> str:
@@ -124,7 +130,9 @@ class MaskRule:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise MaskDistillError(f"mask rule {text!r}: {where}: {first['msg']}; write {self.form}") from None
+            raise MaskDistillError(
+                f"mask rule {text!r}: {where}: {first['msg']}; write {self.form}"
+            ) from None
         if (name := self.folder(settings)) != text:
             raise MaskDistillError(f"mask rule {text!r}: write {name}, the one name of these settings")
         return settings
@@ -151,17 +159,20 @@ _REGISTERED: dict[str, MaskRule] = {}
 
 def mask_rule(
     name: str, params: type[P], *, head: str = "", placed: tuple[str, ...] | None = None, most: str = ""
-) -> "Callable[[Callable[[ImageFeatures, P], list[PatchMask]]], Callable[[ImageFeatures, P], list[PatchMask]]]":
+) -> (
+    "Callable[[Callable[[ImageFeatures, P], list[PatchMask]]], Callable[[ImageFeatures, P], list[PatchMask]]]"
+):
     """Decorator that registers a function as a mask rule.
 
-    A name of its settings is the rule's, followed by the value of each setting without a default, and by each other
-    one where it is not at its default: ``lost-400``, ``attention-0.75-largest``, ``tokencut-tau0.3``.
+    A name of its settings is the rule's, followed by the value of each setting without a default, and by each
+    other one where it is not at its default: ``lost-400``, ``attention-0.75-largest``, ``tokencut-tau0.3``.
 
     Args:
         name: lower-case letters, digits and underscores, a letter first.
         params: settings; their ranges are checked when a name is read.
         head: how folders' names begin, if not by the name.
-        placed: settings in a folder's name, if these are not all there are: such a rule is not chosen by name.
+        placed: settings in a folder's name, if these are not all there are: such a rule is not chosen by
+            name.
         most: the setting that says how many masks an image has at most, of a rule that may give several.
 
     Raises:
@@ -174,15 +185,20 @@ def mask_rule(
         function: "Callable[[ImageFeatures, P], list[PatchMask]]",
     ) -> "Callable[[ImageFeatures, P], list[PatchMask]]":
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or head in TAKEN:
-            raise MaskDistillError(f"{function.__module__}: a mask rule cannot be called {name!r}; take another name")
+            raise MaskDistillError(
+                f"{function.__module__}: a mask rule cannot be called {name!r}; take another name"
+            )
         for other in _REGISTERED.values():
             if {name, head} & {other.name, other.head} and other.module != function.__module__:
                 raise MaskDistillError(
-                    f"two mask rules are called {name}, in {other.module} and {function.__module__}; rename one"
+                    f"two mask rules are called {name}, in {other.module} and {function.__module__}; rename "
+                    "one"
                 )
         complete = placed is None
         named = required if placed is None else placed
-        _REGISTERED[name] = MaskRule(name, params, function, head, named, complete, function.__module__, most=most)
+        _REGISTERED[name] = MaskRule(
+            name, params, function, head, named, complete, function.__module__, most=most
+        )
         return function
 
     return register

@@ -17,7 +17,8 @@ class MaskRecord(TypedDict):
         score: 1.0, for the method gives none.
         source_patch: row and column of the patch that the mask began with.
         coverage: share of the image's patches.
-        tied: share of the candidate patches that the order of equal CLS affinities chose; with ``masks.cls_mass``.
+        tied: share of the candidate patches that the order of equal CLS affinities chose; with
+            ``masks.cls_mass``.
     """
 
     image_id: int

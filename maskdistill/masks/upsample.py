@@ -7,7 +7,11 @@ from maskdistill.masks.patches import Mask
 
 
 def upsample(
-    mask: Mask, patch_size: int, resized_hw: tuple[int, int], image_hw: tuple[int, int], resize: str = "nearest"
+    mask: Mask,
+    patch_size: int,
+    resized_hw: tuple[int, int],
+    image_hw: tuple[int, int],
+    resize: str = "nearest",
 ) -> Mask:
     """Patch mask (R, C) to a full-size mask, bool ``image_hw`` [method §2.5].
 

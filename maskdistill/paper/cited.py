@@ -1,4 +1,6 @@
-"""Published values, all from one file: ``cited.csv`` beside this module, with the place each was printed in."""
+"""Published values, all from one file: ``cited.csv`` beside this module, with the place each was printed
+in.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -31,4 +33,6 @@ def cited_values(table: str) -> tuple[Cited, ...]:
     """The published values of a table or figure in the order of the file; none for an unknown one."""
     rows = pd.read_csv(CITED, dtype={"value": float}, keep_default_na=False)
     rows = rows[rows["table"] == table].drop(columns="table")
-    return tuple(Cited(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records"))
+    return tuple(
+        Cited(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")
+    )

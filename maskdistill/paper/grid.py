@@ -26,7 +26,9 @@ def grid_figure(titles: Sequence[str], rows: Mapping[str, Sequence[Rgb]]) -> Fig
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         size = (2.0 * len(titles), 0.3 + 2.0 * sum(heights))
         figure = Figure(figsize=size, layout="constrained", dpi=120)
-        panels = figure.subplots(len(rows), len(titles), squeeze=False, gridspec_kw={"height_ratios": heights})
+        panels = figure.subplots(
+            len(rows), len(titles), squeeze=False, gridspec_kw={"height_ratios": heights}
+        )
         for line, (key, tiles) in zip(panels, rows.items(), strict=True):
             for panel, tile in zip(line, tiles, strict=True):
                 panel.imshow(tile, interpolation="antialiased")
@@ -50,8 +52,9 @@ def agreement(
         class_names: of classes 0..C.
 
     Returns:
-        ``pixel_accuracy`` in percent of the scored pixels, None without one, ``coverage`` the percentage of all pixels
-        with a label other than 0, ``classes`` the names of the classes that labels are matched with.
+        ``pixel_accuracy`` in percent of the scored pixels, None without one, ``coverage`` the percentage of
+        all pixels with a label other than 0, ``classes`` the names of the classes that labels are matched
+        with.
     """
     class_of = np.full(256, -1)
     for label, matched in matching.items():

@@ -20,15 +20,15 @@ TITLES = {
     "qualitative": "Qualitative results",
 }
 NOTES = {
-    "table2": "The rows of other methods are quoted; those of a frozen backbone are computed where config section "
-    "paper.backbones names its weights.",
-    "table3": "The published AP75 of MaskDistill masks in (a) and (b) look implausible beside their AP; they are "
-    "quoted as printed. “Strict” is not in the paper: images without detections count as misses.",
+    "table2": "The rows of other methods are quoted; those of a frozen backbone are computed where config "
+    "section paper.backbones names its weights.",
+    "table3": "The published AP75 of MaskDistill masks in (a) and (b) look implausible beside their AP; they "
+    "are quoted as printed. “Strict” is not in the paper: images without detections count as misses.",
     "tableS1": "The paper does not say how many CRF rounds are behind 48.9.",
     "figure3": "The paper plots this without printing values; it says that AP rises with C.",
     "figure4": "The paper plots this without printing values; it chose top-k = 0.4.",
-    "figure5": "The paper plots this without printing values; it says that the curve has its plateau around 75 %, "
-    "read here as τ = 0.75.",
+    "figure5": "The paper plots this without printing values; it says that the curve has its plateau around "
+    "75 %, read here as τ = 0.75.",
 }
 NAMES = {"masks": "masks", "k": "K", "tau": "τ", "hard": "hard pixels", "round": "CRF round"}
 TRANSPOSED = ("tableS2",)
@@ -72,7 +72,9 @@ def pivot(target: str, found: Sequence[Entry]) -> dict[str, Any]:
                     {
                         "name": row,
                         "cells": [cell(by_key.get((name, row, column))) for column in columns],
-                        "ours": any(entry.scores for (g, r, _), entry in by_key.items() if (g, r) == (name, row)),
+                        "ours": any(
+                            entry.scores for (g, r, _), entry in by_key.items() if (g, r) == (name, row)
+                        ),
                     }
                     for row in rows
                 ],
@@ -115,20 +117,23 @@ def _names(columns: Sequence[str]) -> str:
     return ", ".join(columns) if len(columns) <= 6 else f"{columns[0]} … {columns[-1]} ({len(columns)})"
 
 
-def context(target: str, name: str, config: Config, found: Sequence[Entry], plots: Sequence[Any]) -> dict[str, Any]:
+def context(
+    target: str, name: str, config: Config, found: Sequence[Entry], plots: Sequence[Any]
+) -> dict[str, Any]:
     """Everything the page shows.
 
     Args:
-        plots: pictures of a figure, as :class:`maskdistill.report.html.Picture`; none for a table. What a figure's
-            paper says of the swept setting is drawn there, so the table leaves it out.
+        plots: pictures of a figure, as :class:`maskdistill.report.html.Picture`; none for a table. What a
+            figure's paper says of the swept setting is drawn there, so the table leaves it out.
     """
     shown = [entry for entry in found if entry.x is not None] if plots else found
     seeds = sorted({seed for entry in found for seed in entry.seeds})
     sections = [("table", "Table"), ("protocols", "Protocols")]
     return {
         "run": TITLES[target],
-        "subtitle": f"Run {name}: {describe_data(config)}, {config.clusters.num_clusters} categories, weights "
-        f"{weights_text(config)}, seed{'s' if len(seeds) != 1 else ''} {', '.join(map(str, seeds)) or NONE}.",
+        "subtitle": f"Run {name}: {describe_data(config)}, {config.clusters.num_clusters} categories, "
+        f"weights {weights_text(config)}, seed{'s' if len(seeds) != 1 else ''} "
+        f"{', '.join(map(str, seeds)) or NONE}.",
         "sections": ([("plots", "Plot")] if plots else []) + sections,
         "table": pivot(target, shown),
         "note": NOTES.get(target, ""),

@@ -1,6 +1,7 @@
 """Which evaluation of a run fills which place of the paper's tables and figures.
 
-The rules ask here for the files that a target needs, the entry point for what to read from them: one list for both.
+The rules ask here for the files that a target needs, the entry point for what to read from them: one list for
+both.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,8 @@ LINEAR = "linear probe: last layer trained on labels, no matching"
 INSTANCES: dict[Protocol, str] = {
     "agnostic_multi": "class-agnostic, all detections and objects",
     "semantic_single": "semantic (Hungarian on pairs), one pair an image, images without detections left out",
-    "semantic_single_strict": "semantic (Hungarian on pairs), one pair an image, images without detections count",
+    "semantic_single_strict": "semantic (Hungarian on pairs), one pair an image, images without detections "
+    "count",
     "semantic_multi": "semantic (Hungarian on pairs), all detections and objects",
 }
 GROUPS: dict[Protocol, tuple[str, str, str]] = {
@@ -110,7 +112,11 @@ def _table1(config: Config) -> list[Place]:
     return [
         miou("", "ViT masks", source(config, "masks")),
         miou("", "+ Mask R-CNN", source(config, "detector")),
-        miou("", "+ segmentation model, without hard pixel mining", source(config, "segmenter", hard="1", round=0)),
+        miou(
+            "",
+            "+ segmentation model, without hard pixel mining",
+            source(config, "segmenter", hard="1", round=0),
+        ),
         miou("", "+ segmentation model", source(config, "segmenter", hard=hard, round=0)),
     ]
 
@@ -135,7 +141,9 @@ def _table_s1(config: Config) -> list[Place]:
 
 
 def _sharpened(config: Config, stage: str, **changed: str | int) -> Source:
-    """A segmenter or a probe after the rounds of CRF, its predictions sharpened once more [method §8, §9.2]."""
+    """A segmenter or a probe after the rounds of CRF, its predictions sharpened once more [method §8,
+    §9.2].
+    """
     return source(config, f"{stage}_crf", round=config.paper.crf_rounds, **changed)
 
 
@@ -210,7 +218,16 @@ def _figure3(config: Config) -> list[Place]:
         for column, key in AP.items():
             keys = ("protocols", "semantic_multi")
             found.append(
-                Place("", f"C = {clusters}", column, words, scored, (*keys, key), (*keys, "intervals", key), clusters)
+                Place(
+                    "",
+                    f"C = {clusters}",
+                    column,
+                    words,
+                    scored,
+                    (*keys, key),
+                    (*keys, "intervals", key),
+                    clusters,
+                )
             )
     return found
 
@@ -223,10 +240,13 @@ def _figure4(config: Config) -> list[Place]:
         words = INSTANCES["agnostic_multi"]
         found.append(miou("", row, scored, x=share))
         found.append(
-            Place("", row, "accuracy", "share of masks in the cluster of their object's class, Hungarian", scored,
+            Place("", row, "accuracy", "share of masks in the cluster of their object's class, Hungarian",
+            scored,
                   ("cluster_accuracy",), x=share)
         )  # fmt: skip
-        found.append(Place("", row, "AP50", words, scored, (*keys, "ap50"), (*keys, "intervals", "ap50"), share))
+        found.append(
+            Place("", row, "AP50", words, scored, (*keys, "ap50"), (*keys, "intervals", "ap50"), share)
+        )
     return found
 
 

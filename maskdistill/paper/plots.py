@@ -1,4 +1,6 @@
-"""The paper's figures as plots: scores over a swept value, means with spreads; equal data give equal bytes."""
+"""The paper's figures as plots: scores over a swept value, means with spreads; equal data give equal
+bytes.
+"""
 
 import io
 from collections.abc import Sequence
@@ -53,7 +55,8 @@ def swept_axis(target: str, config: Config) -> Axis:
 
 
 def sweep_plot(entries: Sequence[Entry], axis: Axis, cited: Sequence[Cited]) -> Figure:
-    """One panel a column: mean over seeds with standard deviation, the bootstrap interval over images as a band.
+    """One panel a column: mean over seeds with standard deviation, the bootstrap interval over images as a
+    band.
 
     Args:
         entries: with ``x``; those without a score are left out.
@@ -65,7 +68,9 @@ def sweep_plot(entries: Sequence[Entry], axis: Axis, cited: Sequence[Cited]) -> 
         figure = Figure(figsize=(0.6 + 3.3 * len(columns), 3.0), layout="constrained", dpi=150)
         panels = figure.subplots(1, max(1, len(columns)), squeeze=False)[0]
         for panel, column, color in zip(panels, columns, SERIES, strict=False):
-            shown = [entry for entry in entries if entry.column == column and entry.scores and entry.x is not None]
+            shown = [
+                entry for entry in entries if entry.column == column and entry.scores and entry.x is not None
+            ]
             shown.sort(key=lambda entry: entry.x or 0.0)
             xs, means = [entry.x for entry in shown], [entry.ours for entry in shown]
             spreads = [entry.std or 0.0 for entry in shown]
@@ -79,13 +84,21 @@ def sweep_plot(entries: Sequence[Entry], axis: Axis, cited: Sequence[Cited]) -> 
                 linewidth=0,
             )
             panel.errorbar(xs, means, yerr=spreads, color=color, marker="o", markersize=4, capsize=2.5)
-            panel.axvline(axis.own, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"this run: {axis.own:g}")
+            panel.axvline(
+                axis.own, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"this run: {axis.own:g}"
+            )
             for value in cited:
                 panel.axvline(
-                    value.value, color=MUTED, linewidth=1.4, linestyle=":", label=f"paper, {value.row}: {value.value:g}"
+                    value.value,
+                    color=MUTED,
+                    linewidth=1.4,
+                    linestyle=":",
+                    label=f"paper, {value.row}: {value.value:g}",
                 )
             panel.set(xlabel=axis.label, ylabel=f"{column}, %")
-            panel.set_xticks([entry.x for entry in shown], labels=[f"{entry.x:g}" for entry in shown], rotation=45)
+            panel.set_xticks(
+                [entry.x for entry in shown], labels=[f"{entry.x:g}" for entry in shown], rotation=45
+            )
             panel.set_ylim(bottom=0, top=None if any(entry.ours for entry in shown) else 1)
             panel.yaxis.set_major_locator(MaxNLocator(5))
         handles, labels = panels[0].get_legend_handles_labels()

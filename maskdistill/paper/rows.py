@@ -1,4 +1,6 @@
-"""Published values and a run's own, place by place: their difference, the spread over seeds and over images."""
+"""Published values and a run's own, place by place: their difference, the spread over seeds and over
+images.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -92,7 +94,9 @@ def entries(target: str, config: Config, records: Records) -> list[Entry]:
                 )
             filled.add(entry.key)
             known = found.get(entry.key)
-            found[entry.key] = replace(entry, paper=known.paper, cited_from=known.cited_from) if known else entry
+            found[entry.key] = (
+                replace(entry, paper=known.paper, cited_from=known.cited_from) if known else entry
+            )
     return list(found.values())
 
 
@@ -139,14 +143,18 @@ def _computed(place: Place, seeds: Sequence[int], records: Records) -> Iterator[
     by_seed = {seed: records[place.source.path(seed)] for seed in seeds}
     columns = [place.column]
     if not place.column:
-        columns = list(dict.fromkeys(name for record in by_seed.values() for name in _at(record, place.metric) or {}))
+        columns = list(
+            dict.fromkeys(name for record in by_seed.values() for name in _at(record, place.metric) or {})
+        )
     for column in columns:
         tail = () if place.column else (column,)
         values = {seed: _at(record, place.metric + tail) for seed, record in by_seed.items()}
         scored = {seed: float(value) for seed, value in values.items() if value is not None}
         bounds = [_at(by_seed[seed], place.intervals + tail) for seed in scored] if place.intervals else []
         known = bool(bounds) and all(pair is not None for pair in bounds)
-        low, high = np.mean(np.array(bounds, dtype=np.float64), axis=0).tolist() if known else (np.nan, np.nan)
+        low, high = (
+            np.mean(np.array(bounds, dtype=np.float64), axis=0).tolist() if known else (np.nan, np.nan)
+        )
         yield Entry(
             place.group,
             place.row,

@@ -1,8 +1,9 @@
-"""Training views of one generated object: cut out as masks are clustered, or as the detector's regions show it.
+"""Training views of one generated object: cut out as masks are clustered, or as the detector's regions show
+it.
 
-The two views of a pair share the outline and nothing else, so what tells individuals apart is their shape. The exact
-mask only says where a rough one, or a square, lies: the rough mask is of the kind that the masks stage gives, with or
-without ``masks.refine``. No mask leaves this module, nor does a category.
+The two views of a pair share the outline and nothing else, so what tells individuals apart is their shape.
+The exact mask only says where a rough one, or a square, lies: the rough mask is of the kind that the masks
+stage gives, with or without ``masks.refine``. No mask leaves this module, nor does a category.
 """
 
 import cv2
@@ -58,13 +59,19 @@ def cutout_pair(rng: np.random.Generator, size: int, difficulty: float, side: in
         difficulty: of the pictures, 0 to 1.
     """
     spec = make_object(rng, difficulty)
-    return _view(rng, spec, size, difficulty, side), _view(rng, another_surface(rng, spec), size, difficulty, side)
+    return _view(rng, spec, size, difficulty, side), _view(
+        rng, another_surface(rng, spec), size, difficulty, side
+    )
 
 
 def crop_pair(rng: np.random.Generator, size: int, difficulty: float, side: int) -> tuple[Tensor, Tensor]:
-    """Two squares, uint8 (3, side, side), around one individual with surroundings; :func:`cutout_pair` has it alone."""
+    """Two squares, uint8 (3, side, side), around one individual with surroundings; :func:`cutout_pair` has it
+    alone.
+    """
     spec = make_object(rng, difficulty)
-    return _crop(rng, spec, size, difficulty, side), _crop(rng, another_surface(rng, spec), size, difficulty, side)
+    return _crop(rng, spec, size, difficulty, side), _crop(
+        rng, another_surface(rng, spec), size, difficulty, side
+    )
 
 
 def _crop(rng: np.random.Generator, spec: ObjectSpec, size: int, difficulty: float, side: int) -> Tensor:
@@ -74,7 +81,9 @@ def _crop(rng: np.random.Generator, spec: ObjectSpec, size: int, difficulty: flo
     x, y = (left, top) + np.array([width, height]) * (0.5 + 0.06 * rng.standard_normal(2))
     zoom = side / (2 * half)
     placed = np.array([[zoom, 0, side / 2 - x * zoom], [0, zoom, side / 2 - y * zoom]])
-    view = cv2.warpAffine(scene.image, placed, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    view = cv2.warpAffine(
+        scene.image, placed, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     return torch.from_numpy(view).permute(2, 0, 1)
 
 
@@ -98,4 +107,6 @@ def _photographed(rng: np.random.Generator, spec: ObjectSpec, size: int, difficu
         scene = render(rng, [spec, *others], size, size, difficulty)
         if len(scene.masks) == 1 + len(others):
             return scene
-    raise RuntimeError(f"an object of category {spec.category} found no place in {_TRIES} pictures of {size} pixels")
+    raise RuntimeError(
+        f"an object of category {spec.category} found no place in {_TRIES} pictures of {size} pixels"
+    )

@@ -11,7 +11,9 @@ from maskdistill.runtime.errors import MaskDistillError
 
 
 class Student(nn.Module):
-    """A ResNet whose last map is as fine as the teacher's patches, and a linear map to the teacher's width."""
+    """A ResNet whose last map is as fine as the teacher's patches, and a linear map to the teacher's
+    width.
+    """
 
     def __init__(self, arch: str, stride: int, width: int) -> None:
         super().__init__()
@@ -27,8 +29,8 @@ class Student(nn.Module):
 class Distillation(nn.Module):
     """Feature distillation (FitNets, Romero et al. 2015) from a transformer into a ResNet.
 
-    Targets are the keys and values of the teacher's last attention block at every patch, standardised column by
-    column over the batch; the loss is their mean squared error, so 1 is a student that knows nothing. The
+    Targets are the keys and values of the teacher's last attention block at every patch, standardised column
+    by column over the batch; the loss is their mean squared error, so 1 is a student that knows nothing. The
     student sees the view re-coloured, the teacher as it is.
 
     Args:
@@ -41,8 +43,8 @@ class Distillation(nn.Module):
         backbone = find_backbone(teacher_arch)
         if arch not in resnet.ARCHITECTURES or backbone.patch_size not in (8, 16):
             raise MaskDistillError(
-                f"objective distill trains a ResNet ({', '.join(resnet.ARCHITECTURES)}) from a transformer of patch 8"
-                f" or 16, not {arch} from {teacher_arch}"
+                f"objective distill trains a ResNet ({', '.join(resnet.ARCHITECTURES)}) from a transformer "
+                f"of patch 8 or 16, not {arch} from {teacher_arch}"
             )
         width = 2 * backbone.embed_dim
         self.student = Student(arch, backbone.patch_size, width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -57,7 +59,9 @@ class Distillation(nn.Module):
         return self
 
     def losses(self, student: nn.Module, views: Views) -> dict[str, Tensor]:
-        """Loss and explained share of the targets' variance, of re-coloured and plain views, float (B, 3, H, W)."""
+        """Loss and explained share of the targets' variance, of re-coloured and plain views, float (B, 3, H,
+        W).
+        """
         recoloured, plain = views
         found = student(recoloured)
         with torch.no_grad():

@@ -44,7 +44,9 @@ class Encoder(nn.Module):
         """float (n, dim) of normalised images (n, 3, H, W)."""
         net = self.backbone
         if self.is_vit:
-            return vit.cls_feature(cast(VisionTransformer, net), images, self.patch_keep if self.training else 1.0)
+            return vit.cls_feature(
+                cast(VisionTransformer, net), images, self.patch_keep if self.training else 1.0
+            )
         act = net.act1 if hasattr(net, "act1") else net.relu
         out = net.maxpool(act(net.bn1(net.conv1(images.contiguous(memory_format=torch.channels_last)))))
         out = net.layer4(net.layer3(net.layer2(net.layer1(out))))

@@ -49,7 +49,9 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
 
 
 class DINOHead(nn.Module):
-    """Projection head of DINO (Caron et al. 2021, appendix C): 3-layer MLP, L2, weight-normalised prototypes."""
+    """Projection head of DINO (Caron et al. 2021, appendix C): 3-layer MLP, L2, weight-normalised
+    prototypes.
+    """
 
     def __init__(self, in_dim: int, hidden_dim: int, bottleneck_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -73,7 +75,8 @@ class DINOHead(nn.Module):
 
 
 class DINOLoss(nn.Module):
-    """Cross-entropy from centred, sharpened teacher to student over different views (Caron et al. 2021, Eq. 2, Alg. 1).
+    """Cross-entropy from centred, sharpened teacher to student over different views (Caron et al. 2021, Eq.
+    2, Alg. 1).
 
     Args:
         out_dim: number of prototypes.
@@ -84,7 +87,11 @@ class DINOLoss(nn.Module):
     center: Tensor
 
     def __init__(
-        self, out_dim: int, student_temperature: float, teacher_temperature: float, center_momentum: float = 0.9
+        self,
+        out_dim: int,
+        student_temperature: float,
+        teacher_temperature: float,
+        center_momentum: float = 0.9,
     ) -> None:
         super().__init__()
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature

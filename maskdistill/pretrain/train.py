@@ -1,4 +1,6 @@
-"""DINO, SimCLR and feature distillation in one training loop; the first two keep a moving average of the weights."""
+"""DINO, SimCLR and feature distillation in one training loop; the first two keep a moving average of the
+weights.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,7 +30,9 @@ PROBE_VIEWS = 32
 class Branch(nn.Module):
     """Encoder and projection head."""
 
-    def __init__(self, arch: str, config: PretrainConfig, drop_path: float = 0.0, patch_keep: float = 1.0) -> None:
+    def __init__(
+        self, arch: str, config: PretrainConfig, drop_path: float = 0.0, patch_keep: float = 1.0
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(arch, drop_path, patch_keep)
         width, hidden, bottleneck = self.encoder.dim, config.hidden_dim, config.projection_dim
@@ -45,7 +49,10 @@ class Branch(nn.Module):
 
 
 class Pretraining(nn.Module):
-    """Student and teacher. The teacher is the student's moving average: DINO's target, and the weights to keep."""
+    """Student and teacher.
+
+    The teacher is the student's moving average: DINO's target, and the weights to keep.
+    """
 
     def __init__(self, arch: str, config: PretrainConfig) -> None:
         super().__init__()

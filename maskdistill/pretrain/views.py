@@ -60,10 +60,14 @@ class ViewDataset(Dataset[Views]):
         crop = (config.min_crop, 1.0)
         self.crop = v2.RandomResizedCrop(config.size, scale=crop, interpolation=bicubic, antialias=True)
         self.flip = v2.RandomHorizontalFlip()
-        self.first, self.second = (photometric(blur, solarize, config) for blur, solarize in ((0.5, 0.0), (0.1, 0.2)))
+        self.first, self.second = (
+            photometric(blur, solarize, config) for blur, solarize in ((0.5, 0.0), (0.1, 0.2))
+        )
         self.local = v2.Compose(
             [
-                v2.RandomResizedCrop(config.local_size, (0.1, config.min_crop), interpolation=bicubic, antialias=True),
+                v2.RandomResizedCrop(
+                    config.local_size, (0.1, config.min_crop), interpolation=bicubic, antialias=True
+                ),
                 v2.RandomHorizontalFlip(),
                 photometric(0.5, 0.0, config),
             ]
@@ -100,7 +104,8 @@ class ViewDataset(Dataset[Views]):
         if min(photo.size) > limit:
             scale = limit / min(photo.size)
             photo = photo.resize(
-                (max(1, round(photo.width * scale)), max(1, round(photo.height * scale))), Image.Resampling.BILINEAR
+                (max(1, round(photo.width * scale)), max(1, round(photo.height * scale))),
+                Image.Resampling.BILINEAR,
             )
         tensor = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return tensor, tensor

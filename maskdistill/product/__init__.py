@@ -1,1 +1,3 @@
-"""A run's models for everyday use: a configuration for one's own photographs, predictions, export, model card."""
+"""A run's models for everyday use: a configuration for one's own photographs, predictions, export, model
+card.
+"""

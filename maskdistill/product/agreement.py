@@ -1,7 +1,8 @@
 """How well the objects of a run agree with those that somebody corrected.
 
-Objects of a picture are paired one to one, whatever their categories, such that the summed IoU is the largest; a pair
-below an IoU of 0.5 is none. The quality of a picture is the panoptic quality of its pairs (Kirillov et al. 2019).
+Objects of a picture are paired one to one, whatever their categories, such that the summed IoU is the
+largest; a pair below an IoU of 0.5 is none. The quality of a picture is the panoptic quality of its pairs
+(Kirillov et al. 2019).
 """
 
 import heapq
@@ -20,7 +21,9 @@ from maskdistill.formats.export.outlines import LEAST_IOU
 MATCHED, CLOSE = 0.5, 0.75
 """IoU from which on two objects are one, and are close."""
 SAME_NAME = 0.01
-"""What an equal name counts in pairing: of two masks that lie on each other the one of that name was corrected."""
+"""What an equal name counts in pairing: of two masks that lie on each other the one of that name was
+corrected.
+"""
 
 
 class Pair(NamedTuple):
@@ -55,7 +58,9 @@ class Numbers(TypedDict):
 
 
 class CategoryNumbers(Numbers):
-    """The same of one category: pairs by the run's name, of which ``became`` counts the names that they have now."""
+    """The same of one category: pairs by the run's name, of which ``became`` counts the names that they have
+    now.
+    """
 
     name: str
     became: dict[str, int]
@@ -96,7 +101,9 @@ def pair_objects(own: Sequence[NamedMask], corrected: Sequence[NamedMask]) -> li
     """
     if not own or not corrected:
         return []
-    iou = rle.iou([item.mask for item in own], [item.mask for item in corrected], np.zeros(len(corrected), bool))
+    iou = rle.iou(
+        [item.mask for item in own], [item.mask for item in corrected], np.zeros(len(corrected), bool)
+    )
     same = np.array([[one.name == other.name for other in corrected] for one in own])
     worth = np.where(iou >= MATCHED, iou + SAME_NAME * same, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
@@ -119,7 +126,9 @@ class _Tally:
     moved: int = 0
 
     def pair(self, name: str, now: str, iou: float) -> None:
-        """Count an object of the run, called ``name``, that somebody left with this IoU under the name ``now``."""
+        """Count an object of the run, called ``name``, that somebody left with this IoU under the name
+        ``now``.
+        """
         self.ious.append(iou)
         self.close += iou >= CLOSE
         self.changed += iou < LEAST_IOU
@@ -132,7 +141,8 @@ class _Tally:
         mean = float(np.mean(self.ious)) if matched else None
         return Numbers(
             run=self.run, corrected=self.corrected, matched_50=matched, matched_75=self.close,
-            removed=self.run - matched, added=self.added, changed=self.changed, mean_iou=mean, moved=self.moved,
+            removed=self.run - matched, added=self.added, changed=self.changed, mean_iou=mean,
+            moved=self.moved,
         )  # fmt: skip
 
 
@@ -205,7 +215,9 @@ class Agreement:
             objects=self._all.numbers(),
             categories=categories,
             renamed=renamed,
-            worst=[numbers for _, _, numbers in sorted(self._worst, reverse=True, key=lambda entry: entry[:2])],
+            worst=[
+                numbers for _, _, numbers in sorted(self._worst, reverse=True, key=lambda entry: entry[:2])
+            ],
         )
 
 
@@ -215,11 +227,15 @@ def table(record: AgreementRecord) -> list[str]:
     heads = ("run", "corrected", "IoU 0.5", "IoU 0.75", "removed", "added", "changed", "mean IoU")
     lines = [f"{'category':{wide}s}" + "".join(f"{head:>11s}" for head in heads) + "  now called"]
     for item in record["categories"]:
-        became = ", ".join(f"{name} ({count})" for name, count in item["became"].items() if name != item["name"])
+        became = ", ".join(
+            f"{name} ({count})" for name, count in item["became"].items() if name != item["name"]
+        )
         lines.append(f"{item['name']:{wide}s}{_cells(item)}  {became}".rstrip())
     lines.append(f"{'all':{wide}s}{_cells(record['objects'])}")
     for picture in record["worst"]:
-        said = ", ".join(f"{picture[key]} {key}" for key in ("removed", "added", "changed", "moved") if picture[key])
+        said = ", ".join(
+            f"{picture[key]} {key}" for key in ("removed", "added", "changed", "moved") if picture[key]
+        )
         lines.append(f"{picture['key']}: quality {picture['quality']:.2f}; {said}")
     return lines
 
@@ -227,4 +243,5 @@ def table(record: AgreementRecord) -> list[str]:
 def _cells(item: Numbers) -> str:
     counts = ("run", "corrected", "matched_50", "matched_75", "removed", "added", "changed")
     mean = item["mean_iou"]
-    return "".join(f"{item[key]:>11d}" for key in counts) + (f"{'-':>11s}" if mean is None else f"{mean:>11.3f}")  # type: ignore[literal-required]
+    cells = [f"{item[key]:>11d}" for key in counts]  # type: ignore[literal-required]
+    return "".join(cells) + (f"{'-':>11s}" if mean is None else f"{mean:>11.3f}")

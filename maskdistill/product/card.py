@@ -63,20 +63,26 @@ def model_card(
     parts = [
         f"# Model card: segmenter and detector{run}\n",
         *([] if rehearsal is None else [f"**This is {rehearsal}.**\n"]),
-        "Trained by MaskDistill (Van Gansbeke, Vandenhende and Van Gool, 2022, arXiv 2206.06363) on photographs"
-        " without labels. Masks were distilled from a self-supervised transformer, clustered into categories, and"
-        " taught to a detector (Mask R-CNN) and a segmenter"
+        "Trained by MaskDistill (Van Gansbeke, Vandenhende and Van Gool, 2022, arXiv 2206.06363) on "
+        "photographs without labels. Masks were distilled from a self-supervised transformer, clustered into "
+        "categories, and taught to a detector (Mask R-CNN) and a segmenter"
         f" ({'DeepLab-v3' if settings['head'] == 'aspp' else settings['head']} on {settings['arch']}).\n",
         "## Verdict\n",
         _verdict(verdict),
         "## Files\n",
-        "\n".join(["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())])
+        "\n".join(
+            ["| file | SHA-256 |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in files.items())]
+        )
         + "\n",
         "## Use\n",
-        f"The segmenter sees a picture squashed to {settings['size']} x {settings['size']} pixels; the detector with"
-        f" its shortest side at {detecting['min_size_test']}, or its longest at {detecting['max_size']} if that is"
+        f"The segmenter sees a picture squashed to {settings['size']} x {settings['size']} pixels; the "
+        f"detector with its shortest side at {detecting['min_size_test']}, or its longest at "
+        f"{detecting['max_size']} if that is"
         " smaller. Label values: " + ", ".join(f"{value} {name}" for value, name in enumerate(names)) + ".\n",
-        *(f"### {one.kind.name}\n\n{one.kind.use}\n\nCheck of this export, {one.sentence()}.\n" for one in exported),
+        *(
+            f"### {one.kind.name}\n\n{one.kind.use}\n\nCheck of this export, {one.sentence()}.\n"
+            for one in exported
+        ),
         f"Compared on: {compared_on}.\n",
         *([] if "detector.onnx" in files else [f"{no_detector(detector['arch'])}.\n"]),
         "### MaskDistill\n",
@@ -89,10 +95,10 @@ def model_card(
         "## Licence\n",
         _licence(config),
         "## Limits\n",
-        "Categories are clusters: they have numbers, not meanings, may mix several kinds of thing or split one, and say"
-        " nothing about what is absent from the photographs they were found in. No label was used, so no accuracy is"
-        " known for pictures of another kind. Small, crowded or cut-off objects are found poorly. Not for decisions"
-        " about people.\n",
+        "Categories are clusters: they have numbers, not meanings, may mix several kinds of thing or split "
+        "one, and say nothing about what is absent from the photographs they were found in. No label was "
+        "used, so no accuracy is known for pictures of another kind. Small, crowded or cut-off objects are "
+        "found poorly. Not for decisions about people.\n",
     ]
     if config is not None:
         text = yaml.safe_dump(config.model_dump(mode="json", exclude={"ablations"}), sort_keys=False)
@@ -103,7 +109,8 @@ def model_card(
 def no_detector(arch: str) -> str:
     """Why there is no detector as ONNX."""
     return (
-        f"the detector is not written as ONNX, whose trace would fix the pictures' size for the transformer {arch}; use"
+        f"the detector is not written as ONNX, whose trace would fix the pictures' size for the transformer "
+        f"{arch}; use"
         " detector.safetensors with maskdistill predict"
     )
 
@@ -123,10 +130,14 @@ def _verdict(record: Mapping[str, Any] | None) -> str:
 def _scores(summary: Mapping[str, Any]) -> str:
     stages = {name: summary.get("stages", {}).get(name, {}) for name in ("detector", "segmenter")}
     rows = [f"| {name} | {key} | {metric.text(value)} |" for name, scores in stages.items()
-            for key, metric in metrics("card", name).items() if (value := scores.get(key)) is not None]  # fmt: skip
+            for key, metric in metrics("card",
+            name).items() if (value := scores.get(key)) is not None]  # fmt: skip
     if not rows:
         return "None: there was no ground truth to compare with.\n"
-    note = "In percent, on the run's own evaluation images; ground truth entered these scores and nothing else.\n"
+    note = (
+        "In percent, on the run's own evaluation images; ground truth entered these scores and nothing "
+        "else.\n"
+    )
     return "\n".join([note, "| stage | score | value |", "|---|---|---|", *rows]) + "\n"
 
 
@@ -137,13 +148,15 @@ def _provenance(segmenter: Mapping[str, str], detector: Mapping[str, str], summa
         start = record["inputs"].get("weights")
         begun = f"weights with SHA-256 {start}" if start else "random weights"
         lines.append(
-            f"- {name}: `{metadata['arch']}`, seed {record['params'].get('seed')}, began with {begun}; manifest"
-            f" {record['inputs'].get('manifest')}; maskdistill {record['version']},"
+            f"- {name}: `{metadata['arch']}`, seed {record['params'].get('seed')}, began with {begun}; "
+            f"manifest {record['inputs'].get('manifest')}; maskdistill {record['version']},"
             f" torch {record['libraries'].get('torch')}"
         )
     images = summary.get("images", {})
     if images:
-        lines.append(f"- photographs: {images['train']} to train on, {images['quarantined']} unusable ones left out")
+        lines.append(
+            f"- photographs: {images['train']} to train on, {images['quarantined']} unusable ones left out"
+        )
     weights = summary.get("provenance", {}).get("weights", {})
     lines += [f"- {name}: SHA-256 {value}" for name, value in sorted(weights.items())]
     return "\n".join(lines) + "\n"
@@ -151,8 +164,12 @@ def _provenance(segmenter: Mapping[str, str], detector: Mapping[str, str], summa
 
 def _licence(config: Config | None) -> str:
     text = (
-        "The code is Apache-2.0. The models follow from the photographs and from the weights that training began with:"
-        " who owns those says what may be done with these."
+        "The code is Apache-2.0. The models follow from the photographs and from the weights that training "
+        "began with: who owns those says what may be done with these."
     )
-    begun = [] if config is None else ["", "Training began with:", "", *(f"- {line}" for line in licences(config))]
+    begun = (
+        []
+        if config is None
+        else ["", "Training began with:", "", *(f"- {line}" for line in licences(config))]
+    )
     return "\n".join([text, *begun]) + "\n"

@@ -84,11 +84,15 @@ def locks_check(folder: str, locks: bool) -> Check:
 
 def left_out_check(left_out: Mapping[str, int]) -> Check:
     """What looks like pictures and is not used."""
-    return Check("other pictures", "note", f"left out: {left_out_words(left_out)}", "convert what is to be used")
+    return Check(
+        "other pictures", "note", f"left out: {left_out_words(left_out)}", "convert what is to be used"
+    )
 
 
 def disk_need(config: Config, num_images: int) -> float:
-    """Bytes that a run will about take: the stored keys of the patches of 4:3 pictures, and a reserve for the rest."""
+    """Bytes that a run will about take: the stored keys of the patches of 4:3 pictures, and a reserve for the
+    rest.
+    """
     backbone = find_backbone(config.backbone.arch)
     if not config.features.store:
         return RESERVE

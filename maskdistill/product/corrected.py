@@ -46,7 +46,8 @@ def sides(
     """Each picture that the file knows, its objects in the run, and the corrected ones.
 
     Raises:
-        MaskDistillError: naming file, entry and field of what is wrong, such as another size than the picture's.
+        MaskDistillError: naming file, entry and field of what is wrong, such as another size than the
+            picture's.
     """
     for picture in pictures:
         if entries := found.get(picture.key):
@@ -63,4 +64,6 @@ def as_picture(picture: Picture, corrected: Sequence[NamedMask], numbers: Mappin
         numbers: name -> id of its category.
     """
     objects = tuple(ObjectRecord(numbers[item.name], item.name, CERTAIN, item.mask) for item in corrected)
-    return Picture(picture.image_id, picture.key, picture.file, picture.source, picture.height, picture.width, objects)
+    return Picture(
+        picture.image_id, picture.key, picture.file, picture.source, picture.height, picture.width, objects
+    )

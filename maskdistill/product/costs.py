@@ -16,7 +16,8 @@ PAPER_HOURS = 20.0
 PAPER_GPUS = 4
 SMALL = frozenset(
     {"all", "annotations", "baselines", "build_data", "build_truth", "choose_k", "consistency", "dataset",
-     "gallery", "ground_truth", "ground_truth_train", "label_summary", "manifest", "objects", "report", "scenes",
+     "gallery", "ground_truth", "ground_truth_train", "label_summary", "manifest", "objects", "report",
+     "scenes",
      "thumbnails", "trust", "weights"}
 )  # fmt: skip
 """Rules whose jobs take seconds to minutes; nothing is estimated for them."""
@@ -82,7 +83,12 @@ class Cost:
 
 def _features(config: Config, sizes: Sizes) -> Cost | None:
     backbone = find_backbone(config.backbone.arch)
-    if (backbone.embed_dim, backbone.depth, backbone.patch_size, config.features.short_side) != (384, 12, 16, 640):
+    if (backbone.embed_dim, backbone.depth, backbone.patch_size, config.features.short_side) != (
+        384,
+        12,
+        16,
+        640,
+    ):
         return None
     source = "0.66 images/s with masks, ViT-S/16 at 640 pixels on 2 cores (results/benchmarks/features.md)"
     return Cost("cpu", sizes.all_per_job * 2 / 0.66, source)
@@ -93,13 +99,22 @@ def _masks(config: Config, sizes: Sizes) -> Cost | None:
         return None
     if not config.features.store:
         return _features(config, sizes) or Cost("cpu", 0.0, "")
-    return Cost("cpu", sizes.all_per_job * 1.08e-3, "1.08 ms an image, reading apart (results/benchmarks/features.md)")
+    return Cost(
+        "cpu", sizes.all_per_job * 1.08e-3, "1.08 ms an image, reading apart (results/benchmarks/features.md)"
+    )
 
 
 def _clusters(config: Config, sizes: Sizes) -> Cost | None:
     if config.clusters.algorithm != "faiss":
         return None
-    share = min(sizes.images, config.clusters.max_fit) / 1e6 * config.clusters.total / 80 * config.clusters.nredo / 10
+    share = (
+        min(sizes.images, config.clusters.max_fit)
+        / 1e6
+        * config.clusters.total
+        / 80
+        * config.clusters.nredo
+        / 10
+    )
     source = "170 s of CPU for 1,000,000 x 384, K 80, 10 starts, taken as linear (results/benchmarks/demo.md)"
     return Cost("cpu", 170 * share, source)
 
@@ -132,12 +147,16 @@ def _pseudo_labels(config: Config, sizes: Sizes) -> Cost | None:
 
 def _refined_labels(config: Config, sizes: Sizes) -> Cost:
     return Cost(
-        "cpu", sizes.main_per_job * 2.0, "2 s of one core an image for the CRF alone (docs/explanation/limits.md)"
+        "cpu",
+        sizes.main_per_job * 2.0,
+        "2 s of one core an image for the CRF alone (docs/explanation/limits.md)",
     )
 
 
 def _semantic(config: Config, sizes: Sizes) -> Cost:
-    return Cost("cpu", sizes.scored * 10.4 / 1449, "10.4 s of CPU for 1,449 maps (results/benchmarks/evaluation.md)")
+    return Cost(
+        "cpu", sizes.scored * 10.4 / 1449, "10.4 s of CPU for 1,449 maps (results/benchmarks/evaluation.md)"
+    )
 
 
 def _instances(config: Config, sizes: Sizes) -> Cost:
@@ -168,8 +187,8 @@ def cost_of(rule: str, config: Config, sizes: Sizes) -> Cost | None:
 def paper_bound(config: Config) -> float | None:
     """At most so many GPU-hours by the paper's own account, all seeds; None for other data or networks.
 
-    "About 20 h" for everything on the paper's machines, four V100 for the detector and two 1080Ti for the segmenter
-    [P §A]: four GPUs in all the time is more than it can have been.
+    "About 20 h" for everything on the paper's machines, four V100 for the detector and two 1080Ti for the
+    segmenter [P §A]: four GPUs in all the time is more than it can have been.
     """
     if config.data.kind != "voc" or not _is_paper_detector(config) or config.segmenter.arch != "resnet50":
         return None

@@ -1,4 +1,6 @@
-"""The curves of a run's trainings: of those that train, from the folder of their state, and of those that ended."""
+"""The curves of a run's trainings: of those that train, from the folder of their state, and of those that
+ended.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -60,7 +62,9 @@ class Found:
         return f"{self.name}: {ended}step {row['step']:.0f}, {', '.join(parts)}"
 
     def wall_times(self) -> list[float]:
-        """When each row came, seconds since the epoch; that of the last for all where nothing else is known."""
+        """When each row came, seconds since the epoch; that of the last for all where nothing else is
+        known.
+        """
         if not self.written.times:
             return [self.last] * len(self.written.rows)
         until = [one["seconds"] for one in self.written.times]
@@ -78,11 +82,15 @@ def places(run: Path) -> Iterator[Place]:
                 if masks == ORACLE:
                     oracle, case, *rest = Path(name).parts
                     times = run.joinpath("benchmarks", oracle, case, stage, *rest[:-1], f"{rest[-1]}.csv")
-                yield Place(f"{name}/{stage}", parent / f"{stage}.state" / LIVE, parent / stage / "metrics.csv", times)
+                yield Place(
+                    f"{name}/{stage}", parent / f"{stage}.state" / LIVE, parent / stage / "metrics.csv", times
+                )
     pretrained = run / PRETRAINED
     for name in sorted({path.stem for path in (*pretrained.glob("*.state"), *pretrained.glob("*.csv"))}):
         times = run / "benchmarks" / PRETRAINED / f"{name}.csv"
-        yield Place(f"{PRETRAINED}/{name}", pretrained / f"{name}.state" / LIVE, pretrained / f"{name}.csv", times)
+        yield Place(
+            f"{PRETRAINED}/{name}", pretrained / f"{name}.state" / LIVE, pretrained / f"{name}.csv", times
+        )
 
 
 def read(place: Place) -> Found | None:
@@ -115,6 +123,10 @@ def _times(file: Path, rows: Sequence[MetricRow]) -> list[MetricRow]:
 
 
 def unchanged(before: Sequence[MetricRow], now: Sequence[MetricRow]) -> int:
-    """Number of rows at the beginning that are the same: fewer than before where a training began anew or went back."""
+    """Number of rows at the beginning that are the same: fewer than before where a training began anew or
+    went back.
+    """
     pairs = zip(before, now, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(before), len(now)))
+    return next(
+        (place for place, (one, other) in enumerate(pairs) if one != other), min(len(before), len(now))
+    )

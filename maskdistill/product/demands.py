@@ -108,7 +108,10 @@ def _embedded(config: Config) -> Mapping[str, Any]:
 
 
 def _clustered(config: Config) -> Mapping[str, Any]:
-    return {"num_clusters": config.clusters.total, **_of("clusters", "algorithm", "niter", "nredo", "max_fit")(config)}
+    return {
+        "num_clusters": config.clusters.total,
+        **_of("clusters", "algorithm", "niter", "nredo", "max_fit")(config),
+    }
 
 
 _DETECTOR = ("arch", "engine", "pyramid", "head_channels", "max_size", "precision")
@@ -121,7 +124,8 @@ DEMANDS: Mapping[str, Demand] = {
     "embeddings": Demand("mask", _masks_of_shard, _embedded),
     "clusters": Demand("mask", _masks, _clustered),
     "detector": Demand(
-        "step", _detector_steps, _of("detector", *_DETECTOR, "batch_size", "min_size_train", "roi_batch", "freeze_at")
+        "step", _detector_steps, _of("detector", *_DETECTOR, "batch_size", "min_size_train", "roi_batch",
+        "freeze_at")
     ),
     "candidates": Demand("img", _main, _of("detector", *_DETECTOR, "min_size_test", "max_dets")),
     "pseudo_labels": Demand("img", _main, _of("pseudo_labels", "type", "overlap")),

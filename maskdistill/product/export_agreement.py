@@ -41,8 +41,10 @@ class Agreement:
         pictures: how many were compared.
         labels, least_labels: share of the pixels with equal labels, of all pictures and of the worst one.
         foreground: IoU of what is not background, 1 where there is none.
-        objects: how many were sought: of each picture the larger number of both sides; None where nobody looked.
-        equal: of them, with equal category, every corner within :data:`PIXELS` and score within :data:`SCORE`.
+        objects: how many were sought: of each picture the larger number of both sides; None where nobody
+            looked.
+        equal: of them, with equal category, every corner within :data:`PIXELS` and score within
+            :data:`SCORE`.
         again: of them, with equal category and an overlap of the boxes of at least :data:`AGAIN`.
         mask_iou: mean IoU of the masks of equal objects; None without any.
     """
@@ -64,15 +66,16 @@ class Agreement:
     def sentence(self) -> str:
         """The figures in words."""
         text = (
-            f"on {self.pictures} pictures {100 * self.labels:.3f} % of the pixels have predict's label (in the worst"
-            f" one {100 * self.least_labels:.3f} %), the foreground has an IoU of {self.foreground:.4f}"
+            f"on {self.pictures} pictures {100 * self.labels:.3f} % of the pixels have predict's label (in "
+            f"the worst one {100 * self.least_labels:.3f} %), the foreground has an IoU of "
+            f"{self.foreground:.4f}"
         )
         if not self.objects:
             return text + ("; there are no objects to compare" if self.objects == 0 else "; label maps only")
         masks = "" if self.mask_iou is None else f", their masks a mean IoU of {self.mask_iou:.4f}"
         return (
-            f"{text}; {self.equal} of {self.objects} objects are equal (every corner within {PIXELS:g} pixel){masks};"
-            f" {self.again} are found again (boxes with an IoU of at least {AGAIN:g})"
+            f"{text}; {self.equal} of {self.objects} objects are equal (every corner within {PIXELS:g} "
+            f"pixel){masks}; {self.again} are found again (boxes with an IoU of at least {AGAIN:g})"
         )
 
 
@@ -121,11 +124,17 @@ def _compare_objects(expected: Sequence[Found], found: Sequence[Found]) -> tuple
     return int(close.any(axis=1).sum()), int(again.any(axis=1).sum()), ious
 
 
-def _arrays(objects: Sequence[Found]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _arrays(
+    objects: Sequence[Found],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Categories (n,), scores (n,) and boxes (n, 4) as x1, y1, x2, y2."""
     boxes = np.array([one["bbox"] for one in objects], dtype=np.float64)
     boxes[:, 2:] += boxes[:, :2]
-    return np.array([one["category_id"] for one in objects]), np.array([one["score"] for one in objects]), boxes
+    return (
+        np.array([one["category_id"] for one in objects]),
+        np.array([one["score"] for one in objects]),
+        boxes,
+    )
 
 
 def _overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

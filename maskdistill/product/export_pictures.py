@@ -23,8 +23,8 @@ def copy_pictures(run: str | None, folder: Path, count: int) -> tuple[list[Path]
         count: at most so many.
 
     Returns:
-        The files, whose names but for the ending are numbers, and what they are: generated colour patches where the
-        run has none or they are gone.
+        The files, whose names but for the ending are numbers, and what they are: generated colour patches
+        where the run has none or they are gone.
     """
     manifest = Path(run or ".") / "data/manifest.csv"
     if run is not None and manifest.is_file():
@@ -33,7 +33,9 @@ def copy_pictures(run: str | None, folder: Path, count: int) -> tuple[list[Path]
         names = [rows[place].file for place in spread]
         names = [name for name in names if remote_url(name) or Path(file_of(name)).is_file()]
         if names:
-            return [_copy(name, folder / f"{number:04d}") for number, name in enumerate(names)], "pictures of the run"
+            return [
+                _copy(name, folder / f"{number:04d}") for number, name in enumerate(names)
+            ], "pictures of the run"
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
     files = [folder / f"{number:04d}.png" for number in range(count)]

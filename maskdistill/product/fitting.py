@@ -1,4 +1,5 @@
-"""Settings that follow the photographs and the machine: networks, sides, batch, steps, and what they will take.
+"""Settings that follow the photographs and the machine: networks, sides, batch, steps, and what they will
+take.
 
 Everything here is arithmetic on figures that were measured elsewhere (:mod:`maskdistill.cli.measuring`).
 """
@@ -49,9 +50,14 @@ LEVELS: Mapping[str, Sequence[Level]] = {
     "cpu": (Level(320, 224, 224), Level(480, 320, 320), Level(640, 480, 448)),
     "gpu": (Level(480, 480, 384), Level(640, 800, 512)),
 }
-"""For DINO's weights, cheapest first; the last one for GPUs is the paper's. The shipped ones have their template's."""
+"""For DINO's weights, cheapest first; the last one for GPUs is the paper's.
+
+The shipped ones have their template's.
+"""
 LEAST_IMAGES: Mapping[str, tuple[int, int]] = {"cpu": (2400, 1800), "gpu": (24_000, 16_000)}
-"""Photographs that detector and segmenter see in all, each counted as often as it is seen, however few there are."""
+"""Photographs that detector and segmenter see in all, each counted as often as it is seen, however few there
+are.
+"""
 
 
 def template(found: Found, weights: Weights) -> str:
@@ -67,7 +73,8 @@ def levels(found: Found, weights: Weights) -> Sequence[Level | None]:
 def networks_and_sides(found: Found, level: Level | None) -> Changes:
     """Settings of a level, without steps.
 
-    Sides are at most 3 (features) and 1.5 times (students) those of the photographs: to enlarge more shows nothing new.
+    Sides are at most 3 (features) and 1.5 times (students) those of the photographs: to enlarge more shows
+    nothing new.
     """
     batch = batch_size(found)
     trained: dict[str, Any] = {"batch_size": batch, "workers": 0 if found.cores == 1 else 1}
@@ -83,13 +90,19 @@ def networks_and_sides(found: Found, level: Level | None) -> Changes:
     changes["detector"] |= _detector_sides(min(level.detector, most), bool(found.gpus))
     changes["segmenter"] |= {"size": min(level.segmenter, most)}
     for student in ("detector", "segmenter"):
-        start = {"arch": "resnet50", "weights": "dino_resnet50"} if found.gpus else {"arch": vit, "weights": "official"}
+        start = (
+            {"arch": "resnet50", "weights": "dino_resnet50"}
+            if found.gpus
+            else {"arch": vit, "weights": "official"}
+        )
         changes[student] |= start
     return changes
 
 
 def _detector_sides(side: int, gpu: bool) -> dict[str, Any]:
-    """Sides and anchors of a detector whose pictures have shortest side ``side``; with a GPU in the paper's ratios."""
+    """Sides and anchors of a detector whose pictures have shortest side ``side``; with a GPU in the paper's
+    ratios.
+    """
     low, step, longest = (0.6, 32, 5 / 3) if gpu else (6 / 7, _whole(side / 7, 32), 10 / 7)
     parts = [1 / 25, 2 / 25, 4 / 25, 8 / 25, 16 / 25] if gpu else [1 / 7, 2 / 7, 4 / 7, 6 / 7]
     return {
@@ -119,7 +132,8 @@ class Steps:
         iters: of the detector, for its ``reference_batch``.
         epochs: of the segmenter.
         share: of the training that lets each photograph be seen :data:`SEEN` times, or of the least.
-        bound: what stopped it: ``""``, ``least`` or ``most``, where the time asked for is too short or not needed.
+        bound: what stopped it: ``""``, ``least`` or ``most``, where the time asked for is too short or not
+            needed.
     """
 
     iters: int
@@ -141,7 +155,9 @@ class Steps:
 
 
 def full_steps(config: Config, found: Found, share: float = 1.0, bound: str = "") -> Steps:
-    """Steps that show each photograph :data:`SEEN` times, and the least number of pictures in all, times ``share``."""
+    """Steps that show each photograph :data:`SEEN` times, and the least number of pictures in all, times
+    ``share``.
+    """
     least = LEAST_IMAGES["gpu" if found.gpus else "cpu"]
     shown = [share * max(SEEN * found.count, most) for most in least]
     batch = config.segmenter.batch_size
@@ -263,7 +279,10 @@ def choose(
     steps = full_steps(tried[place][1], found)
     if speeds is not None:
         guessed = [scaled(speeds, tried[0][1], config) for _, config in tried]
-        totals = [sum(estimate(config, found, one).values()) for (_, config), one in zip(tried, guessed, strict=True)]
+        totals = [
+            sum(estimate(config, found, one).values())
+            for (_, config), one in zip(tried, guessed, strict=True)
+        ]
         place = best_level(totals, minutes)
         speeds = timed(tried[place][1]) if place else speeds
     changes, config = tried[place]
@@ -272,7 +291,9 @@ def choose(
         config = config_of(changes)
         steps = steps_in(config, found, speeds, minutes) if minutes else full_steps(config, found)
     elif minutes:
-        raise MaskDistillError(f"--minutes {minutes}: {_why_not(found)}, so nothing can be timed; leave the option out")
+        raise MaskDistillError(
+            f"--minutes {minutes}: {_why_not(found)}, so nothing can be timed; leave the option out"
+        )
     changes = merged(changes, steps.changes())
     if not keeps_keys(config, found):
         changes = merged(changes, {"features": {"store": False}})
@@ -286,13 +307,16 @@ def papers(found: Found, config_of: Callable[[Changes], Config]) -> Choice:
     changes: Changes = {"clusters": {"num_clusters": suggest_clusters(found.count)}}
     config = config_of(changes)
     notes = {"clusters.num_clusters": _notes(config, found)["clusters.num_clusters"]}
-    return Choice(changes, notes, config, ["The paper's settings (config/config.yaml), one seed, for GPUs."], {})
+    return Choice(
+        changes, notes, config, ["The paper's settings (config/config.yaml), one seed, for GPUs."], {}
+    )
 
 
 def merged(first: Changes, second: Changes) -> Changes:
     """The changes of both; the second's where they differ."""
     return {
-        name: first.get(name, {}) | second.get(name, {}) for name in [*first, *(n for n in second if n not in first)]
+        name: first.get(name, {}) | second.get(name, {})
+        for name in [*first, *(n for n in second if n not in first)]
     }
 
 
@@ -306,16 +330,24 @@ def _loading(config: Config, found: Found, speeds: Speeds) -> Changes:
 
 
 def _why_not(found: Found) -> str:
-    return "torch cannot use this machine's GPUs (maskdistill doctor says why)" if found.sample else "no usable picture"
+    return (
+        "torch cannot use this machine's GPUs (maskdistill doctor says why)"
+        if found.sample
+        else "no usable picture"
+    )
 
 
 def _machine(config: Config, found: Found) -> list[str]:
-    machine = f"{found.gpus} GPU{'s' if found.gpus > 1 else ''}" if found.gpus else f"{found.cores} CPU cores, no GPU"
+    machine = (
+        f"{found.gpus} GPU{'s' if found.gpus > 1 else ''}"
+        if found.gpus
+        else f"{found.cores} CPU cores, no GPU"
+    )
     detector, segmenter = config.detector, config.segmenter
     return [
-        f"{machine}: features of {config.backbone.arch} at {config.features.short_side} pixels (shortest side),"
-        f" detector on {detector.arch} at {detector.min_size_test}, segmenter on {segmenter.arch} at {segmenter.size} x"
-        f" {segmenter.size}.",
+        f"{machine}: features of {config.backbone.arch} at {config.features.short_side} pixels (shortest "
+        f"side), detector on {detector.arch} at {detector.min_size_test}, segmenter on {segmenter.arch} at "
+        f"{segmenter.size} x {segmenter.size}.",
         f"The detector sees every photograph about {_often(_visits(config, found))}, the segmenter"
         f" {_often(segmenter.epochs)}.",
     ]
@@ -334,8 +366,10 @@ def _notes(config: Config, found: Found) -> dict[str, str]:
     detector, segmenter = config.detector, config.segmenter
     steps = segmenter.epochs * max(1, found.count // segmenter.batch_size)
     notes = {
-        "clusters.num_clusters": f"root of half the number of pictures, 2 to {MAX_CLUSTERS}: write what you expect",
-        "detector.iters": f"of {detector.reference_batch}: every photograph is seen {_often(_visits(config, found))}",
+        "clusters.num_clusters": f"root of half the number of pictures, 2 to {MAX_CLUSTERS}: write what you "
+        "expect",
+        "detector.iters": f"of {detector.reference_batch}: every photograph is seen "
+        f"{_often(_visits(config, found))}",
         "segmenter.epochs": f"{steps:,} steps of {segmenter.batch_size}",
     }
     if not config.features.store:

@@ -85,12 +85,16 @@ def devices() -> Iterator[Check]:
     yield Check("processors", "ok", f"{cores}" if cores == there else f"{cores} of {there} may be used")
     gpus = visible_gpus()
     if not gpus:
-        yield Check("GPUs", "note", "none: everything runs on the CPU; maskdistill init writes settings that fit")
+        yield Check(
+            "GPUs", "note", "none: everything runs on the CPU; maskdistill init writes settings that fit"
+        )
         return
     import torch
 
     if torch.cuda.is_available():
-        yield Check("GPUs", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+        yield Check(
+            "GPUs", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        )
     else:
         yield Check(
             "GPUs", "wrong", f"the driver has {len(gpus)}, torch {torch.__version__} sees none",
@@ -114,14 +118,18 @@ def extras(config: Config | None) -> Iterator[Check]:
         if not absent:
             yield Check(f"extra {name}", "ok", "installed")
         elif needed.get(name):
-            yield Check(f"extra {name}", "wrong", f"not installed, and the configuration asks for {purpose}", remedy)
+            yield Check(
+                f"extra {name}", "wrong", f"not installed, and the configuration asks for {purpose}", remedy
+            )
         else:
             yield Check(f"extra {name}", "note", f"not installed; only {purpose} needs it", remedy)
 
 
 def _kinds(config: Config | None) -> set[str]:
     """The sources of pictures that a run has."""
-    return {source.kind for source in (config.data, config.support) if source is not None} if config else set()
+    return (
+        {source.kind for source in (config.data, config.support) if source is not None} if config else set()
+    )
 
 
 def machine(config: Config | None) -> Iterator[Check]:
@@ -139,7 +147,9 @@ def _existing(place: str) -> Path:
 
 
 def pictures(config: Config) -> Iterator[Check]:
-    """The pictures, what is beside them, and whether what they become fits on the disk; as the workflow does."""
+    """The pictures, what is beside them, and whether what they become fits on the disk; as the workflow
+    does.
+    """
     counts: list[int] = []
     left_out: Counter[str] = Counter()
 
@@ -157,7 +167,9 @@ def pictures(config: Config) -> Iterator[Check]:
     if getattr(config.data, "annotations", None) or (counts and isinstance(config.data, VocData)):
         yield _attempt("annotations", lambda: _annotations(config))
     if names := config.clusters.names:
-        yield _attempt("cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}")
+        yield _attempt(
+            "cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}"
+        )
     if counts:
         yield disk(disk_need(config, counts[0]))
 
@@ -167,7 +179,9 @@ def _reached(config: Config) -> Iterator[Check]:
     for section, source in (("data", config.data), ("support", config.support)):
         if source is None:
             continue
-        check = _attempt(f"{section} elsewhere", partial(source.reach, Look(section, kept=kept_folder(config))))
+        check = _attempt(
+            f"{section} elsewhere", partial(source.reach, Look(section, kept=kept_folder(config)))
+        )
         if check.found:
             yield check
 
@@ -187,7 +201,9 @@ def disk(need: float) -> Check:
     free = shutil.disk_usage(place).free
     found = f"{free / GIGA:.0f} GB free in {place.resolve()}, about {need / GIGA:.1f} GB wanted"
     if not os.access(place, os.W_OK):
-        return Check("disk", "wrong", f"{place.resolve()} cannot be written to", "start in a folder of your own")
+        return Check(
+            "disk", "wrong", f"{place.resolve()} cannot be written to", "start in a folder of your own"
+        )
     if free >= need:
         return Check("disk", "ok", found)
     return Check("disk", "wrong", found, "free some space, or features: {store: false}, which keeps no keys")

@@ -1,4 +1,6 @@
-"""Objects of pictures: picked from the detector's candidates, and written in the formats that other tools take."""
+"""Objects of pictures: picked from the detector's candidates, and written in the formats that other tools
+take.
+"""
 
 import os
 import shutil
@@ -21,7 +23,14 @@ from maskdistill.formats.export.records import Context, ObjectRecord, Picture
 from maskdistill.formats.export.registry import Chosen, parse_formats
 from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_directory, canonical_json, read_json, sha256_file, sha256_text, write_json
+from maskdistill.runtime.files import (
+    atomic_directory,
+    canonical_json,
+    read_json,
+    sha256_file,
+    sha256_text,
+    write_json,
+)
 from maskdistill.runtime.provenance import code_hash
 
 MOST_IOU = 0.6
@@ -35,8 +44,8 @@ class Choice:
     Attributes:
         min_score, compare: threshold on the score, and whether one that equals it is kept.
         min_area: least pixels of a mask.
-        most_iou: of two objects above this IoU the less confident one is left out, whatever their categories; None:
-            both stay, as the detector keeps them.
+        most_iou: of two objects above this IoU the less confident one is left out, whatever their categories;
+            None: both stay, as the detector keeps them.
     """
 
     min_score: float
@@ -127,8 +136,8 @@ def pictures(
         yield Picture(row.image_id, row.key, name, Path(row.file), row.height, row.width, objects)
     if waiting is not None:
         raise MaskDistillError(
-            f"candidates of image {waiting[0]}, which the manifest does not list as usable; run the candidates stage"
-            " again"
+            f"candidates of image {waiting[0]}, which the manifest does not list as usable; run the "
+            "candidates stage again"
         )
 
 
@@ -143,7 +152,9 @@ def relative_name(row: ImageRow) -> str:
 
 
 def placer(copy: bool) -> Callable[[Picture, Path], None]:
-    """What puts a picture under another name: a copy, or a link to where it lies; of archives and stores a copy."""
+    """What puts a picture under another name: a copy, or a link to where it lies; of archives and stores a
+    copy.
+    """
 
     def place(picture: Picture, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +196,9 @@ class Job:
         """Hash of all that a format's files depend on."""
         settings = {"format": chosen.format.name, "options": chosen.options.model_dump(mode="json")}
         context = [sorted(self.context.names.items()), self.context.simplify, self.copy]
-        return sha256_text(canonical_json([settings, context, asdict(self.choice), dict(self.inputs), code_hash()]))
+        return sha256_text(
+            canonical_json([settings, context, asdict(self.choice), dict(self.inputs), code_hash()])
+        )
 
     def folder(self, chosen: Chosen) -> Path:
         """Where a format is written."""
@@ -206,13 +219,16 @@ def known(record: Path) -> dict[str, Any]:
 
 
 def is_changed(folder: Path, record: Path) -> bool:
-    """Whether a folder holds something else than what was written: a correction, or what is no work of ours."""
+    """Whether a folder holds something else than what was written: a correction, or what is no work of
+    ours.
+    """
     told = known(record)
     return folder.exists() and content_of(folder) not in (told.get("content"), told.get("coming"))
 
 
 def missing(job: Job) -> list[Chosen]:
-    """Formats that are still to be written; what was written as it would be now is left alone, corrected or not.
+    """Formats that are still to be written; what was written as it would be now is left alone, corrected or
+    not.
 
     Raises:
         MaskDistillError: a folder that would be replaced was changed by hand, or holds something else.
@@ -221,8 +237,8 @@ def missing(job: Job) -> list[Chosen]:
     for chosen in wanted:
         if is_changed(folder := job.folder(chosen), job.record(chosen)):
             raise MaskDistillError(
-                f"{folder}: was changed since it was written, or holds something else, and would be replaced; move it"
-                " elsewhere, or give another folder as --out"
+                f"{folder}: was changed since it was written, or holds something else, and would be "
+                "replaced; move it elsewhere, or give another folder as --out"
             )
     return wanted
 
@@ -256,7 +272,9 @@ def write_objects(job: Job, found: Iterable[Picture], formats: Sequence[Chosen])
                 for append in appends:
                     append(picture)
         contents = [content_of(folder) for folder in folders]
-        for chosen, content in zip(formats, contents, strict=True):  # a kill between folder and record corrects nothing
+        for chosen, content in zip(
+            formats, contents, strict=True
+        ):  # a kill between folder and record corrects nothing
             before = known(job.record(chosen)).get("content")
             write_json(job.record(chosen), {"content": before, "coming": content})
     for chosen, content in zip(formats, contents, strict=True):

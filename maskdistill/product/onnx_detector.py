@@ -1,4 +1,6 @@
-"""The detector as ONNX: from pictures of any size to boxes, categories, scores and small masks inside the boxes."""
+"""The detector as ONNX: from pictures of any size to boxes, categories, scores and small masks inside the
+boxes.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -18,8 +20,8 @@ PREFIX = "net/"
 WRAPPER = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 objects (uint8[batch, height, width, 3] picture, float least_score)
-  => (float[objects, 4] boxes, int64[objects] labels, float[objects] scores, float[objects, {side}, {side}] masks,
-      int64[objects] pictures)
+  => (float[objects, 4] boxes, int64[objects] labels, float[objects] scores,
+      float[objects, {side}, {side}] masks, int64[objects] pictures)
 {{
   zero = Constant<value = int64[1] {{0}}>()
   one = Constant<value = int64[1] {{1}}>()
@@ -60,8 +62,8 @@ objects (uint8[batch, height, width, 3] picture, float least_score)
       planes = Transpose<perm = [2, 0, 1]>(chosen)
       values = Cast<to = 1>(planes)
       alone = Unsqueeze(values, zero)
-      pixels = Resize<mode = "linear", antialias = 1, coordinate_transformation_mode = "half_pixel", axes = [2, 3]>
-        (alone, "", "", resized)
+      pixels = Resize<mode = "linear", antialias = 1, coordinate_transformation_mode = "half_pixel",
+        axes = [2, 3]> (alone, "", "", resized)
       go_out = Identity(go_in)
       boxes_out = Concat<axis = 0>(boxes_in, {net}boxes)
       labels_out = Concat<axis = 0>(labels_in, {net}labels)
@@ -83,8 +85,9 @@ objects (uint8[batch, height, width, 3] picture, float least_score)
   boxes = Max(inside, nothing)
 }}
 """
-"""All around the network, in ONNX's text form: sizes as of :func:`maskdistill.detector.grids.resized_shape`, and the
-pictures of a batch one after another, since each has its own number of objects."""
+"""All around the network, in ONNX's text form: sizes as of :func:`maskdistill.detector.grids.resized_shape`,
+and the pictures of a batch one after another, since each has its own number of objects.
+"""
 
 
 class PixelsToObjects(nn.Module):
@@ -99,10 +102,12 @@ class PixelsToObjects(nn.Module):
         self.model = model
 
     def forward(self, pixels: Tensor, least_score: Tensor) -> tuple[Tensor, ...]:
-        """RGB values 0..255, float32 (1, 3, H, W) resized, and a score -> :data:`OUTPUTS` of n objects, best first.
+        """RGB values 0..255, float32 (1, 3, H, W) resized, and a score -> :data:`OUTPUTS` of n objects, best
+        first.
 
         Returns:
-            float (n, 4) xyxy in pixels of ``pixels``, int64 (n,) of 1..K, float (n,), float (n, S, S) inside the boxes.
+            float (n, 4) xyxy in pixels of ``pixels``, int64 (n,) of 1..K, float (n,), float (n, S, S) inside
+            the boxes.
         """
         images = ImageList(normalize(pixels), [(pixels.shape[-2], pixels.shape[-1])])
         model: Any = self.model
@@ -116,10 +121,11 @@ class PixelsToObjects(nn.Module):
 
 
 def write_network(model: nn.Module, config: DetectorConfig, path: Path) -> int:
-    """Write the bare network: ``pixels`` (1, 3, H, W) of any size and ``least_score`` (), outputs :data:`OUTPUTS`.
+    """Write the bare network: ``pixels`` (1, 3, H, W) of any size and ``least_score`` (), outputs
+    :data:`OUTPUTS`.
 
-    By torch's exporter of traces, which torchvision's detection supports; the one of graphs takes no sizes that follow
-    from the data.
+    By torch's exporter of traces, which torchvision's detection supports; the one of graphs takes no sizes
+    that follow from the data.
 
     Args:
         model: of ``build_detector``, in eval mode, on the CPU.
@@ -130,7 +136,10 @@ def write_network(model: nn.Module, config: DetectorConfig, path: Path) -> int:
         S, the side of the masks.
     """
     side = config.min_size_test
-    example = (torch.linspace(0, 255, 3 * side * (side + 16)).reshape(1, 3, side, side + 16), torch.tensor(0.0))
+    example = (
+        torch.linspace(0, 255, 3 * side * (side + 16)).reshape(1, 3, side, side + 16),
+        torch.tensor(0.0),
+    )
     network = PixelsToObjects(model).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -153,9 +162,10 @@ def write_detector_onnx(
 ) -> None:
     """Write the detector around a network of :func:`write_network`.
 
-    Inputs ``picture``, uint8 (B, H, W, 3) of any B, H and W, and ``least_score``, float (). Outputs of all n objects:
-    ``boxes`` float (n, 4), xyxy in pixels of the pictures; ``labels`` int64 (n,), 1..K; ``scores`` float (n,);
-    ``masks`` float (n, S, S), probabilities that fill the boxes; ``pictures`` int64 (n,), the place in the batch.
+    Inputs ``picture``, uint8 (B, H, W, 3) of any B, H and W, and ``least_score``, float (). Outputs of all n
+    objects: ``boxes`` float (n, 4), xyxy in pixels of the pictures; ``labels`` int64 (n,), 1..K; ``scores``
+    float (n,); ``masks`` float (n, S, S), probabilities that fill the boxes; ``pictures`` int64 (n,), the
+    place in the batch.
 
     Args:
         network: file of the network.

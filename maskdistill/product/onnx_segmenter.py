@@ -1,4 +1,6 @@
-"""The segmenter from a picture of any size to its label map, as one module that ONNX and torch.export take."""
+"""The segmenter from a picture of any size to its label map, as one module that ONNX and torch.export
+take.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -49,15 +51,19 @@ class PictureToLabels(nn.Module):
 
 
 def example(config: SegmenterConfig) -> Tensor:
-    """A batch of two pictures to trace with, of a shape that no other size in the network is likely to have."""
+    """A batch of two pictures to trace with, of a shape that no other size in the network is likely to
+    have.
+    """
     return torch.zeros(2, config.size + 8, config.size + 24, 3, dtype=torch.uint8)
 
 
-def write_segmenter_onnx(model: nn.Module, config: SegmenterConfig, path: Path, metadata: Mapping[str, str]) -> None:
+def write_segmenter_onnx(
+    model: nn.Module, config: SegmenterConfig, path: Path, metadata: Mapping[str, str]
+) -> None:
     """Write :class:`PictureToLabels`; batch and size of the pictures are free.
 
-    By torch's exporter of traces, which is ten times as fast as the one of graphs; a transformer's code, which rounds
-    sizes, is no trace.
+    By torch's exporter of traces, which is ten times as fast as the one of graphs; a transformer's code,
+    which rounds sizes, is no trace.
 
     Args:
         model, config: as of :class:`PictureToLabels`.
@@ -73,14 +79,17 @@ def write_segmenter_onnx(model: nn.Module, config: SegmenterConfig, path: Path, 
         warnings.simplefilter("ignore")
         torch.onnx.export(
             PictureToLabels(model, config).eval(), (example(config),), path, input_names=["picture"],
-            output_names=["labels", "logits"], opset_version=OPSET, dynamo=graphs, verbose=False, external_data=False,
+            output_names=["labels", "logits"], opset_version=OPSET, dynamo=graphs, verbose=False,
+            external_data=False,
             **sizes,
         )  # fmt: skip
     save(onnx.load(path), path, metadata)
 
 
 def save(proto: "onnx.ModelProto", path: Path, metadata: Mapping[str, str]) -> None:  # type: ignore[name-defined] # noqa: F821
-    """Check and write a model with strings of ours, without this machine's paths, which torch puts beside nodes."""
+    """Check and write a model with strings of ours, without this machine's paths, which torch puts beside
+    nodes.
+    """
     import onnx
 
     graph = proto.graph

@@ -1,4 +1,6 @@
-"""What the models see in a picture, beside each other: the segmenter's label map and the detector's objects."""
+"""What the models see in a picture, beside each other: the segmenter's label map and the detector's
+objects.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +9,15 @@ from PIL import Image
 
 from maskdistill.formats import rle
 from maskdistill.formats.export.records import ObjectRecord
-from maskdistill.report.montage import Rgb, candidate_tile, category_colors, fit, fit_labels, fit_mask, label_tile
+from maskdistill.report.montage import (
+    Rgb,
+    candidate_tile,
+    category_colors,
+    fit,
+    fit_labels,
+    fit_mask,
+    label_tile,
+)
 
 GAP = 4
 
@@ -18,8 +28,11 @@ def chosen_images(num_images: int, limit: int) -> set[int]:
     return {1 + place * num_images // count for place in range(count)}
 
 
-def overlay(photo: Image.Image, labels: Rgb, objects: Sequence[ObjectRecord], side: int, num_clusters: int) -> Rgb:
-    """Left the label map over the photo, right the objects; both in the colours that the run's report gives clusters.
+def overlay(
+    photo: Image.Image, labels: Rgb, objects: Sequence[ObjectRecord], side: int, num_clusters: int
+) -> Rgb:
+    """Left the label map over the photo, right the objects; both in the colours that the run's report gives
+    clusters.
 
     Args:
         photo: at its full size.

@@ -1,4 +1,6 @@
-"""The objects of a run's own photographs: written by its rule and by hand alike, and what then lies in their folder."""
+"""The objects of a run's own photographs: written by its rule and by hand alike, and what then lies in their
+folder.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -60,7 +62,9 @@ class Own:
         files = {shard_number(path): path for path in self.candidates}
         wanted = sorted(map(int, read_index(self.manifest)["shards"]))
         if absent := [shard for shard in wanted if shard not in files]:
-            raise MaskDistillError(f"candidates of shard {absent[0]} are missing; run the candidates stage first")
+            raise MaskDistillError(
+                f"candidates of shard {absent[0]} are missing; run the candidates stage first"
+            )
         return {shard: files[shard] for shard in wanted}
 
     @property
@@ -160,8 +164,8 @@ def _say(job: Job, record: ObjectsRecord, new: set[str]) -> None:
         log.info("%s%s", job.out / name, f" ({said})" if said else "")
         if folder["changed"] and not folder["current"]:
             log.warning(
-                "%s: was changed since it was written, or holds something else, and is kept as it is; to have the run's"
-                " objects too move it elsewhere and give maskdistill objects %s",
+                "%s: was changed since it was written, or holds something else, and is kept as it is; to "
+                "have the run's objects too move it elsewhere and give maskdistill objects %s",
                 job.out / name,
                 job.out.parent,
             )

@@ -1,4 +1,6 @@
-"""What ``maskdistill predict`` is to look at: a folder, a list of pictures, or pictures that are named one by one."""
+"""What ``maskdistill predict`` is to look at: a folder, a list of pictures, or pictures that are named one by
+one.
+"""
 
 import codecs
 import os
@@ -50,14 +52,16 @@ class Photos:
 
 
 def find_photos(given: Sequence[str], listing: Path) -> Photos:
-    """Tell a folder, a list and pictures apart: by what they hold, not by their names; archives and videos by those.
+    """Tell a folder, a list and pictures apart: by what they hold, not by their names; archives and videos by
+    those.
 
     Args:
         given: what the command line names.
         listing: where the list of named pictures will be written.
 
     Raises:
-        MaskDistillError: nothing of that name, a folder or list beside others, or a name that no list can hold.
+        MaskDistillError: nothing of that name, a folder or list beside others, or a name that no list can
+            hold.
     """
     paths = [_existing(text) for text in given]
     kinds = {path: _kind(path) for path in paths}
@@ -74,7 +78,9 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
     named = tuple(str(path.relative_to(folder)) for path in kinds)
     for name in named:
         if name.splitlines() != [name] or name != name.strip() or not _is_text(os.fsencode(name)):
-            raise MaskDistillError(f"{folder / name!r}: a name that no list can hold; rename it, or give its folder")
+            raise MaskDistillError(
+                f"{folder / name!r}: a name that no list can hold; rename it, or give its folder"
+            )
     return Photos(ListData(kind="list", file=str(listing.absolute()), root=str(folder)), folder, named)
 
 
@@ -88,7 +94,9 @@ def _existing(text: str) -> Path:
             f"{path}: no such file or folder; give a folder of pictures, a list of them, or pictures"
         )
     if not (path.is_file() or path.is_dir()):
-        raise MaskDistillError(f"{path}: neither a file nor a folder; give a folder of pictures, a list, or pictures")
+        raise MaskDistillError(
+            f"{path}: neither a file nor a folder; give a folder of pictures, a list, or pictures"
+        )
     return path
 
 
@@ -104,8 +112,8 @@ def _kind(path: Path) -> str:
 def is_list(path: Path) -> bool:
     """Whether a file is a text that names pictures.
 
-    A text that is called like a picture is a list if the picture that it names first is there: it may as well be what
-    a server sent instead of a picture.
+    A text that is called like a picture is a list if the picture that it names first is there: it may as well
+    be what a server sent instead of a picture.
     """
     try:
         with open(path, "rb") as stream:

@@ -1,4 +1,6 @@
-"""What ``maskdistill plan`` says of a run that has not begun: downloads, jobs and hours, bytes on the disk."""
+"""What ``maskdistill plan`` says of a run that has not begun: downloads, jobs and hours, bytes on the
+disk.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +80,8 @@ def job_lines(
         jobs: by rule.
         config: of the run.
         sizes: of the run.
-        known: rule -> what a job takes by records of this machine; they come before what somebody else measured.
+        known: rule -> what a job takes by records of this machine; they come before what somebody else
+            measured.
         cores: that the run may use.
     """
     yield f"compute: {sum(jobs.values()):,} jobs"
@@ -99,16 +102,19 @@ def job_lines(
             absent.append(rule)
             yield f"  {rule:20s}{count:7,d}  {'not measured':>12s}"
     rest = f"; not measured, and not in the sums: {', '.join(absent)}" if absent else ""
-    spread = f" ({about(3600 * hours['cpu'] / cores)} with {cores} busy)" if not published and hours["cpu"] else ""
+    spread = (
+        f" ({about(3600 * hours['cpu'] / cores)} with {cores} busy)" if not published and hours["cpu"] else ""
+    )
     v100 = " (published figures for V100)" if published else ""
     yield f"  sums: {hours['gpu']:.1f} GPU-hours{v100}, {hours['cpu']:.1f} core-hours{spread}{rest}"
     if published:
         yield (
-            "  Nothing but what is from a folder of results was measured here. Other core-hours are of the benchmarks'"
-            " machine; a GPU takes features over."
+            "  Nothing but what is from a folder of results was measured here. Other core-hours are of the "
+            "benchmarks' machine; a GPU takes features over."
         )
     if (bound := paper_bound(config)) is not None:
         yield (
-            f"  By the paper's own account the whole is at most {bound:.0f} GPU-hours for {len(config.seeds)} seeds:"
+            f"  By the paper's own account the whole is at most {bound:.0f} GPU-hours for "
+            f"{len(config.seeds)} seeds:"
             " about 20 h a run on 4 V100 and 2 1080Ti [P §A]"
         )

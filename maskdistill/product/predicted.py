@@ -102,8 +102,8 @@ class Work:
             return
         if self.begun.exists() or not is_free(self.out):
             raise MaskDistillError(
-                f"{self.out}: holds something else, or predictions of other pictures, models or settings, or another"
-                " version's; give another folder as --out"
+                f"{self.out}: holds something else, or predictions of other pictures, models or settings, or "
+                "another version's; give another folder as --out"
             )
 
     def is_finished(self) -> bool:
@@ -117,7 +117,9 @@ class Work:
             return False
 
     def broken_shards(self) -> list[int]:
-        """Shards of finished work whose label maps or overlays are missing or damaged; the latter are removed."""
+        """Shards of finished work whose label maps or overlays are missing or damaged; the latter are
+        removed.
+        """
         overlays: dict[str, str] = read_json(self.out / "summary.json")["overlays"]
         broken = []
         for shard in range(self.num_shards):
@@ -163,7 +165,9 @@ class Work:
     def _pictures(self, shard: int) -> Iterator[Picture]:
         """A shard's pictures with what the COCO files hold of them."""
         candidates = read_json(self.candidates(shard))["candidates"]
-        return pictures(self.rows(shard), candidates, self.names, Choice(self.min_score, self.compare), self.name)
+        return pictures(
+            self.rows(shard), candidates, self.names, Choice(self.min_score, self.compare), self.name
+        )
 
     def collect(self, models: TrainedRun) -> None:
         """Write both COCO files and the summary, one shard in memory at a time."""

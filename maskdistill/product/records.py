@@ -1,7 +1,9 @@
-"""What a job will take, by the records of jobs that ended on such a machine, in this run and in those beside it.
+"""What a job will take, by the records of jobs that ended on such a machine, in this run and in those beside
+it.
 
-A record (:mod:`maskdistill.runtime.job_record`) says what its job went through, images or steps, in how many seconds.
-It counts for a job of a rule whose settings are the same where its time depends on them; what remains is in proportion.
+A record (:mod:`maskdistill.runtime.job_record`) says what its job went through, images or steps, in how many
+seconds. It counts for a job of a rule whose settings are the same where its time depends on them; what
+remains is in proportion.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -54,13 +56,20 @@ class Known:
     def cost(self, count: float) -> Cost:
         """The same as core-seconds or GPU-seconds, and where it is from."""
         wall = self.wall(count)
-        device, share = ("gpu", self.gpus) if self.gpus else ("cpu", self.cpu_seconds / max(self.seconds, 1e-9))
-        of = f"{self.count:,} {UNITS[self.unit]}" if self.unit else f"{self.jobs:,} job{'s' * (self.jobs != 1)}"
+        device, share = (
+            ("gpu", self.gpus) if self.gpus else ("cpu", self.cpu_seconds / max(self.seconds, 1e-9))
+        )
+        of = (
+            f"{self.count:,} {UNITS[self.unit]}"
+            if self.unit
+            else f"{self.jobs:,} job{'s' * (self.jobs != 1)}"
+        )
         return Cost(device, wall * share, f"from {self.run}, {of}: {self.seconds:.3g} s a job there", wall)
 
 
 def known_costs(config: Config, sizes: Callable[[], Sizes], results: Path) -> Callable[[str], Cost | None]:
-    """Name of a rule -> what one of its jobs will take here; None where no record of a machine like this one tells.
+    """Name of a rule -> what one of its jobs will take here; None where no record of a machine like this one
+    tells.
 
     Args:
         config: of the run.
@@ -96,7 +105,11 @@ def _fitting(
     run: Path, rule: str, demand: Demand, fits: Callable[[Mapping[str, Any], Demand], bool]
 ) -> list[Mapping[str, Any]]:
     folder = run / "benchmarks"
-    files = [file for pattern in demand.files or (f"{rule}.json", f"{rule}/**/*.json") for file in folder.glob(pattern)]
+    files = [
+        file
+        for pattern in demand.files or (f"{rule}.json", f"{rule}/**/*.json")
+        for file in folder.glob(pattern)
+    ]
     files.sort()
     return [record for record in _records(files[:: -(-len(files) // MOST_READ) or 1]) if fits(record, demand)]
 

@@ -1,8 +1,8 @@
 """Segment pictures with the ONNX models beside this file: python segment.py PICTURES... --out DIR
 
-Writes DIR/labels/NAME.png, label maps whose values are named in segment.json, and DIR/objects.json, objects in COCO's
-form with compressed run lengths. Needs Python 3.10, numpy, Pillow and onnxruntime, and nothing of MaskDistill, whose
-`predict` gives the same masks. In a program of your own:
+Writes DIR/labels/NAME.png, label maps whose values are named in segment.json, and DIR/objects.json, objects
+in COCO's form with compressed run lengths. Needs Python 3.10, numpy, Pillow and onnxruntime, and nothing of
+MaskDistill, whose `predict` gives the same masks. In a program of your own:
 
     models = Models(Path("exported"))
     photo = open_picture(Path("photo.jpg"))  # uint8 (H, W, 3)
@@ -84,7 +84,9 @@ class Models:
         shrunk = math.sqrt(max(1.0, height * width / MOST_PIXELS))
         sides = max(1, int(height / shrunk)), max(1, int(width / shrunk))
         seen = (
-            photo if shrunk == 1 else np.asarray(Image.fromarray(photo).resize(sides[::-1], Image.Resampling.BILINEAR))
+            photo
+            if shrunk == 1
+            else np.asarray(Image.fromarray(photo).resize(sides[::-1], Image.Resampling.BILINEAR))
         )
         least = np.array(max(min_score, self.settings["least_score"]), np.float32)
         found = self._detector.run(
@@ -99,7 +101,9 @@ def _session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def _placed(found: Sequence[npt.NDArray[Any]], seen: tuple[int, int], shape: tuple[int, int]) -> Iterator[Found]:
+def _placed(
+    found: Sequence[npt.NDArray[Any]], seen: tuple[int, int], shape: tuple[int, int]
+) -> Iterator[Found]:
     """Objects at the picture's size from what the network found at the size that it saw."""
     rows, columns = nearest(seen[0], shape[0]), nearest(seen[1], shape[1])
     scale = np.array([shape[1] / seen[1], shape[0] / seen[0]] * 2)
@@ -108,7 +112,9 @@ def _placed(found: Sequence[npt.NDArray[Any]], seen: tuple[int, int], shape: tup
         if not mask.any():
             continue
         x1, y1, x2, y2 = (float(value) for value in box * scale)
-        yield Found(int(label), float(score), (x1, y1, x2, y2), mask if seen == shape else mask[rows][:, columns])
+        yield Found(
+            int(label), float(score), (x1, y1, x2, y2), mask if seen == shape else mask[rows][:, columns]
+        )
 
 
 def nearest(before: int, after: int) -> npt.NDArray[np.int64]:
@@ -119,8 +125,8 @@ def nearest(before: int, after: int) -> npt.NDArray[np.int64]:
 def paste(grid: npt.NDArray[np.float32], box: npt.NDArray[np.float32], shape: tuple[int, int]) -> Mask:
     """Mask bool (H, W) = ``shape`` from probabilities (S, S) that fill a box, x1 y1 x2 y2 in pixels.
 
-    True where the bilinear probability at a pixel's centre is at least 0.5; outside the box it fades to 0 within half
-    a cell.
+    True where the bilinear probability at a pixel's centre is at least 0.5; outside the box it fades to 0
+    within half a cell.
     """
     mask = np.zeros(shape, dtype=bool)
     x1, y1, x2, y2 = (float(value) for value in box)
@@ -135,7 +141,9 @@ def paste(grid: npt.NDArray[np.float32], box: npt.NDArray[np.float32], shape: tu
 
 
 def _weights(pixels: npt.NDArray[np.int64], first: float, last: float, cells: int) -> npt.NDArray[np.float32]:
-    """Bilinear weight of each cell of a grid from ``first`` to ``last`` at each pixel's centre, float32 (n, cells)."""
+    """Bilinear weight of each cell of a grid from ``first`` to ``last`` at each pixel's centre, float32 (n,
+    cells).
+    """
     places = (pixels + 0.5 - first) / (last - first) * cells - 0.5
     return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(cells))), np.float32)
 
@@ -143,8 +151,9 @@ def _weights(pixels: npt.NDArray[np.int64], first: float, last: float, cells: in
 def open_picture(path: Path) -> Rgb:
     """A picture, upright, uint8 (H, W, 3) in RGB.
 
-    The EXIF orientation is applied, transparent parts become white, of an animation the first frame is taken. Of one
-    channel of 16 bits, white is the largest value of 8, 10, 12 or 14 bits if it would fit into so many.
+    The EXIF orientation is applied, transparent parts become white, of an animation the first frame is taken.
+    Of one channel of 16 bits, white is the largest value of 8, 10, 12 or 14 bits if it would fit into so
+    many.
 
     Raises:
         UnusablePictureError: damaged, larger than Pillow's limit, or of a pixel type without a defined white.
@@ -172,7 +181,9 @@ def open_picture(path: Path) -> Rgb:
         bits = 16 if image.mode == "I" else _depth(values, stated)
         return np.repeat((values >> (bits - 8)).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise UnusablePictureError(f"{path}: pixels of 32 bits have no defined white: convert it to 8 or 16 bits")
+        raise UnusablePictureError(
+            f"{path}: pixels of 32 bits have no defined white: convert it to 8 or 16 bits"
+        )
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, "white")
@@ -211,14 +222,18 @@ def _stated_depth(image: Image.Image) -> int:
     """Significant bits between 8 and 15 that a TIFF states; 16 where none does."""
     tags = getattr(image, "tag_v2", {})
     try:
-        bits = min(int(np.max(tags[258])) if 258 in tags else 16, int(np.max(tags.get(281, 65535))).bit_length())
+        bits = min(
+            int(np.max(tags[258])) if 258 in tags else 16, int(np.max(tags.get(281, 65535))).bit_length()
+        )
     except (TypeError, ValueError):
         return 16
     return bits if bits >= 8 else 16
 
 
 def run_lengths(mask: Mask) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask, bool (H, W): size, and column by column zeros, ones, zeros, ..."""
+    """COCO's compressed run lengths of a mask, bool (H, W): size, and column by column zeros, ones, zeros,
+    ...
+    """
     flat = np.concatenate([[False], mask.ravel(order="F")])
     ends = np.flatnonzero(flat[1:] != flat[:-1])
     counts = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
@@ -239,7 +254,9 @@ def save_labels(path: Path, labels: npt.NDArray[np.uint8]) -> None:
     colors = np.zeros((256, 3), dtype=np.uint8)
     for step in range(8):
         for channel in range(3):
-            colors[:, channel] |= ((np.arange(256) >> (3 * step + channel) & 1) << (7 - step)).astype(np.uint8)
+            colors[:, channel] |= ((np.arange(256) >> (3 * step + channel) & 1) << (7 - step)).astype(
+                np.uint8
+            )
     image = Image.fromarray(labels)
     image.putpalette(colors.tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +278,11 @@ def _listed(given: Sequence[Path]) -> dict[str, Path]:
     """Pictures by name: those named one by one, and those below folders by their path in it."""
     found: dict[str, Path] = {}
     for path in given:
-        below = sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS) if path.is_dir() else [path]
+        below = (
+            sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS)
+            if path.is_dir()
+            else [path]
+        )
         for one in below:
             name = one.relative_to(path).as_posix() if path.is_dir() else one.name
             if found.setdefault(name, one) != one:
@@ -277,9 +298,13 @@ def _listed(given: Sequence[Path]) -> dict[str, Path]:
 def main(arguments: Sequence[str]) -> int:
     """Segment what is named on the command line; the number of pictures that could not be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="pictures, or folders of them")
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, metavar="PICTURE", help="pictures, or folders of them"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
-    parser.add_argument("--models", type=Path, default=HERE, metavar="DIR", help="exported models (default: beside)")
+    parser.add_argument(
+        "--models", type=Path, default=HERE, metavar="DIR", help="exported models (default: beside)"
+    )
     parser.add_argument("--min-score", type=float, help="least score of an object (default: the run's)")
     given = parser.parse_args(arguments)
     pictures, models = _listed(given.pictures), Models(given.models)
@@ -293,7 +318,9 @@ def main(arguments: Sequence[str]) -> int:
             print(error, file=sys.stderr)
             continue
         save_labels((given.out / "labels" / name).with_suffix(".png"), models.labels(photo))
-        images.append({"id": len(images) + 1, "file_name": name, "height": photo.shape[0], "width": photo.shape[1]})
+        images.append(
+            {"id": len(images) + 1, "file_name": name, "height": photo.shape[0], "width": photo.shape[1]}
+        )
         for found in models.objects(photo, least):
             annotations.append(_annotation(found, len(annotations) + 1, len(images)))
     given.out.mkdir(parents=True, exist_ok=True)

@@ -25,16 +25,17 @@ LIGHT = 0.3
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds on this machine, of one core or one GPU where nothing else is said, at the sides of a configuration.
+    """Seconds on this machine, of one core or one GPU where nothing else is said, at the sides of a
+    configuration.
 
     Attributes:
         start: until a job has loaded its libraries.
         look: to decode a photograph.
         features, embedding: a photograph's keys and the vector of its mask, decoding included.
         detector_load, segmenter_load: to prepare one training picture.
-        detector_step, segmenter_step: a step of the configuration's batch without that, of all cores or GPUs together.
-        candidates, prediction: a photograph through the trained networks, decoding and writing included.
-        label: to write a photograph's label map.
+        detector_step, segmenter_step: a step of the configuration's batch without that, of all cores or GPUs
+        together. candidates, prediction: a photograph through the trained networks, decoding and writing
+        included. label: to write a photograph's label map.
     """
 
     start: float
@@ -51,12 +52,16 @@ class Speeds:
 
 
 def scaled(speeds: Speeds, of: Config, to: Config) -> Speeds:
-    """What was measured at the sides of one configuration, guessed for those of another with the same networks."""
+    """What was measured at the sides of one configuration, guessed for those of another with the same
+    networks.
+    """
     sides = {
         "features": (_vit_work(config.backbone.arch, config.features.short_side) for config in (of, to)),
         "detector_step": (_step_work(config) for config in (of, to)),
         "candidates": (_work(config.detector.arch, config.detector.min_size_test) for config in (of, to)),
-        "segmenter_step": (_work(c.segmenter.arch, c.segmenter.size) * c.segmenter.batch_size for c in (of, to)),
+        "segmenter_step": (
+            _work(c.segmenter.arch, c.segmenter.size) * c.segmenter.batch_size for c in (of, to)
+        ),
         "prediction": (_work(config.segmenter.arch, config.segmenter.size) for config in (of, to)),
     }
     ratios = {name: (pair := list(works))[1] / pair[0] for name, works in sides.items()}
@@ -65,7 +70,9 @@ def scaled(speeds: Speeds, of: Config, to: Config) -> Speeds:
 
 def _step_work(config: Config) -> float:
     trained = config.detector.min_size_train
-    return config.detector.batch_size * sum(_work(config.detector.arch, side) for side in trained) / len(trained)
+    return (
+        config.detector.batch_size * sum(_work(config.detector.arch, side) for side in trained) / len(trained)
+    )
 
 
 def _work(arch: str, side: int) -> float:
@@ -89,12 +96,16 @@ def speedup(threads: int) -> float:
 
 
 def loaders(load: float, step: float, batch: int, cores: int) -> int:
-    """Processes that prepare training pictures: as many as keep up with the network; none on a single core."""
+    """Processes that prepare training pictures: as many as keep up with the network; none on a single
+    core.
+    """
     return 0 if cores == 1 else max(1, min(8, cores - 1, math.ceil(load * batch / step)))
 
 
 def step_seconds(load: float, step: float, batch: int, cores: int, workers: int) -> float:
-    """Seconds of a training step whose pictures other processes prepare meanwhile, on cores that all share."""
+    """Seconds of a training step whose pictures other processes prepare meanwhile, on cores that all
+    share.
+    """
     if workers == 0:
         return step + load * batch
     return max(step + load * batch / cores, load * batch / workers)
@@ -124,13 +135,16 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
     detector, segmenter = config.detector, config.segmenter
     detector_steps = detector.iters * detector.reference_batch / detector.batch_size
     segmenter_steps = segmenter.epochs * max(1, count // segmenter.batch_size)
-    rest = light * math.ceil(5 / cores) + 2 * speeds.start  # manifest to label summary; report and the page's pictures
+    rest = (
+        light * math.ceil(5 / cores) + 2 * speeds.start
+    )  # manifest to label summary; report and the page's pictures
     return {
         "photographs": count * speeds.look / cores,
         "features": of_shards(speeds.features),
         "masks": of_shards(0, light) + (cores_of("masks") if config.features.store else 0.0),
         "clusters": of_shards(config.masks.most * speeds.embedding) + 2 * light + cores_of("clusters"),
-        "verdict": speeds.start + light + min(count, LOOKED_AT_AGAIN) * 2 * speeds.features / speedup(min(8, cores)),
+        "verdict": speeds.start + light + min(count, LOOKED_AT_AGAIN) * 2 * speeds.features / speedup(min(8,
+        cores)),
         "detector": training("detector", detector_steps) + of_shards(speeds.candidates),
         "pseudo-labels": of_shards(0, light) + count * speeds.label / cores,
         "segmenter": (1 + rounds) * training("segmenter", segmenter_steps) + of_shards(speeds.prediction),

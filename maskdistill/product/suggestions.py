@@ -96,7 +96,9 @@ def _header(found: Found) -> list[str]:
             f"A sample of {len(found.sizes)} is {widths[0]} to {widths[-1]} pixels wide and {heights[0]} to"
             f" {heights[-1]} high (medians {widths[middle]} and {heights[middle]})."
         )
-    return lines + [f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable]
+    return lines + [
+        f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable
+    ]
 
 
 def _without_header(text: str) -> str:
@@ -109,7 +111,11 @@ def set_top_level(text: str, changes: Mapping[str, Any]) -> str:
     """Replace top-level entries of a YAML text, None removes one; new ones go below the first line."""
     new = []
     for key, value in changes.items():
-        block = "" if value is None else yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=10_000)
+        block = (
+            ""
+            if value is None
+            else yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=10_000)
+        )
         block = re.sub(r"\n- ", "\n  - ", block)
         pattern = re.compile(rf"^{re.escape(key)}:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
         if pattern.search(text):
@@ -121,7 +127,8 @@ def set_top_level(text: str, changes: Mapping[str, Any]) -> str:
 
 
 def set_nested(text: str, section: str, key: str, value: Any, note: str = "") -> str:
-    """Set ``section.key`` of a YAML text whose sections are blocks with a key a line; what is not there is added.
+    """Set ``section.key`` of a YAML text whose sections are blocks with a key a line; what is not there is
+    added.
 
     Args:
         note: comment beside the value; without one that of a line whose value stays is kept.

@@ -15,8 +15,8 @@ SPEED = "images_per_second"
 class EventFiles:
     """Event files of a run's trainings, a folder each; later rows are appended.
 
-    What is there already stays: each writer begins with a mark by which readers pass over what was written before
-    for its steps. Rows that a resumed training took back are marked likewise.
+    What is there already stays: each writer begins with a mark by which readers pass over what was written
+    before for its steps. Rows that a resumed training took back are marked likewise.
 
     Args:
         folder: that the trainings' folders go into.
@@ -42,7 +42,9 @@ class EventFiles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         for writer in self._writers.values():
             writer.close()
 

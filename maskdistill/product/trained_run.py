@@ -25,12 +25,12 @@ class TrainedRun:
 
     Attributes:
         detector, segmenter: model files (.safetensors).
-        test_settings: JSON of what the detector is used with at test time, by the configuration: its training knows
-            nothing of it, so that another threshold trains nothing again.
+        test_settings: JSON of what the detector is used with at test time, by the configuration: its training
+            knows nothing of it, so that another threshold trains nothing again.
         config: the run's; None where both files were named without a run.
         summary: the run's ``summary.json``, empty without a run.
-        names: cluster 0..K-1 -> name that it was given in the run; empty where the models are not those of the
-            clusters that the report shows.
+        names: cluster 0..K-1 -> name that it was given in the run; empty where the models are not those of
+            the clusters that the report shows.
         trust: the verdict on the models, see :mod:`maskdistill.trust`; None where there is none.
     """
 
@@ -44,7 +44,9 @@ class TrainedRun:
 
     @property
     def rehearsal(self) -> str | None:
-        """What to say of models that come from the shipped weights: they are applied to photographs; else None."""
+        """What to say of models that come from the shipped weights: they are applied to photographs; else
+        None.
+        """
         if self.config is not None:
             return REHEARSAL if looks_with_shipped(self.config) else None
         record = json.loads(model_metadata(self.detector, "detector")["provenance"])
@@ -108,8 +110,9 @@ def _test_settings(detector: Path, config: Config | None) -> str:
         return canonical_json(inference_settings(DetectorConfig.model_validate(own)))
     if config is None:
         raise MaskDistillError(
-            f"{detector}: the model does not say what it is used with (score_thresh, min_size_test, ...); give --run"
-            " results/NAME, the run that it comes from, or take the file that `maskdistill export` writes"
+            f"{detector}: the model does not say what it is used with (score_thresh, min_size_test, ...); "
+            "give --run results/NAME, the run that it comes from, or take the file that `maskdistill export` "
+            "writes"
         )
     return canonical_json(inference_settings(config.detector))
 

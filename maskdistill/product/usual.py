@@ -1,4 +1,6 @@
-"""How long a run's jobs will take, before any has ended: by records of this machine, or as somebody measured."""
+"""How long a run's jobs will take, before any has ended: by records of this machine, or as somebody
+measured.
+"""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,4 +1,6 @@
-"""What a run's verdict says to those who use it: at the end of the run, in predict, export and the model card."""
+"""What a run's verdict says to those who use it: at the end of the run, in predict, export and the model
+card.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +14,8 @@ from maskdistill.trust import signals
 KEY = "trust"
 """Where the verdict stands: in a run's ``summary.json``, and in the metadata of exported models as JSON."""
 UNKNOWN = (
-    "no verdict: the models come from an earlier version, or from no run; look at what they give before you use it"
+    "no verdict: the models come from an earlier version, or from no run; look at what they give "
+    "before you use it"
 )
 SEEN = "by signals that need no label"
 
@@ -45,7 +48,9 @@ def in_words(record: Mapping[str, Any] | None) -> str:
 
 
 def verdict_at_the_end(run: str | Path) -> str:
-    """What is printed where a run ends well: verdict and steps that made it worse; empty where it has no report."""
+    """What is printed where a run ends well: verdict and steps that made it worse; empty where it has no
+    report.
+    """
     try:
         summary = read_json(Path(run) / "summary.json")
     except MaskDistillError:

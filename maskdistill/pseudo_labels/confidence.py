@@ -16,7 +16,9 @@ def passes(score: float, tau: float, compare: Compare) -> bool: ...
 @overload
 def passes(score: npt.NDArray[Any], tau: npt.NDArray[Any], compare: Compare) -> npt.NDArray[np.bool_]: ...
 def passes(score: Any, tau: Any, compare: Compare) -> Any:
-    """Whether a candidate is confident: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``; arrays broadcast."""
+    """Whether a candidate is confident: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``; arrays
+    broadcast.
+    """
     return score > tau if compare == "gt" else score >= tau
 
 
@@ -28,11 +30,15 @@ def levels_passed(scores: Sequence[float], compare: Compare, taus: Sequence[floa
         compare: see :data:`Compare`.
         taus: thresholds.
     """
-    passed = passes(np.asarray(scores, dtype=np.float64)[:, None], np.asarray(taus, dtype=np.float64), compare)
+    passed = passes(
+        np.asarray(scores, dtype=np.float64)[:, None], np.asarray(taus, dtype=np.float64), compare
+    )
     return np.asarray(passed.sum(axis=1), dtype=np.int64)
 
 
 def relation(passed: bool, compare: Compare) -> str:
-    """Where a score lies, in words that stand before τ: ``above`` or ``not above``, ``at least`` or ``below``."""
+    """Where a score lies, in words that stand before τ: ``above`` or ``not above``, ``at least`` or
+    ``below``.
+    """
     yes, no = WORDS[compare]
     return yes if passed else no

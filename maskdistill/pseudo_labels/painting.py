@@ -1,7 +1,7 @@
 """Confident candidates become one semantic map an image [P §3.3, §4.1].
 
-Everything is done on runs of pixels, column by column as they are stored, so that the time goes by the outlines of
-the candidates and not by their areas.
+Everything is done on runs of pixels, column by column as they are stored, so that the time goes by the
+outlines of the candidates and not by their areas.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,16 +45,16 @@ def paint(
 ) -> PseudoLabel:
     """Paint the confident candidates of one image, most confident first; equal scores keep their order.
 
-    Candidates whose mask has no pixel are disregarded. If none passes the threshold, the single best one is painted
-    [P §4.1]; without any candidate the map is all background.
+    Candidates whose mask has no pixel are disregarded. If none passes the threshold, the single best one is
+    painted [P §4.1]; without any candidate the map is all background.
 
     Args:
         candidates: with masks at ``shape``, in any order.
         shape: height and width of the image.
         tau: threshold on the score, in [0, 1].
         compare: ``gt`` keeps score > tau, as the paper says; ``ge`` keeps score >= tau.
-        overlap: ``drop`` skips a candidate that shares a pixel with a painted one [P §3.3]; ``pixel`` paints the
-            pixels that are still free; ``legacy`` does as the released script [method §6.4]: every
+        overlap: ``drop`` skips a candidate that shares a pixel with a painted one [P §3.3]; ``pixel`` paints
+            the pixels that are still free; ``legacy`` does as the released script [method §6.4]: every
             candidate is painted over the earlier ones, and none at all once the first two rows hold a label.
         region: what to paint of a candidate, RLE at ``shape``, possibly empty; by default its mask.
 
@@ -64,7 +64,8 @@ def paint(
     for candidate in candidates:
         if list(candidate["segmentation"]["size"]) != list(shape):
             raise MaskDistillError(
-                f"a candidate's mask has size {list(candidate['segmentation']['size'])}, its image {list(shape)};"
+                f"a candidate's mask has size {list(candidate['segmentation']['size'])}, its image "
+                f"{list(shape)};"
                 " run the candidates stage again with this manifest"
             )
         if not 1 <= candidate["category_id"] <= MAX_CLUSTERS:
@@ -86,7 +87,9 @@ def paint(
         rows = pixels.reshape(width, height)[:, :2]
         painted, places = places, []
         for place in painted:
-            looked_at = rows[:, 1:] if rle.area(candidates[chosen[place]]["segmentation"]) == pixels.size else rows
+            looked_at = (
+                rows[:, 1:] if rle.area(candidates[chosen[place]]["segmentation"]) == pixels.size else rows
+            )
             if not looked_at.any():
                 _fill(pixels, runs[place], candidates[chosen[place]]["category_id"])
                 places.append(place)
@@ -99,7 +102,9 @@ def paint(
 
 
 def _choose(candidates: Sequence[Found], tau: float, compare: Compare) -> tuple[list[int], bool]:
-    """Positions of the candidates above the threshold, most confident first, or of the best one as a fallback."""
+    """Positions of the candidates above the threshold, most confident first, or of the best one as a
+    fallback.
+    """
 
     def solid(i: int) -> bool:
         return rle.area(candidates[i]["segmentation"]) > 0
@@ -120,8 +125,8 @@ class Step(NamedTuple):
 def painting_steps(candidates: Sequence[Found], shape: tuple[int, int], overlap: Overlap) -> list[Step]:
     """What :func:`paint` paints when every candidate passes, best first.
 
-    Whether a candidate is painted depends on better ones alone, so the steps with a score above any threshold are
-    what is painted at that threshold: one pass tells of all thresholds.
+    Whether a candidate is painted depends on better ones alone, so the steps with a score above any threshold
+    are what is painted at that threshold: one pass tells of all thresholds.
     """
     kept, ranks = painting_ranks(candidates, shape, overlap)
     pixels = np.bincount(ranks.ravel(), minlength=len(kept) + 1)[1:].tolist()
@@ -131,11 +136,12 @@ def painting_steps(candidates: Sequence[Found], shape: tuple[int, int], overlap:
 def painting_ranks(
     candidates: Sequence[Found], shape: tuple[int, int], overlap: Overlap
 ) -> tuple[list[int], npt.NDArray[np.uint16]]:
-    """Positions of the candidates that are painted when every one passes, best first, and whose each pixel is.
+    """Positions of the candidates that are painted when every one passes, best first, and whose each pixel
+    is.
 
     Returns:
-        The positions, and uint16 (H, W): 0 background, r where the r-th painted candidate is the best one. What is
-        painted at a threshold are the ranks up to the number of painted candidates that pass it.
+        The positions, and uint16 (H, W): 0 background, r where the r-th painted candidate is the best one.
+        What is painted at a threshold are the ranks up to the number of painted candidates that pass it.
     """
     kept = paint(candidates, shape, 0.0, "ge", overlap).kept
     ranks = np.zeros(shape[0] * shape[1], dtype=np.uint16)

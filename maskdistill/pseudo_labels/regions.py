@@ -26,8 +26,8 @@ def box_region(candidate: Found) -> RLE:
 def grabcut_region(candidate: Found, photo: npt.NDArray[np.uint8]) -> RLE:
     """GrabCut (Rother et al. 2004) started from the candidate's box, x, y, w and h rounded half up.
 
-    Five iterations; foreground is what OpenCV calls certain or probable foreground. Empty where OpenCV refuses, as
-    it does without any pixel outside or inside the box [method §6.6].
+    Five iterations; foreground is what OpenCV calls certain or probable foreground. Empty where OpenCV
+    refuses, as it does without any pixel outside or inside the box [method §6.6].
 
     Args:
         candidate: ``bbox`` xywh in pixels.

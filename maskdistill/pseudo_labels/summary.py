@@ -1,4 +1,6 @@
-"""What pseudo-labels would be at other thresholds, counted on the same candidates without painting them again."""
+"""What pseudo-labels would be at other thresholds, counted on the same candidates without painting them
+again.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,7 +95,9 @@ def join(counts: Iterable[Counts], taus: Sequence[float] = TAUS) -> Counts:
     images, sums = 0, [np.zeros(len(taus), dtype=np.int64) for _ in range(4)] + [np.zeros(len(taus))]
     for one in counts:
         images += one.images
-        for total, part in zip(sums, (one.kept, one.objects, one.fallback, one.empty, one.coverage), strict=True):
+        for total, part in zip(
+            sums, (one.kept, one.objects, one.fallback, one.empty, one.coverage), strict=True
+        ):
             total += part
     return Counts(images, *sums)
 

@@ -42,7 +42,9 @@ def files_beside(folder: Path, config: Config, quarantined: int) -> list[Beside]
     places = {
         "objects.html": "all objects of these photographs, to look through",
         "objects": "the same in formats of other tools",
-        str(Path(layout.PREDICTIONS.format(**values, post="", shard="*")).parent): "a label map of each photograph",
+        str(
+            Path(layout.PREDICTIONS.format(**values, post="", shard="*")).parent
+        ): "a label map of each photograph",
         layout.DETECTOR.format(**values): "the trained detector",
         layout.SEGMENTER.format(**values): "the trained segmenter",
         "data/manifest.csv": "the photographs, one a line, with numbers and sizes",
@@ -50,7 +52,10 @@ def files_beside(folder: Path, config: Config, quarantined: int) -> list[Beside]
     }
     there = [Beside(_href(folder, place), _name(folder, place), use) for place, use in places.items()]
     found = [item for item, place in zip(there, places, strict=True) if (folder / place).exists()]
-    return [*found, Beside("summary.json", "summary.json", "verdict, scores, settings and times for programs")]
+    return [
+        *found,
+        Beside("summary.json", "summary.json", "verdict, scores, settings and times for programs"),
+    ]
 
 
 def _href(folder: Path, place: str) -> str:
@@ -75,24 +80,33 @@ def next_steps(folder: Path, verdict: str | None, named: bool) -> list[Step]:
         run = os.path.relpath(folder, start_folder())
     steps = []
     if verdict not in (None, USE):
-        steps.append(Step("See what stands against this result in the pictures above, then why", anchor="verdict"))
+        steps.append(
+            Step("See what stands against this result in the pictures above, then why", anchor="verdict")
+        )
     if not named:
         steps.append(Step("Give the categories names", anchor="categories"))
     return [
         *steps,
-        Step("Take the objects of these photographs to other tools", _typed("objects", run, "--format", "coco,yolo")),
+        Step(
+            "Take the objects of these photographs to other tools",
+            _typed("objects", run, "--format", "coco,yolo"),
+        ),
         Step(
             "Find the same objects in other photographs",
             _typed("predict", "--run", run, "OTHER_PHOTOS/", "--out", "predictions"),
         ),
         Step(
-            "Use the models elsewhere (once before: make export)", _typed("export", "--run", run, "--out", "exported")
+            "Use the models elsewhere (once before: make export)",
+            _typed("export", "--run", run, "--out", "exported"),
         ),
         Step("See what another τ would let through", anchor="tau"),
     ]
 
 
 def _typed(*arguments: str) -> str:
-    """A command of maskdistill. Where the program lies outside the checkout its folder is left out: pages are sent."""
+    """A command of maskdistill.
+
+    Where the program lies outside the checkout its folder is left out: pages are sent.
+    """
     words = shlex.split(program("maskdistill", *arguments))
     return shlex.join([Path(words[0]).name if Path(words[0]).is_absolute() else words[0], *words[1:]])

@@ -11,7 +11,9 @@ from maskdistill.workflow.needed_weights import rehearsal
 
 
 def checks(run: Run) -> list[str]:
-    """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands out."""
+    """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands
+    out.
+    """
     notes = []
     images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
     labels = run.config.pseudo_labels
@@ -21,17 +23,25 @@ def checks(run: Run) -> list[str]:
         notes.append("The backbone is untrained (weights: random); this run is good for comparison only.")
     notes += worse_steps(run.chain_rows, run.baselines)
     if count := run.image_counts["quarantined"]:
-        notes.append(f"{count} of {run.images.total} files could not be used; the reasons are listed under Data.")
+        notes.append(
+            f"{count} of {run.images.total} files could not be used; the reasons are listed under Data."
+        )
     if run.images.left_out:
         others = left_out_words(run.images.left_out)
-        notes.append(f"Files beside the images that look like some were left out, for they are not decoded: {others}.")
+        notes.append(
+            f"Files beside the images that look like some were left out, for they are not decoded: {others}."
+        )
     notes += truth_notes(run.truth)
     if run.unmasked:
         notes.append(f"{run.unmasked} of {images} images have no mask.")
     if coverage.size and not 2 <= (middle := float(np.median(coverage))) <= 80:
-        notes.append(f"Half of the masks cover {middle:.1f} % of their image or {'less' if middle < 2 else 'more'}.")
+        notes.append(
+            f"Half of the masks cover {middle:.1f} % of their image or {'less' if middle < 2 else 'more'}."
+        )
     if run.unused_names:
-        notes.append(f"The names in {run.unused_names} were given to other clusters and are not used; save them anew.")
+        notes.append(
+            f"The names in {run.unused_names} were given to other clusters and are not used; save them anew."
+        )
     if empty := sizes.count(0):
         notes.append(f"{empty} of {len(sizes)} clusters are empty.")
     share = 100 * max(sizes) / max(1, sum(sizes))
@@ -41,7 +51,9 @@ def checks(run: Run) -> list[str]:
         where = f"{relation(True, labels.compare)} τ = {labels.tau:g}"
         notes.append(f"{below} of {images} images have no candidate {where}.")
     if empty := run.pseudo_labels["empty"]:
-        notes.append(f"{empty} of {run.pseudo_labels['images']} pseudo-labels are empty: background everywhere.")
+        notes.append(
+            f"{empty} of {run.pseudo_labels['images']} pseudo-labels are empty: background everywhere."
+        )
     return notes
 
 
@@ -56,5 +68,7 @@ def truth_notes(truth: DroppedRecord | None) -> list[str]:
     of = truth["of"]
     for count, score in ((of["has_semantic"], "mIoU"), (of["has_masks"], "AP")):
         if count < of["images"]:
-            notes.append(f"{count} of {of['images']} images with ground truth have masks that {score} can be of.")
+            notes.append(
+                f"{count} of {of['images']} images with ground truth have masks that {score} can be of."
+            )
     return notes

@@ -61,7 +61,8 @@ class Candidates:
         scores: (n,) of all.
         images, images_above: images with a candidate, and with one that passes τ.
         by_image: the candidates of the images that are pictured.
-        surest, least: the images with the highest and the lowest mean score, see :mod:`maskdistill.report.rated`.
+        surest, least: the images with the highest and the lowest mean score, see
+        :mod:`maskdistill.report.rated`.
     """
 
     scores: NDArray[np.float64]
@@ -79,19 +80,17 @@ class Run:
     Attributes:
         images: counts and samples of the manifest.
         rows: scores, averaged over seeds; empty without ground truth.
-        clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each cluster.
-        choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote them, or empty.
-        pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`.
-        trust: what the stage ``trust`` wrote; None if it was not told.
-        files: the run's own objects for other tools; None if it was not told.
-        thresholds: counts of pseudo-labels at other thresholds, of :mod:`maskdistill.pseudo_labels.summary`, or empty.
-        quality: what ``maskdistill candidate_quality`` wrote; None without ground truth.
-        failures: what the failure gallery pictures.
-        truth: counts, and what was dropped of the ground truth, as its stage wrote it; None without ground truth.
-        names: cluster 0..K-1 -> the name that it was given.
-        unused_names: file of names that were given to other clusters; empty if none.
-        metrics: name -> training table.
-        chain, versions, weights: see :func:`merge_provenance`.
+        clusters, members: content of ``clusters.json`` of the first seed, and the masks pictured with each
+        cluster. choices: scores of several numbers of clusters, as :mod:`maskdistill.cli.choose_k` wrote
+        them, or empty. pseudo_labels: see :func:`maskdistill.report.labels.sum_pseudo_labels`. trust: what
+        the stage ``trust`` wrote; None if it was not told. files: the run's own objects for other tools; None
+        if it was not told. thresholds: counts of pseudo-labels at other thresholds, of
+        :mod:`maskdistill.pseudo_labels.summary`, or empty. quality: what ``maskdistill candidate_quality``
+        wrote; None without ground truth. failures: what the failure gallery pictures. truth: counts, and what
+        was dropped of the ground truth, as its stage wrote it; None without ground truth. names: cluster
+        0..K-1 -> the name that it was given. unused_names: file of names that were given to other clusters;
+        empty if none. metrics: name -> training table. chain, versions, weights: see
+        :func:`merge_provenance`.
     """
 
     name: str
@@ -170,7 +169,9 @@ def is_confident(score: float, settings: PseudoLabelsConfig) -> bool:
     return passes(score, settings.tau, settings.compare)
 
 
-def read_candidates(paths: Sequence[str], config: Config, keep: set[int]) -> tuple[Candidates, list[Provenance]]:
+def read_candidates(
+    paths: Sequence[str], config: Config, keep: set[int]
+) -> tuple[Candidates, list[Provenance]]:
     """Read candidate shards one at a time; full records are kept for the image ids in ``keep`` only.
 
     Returns:
@@ -225,15 +226,21 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
     """Sum Snakemake's benchmark TSVs (columns ``s`` and, optionally, ``max_rss``) by rule, slowest first.
 
     A rule is the first component of a file's path below ``folder``: ``features/0000.tsv`` and
-    ``masks/topk-0.4/0001.tsv`` are ``features`` and ``masks``. Below ``lost-400`` and the like, where these are not the
-    run's own, it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
-    (sweeps, variants, what was configured earlier), other targets than the report, and the rule ``report`` itself,
-    which has not ended yet.
+    ``masks/topk-0.4/0001.tsv`` are ``features`` and ``masks``. Below ``lost-400`` and the like, where these
+    are not the run's own, it is ``masks (baselines)``. Left out are jobs at other settings than the run's own
+    (sweeps, variants, what was configured earlier), other targets than the report, and the rule ``report``
+    itself, which has not ended yet.
     """
     folder = Path(folder)
     main = main_values(config)
-    own = {str(main["masks"]), *config.baselines.masks, *(f"{name}-{main[name]}" for name in ("k", "tau", "hard"))}
-    own |= {f"seed-{seed}" for seed in config.seeds} | {f"crf-{number}" for number in range(config.crf.rounds + 1)}
+    own = {
+        str(main["masks"]),
+        *config.baselines.masks,
+        *(f"{name}-{main[name]}" for name in ("k", "tau", "hard")),
+    }
+    own |= {f"seed-{seed}" for seed in config.seeds} | {
+        f"crf-{number}" for number in range(config.crf.rounds + 1)
+    }
     found: dict[str, list[pd.DataFrame]] = {}
     for file in sorted(folder.rglob("*.tsv")):
         parts = file.relative_to(folder).with_suffix("").parts
@@ -248,13 +255,17 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
             frame = pd.read_csv(file, sep="\t")
             frame["s"] = pd.to_numeric(frame["s"])
         except (pd.errors.EmptyDataError, pd.errors.ParserError, KeyError, ValueError):
-            raise MaskDistillError(f"{file}: not a Snakemake benchmark (no numeric column 's'); delete it") from None
+            raise MaskDistillError(
+                f"{file}: not a Snakemake benchmark (no numeric column 's'); delete it"
+            ) from None
         found.setdefault(rule, []).append(frame)
     times = []
     for rule, frames in found.items():
         table = pd.concat(frames)
         peak = pd.to_numeric(table["max_rss"], errors="coerce").max() if "max_rss" in table else np.nan
-        times.append(RuleTime(rule, len(table), float(table["s"].sum()), float(peak) if np.isfinite(peak) else None))
+        times.append(
+            RuleTime(rule, len(table), float(table["s"].sum()), float(peak) if np.isfinite(peak) else None)
+        )
     return sorted(times, key=lambda time: (-time.seconds, time.rule))
 
 
@@ -265,7 +276,8 @@ def merge_provenance(
 
     Returns:
         An entry a stage (of its first record), versions by library
-        (several, if artefacts disagree, joined by a comma) and SHA-256 by name of every input that holds weights.
+        (several, if artefacts disagree, joined by a comma) and SHA-256 by name of every input that holds
+        weights.
     """
     chain: dict[str, ChainEntry] = {}
     versions: dict[str, set[str]] = {}

@@ -37,7 +37,8 @@ def heat_map(
     labels: Sequence[str],
     classes: Sequence[str],
 ) -> HeatMap:
-    """Where the pixels of each class went: rows are predicted labels, in the order of the classes they stand for.
+    """Where the pixels of each class went: rows are predicted labels, in the order of the classes they stand
+    for.
 
     Args:
         confusion: pixels by label 0..K and class 0..C.
@@ -46,9 +47,9 @@ def heat_map(
         classes: names of the classes, background first.
 
     Returns:
-        ``columns`` and ``rows [{name, matched, cells [{share, text, hit}]}]``; shares are of a column's pixels. Of more
-        than 40 classes those with the most pixels are columns; a label without a pixel of them is no row, unless it
-        stands for one.
+        ``columns`` and ``rows [{name, matched, cells [{share, text, hit}]}]``; shares are of a column's
+        pixels. Of more than 40 classes those with the most pixels are columns; a label without a pixel of
+        them is no row, unless it stands for one.
     """
     counts = np.array(confusion, dtype=np.float64)
     pixels = counts.sum(axis=0)
@@ -56,7 +57,9 @@ def heat_map(
     shown = shown[pixels[shown] > 0]
     shares = counts[:, shown] / np.maximum(pixels[shown], 1)
     place = {int(column): order for order, column in enumerate(shown)}
-    order = sorted(range(len(labels)), key=lambda label: (place.get(matching.get(label, -1), len(place)), label))
+    order = sorted(
+        range(len(labels)), key=lambda label: (place.get(matching.get(label, -1), len(place)), label)
+    )
     rows: list[HeatRow] = []
     for label in order:
         matched = matching.get(label, -1)
@@ -66,5 +69,7 @@ def heat_map(
                  "hit": int(column) == matched}
                 for column, share in zip(shown, shares[label], strict=True)
             ]  # fmt: skip
-            rows.append({"name": labels[label], "matched": classes[matched] if matched >= 0 else "", "cells": cells})
+            rows.append(
+                {"name": labels[label], "matched": classes[matched] if matched >= 0 else "", "cells": cells}
+            )
     return {"columns": [classes[column] for column in shown], "rows": rows}

@@ -40,7 +40,9 @@ def choose_failures(final: Evaluation | None, quality: CandidateQuality | None) 
     """
     worst: dict[int, list[WorstImage]] = {}
     if final is not None:
-        order = sorted(final.worst_images, key=lambda label: (final.iou.get(final.classes[label], 0.0), label))
+        order = sorted(
+            final.worst_images, key=lambda label: (final.iou.get(final.classes[label], 0.0), label)
+        )
         worst = {label: final.worst_images[label][:PER_CLASS] for label in order[:CLASSES]}
     if not quality:
         return Failures(worst)

@@ -77,9 +77,13 @@ def new_axes(height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an ``<svg>`` element without a fixed size, without addresses, its ids prefixed with ``name``."""
+    """The figure as an ``<svg>`` element without a fixed size, without addresses, its ids prefixed with
+    ``name``.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -115,7 +119,13 @@ def histogram(
     """
     arrays = {label: np.asarray(values, dtype=np.float64) for label, values in series.items()}
     every = np.concatenate([*arrays.values(), np.zeros(0)])
-    low, high = limits if limits is not None else (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
+    low, high = (
+        limits
+        if limits is not None
+        else (float(every.min()), float(every.max()))
+        if every.size
+        else (0.0, 1.0)
+    )
     if low == high:
         low, high = low - 0.5 * max(1.0, abs(low) * 0.1), high + 0.5 * max(1.0, abs(high) * 0.1)
     edges = np.linspace(low, high, 31)
@@ -175,7 +185,8 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
     groups = [
         [column, *(other for other in columns if other == f"{column}_centered")]
         for column in columns
-        if (column not in parts or len(parts) == 1) and column.removesuffix("_centered") not in set(columns) - {column}
+        if (column not in parts or len(parts) == 1)
+        and column.removesuffix("_centered") not in set(columns) - {column}
     ]
     if len(parts) > 1:
         groups.insert(1 if groups and groups[0] == ["loss"] else 0, parts)
@@ -189,7 +200,9 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
                 known = np.isfinite(ys)
                 label = column.removeprefix("loss_").replace("_", " ")
                 marker = "o" if known.sum() < 12 else ""
-                axes.plot(thin(xs[known]), thin(ys[known]), color=color, label=label, marker=marker, markersize=3)
+                axes.plot(
+                    thin(xs[known]), thin(ys[known]), color=color, label=label, marker=marker, markersize=3
+                )
             axes.set(xlabel=axis or "row")
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
@@ -276,7 +289,9 @@ def class_bars(name: str, classes: Sequence[str], series: Mapping[str, Sequence[
         for turn, (stage, values) in enumerate(series.items()):
             shift = (turn - (len(series) - 1) / 2) * thickness
             color = STAGE_COLORS.get(stage, MUTED)
-            axes.barh(places + shift, np.nan_to_num(values), height=thickness * 0.88, color=color, label=stage)
+            axes.barh(
+                places + shift, np.nan_to_num(values), height=thickness * 0.88, color=color, label=stage
+            )
         labels = [label if len(label) <= 18 else label[:17] + "…" for label in classes]
         axes.set_yticks(places, labels=labels)
         axes.tick_params(axis="y", labelcolor=INK, length=0)

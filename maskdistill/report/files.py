@@ -52,7 +52,12 @@ def files_section(files: OwnFiles | None) -> Context:
         for name, folder in files.record["folders"].items()
     ]
     total = sum(files.record["objects"].values())
-    return {"rows": rows, "objects": f"{total:,}", "pictures": f"{files.record['pictures']:,}", "run": files.run}
+    return {
+        "rows": rows,
+        "objects": f"{total:,}",
+        "pictures": f"{files.record['pictures']:,}",
+        "run": files.run,
+    }
 
 
 def _count(number: int | None) -> str:

@@ -71,8 +71,8 @@ def subtitle(record: ThumbnailsRecord) -> str:
     compare: Compare = "ge" if record["compare"] == "ge" else "gt"
     empty = f"; {record['empty']:,} have none" if record["empty"] else ""
     return (
-        f"{record['found']:,} objects in {record['looked_at']:,} photographs{empty}. An object is a candidate of the"
-        f" detector whose score is {relation(True, compare)} τ = {record['tau']:g}."
+        f"{record['found']:,} objects in {record['looked_at']:,} photographs{empty}. An object is a "
+        f"candidate of the detector whose score is {relation(True, compare)} τ = {record['tau']:g}."
     )
 
 
@@ -82,8 +82,8 @@ def cut(record: ThumbnailsRecord) -> str:
     if shown == record["found"]:
         return ""
     return (
-        f"Too many for one page: it shows the {shown - record['sampled']:,} most confident ones and, at even steps"
-        f" through the others, {record['sampled']:,} more. report.objects sets how many."
+        f"Too many for one page: it shows the {shown - record['sampled']:,} most confident ones and, at even "
+        f"steps through the others, {record['sampled']:,} more. report.objects sets how many."
     )
 
 

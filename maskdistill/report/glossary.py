@@ -1,4 +1,6 @@
-"""Words of the trade, explained where they first stand on a page: buttons that open small notes, without a script."""
+"""Words of the trade, explained where they first stand on a page: buttons that open small notes, without a
+script.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,27 +10,34 @@ from markupsafe import Markup, escape
 WORDS = {
     "ground truth": "What people said is in a picture. It is used to score a result, never to train one.",
     "signals?": "A number that is measured on the result itself, without anybody having labelled a picture.",
-    "above chance": "Less what masks of unrelated pictures would reach: 0 is no better than chance, 1 is perfect.",
-    "clusters?": "A group of objects that look alike to the network. It has a number until you give it a name.",
-    "K-means": "A method that divides items into K groups, so that each item is near the middle of its group.",
+    "above chance": "Less what masks of unrelated pictures would reach: 0 is no better than chance, 1 is "
+    "perfect.",
+    "clusters?": "A group of objects that look alike to the network. It has a number until you give it a "
+    "name.",
+    "K-means": "A method that divides items into K groups, so that each item is near the middle of its "
+    "group.",
     "centroids?": "The middle of a cluster: the mean of the descriptions of all its objects.",
     "masks?": "The pixels that belong to one object.",
     "self-supervised": "Trained on pictures alone: nobody told the network what is in them.",
-    "transformer": "A kind of network that looks at a picture as a grid of patches and compares each with all others.",
-    "detector": "A network that finds several objects in a picture: for each a box, a mask, a cluster and a score.",
+    "transformer": "A kind of network that looks at a picture as a grid of patches and compares each with "
+    "all others.",
+    "detector": "A network that finds several objects in a picture: for each a box, a mask, a cluster and a "
+    "score.",
     "segmenter": "A network that gives every pixel of a picture a cluster, or background.",
     "candidates?": "An object that the detector found, with a score from 0 to 1 for how sure it is.",
     "τ": "Tau, the threshold of confidence: what the detector scores higher becomes a pseudo-label.",
-    "pseudo-labels?": "A label map that was painted from the detector's sure objects, for the segmenter to learn from.",
-    "IoU": "Intersection over union: pixels that two masks share, divided by those that either has. 1 where they are"
-    " equal, 0 where they do not touch.",
+    "pseudo-labels?": "A label map that was painted from the detector's sure objects, for the segmenter to "
+    "learn from.",
+    "IoU": "Intersection over union: pixels that two masks share, divided by those that either has. 1 where "
+    "they are equal, 0 where they do not touch.",
     "quarantined": "Set aside because the file could not be read as a picture. It stays where it is.",
     "affinity": "How alike the network's descriptions of two patches of a picture are.",
     "patch(?:es)?": "A small square of a picture, the smallest part that a transformer sees.",
     "coverage": "Share of a picture's pixels that masks or labels cover.",
     "seeds?": "A number that fixes all chance of a run. Several seeds show how much of a score is luck.",
     "bootstrap": "The score of many random draws of the same images: 95 % of the draws lie in the interval.",
-    "CRF": "Conditional random field: moves the outlines of a label map to edges that are visible in the picture.",
+    "CRF": "Conditional random field: moves the outlines of a label map to edges that are visible in the "
+    "picture.",
     "Otsu": "A threshold on grey values that divides a picture into light and dark: the simplest rival.",
     "protocol": "The settings that a score was made with. Compare scores of the same protocol only.",
     "center": "Whether the mean patch was subtracted before patches were compared.",
@@ -38,8 +47,10 @@ WORDS = {
     "hard pixels": "Share of the pixels that the segmenter learned from: those where it was most wrong.",
     "[Pp]recision": "Of what was found, the share that is right.",
     "[Rr]ecall": "Of what there is, the share that was found.",
-    "silhouettes?": "How much nearer objects are to their own cluster than to the next: 1 is far apart, 0 is mixed.",
-    "[Ii]nertia": "Mean squared distance of objects to the middle of their cluster; it always falls as K grows.",
+    "silhouettes?": "How much nearer objects are to their own cluster than to the next: 1 is far apart, 0 is "
+    "mixed.",
+    "[Ii]nertia": "Mean squared distance of objects to the middle of their cluster; it always falls as K "
+    "grows.",
 }
 """Pattern of a word -> what it means, in words of daily use. Metrics say their own (``Metric.meaning``)."""
 VOID = {"img", "br", "hr", "input", "meta", "link", "col", "wbr"}
@@ -48,10 +59,12 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][\w-]*)([^>]*?)(/?)>", re.DOTALL)
 
 
 def explained(page: str, meanings: Mapping[str, str]) -> Markup:
-    """HTML in which each word is a button where it first stands in running text, a fact's label or a table's head.
+    """HTML in which each word is a button where it first stands in running text, a fact's label or a table's
+    head.
 
-    Looked at is text directly inside ``p``, ``dt``, ``th`` of a column, and elements of the class ``explained``; file
-    names, class names and the like are left alone. The meaning is a popover at the end of the same element.
+    Looked at is text directly inside ``p``, ``dt``, ``th`` of a column, and elements of the class
+    ``explained``; file names, class names and the like are left alone. The meaning is a popover at the end of
+    the same element.
 
     Args:
         page: well-formed HTML, escaped.
@@ -84,7 +97,9 @@ def _is_text(name: str, attributes: str) -> bool:
 
 
 def _marked(text: str, left: dict[str, str], notes: list[str]) -> str:
-    """A text with its first new words as buttons; their notes are added to ``notes``, and ``left`` loses them."""
+    """A text with its first new words as buttons; their notes are added to ``notes``, and ``left`` loses
+    them.
+    """
     if not left:
         return text
     # longer words first: "boundary IoU" is not the word "IoU"

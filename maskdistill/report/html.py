@@ -36,7 +36,9 @@ class Picture:
 
 
 def picture(pixels: Rgb, alt: str, title: str = "", note: str = "", quality: int = 82) -> Picture:
-    """Encode (H, W, 3) uint8 RGB as a JPEG data-URI without chroma subsampling (thin coloured lines stay crisp)."""
+    """Encode (H, W, 3) uint8 RGB as a JPEG data-URI without chroma subsampling (thin coloured lines stay
+    crisp).
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0, optimize=True)
     text = base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -57,8 +59,8 @@ def css(color: Color) -> str:
 def render(template: str, context: Context, words: Mapping[str, str] = NO_WORDS) -> str:
     """Fill a page of ``templates/``. Texts are escaped; only SVG of our figures is taken as is.
 
-    The page runs one script, ``zoom.js`` followed by ``<template>.js`` if that is there, which its content security
-    policy names by its hash; no other script runs, and nothing is loaded.
+    The page runs one script, ``zoom.js`` followed by ``<template>.js`` if that is there, which its content
+    security policy names by its hash; no other script runs, and nothing is loaded.
 
     Args:
         template: name of the page.

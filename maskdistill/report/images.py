@@ -78,7 +78,15 @@ def read_images(manifest: str | Path, examples: int, scored_ids: npt.NDArray[np.
         seen, pooled = seen + len(rows), pooled + len(pool)
     joined = {name: np.concatenate([np.zeros(0, np.int64), *parts]) for name, parts in sizes.items()}
     return Images(
-        total, usable, train, scored, ids, joined, quarantined, dict(reasons.most_common()), left_out_of(manifest)
+        total,
+        usable,
+        train,
+        scored,
+        ids,
+        joined,
+        quarantined,
+        dict(reasons.most_common()),
+        left_out_of(manifest),
     )
 
 

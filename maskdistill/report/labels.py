@@ -7,14 +7,17 @@ from maskdistill.report.collect import Run
 
 
 def sum_pseudo_labels(summaries: Sequence[LabelSummary]) -> LabelSummary:
-    """Images, kept, fallback and empty, summed over the shards' summaries, and the mean coverage as a share."""
+    """Images, kept, fallback and empty, summed over the shards' summaries, and the mean coverage as a
+    share.
+    """
     images = sum(record["images"] for record in summaries)
     return {
         "images": images,
         "kept": sum(record["kept"] for record in summaries),
         "fallback": sum(record["fallback"] for record in summaries),
         "empty": sum(record["empty"] for record in summaries),
-        "mean_coverage": sum(record["mean_coverage"] * record["images"] for record in summaries) / max(1, images),
+        "mean_coverage": sum(record["mean_coverage"] * record["images"] for record in summaries)
+        / max(1, images),
     }
 
 

@@ -44,7 +44,8 @@ class Masks:
         labels: 1 + cluster of the masks that are pictured.
         spread: places at even steps through all masks sorted by coverage.
         chain: the shards' provenance records.
-        tied: mean share of the candidate patches that the order of equal CLS affinities chose, None without cls_mass.
+        tied: mean share of the candidate patches that the order of equal CLS affinities chose, None without
+            cls_mass.
     """
 
     coverage: NDArray[np.float64]
@@ -61,14 +62,17 @@ class Masks:
 
 
 def pick_evenly(count: int, total: int) -> list[int]:
-    """``count`` positions spread evenly over ``range(total)``, first and last included; all if there are fewer."""
+    """``count`` positions spread evenly over ``range(total)``, first and last included; all if there are
+    fewer.
+    """
     if total == 0 or count == 0:
         return []
     return sorted({int(place) for place in np.linspace(0, total - 1, min(count, total)).round()})
 
 
 def extremes(blocks: Iterable[Rows], num_clusters: int, nearest: int, farthest: int) -> list[Extremes]:
-    """The nearest and farthest masks of each cluster; ties go by image and index. Memory follows the clusters.
+    """The nearest and farthest masks of each cluster; ties go by image and index. Memory follows the
+    clusters.
 
     Args:
         blocks: the table of assignments, in pieces.
@@ -128,8 +132,8 @@ def read_masks(
                 records[shard, index] = record
     for shard, index in sorted(wanted - records.keys()):
         raise MaskDistillError(
-            f"--assignments: no mask {index} in shard {shard} of --masks; give the masks of all shards that the"
-            " clusters were made from"
+            f"--assignments: no mask {index} in shard {shard} of --masks; give the masks of all shards that "
+            "the clusters were made from"
         )
     coverage, shards, indices = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.lexsort((indices, shards, coverage))

@@ -22,7 +22,8 @@ VEIL = 128.0
 def category_colors(count: int) -> list[Color]:
     """``count`` colours that stay apart: hue steps of the golden angle, lightness in three levels, in OKLCH.
 
-    OKLCH: B. Ottosson, "A perceptual color space for image processing", 2020. Out-of-gamut values are clipped.
+    OKLCH: B. Ottosson, "A perceptual color space for image processing", 2020. Out-of-gamut values are
+        clipped.
     """
     index = np.arange(count)
     hue = np.deg2rad((28.0 + 137.50776405 * index) % 360.0)
@@ -44,7 +45,9 @@ def category_colors(count: int) -> list[Color]:
     return [(int(red), int(green), int(blue)) for red, green, blue in (srgb * 255).round()]
 
 
-def matched_colors(num_clusters: int, matching: dict[int, int], classes: dict[int, Color]) -> dict[int, Color]:
+def matched_colors(
+    num_clusters: int, matching: dict[int, int], classes: dict[int, Color]
+) -> dict[int, Color]:
     """Colours of the label values of a map of clusters.
 
     Args:
@@ -53,8 +56,8 @@ def matched_colors(num_clusters: int, matching: dict[int, int], classes: dict[in
         classes: class id -> colour.
 
     Returns:
-        Label value -> colour. With a matching: the colour of the matched class, or :data:`NEUTRAL` for a cluster
-        that is matched to background or to nothing. Without: one colour a cluster.
+        Label value -> colour. With a matching: the colour of the matched class, or :data:`NEUTRAL` for a
+        cluster that is matched to background or to nothing. Without: one colour a cluster.
     """
     if not matching:
         return dict(enumerate(category_colors(num_clusters), start=1))
@@ -104,7 +107,9 @@ def grown(mask: Mask) -> Mask:
 
 
 def subdue(photo: Rgb, strength: float = 0.5) -> NDArray[np.float64]:
-    """Grey version of a photo (H, W, 3), drawn towards mid-grey, so that colours laid over it carry the meaning."""
+    """Grey version of a photo (H, W, 3), drawn towards mid-grey, so that colours laid over it carry the
+    meaning.
+    """
     grey = photo @ np.array([0.299, 0.587, 0.114])
     return np.repeat(((1 - strength) * grey + strength * VEIL)[..., None], 3, axis=2)
 
@@ -143,7 +148,8 @@ def mask_tile(photo: Rgb, mask: Mask, color: Color) -> Rgb:
 
 
 def overlay_tile(photo: Rgb, masks: Sequence[Mask], colors: Sequence[Color], alpha: float = 0.4) -> Rgb:
-    """Objects over a photo in its own colours: tinted, outlined in their colour and, against grounds like it, in white.
+    """Objects over a photo in its own colours: tinted, outlined in their colour and, against grounds like it,
+    in white.
 
     Args:
         photo: (H, W, 3).

@@ -1,4 +1,6 @@
-"""What each stage reaches where all before it is perfect, beside what it reaches as it is: which stage loses what."""
+"""What each stage reaches where all before it is perfect, beside what it reaches as it is: which stage loses
+what.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ NAMES: dict[OracleCase, str] = {
     "labels": "perfect label maps",
 }
 MEANINGS: dict[OracleCase, str] = {
-    "masks": "each found mask is the exact mask of the object that it overlaps best; their categories are discovered",
+    "masks": "each found mask is the exact mask of the object that it overlaps best; their categories are "
+    "discovered",
     "objects": "the exact masks of all objects; their categories are discovered",
     "categories": "each found mask has the true category of the object that it overlaps best",
     "annotations": "the exact masks and true categories of all objects are what the detector learns",
@@ -82,29 +85,40 @@ def rows(evaluations: Sequence[Evaluation], left_out: Mapping[str, int], config:
     """
     found = []
     for case in (None, *config.oracle.cases):
-        own = [item for item in evaluations if (item.provenance.get("oracle") if item.provenance else None) == case]
+        own = [
+            item
+            for item in evaluations
+            if (item.provenance.get("oracle") if item.provenance else None) == case
+        ]
         stages = {row.stage: row for row in score_rows(own, config)}
         found.append(Row(case, stages, left_out.get(case, 0) if case else 0))
     return found
 
 
 def gain(row: Row, own: Row, stage: str, metric: str) -> float | None:
-    """What a row has more than the run as it is, in points; None where either has no score, and for the run itself."""
+    """What a row has more than the run as it is, in points; None where either has no score, and for the run
+    itself.
+    """
     here, there = row.mean(stage, metric), own.mean(stage, metric)
     return None if row.case is None or here is None or there is None else here - there
 
 
 def losses(found: Sequence[Row]) -> dict[str, float]:
-    """Points of the segmenter's mIoU that are lost at each stage: up to 100, which perfect label maps would be.
+    """Points of the segmenter's mIoU that are lost at each stage: up to 100, which perfect label maps would
+    be.
 
-    ``masks and categories`` is what perfect annotations would add, ``detector`` what perfect label maps would add to
-    that, ``segmenter`` what is missing even then. Empty where one of these cases was not made.
+    ``masks and categories`` is what perfect annotations would add, ``detector`` what perfect label maps would
+    add to that, ``segmenter`` what is missing even then. Empty where one of these cases was not made.
     """
     reached = {row.case: row.mean("segmenter", "miou") for row in found}
     own, annotated, labelled = (reached.get(case) for case in (None, "annotations", "labels"))
     if own is None or annotated is None or labelled is None:
         return {}
-    return {"masks and categories": annotated - own, "detector": labelled - annotated, "segmenter": 100 - labelled}
+    return {
+        "masks and categories": annotated - own,
+        "detector": labelled - annotated,
+        "segmenter": 100 - labelled,
+    }
 
 
 def verdict(found: Sequence[Row]) -> list[str]:
@@ -157,7 +171,9 @@ def _cell(row: Row, own: Row, stage: str, metric: str) -> dict[str, str]:
 
 
 def records(found: Sequence[Row]) -> list[OracleRecord]:
-    """The table in numbers, a record a row: means, deviations and gains in percent and points, each seed by itself."""
+    """The table in numbers, a record a row: means, deviations and gains in percent and points, each seed by
+    itself.
+    """
     return [
         {
             "case": row.case,
@@ -173,7 +189,8 @@ def records(found: Sequence[Row]) -> list[OracleRecord]:
                         if (points := gain(row, found[0], stage, name)) is not None
                     },
                     "per_seed": [
-                        {"seed": run.seed} | {name: run.scores[name] for name in columns(stage) if name in run.scores}
+                        {"seed": run.seed}
+                        | {name: run.scores[name] for name in columns(stage) if name in run.scores}
                         for run in scores.runs
                     ],
                 }

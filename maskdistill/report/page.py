@@ -58,8 +58,9 @@ class RunSummary(TypedDict):
         images: usable ones for training and evaluation, and quarantined ones.
         dropped: counts of what was dropped of the ground truth.
         clusters: of the first seed.
-        stages: by name, at the configuration's own settings: a metric's mean over seeds, ``<metric>_std``, its sample
-            standard deviation (null for one seed), ``iou`` by class, ``per_seed``, and the ``protocol`` in words.
+        stages: by name, at the configuration's own settings: a metric's mean over seeds, ``<metric>_std``,
+            its sample standard deviation (null for one seed), ``iou`` by class, ``per_seed``, and the
+            ``protocol`` in words.
         rounds: the same of the segmenter's CRF rounds before the last.
         sweep: of other settings.
         baselines: of colour clustering and, in full, of masks by other rules.
@@ -106,7 +107,13 @@ def flow(rows: Sequence[ScoreRow]) -> list[dict[str, str]]:
         spread = f"± {row.std['miou']:.1f}" if "miou" in row.std else interval_text(row, "miou")
         step = "" if before is None else f"{value - before[1]:+.1f} on {before[0]}".replace("-", MINUS, 1)
         tiles.append(
-            {"stage": row.stage, "name": row_name(row), "value": f"{value:.1f}", "spread": spread, "step": step}
+            {
+                "stage": row.stage,
+                "name": row_name(row),
+                "value": f"{value:.1f}",
+                "spread": spread,
+                "step": step,
+            }
         )
         before = (row_name(row), value)
     return tiles
@@ -125,7 +132,11 @@ def summary(run: Run) -> RunSummary:
             if name in row.mean:
                 scores |= {name: row.mean[name], f"{name}_std": row.std.get(name)}
         per_seed = [
-            {"seed": run.seed, **run.scores, "intervals": {name: list(pair) for name, pair in run.intervals.items()}}
+            {
+                "seed": run.seed,
+                **run.scores,
+                "intervals": {name: list(pair) for name, pair in run.intervals.items()},
+            }
             for run in row.runs
         ]
         round_ = {} if row.crf_round is None else {"crf_round": row.crf_round}
@@ -203,14 +214,20 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
         if any(len(row.runs) > 1 for row in rows)
         else "One seed; brackets hold the bootstrap interval over images."
     )
-    shown = [family.note for family in families() if any("table" in metric.shown for metric in family.metrics)]
+    shown = [
+        family.note for family in families() if any("table" in metric.shown for metric in family.metrics)
+    ]
     return f"{spread} {'; '.join(shown)}. A dash: not scored at this stage."
 
 
 def class_section(rows: Sequence[ScoreRow]) -> Context:
-    """Mean IoU of each class, background first: bars of at most ten classes a plot, and the same as a table."""
+    """Mean IoU of each class, background first: bars of at most ten classes a plot, and the same as a
+    table.
+    """
     scored = [row for row in rows if row.stage in STAGES and row.iou]
-    names = sorted({name for row in scored for name in row.iou}, key=lambda name: (name != "background", name))
+    names = sorted(
+        {name for row in scored for name in row.iou}, key=lambda name: (name != "background", name)
+    )
     series = {row.stage: [row.iou.get(name, float("nan")) for name in names] for row in scored}
     parts = -(-len(names) // 10)
     edges = [round(part * len(names) / parts) for part in range(parts + 1)] if parts else []
@@ -228,8 +245,9 @@ def class_section(rows: Sequence[ScoreRow]) -> Context:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a legend;
-    strips of the masks that the verdict compares; and the photographs that the page opens with."""
+    """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a
+    legend; strips of the masks that the verdict compares; and the photographs that the page opens with.
+    """
 
     pairs: list[tuple[Picture, Picture]]
     clusters: list[Context]
@@ -255,7 +273,9 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
     config, main, tau = run.config, run.main_rows, run.config.pseudo_labels.tau
     chain = run.chain_rows
     curves = [(name, figures.curves(name, frame)) for name, frame in run.metrics.items()]
-    pretrain = [(name.removeprefix("pretrain-"), plots) for name, plots in curves if name.startswith("pretrain")]
+    pretrain = [
+        (name.removeprefix("pretrain-"), plots) for name, plots in curves if name.startswith("pretrain")
+    ]
     training = [(name, plots) for name, plots in curves if not name.startswith("pretrain")]
     classes = class_section(main)
     photos, drawn = [photo for photo, _ in pictures.samples], [values for _, values in pictures.samples]
@@ -318,7 +338,11 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
         "data": {
             "facts": [
                 (run.images.usable, "usable images"),
-                *((count, IMAGES[name]) for name, count in run.image_counts.items() if main or name == "quarantined"),
+                *(
+                    (count, IMAGES[name])
+                    for name, count in run.image_counts.items()
+                    if main or name == "quarantined"
+                ),
             ],
             "sizes": figures.histogram("sizes", run.images.sizes, "pixels"),
             "quarantined": run.images.quarantined,
@@ -331,10 +355,19 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
             "facts": [
                 (len(run.masks.coverage), "masks"),
                 (run.unmasked, "images without one"),
-                (f"{np.median(run.masks.coverage):.0f} %" if len(run.masks.coverage) else NONE, "median coverage"),
-                *([] if tied is None else [(f"{100 * tied:.0f} %", "of the candidate patches are ties (cls_mass)")]),
+                (
+                    f"{np.median(run.masks.coverage):.0f} %" if len(run.masks.coverage) else NONE,
+                    "median coverage",
+                ),
+                *(
+                    []
+                    if tied is None
+                    else [(f"{100 * tied:.0f} %", "of the candidate patches are ties (cls_mass)")]
+                ),
             ],
-            "coverage": figures.histogram("coverage", {"masks": run.masks.coverage}, "% of the image", (0, 100)),
+            "coverage": figures.histogram(
+                "coverage", {"masks": run.masks.coverage}, "% of the image", (0, 100)
+            ),
             "pairs": pictures.pairs,
             "most": config.masks.most,
             "rule": None if config.masks.by_paper else config.masks.rule,
@@ -351,7 +384,9 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
                 ),
                 *label_facts(run),
             ],
-            "scores": figures.histogram("scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"),
+            "scores": figures.histogram(
+                "scores", scores, "score", (0, 1), (tau, f"τ = {tau:g}"), True, "candidates"
+            ),
         },
         "images": {"scored": bool(main), "legend": pictures.legend, "strips": pictures.strips},
         "crf": {"rounds": config.crf.rounds, "strips": pictures.sharpened},

@@ -20,7 +20,9 @@ def quality_section(run: Run) -> Context:
     plots = []
     if found["bins"]:
         plot = quality_plot("quality-iou", found["points"], found["bins"])
-        plots.append(("Score and quality", plot, f"A dot a candidate; the line is the mean of a step of scores.{told}"))
+        plots.append(
+            ("Score and quality", plot, f"A dot a candidate; the line is the mean of a step of scores.{told}")
+        )
     if curves["agnostic"]:
         named = {f"IoU {iou}": values for iou, values in curves["agnostic"].items()}
         caption = "All candidates against all objects, whatever their class."
@@ -39,6 +41,11 @@ def confusion_tables(run: Run) -> list[Context]:
     for stage in (stage for stage in reversed(STAGES.values()) if not stage.learns_labels):
         found = first_seed(run.rows, stage.name, run.config)
         if found is not None and found.confusion:
-            labels = ["background", *(run.cluster_name(cluster) for cluster in range(len(found.confusion) - 1))]
-            tables.append({"title": stage.title, **heat_map(found.confusion, found.matching, labels, found.classes)})
+            labels = [
+                "background",
+                *(run.cluster_name(cluster) for cluster in range(len(found.confusion) - 1)),
+            ]
+            tables.append(
+                {"title": stage.title, **heat_map(found.confusion, found.matching, labels, found.classes)}
+            )
     return tables

@@ -1,4 +1,6 @@
-"""Which photographs the page opens with: those whose objects the detector is surest of, and those it doubts most."""
+"""Which photographs the page opens with: those whose objects the detector is surest of, and those it doubts
+most.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,7 +58,9 @@ class Ratings:
         self.images += len(found)
         self._best = sorted(self._best + found, key=lambda item: (-item.score, item.image_id))[: self._count]
         # as many again, for some may be among the best of few photographs
-        self._worst = sorted(self._worst + found, key=lambda item: (item.score, item.image_id))[: 2 * self._count]
+        self._worst = sorted(self._worst + found, key=lambda item: (item.score, item.image_id))[
+            : 2 * self._count
+        ]
 
     @property
     def best(self) -> list[Rated]:

@@ -28,9 +28,9 @@ class Evaluation:
     ``rule`` names the rule that made the masks where it is not the paper's, ``label_type`` what was painted
     of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
-    ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C, ``confusion``
-    counts pixels by label 0..K and class, ``worst_images`` lists ``{image_id, iou}`` by class id; all are empty without
-    semantic maps.
+    ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C,
+    ``confusion`` counts pixels by label 0..K and class, ``worst_images`` lists ``{image_id, iou}`` by class
+    id; all are empty without semantic maps.
     """
 
     stage: str
@@ -58,9 +58,9 @@ class ScoreRow:
     """One row of the score table: the same stage and settings over all seeds.
 
     ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
-    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to those of ``baseline``, a
-    mask rule other than the configuration's and the paper's;
-    ``earlier`` marks them in a CRF round before the last.
+    ``main`` marks the settings of the configuration itself, as opposed to swept ones and to those of
+    ``baseline``, a mask rule other than the configuration's and the paper's; ``earlier`` marks them in a CRF
+    round before the last.
     """
 
     stage: str
@@ -88,14 +88,17 @@ def finite(values: Mapping[str, object], names: Iterable[str] | None = None) -> 
     """The entries of ``values`` that are finite numbers, as floats, in the order of ``names`` if given."""
     chosen = values if names is None else [name for name in names if name in values]
     found = {name: value for name in chosen if isinstance(value := values[name], int | float)}
-    return {name: float(value) for name, value in found.items() if type(value) is not bool and np.isfinite(value)}
+    return {
+        name: float(value) for name, value in found.items() if type(value) is not bool and np.isfinite(value)
+    }
 
 
 def swept_values(path: str | Path) -> dict[str, str]:
-    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9/hard-0.2/crf-1`` -> ``{"topk": "0.4", ...}``.
+    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9/hard-0.2/crf-1`` -> ``{"topk": "0.4",
+    ...}``.
 
-    The type of pseudo-labels stands behind tau: ``tau-0.9-bbox`` -> ``{"tau": "0.9", "label_type": "bbox"}``, and
-    without one it is ``mask``.
+    The type of pseudo-labels stands behind tau: ``tau-0.9-bbox`` -> ``{"tau": "0.9", "label_type": "bbox"}``,
+    and without one it is ``mask``.
     """
     found = {}
     for part in Path(path).parts:
@@ -109,7 +112,9 @@ def swept_values(path: str | Path) -> dict[str, str]:
 def mask_rule(path: str | Path) -> str | None:
     """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for masks by the paper's rule."""
     pairs = pairwise(Path(path).parts)
-    return next((name for name, below in pairs if re.match(r"k-\d+$", below) and is_chosen_folder(name)), None)
+    return next(
+        (name for name, below in pairs if re.match(r"k-\d+$", below) and is_chosen_folder(name)), None
+    )
 
 
 def read_evaluation(path: str | Path) -> Evaluation:
@@ -151,7 +156,9 @@ def read_evaluation(path: str | Path) -> Evaluation:
             int(label): -1 if category is None else int(category)
             for label, category in (record.get("matching") or {}).items()
         },
-        intervals={name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()},
+        intervals={
+            name: (float(low), float(high)) for name, (low, high) in (record.get("intervals") or {}).items()
+        },
         images=record.get("images"),
         provenance=provenance,
         rule=mask_rule(path),
@@ -183,7 +190,8 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
-                f"K {item.num_clusters}, tau {item.tau}, hard pixels {item.hard_pixels}, CRF round {item.crf_round}; "
+                f"K {item.num_clusters}, tau {item.tau}, hard pixels {item.hard_pixels}, CRF round "
+                f"{item.crf_round}; "
                 "give each file once"
             )
         group.append(item)
@@ -196,7 +204,14 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
         place = stages.index(row.stage) if row.stage in stages else len(stages)
         settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0, row.hard_pixels or 0.0)
         chain = (row.stage not in stages, row.crf_round or 0, place, row.stage)
-        return (not own, *(() if own else settings), *chain, *settings, row.baseline or "", row.label_type or "")
+        return (
+            not own,
+            *(() if own else settings),
+            *chain,
+            *settings,
+            row.baseline or "",
+            row.label_type or "",
+        )
 
     return sorted(rows, key=order)
 
@@ -208,7 +223,12 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     mean, std = _mean_std([run.scores for run in runs])
     iou, _ = _mean_std([run.iou for run in runs])
     settings = (first.topk, first.num_clusters, first.tau, first.hard_pixels)
-    wanted = (config.masks.topk, config.clusters.total, config.pseudo_labels.tau, config.segmenter.hard_pixels)
+    wanted = (
+        config.masks.topk,
+        config.clusters.total,
+        config.pseudo_labels.tau,
+        config.segmenter.hard_pixels,
+    )
     own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
     own_rule = first.rule == (None if config.masks.by_paper else config.masks.rule)
     own &= own_rule and first.label_type in (None, config.pseudo_labels.type)
@@ -232,7 +252,9 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
 
 
 def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], Provenance | None]:
-    """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance record."""
+    """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance
+    record.
+    """
     record = read_json(path)
     provenance = record.get("provenance")
     params = finite((provenance or {}).get("params") or {}, ("num_clusters", "seed"))

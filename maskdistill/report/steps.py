@@ -14,8 +14,8 @@ OTSU = "otsu"
 def worse_steps(rows: Sequence[ScoreRow], baselines: Mapping[str, Mapping[str, float]]) -> list[str]:
     """One sentence for each stage that scores below the one before it, and for each below Otsu's threshold.
 
-    Scores are compared as the tables show them, with as many decimals, so no difference is called that a reader
-    does not see. The linear probe, which is trained on labels, is left out.
+    Scores are compared as the tables show them, with as many decimals, so no difference is called that a
+    reader does not see. The linear probe, which is trained on labels, is left out.
 
     Args:
         rows: of the run's own settings, in the order of the stages.
@@ -27,7 +27,8 @@ def worse_steps(rows: Sequence[ScoreRow], baselines: Mapping[str, Mapping[str, f
         scored = [(row_name(row), row.mean[name]) for row in chain if name in row.mean]
         title, text = metric.title, metric.text
         said += [
-            f"{_scores(stage)} worse than the {before} before it: {title} {text(value)} after {text(earlier)}."
+            f"{_scores(stage)} worse than the {before} before it: {title} {text(value)} after "
+            f"{text(earlier)}."
             for (before, earlier), (stage, value) in pairwise(scored)
             if metric.worse(value, earlier)
         ]

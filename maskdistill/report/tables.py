@@ -26,7 +26,11 @@ def weights_text(config: Config) -> str:
     """How the backbone got its weights, in a few words, without folders."""
     weights = config.backbone.weights
     if weights == "pretrain":
-        exchange = f", {config.pretrain.exchange_share:.0%} exchanged scenes" if config.pretrain.exchange_share else ""
+        exchange = (
+            f", {config.pretrain.exchange_share:.0%} exchanged scenes"
+            if config.pretrain.exchange_share
+            else ""
+        )
         return f"own images: {config.pretrain.objective}, {config.pretrain.steps} steps{exchange}"
     return "random (untrained)" if weights == "random" else Path(weights).name
 
@@ -65,7 +69,9 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
 
 
 def row_name(row: ScoreRow) -> str:
-    """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round 1``."""
+    """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round
+    1``.
+    """
     if row.baseline:
         return f"masks: {row.baseline}"
     name = STAGES[row.stage].title if row.stage in STAGES else row.stage
@@ -74,9 +80,16 @@ def row_name(row: ScoreRow) -> str:
 
 def table_row(row: ScoreRow, config: Config) -> Context:
     """One row of a score table: label, scores with intervals, protocol."""
-    scores = [{"text": score_text(row, name), "interval": interval_text(row, name)} for name in metrics("table")]
+    scores = [
+        {"text": score_text(row, name), "interval": interval_text(row, name)} for name in metrics("table")
+    ]
     stage = "baseline" if row.baseline else row.stage
-    return {"label": row_name(row), "stage": stage, "scores": scores, "protocol": list(protocol(row, config).values())}
+    return {
+        "label": row_name(row),
+        "stage": stage,
+        "scores": scores,
+        "protocol": list(protocol(row, config).values()),
+    }
 
 
 def baseline_row(name: str, scores: Mapping[str, float]) -> Context:

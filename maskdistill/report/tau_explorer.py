@@ -1,4 +1,6 @@
-"""The threshold explorer: what a page needs to show the pseudo-labels of any threshold without computing anything."""
+"""The threshold explorer: what a page needs to show the pseudo-labels of any threshold without computing
+anything.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict, cast
@@ -48,10 +50,11 @@ class Sample(TypedDict):
 
 
 def stops(run: Run) -> list[CountRow]:
-    """Counts of pseudo-labels at ascending thresholds, among them the run's own; empty where none were counted.
+    """Counts of pseudo-labels at ascending thresholds, among them the run's own; empty where none were
+    counted.
 
-    Where the run's threshold is none of those that were counted and it paints masks, its row is that of the run's
-    pseudo-labels themselves; where it paints something else it is left out.
+    Where the run's threshold is none of those that were counted and it paints masks, its row is that of the
+    run's pseudo-labels themselves; where it paints something else it is left out.
     """
     rows = cast(list[CountRow], run.thresholds.to_dict("records"))
     tau, own = run.config.pseudo_labels.tau, run.pseudo_labels
@@ -77,8 +80,8 @@ def page_data(run: Run, samples: Sequence[Sample]) -> Context:
         samples: see :func:`sample`.
 
     Returns:
-        Empty where no thresholds were counted. ``truth`` is empty without ground truth; where the run's own threshold
-        was not scored it has the values of the nearest one that was.
+        Empty where no thresholds were counted. ``truth`` is empty without ground truth; where the run's own
+        threshold was not scored it has the values of the nearest one that was.
     """
     rows, scored = stops(run), run.quality["by_tau"] if run.quality else []
     if not rows:
@@ -166,7 +169,9 @@ def section(run: Run, samples: Sequence[Sample], pictures: Sequence[Picture]) ->
     if settings.type != "mask":
         notes.append(f"Counted on masks; this run paints {settings.type} instead, which covers other pixels.")
     if settings.overlap == "legacy":
-        notes.append("Where painted objects overlap, the better one is shown on top; this run's rule paints it below.")
+        notes.append(
+            "Where painted objects overlap, the better one is shown on top; this run's rule paints it below."
+        )
     scored = [row["tau"] for row in run.quality["by_tau"]] if run.quality else []
     if scored and settings.tau not in scored:
         notes.append(f"Figures of ground truth at τ = {settings.tau:g} are those of the nearest hundredth.")

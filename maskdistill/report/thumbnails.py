@@ -1,4 +1,6 @@
-"""Small pictures of a run's objects, many to a sheet: which are shown, where each lies, and how it is drawn."""
+"""Small pictures of a run's objects, many to a sheet: which are shown, where each lies, and how it is
+drawn.
+"""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -14,10 +16,14 @@ from maskdistill.report.montage import Rgb
 from maskdistill.runtime.types import Provenance
 
 ACROSS = 8
-"""Thumbnails in a row of a sheet, and rows of it: a browser that shows dozens of sheets decodes a few hundred MB."""
+"""Thumbnails in a row of a sheet, and rows of it: a browser that shows dozens of sheets decodes a few hundred
+MB.
+"""
 PER_SHEET = ACROSS * ACROSS
 SAMPLED = 5
-"""Of objects that are too many, one in so many of those that are shown is a sample of the less confident ones."""
+"""Of objects that are too many, one in so many of those that are shown is a sample of the less confident
+ones.
+"""
 STEPS = 512
 """Steps of an outline's grid along the longer side of its box."""
 COARSE, FINE = 0.006, 0.75
@@ -93,7 +99,9 @@ def sheet_name(number: int) -> str:
 
 
 def sample_size(found: int, most: int) -> int:
-    """How many of ``most`` shown objects are a sample of the less confident ones, where ``found`` are there."""
+    """How many of ``most`` shown objects are a sample of the less confident ones, where ``found`` are
+    there.
+    """
     return most // SAMPLED if found > most else 0
 
 
@@ -101,7 +109,8 @@ def choose(scores: NDArray[np.float64], most: int) -> NDArray[np.bool_]:
     """Which objects are shown: all, or the most confident ones and at even steps some of the others.
 
     Args:
-        scores: (n,) of all objects in the order of their pictures; of equal ones the first are the more confident.
+        scores: (n,) of all objects in the order of their pictures; of equal ones the first are the more
+            confident.
         most: how many are shown, at least 1.
 
     Returns:
@@ -119,7 +128,8 @@ def choose(scores: NDArray[np.float64], most: int) -> NDArray[np.bool_]:
 
 
 def places(categories: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Where each object's thumbnail lies, int64 (n,) of 0..n-1: category by category, the most confident first.
+    """Where each object's thumbnail lies, int64 (n,) of 0..n-1: category by category, the most confident
+    first.
 
     What is looked at together then lies on few sheets.
     """
@@ -129,7 +139,9 @@ def places(categories: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArra
 
 
 def sheet(tiles: NDArray[np.uint8]) -> Rgb:
-    """Thumbnails (n, side, side, 3), at most :data:`PER_SHEET`, row by row on one picture; the rest is black."""
+    """Thumbnails (n, side, side, 3), at most :data:`PER_SHEET`, row by row on one picture; the rest is
+    black.
+    """
     count, side = tiles.shape[:2]
     rows = -(-count // ACROSS)
     full = np.zeros((rows * ACROSS, *tiles.shape[1:]), dtype=np.uint8)

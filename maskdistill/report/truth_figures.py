@@ -14,8 +14,9 @@ PERCENT_AXIS = (0.0, 104.0)
 
 @dataclass(frozen=True)
 class Ruled:
-    """A plot on which a page lays a movable line: the axes reach from ``left`` to ``right``, in percent of the width,
-    and from ``top`` to ``bottom``, in percent of the height."""
+    """A plot on which a page lays a movable line: the axes reach from ``left`` to ``right``, in percent of
+    the width, and from ``top`` to ``bottom``, in percent of the height.
+    """
 
     svg: str
     left: float
@@ -57,7 +58,9 @@ def quality_plot(name: str, points: Sequence[Sequence[float]], bins: Sequence[Sc
             scores, qualities = zip(*points, strict=True)
             axes.plot(scores, qualities, "o", color=ACCENT, markersize=2.2, alpha=0.45, markeredgewidth=0)
         middles = [(step["low"] + step["high"]) / 2 for step in bins]
-        axes.plot(middles, [step["mean_iou"] for step in bins], color=INK, marker="o", markersize=3, label="mean")
+        axes.plot(
+            middles, [step["mean_iou"] for step in bins], color=INK, marker="o", markersize=3, label="mean"
+        )
         axes.axhline(0.5, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
         axes.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="score", ylabel="IoU with the best object")
         axes.legend(loc="lower right")

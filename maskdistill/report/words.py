@@ -8,4 +8,7 @@ from maskdistill.report.glossary import WORDS
 
 def words() -> dict[str, str]:
     """All patterns with their meanings, those of the metrics' titles among them."""
-    return {**WORDS, **{re.escape(metric.title): metric.meaning for metric in metrics().values() if metric.meaning}}
+    return {
+        **WORDS,
+        **{re.escape(metric.title): metric.meaning for metric in metrics().values() if metric.meaning},
+    }

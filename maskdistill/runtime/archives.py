@@ -16,8 +16,9 @@ from maskdistill.runtime.tar_headers import StrictHeader
 def extract(archive: str | Path, folder: str | Path, top: str) -> int:
     """Unpack a tar (plain or gzip) or zip archive whose members all lie below one folder.
 
-    Only regular files and folders are accepted: no links, no devices, no absolute names, no ``..``. Owner, mode and
-    time stamps of the archive are not taken over. What was unpacked before an error stays: give a temporary folder.
+    Only regular files and folders are accepted: no links, no devices, no absolute names, no ``..``. Owner,
+    mode and time stamps of the archive are not taken over. What was unpacked before an error stays: give a
+    temporary folder.
 
     Args:
         folder: where to unpack; it exists.
@@ -27,8 +28,8 @@ def extract(archive: str | Path, folder: str | Path, top: str) -> int:
         Number of files.
 
     Raises:
-        MaskDistillError: not such an archive (a web page, say), cut short, damaged, a member that is not accepted,
-            or too little space on the disk.
+        MaskDistillError: not such an archive (a web page, say), cut short, damaged, a member that is not
+            accepted, or too little space on the disk.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -112,4 +113,6 @@ def _refused(archive: Path, name: str, reason: str) -> str:
 def _need_space(archive: Path, folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise MaskDistillError(f"{folder}: {free:,} bytes free, {size:,} needed to unpack {archive}; free some space")
+        raise MaskDistillError(
+            f"{folder}: {free:,} bytes free, {size:,} needed to unpack {archive}; free some space"
+        )

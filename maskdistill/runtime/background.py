@@ -1,4 +1,6 @@
-"""Work in threads or processes with bounded queues, in order: one that writes behind, several that work ahead."""
+"""Work in threads or processes with bounded queues, in order: one that writes behind, several that work
+ahead.
+"""
 
 import multiprocessing
 import os
@@ -22,7 +24,8 @@ def in_background(work: Callable[[T], None], waiting: int = 4) -> Iterator[Calla
     """Yield a function that hands an item to ``work`` in a thread; items are worked on one by one, in order.
 
     Handing over blocks while ``waiting`` items are unfinished. The first exception of ``work`` is raised by
-    the next hand-over or at the end of the block, and nothing is worked on after it. The block ends when all is done.
+    the next hand-over or at the end of the block, and nothing is worked on after it. The block ends when all
+    is done.
 
     Args:
         work: called in the background with each item.
@@ -57,7 +60,8 @@ def in_background(work: Callable[[T], None], waiting: int = 4) -> Iterator[Calla
 def in_order(
     work: Callable[[T], R], items: Iterable[T], threads: int, start: Callable[[], None] | None = None
 ) -> Iterator[R]:
-    """Results of ``work`` in the order of the items; ``threads`` items are worked on at once, few wait in memory.
+    """Results of ``work`` in the order of the items; ``threads`` items are worked on at once, few wait in
+    memory.
 
     Args:
         start: called once in each thread before its first item.
@@ -68,10 +72,11 @@ def in_order(
 
 
 def in_processes(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterator[R]:
-    """As :func:`in_order` with processes, for work that holds Python's lock; in this process where one is granted.
+    """As :func:`in_order` with processes, for work that holds Python's lock; in this process where one is
+    granted.
 
-    They are new ones and get items one by one, so a caller may have threads or a GPU and need not know all items;
-    :func:`maskdistill.runtime.processes.in_forks` starts faster where neither holds.
+    They are new ones and get items one by one, so a caller may have threads or a GPU and need not know all
+    items; :func:`maskdistill.runtime.processes.in_forks` starts faster where neither holds.
 
     Args:
         work: a function at the top level of a module, or a partial of one: it is sent to new processes.
@@ -83,7 +88,9 @@ def in_processes(work: Callable[[T], R], items: Iterable[T], processes: int) -> 
     with naming_lack(ONE_THREAD):
         executor = ProcessPoolExecutor(processes, spawn, initializer=end_with_parent)
     with executor as pool:
-        yield from _ahead(pool, work, items, 2 * processes, lambda future: result_of(future, RESULTS, ONE_THREAD))
+        yield from _ahead(
+            pool, work, items, 2 * processes, lambda future: result_of(future, RESULTS, ONE_THREAD)
+        )
 
 
 RESULTS = "results of the processes that share this work"

@@ -1,4 +1,6 @@
-"""Memory that the threads and the loading processes of a job share, so that its request holds whatever the pictures."""
+"""Memory that the threads and the loading processes of a job share, so that its request holds whatever the
+pictures.
+"""
 
 import multiprocessing
 import threading
@@ -10,7 +12,8 @@ DECODING = 1_250_000_000
 """Bytes that the pictures which one process decodes at once may take: the manifest stage asks for 2 GB."""
 UNIT = DECODING // 16
 UNITS = 32
-"""Of :data:`UNIT` bytes, for all loading processes of a job together: stages with some ask for 6 GB and more."""
+"""Of :data:`UNIT` bytes, for all loading processes of a job together: stages with some ask for 6 GB and more.
+"""
 
 
 class Budget:
@@ -40,7 +43,10 @@ class Budget:
 
 
 class SharedUnits:
-    """The same for processes that this one forks, in units. One that is killed with some ends the job anyway."""
+    """The same for processes that this one forks, in units.
+
+    One that is killed with some ends the job anyway.
+    """
 
     def __init__(self, units: int = UNITS) -> None:
         self.units = units
@@ -49,7 +55,9 @@ class SharedUnits:
 
     @contextmanager
     def hold(self, wanted: int) -> Iterator[None]:
-        """Hold as many units as ``wanted`` bytes are during the block; those who wait take them one after another."""
+        """Hold as many units as ``wanted`` bytes are during the block; those who wait take them one after
+        another.
+        """
         with ExitStack() as held:
             with self._turn:
                 for _ in range(min(self.units, -(-wanted // UNIT))):
@@ -61,7 +69,9 @@ _shared: SharedUnits | None = None
 
 
 def share_among_forks() -> None:
-    """Let the processes that this one forks from now on share the memory for decoding; this one has its own."""
+    """Let the processes that this one forks from now on share the memory for decoding; this one has its
+    own.
+    """
     global _shared
     _shared = SharedUnits()
 

@@ -1,8 +1,9 @@
-"""Which modules of this package a stage's result depends on: what its entry point imports, and what that imports.
+"""Which modules of this package a stage's result depends on: what its entry point imports, and what that
+imports.
 
-Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. A registry
-is followed to all modules of the package that it looks through. Only what cannot change a result is named here, and not
-followed.
+Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. A
+registry is followed to all modules of the package that it looks through. Only what cannot change a result is
+named here, and not followed.
 """
 
 import ast
@@ -18,7 +19,8 @@ NO_RESULT: dict[str, str] = {
     "__init__.py": "version, threads of libraries, names of the Python API",
     **dict.fromkeys(
         (f"config/{path.name}" for path in sorted((ROOT / "config").glob("*.py")) if path.name != "data.py"),
-        "settings reach a stage as params, which are compared themselves; ranges and descriptions change none",
+        "settings reach a stage as params, which are compared themselves; ranges and descriptions change "
+        "none",
     ),
     # config/data.py leads to the sources, which are settings and code in one.
     "cli/__init__.py": "finds the stage's module and says what went wrong",
@@ -45,8 +47,11 @@ NO_RESULT: dict[str, str] = {
 """Modules that change no result, each with its reason. They are neither hashed nor followed."""
 REGISTRIES = frozenset({"data/sources/registry.py", "data/truth/registry.py"})
 """Modules that import all modules beside them, by no names that stand in their text."""
-# A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do not exist.
-_IMPORT = re.compile(r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M)
+# A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do
+# not exist.
+_IMPORT = re.compile(
+    r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M
+)
 _REGISTRY = re.compile(r"^from maskdistill\.([\w.]+) import (\w+)(?: as (\w+))?$", re.M)
 
 
@@ -86,7 +91,9 @@ def imported(module: str) -> frozenset[str]:
             found.update(filter(None, map(_file, _names(node, module))))
     if module in REGISTRIES:
         found |= {path.relative_to(ROOT).as_posix() for path in (ROOT / module).parent.glob("*.py")}
-    parents = {f"{folder}/__init__.py" for name in found for folder in PurePosixPath(name).parents if folder.name}
+    parents = {
+        f"{folder}/__init__.py" for name in found for folder in PurePosixPath(name).parents if folder.name
+    }
     return frozenset((found | parents) - {module})
 
 
@@ -96,7 +103,9 @@ def _names(node: ast.stmt, module: str) -> Iterator[str]:
         yield from (alias.name.partition(".")[2] for alias in node.names)
     if isinstance(node, ast.ImportFrom):
         above = list(PurePosixPath(module).parts[: -node.level]) if node.level else []
-        start = [*above, *(node.module or "").split(".")] if node.level else (node.module or "").split(".")[1:]
+        start = (
+            [*above, *(node.module or "").split(".")] if node.level else (node.module or "").split(".")[1:]
+        )
         base = ".".join(part for part in start if part)
         yield base
         yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
@@ -106,7 +115,10 @@ def _names(node: ast.stmt, module: str) -> Iterator[str]:
 def _file(name: str) -> str | None:
     """Path of the module or package of a dotted name; None where it names something else, e.g. a function."""
     place = name.replace(".", "/")
-    return next((path for path in (f"{place}.py", f"{place}/__init__.py".lstrip("/")) if (ROOT / path).is_file()), None)
+    return next(
+        (path for path in (f"{place}.py", f"{place}/__init__.py".lstrip("/")) if (ROOT / path).is_file()),
+        None,
+    )
 
 
 def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[str]:
@@ -131,12 +143,15 @@ def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[st
         waiting += near - NO_RESULT.keys() - skipped
     if unused := skipped - met:
         raise FileNotFoundError(f"{', '.join(sorted(unused))}: not imported by {', '.join(sorted(entries))}")
-    return frozenset(found | {file for module in found for file in _data_files(str(PurePosixPath(module).parent))})
+    return frozenset(
+        found | {file for module in found for file in _data_files(str(PurePosixPath(module).parent))}
+    )
 
 
 @cache
 def _data_files(folder: str) -> frozenset[str]:
-    """Files other than modules in a folder of the package, or in its folders without modules: its modules read them.
+    """Files other than modules in a folder of the package, or in its folders without modules: its modules
+    read them.
 
     Not those in ``__pycache__``, where another process may be writing.
     """
@@ -145,5 +160,7 @@ def _data_files(folder: str) -> frozenset[str]:
     own = [path for path in inside if path.is_dir() and not any(path.glob("*.py"))] if folder != "." else []
     files = [*inside, *(path for below in own for path in below.rglob("*"))]
     return frozenset(
-        path.relative_to(ROOT).as_posix() for path in files if path.is_file() and path.suffix not in (".py", ".pyc")
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.is_file() and path.suffix not in (".py", ".pyc")
     )

@@ -1,4 +1,6 @@
-"""Hashes of large files that come from outside, as weights: a file whose stamp is as it was is not read again."""
+"""Hashes of large files that come from outside, as weights: a file whose stamp is as it was is not read
+again.
+"""
 
 import os
 import time
@@ -38,10 +40,11 @@ def content_of(path: str | Path, cache: Path = CACHE) -> str:
 
 
 def is_as_first_seen(path: str | Path, sha256: str) -> bool:
-    """Whether a downloaded file has the content that it had when it was first seen, which its folder has noted.
+    """Whether a downloaded file has the content that it had when it was first seen, which its folder has
+    noted.
 
-    What a rule downloads is not there when a run is planned first, so its content cannot be compared with that of the
-    last run; that it became another one since can.
+    What a rule downloads is not there when a run is planned first, so its content cannot be compared with
+    that of the last run; that it became another one since can.
     """
     path = Path(path)
     note = path.with_name(FIRST_SEEN)

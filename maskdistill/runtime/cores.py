@@ -9,10 +9,11 @@ PROC = Path("/proc/self")
 
 
 def available_cores(proc: Path = PROC) -> int:
-    """Cores that this process may use: its affinity, and the quotas of its control groups, rounded up; at least 1.
+    """Cores that this process may use: its affinity, and the quotas of its control groups, rounded up; at
+    least 1.
 
-    A container's ``--cpus``, Kubernetes' limits and systemd's CPUQuota are quotas: they leave every core visible, and
-    threads beyond them only wait. Slurm and ``taskset`` set the affinity.
+    A container's ``--cpus``, Kubernetes' limits and systemd's CPUQuota are quotas: they leave every core
+    visible, and threads beyond them only wait. Slurm and ``taskset`` set the affinity.
 
     Args:
         proc: this process's folder in the proc file system.
@@ -22,7 +23,9 @@ def available_cores(proc: Path = PROC) -> int:
 
 
 def _quotas(proc: Path) -> Iterator[float]:
-    """Cores that each control group above this process grants, where it grants a number; of version 1 and 2."""
+    """Cores that each control group above this process grants, where it grants a number; of version 1 and
+    2.
+    """
     for mount, group in _groups(proc):
         for folder in (mount / group, *(mount / parent for parent in group.parents)):
             words = _words(folder / "cpu.max")
@@ -33,7 +36,9 @@ def _quotas(proc: Path) -> Iterator[float]:
 
 
 def _groups(proc: Path) -> Iterator[tuple[Path, PurePosixPath]]:
-    """Where each hierarchy that may limit processors is mounted, and this process's group within that mount."""
+    """Where each hierarchy that may limit processors is mounted, and this process's group within that
+    mount.
+    """
     member: dict[str, str] = {}
     for line in _lines(proc / "cgroup"):
         number, controllers, name = [*line.split(":", 2), "", ""][:3]
@@ -42,9 +47,14 @@ def _groups(proc: Path) -> Iterator[tuple[Path, PurePosixPath]]:
     for line in _lines(proc / "mountinfo"):
         place, _, kind = line.partition(" - ")
         fields, (system, *rest) = place.split(), (kind.split() or [""])
-        if system not in member or len(fields) < 5 or (system == "cgroup" and "cpu" not in rest[-1].split(",")):
+        if (
+            system not in member
+            or len(fields) < 5
+            or (system == "cgroup" and "cpu" not in rest[-1].split(","))
+        ):
             continue
-        # A container often sees the host's name of its group, or one beside its root, but has that very group mounted.
+        # A container often sees the host's name of its group, or one beside its root, but has that very group
+        # mounted.
         group, root = PurePosixPath(member[system]), PurePosixPath(fields[3])
         known = group.is_relative_to(root) and ".." not in group.parts
         yield Path(fields[4].replace("\\040", " ")), group.relative_to(root) if known else PurePosixPath()

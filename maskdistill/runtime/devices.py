@@ -51,7 +51,9 @@ def mixed(device: torch.device, precision: str) -> torch.autocast:
 
 
 def full_precision() -> None:
-    """Let float32 be float32: by default torch rounds the inputs of a GPU's convolutions to TF32's 10 bits."""
+    """Let float32 be float32: by default torch rounds the inputs of a GPU's convolutions to TF32's 10
+    bits.
+    """
     import torch
 
     torch.backends.cudnn.allow_tf32 = False

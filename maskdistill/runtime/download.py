@@ -21,7 +21,8 @@ CHUNK = 1 << 20
 TIMEOUT = 60.0
 """Seconds without a byte after which a transfer is given up."""
 STALL = 600.0
-"""Seconds in which at least :data:`SLOWEST` bytes come; and in which another process that fetches gets some."""
+"""Seconds in which at least :data:`SLOWEST` bytes come; and in which another process that fetches gets some.
+"""
 SLOWEST = 64 * 1024
 POLL = 0.2
 ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
@@ -56,8 +57,9 @@ def _parse_sum(expected: str | None) -> tuple[str, str]:
 def download(url: str, path: str | Path, expected: str | None = None, by_hand: str = "") -> str:
     """Fetch ``url`` to ``path`` unless it is there already.
 
-    Bytes arrive in ``PATH.part``, which a later call continues (HTTP Range); it becomes ``path`` by renaming once it
-    is complete and its checksum is right. Two processes that fetch the same file do so one after the other.
+    Bytes arrive in ``PATH.part``, which a later call continues (HTTP Range); it becomes ``path`` by renaming
+    once it is complete and its checksum is right. Two processes that fetch the same file do so one after the
+    other.
 
     Args:
         expected: checksum as :func:`check_sum` takes it; None: only the announced length is checked.
@@ -67,8 +69,8 @@ def download(url: str, path: str | Path, expected: str | None = None, by_hand: s
         Checksum of the file: SHA-256, or MD5 where that was expected.
 
     Raises:
-        MaskDistillError: server or network failed, the transfer was cut (call again to continue), the answer is a web
-            page, or the checksum is wrong (the bytes are discarded).
+        MaskDistillError: server or network failed, the transfer was cut (call again to continue), the answer
+            is a web page, or the checksum is wrong (the bytes are discarded).
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -103,7 +105,8 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
             seen, since = size, time.monotonic()
         if time.monotonic() - since > STALL:
             raise MaskDistillError(
-                f"{part}: another process fetches it and has got nothing for {STALL:.0f} s; end that one (fuser {part}"
+                f"{part}: another process fetches it and has got nothing for {STALL:.0f} s; end that one "
+                f"(fuser {part}"
                 " names it) and run again"
             )
         if not said:
@@ -131,15 +134,18 @@ def _finish(url: str, part: Path, path: Path, expected: str | None) -> str:
         start = stream.read(256)
     if looks_like_web_page(start):
         part.unlink()
-        raise MaskDistillError(f"{path}: {url} answered with a web page instead of the file; open it in a browser")
+        raise MaskDistillError(
+            f"{path}: {url} answered with a web page instead of the file; open it in a browser"
+        )
     algorithm, digits = _parse_sum(expected)
     found = file_digest(part, algorithm)
     if not found.startswith(digits):
         part.unlink()
         raise MaskDistillError(
-            f"{path}: wrong checksum: {ALGORITHMS[algorithm]} of what {url} sent is {found}, expected {digits}; it was"
-            " discarded. Run again; if it stays wrong, the file was replaced or something between here and the server"
-            " alters it"
+            f"{path}: wrong checksum: {ALGORITHMS[algorithm]} of what {url} sent is {found}, expected "
+            f"{digits}; it was"
+            " discarded. Run again; if it stays wrong, the file was replaced or something between here and "
+            "the server alters it"
         )
     give_name(part, path)
     return found
@@ -148,7 +154,9 @@ def _finish(url: str, part: Path, path: Path, expected: str | None) -> str:
 def _fetch(url: str, stream: IO[bytes], part: Path, by_hand: str) -> None:
     """Append what is missing to ``stream``, which holds the first bytes of the file already."""
     held = os.fstat(stream.fileno()).st_size
-    request = urllib.request.Request(url, headers={"User-Agent": "maskdistill", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "maskdistill", "Accept-Encoding": "identity"}
+    )
     if held:
         request.add_header("Range", f"bytes={held}-")
     try:
@@ -160,7 +168,9 @@ def _fetch(url: str, stream: IO[bytes], part: Path, by_hand: str) -> None:
                 return
             stream.truncate(0)
             return _fetch(url, stream, part, by_hand)
-        raise MaskDistillError(_failed(url, f"the server answers {error.code} {error.reason}", by_hand)) from None
+        raise MaskDistillError(
+            _failed(url, f"the server answers {error.code} {error.reason}", by_hand)
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         stream.flush()
         reason = getattr(error, "reason", None) or error
@@ -170,7 +180,9 @@ def _fetch(url: str, stream: IO[bytes], part: Path, by_hand: str) -> None:
 def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part: Path, held: int) -> None:
     kind = answer.headers.get_content_type()
     if kind == "text/html":
-        raise MaskDistillError(f"{url} answers with a web page ({kind}) instead of a file; open it in a browser")
+        raise MaskDistillError(
+            f"{url} answers with a web page ({kind}) instead of a file; open it in a browser"
+        )
     if answer.status != 206 and held:
         log.info("the server cannot continue a transfer: from the beginning")
         stream.truncate(0)
@@ -178,8 +190,15 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
     total = _total(answer.headers.get("Content-Range", "")) if answer.status == 206 else answer.length
     first = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
     if answer.status == 206 and (first is None or int(first[1]) != held):
-        raise MaskDistillError(f"{url}: the server did not continue at byte {held}; delete {part} and run again")
-    log.info("%s: %s of %s bytes are here", url, f"{held:,}", "an unknown number of" if total is None else f"{total:,}")
+        raise MaskDistillError(
+            f"{url}: the server did not continue at byte {held}; delete {part} and run again"
+        )
+    log.info(
+        "%s: %s of %s bytes are here",
+        url,
+        f"{held:,}",
+        "an unknown number of" if total is None else f"{total:,}",
+    )
     last = checked = time.monotonic()
     before = held
     while data := answer.read1(CHUNK):
@@ -204,5 +223,9 @@ def _total(content_range: str) -> int | None:
 
 
 def _failed(url: str, reason: str, by_hand: str, part: Path | None = None) -> str:
-    kept = f"; what came is kept in {part} and continued by the next run" if part and part.stat().st_size else ""
-    return f"{url}: cannot be fetched: {reason}{kept}. Run again later" + (f", or {by_hand}" if by_hand else "")
+    kept = (
+        f"; what came is kept in {part} and continued by the next run" if part and part.stat().st_size else ""
+    )
+    return f"{url}: cannot be fetched: {reason}{kept}. Run again later" + (
+        f", or {by_hand}" if by_hand else ""
+    )

@@ -11,7 +11,9 @@ class MaskDistillError(Exception):
 
 
 def system_errno(error: BaseException) -> int | None:
-    """The system's number behind an exception; HDF5 has it in the text of an ``OSError`` or ``RuntimeError`` alone."""
+    """The system's number behind an exception; HDF5 has it in the text of an ``OSError`` or ``RuntimeError``
+    alone.
+    """
     number: int | None = getattr(error, "errno", None)
     told = re.search(r"errno = (\d+)", str(error)) if number is None else None
     return int(told[1]) if told else number

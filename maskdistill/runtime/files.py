@@ -31,7 +31,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file name beside ``path``; rename it to ``path`` when the block ends well.
 
     On an exception the temporary file is removed and ``path`` is left as it was. What has its name is on the
-    disk, so that no power cut leaves half of it; in a folder of :func:`atomic_directory` the folder sees to that.
+    disk, so that no power cut leaves half of it; in a folder of :func:`atomic_directory` the folder sees to
+    that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,9 @@ def sealed_path(path: str | Path) -> Iterator[Path]:
 
 
 def give_name(temporary: Path, path: Path) -> None:
-    """Rename a finished file or folder, which is on the disk before; the folder it lies in is so afterwards."""
+    """Rename a finished file or folder, which is on the disk before; the folder it lies in is so
+    afterwards.
+    """
     kept = not any(_TEMPORARY.match(folder.name) for folder in path.parents)
     if kept:
         _sync_all(temporary)
@@ -80,7 +83,9 @@ def give_name(temporary: Path, path: Path) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    """Have a file, or all that a folder holds, written to the disk: many files at once, which disks do together."""
+    """Have a file, or all that a folder holds, written to the disk: many files at once, which disks do
+    together.
+    """
     if not path.is_dir():
         _sync(path)
         return
@@ -102,7 +107,8 @@ def _sync(path: Path) -> None:
 
 
 def _own_prefix(path: Path) -> str:
-    """How this process begins temporary names of ``path``; what killed processes of this host left is removed.
+    """How this process begins temporary names of ``path``; what killed processes of this host left is
+    removed.
 
     Of a long name a hash stands there: the temporary name must not be too long where ``path`` itself is not.
     """
@@ -165,7 +171,8 @@ def absent(path: str | Path) -> MaskDistillError:
     """
     made = Path(path) if Path(path).parent.is_dir() else Path(path).parent
     return MaskDistillError(
-        f"{path}: no such file; run the stage that makes it first (in a run: the same command with --forcerun {made})"
+        f"{path}: no such file; run the stage that makes it first (in a run: the same command with "
+        f"--forcerun {made})"
     )
 
 

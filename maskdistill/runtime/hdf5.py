@@ -30,7 +30,8 @@ def hdf5_file(path: str | Path, mode: str) -> h5py.File:
         if system_errno(error) not in UNSUPPORTED or "lock" not in str(error):
             raise
         raise MaskDistillError(
-            f"{path}: this file system has no locks, which HDF5_USE_FILE_LOCKING in the environment asks for; unset it"
+            f"{path}: this file system has no locks, which HDF5_USE_FILE_LOCKING in the environment asks "
+            "for; unset it"
         ) from None
 
 

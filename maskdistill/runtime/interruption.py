@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM end a command in order: its processes end, nothing half-written stays, one line says so."""
+"""Ctrl-C and SIGTERM end a command in order: its processes end, nothing half-written stays, one line says
+so.
+"""
 
 import multiprocessing
 import os
@@ -24,10 +26,11 @@ class Interruption:
         self.signal: signal.Signals | None = None
 
     def number(self, error: BaseException) -> int:
-        """The signal that an exception goes back to, 0 if it does to none: 128 more is the exit status of shells.
+        """The signal that an exception goes back to, 0 if it does to none: 128 more is the exit status of
+        shells.
 
-        Libraries raise exceptions of their own when a process that worked for them is ended, and torch's launcher of
-        several processes has its own signal handler, whose exception carries ``sigval``.
+        Libraries raise exceptions of their own when a process that worked for them is ended, and torch's
+        launcher of several processes has its own signal handler, whose exception carries ``sigval``.
         """
         other: int | None = getattr(error, "sigval", None)
         return int(self.signal or other or signal.SIGINT * isinstance(error, KeyboardInterrupt))
@@ -46,8 +49,8 @@ class Interruption:
 def in_order() -> Iterator[Interruption]:
     """Turn SIGINT and SIGTERM into KeyboardInterrupt, so that whatever cleans up does.
 
-    A signal that is ignored, as under ``nohup``, stays ignored. Processes that are forked meanwhile ignore Ctrl-C,
-    which a terminal sends to all, and end by SIGTERM as ever.
+    A signal that is ignored, as under ``nohup``, stays ignored. Processes that are forked meanwhile ignore
+    Ctrl-C, which a terminal sends to all, and end by SIGTERM as ever.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -1,8 +1,8 @@
 """What a job took and how much it did for that, beside Snakemake's benchmark of the job.
 
 Snakemake measures seconds and resident memory, no GPU and no pictures. The record of
-``results/RUN/logs/STAGE/JOB.log`` is ``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none. What later jobs
-will take is estimated from such records (:mod:`maskdistill.product.records`).
+``results/RUN/logs/STAGE/JOB.log`` is ``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none. What
+later jobs will take is estimated from such records (:mod:`maskdistill.product.records`).
 """
 
 import os
@@ -40,7 +40,9 @@ class Work(TypedDict):
 
 @dataclass(frozen=True)
 class Begin:
-    """When a job began, on the clock and in the processor's seconds, and how many loops had ended before it."""
+    """When a job began, on the clock and in the processor's seconds, and how many loops had ended before
+    it.
+    """
 
     wall: float
     cpu: float
@@ -85,9 +87,11 @@ def machine() -> str:
 
 
 def gpu_peaks() -> list[dict[str, Any]]:
-    """The GPUs on which this process has computed with torch: ``uuid``, ``name``, and the most memory it held there.
+    """The GPUs on which this process has computed with torch: ``uuid``, ``name``, and the most memory it held
+    there.
 
-    ``peak_allocated_mib`` is what tensors took, ``peak_reserved_mib`` what torch kept from the device for them.
+    ``peak_allocated_mib`` is what tensors took, ``peak_reserved_mib`` what torch kept from the device for
+    them.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -116,14 +120,16 @@ def job_record(stage: str, since: Begin) -> dict[str, Any]:
     """The record of this process and its children.
 
     Returns:
-        ``stage``; ``device``, ``cuda`` or ``cpu``; ``leased``, the UUIDs that the job held; ``gpus``, those that it
-        computed on, as of :func:`gpu_peaks` (FAISS's own memory is not seen); ``peak_rss_mib``, the largest of its
-        processes; ``machine``; ``seconds`` and ``cpu_seconds`` since ``since``; ``work``, of each :class:`Work`;
-        ``settings``, those that were noted.
+        ``stage``; ``device``, ``cuda`` or ``cpu``; ``leased``, the UUIDs that the job held; ``gpus``, those
+        that it computed on, as of :func:`gpu_peaks` (FAISS's own memory is not seen); ``peak_rss_mib``, the
+        largest of its processes; ``machine``; ``seconds`` and ``cpu_seconds`` since ``since``; ``work``, of
+        each :class:`Work`; ``settings``, those that were noted.
     """
     gpus = sorted(gpu_peaks() + _of_children, key=lambda gpu: str(gpu["uuid"]))
     leased = [uuid for uuid in os.environ.get(HELD, "").split(",") if uuid]
-    largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    largest = max(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     kib = largest / 1024 if sys.platform == "darwin" else largest
     return {
         "stage": stage,
@@ -150,7 +156,9 @@ def record_path(log: str | Path) -> Path | None:
 
 
 def times_path(log: str | None) -> Path | None:
-    """Where a training with this log keeps when its rows came, beside its record; None as of :func:`record_path`."""
+    """Where a training with this log keeps when its rows came, beside its record; None as of
+    :func:`record_path`.
+    """
     path = record_path(log) if log else None
     return path and path.with_suffix(".csv")
 

@@ -1,4 +1,6 @@
-"""A JSON object written item by item, in the bytes that ``write_json`` would give, sealed, with a flat memory."""
+"""A JSON object written item by item, in the bytes that ``write_json`` would give, sealed, with a flat
+memory.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,10 +37,12 @@ class JsonObject:
 
     @contextmanager
     def array(self, name: str) -> Iterator[Callable[[Any], tuple[int, int]]]:
-        """Write a key whose value is an array: the block appends items, and learns where each begins and ends.
+        """Write a key whose value is an array: the block appends items, and learns where each begins and
+        ends.
 
         Yields:
-            A function that writes one item and returns its first byte and the byte behind its last in the file.
+            A function that writes one item and returns its first byte and the byte behind its last in the
+            file.
         """
         self._key(name)
         self._write("[")

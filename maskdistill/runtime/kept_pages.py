@@ -1,7 +1,7 @@
 """The pages of the last good run stay, whatever becomes of the jobs that make them anew.
 
-Snakemake removes the outputs of a job before it starts and after it failed. So while a run is under way its pages have
-a second name in a hidden folder, and what is missing at its end is put back.
+Snakemake removes the outputs of a job before it starts and after it failed. So while a run is under way its
+pages have a second name in a hidden folder, and what is missing at its end is put back.
 """
 
 import os

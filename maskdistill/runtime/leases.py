@@ -1,8 +1,8 @@
 """Each GPU belongs to one process at a time, whoever started it.
 
-A scheduler that counts GPUs (``snakemake --resources gpu=4``) does not say which ones a job may take. So an entry
-point takes a file lock on every physical GPU it uses, in a folder of the machine; the kernel releases the lock when
-the process ends, however it ends.
+A scheduler that counts GPUs (``snakemake --resources gpu=4``) does not say which ones a job may take. So an
+entry point takes a file lock on every physical GPU it uses, in a folder of the machine; the kernel releases
+the lock when the process ends, however it ends.
 """
 
 import logging
@@ -35,8 +35,8 @@ _leases: list[FileLock] = []
 def visible_gpus() -> list[str]:
     """UUIDs of the GPUs this process may see, without touching CUDA; empty where there is no NVIDIA driver.
 
-    Numbers in CUDA_VISIBLE_DEVICES count in the order of the PCI bus, as ``nvidia-smi`` does; UUIDs, also those of
-    MIG instances, are taken as they are.
+    Numbers in CUDA_VISIBLE_DEVICES count in the order of the PCI bus, as ``nvidia-smi`` does; UUIDs, also
+    those of MIG instances, are taken as they are.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None and not given.strip():
@@ -96,8 +96,8 @@ def lease(
 ) -> list[tuple[str, FileLock]]:
     """Wait until ``count`` of the GPUs are free and take them.
 
-    Whoever wants GPUs queues at a gate and passes it with all it asked for, so that two jobs never wait for each
-    other's GPUs and a job that wants many is not overtaken by small ones for ever.
+    Whoever wants GPUs queues at a gate and passes it with all it asked for, so that two jobs never wait for
+    each other's GPUs and a job that wants many is not overtaken by small ones for ever.
 
     Args:
         uuids: GPUs to choose from; the first free ones are taken.
@@ -110,8 +110,8 @@ def lease(
         UUID and its lock, for each GPU; the lock is held until it is released or the process ends.
 
     Raises:
-        MaskDistillError: more are wanted than there are, they did not become free in time, or a lock file cannot be
-            used.
+        MaskDistillError: more are wanted than there are, they did not become free in time, or a lock file
+            cannot be used.
     """
     patience = _patience() if patience is None else patience
     if count > len(uuids):
@@ -130,8 +130,9 @@ def lease(
                 now = time.monotonic()
                 if now - began > patience:
                     raise MaskDistillError(
-                        f"{count} of {len(uuids)} GPUs did not become free in {patience:.0f} s: other processes hold"
-                        f" their locks in {folder} (fuser {folder}/*.lock names them); wait for those, or set {WAIT}"
+                        f"{count} of {len(uuids)} GPUs did not become free in {patience:.0f} s: other "
+                        f"processes hold their locks in {folder} (fuser {folder}/*.lock names them); wait "
+                        f"for those, or set {WAIT}"
                     )
                 if now - reminded > remind:
                     reminded = now
@@ -147,7 +148,9 @@ def lease(
 
 
 class _Lock:
-    """The lock of one thing in the folder, under another name where what lies there is no file: for all users alike."""
+    """The lock of one thing in the folder, under another name where what lies there is no file: for all users
+    alike.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -179,7 +182,9 @@ class _Lock:
         self.file.release()
 
     def _numbered(self, number: int) -> FileLock:
-        return FileLock(self.folder / (f"{self.name}.{number}.lock" if number else f"{self.name}.lock"), 0o666)
+        return FileLock(
+            self.folder / (f"{self.name}.{number}.lock" if number else f"{self.name}.lock"), 0o666
+        )
 
 
 def _patience() -> float:
@@ -193,12 +198,12 @@ def _patience() -> float:
 def claim_gpus(device: str, gpus: int) -> None:
     """Take the GPUs granted to this process, once and until it ends, and let CUDA see no other.
 
-    Call it before CUDA is touched. Child processes share what their parent holds. Without a visible GPU, or on the
-    CPU, nothing happens.
+    Call it before CUDA is touched. Child processes share what their parent holds. Without a visible GPU, or
+    on the CPU, nothing happens.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda[:N]``; a number names one visible GPU, which then becomes ``cuda:N`` as
-            before.
+        device: ``auto``, ``cpu`` or ``cuda[:N]``; a number names one visible GPU, which then becomes
+            ``cuda:N`` as before.
         gpus: number granted; under ``auto`` 0 means CPU, and no more are taken than are visible.
     """
     if device == "cpu" or (device == "auto" and gpus == 0) or HELD in os.environ:

@@ -44,7 +44,8 @@ class _Guarded(Dataset[T | MaskDistillError]):
 def _shared(item: T) -> T:
     """An item whose tensors lie in shared memory, where it is made in a worker and sent from there.
 
-    Torch would move them on the way, in a thread of the worker whose errors nobody hears: the item would be lost.
+    Torch would move them on the way, in a thread of the worker whose errors nobody hears: the item would be
+    lost.
 
     Raises:
         MaskDistillError: there is no room.
@@ -79,8 +80,8 @@ def decoding_workers(workers: int | None, device: torch.device, threads: int) ->
     """Decoding processes for a network that runs on ``device``.
 
     Args:
-        workers: as configured; None: none on a CPU, where decoding takes a hundredth of the network's time and a
-            process more would take its cores; on a GPU one less than ``threads``, at least 1.
+        workers: as configured; None: none on a CPU, where decoding takes a hundredth of the network's time
+            and a process more would take its cores; on a GPU one less than ``threads``, at least 1.
         threads: granted to the stage.
     """
     if workers is not None:
@@ -187,7 +188,7 @@ def _begin(loader: DataLoader[T]) -> Iterator[T]:
     """
     with naming_lack(NO_WORKERS):
         if loader.num_workers:
-            share_among_forks()  # where there is no room, the iterator would say a traceback more: it is half made then
+            share_among_forks()  # where there is no room, an iterator that is half made says a traceback more
         return iter(loader)
 
 

@@ -1,7 +1,7 @@
 """Locks on files that the kernel releases when a process ends, however it ends; on any file system.
 
-Some file systems know no locks (many NFS mounts say ENOLCK). There a name among the kernel's sockets does the same
-for the processes of one machine, and a warning says that those of other machines are not seen.
+Some file systems know no locks (many NFS mounts say ENOLCK). There a name among the kernel's sockets does the
+same for the processes of one machine, and a warning says that those of other machines are not seen.
 """
 
 import errno
@@ -48,7 +48,9 @@ class FileLock:
 
     @property
     def writable(self) -> bool:
-        """Whether the file, whose lock is held, may be written to: a lock needs no more than the right to read."""
+        """Whether the file, whose lock is held, may be written to: a lock needs no more than the right to
+        read.
+        """
         return self.held and fcntl.fcntl(self._held_descriptor(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
 
     def write(self, text: str) -> None:
@@ -73,7 +75,9 @@ class FileLock:
         descriptor = open_lock_file(self.path, self.mode)
         taken = False
         try:
-            taken = self._lock(descriptor) and os.fstat(descriptor).st_nlink > 0  # another may have removed its name
+            taken = (
+                self._lock(descriptor) and os.fstat(descriptor).st_nlink > 0
+            )  # another may have removed its name
         finally:
             if not taken:
                 os.close(descriptor)
@@ -103,7 +107,9 @@ class FileLock:
 
 
 def try_flock(descriptor: int) -> bool | None:
-    """Try to lock an open file: True if it is locked now, False if another has it, None where there are no locks."""
+    """Try to lock an open file: True if it is locked now, False if another has it, None where there are no
+    locks.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -111,7 +117,9 @@ def try_flock(descriptor: int) -> bool | None:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
-        if error.errno in UNSUPPORTED or error.errno == errno.EBADF:  # EBADF: NFS, and a file open for reading only
+        if (
+            error.errno in UNSUPPORTED or error.errno == errno.EBADF
+        ):  # EBADF: NFS, and a file open for reading only
             return None
         raise
     return True
@@ -123,8 +131,8 @@ def warn_without_locks(folder: str | Path) -> None:
     if place not in _warned:
         _warned.add(place)
         log.warning(
-            "%s: this file system has no locks; processes of other machines that use the same files are not noticed,"
-            " so let one machine at a time work there",
+            "%s: this file system has no locks; processes of other machines that use the same files are not "
+            "noticed, so let one machine at a time work there",
             place,
         )
 
@@ -140,7 +148,9 @@ def has_locks(folder: str | Path) -> bool:
 
 
 def _bind(descriptor: int) -> socket.socket:
-    """Take the name that stands for a file among the kernel's sockets; EADDRINUSE where another process has it."""
+    """Take the name that stands for a file among the kernel's sockets; EADDRINUSE where another process has
+    it.
+    """
     found = os.fstat(descriptor)
     name = hashlib.sha256(f"maskdistill {found.st_dev} {found.st_ino}".encode()).hexdigest()
     taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -187,7 +197,12 @@ def _open(path: Path, flags: int, mode: int | None) -> int:
 
 
 def _unfit(path: Path, error: OSError) -> MaskDistillError:
-    kinds = {errno.ELOOP: "a link", errno.EISDIR: "a folder", errno.ENXIO: "a socket or pipe", errno.ENODEV: "a device"}
+    kinds = {
+        errno.ELOOP: "a link",
+        errno.EISDIR: "a folder",
+        errno.ENXIO: "a socket or pipe",
+        errno.ENODEV: "a device",
+    }
     if error.errno in kinds:
         return UnfitLockError(_not_a_file(path, kinds[error.errno]))
     owner = ""

@@ -1,8 +1,8 @@
 """Objects that were read from stores and web servers, kept on this machine up to a number of bytes.
 
-A file an object, named by a hash of its URL: its bytes, then what is known of it (:class:`_Foot`). It appears by
-renaming and is never changed, so any number of processes may share the folder. What was not used for longest goes
-first; who has a file open goes on reading it, as files live until they are closed.
+A file an object, named by a hash of its URL: its bytes, then what is known of it (:class:`_Foot`). It appears
+by renaming and is never changed, so any number of processes may share the folder. What was not used for
+longest goes first; who has a file open goes on reading it, as files live until they are closed.
 """
 
 import contextlib
@@ -47,8 +47,8 @@ class ObjectCache:
 
     Args:
         folder: made where it is absent.
-        limit: bytes that may lie there; processes that add some at the same time may be above it for a moment, each by
-            :data:`LOOK_SHARE` and the object that it reads.
+        limit: bytes that may lie there; processes that add some at the same time may be above it for a
+            moment, each by :data:`LOOK_SHARE` and the object that it reads.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -56,16 +56,18 @@ class ObjectCache:
         self._added, self._lock = limit, threading.Lock()  # the first object is reason enough to look
 
     def open(self, url: str, sha256: str = "", most: int | None = None) -> tuple[int, int]:
-        """An open descriptor of a file that begins with an object's bytes, and their number; the caller closes it.
+        """An open descriptor of a file that begins with an object's bytes, and their number; the caller
+        closes it.
 
         Args:
             url: checked (:func:`maskdistill.runtime.remote_urls.checked`).
-            sha256: of the content that is wanted; what lies here is taken without asking the server only if it is that.
+            sha256: of the content that is wanted; what lies here is taken without asking the server only if
+                it is that.
             most: bytes; larger objects are refused.
 
         Raises:
-            ObjectRefused, MaskDistillError: as :func:`maskdistill.runtime.remote_read.fetch`, or nothing can be
-                written to the folder.
+            ObjectRefused, MaskDistillError: as :func:`maskdistill.runtime.remote_read.fetch`, or nothing can
+                be written to the folder.
         """
         path = self._path(url)
         held = _open(path)
@@ -103,8 +105,8 @@ class ObjectCache:
             ) from None
         except OSError as error:
             raise MaskDistillError(
-                f"{self.folder}: objects cannot be kept there ({error.strerror}); set {FOLDER} to a folder of this"
-                f" machine with room, or {GIGABYTES} to less than {self.limit / 1e9:g}"
+                f"{self.folder}: objects cannot be kept there ({error.strerror}); set {FOLDER} to a folder "
+                f"of this machine with room, or {GIGABYTES} to less than {self.limit / 1e9:g}"
             ) from None
         try:
             self._account(received.size)
@@ -122,7 +124,9 @@ class ObjectCache:
         self.shrink()
 
     def shrink(self) -> None:
-        """Remove what was not used for longest until the bytes are few enough; nothing while another process does."""
+        """Remove what was not used for longest until the bytes are few enough; nothing while another process
+        does.
+        """
         lock = FileLock(self.folder / ".lock")
         if not lock.acquire():
             return
@@ -203,7 +207,9 @@ def _open(path: Path) -> tuple[int, _Foot] | None:
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """Path, time of last use in nanoseconds and size of the objects in a folder; abandoned temporary files go."""
+    """Path, time of last use in nanoseconds and size of the objects in a folder; abandoned temporary files
+    go.
+    """
     found = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

@@ -1,4 +1,6 @@
-"""Waiting for other processes, never without an end: as long as they live and compute, and not for ever even then."""
+"""Waiting for other processes, never without an end: as long as they live and compute, and not for ever even
+then.
+"""
 
 import logging
 import multiprocessing
@@ -43,7 +45,8 @@ class Patience:
         """Look again.
 
         Raises:
-            MaskDistillError: nothing is to be expected any more. The children are killed, for nobody would end them.
+            MaskDistillError: nothing is to be expected any more. The children are killed, for nobody would
+                end them.
         """
         now, used = time.monotonic(), _used_by_children()
         if used - self._used > AT_WORK:
@@ -80,7 +83,9 @@ def result_of(future: Future[T], what: str, remedy: str) -> T:
 
 
 def _used_by_children() -> float:
-    """Seconds of processors that the living children of this process have used; 0 where the system does not say."""
+    """Seconds of processors that the living children of this process have used; 0 where the system does not
+    say.
+    """
     used = 0.0
     for child in multiprocessing.active_children():
         with suppress(OSError, ValueError, IndexError):

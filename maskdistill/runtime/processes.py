@@ -23,8 +23,9 @@ _given: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
 def in_forks(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[R]:
     """Results of ``work`` in the order of the items; with one process, or one item, it is done here.
 
-    The processes are forks: they start at once and share what is in memory, so neither ``work`` nor the items need
-    to be picklable, only the results. Each computes with one thread. The caller must not hold a CUDA context.
+    The processes are forks: they start at once and share what is in memory, so neither ``work`` nor the items
+    need to be picklable, only the results. Each computes with one thread. The caller must not hold a CUDA
+    context.
 
     Raises:
         The first exception of ``work``, in the order of the items.

@@ -68,12 +68,22 @@ def _logged(
             left = (total - initial - done) / rate
             said = f", {more}" if (more := note()) else ""
             log.info(
-                "%s: %d/%d %s, %.1f %s/s%s, %.0f s left", name, initial + done, total, unit, rate, unit, said, left
+                "%s: %d/%d %s, %.1f %s/s%s, %.0f s left",
+                name,
+                initial + done,
+                total,
+                unit,
+                rate,
+                unit,
+                said,
+                left,
             )
 
 
 def seconds_left(lines: Sequence[str]) -> float | None:
-    """What the last line of :func:`progress` in a log says of the time that remains; None without such a line."""
+    """What the last line of :func:`progress` in a log says of the time that remains; None without such a
+    line.
+    """
     for line in reversed(lines):
         if found := _LEFT.search(line):
             return float(found[1])

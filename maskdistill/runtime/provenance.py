@@ -15,14 +15,18 @@ from maskdistill.runtime.files import read_json, sha256_file, sha256_text
 
 LIBRARIES = (
     "torch", "torchvision", "timm", "detectron2", "faiss", "faiss-cpu", "faiss-gpu", "h5py", "numpy", "scipy",
-    "scikit-learn", "pandas", "pillow", "opencv-python-headless", "opencv-python", "pycocotools", "faster-coco-eval",
+    "scikit-learn", "pandas", "pillow", "opencv-python-headless", "opencv-python", "pycocotools",
+    "faster-coco-eval",
     "pydensecrf2", "av", "pyarrow",
 )  # fmt: skip
-"""Distributions; of one library under several names (conda's, for GPUs) the one that is installed is found."""
+"""Distributions; of one library under several names (conda's, for GPUs) the one that is installed is found.
+"""
 INDEX = ".index.json"
 """Ending of the index beside a manifest."""
 ORACLE = "oracle"
-"""Key that marks what ground truth shaped, in the index of a manifest and in each provenance that follows from it."""
+"""Key that marks what ground truth shaped, in the index of a manifest and in each provenance that follows
+from it.
+"""
 
 
 @cache
@@ -39,13 +43,15 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def stage_code(stage: str, *without: str) -> str:
-    """Hash of the sources that shape the result of a stage: its entry point, ``cli/STAGE.py``, and all it imports.
+    """Hash of the sources that shape the result of a stage: its entry point, ``cli/STAGE.py``, and all it
+    imports.
 
     Follows content, not time stamps, so a touch does not change it.
 
     Args:
         stage: its name, e.g. ``"masks"``.
-        without: modules that it imports and does not use at the settings at hand, e.g. ``"segmenter/crf.py"``.
+        without: modules that it imports and does not use at the settings at hand, e.g.
+            ``"segmenter/crf.py"``.
 
     Raises:
         FileNotFoundError: no such stage, or it does not import one of ``without``.
@@ -88,7 +94,9 @@ def _file_hash(file: str) -> str:
     return sha256_file(ROOT / file)
 
 
-def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+def make_provenance(
+    stage: str, params: Mapping[str, Any], inputs: Mapping[str, str | Path]
+) -> dict[str, Any]:
     """Provenance record of one artefact.
 
     Args:
@@ -112,7 +120,8 @@ def make_provenance(stage: str, params: Mapping[str, Any], inputs: Mapping[str, 
 
 
 def initial_weights(provenance: str | bytes) -> dict[str, str]:
-    """Hash of the weights that an artefact was made with, from its provenance as JSON, for what follows from it.
+    """Hash of the weights that an artefact was made with, from its provenance as JSON, for what follows from
+    it.
 
     Returns:
         ``{"weights": SHA-256}``; empty where it was made with random ones.

@@ -1,10 +1,12 @@
-"""Which web address stands for an object, and who signs the request: with credentials of the environment alone.
+"""Which web address stands for an object, and who signs the request: with credentials of the environment
+alone.
 
-Nothing here is configured, so that no credential stands in a configuration. Of Amazon S3 and what speaks its language:
-``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, or the
-files of the AWS CLI with ``AWS_PROFILE``. Of Google Cloud Storage: the application default credentials. Without any,
-requests are not signed, which public buckets allow. Stores are spoken to by their XML interface
-(https://docs.aws.amazon.com/AmazonS3/latest/API, https://cloud.google.com/storage/docs/xml-api).
+Nothing here is configured, so that no credential stands in a configuration. Of Amazon S3 and what speaks its
+language: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``,
+``AWS_ENDPOINT_URL``, or the files of the AWS CLI with ``AWS_PROFILE``. Of Google Cloud Storage: the
+application default credentials. Without any, requests are not signed, which public buckets allow. Stores are
+spoken to by their XML interface (https://docs.aws.amazon.com/AmazonS3/latest/API,
+https://cloud.google.com/storage/docs/xml-api).
 """
 
 import configparser
@@ -44,7 +46,9 @@ def session() -> "requests.Session":
         try:
             import requests
         except ImportError:
-            raise MaskDistillError(f"pictures in object stores and on web servers need requests; {INSTALL}") from None
+            raise MaskDistillError(
+                f"pictures in object stores and on web servers need requests; {INSTALL}"
+            ) from None
         _local.session, _local.process = requests.Session(), os.getpid()
         _local.session.headers.update({"User-Agent": "maskdistill", "Accept-Encoding": "identity"})
     found: requests.Session = _local.session
@@ -157,7 +161,7 @@ class _Google:
                 self._credentials.before_request(Request(), request.method, request.url, request.headers)
         except GoogleAuthError as error:
             raise MaskDistillError(
-                f"gs://: the credentials of this machine cannot be used ({type(error).__name__}); renew them: gcloud"
-                " auth application-default login"
+                f"gs://: the credentials of this machine cannot be used ({type(error).__name__}); renew "
+                "them: gcloud auth application-default login"
             ) from None
         return request

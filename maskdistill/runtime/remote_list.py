@@ -62,7 +62,9 @@ def _page(url: str, token: str) -> tuple[list[Listed], str]:
     except ObjectRefused as error:
         raise MaskDistillError(f"{shown(url)}: cannot be listed: {error}; correct the URL") from None
     except (ElementTree.ParseError, ValueError, AttributeError):
-        raise MaskDistillError(f"{shown(url)}: what answers is no object store; correct AWS_ENDPOINT_URL") from None
+        raise MaskDistillError(
+            f"{shown(url)}: what answers is no object store; correct AWS_ENDPOINT_URL"
+        ) from None
 
 
 def _bounded(parts: Iterator[bytes], url: str) -> Iterator[bytes]:

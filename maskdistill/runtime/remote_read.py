@@ -1,7 +1,7 @@
 """Read objects from stores and web servers: with patience where network or server fail, and with an end.
 
-A failure has one of three meanings: it passes (waited for), it is this object's alone (:class:`ObjectRefused`), or it
-concerns all (:class:`MaskDistillError`).
+A failure has one of three meanings: it passes (waited for), it is this object's alone
+(:class:`ObjectRefused`), or it concerns all (:class:`MaskDistillError`).
 """
 
 import hashlib
@@ -22,7 +22,9 @@ T = TypeVar("T")
 TIMEOUT = (10.0, 30.0)
 """Seconds to connect, and without a byte."""
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
-"""Seconds between tries; after the last one it is given up, before anybody gives up a loading process that waits so."""
+"""Seconds between tries; after the last one it is given up, before anybody gives up a loading process that
+waits so.
+"""
 WAITS_AT_FIRST = (0.5, 1.0, 2.0)
 """Where somebody sits and waits: nothing has been computed yet."""
 LONGEST_WAIT = 30.0
@@ -62,7 +64,8 @@ class Received(NamedTuple):
 def fetch(url: str, stream: IO[bytes], known: str = "", most: int | None = None) -> Received:
     """Write an object to a file that can be read and written.
 
-    Where a transfer is cut, the next try goes on behind what came, if the server can and the object is the same.
+    Where a transfer is cut, the next try goes on behind what came, if the server can and the object is the
+    same.
 
     Args:
         known: mark of the content that is here already.
@@ -118,7 +121,8 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
             return attempt()
         except requests.exceptions.SSLError:
             raise MaskDistillError(
-                f"{shown(url)}: the server's certificate is not trusted, or it speaks no https; correct the URL"
+                f"{shown(url)}: the server's certificate is not trusted, or it speaks no https; correct the "
+                "URL"
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
             raise ObjectRefused(f"the server leads nowhere ({type(error).__name__})") from None
@@ -131,7 +135,8 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
             log.info("%s: %s; trying again in %.0f s", shown(url), reason, wait)
             time.sleep(wait)
     raise MaskDistillError(
-        f"{shown(url)}: cannot be fetched: {reason}; tried {len(tries) + 1} times in {time.monotonic() - began:.0f} s."
+        f"{shown(url)}: cannot be fetched: {reason}; tried {len(tries) + 1} times in "
+        f"{time.monotonic() - began:.0f} s."
         " See that network and server answer, and give the same command again: what is finished is kept"
     )
 
@@ -163,14 +168,18 @@ def _refuse_store(url: str, answer: "requests.Response", said: str) -> None:
     bucket = f"{split(url).scheme}://{split(url).host}"
     if name == "NoSuchBucket":
         raise MaskDistillError(f"{bucket}: there is no such bucket; correct its name, or AWS_ENDPOINT_URL")
-    if region := answer.headers.get("x-amz-bucket-region", "") if answer.status_code in (301, 307, 400) else "":
+    if (
+        region := answer.headers.get("x-amz-bucket-region", "")
+        if answer.status_code in (301, 307, 400)
+        else ""
+    ):
         raise MaskDistillError(f"{bucket}: lies in another region; set AWS_REGION={region}")
     if answer.status_code in (400, 401, 403):
         how = "a signed request" if is_signed(url) else "a request without credentials, for none were found"
         raise MaskDistillError(
-            f"{shown(url)}: {said}{f' ({name})' if name else ''} to {how}. Give credentials that may read it, in the"
-            " environment or by the store's own login (see the page on buckets); some stores say so of an object that"
-            " is not there, too"
+            f"{shown(url)}: {said}{f' ({name})' if name else ''} to {how}. Give credentials that may read "
+            "it, in the environment or by the store's own login (see the page on buckets); some stores say "
+            "so of an object that is not there, too"
         )
 
 

@@ -1,7 +1,7 @@
 """URLs of pictures in object stores and on web servers: one spelling each, and none that holds a secret.
 
-``s3://BUCKET/NAME`` and ``gs://BUCKET/NAME`` with the name percent-encoded, ``http://`` and ``https://`` as the web has
-them. What is returned here may stand in configurations, logs and manifests.
+``s3://BUCKET/NAME`` and ``gs://BUCKET/NAME`` with the name percent-encoded, ``http://`` and ``https://`` as
+the web has them. What is returned here may stand in configurations, logs and manifests.
 """
 
 import re
@@ -54,12 +54,14 @@ def checked(text: str) -> str:
     scheme, mark, rest = text.partition("://")
     scheme = scheme.lower()
     if not mark or scheme not in SCHEMES:
-        raise ValueError(f"{redacted(text)!r} is no URL; give one that begins with {'://, '.join(SCHEMES)}://")
+        raise ValueError(
+            f"{redacted(text)!r} is no URL; give one that begins with {'://, '.join(SCHEMES)}://"
+        )
     host, _, path = rest.partition("/")
     if "@" in host:
         raise ValueError(
-            f"{redacted(text)} holds a name or password, which would stand in results and logs; put it into ~/.netrc,"
-            " or use the environment (see the page on buckets)"
+            f"{redacted(text)} holds a name or password, which would stand in results and logs; put it into "
+            "~/.netrc, or use the environment (see the page on buckets)"
         )
     if scheme in STORES:
         if not _BUCKET.fullmatch(host):
@@ -74,8 +76,8 @@ def _web(host: str, path: str, text: str) -> str:
     place, mark, query = path.partition("#")[0].partition("?")
     if any(_SECRET.search(name) or len(value) > _LONGEST_VALUE for name, value in parse_qsl(query, True)):
         raise ValueError(
-            f"{redacted(text)} is signed or holds a secret, which would stand in results and logs, and ends one day;"
-            " give the address without it: s3:// and gs:// are signed with what the environment has"
+            f"{redacted(text)} is signed or holds a secret, which would stand in results and logs, and ends "
+            "one day; give the address without it: s3:// and gs:// are signed with what the environment has"
         )
     return f"{host.lower()}/{quote(place, safe=_WEB)}{mark}{quote(query, safe=_WEB + '?')}"
 

@@ -21,8 +21,8 @@ FOLDER = ".finished"
 class FinishedShard:
     """The second name of one shard's output.
 
-    It is found again only by the same command on the same inputs (sizes, modification times and inodes) with the
-    same code and libraries.
+    It is found again only by the same command on the same inputs (sizes, modification times and inodes) with
+    the same code and libraries.
 
     Args:
         output: file or folder that the shard's command writes.

@@ -1,8 +1,8 @@
 """One run at a time in a results folder, and what to do about the lock of a run that was killed.
 
-Snakemake's own lock is a list of files that stays behind when Snakemake is killed, and it does not tell a run that is
-alive from one that is dead. A kernel's lock beside it does: the kernel releases it when the process ends, however it
-ends.
+Snakemake's own lock is a list of files that stays behind when Snakemake is killed, and it does not tell a run
+that is alive from one that is dead. A kernel's lock beside it does: the kernel releases it when the process
+ends, however it ends.
 """
 
 import atexit
@@ -39,7 +39,9 @@ def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
             raise MaskDistillError(_refusal(folder, _read(lock.path), remedy))
         if not lock.writable:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        lock.write(
+            f"process {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        )
     except OSError as error:
         lock.release()
         raise MaskDistillError(
@@ -50,15 +52,20 @@ def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
 
 
 def release_run(folder: str | Path) -> None:
-    """Let others in, and forget who was here: only the name of a process that was killed stays in the lock."""
+    """Let others in, and forget who was here: only the name of a process that was killed stays in the
+    lock.
+    """
     if lock := _held.pop(str(folder), None):
         with suppress(OSError):  # a full disk
             lock.write("")
         lock.release()
 
 
-def explain_lock(folder: str | Path, locks: str | Path, command: str, shared: Sequence[str] = ()) -> str | None:
-    """What a user should know about a run that is under way, or was killed, before Snakemake looks at its lock.
+def explain_lock(
+    folder: str | Path, locks: str | Path, command: str, shared: Sequence[str] = ()
+) -> str | None:
+    """What a user should know about a run that is under way, or was killed, before Snakemake looks at its
+    lock.
 
     Args:
         folder: results folder of the run; those of other runs lie beside it.
@@ -79,19 +86,24 @@ def explain_lock(folder: str | Path, locks: str | Path, command: str, shared: Se
         return None
     found = {place.parent: _holder(place.parent) for place in sorted(Path(folder).parent.glob(f"*/{NAME}"))}
     if at_work := [f"{place} ({name})" for place, (living, name) in found.items() if living]:
-        files = f" and holds {', '.join(wanted[:3])} until it ends, which this run wants too" if wanted else ""
-        return (
-            f"{', '.join(at_work)}: a run is at work in this checkout{files}. Wait until it has ended, or give this run"
-            " a checkout of its own; do not use --unlock now. Runs that begin when all downloads are there (make them"
-            " first: snakemake resources/...) do not stand in each other's way."
+        files = (
+            f" and holds {', '.join(wanted[:3])} until it ends, which this run wants too" if wanted else ""
         )
-    killed = [(place, name) for place, (_, name) in found.items() if name and (wanted or place == Path(folder))]
+        return (
+            f"{', '.join(at_work)}: a run is at work in this checkout{files}. Wait until it has ended, or "
+            "give this run a checkout of its own; do not use --unlock now. Runs that begin when all "
+            "downloads are there (make them first: snakemake resources/...) do not stand in each other's way."
+        )
+    killed = [
+        (place, name) for place, (_, name) in found.items() if name and (wanted or place == Path(folder))
+    ]
     if not killed:
         return None
     place, holder = next((item for item in killed if item[0] == Path(folder)), killed[0])
     return (
-        f"{place}: a run was killed and left Snakemake's lock behind ({holder}). Make sure that none of its jobs is"
-        f" left (here: pgrep -fa maskdistill, on a cluster: squeue --me), clear the lock with\n\n    {command}\n\n"
+        f"{place}: a run was killed and left Snakemake's lock behind ({holder}). Make sure that none of its "
+        f"jobs is left (here: pgrep -fa maskdistill, on a cluster: squeue --me), clear the lock with\n\n    "
+        f"{command}\n\n"
         "and give your command again: it goes on where it was."
     )
 
@@ -107,12 +119,15 @@ def _listed(locks: Path) -> list[str]:
 
 def _refusal(folder: str | Path, holder: str, remedy: str) -> str:
     return (
-        f"{folder}: another run is at work here ({holder or 'unknown process'}). Wait until it has ended, or {remedy}"
+        f"{folder}: another run is at work here ({holder or 'unknown process'}). Wait until it has "
+        f"ended, or {remedy}"
     )
 
 
 def _holder(folder: Path) -> tuple[bool, str]:
-    """Whether a living process holds a results folder, and who wrote in its lock; empty after a run that ended."""
+    """Whether a living process holds a results folder, and who wrote in its lock; empty after a run that
+    ended.
+    """
     lock = FileLock(folder / NAME)
     if not os.path.lexists(lock.path):
         return False, ""

@@ -1,8 +1,8 @@
 """Every artefact carries the SHA-256 of its own content, its seal, and whoever reads it compares.
 
-JSON has it as its last key (``"~sha256"``), safetensors among its metadata, HDF5, NPZ, CSV and torch files as a last
-line, which their readers pass over. The digest is of the file with 64 zeros in the digest's place. PNGs need none: the
-format has a checksum in every part, which :func:`check_png` compares.
+JSON has it as its last key (``"~sha256"``), safetensors among its metadata, HDF5, NPZ, CSV and torch files as
+a last line, which their readers pass over. The digest is of the file with 64 zeros in the digest's place.
+PNGs need none: the format has a checksum in every part, which :func:`check_png` compares.
 """
 
 import hashlib
@@ -29,13 +29,16 @@ class BrokenSeal(Exception):
 
 
 def stamp(path: str | Path) -> tuple[int, int, int, int]:
-    """Size, modification time, inode and change time: while they stay, a file's content is taken to stay, too."""
+    """Size, modification time, inode and change time: while they stay, a file's content is taken to stay,
+    too.
+    """
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
 def add_seal(path: str | Path) -> None:
-    """Seal a finished file: the last thing before it gets its name. A safetensors file has its blank digest already.
+    """Seal a finished file: the last thing before it gets its name. A safetensors file has its blank digest
+    already.
 
     Raises:
         ValueError: not a JSON object, or no blank digest in a safetensors file.
@@ -70,7 +73,8 @@ def has_seal(path: str | Path) -> bool:
 
 
 def verify(path: str | Path) -> str:
-    """Compare a file with its seal; a file that was compared before, and since kept its stamp, is not read again.
+    """Compare a file with its seal; a file that was compared before, and since kept its stamp, is not read
+    again.
 
     Returns:
         Hex SHA-256 of the whole file, seal included.

@@ -1,4 +1,6 @@
-"""The memory through which loading processes hand their items over, ``/dev/shm``: small in many containers."""
+"""The memory through which loading processes hand their items over, ``/dev/shm``: small in many
+containers.
+"""
 
 import errno
 import os
@@ -38,7 +40,8 @@ def lack(error: BaseException, instead: str = NO_WORKERS) -> str | None:
     text = str(error)
     if "Too many open files" in text:
         return (
-            f"the processes that work for it have too many open files; raise the limit (ulimit -n 65536), or {instead}"
+            f"the processes that work for it have too many open files; raise the limit (ulimit -n "
+            f"65536), or {instead}"
         )
     named = re.search(r"shared memory|/torch_|Bus error", text) is not None
     if named or (isinstance(error, OSError) and error.errno in _FULL):
@@ -49,16 +52,21 @@ def lack(error: BaseException, instead: str = NO_WORKERS) -> str | None:
 def no_room(instead: str = NO_WORKERS) -> str:
     """What to say where shared memory has run out."""
     found = room()
-    size = "there is no such folder" if found is None else f"{found[0] / 2**20:.0f} MiB, {found[1] / 2**20:.0f} free"
+    size = (
+        "there is no such folder"
+        if found is None
+        else f"{found[0] / 2**20:.0f} MiB, {found[1] / 2**20:.0f} free"
+    )
     return (
-        f"{FOLDER} has no room ({size}), through which processes hand their work over; give the container more"
-        f" (docker run --shm-size=2g), or {instead}"
+        f"{FOLDER} has no room ({size}), through which processes hand their work over; give the container "
+        f"more (docker run --shm-size=2g), or {instead}"
     )
 
 
 @contextmanager
 def naming_lack(instead: str) -> Iterator[None]:
-    """Tell a lack of shared memory from other errors while processes are set up; arguments as of :func:`lack`.
+    """Tell a lack of shared memory from other errors while processes are set up; arguments as of
+    :func:`lack`.
 
     Raises:
         MaskDistillError: it has run out.
@@ -72,7 +80,9 @@ def naming_lack(instead: str) -> Iterator[None]:
 
 
 def ended(text: str) -> str | None:
-    """What to say where a process that worked for this one ended on its own; None if the text is of something else."""
+    """What to say where a process that worked for this one ended on its own; None if the text is of something
+    else.
+    """
     if not re.search(r"DataLoader worker .* (is killed|exited unexpectedly)", text):
         return None
     if "Bus error" in text:
@@ -81,8 +91,8 @@ def ended(text: str) -> str | None:
 
 
 KILLED = (
-    "a process that worked for it was killed, most often because memory ran out; give the job more memory or fewer"
-    " threads and workers, and give the same command again"
+    "a process that worked for it was killed, most often because memory ran out; give the job more memory or "
+    "fewer threads and workers, and give the same command again"
 )
 
 

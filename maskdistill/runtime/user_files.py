@@ -1,4 +1,6 @@
-"""Files that people give: read in the encoding that they declare, and refused with a remedy that spares them."""
+"""Files that people give: read in the encoding that they declare, and refused with a remedy that spares
+them.
+"""
 
 import codecs
 import json
@@ -23,11 +25,14 @@ def shown(value: object) -> str:
 
 
 def printable_text(text: str) -> str:
-    """Text without what cannot be written as UTF-8 (lone surrogates) or seen (control characters): these escaped."""
+    """Text without what cannot be written as UTF-8 (lone surrogates) or seen (control characters): these
+    escaped.
+    """
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cs", "Cc") else char for char in text
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cs", "Cc") else char
+        for char in text
     )
 
 
@@ -35,7 +40,8 @@ def read_user_json(path: str | Path) -> Any:
     """Content of a JSON file that somebody gave: UTF-8 with or without a byte order mark, UTF-16 or UTF-32.
 
     Raises:
-        MaskDistillError: no regular file, cannot be read, or not JSON; found out from its beginning where that tells.
+        MaskDistillError: no regular file, cannot be read, or not JSON; found out from its beginning where
+            that tells.
     """
     path = Path(path)
     head = _read(path, _HEAD)
@@ -45,13 +51,19 @@ def read_user_json(path: str | Path) -> Any:
     try:
         return json.loads(_read(path))
     except (ValueError, RecursionError) as error:
-        raise _not_json(path, "it is nested too deeply" if isinstance(error, RecursionError) else str(error)) from None
+        raise _not_json(
+            path, "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        ) from None
     except MemoryError:
-        raise MaskDistillError(f"{path}: too large for this machine's memory; give the part that is scored") from None
+        raise MaskDistillError(
+            f"{path}: too large for this machine's memory; give the part that is scored"
+        ) from None
 
 
 def _not_json(path: Path, reason: str) -> MaskDistillError:
-    return MaskDistillError(f"{path}: not valid JSON ({printable_text(reason)}); correct the file, or give another one")
+    return MaskDistillError(
+        f"{path}: not valid JSON ({printable_text(reason)}); correct the file, or give another one"
+    )
 
 
 def read_user_text(path: str | Path) -> str:
@@ -80,4 +92,6 @@ def _read(path: Path, size: int = -1, missing_ok: bool = False) -> bytes:
             raise
         raise MaskDistillError(f"{path}: no such file; correct the path") from None
     except OSError as error:
-        raise MaskDistillError(f"{path}: cannot be read ({error.strerror}); grant access, or give a copy") from None
+        raise MaskDistillError(
+            f"{path}: cannot be read ({error.strerror}); grant access, or give a copy"
+        ) from None

@@ -1,4 +1,6 @@
-"""Dense CRF on the class probabilities of one image (Krähenbühl and Koltun 2011), by pydensecrf [method §8]."""
+"""Dense CRF on the class probabilities of one image (Krähenbühl and Koltun 2011), by pydensecrf [method
+§8].
+"""
 
 from types import ModuleType
 from typing import TypeAlias
@@ -62,7 +64,7 @@ def load_pydensecrf() -> ModuleType:
         import pydensecrf.densecrf
     except ImportError:
         raise MaskDistillError(
-            "the dense CRF needs pydensecrf: `make crf`, or pip install pydensecrf2 (it is compiled: g++ and Python's"
-            " headers), or do without: crf.rounds 0 in a configuration, no --crf on a command line"
+            "the dense CRF needs pydensecrf: `make crf`, or pip install pydensecrf2 (it is compiled: g++ and "
+            "Python's headers), or do without: crf.rounds 0 in a configuration, no --crf on a command line"
         ) from None
     return pydensecrf.densecrf  # type: ignore[no-any-return]

@@ -28,16 +28,20 @@ def squash(image: UInt8, size: int) -> UInt8:
 
 
 def resize_labels(labels: UInt8, height: int, width: int, how: str) -> UInt8:
-    """Resize a label map (H, W) to (height, width) by nearest neighbour, ``how`` as ``SegmenterConfig.resize_labels``.
+    """Resize a label map (H, W) to (height, width) by nearest neighbour, ``how`` as
+    ``SegmenterConfig.resize_labels``.
 
-    ``nearest_exact``: a pixel takes the label where its centre falls, ``floor((x + 0.5) * W / width)``; ``nearest``:
-    where its upper left corner falls, ``floor(x * W / width)``, which shifts labels a little against the picture.
+    ``nearest_exact``: a pixel takes the label where its centre falls, ``floor((x + 0.5) * W / width)``;
+    ``nearest``: where its upper left corner falls, ``floor(x * W / width)``, which shifts labels a little
+    against the picture.
     """
     flag = {"nearest_exact": cv2.INTER_NEAREST_EXACT, "nearest": cv2.INTER_NEAREST}[how]
     return np.asarray(cv2.resize(labels, (width, height), interpolation=flag), np.uint8)
 
 
-def augment(image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random.Generator) -> tuple[UInt8, UInt8]:
+def augment(
+    image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random.Generator
+) -> tuple[UInt8, UInt8]:
     """Mirror, turn and zoom about (W/2, H/2) on the original canvas, then squash [method §7].
 
     What comes in from outside is black and labelled ``config.border_label``.
@@ -56,7 +60,9 @@ def augment(image: UInt8, labels: UInt8, config: SegmenterConfig, rng: np.random
         image, labels = image[:, ::-1], labels[:, ::-1]
     height, width = labels.shape
     low, high = config.scale
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle * config.rotation, low + zoom * (high - low))
+    matrix = cv2.getRotationMatrix2D(
+        (width / 2, height / 2), angle * config.rotation, low + zoom * (high - low)
+    )
     image = np.asarray(
         cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_CUBIC), np.uint8
     )
@@ -86,7 +92,8 @@ def find_label_files(keys: Sequence[str], folders: Sequence[str | Path]) -> list
     if missing:
         raise MaskDistillError(
             f"{len(missing)} of {len(keys)} training images have no label map, such as {missing[0]}.png in "
-            f"{', '.join(map(str, folders))}; run the pseudo_labels stage for all shards and give all its folders"
+            f"{', '.join(map(str, folders))}; run the pseudo_labels stage for all shards and give all its "
+            "folders"
         )
     return found
 
@@ -102,7 +109,11 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, files: Sequence[tuple[str | Path, str | Path]], num_clusters: int, config: SegmenterConfig, seed: int
+        self,
+        files: Sequence[tuple[str | Path, str | Path]],
+        num_clusters: int,
+        config: SegmenterConfig,
+        seed: int,
     ) -> None:
         self.files, self.num_clusters, self.config, self.seed = files, num_clusters, config, seed
 
@@ -115,11 +126,16 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         file, label_file = self.files[index]
         image, labels = np.asarray(load_rgb(file)), read_label_png(label_file)
         if image.shape[:2] != labels.shape:
-            sizes = f"{labels.shape[1]}x{labels.shape[0]} pixels, but the picture has {image.shape[1]}x{image.shape[0]}"
+            sizes = (
+                f"{labels.shape[1]}x{labels.shape[0]} pixels, but the picture has "
+                f"{image.shape[1]}x{image.shape[0]}"
+            )
             raise MaskDistillError(f"{label_file}: {sizes}; run the pseudo_labels stage again")
         largest = int(labels[labels != IGNORE].max(initial=0))
         if largest > self.num_clusters:
-            raise MaskDistillError(f"{label_file}: holds label {largest}, but there are {self.num_clusters} clusters")
+            raise MaskDistillError(
+                f"{label_file}: holds label {largest}, but there are {self.num_clusters} clusters"
+            )
         image, labels = augment(image, labels, self.config, np.random.default_rng([self.seed, draw]))
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(labels)
 
@@ -127,7 +143,9 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
 def segmenter_batches(
     dataset: LabelledImages, total_steps: int, start: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the steps ``start .. total_steps - 1`` for this process: uint8 (B, 3, S, S) and (B, S, S)."""
+    """Batches of the steps ``start .. total_steps - 1`` for this process: uint8 (B, 3, S, S) and (B, S,
+    S).
+    """
     rank, world = rank_and_world()
     config = dataset.config
     sampler = StepSampler(len(dataset), config.batch_size, total_steps, start, dataset.seed, rank, world)

@@ -24,16 +24,16 @@ def _layer(wide_in: int, wide_out: int, stride: int = 1) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Coarse maps say what is where, finer ones where it ends; they meet from the coarsest up, at half of the picture's
-    sides with convolutions on the picture itself.
+    """Coarse maps say what is where, finer ones where it ends; they meet from the coarsest up, at half of the
+    picture's sides with convolutions on the picture itself.
 
     The arrangement is U-Net's (Ronneberger et al. 2015) with the backbone in place of its descending half.
 
     Args:
         channels: D of the coarse maps.
         width: channels of the joined maps; half as many at 1/2.
-        skips: channels of the backbone's finer maps, coarsest first; none: of a backbone that has a single map
-            another convolution on the picture takes their place, at 1/4.
+        skips: channels of the backbone's finer maps, coarsest first; none: of a backbone that has a single
+            map another convolution on the picture takes their place, at 1/4.
     """
 
     def __init__(self, channels: int, width: int, skips: Sequence[int] = ()) -> None:
@@ -67,7 +67,8 @@ def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
 
 
 class DecoderSegmenter(Segmenter):
-    """A backbone with a :class:`Decoder` on its maps, or with head ``linear`` a 1x1 convolution on its last ones.
+    """A backbone with a :class:`Decoder` on its maps, or with head ``linear`` a 1x1 convolution on its last
+    ones.
 
     Of a ResNet the decoder joins layer4's, layer2's and layer1's.
 
@@ -80,16 +81,25 @@ class DecoderSegmenter(Segmenter):
     """
 
     def __init__(
-        self, config: SegmenterConfig, num_clusters: int, backbone: nn.Module, channels: int, multiple: int = 1
+        self,
+        config: SegmenterConfig,
+        num_clusters: int,
+        backbone: nn.Module,
+        channels: int,
+        multiple: int = 1,
     ) -> None:
         skips = backbone.channels[1::-1] if isinstance(backbone, ResNet) else ()
         decoder = None if config.head == "linear" else Decoder(channels, config.head_channels, skips)
         channels = channels if decoder is None else decoder.out_channels
-        super().__init__(backbone, nn.Sequential(decoder or nn.Identity(), nn.Conv2d(channels, num_clusters + 1, 1)))
+        super().__init__(
+            backbone, nn.Sequential(decoder or nn.Identity(), nn.Conv2d(channels, num_clusters + 1, 1))
+        )
         self.multiple = max(multiple, 1 if decoder is None else 4)
 
     def maps(self, images: Tensor) -> Tensor:
-        """What the last convolution is given: float (B, C, H/2, W/2), or the backbone's maps with head ``linear``."""
+        """What the last convolution is given: float (B, C, H/2, W/2), or the backbone's maps with head
+        ``linear``.
+        """
         decoder = self.classifier[0]
         if not isinstance(decoder, Decoder):
             return cast(Tensor, self.backbone(images))
@@ -111,6 +121,8 @@ def on_vit(config: SegmenterConfig, num_clusters: int, vit: ViT) -> DecoderSegme
 
 
 def on_resnet(config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> DecoderSegmenter:
-    """On maps of ``build_resnet(config.arch, OUTPUT_STRIDE)``, whose first ``config.freeze_at`` stages become fixed."""
+    """On maps of ``build_resnet(config.arch, OUTPUT_STRIDE)``, whose first ``config.freeze_at`` stages become
+    fixed.
+    """
     freeze_stages(resnet, config.freeze_at)
     return DecoderSegmenter(config, num_clusters, resnet, resnet.channels[3])

@@ -15,7 +15,9 @@ from maskdistill.segmenter.data import UInt8, squash
 
 
 @torch.inference_mode()
-def logits_of(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device) -> Tensor:
+def logits_of(
+    model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device
+) -> Tensor:
     """Logits (B, K+1, size, size) of images squashed to ``config.size``, on ``device``.
 
     Args:
@@ -29,21 +31,25 @@ def logits_of(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig
     return logits
 
 
-def segment(model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device) -> list[UInt8]:
+def segment(
+    model: nn.Module, images: Sequence[UInt8], config: SegmenterConfig, device: torch.device
+) -> list[UInt8]:
     """Label maps uint8 (H, W) at the original sizes, 0..K; arguments as of :func:`logits_of`.
 
     The map of the most likely labels is enlarged by nearest neighbour [method §9.1].
     """
     labels = logits_of(model, images, config, device).argmax(1).to(torch.uint8).cpu().numpy()
     sizes = [image.shape for image in images]
-    return [enlarge(one, size[0], size[1], config.resize_labels) for one, size in zip(labels, sizes, strict=True)]
+    return [
+        enlarge(one, size[0], size[1], config.resize_labels) for one, size in zip(labels, sizes, strict=True)
+    ]
 
 
 def enlarge(labels: UInt8, height: int, width: int, how: str) -> UInt8:
     """A label map (h, w) at (height, width), by the rule of :func:`maskdistill.segmenter.data.resize_labels`.
 
-    In whole numbers: where a pixel's centre falls between two labels OpenCV takes either, as its rounding has it, and
-    other programs could not give the same maps.
+    In whole numbers: where a pixel's centre falls between two labels OpenCV takes either, as its rounding has
+    it, and other programs could not give the same maps.
     """
     shift = {"nearest_exact": 1, "nearest": 0}[how]
     rows, columns = (

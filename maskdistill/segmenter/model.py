@@ -47,8 +47,8 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> logits float32 (B, K+1, H, W), enlarged bilinearly.
 
-        The last convolution and the enlargement are in float32 under autocast too: in bfloat16 the largest logits of
-        a pixel are often equal.
+        The last convolution and the enlargement are in float32 under autocast too: in bfloat16 the largest
+        logits of a pixel are often equal.
         """
         maps = self.maps(images)
         with torch.autocast(maps.device.type, enabled=False):
@@ -60,13 +60,14 @@ class DeepLab(Segmenter):
     """DeepLab-v3 (Chen et al. 2017): ASPP with image pooling, one 3x3 convolution, one classifier.
 
     With ``resnet50`` and 256 head channels this is torchvision's ``deeplabv3_resnet50(aux_loss=None)``
-    layer for layer, under the same state-dict keys; its dropout is :class:`BatchDropout`. With head ``linear`` the last
-    1x1 convolution, under the same key, lies on the ResNet's maps.
+    layer for layer, under the same state-dict keys; its dropout is :class:`BatchDropout`. With head
+    ``linear`` the last 1x1 convolution, under the same key, lies on the ResNet's maps.
 
     Args:
         config: the segmenter's section.
         num_clusters: K; class 0 is the background.
-        resnet: of ``build_resnet(config.arch, OUTPUT_STRIDE)``; its first ``config.freeze_at`` stages become fixed.
+        resnet: of ``build_resnet(config.arch, OUTPUT_STRIDE)``; its first ``config.freeze_at`` stages become
+            fixed.
     """
 
     def __init__(self, config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> None:
@@ -74,7 +75,9 @@ class DeepLab(Segmenter):
         width = config.head_channels
         if config.head == "linear":
             layers = [nn.Identity() for _ in range(LAYERS_BEFORE)]
-            super().__init__(resnet, nn.Sequential(*layers, nn.Conv2d(resnet.channels[3], num_clusters + 1, 1)))
+            super().__init__(
+                resnet, nn.Sequential(*layers, nn.Conv2d(resnet.channels[3], num_clusters + 1, 1))
+            )
             return
         pyramid = ASPP(resnet.channels[3], config.atrous_rates, width)
         pyramid.project[3] = BatchDropout(pyramid.project[3].p)
@@ -94,5 +97,7 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
 
 
 def segmenter_lr(config: SegmenterConfig | ProbeConfig, step: int, epoch_steps: int) -> float:
-    """Learning rate of a step (from 0): ``lr``, times ``gamma`` once ``drop_after`` epochs are over [P §4.1, §A.2]."""
+    """Learning rate of a step (from 0): ``lr``, times ``gamma`` once ``drop_after`` epochs are over [P §4.1,
+    §A.2].
+    """
     return config.lr * (config.gamma if step >= config.drop_after * epoch_steps else 1.0)

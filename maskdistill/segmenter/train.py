@@ -17,7 +17,11 @@ from maskdistill.training.optimizers import backbone_groups, build_optimizer
 
 
 def train_segmenter(
-    model: nn.Module, dataset: LabelledImages, config: SegmenterConfig, settings: LoopSettings, device: torch.device
+    model: nn.Module,
+    dataset: LabelledImages,
+    config: SegmenterConfig,
+    settings: LoopSettings,
+    device: torch.device,
 ) -> tuple[nn.Module, list[MetricRow]]:
     """Train a :class:`Segmenter` on label maps [P §3.3 Eq. 4, §4.1].
 
@@ -36,7 +40,8 @@ def train_segmenter(
     """
     if config.batch_size // rank_and_world()[1] < 2:
         raise MaskDistillError(
-            f"segmenter.batch_size {config.batch_size}: batch normalisation needs at least 2 images a GPU; raise it"
+            f"segmenter.batch_size {config.batch_size}: batch normalisation needs at least 2 images a GPU; "
+            "raise it"
         )
     model = synchronise_norms(model.to(memory_format=torch.channels_last).to(device), device)
     model.train()
@@ -48,7 +53,9 @@ def train_segmenter(
     epoch_steps = steps_per_epoch(len(dataset), config.batch_size)
 
     def step(_: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        images = normalize(batch[0].to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+        images = normalize(batch[0].to(device, non_blocking=True)).contiguous(
+            memory_format=torch.channels_last
+        )
         labels = batch[1].to(device, non_blocking=True).long()
         with mixed(device, config.precision):
             logits = parallel(images)

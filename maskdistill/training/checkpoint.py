@@ -22,7 +22,8 @@ from maskdistill.runtime.seal import BrokenSeal, verify
 log = logging.getLogger("maskdistill")
 # What torch.load, and reading what it returned, raise for a file that is cut off or holds something else.
 DAMAGED = (
-    RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError, AttributeError,
+    RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError,
+    AttributeError,
 )  # fmt: skip
 
 
@@ -39,8 +40,8 @@ def save_state(path: Path, fingerprint: str, step: int, state: dict[str, Any]) -
                 path.replace(previous_state(path))
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
         raise MaskDistillError(
-            f"{path}: the state after step {step} could not be written ({_first_line(error)}); the one before is kept."
-            " Free some space and run again: the training continues from there."
+            f"{path}: the state after step {step} could not be written ({_first_line(error)}); the one "
+            "before is kept. Free some space and run again: the training continues from there."
         ) from None
 
 
@@ -103,17 +104,22 @@ def _first_line(error: Exception) -> str:
 def training_provenance(
     stage: str, config: DetectorConfig | SegmenterConfig, seed: int, inputs: Mapping[str, str | Path]
 ) -> dict[str, Any]:
-    """Provenance of a trained model: settings that shape it (not workers, logging or test time), seed, input hashes.
+    """Provenance of a trained model: settings that shape it (not workers, logging or test time), seed, input
+    hashes.
 
     The initial weights stand among the inputs, by content, unless they are random.
     """
-    settings = training_settings(config) if isinstance(config, DetectorConfig) else config.model_dump(mode="json")
+    settings = (
+        training_settings(config) if isinstance(config, DetectorConfig) else config.model_dump(mode="json")
+    )
     running = {"weights", "workers", "checkpoint_every", "log_every"}
     shaping = {name: value for name, value in settings.items() if name not in running}
     given = {} if config.weights == "random" else {"weights": config.weights}
     for path in given.values():
         if not Path(path).is_file():
-            raise MaskDistillError(f"{stage}.weights: {path}: no such file; give a ResNet checkpoint, or 'random'")
+            raise MaskDistillError(
+                f"{stage}.weights: {path}: no such file; give a ResNet checkpoint, or 'random'"
+            )
         refuse_oracle(path)
     params = {**shaping, "seed": seed, "random_weights": not given}
     return make_provenance(stage, params, {**inputs, **given})
@@ -123,7 +129,8 @@ def refuse_oracle(path: str | Path) -> None:
     """Refuse a file that ground truth has shaped: it is there to see what a stage loses, for nothing else.
 
     Raises:
-        MaskDistillError: its provenance has the oracle's mark. What is wrong with it otherwise its readers say.
+        MaskDistillError: its provenance has the oracle's mark. What is wrong with it otherwise its readers
+            say.
     """
     try:
         provenance = json.loads(read_metadata(path).get("provenance", "{}"))
@@ -131,8 +138,8 @@ def refuse_oracle(path: str | Path) -> None:
         return
     if isinstance(provenance, dict) and ORACLE in provenance:
         raise MaskDistillError(
-            f"{path}: an oracle's model ({provenance[ORACLE]}): ground truth made it, to see what a stage loses;"
-            " nothing starts from it, and it is neither applied nor handed out: give another one"
+            f"{path}: an oracle's model ({provenance[ORACLE]}): ground truth made it, to see what a stage "
+            "loses; nothing starts from it, and it is neither applied nor handed out: give another one"
         )
 
 
@@ -142,14 +149,17 @@ def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:
 
 
 def save_model(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a trained model as ``.safetensors`` in full precision, atomically; equal content gives equal bytes."""
+    """Write a trained model as ``.safetensors`` in full precision, atomically; equal content gives equal
+    bytes.
+    """
     save_weights(tensors, path, metadata, torch.float32)
 
 
 def describe_model(
     config: DetectorConfig | SegmenterConfig, num_clusters: int, provenance: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Metadata of a model file: ``arch``, ``num_clusters``, ``params`` (JSON, all settings), ``provenance`` (JSON).
+    """Metadata of a model file: ``arch``, ``num_clusters``, ``params`` (JSON, all settings), ``provenance``
+    (JSON).
 
     A detector that was trained without word of its settings at test time has none of them among its params.
     """
@@ -174,7 +184,9 @@ def model_metadata(path: str | Path, *stages: str) -> dict[str, str]:
         raise MaskDistillError(f"{path}: no such file; run the {stage} stage first")
     check_seal(path)
     metadata = read_metadata(path)
-    if {"params", "num_clusters"} - metadata.keys() or json.loads(metadata["provenance"])["stage"] not in stages:
+    if {"params", "num_clusters"} - metadata.keys() or json.loads(metadata["provenance"])[
+        "stage"
+    ] not in stages:
         raise MaskDistillError(f"{path}: is not a model of the {stage} stage")
     return metadata
 

@@ -26,7 +26,9 @@ def compile_parts(model: nn.Module, parts: Sequence[str], dynamic: bool) -> None
         MaskDistillError: there is no C++ compiler, without which nothing can be compiled.
     """
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name):
-        raise MaskDistillError("compile: torch.compile needs a C++ compiler; install g++ or set compile to false")
+        raise MaskDistillError(
+            "compile: torch.compile needs a C++ compiler; install g++ or set compile to false"
+        )
     inductor.fallback_random = True
     for part in parts:
         model.get_submodule(part).compile(dynamic=dynamic, backend=BACKEND)

@@ -1,8 +1,9 @@
-"""The curve of a training: its rows as they come, in a CSV that can be watched, and the sealed table at the end.
+"""The curve of a training: its rows as they come, in a CSV that can be watched, and the sealed table at the
+end.
 
-While it trains, ``metrics.csv`` in the folder of its state holds all rows with their times. A killed training that goes
-on writes the rows of its state anew, so that no step is missing or there twice. The sealed table has no times: two runs
-give equal bytes.
+While it trains, ``metrics.csv`` in the folder of its state holds all rows with their times. A killed training
+that goes on writes the rows of its state anew, so that no step is missing or there twice. The sealed table
+has no times: two runs give equal bytes.
 """
 
 import csv

@@ -43,7 +43,9 @@ def data_parallel(module: M, device: torch.device) -> M | DistributedDataParalle
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Let batch normalisation see the batch of all GPUs (SyncBN); alone or on CPUs the module stays as it is."""
+    """Let batch normalisation see the batch of all GPUs (SyncBN); alone or on CPUs the module stays as it
+    is.
+    """
     if rank_and_world()[1] == 1 or device.type != "cuda":
         return module
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
@@ -60,7 +62,9 @@ def gather_batch(tensor: Tensor) -> Tensor:
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """Elementwise sum of every process's ``values`` (n,), without gradient; alone they are returned as they are."""
+    """Elementwise sum of every process's ``values`` (n,), without gradient; alone they are returned as they
+    are.
+    """
     if rank_and_world()[1] == 1:
         return values
     total = values.detach().clone()
@@ -69,7 +73,8 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Elementwise mean of every process's ``values`` (n,), without gradient; alone they are returned as they are.
+    """Elementwise mean of every process's ``values`` (n,), without gradient; alone they are returned as they
+    are.
 
     A sum over this process's items, divided by the mean number of items, has the gradient of the mean over
     all items once :func:`data_parallel` has averaged it.
@@ -79,7 +84,8 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int:
-    """Processes that share a training: one a granted and visible GPU under ``--device auto`` or ``cuda``, else 1.
+    """Processes that share a training: one a granted and visible GPU under ``--device auto`` or ``cuda``,
+    else 1.
 
     Raises:
         MaskDistillError: the batch cannot be split evenly.
@@ -88,7 +94,9 @@ def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int
         return 1
     processes = max(1, min(gpus, torch.cuda.device_count()))
     if batch_size % processes:
-        raise MaskDistillError(f"batch_size {batch_size} is not divisible by {processes} GPUs; change one of them")
+        raise MaskDistillError(
+            f"batch_size {batch_size} is not divisible by {processes} GPUs; change one of them"
+        )
     return processes
 
 
@@ -111,11 +119,13 @@ def _worker(
         dist.destroy_process_group()
 
 
-def launch(function: Callable[..., None], processes: int, args: tuple[Any, ...], backend: str = "nccl") -> None:
+def launch(
+    function: Callable[..., None], processes: int, args: tuple[Any, ...], backend: str = "nccl"
+) -> None:
     """Run ``function(*args)`` in ``processes`` processes of one group, or here when that is at most 1.
 
-    They are started as ``torchrun --standalone --nproc-per-node`` does, without restarts: a training that was killed
-    resumes from its state when its entry point runs again.
+    They are started as ``torchrun --standalone --nproc-per-node`` does, without restarts: a training that was
+    killed resumes from its state when its entry point runs again.
 
     Args:
         function: a module-level function; it asks :func:`rank_and_world` who it is.

@@ -105,18 +105,24 @@ def train(
         log_now = done % settings.log_every == 0 or done == settings.total_steps
         save_now = done % settings.checkpoint_every == 0
         if log_now or save_now:
-            sums = dict(zip(sums, mean_over_processes(torch.stack(list(sums.values()))).unbind(), strict=True))
+            sums = dict(
+                zip(sums, mean_over_processes(torch.stack(list(sums.values()))).unbind(), strict=True)
+            )
             if not torch.isfinite(sums["loss"]):
                 raise _diverged(settings, f"the loss became {sums['loss'].item()}", done)
         optimizer.step()
         if after_step is not None:
             after_step(step)
-        if (save_now or done == settings.total_steps) and (broken := _not_finite(modules, optimizer)) is not None:
+        if (save_now or done == settings.total_steps) and (
+            broken := _not_finite(modules, optimizer)
+        ) is not None:
             raise _diverged(settings, f"{broken} became NaN or infinite", done)
         if log_now:
             count = (done - 1) % settings.log_every + 1
             extras = dict(diagnose()) if diagnose is not None else {}
-            curve.add({"step": float(done), "lr": rate} | {k: float(v) / count for k, v in sums.items()} | extras)
+            curve.add(
+                {"step": float(done), "lr": rate} | {k: float(v) / count for k, v in sums.items()} | extras
+            )
             sums = {}
         if save_now and settings.rank == 0:
             state = {
@@ -138,7 +144,9 @@ def _diverged(settings: LoopSettings, what: str, step: int) -> MaskDistillError:
 
 
 def _not_finite(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> str | None:
-    """Name of the first weight or running statistic that is not finite, or of what the optimiser remembers."""
+    """Name of the first weight or running statistic that is not finite, or of what the optimiser
+    remembers.
+    """
     for module in modules.values():
         for name, tensor in module.state_dict().items():
             if not torch.isfinite(tensor).all():

@@ -26,11 +26,15 @@ def build_optimizer(
 def backbone_groups(
     model: nn.Module, backbone: nn.Module, weight_decay: float, backbone_lr: float
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: those of the backbone, whose rate is a share of the others', and the rest."""
+    """Trainable parameters in two groups: those of the backbone, whose rate is a share of the others', and
+    the rest.
+    """
     own = {id(parameter) for parameter in backbone.parameters()}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parts = (
         ([p for p in trainable if id(p) in own], backbone_lr),
         ([p for p in trainable if id(p) not in own], 1.0),
     )
-    return [{"params": part, "weight_decay": weight_decay, "lr_scale": scale} for part, scale in parts if part]
+    return [
+        {"params": part, "weight_decay": weight_decay, "lr_scale": scale} for part, scale in parts if part
+    ]

@@ -10,10 +10,10 @@ from torch.utils.data import Sampler
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """Batch sampler that can start at any step.
 
-    Images are shuffled anew every epoch and the epochs are laid end to end, so every batch is full. Where images have
-    groups, a batch is of one group and comes when it is full: pictures of one orientation need little padding.
-    Each element is ``(index, draw)``: ``draw`` is a non-negative integer unique to this visit, from
-    which a dataset seeds its augmentation (``np.random.default_rng([seed, draw])``).
+    Images are shuffled anew every epoch and the epochs are laid end to end, so every batch is full. Where
+    images have groups, a batch is of one group and comes when it is full: pictures of one orientation need
+    little padding. Each element is ``(index, draw)``: ``draw`` is a non-negative integer unique to this
+    visit, from which a dataset seeds its augmentation (``np.random.default_rng([seed, draw])``).
 
     Args:
         num_images: size of the dataset, at least 1.
@@ -48,7 +48,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         return max(0, self.total_steps - self.start_step)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        step = self.start_step if self.groups is None else 0  # what waits in a group depends on all steps before
+        step = (
+            self.start_step if self.groups is None else 0
+        )  # what waits in a group depends on all steps before
         visits = self._visits(step * self.batch_size)
         waiting: dict[int, list[tuple[int, int]]] = {}
         while step < self.total_steps:

@@ -16,10 +16,12 @@ B = TypeVar("B")
 class Population:
     """Mean and variance of all values that a layer has normalised, in float64.
 
-    Joined batch by batch from their own means and variances (Chan et al. 1979), which keeps small variances exact.
+    Joined batch by batch from their own means and variances (Chan et al. 1979), which keeps small variances
+    exact.
 
     Args:
-        layer: in train mode. Its momentum is 1 while this is in use, so that it holds the last batch's statistics.
+        layer: in train mode. Its momentum is 1 while this is in use, so that it holds the last batch's
+            statistics.
     """
 
     def __init__(self, layer: _BatchNorm) -> None:
@@ -56,9 +58,9 @@ def precise_statistics(model: nn.Module, batches: Iterable[B], forward: Callable
     """Replace the running means and variances of ``model``, in place, by those of all values of all batches.
 
     Running averages belong to weights that changed while they were taken; these belong to the last ones, as
-    detectron2 has it for trunks whose normalisation is trained [Wu & Johnson 2021, §3.1]. The variance is that of the
-    population: a mean of the batches' own variances, around their own means, would be too small. Layers in eval mode
-    or of fixed statistics, and those that no batch reached, stay as they are.
+    detectron2 has it for trunks whose normalisation is trained [Wu & Johnson 2021, §3.1]. The variance is
+    that of the population: a mean of the batches' own variances, around their own means, would be too small.
+    Layers in eval mode or of fixed statistics, and those that no batch reached, stay as they are.
 
     Args:
         model: in train mode; it runs uncompiled here.

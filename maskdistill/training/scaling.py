@@ -1,4 +1,6 @@
-"""The linear scaling rule: a schedule stated for one batch size, carried over to another [method §5-scaling]."""
+"""The linear scaling rule: a schedule stated for one batch size, carried over to another [method
+§5-scaling].
+"""
 
 import logging
 
@@ -10,9 +12,9 @@ log = logging.getLogger("maskdistill")
 def detector_for_batch(config: DetectorConfig) -> DetectorConfig:
     """The settings with rate and iterations for ``batch_size``, stated for ``reference_batch`` images a step.
 
-    The rate is multiplied by their ratio; ``iters``, ``steps`` and ``warmup_iters`` are divided by it (the warmup
-    too, as in detectron2's ``auto_scale_workers``). The result's ``reference_batch`` is its ``batch_size``, so
-    scaling twice changes nothing.
+    The rate is multiplied by their ratio; ``iters``, ``steps`` and ``warmup_iters`` are divided by it (the
+    warmup too, as in detectron2's ``auto_scale_workers``). The result's ``reference_batch`` is its
+    ``batch_size``, so scaling twice changes nothing.
     """
     ratio = config.batch_size / config.reference_batch
     if ratio == 1:
@@ -39,5 +41,7 @@ def segmenter_for_batch(config: SegmenterConfig) -> SegmenterConfig:
     if ratio == 1:
         return config
     scaled = config.model_copy(update={"lr": config.lr * ratio, "reference_batch": config.batch_size})
-    log.info("linear scaling from a batch of %d to %d: lr %g", config.reference_batch, config.batch_size, scaled.lr)
+    log.info(
+        "linear scaling from a batch of %d to %d: lr %g", config.reference_batch, config.batch_size, scaled.lr
+    )
     return scaled

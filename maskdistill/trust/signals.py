@@ -1,8 +1,8 @@
 """Whether a run's result can be trusted, by signals that need no label.
 
-A signal is a function of the :class:`Evidence` and one entry of :data:`SIGNALS`, with the limits that the verdict
-follows. The limits were fixed on generated scenes of development seeds; what is measured and what is not:
-``results/benchmarks/trust.md``, made by ``tests/benchmarks/trust.py``.
+A signal is a function of the :class:`Evidence` and one entry of :data:`SIGNALS`, with the limits that the
+verdict follows. The limits were fixed on generated scenes of development seeds; what is measured and what is
+not: ``results/benchmarks/trust.md``, made by ``tests/benchmarks/trust.py``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,9 +41,10 @@ class Evidence:
         rescaled: of the picture at another size.
         otsu: foreground by Otsu's threshold.
         edges: (n,), :func:`edge_contrast` of the masks.
-        clusters: adjusted Rand index of each pair of clusterings of resampled masks; empty where it means nothing.
-        found: of the detector's candidates that pass τ the nearest to the mask, else its best; None before there is
-            a detector.
+        clusters: adjusted Rand index of each pair of clusterings of resampled masks; empty where it means
+            nothing.
+        found: of the detector's candidates that pass τ the nearest to the mask, else its best; None before
+            there is a detector.
         confident: bool (n,), whether any passes τ; None before there is a detector.
     """
 
@@ -96,13 +97,16 @@ def to_frame(mask: Mask) -> Mask:
 def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Mask) -> float:
     """How much stronger a picture's edges are along the mask's outline than on average; 1 is chance.
 
-    Mean gradient of grey (Sobel) near the outline over that of the whole picture, both squashed to the common square.
+    Mean gradient of grey (Sobel) near the outline over that of the whole picture, both squashed to the common
+    square.
 
     Args:
         rgb: uint8 (H, W, 3), not smaller than the square where that can be had.
         mask: bool (FRAME, FRAME); 1 where it has no outline, or the picture no edge.
     """
-    small = np.asarray(Image.fromarray(rgb).convert("L").resize((FRAME, FRAME), Image.Resampling.BOX), np.float32)
+    small = np.asarray(
+        Image.fromarray(rgb).convert("L").resize((FRAME, FRAME), Image.Resampling.BOX), np.float32
+    )
     strength = np.hypot(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
     outline = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((NEAR, NEAR), np.uint8)) > 0
     mean = float(strength.mean())
@@ -110,10 +114,11 @@ def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Mask) -> float:
 
 
 def inside(masks: Masks) -> float:
-    """How rarely masks reach the rim of their pictures: 1 never, 0 as often as by chance, below 0 where they prefer it.
+    """How rarely masks reach the rim of their pictures: 1 never, 0 as often as by chance, below 0 where they
+    prefer it.
 
-    Share of the pictures' outermost pixels that is masked, against the share of all pixels. Objects are photographed
-    with something around them; a mask of the background is at the rim.
+    Share of the pictures' outermost pixels that is masked, against the share of all pixels. Objects are
+    photographed with something around them; a mask of the background is at the rim.
     """
     rims = [masks[:, 0], masks[:, -1], masks[:, 1:-1, 0], masks[:, 1:-1, -1]]
     covered = float(masks.mean())
@@ -130,12 +135,17 @@ def overlaps(masks: Masks, others: Masks) -> Floats:
 def by_chance(masks: Masks, others: Masks) -> float:
     """Mean IoU of the masks with those of :data:`OTHERS` other pictures: what a fixed place would reach."""
     steps = range(1, min(OTHERS, len(masks) - 1) + 1)
-    return float(np.mean([overlaps(masks, np.roll(others, step, axis=0)).mean() for step in steps])) if steps else 0.0
+    return (
+        float(np.mean([overlaps(masks, np.roll(others, step, axis=0)).mean() for step in steps]))
+        if steps
+        else 0.0
+    )
 
 
 def agreement(masks: Masks, others: Masks) -> float | None:
-    """Mean IoU above what other pictures' masks reach, as kappa: 1 where all are equal, 0 where a fixed place does as
-    well. None for fewer than two pictures."""
+    """Mean IoU above what other pictures' masks reach, as kappa: 1 where all are equal, 0 where a fixed place
+    does as well. None for fewer than two pictures.
+    """
     if len(masks) < 2:
         return None
     chance = by_chance(masks, others)
@@ -175,7 +185,9 @@ def _edges(evidence: Evidence) -> float | None:
 
 
 def _whole(evidence: Evidence) -> float | None:
-    rims = np.stack([evidence.masks[:, 0], evidence.masks[:, -1], evidence.masks[..., 0], evidence.masks[..., -1]])
+    rims = np.stack(
+        [evidence.masks[:, 0], evidence.masks[:, -1], evidence.masks[..., 0], evidence.masks[..., -1]]
+    )
     return float(rims.any(axis=2).all(axis=0).mean()) if len(evidence.masks) else None
 
 
@@ -223,21 +235,27 @@ class Signal:
 
     def complain(self, value: float) -> str:
         """What is wrong at a value below ``use``."""
-        return f"{self.complaint} ({value:.2f}; {self.use:.2f} is wanted, and below {self.avoid:.2f} nothing is of use)"
+        return (
+            f"{self.complaint} ({value:.2f}; {self.use:.2f} is wanted, and below {self.avoid:.2f} "
+            "nothing is of use)"
+        )
 
 
 SIGNALS = (
     Signal("mirrored", "masks agree with those of the mirrored pictures, above chance", _mirrored, 0.3, 0.5,
            "mirrored pictures get other masks"),
-    Signal("rescaled", "masks agree with those of the pictures at another size, above chance", _rescaled, 0.3, 0.5,
+    Signal("rescaled", "masks agree with those of the pictures at another size, above chance", _rescaled, 0.3,
+    0.5,
            "pictures at another size get other masks"),
     Signal("inside", "masks keep away from the rim of their pictures, above chance", _inside, 0.42, 0.55,
            "masks lie at the rims of their pictures, as background does"),
     Signal("edges", "edges along the masks' outlines, over those of the whole picture", _edges, 1.3, 1.5,
            "outlines of masks do not follow what is seen"),
-    Signal("clusters", "categories agree when they are found again from resampled masks (adjusted Rand)", _clusters,
+    Signal("clusters", "categories agree when they are found again from resampled masks (adjusted Rand)",
+    _clusters,
            0.15, 0.4, "categories come out differently when they are found again"),
-    Signal("detector", "the detector's nearest candidate agrees with the mask, above chance", _detector, 0.3, 0.5,
+    Signal("detector", "the detector's nearest candidate agrees with the mask, above chance", _detector, 0.3,
+    0.5,
            "the detector finds something else than the masks it learned from"),
     Signal("confident", "pictures with a candidate that passes τ", _confident),
     Signal("whole", "masks that reach all four sides of their picture", _whole),
@@ -271,13 +289,16 @@ class Verdict:
 
 
 def judge(evidence: Evidence, signals: Sequence[Signal] = SIGNALS) -> Verdict:
-    """The verdict: ``do not use`` if a signal is below its lower limit, ``use`` if none is below its upper one.
+    """The verdict: ``do not use`` if a signal is below its lower limit, ``use`` if none is below its upper
+    one.
 
     Signals that cannot be told say nothing; without a single one that can the verdict is ``look first``.
     """
     found = {signal.name: value for signal in signals if (value := signal.measure(evidence)) is not None}
     levels = {
-        signal: level for signal in signals if signal.name in found and (level := signal.level(found[signal.name]))
+        signal: level
+        for signal in signals
+        if signal.name in found and (level := signal.level(found[signal.name]))
     }
     if not levels:
         return Verdict(LOOK, ["too few pictures to tell"], found)

@@ -25,7 +25,8 @@ class LookedAt(TypedDict):
     Attributes:
         image_id, key: of the picture.
         agreement: of its mask with those of its mirrored and rescaled copies.
-        frames: masks in a square of :data:`maskdistill.trust.signals.FRAME` pixels, by the way they were found.
+        frames: masks in a square of :data:`maskdistill.trust.signals.FRAME` pixels, by the way they were
+            found.
     """
 
     image_id: int

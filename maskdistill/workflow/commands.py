@@ -11,12 +11,16 @@ PACKAGE = Path(maskdistill.__file__).parent
 
 
 def find_project(package: Path) -> Path:
-    """The checkout that the package's folder lies in; for an installed package the copy in its ``share`` (setup.py)."""
+    """The checkout that the package's folder lies in; for an installed package the copy in its ``share``
+    (setup.py).
+    """
     return package.parent if (package.parent / "Snakefile").is_file() else package / "share"
 
 
 CHECKOUT = find_project(PACKAGE)
-"""The project: its Snakefile, its configurations and the weights that ship with it; a checkout also has a Makefile."""
+"""The project: its Snakefile, its configurations and the weights that ship with it; a checkout also has a
+Makefile.
+"""
 INSTALLED = CHECKOUT.parent == PACKAGE
 """Whether there is no checkout: runs start, and keep what they make, in the current folder then."""
 

@@ -1,8 +1,8 @@
 """Run Snakemake and write down what happens: ``python -m maskdistill.workflow.events FILE OPTIONS``.
 
-Snakemake sends its log through Python's logger ``snakemake``. Records about jobs have an ``event`` and fields,
-those that its interface for logger plugins documents; a handler sees them without being installed as a plugin, and
-Snakemake's own output and command line stay as they are.
+Snakemake sends its log through Python's logger ``snakemake``. Records about jobs have an ``event`` and
+fields, those that its interface for logger plugins documents; a handler sees them without being installed as
+a plugin, and Snakemake's own output and command line stay as they are.
 """
 
 import json
@@ -24,7 +24,9 @@ FIELDS = {
 
 
 def as_event(record: logging.LogRecord) -> dict[str, Any] | None:
-    """What is written of a record: ``event``, ``time`` (s since the epoch) and its :data:`FIELDS`, or nothing."""
+    """What is written of a record: ``event``, ``time`` (s since the epoch) and its :data:`FIELDS`, or
+    nothing.
+    """
     event = str(getattr(record, "event", None))
     if event not in FIELDS:
         return None

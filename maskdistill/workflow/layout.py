@@ -24,7 +24,8 @@ PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
 REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
 PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
 OBJECTS = "objects/objects.json"
-"""Says what lies beside it: a folder per format, which is no output of a rule, for Snakemake would delete it."""
+"""Says what lies beside it: a folder per format, which is no output of a rule, for Snakemake would delete it.
+"""
 
 
 def tau_name(tau: float, label_type: str) -> str:

@@ -1,4 +1,6 @@
-"""What the workflow asks of a folder of masks, ``topk-0.4`` or ``lost-400``: its job's settings, its rule's code."""
+"""What the workflow asks of a folder of masks, ``topk-0.4`` or ``lost-400``: its job's settings, its rule's
+code.
+"""
 
 from typing import Any
 
@@ -9,13 +11,17 @@ from maskdistill.workflow.layout import mask_name
 
 
 def is_refined(folder: str, config: MasksConfig) -> bool:
-    """Whether the folder's masks get outlines from the photographs: the run's own rule's alone, at any swept value."""
+    """Whether the folder's masks get outlines from the photographs: the run's own rule's alone, at any swept
+    value.
+    """
     own = folder == mask_name(config) if read(folder).rule.complete else config.by_paper
     return config.refine != "none" and own
 
 
 def settings(folder: str, config: MasksConfig) -> dict[str, Any]:
-    """The masks section of the folder's job: of the paper's rule all of it, of another what it has use for."""
+    """The masks section of the folder's job: of the paper's rule all of it, of another what it has use
+    for.
+    """
     rule, params = read(folder)
     if not rule.complete:
         swept = {name: getattr(params, name) for name in rule.placed}

@@ -33,7 +33,9 @@ def networks(config: Config) -> dict[str, Network]:
 
 
 def official_weights(network: Network) -> Official | None:
-    """The checkpoint that a network's ``weights`` names instead of a file; None where it is a file or trained here."""
+    """The checkpoint that a network's ``weights`` names instead of a file; None where it is a file or trained
+    here.
+    """
     if network.arch in BACKBONES:
         return find_official(network.arch) if network.weights == "official" else None
     return RESNET_CHECKPOINTS.get(network.weights)
@@ -51,7 +53,9 @@ def downloads(config: Config) -> dict[str, str]:
 
 
 def licences(config: Config) -> list[str]:
-    """A line for each set of weights that the networks of a run begin with: whose, its licence, what uses it."""
+    """A line for each set of weights that the networks of a run begin with: whose, its licence, what uses
+    it.
+    """
     users: dict[str, list[str]] = {}
     for stage, network in networks(config).items():
         if official := official_weights(network):
@@ -75,7 +79,8 @@ def is_shipped(weights: str) -> bool:
 def looks_with_shipped(config: Config) -> bool:
     """Whether a run's masks or categories come from the shipped weights."""
     return any(
-        is_shipped(network.weights) for network in (config.backbone, config.clusters.backbone or config.backbone)
+        is_shipped(network.weights)
+        for network in (config.backbone, config.clusters.backbone or config.backbone)
     )
 
 
@@ -95,8 +100,8 @@ def rehearsal(config: Config) -> str | None:
 def weights_path(config: Config, stage: str, network: Network) -> str | None:
     """Path of a network's weights file, to be made by a rule or there already; None for ``random``.
 
-    A known checksum of a file that is there is compared. Without a checkout ``config/weights/...`` is the file that was
-    installed with the package, unless there is one in the current folder.
+    A known checksum of a file that is there is compared. Without a checkout ``config/weights/...`` is the
+    file that was installed with the package, unless there is one in the current folder.
 
     Raises:
         MaskDistillError: no such file and no rule makes it, or a wrong checksum.
@@ -108,7 +113,8 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
         shared = stage == "clusters" and config.clusters.backbone is None
         return f"results/{config.run}/pretrain/{'backbone' if shared else stage}.safetensors"
     absent: str | bool = (
-        "no such file. Fetch the checkpoint (docs/how-to/weights.md), or write 'pretrain' to train one on your images"
+        "no such file. Fetch the checkpoint (docs/how-to/weights.md), or write 'pretrain' to train one on "
+        "your images"
     )
     if official := official_weights(network):
         path, sha256 = f"{layout.OFFICIAL}/{official.file}", sha256 or official.sha256
@@ -118,8 +124,8 @@ def weights_path(config: Config, stage: str, network: Network) -> str | None:
     if not Path(path).is_file():
         if not INSTALLED and (CHECKOUT / path).is_file():
             raise MaskDistillError(
-                f"{stage}.weights: {path}: no such file in {Path.cwd()}; it is in {CHECKOUT}, where runs are started"
-                f" ({' && '.join(enter())}), or give its whole path"
+                f"{stage}.weights: {path}: no such file in {Path.cwd()}; it is in {CHECKOUT}, where runs are "
+                f"started ({' && '.join(enter())}), or give its whole path"
             )
         if absent:
             raise MaskDistillError(f"{stage}.weights: {path}: {absent}")

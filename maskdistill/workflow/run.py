@@ -1,8 +1,8 @@
 """The run that the rules plan: its folder, its shards, and the paths of its results.
 
-A pattern is a path with wildcards in braces, from the folder in which Snakemake works. Where the workflow is a module
-of another one, Snakemake puts the module's ``prefix`` before what stands in ``input``, ``output``, ``log`` and
-``benchmark``, and nowhere else: paths among ``params`` go through :meth:`Run.at`.
+A pattern is a path with wildcards in braces, from the folder in which Snakemake works. Where the workflow is
+a module of another one, Snakemake puts the module's ``prefix`` before what stands in ``input``, ``output``,
+``log`` and ``benchmark``, and nowhere else: paths among ``params`` go through :meth:`Run.at`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,11 +111,15 @@ class Run:
 
     @cached_property
     def last_of_jobs(self) -> list[str]:
-        """The last shard of each job, which stands for all of them as an input: time grows with the inputs' square."""
+        """The last shard of each job, which stands for all of them as an input: time grows with the inputs'
+        square.
+        """
         return self.shards[self.per_job - 1 :: self.per_job]
 
     def shard_threads(self, cores: int | None) -> int:
-        """Threads of a job of shards, which share this machine's cores; None: a cluster, where each has its own."""
+        """Threads of a job of shards, which share this machine's cores; None: a cluster, where each has its
+        own.
+        """
         if cores is None:
             return MOST_THREADS
         return max(1, min(MOST_THREADS, cores * self.per_job // self.num_shards))
@@ -130,13 +134,16 @@ class Run:
         return "-".join(dict.fromkeys(ends))
 
     def all_shards(self, pattern: str) -> Callable[[Wildcards], list[str]]:
-        """Input function: the pattern for every shard, named by :attr:`last_of_jobs`, at the job's own wildcards."""
+        """Input function: the pattern for every shard, named by :attr:`last_of_jobs`, at the job's own
+        wildcards.
+        """
         return lambda wildcards: expand(pattern, shard=self.last_of_jobs, **wildcards)
 
     def braces(self, pattern: str, **chosen: Value) -> Callable[[Wildcards], str]:
         """Param function: the pattern for every shard, which no number of shards makes too long.
 
-        Quoted (``:q``) in a command: the entry point expands it, for the system takes only 2 MiB of arguments.
+        Quoted (``:q``) in a command: the entry point expands it, for the system takes only 2 MiB of
+        arguments.
         """
         every = f"{{{self.shards[0]}..{self.shards[-1]}}}"
         return lambda wildcards: self.at(pattern.format(shard=every, **(dict(wildcards) | chosen)))
@@ -149,7 +156,9 @@ class Run:
         return list(expand(pattern, **(every | self.main | chosen)))
 
     def of_oracle(self, pattern: str) -> str:
-        """Where the oracle keeps what the run keeps under a pattern: its folder in the place of the masks'."""
+        """Where the oracle keeps what the run keeps under a pattern: its folder in the place of the
+        masks'.
+        """
         below = pattern.removeprefix(self.at(f"{self}/")).removeprefix(f"{self}/")
         return f"{self}/{below.replace(layout.MASKS, layout.ORACLE, 1)}"
 
@@ -165,10 +174,12 @@ class Run:
     # Files from outside of the run.
 
     def begins_with(self, name: str, network: Network) -> list[str]:
-        """The weights file of a network as a list of inputs; empty for ``random``. A known checksum is compared here.
+        """The weights file of a network as a list of inputs; empty for ``random``. A known checksum is
+        compared here.
 
         Raises:
-            MaskDistillError: as :func:`maskdistill.workflow.needed_weights.weights_path`, which names them by ``name``.
+            MaskDistillError: as :func:`maskdistill.workflow.needed_weights.weights_path`, which names them by
+                ``name``.
         """
         path = weights_path(self.config, name, network)
         return [] if path is None else [path if self.makes(path) else local(path)]
@@ -199,9 +210,11 @@ class Run:
         return [local(path)] if path else []
 
     def contents(self, files: Sequence[str]) -> list[str]:
-        """SHA-256 of the files among these that come from outside: another content makes anew, whatever the time says.
+        """SHA-256 of the files among these that come from outside: another content makes anew, whatever the
+        time says.
 
-        A download, which may not be here yet, counts when it is no longer what it was; what the workflow makes never.
+        A download, which may not be here yet, counts when it is no longer what it was; what the workflow
+        makes never.
         """
         found = {
             path: content_of(path)
@@ -216,9 +229,13 @@ class Run:
 
     @property
     def shared(self) -> list[str]:
-        """Files and folders that runs of one checkout share: Snakemake locks them for the run that makes them."""
+        """Files and folders that runs of one checkout share: Snakemake locks them for the run that makes
+        them.
+        """
         build = self.config.datasets.build
-        folders = [*(f"{layout.DATASETS}/{name}/" for name in BUILDS[build]), f"{BUILT}/{build}/"] if build else []
+        folders = (
+            [*(f"{layout.DATASETS}/{name}/" for name in BUILDS[build]), f"{BUILT}/{build}/"] if build else []
+        )
         return [*(path for files in self.weights.values() for path in files), *folders]
 
 

@@ -1,4 +1,6 @@
-"""What rules hand to their stages as ``--params``, and which of it Snakemake compares with that of the last run."""
+"""What rules hand to their stages as ``--params``, and which of it Snakemake compares with that of the last
+run.
+"""
 
 import json
 import shlex
@@ -37,7 +39,10 @@ def in_full(settings: str | ParamFunction) -> UntrackedFunction:
 
 
 def shaping(settings: str | ParamFunction) -> ParamFunction:
-    """Param function: of the same settings those that change the result. With other workers nothing is made anew."""
+    """Param function: of the same settings those that change the result.
+
+    With other workers nothing is made anew.
+    """
 
     def without_running(values: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in values.items() if key not in RUNNING}
@@ -106,14 +111,18 @@ class Settings:
 
     @property
     def own_objects(self) -> str:
-        """Of the objects of the run's own photographs; of tau nothing where they have a least score of their own."""
+        """Of the objects of the run's own photographs; of tau nothing where they have a least score of their
+        own.
+        """
         return canonical_json({"objects": self.config.objects.model_dump(mode="json"), **self._passing})
 
     @property
     def thumbnails(self) -> str:
         """Of the thumbnails of all objects."""
         shown = self.config.report.model_dump(mode="json", include={"objects", "object_side"})
-        which = self.config.objects.model_dump(mode="json", include={"min_score", "min_area", "class_agnostic_nms"})
+        which = self.config.objects.model_dump(
+            mode="json", include={"min_score", "min_area", "class_agnostic_nms"}
+        )
         return canonical_json({"report": shown, "objects": which, **self._passing})
 
     @property

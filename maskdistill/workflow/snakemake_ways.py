@@ -13,7 +13,9 @@ from maskdistill.runtime.errors import MaskDistillError
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Let Snakemake print a :class:`MaskDistillError` of the block as its own: one message and no traceback."""
+    """Let Snakemake print a :class:`MaskDistillError` of the block as its own: one message and no
+    traceback.
+    """
     try:
         yield
     except MaskDistillError as error:
@@ -28,15 +30,17 @@ def unformatted(text: str) -> str:
 def with_environment(rule: Rule, default: str) -> None:
     """Give a rule its conda environment.
 
-    Snakemake formats the paths of environments with the checkout's before them, so that is put there now, its braces
-    doubled.
+    Snakemake formats the paths of environments with the checkout's before them, so that is put there now, its
+    braces doubled.
 
     Args:
         rule: may name another environment; as the default, a path from the folder of its file.
         default: for a rule that names none.
     """
     path = rule.basedir.join(rule.conda_env or default).get_path_or_uri(secret_free=False)
-    rule.conda_env = rule.ruleinfo.conda_env = unformatted(os.path.normpath(path) if rule.basedir.is_local else path)
+    rule.conda_env = rule.ruleinfo.conda_env = unformatted(
+        os.path.normpath(path) if rule.basedir.is_local else path
+    )
 
 
 def find_commands(folder: Path) -> None:

@@ -37,8 +37,8 @@ def need_ground_truth(targets: Collection[str], config: Config) -> None:
     """
     if targets:
         raise MaskDistillError(
-            f"{', '.join(sorted(targets))}: scores need ground truth, and data.kind {config.data.kind} has none; "
-            "give data.kind coco its annotations, or use voc or scenes"
+            f"{', '.join(sorted(targets))}: scores need ground truth, and data.kind {config.data.kind} has "
+            "none; give data.kind coco its annotations, or use voc or scenes"
         )
 
 
@@ -49,7 +49,9 @@ def check_probe(run: Run) -> None:
         MaskDistillError: so it is.
     """
     if run.config.probe.enabled and not run.has_ground_truth:
-        raise MaskDistillError("probe.enabled: a probe learns from ground truth, and data has none; set it to false")
+        raise MaskDistillError(
+            "probe.enabled: a probe learns from ground truth, and data has none; set it to false"
+        )
 
 
 def check_paper(run: Run, asked: Collection[str], with_conda: bool) -> None:
@@ -67,13 +69,17 @@ def check_paper(run: Run, asked: Collection[str], with_conda: bool) -> None:
     if run.config.paper.crf_rounds and wanted & {"table2", "tableS1", "tableS2", "paper"} and not with_conda:
         need_crf("paper.crf_rounds")
     if not run.config.features.store and wanted & {"table3", "figure4", "paper"}:
-        raise MaskDistillError("table3, figure4: other masks need the stored keys; set features.store to true")
+        raise MaskDistillError(
+            "table3, figure4: other masks need the stored keys; set features.store to true"
+        )
     if wanted & {"figure3", "paper"}:
         refuse_more_clusters(run.config, run.num_fitted, figure3=True)
 
 
 def swept_values(run: Run) -> dict[str, list[Value]]:
-    """Values of the wildcards that the sweep section asks for, the main run's among them; empty without a sweep."""
+    """Values of the wildcards that the sweep section asks for, the main run's among them; empty without a
+    sweep.
+    """
     config, main = run.config, run.main
     sweep = config.sweep
     if not any(sweep.model_dump().values()):
@@ -96,7 +102,12 @@ def swept_values(run: Run) -> dict[str, list[Value]]:
 def swept(run: Run, *patterns: str) -> list[str]:
     """The patterns' paths at each combination of the values that the sweep section asks for."""
     values = swept_values(run)
-    paths = [path for pattern in patterns if values for path in expand(pattern, post=["", *run.sharpened], **values)]
+    paths = [
+        path
+        for pattern in patterns
+        if values
+        for path in expand(pattern, post=["", *run.sharpened], **values)
+    ]
     return list(dict.fromkeys(paths))
 
 

@@ -1,10 +1,11 @@
-"""Peak memory and seconds of manifest and features over a video, tar shards and Parquet files, by number of pictures.
+"""Peak memory and seconds of manifest and features over a video, tar shards and Parquet files, by number of
+pictures.
 
     python tests/benchmarks/archives.py [--count 10000 100000] [--kinds video tar parquet]
 
-Made-up pictures of 32 x 32: one video of as many frames, tar shards of 10,000 pictures, Parquet files of 10,000 rows in
-row groups of 100. All are decoded for the manifest, and the features of all are computed by one process, shard after
-shard of 500, at short side 32 with a random ViT-micro. The manifest of a video
+Made-up pictures of 32 x 32: one video of as many frames, tar shards of 10,000 pictures, Parquet files of
+10,000 rows in row groups of 100. All are decoded for the manifest, and the features of all are computed by
+one process, shard after shard of 500, at short side 32 with a random ViT-micro. The manifest of a video
 decodes it twice: to choose frames, here all, and to read them.
 """
 
@@ -50,7 +51,9 @@ def write_video(folder: Path, count: int) -> None:
         stream.width = stream.height = SIDE
         stream.options = {"g": "100", "bf": "2"}
         for picture in pictures(count):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"))
+            )
         container.mux(stream.encode())
 
 
@@ -105,9 +108,13 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--kinds", choices=WRITERS, nargs="+", default=list(WRITERS))
     given = parser.parse_args()
-    print(f"{'peak MiB (seconds)':24}" + "".join(f"{count:>18,}" for count in given.count) + "    last / first")
+    print(
+        f"{'peak MiB (seconds)':24}" + "".join(f"{count:>18,}" for count in given.count) + "    last / first"
+    )
     for kind in given.kinds:
         rows = [measure(kind, count) for count in given.count]
         for stage in rows[0]:
             cells = "".join(f"{row[stage][0]:8.0f} ({row[stage][1]:6.1f})" for row in rows)
-            print(f"{kind + ' ' + stage:24}{cells}  {rows[-1][stage][0] / rows[0][stage][0]:12.3f}", flush=True)
+            print(
+                f"{kind + ' ' + stage:24}{cells}  {rows[-1][stage][0] / rows[0][stage][0]:12.3f}", flush=True
+            )

@@ -18,7 +18,9 @@ SHARED = Path(__file__).parents[3] / "shared/data"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("trainval", type=Path)
     parser.add_argument("--boxes", type=Path, default=SHARED / "fixtures/lost/voc2007_boxes_xyxy.json")
     args = parser.parse_args()

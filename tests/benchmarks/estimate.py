@@ -1,7 +1,9 @@
-"""What ``maskdistill init`` says that a run will take, beside what it took: python tests/benchmarks/estimate.py PHOTOS
+"""What ``maskdistill init`` says that a run will take, beside what it took: python
+tests/benchmarks/estimate.py PHOTOS
 
-In the checkout, on an otherwise idle machine. ``--cores 1`` holds all to one core, a second machine so to speak;
-``--clock cpu`` compares computed seconds instead, for a machine that others use: with ``--cores 1`` the same thing.
+In the checkout, on an otherwise idle machine. ``--cores 1`` holds all to one core, a second machine so to
+speak; ``--clock cpu`` compares computed seconds instead, for a machine that others use: with ``--cores 1``
+the same thing.
 """
 
 import argparse
@@ -29,12 +31,16 @@ STAGES = {
 
 def spent(folder: Path, rules: set[str], column: str) -> float:
     """Seconds of rules by Snakemake's benchmarks, of all their jobs: ``s`` on the clock, or ``cpu_time``."""
-    files = [file for file in folder.rglob("*.tsv") if rules & set(file.relative_to(folder).with_suffix("").parts)]
+    files = [
+        file for file in folder.rglob("*.tsv") if rules & set(file.relative_to(folder).with_suffix("").parts)
+    ]
     return float(sum(pd.read_csv(file, sep="\t")[column].sum() for file in files))
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", help="folder of photographs")
     parser.add_argument("--run", default="estimate", help="folder below results/, which must be new")
     parser.add_argument("--weights", default="shipped")
@@ -68,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
         return 1
     told = estimate(config, found, speeds)
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(file)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(file)], check=True
+    )
     wall, folder = time.monotonic() - started, Path(f"results/{args.run}/benchmarks")
     column = {"cpu": "cpu_time", "wall": "s"}[args.clock]
     for stage, seconds in told.items():
@@ -76,7 +84,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{stage:20s} estimated {seconds:7.1f} s, jobs took {took:7.1f} s in sum")
     every = {rule for rules in STAGES.values() for rule in rules}
     whole = spent(folder, every, column) if args.clock == "cpu" else wall
-    print(f"{'all':20s} estimated {sum(told.values()):7.1f} s, took {whole:7.1f} s: {sum(told.values()) / whole:.2f}x")
+    print(
+        f"{'all':20s} estimated {sum(told.values()):7.1f} s, took {whole:7.1f} s: "
+        f"{sum(told.values()) / whole:.2f}x"
+    )
     return 0
 
 

@@ -4,13 +4,14 @@
     python tests/benchmarks/evaluation.py semantic [--images 1449] [--threads 2]
     python tests/benchmarks/evaluation.py memory [--images 5000] [--detections 20]
 
-``instances``: smooth outlines at 500x375, 1 to 5 objects an image, 3 % crowd regions; of the detections some lie near
-an object and the rest anywhere, with scores of two digits, so that many are equal. pycocotools is timed from indexed
-annotations with their areas to its twelve numbers; ours from the same RLEs to the same numbers, areas and overlaps
-included. ``semantic``: label maps of 21 labels as PNGs, cut from outlines, 500x375 or 375x500, predictions with a known
-permutation of the labels; the entry point is timed as a whole, its start included. The reference walks through the
-images class by class with boolean masks and finds boundaries with SciPy's minimum filter. ``memory``: peak of the entry
-point for the stage detector, which reads candidates in shards of 500 images.
+``instances``: smooth outlines at 500x375, 1 to 5 objects an image, 3 % crowd regions; of the detections some
+lie near an object and the rest anywhere, with scores of two digits, so that many are equal. pycocotools is
+timed from indexed annotations with their areas to its twelve numbers; ours from the same RLEs to the same
+numbers, areas and overlaps included. ``semantic``: label maps of 21 labels as PNGs, cut from outlines,
+500x375 or 375x500, predictions with a known permutation of the labels; the entry point is timed as a whole,
+its start included. The reference walks through the images class by class with boolean masks and finds
+boundaries with SciPy's minimum filter. ``memory``: peak of the entry point for the stage detector, which
+reads candidates in shards of 500 images.
 """
 
 import argparse
@@ -53,12 +54,21 @@ def encoded(polygon: list[float], image: int, category: int, **more: Any) -> Ent
     native = coco_mask.merge(coco_mask.frPyObjects([polygon], HEIGHT, WIDTH))
     segmentation = {"size": native["size"], "counts": native["counts"].decode()}
     box, area = coco_mask.toBbox(native).tolist(), int(coco_mask.area(native))
-    return {"image_id": image, "category_id": category, "segmentation": segmentation, "bbox": box, "area": area, **more}
+    return {
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        "bbox": box,
+        "area": area,
+        **more,
+    }
 
 
 def near(rng: np.random.Generator, polygon: list[float]) -> list[float]:
     """An outline a few pixels off another."""
-    points = np.asarray(polygon).reshape(-1, 2) + rng.normal(0, 6, 2) + rng.normal(0, 2, (len(polygon) // 2, 2))
+    points = (
+        np.asarray(polygon).reshape(-1, 2) + rng.normal(0, 6, 2) + rng.normal(0, 2, (len(polygon) // 2, 2))
+    )
     return [float(value) for value in points.clip(0, (WIDTH, HEIGHT)).ravel()]
 
 
@@ -73,7 +83,9 @@ def make_set(images: int, number: int) -> tuple[list[Entry], list[Entry], list[E
         objects = [outline(rng, HEIGHT, WIDTH) for _ in range(rng.integers(1, 6))]
         classes = rng.integers(1, CLASSES + 1, len(objects)).tolist()
         for polygon, category in zip(objects, classes, strict=True):
-            truth.append(encoded(polygon, image, category, id=len(truth) + 1, iscrowd=int(rng.random() < 0.03)))
+            truth.append(
+                encoded(polygon, image, category, id=len(truth) + 1, iscrowd=int(rng.random() < 0.03))
+            )
         for place in range(number):
             like = place % len(objects)
             close = place < 2 * len(objects)
@@ -105,7 +117,9 @@ def instances(args: argparse.Namespace) -> None:
         items = list(by_image.items())
         return list(in_forks(lambda item: image_instances(item[0], *item[1]), items, threads))
 
-    print(f"{args.images} images x {args.detections} detections, {os.cpu_count()} cores, best of {args.repeats}")
+    print(
+        f"{args.images} images x {args.detections} detections, {os.cpu_count()} cores, best of {args.repeats}"
+    )
     print(f"{'':37s} {'wall s':>7s} {'CPU s':>7s}   pycocotools' by wall, by CPU")
     for agnostic in (True, False):
         one = (images, merged(truth), merged(found)) if agnostic else (images, truth, found)
@@ -119,12 +133,16 @@ def instances(args: argparse.Namespace) -> None:
             assert off < 1e-9, off
             ratios = f"{slow.wall / cost.wall:5.1f}x {slow.cpu / cost.cpu:5.1f}x, off by {off:.0e}"
             print(
-                f"{name:15s} {f'ours, {threads} processes':21s} {cost.wall:7.2f} {cost.cpu:7.2f} {ratios}", flush=True
+                f"{name:15s} {f'ours, {threads} processes':21s} {cost.wall:7.2f} {cost.cpu:7.2f} {ratios}",
+                flush=True,
             )
     once, compared = timed(partial(overlaps, args.threads), args.repeats)
     names = ("background", *(f"class {number}" for number in range(1, CLASSES + 1)))
     cost, _ = timed(lambda: protocol_scores(compared, CLASSES, names, PROTOCOLS), args.repeats)
-    print(f"overlaps {once.wall:.2f} s, then all {len(PROTOCOLS)} protocols with classes and sizes {cost.wall:.2f} s")
+    print(
+        f"overlaps {once.wall:.2f} s, then all {len(PROTOCOLS)} protocols with classes and sizes "
+        f"{cost.wall:.2f} s"
+    )
 
 
 def make_maps(folder: Path, images: int) -> tuple[list[str], np.ndarray]:
@@ -162,7 +180,9 @@ def slow_semantic(folder: Path, keys: list[str], order: np.ndarray) -> tuple[flo
             regions = [np.asarray(labels == label) for labels in (predicted, target)]
             for kind in (0, 1):
                 if kind:
-                    inner = (ndimage.minimum_filter(r.view(np.uint8), side, mode="constant") > 0 for r in regions)
+                    inner = (
+                        ndimage.minimum_filter(r.view(np.uint8), side, mode="constant") > 0 for r in regions
+                    )
                     regions = [region & ~inside for region, inside in zip(regions, inner, strict=True)]
                 sums[kind, 0, label] += (regions[0] & regions[1]).sum()
                 sums[kind, 1, label] += (regions[0] | regions[1]).sum()
@@ -172,28 +192,41 @@ def slow_semantic(folder: Path, keys: list[str], order: np.ndarray) -> tuple[flo
 
 def write_tables(folder: Path, keys: list[str], semantic: bool, annotations: list[Entry]) -> list[str]:
     """Manifest and ``instances.json``; the options that name them."""
-    sizes = [(HEIGHT, WIDTH) if number % 3 or not semantic else (WIDTH, HEIGHT) for number in range(len(keys))]
+    sizes = [
+        (HEIGHT, WIDTH) if number % 3 or not semantic else (WIDTH, HEIGHT) for number in range(len(keys))
+    ]
     ids = range(1, len(keys) + 1)
     columns = {
         "image_id": list(ids), "key": keys, "path": "none.jpg", "width": [w for _, w in sizes],
-        "height": [h for h, _ in sizes], "mode": "RGB", "sha256": "", "shard": [(i - 1) // PER_SHARD for i in ids],
+        "height": [h for h, _ in sizes], "mode": "RGB", "sha256": "",
+        "shard": [(i - 1) // PER_SHARD for i in ids],
         "train": False, "eval": True, "status": "ok", "reason": "",
     }  # fmt: skip
     write_manifest(folder / "manifest.csv", pd.DataFrame(columns)[list(COLUMNS)])
     images = [
-        {"id": i, "file_name": k, "height": h, "width": w, "has_masks": not semantic, "has_semantic": semantic}
+        {
+            "id": i,
+            "file_name": k,
+            "height": h,
+            "width": w,
+            "has_masks": not semantic,
+            "has_semantic": semantic,
+        }
         for i, k, (h, w) in zip(ids, keys, sizes, strict=True)
     ]
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
     write_json(
-        folder / "truth/instances.json", {"images": images, "annotations": annotations, "categories": categories}
+        folder / "truth/instances.json",
+        {"images": images, "annotations": annotations, "categories": categories},
     )
     return ["--manifest", f"{folder}/manifest.csv", "--ground-truth", f"{folder}/truth/instances.json",
             "--num-clusters", str(CLASSES), "--output", f"{folder}/out.json"]  # fmt: skip
 
 
 def semantic(args: argparse.Namespace) -> None:
-    """Time the entry point for the stage segmenter, intervals and boundary IoU included, and compare its scores."""
+    """Time the entry point for the stage segmenter, intervals and boundary IoU included, and compare its
+    scores.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys, order = make_maps(folder, args.images)
@@ -209,7 +242,10 @@ def semantic(args: argparse.Namespace) -> None:
         ours = json.loads((folder / "out.json").read_text())
         cost, (miou, boundary) = timed(partial(slow_semantic, folder, keys, order))
         print(f"slow reference: {cost.wall:6.2f} s, {cost.cpu:.2f} s of CPU")
-        print(f"mIoU {ours['miou']:.6f} and {miou:.6f}, boundary IoU {ours['boundary_iou']:.6f} and {boundary:.6f}")
+        print(
+            f"mIoU {ours['miou']:.6f} and {miou:.6f}, boundary IoU {ours['boundary_iou']:.6f} and "
+            f"{boundary:.6f}"
+        )
         assert abs(ours["miou"] - miou) < 1e-9 and abs(ours["boundary_iou"] - boundary) < 1e-9
 
 
@@ -228,22 +264,30 @@ def memory(args: argparse.Namespace) -> None:
         files = sorted((folder / "candidates").iterdir())
         size = sum(path.stat().st_size for path in files) / 2**20
         mib, seconds = peak(
-            ["evaluation", "--stage", "detector", *options, "--label-dirs", f"{folder}/labels", "--candidates", *files,
+            ["evaluation", "--stage", "detector", *options, "--label-dirs", f"{folder}/labels",
+            "--candidates", *files,
              "--threads", args.threads]
         )  # fmt: skip
-        print(f"{args.images} images x {args.detections} candidates in {len(files)} shards, {size:.0f} MiB of JSON")
+        print(
+            f"{args.images} images x {args.detections} candidates in {len(files)} shards, {size:.0f} MiB of "
+            "JSON"
+        )
         print(f"detector, {args.threads} processes: {seconds:.2f} s, peak {mib:.0f} MiB")
 
 
 def main() -> None:
     """Run one of the three."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parts = {"instances": instances, "semantic": semantic, "memory": memory}
     parser.add_argument("part", choices=parts)
     parser.add_argument("--images", type=int, help="default: 1449 for semantic, else 5000")
     parser.add_argument("--detections", type=int, default=20, help="of an image")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts, for ours and the references")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="the fastest counts, for ours and the references"
+    )
     args = parser.parse_args()
     args.images = args.images or (1449 if args.part == "semantic" else 5000)
     parts[args.part](args)

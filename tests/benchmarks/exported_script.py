@@ -2,9 +2,9 @@
 
     python tests/benchmarks/exported_script.py EXPORTED PHOTOS WORK
 
-EXPORTED is what ``maskdistill export`` wrote, PHOTOS a folder with at least 20 JPEGs. WORK gets the photographs
-(EXIF-rotated, grey, RGBA, 5:1, 16 bits, palette, CMYK), an environment with numpy, Pillow and onnxruntime alone (by
-uv), and both results. Both are asked for all objects with a score of at least 0.05.
+EXPORTED is what ``maskdistill export`` wrote, PHOTOS a folder with at least 20 JPEGs. WORK gets the
+photographs (EXIF-rotated, grey, RGBA, 5:1, 16 bits, palette, CMYK), an environment with numpy, Pillow and
+onnxruntime alone (by uv), and both results. Both are asked for all objects with a score of at least 0.05.
 """
 
 import argparse
@@ -66,7 +66,9 @@ def seen(folder: Path, objects: str) -> dict[str, Seen]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("exported", type=Path)
     parser.add_argument("photos", type=Path)
     parser.add_argument("work", type=Path)
@@ -81,8 +83,12 @@ def main() -> None:
         kinds[made.stem] = kind
     python = args.work / "environment/bin/python"
     subprocess.run(["uv", "venv", "-q", "--python", sys.executable, args.work / "environment"], check=True)
-    subprocess.run(["uv", "pip", "install", "-q", "--python", python, "numpy", "pillow", "onnxruntime"], check=True)
-    listed = subprocess.run(["uv", "pip", "list", "-q", "--python", python], capture_output=True, text=True, check=True)
+    subprocess.run(
+        ["uv", "pip", "install", "-q", "--python", python, "numpy", "pillow", "onnxruntime"], check=True
+    )
+    listed = subprocess.run(
+        ["uv", "pip", "list", "-q", "--python", python], capture_output=True, text=True, check=True
+    )
     print(listed.stdout)
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     results = {}
@@ -90,7 +96,9 @@ def main() -> None:
         out = args.work / name
         begun = time.monotonic()
         options = ["--out", out, "--min-score", LEAST]
-        subprocess.run([python, args.exported / "segment.py", photos, *options], check=True, env=bare, cwd=args.work)
+        subprocess.run(
+            [python, args.exported / "segment.py", photos, *options], check=True, env=bare, cwd=args.work
+        )
         print(f"{name}: {(time.monotonic() - begun) / COUNT:.2f} s a picture")
         results[name] = seen(out, "objects.json")
     models = [f"--{name}={args.exported}/{name}.safetensors" for name in ("detector", "segmenter")]
@@ -102,7 +110,13 @@ def main() -> None:
         for kind in KINDS:
             keys = [key for key in expected if kinds[key] == kind]
             one = compare([expected[key] for key in keys], [found[key] for key in keys])
-            row = (kind, one.pictures, f"{100 * one.labels:.3f}", f"{one.foreground:.4f}", f"{one.equal}/{one.objects}")
+            row = (
+                kind,
+                one.pictures,
+                f"{100 * one.labels:.3f}",
+                f"{one.foreground:.4f}",
+                f"{one.equal}/{one.objects}",
+            )
             print("| " + " | ".join(map(str, row)) + " |")
 
 

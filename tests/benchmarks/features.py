@@ -1,13 +1,14 @@
-"""Masks end to end, against the way of the released scripts; stage against bare forward; cost of the mask rule.
+"""Masks end to end, against the way of the released scripts; stage against bare forward; cost of the mask
+rule.
 
     python tests/benchmarks/features.py [--images N] [--short-side 640] [--device cpu|cuda] [--photos FOLDER]
 
-Prints ratios measured in this one run: every round times each way once after the other, since a machine's speed
-drifts, and the median of the rounds' ratios counts. The network is a ViT-S/16 with random weights: speed does not
-depend on their values, and masks are compared with masks of the same weights.
+Prints ratios measured in this one run: every round times each way once after the other, since a machine's
+speed drifts, and the median of the rounds' ratios counts. The network is a ViT-S/16 with random weights:
+speed does not depend on their values, and masks are compared with masks of the same weights.
 
-The reference does, in plain torch, what scripts of this field do: one image at a time, all twelve blocks with the
-attention matrix materialised, an N x N affinity per head, and one JSON of polygons at the very end.
+The reference does, in plain torch, what scripts of this field do: one image at a time, all twelve blocks with
+the attention matrix materialised, an N x N affinity per head, and one JSON of polygons at the very end.
 """
 
 import argparse
@@ -50,15 +51,25 @@ def reference_mask(model: Any, picture: Image.Image, short_side: int, device: to
     """One image: materialised attention everywhere, N x N affinity per head; returns a bool mask (H, W)."""
     width, height = picture.size
     scale = short_side / min(width, height)
-    size = (int(width * scale + 1e-9), int(height * scale + 1e-9)) if width != height else (short_side, short_side)
+    size = (
+        (int(width * scale + 1e-9), int(height * scale + 1e-9))
+        if width != height
+        else (short_side, short_side)
+    )
     resized = picture.resize(size, Image.Resampling.BILINEAR)
-    x = vit.pad_to_multiple(vit.normalize(torch.from_numpy(np.array(resized)).permute(2, 0, 1)), 16)[None].to(device)
+    x = vit.pad_to_multiple(vit.normalize(torch.from_numpy(np.array(resized)).permute(2, 0, 1)), 16)[None].to(
+        device
+    )
     rows, columns = x.shape[-2] // 16, x.shape[-1] // 16
     tokens = vit.embed(model, x)
     for block in model.blocks:
         attention = block.attn
         b, n, d = tokens.shape
-        qkv = attention.qkv(block.norm1(tokens)).reshape(b, n, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = (
+            attention.qkv(block.norm1(tokens))
+            .reshape(b, n, 3, attention.num_heads, -1)
+            .permute(2, 0, 3, 1, 4)
+        )
         q, k, v = qkv[0], qkv[1], qkv[2]
         weights = (q @ k.transpose(-2, -1) * attention.head_dim**-0.5).softmax(dim=-1)
         joined = (weights @ v).transpose(1, 2).reshape(b, n, d)
@@ -87,7 +98,9 @@ def reference_model(device: str) -> Any:
     return vit.load_vit(ARCH, "random", torch.device(device))
 
 
-def reference_round(photos: Sequence[Path], short_side: int, device: str, threads: int) -> tuple[float, list[Mask]]:
+def reference_round(
+    photos: Sequence[Path], short_side: int, device: str, threads: int
+) -> tuple[float, list[Mask]]:
     """Seconds and masks of all photos. Runs in a process of its own, whose allocator is the system's."""
     torch.set_num_threads(threads)
     model, chosen = reference_model(device), torch.device(device)
@@ -131,18 +144,26 @@ def prepared_batches(
 def print_ratios(seconds: dict[str, list[float]], images: int) -> None:
     """Images/s of all rounds together, and the median, least and greatest of each round's ratios."""
     for name, times in seconds.items():
-        print(f"{name:<32} {images * len(times) / sum(times):7.3f} images/s; seconds a round", np.round(times, 1))
+        print(
+            f"{name:<32} {images * len(times) / sum(times):7.3f} images/s; seconds a round",
+            np.round(times, 1),
+        )
     reference, bare = np.array(seconds["reference"]), np.array(seconds["bare forward"])
     for name in ("features + masks", "fused (distil)", "bare forward"):
         ratio = reference / np.array(seconds[name])
         print(f"{name:<32} {np.median(ratio):5.2f}x the reference ({ratio.min():.2f} to {ratio.max():.2f})")
     for name in ("features", "fused (distil)"):
         share = 100 * bare / np.array(seconds[name])
-        print(f"{name:<32} {np.median(share):4.0f} % of the bare forward ({share.min():.0f} to {share.max():.0f})")
+        print(
+            f"{name:<32} {np.median(share):4.0f} % of the bare forward ({share.min():.0f} to "
+            f"{share.max():.0f})"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--short-side", type=int, default=640)
@@ -159,8 +180,9 @@ def main() -> None:
     photos = (photos * (args.images // len(photos) + 1))[: args.images]
     model = vit.load_vit(ARCH, "random", device, args.precision)
     print(
-        f"{args.images} photos of {args.photos.name}, side {args.short_side}, {args.device}, {args.threads} threads, "
-        f"{args.precision}, batch {args.batch_size}, {args.workers} decoding processes, {args.rounds} rounds"
+        f"{args.images} photos of {args.photos.name}, side {args.short_side}, {args.device}, {args.threads} "
+        f"threads, {args.precision}, batch {args.batch_size}, {args.workers} decoding processes, "
+        f"{args.rounds} rounds"
     )
 
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
@@ -187,9 +209,13 @@ def main() -> None:
             sync(device)
 
         steps: dict[str, Callable[[], None]] = {
-            "features": lambda: quiet(["features", *common, "--params", json.dumps(settings), "--output", extracted]),
+            "features": lambda: quiet(
+                ["features", *common, "--params", json.dumps(settings), "--output", extracted]
+            ),
             "masks": lambda: quiet(["masks", "--features", extracted, "--output", masked]),
-            "fused (distil)": lambda: quiet(["distil", *common, "--params", both, "--output", folder / "fused.json"]),
+            "fused (distil)": lambda: quiet(
+                ["distil", *common, "--params", both, "--output", folder / "fused.json"]
+            ),
             "bare forward": bare,
         }
         keep_freed_memory()  # as every stage does on a CPU: the bare forward has the same
@@ -204,7 +230,9 @@ def main() -> None:
                     start = time.perf_counter()
                     step()
                     seconds[name].append(time.perf_counter() - start)
-        seconds["features + masks"] = [a + b for a, b in zip(seconds["features"], seconds["masks"], strict=True)]
+        seconds["features + masks"] = [
+            a + b for a, b in zip(seconds["features"], seconds["masks"], strict=True)
+        ]
         n = len(photos)
         print_ratios(seconds, n)
 
@@ -213,7 +241,8 @@ def main() -> None:
         same = [a["segmentation"] == b["segmentation"] for a, b in zip(found, again, strict=True)]
         print(f"fused masks identical: {sum(same)} of {n}")
         ious = [
-            (rle.decode(mask["segmentation"]) & truth).sum() / (rle.decode(mask["segmentation"]) | truth).sum()
+            (rle.decode(mask["segmentation"]) & truth).sum()
+            / (rle.decode(mask["segmentation"]) | truth).sum()
             for mask, truth in zip(found, expected, strict=True)
         ]
         print(f"IoU with the reference's masks: mean {np.mean(ious):.5f}, least {np.min(ious):.5f}")

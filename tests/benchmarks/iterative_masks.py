@@ -1,14 +1,15 @@
-"""How many objects of generated scenes one mask an image finds, how many several do, and how many a baseline does.
+"""How many objects of generated scenes one mask an image finds, how many several do, and how many a baseline
+does.
 
 A script to run by hand; ground truth is used for the scores alone:
 
     .venv/bin/python tests/benchmarks/iterative_masks.py --scenes 60 --seed 4321 [--refine]
 
-Recall: share of the objects that some mask overlaps with IoU 0.5 (0.75) or more. Precision: share of the masks that
-overlap some object so. Masks of an image are disjoint and so are objects, hence no object and no mask counts twice.
-With ``--refine`` outlines are those of ``masks.refine: grabcut``; a box in the middle and Otsu's foreground stand
-beside, to tell what GrabCut does alone.
-The stopping rule's defaults (masks.further) were chosen on ``--seed 77``; the demo's scenes have seed 0.
+Recall: share of the objects that some mask overlaps with IoU 0.5 (0.75) or more. Precision: share of the
+masks that overlap some object so. Masks of an image are disjoint and so are objects, hence no object and no
+mask counts twice. With ``--refine`` outlines are those of ``masks.refine: grabcut``; a box in the middle and
+Otsu's foreground stand beside, to tell what GrabCut does alone. The stopping rule's defaults (masks.further)
+were chosen on ``--seed 77``; the demo's scenes have seed 0.
 """
 
 import argparse
@@ -73,7 +74,9 @@ def several(most: int, limits: FurtherMasksConfig) -> Finder:
 
 def by_baseline(name: str) -> Finder:
     """All masks of another rule."""
-    return lambda image, photo: [full_size(one.mask, image, photo) for one in registry.read(name).masks(image)]
+    return lambda image, photo: [
+        full_size(one.mask, image, photo) for one in registry.read(name).masks(image)
+    ]
 
 
 def middle(image: ImageFeatures, photo: Photo) -> list[Mask]:
@@ -115,12 +118,16 @@ def refined(found: list[Mask], photo: Photo, patch: float) -> list[Mask]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=4321)
     parser.add_argument("--size", type=int, default=128, help="shortest side of a scene in pixels")
     parser.add_argument("--difficulty", type=float, default=0.3)
-    parser.add_argument("--objects", type=int, default=0, help="objects drawn a scene; 0: the demo's one to four")
+    parser.add_argument(
+        "--objects", type=int, default=0, help="objects drawn a scene; 0: the demo's one to four"
+    )
     parser.add_argument("--short-side", type=int, default=160, help="side at which features are taken")
     parser.add_argument("--weights", default="config/weights/vit_micro_patch8.safetensors")
     parser.add_argument("--refine", action="store_true", help="with outlines refined by GrabCut")
@@ -153,24 +160,33 @@ def main() -> None:
             found, tally = finder(image, scene.image), tallies[name]
             started = time.process_time()
             if args.refine:
-                found = refined(found, scene.image, backbone.patch_size * scene.image.shape[0] / image.resized_hw[0])
+                found = refined(
+                    found, scene.image, backbone.patch_size * scene.image.shape[0] / image.resized_hw[0]
+                )
             tally.seconds.append(time.process_time() - started)
-            iou = np.array([[(mask & one).sum() / (mask | one).sum() for one in scene.masks] for mask in found])
+            iou = np.array(
+                [[(mask & one).sum() / (mask | one).sum() for one in scene.masks] for mask in found]
+            )
             tally.of_masks.extend(iou.max(axis=1))
             tally.of_objects.extend(iou.max(axis=0))
 
     objects = len(next(iter(tallies.values())).of_objects)
     print(f"{args.scenes} scenes of seed {args.seed}, {objects / args.scenes:.2f} objects each\n")
-    print("| rule | masks an image | mean IoU | precision at 0.5, 0.75, % | recall at 0.5, 0.75, % | ms an image |")
+    print(
+        "| rule | masks an image | mean IoU | precision at 0.5, 0.75, % | recall at 0.5, 0.75, % | ms an "
+        "image |"
+    )
     print("|---|---|---|---|---|---|")
     for name, tally in tallies.items():
         of_masks, of_objects = np.array(tally.of_masks), np.array(tally.of_objects)
         precision, recall = (
-            ", ".join(f"{100 * (best >= limit).mean():.1f}" for limit in (0.5, 0.75)) for best in (of_masks, of_objects)
+            ", ".join(f"{100 * (best >= limit).mean():.1f}" for limit in (0.5, 0.75))
+            for best in (of_masks, of_objects)
         )
         cost = f"{1000 * np.mean(tally.seconds):.0f}" if args.refine else "-"
         print(
-            f"| {name} | {len(of_masks) / args.scenes:.2f} | {of_masks.mean():.3f} | {precision} | {recall} | {cost} |"
+            f"| {name} | {len(of_masks) / args.scenes:.2f} | {of_masks.mean():.3f} | {precision} | {recall} "
+            f"| {cost} |"
         )
 
 

@@ -3,12 +3,12 @@
     python tests/benchmarks/kmeans.py speed [--rows 1000000] [--dim 384] [--clusters 80] [--threads 2]
     python tests/benchmarks/kmeans.py inertia FOLDER [FOLDER ...] [--images 1000] [--clusters 20]
 
-``speed`` writes random embeddings as shards into a temporary folder (1.5 GB as it stands) and runs two processes, one
-after the other: ``maskdistill clusters`` on the shards, and FAISS's K-means on the same number of rows of an array in
-memory, with the same iterations, starts, seed and threads, followed by the search for the nearest centroid of every
-row. ``inertia`` embeds tiles of the pictures below each folder with the shipped network and fits both libraries to the
-whitened, normalised embeddings, with equally many starts by k-means++. Behind it
-stands what scikit-learn's own iterations still gain from our centroids.
+``speed`` writes random embeddings as shards into a temporary folder (1.5 GB as it stands) and runs two
+processes, one after the other: ``maskdistill clusters`` on the shards, and FAISS's K-means on the same number
+of rows of an array in memory, with the same iterations, starts, seed and threads, followed by the search for
+the nearest centroid of every row. ``inertia`` embeds tiles of the pictures below each folder with the shipped
+network and fits both libraries to the whitened, normalised embeddings, with equally many starts by k-means++.
+Behind it stands what scikit-learn's own iterations still gain from our centroids.
 """
 
 import argparse
@@ -32,7 +32,9 @@ ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "config/weights/vit_micro_patch8_colorblind.safetensors"
 ARCH, SIDE, GRID = "vit_micro_patch8", 64, 4
 SHARDS = 8
-MAIN = "import sys; from maskdistill.cli import main; status = main(); print(open('/proc/self/status').read())"
+MAIN = (
+    "import sys; from maskdistill.cli import main; status = main(); print(open('/proc/self/status').read())"
+)
 MAIN += "; sys.exit(status)"
 Floats = npt.NDArray[np.float32]
 
@@ -52,8 +54,10 @@ def write_shards(folder: Path, rows: int, dim: int) -> list[str]:
     shard = np.arange(rows) * SHARDS // rows
     table = pd.DataFrame(
         {
-            "image_id": np.arange(1, rows + 1), "key": [f"{i:08d}" for i in range(rows)], "path": "x.jpg", "width": 640,
-            "height": 480, "mode": "RGB", "sha256": "", "shard": shard, "train": True, "eval": False, "status": "ok",
+            "image_id": np.arange(1, rows + 1), "key": [f"{i:08d}" for i in range(rows)], "path": "x.jpg",
+            "width": 640,
+            "height": 480, "mode": "RGB", "sha256": "", "shard": shard, "train": True, "eval": False,
+            "status": "ok",
             "reason": "",
         }
     )  # fmt: skip
@@ -87,7 +91,9 @@ def measured(command: list[str], threads: int) -> tuple[Usage, str]:
     if status != 0:
         raise SystemExit(f"{command[:4]} failed")
     found = re.search(r"VmHWM:\s+(\d+) kB", text)  # ru_maxrss would hold the parent's memory at the fork
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, int(found[1]) / 1024 if found else float("nan")), text
+    return Usage(
+        seconds, usage.ru_utime + usage.ru_stime, int(found[1]) / 1024 if found else float("nan")
+    ), text
 
 
 def speed(args: argparse.Namespace) -> None:
@@ -107,14 +113,23 @@ def speed(args: argparse.Namespace) -> None:
             json.dumps(settings), "--device", "cpu", "--threads", str(args.threads),
         ]  # fmt: skip
         ours, _ = measured(stage, args.threads)
-        alone = [sys.executable, __file__, "faiss", *(f"--{k}={getattr(args, k)}" for k in ("rows", "dim", "clusters"))]
+        alone = [
+            sys.executable,
+            __file__,
+            "faiss",
+            *(f"--{k}={getattr(args, k)}" for k in ("rows", "dim", "clusters")),
+        ]
         alone += [f"--niter={args.niter}", f"--nredo={args.nredo}", f"--max-fit={args.max_fit}"]
         theirs, text = measured([*alone, f"--threads={args.threads}"], args.threads)
     wall, cpu = map(float, text.splitlines()[0].split())
     print(f"{args.rows} x {args.dim}, K = {args.clusters}, {size:.0f} MiB of shards, {args.threads} threads")
-    print(f"maskdistill clusters: {ours.wall:.1f} s, processor {ours.cpu:.1f} s, peak {ours.peak:.0f} MiB (all of it)")
     print(
-        f"FAISS on an array:    {wall:.1f} s, processor {cpu:.1f} s, peak {theirs.peak:.0f} MiB (fit and search only)"
+        f"maskdistill clusters: {ours.wall:.1f} s, processor {ours.cpu:.1f} s, peak {ours.peak:.0f} MiB (all "
+        "of it)"
+    )
+    print(
+        f"FAISS on an array:    {wall:.1f} s, processor {cpu:.1f} s, peak {theirs.peak:.0f} MiB (fit and "
+        "search only)"
     )
     print(f"ratio of seconds {ours.wall / wall:.3f}, of processor seconds {ours.cpu / cpu:.3f}")
 
@@ -146,7 +161,9 @@ def faiss_alone(args: argparse.Namespace) -> None:
 
 
 def embed_pictures(folder: Path, limit: int) -> Floats:
-    """CLS features of the tiles of pictures at even steps through a folder, 4 x 4 tiles of 64 pixels a picture."""
+    """CLS features of the tiles of pictures at even steps through a folder, 4 x 4 tiles of 64 pixels a
+    picture.
+    """
     import torch
 
     from maskdistill.backbones import vit
@@ -193,7 +210,9 @@ def inertia(args: argparse.Namespace) -> None:
 
 
 def reference(points: Floats, k: int, seed: int, starts: int, ours: Floats) -> tuple[Floats, Floats]:
-    """scikit-learn's centroids, the best of ``starts`` k-means++ starts, and those it reaches from ``ours``."""
+    """scikit-learn's centroids, the best of ``starts`` k-means++ starts, and those it reaches from
+    ``ours``.
+    """
     theirs = KMeans(k, n_init=starts, random_state=seed).fit(points).cluster_centers_
     further = KMeans(k, init=ours, n_init=1).fit(points).cluster_centers_
     return theirs.astype(np.float32), further.astype(np.float32)
@@ -201,10 +220,19 @@ def reference(points: Floats, k: int, seed: int, starts: int, ours: Floats) -> t
 
 def main() -> None:
     """Parse the arguments and run one part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=("speed", "inertia", "faiss"))
     parser.add_argument("folders", nargs="*", help="of pictures (inertia)")
-    for name, value in {"rows": 1_000_000, "dim": 384, "clusters": 80, "niter": 100, "nredo": 10, "threads": 2}.items():
+    for name, value in {
+        "rows": 1_000_000,
+        "dim": 384,
+        "clusters": 80,
+        "niter": 100,
+        "nredo": 10,
+        "threads": 2,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--max-fit", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, default=1000)

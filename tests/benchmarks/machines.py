@@ -3,9 +3,10 @@
     python tests/benchmarks/machines.py run --work /tmp/machines [--configfile config/demo.yaml]
     python tests/benchmarks/machines.py yardstick [--write tests/machines.json]
 
-``run``: a whole workflow a variant, in a copy of the project, ``WORK/VARIANT``; one that was cut off goes on when the
-same command is given again, and what has ended is only read. ``yardstick``: the numbers of ``tests/yardstick.py``, a
-few seconds a variant; what is written is what CI compares with. Printed are all variants, and the range of each number.
+``run``: a whole workflow a variant, in a copy of the project, ``WORK/VARIANT``; one that was cut off goes on
+when the same command is given again, and what has ended is only read. ``yardstick``: the numbers of
+``tests/yardstick.py``, a few seconds a variant; what is written is what CI compares with. Printed are all
+variants, and the range of each number.
 """
 
 import argparse
@@ -56,11 +57,24 @@ def run_variant(name: str, work: Path, configfile: Path) -> Scores:
             make_project(project.folder)
             (project.folder / "config/machines.yaml").write_text(configfile.read_text())
         environment = os.environ | SETTINGS[setting] | ASLEEP | {"PYTHONPATH": str(project.folder)}
-        command = [sys.executable, "-m", "snakemake", "--configfile", "config/machines.yaml", "--resources", "gpu=0"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--configfile",
+            "config/machines.yaml",
+            "--resources",
+            "gpu=0",
+        ]
         for more in (["--unlock"], ["--cores", threads]):
             with open(project.folder / "output.txt", "a") as stream:
                 subprocess.run(
-                    [*command, *more], cwd=project.folder, env=environment, check=True, stdout=stream, stderr=stream
+                    [*command, *more],
+                    cwd=project.folder,
+                    env=environment,
+                    check=True,
+                    stdout=stream,
+                    stderr=stream,
                 )
     return scores_of(json.loads(summary.read_text()))
 
@@ -108,7 +122,9 @@ def summarised(found: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Run the variants one after the other; print the table after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["run", "yardstick"])
     parser.add_argument("--work", default="/tmp/maskdistill-machines", type=Path, help="of run")
     parser.add_argument("--configfile", default=ROOT / "config/demo.yaml", type=Path, help="of run")

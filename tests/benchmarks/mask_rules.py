@@ -81,7 +81,10 @@ def graphs_cut(name: str, features: ImageFeatures) -> list[tuple[Mask, ncut.Vect
         seen.append((graph, vector))
         return vector
 
-    with patch.object(tokencut, "second_eigenvector", recorded), patch.object(maskcut, "second_eigenvector", recorded):
+    with (
+        patch.object(tokencut, "second_eigenvector", recorded),
+        patch.object(maskcut, "second_eigenvector", recorded),
+    ):
         chosen(MasksConfig(rule=name)).masks(features)
     return seen
 
@@ -100,7 +103,9 @@ def beside_eigh(arch: str, weights: str, scenes: int) -> None:
     spent = {name: np.zeros(5) for name in NAMES}  # of the rule, of eigh, of eigh for one; masks, cuts
     apart = 0.0
     for number in range(scenes):
-        photo = Image.fromarray(generate_scene(78, number, 640, 0.3).image).resize((pixels * GRID[1], pixels * GRID[0]))
+        photo = Image.fromarray(generate_scene(78, number, 640, 0.3).image).resize(
+            (pixels * GRID[1], pixels * GRID[0])
+        )
         features = features_of(model, arch, photo, pixels * GRID[0])
         for name in NAMES:
             graphs = graphs_cut(name, features)
@@ -112,9 +117,13 @@ def beside_eigh(arch: str, weights: str, scenes: int) -> None:
                 spent[name][2] += one
                 vector, exact = vector / np.linalg.norm(vector), exact / np.linalg.norm(exact)
                 apart = max(apart, float(np.abs(vector * np.sign(vector @ exact) - exact).max()))
-    print(f"{scenes} scenes, {np.prod(GRID):,} patches, {arch}; largest difference of an eigenvector {apart:.1e}\n")
     print(
-        "| rule | masks | cuts | rule, ms | its cuts by `eigh`, ms | times as long | for one eigenvector, ms | times |"
+        f"{scenes} scenes, {np.prod(GRID):,} patches, {arch}; largest difference of an eigenvector "
+        f"{apart:.1e}\n"
+    )
+    print(
+        "| rule | masks | cuts | rule, ms | its cuts by `eigh`, ms | times as long | for one eigenvector, ms "
+        "| times |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name, total in spent.items():
@@ -125,7 +134,9 @@ def beside_eigh(arch: str, weights: str, scenes: int) -> None:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--eigh", action="store_true", help="beside scipy's dense eigh; takes 20 s a scene")
     parser.add_argument("--arch", help="default: dino_vits16, with --eigh vit_micro_patch8")

@@ -3,12 +3,12 @@
     python tests/benchmarks/memory.py stages [--images 1000 10000 100000] [--dim 64]
     python tests/benchmarks/memory.py dag [--images 10000000] [--shards 10000] [--repeats 3]
 
-``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every shard, and
-runs each stage in a process of its own: by-shard stages on the last shard, the others on all. Pictures are one
-file under many names. K-means is fitted on 1,000 masks, so that the sample is as large with few images; by default
-it is bounded by ``clusters.max_fit``. The detector trains two steps, the segmenter for a minute. ``dag`` writes a list
-of names and takes the time of ``snakemake --dry-run`` in a folder of its own, beside that of a workflow with the same
-numbers of rules, jobs and files, and prints where it went.
+``stages`` writes a manifest with shards of 500 images, small synthetic features (8 x 8 patches) for every
+shard, and runs each stage in a process of its own: by-shard stages on the last shard, the others on all.
+Pictures are one file under many names. K-means is fitted on 1,000 masks, so that the sample is as large with
+few images; by default it is bounded by ``clusters.max_fit``. The detector trains two steps, the segmenter for
+a minute. ``dag`` writes a list of names and takes the time of ``snakemake --dry-run`` in a folder of its own,
+beside that of a workflow with the same numbers of rules, jobs and files, and prints where it went.
 """
 
 import argparse
@@ -41,13 +41,19 @@ TRAINED = 60.0
 
 
 def peak(arguments: Sequence[object], seconds: float | None = None) -> tuple[float, float]:
-    """Run a stage in a process of its own: MiB at its peak, seconds. With ``seconds`` it is stopped after so many."""
+    """Run a stage in a process of its own: MiB at its peak, seconds.
+
+    With ``seconds`` it is stopped after so many.
+    """
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = "import sys; from maskdistill.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     highest, stopped = 0, False
-    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as job:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as job,
+    ):
         while job.poll() is None:
             status = Path(f"/proc/{job.pid}/status").read_text()
             if "VmHWM:" in status:  # gone once the process has ended
@@ -72,8 +78,10 @@ def write_inputs(folder: Path, images: int, dim: int) -> int:
     Image.fromarray(rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(picture)
     ids = np.arange(1, images + 1)
     columns = {
-        "image_id": ids, "key": [f"picture-{i:08d}" for i in ids], "path": "p.png", "width": SIDE, "height": SIDE,
-        "mode": "RGB", "sha256": "", "shard": (ids - 1) // PER_SHARD, "train": True, "eval": False, "status": "ok",
+        "image_id": ids, "key": [f"picture-{i:08d}" for i in ids], "path": "p.png", "width": SIDE,
+        "height": SIDE,
+        "mode": "RGB", "sha256": "", "shard": (ids - 1) // PER_SHARD, "train": True, "eval": False,
+        "status": "ok",
         "reason": "",
     }  # fmt: skip
     write_manifest(folder / "manifest.csv", pd.DataFrame(columns)[list(COLUMNS)])
@@ -131,7 +139,14 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
              f"--output={folder}/masks/shard-{{shard}}.json"]
         )  # fmt: skip
         found["embeddings"] = peak(
-            ["embeddings", *manifest, *network, f"--shard={last}", f"--masks={masks[-1]}", f"--output={folder}/e.h5"]
+            [
+                "embeddings",
+                *manifest,
+                *network,
+                f"--shard={last}",
+                f"--masks={masks[-1]}",
+                f"--output={folder}/e.h5",
+            ]
         )
         rng = np.random.default_rng(1)
         for mask_file in masks:
@@ -155,9 +170,16 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
              f"--output={folder}/annotations.json", f"--index={folder}/annotations.h5"]
         )  # fmt: skip
         detector = json.loads(json.dumps(yaml.safe_load((ROOT / "config/demo.yaml").read_text())["detector"]))
-        detector |= {"weights": "random", "iters": 2, "steps": [1], "min_size_train": [64], "min_size_test": 64}
+        detector |= {
+            "weights": "random",
+            "iters": 2,
+            "steps": [1],
+            "min_size_train": [64],
+            "min_size_test": 64,
+        }
         found["detector"] = peak(
-            ["detector", *manifest, f"--annotations={folder}/annotations.json", f"--index={folder}/annotations.h5",
+            ["detector", *manifest, f"--annotations={folder}/annotations.json",
+            f"--index={folder}/annotations.h5",
              "--seed=0", f"--params={json.dumps(detector)}", f"--output={folder}/d.safetensors",
              f"--metrics={folder}/d.csv", f"--state={folder}/d.state", "--device=cpu"]
         )  # fmt: skip
@@ -176,19 +198,28 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
             write_json(folder / f"candidates/shard-{shard:04d}.json", {"candidates": records})
         found["pseudo_labels"] = peak(
             ["pseudo_labels", *every, *manifest, "--shard={shard}", "--num-clusters=20",
-             f"--candidates={folder}/candidates/shard-{{shard}}.json", f"--output={folder}/labels/shard-{{shard}}"]
+             f"--candidates={folder}/candidates/shard-{{shard}}.json",
+             f"--output={folder}/labels/shard-{{shard}}"]
         )  # fmt: skip
         shards_of = {
-            part: [str(path) for path in sorted((folder / part).iterdir())] for part in ("candidates", "labels")
+            part: [str(path) for path in sorted((folder / part).iterdir())]
+            for part in ("candidates", "labels")
         }
         found["label_summary"] = peak(
-            ["label_summary", *manifest, "--candidates", *shards_of["candidates"], f"--output={folder}/tau.json"]
+            [
+                "label_summary",
+                *manifest,
+                "--candidates",
+                *shards_of["candidates"],
+                f"--output={folder}/tau.json",
+            ]
         )
         demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
         segmenter = demo["segmenter"] | {"weights": "random", "size": 32, "batch_size": 16}
         found["segmenter"] = peak(
             ["segmenter", *manifest, "--labels", *shards_of["labels"], "--num-clusters=20", "--device=cpu",
-             f"--params={json.dumps(segmenter)}", f"--output={folder}/s.safetensors", f"--metrics={folder}/s.csv",
+             f"--params={json.dumps(segmenter)}", f"--output={folder}/s.safetensors",
+             f"--metrics={folder}/s.csv",
              f"--state={folder}/s.state"], seconds=TRAINED
         )  # fmt: skip
         config = demo | {"run": "memory", "data": {"kind": "folder", "root": str(folder)}}
@@ -204,7 +235,9 @@ def stages(images: int, dim: int) -> dict[str, tuple[float, float]]:
 
 
 def dag(images: int, shards: int, repeats: int) -> None:
-    """Time and memory of a dry run, and the time of one of a workflow with the same jobs and files and nothing else."""
+    """Time and memory of a dry run, and the time of one of a workflow with the same jobs and files and
+    nothing else.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder, bare = Path(name, "real"), Path(name, "skeleton")
         folder.mkdir()
@@ -212,7 +245,9 @@ def dag(images: int, shards: int, repeats: int) -> None:
             (folder / part).symlink_to(ROOT / part)
         with open(folder / "names.txt", "w") as stream:
             for start in range(0, images, 100_000):
-                stream.writelines(f"{i // 1000:05d}/{i:08d}.jpg\n" for i in range(start, min(images, start + 100_000)))
+                stream.writelines(
+                    f"{i // 1000:05d}/{i:08d}.jpg\n" for i in range(start, min(images, start + 100_000))
+                )
         config = yaml.safe_load((ROOT / "config/folder.yaml").read_text())
         config |= {"run": "long", "num_shards": shards, "data": {"kind": "list", "file": "names.txt"}}
         (folder / "long.yaml").write_text(yaml.safe_dump(config))
@@ -224,7 +259,8 @@ def dag(images: int, shards: int, repeats: int) -> None:
             skeleton, _ = dry_run(bare)
             ratios.append(real / skeleton)
             print(
-                f"dry run {real:.1f} s of CPU, {memory:.0f} MiB; skeleton {skeleton:.1f} s; ratio {ratios[-1]:.2f}",
+                f"dry run {real:.1f} s of CPU, {memory:.0f} MiB; skeleton {skeleton:.1f} s; ratio "
+                f"{ratios[-1]:.2f}",
                 flush=True,
             )
         print(f"median ratio {np.median(ratios):.2f}")
@@ -241,9 +277,11 @@ def planned_jobs(folder: Path, configfile: str) -> list[dict[str, Any]]:
 
 
 def write_skeleton(folder: Path, jobs: Sequence[dict[str, Any]]) -> str:
-    """A workflow of the same jobs: rules of as many outputs, each with a log, a benchmark, threads and one param.
+    """A workflow of the same jobs: rules of as many outputs, each with a log, a benchmark, threads and one
+    param.
 
-    A job's files are ``RULE/NUMBER/PLACE``, and its inputs are looked up, so there is next to nothing to evaluate.
+    A job's files are ``RULE/NUMBER/PLACE``, and its inputs are looked up, so there is next to nothing to
+    evaluate.
 
     Returns:
         What it has, in words.
@@ -258,7 +296,9 @@ def write_skeleton(folder: Path, jobs: Sequence[dict[str, Any]]) -> str:
         outputs[job["rule"]] = len(job["outputs"])
         rule.append(job["inputs"])
     targets = [name for rule in ("all",) for name in inputs.pop(rule)[0]]
-    renamed = {rule: [[names.get(path, "source") for path in one] for one in every] for rule, every in inputs.items()}
+    renamed = {
+        rule: [[names.get(path, "source") for path in one] for one in every] for rule, every in inputs.items()
+    }
     (folder / "source").touch()
     (folder / "inputs.json").write_text(json.dumps(renamed))
     lines = [
@@ -270,10 +310,12 @@ def write_skeleton(folder: Path, jobs: Sequence[dict[str, Any]]) -> str:
     for rule in inputs:
         made = [f"{rule}/{{n}}/{k}" for k in range(outputs[rule])]
         lines += [
-            f"rule {rule}:", f"    input: lambda wildcards: INPUTS[{rule!r}][int(wildcards.n)]", f"    output: {made}",
+            f"rule {rule}:", f"    input: lambda wildcards: INPUTS[{rule!r}][int(wildcards.n)]",
+            f"    output: {made}",
             f"    log: 'logs/{rule}/{{n}}.log'", f"    benchmark: 'benchmarks/{rule}/{{n}}.tsv'",
             "    wildcard_constraints: n=r'\\d+'", "    threads: 1", "    resources: mem_mb=1000, runtime=60",
-            "    params: n=1", f"    message: '{rule} {{wildcards.n}}'", "    shell: 'make {output} {params.n}'",
+            "    params: n=1", f"    message: '{rule} {{wildcards.n}}'", "    shell: 'make {output} "
+            "{params.n}'",
         ]  # fmt: skip
     (folder / "Snakefile").write_text("\n".join(lines) + "\n")
     edges = sum(len(one) for every in renamed.values() for one in every)
@@ -287,12 +329,17 @@ def snakemake(*options: str) -> list[str]:
 
 def dry_run(folder: Path, *options: str) -> tuple[float, float]:
     """Seconds of CPU and MiB at the peak."""
-    code = f"import resource, subprocess, sys; r = subprocess.run([sys.executable, *{snakemake(*options)!r}]); "
+    code = (
+        f"import resource, subprocess, sys; r = subprocess.run([sys.executable, *{snakemake(*options)!r}]); "
+    )
     code += (
-        "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.returncode, u.ru_utime + u.ru_stime, u.ru_maxrss)"
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.returncode, u.ru_utime + u.ru_stime, "
+        "u.ru_maxrss)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+    )
     status, seconds, memory = done.stdout.split()[-3:]
     if status != "0":
         raise SystemExit(done.stderr[-3000:])
@@ -307,12 +354,16 @@ def profile(folder: Path) -> None:
     subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
     stats = pstats.Stats(str(out))
     stats.sort_stats("tottime").print_stats(25)
-    stats.sort_stats("cumulative").print_stats(r"maskdistill|smk|Snakefile|dag\.py|jobs\.py|rules\.py|persistence", 45)
+    stats.sort_stats("cumulative").print_stats(
+        r"maskdistill|smk|Snakefile|dag\.py|jobs\.py|rules\.py|persistence", 45
+    )
 
 
 def main() -> None:
     """Parse the arguments and run one part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parts = parser.add_subparsers(dest="part", required=True)
     part = parts.add_parser("stages")
     part.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 100_000])

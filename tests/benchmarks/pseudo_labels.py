@@ -1,12 +1,13 @@
-"""How fast candidates become label PNGs, against decoding and painting them one by one as the released script does.
+"""How fast candidates become label PNGs, against decoding and painting them one by one as the released script
+does.
 
     python tests/benchmarks/pseudo_labels.py [--images 400] [--candidates 30] [--threads 2]
 
-Candidates are COCO-like: smooth outlines of 10 to 60 corners at 500x375 (375x500), areas spread as in COCO, a third
-of them above tau. The references read the same candidates, as polygons or as run lengths, through pycocotools' own
-``COCO`` class, walk through them one by one in one process and save each map with Pillow; ``legacy`` also makes the
-released script's overlap check as it stands, whose index expression copies one row of the map for each pixel. All
-maps are compared with ours pixel by pixel.
+Candidates are COCO-like: smooth outlines of 10 to 60 corners at 500x375 (375x500), areas spread as in COCO, a
+third of them above tau. The references read the same candidates, as polygons or as run lengths, through
+pycocotools' own ``COCO`` class, walk through them one by one in one process and save each map with Pillow;
+``legacy`` also makes the released script's overlap check as it stands, whose index expression copies one row
+of the map for each pixel. All maps are compared with ours pixel by pixel.
 """
 
 import argparse
@@ -37,7 +38,9 @@ SIZES = ((375, 500), (500, 375), (375, 500))
 
 
 class Cost(NamedTuple):
-    """Seconds on the clock, and seconds of all processes' CPU time; the latter says more on a busy machine."""
+    """Seconds on the clock, and seconds of all processes' CPU time; the latter says more on a busy
+    machine.
+    """
 
     wall: float
     cpu: float
@@ -71,19 +74,26 @@ def outline(rng: np.random.Generator, height: int, width: int) -> list[float]:
 
 
 def make_candidates(images: int, number: int) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """Candidates with ``polygon`` and ``segmentation`` of the same pixels, best first in each image, and a manifest."""
+    """Candidates with ``polygon`` and ``segmentation`` of the same pixels, best first in each image, and a
+    manifest.
+    """
     rng = np.random.default_rng(0)
     candidates, rows = [], []
     for image in range(1, images + 1):
         height, width = SIZES[image % len(SIZES)]
-        rows.append((image, f"image-{image:06d}", "none.jpg", width, height, "RGB", "", 0, True, False, "ok", ""))
-        scores = np.sort(np.where(rng.random(number) < 1 / 3, rng.uniform(0.9, 1, number), rng.uniform(0, 0.9, number)))
+        rows.append(
+            (image, f"image-{image:06d}", "none.jpg", width, height, "RGB", "", 0, True, False, "ok", "")
+        )
+        scores = np.sort(
+            np.where(rng.random(number) < 1 / 3, rng.uniform(0.9, 1, number), rng.uniform(0, 0.9, number))
+        )
         for score in scores[::-1]:
             polygon = outline(rng, height, width)
             encoded = coco_mask.merge(coco_mask.frPyObjects([polygon], height, width))
             candidates.append(
                 {
-                    "image_id": image, "category_id": int(rng.integers(1, CLUSTERS + 1)), "score": float(score),
+                    "image_id": image, "category_id": int(rng.integers(1, CLUSTERS + 1)),
+                    "score": float(score),
                     "bbox": coco_mask.toBbox(encoded).tolist(), "polygon": [polygon],
                     "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
                 }
@@ -139,11 +149,15 @@ def ours(folder: Path, overlap: str, threads: int) -> Cost:
 
 def main() -> None:
     """Print one row for each way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--candidates", type=int, default=30, help="of an image")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts, for ours and the references")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="the fastest counts, for ours and the references"
+    )
     args = parser.parse_args()
     candidates, table = make_candidates(args.images, args.candidates)
     with tempfile.TemporaryDirectory() as name:
@@ -151,7 +165,9 @@ def main() -> None:
         write_manifest(folder / "manifest.csv", table)
         found = [{k: v for k, v in c.items() if k != "polygon"} for c in candidates]
         write_json(folder / "candidates.json", {"candidates": found})
-        images = [{"id": row.image_id, "height": row.height, "width": row.width} for row in table.itertuples()]
+        images = [
+            {"id": row.image_id, "height": row.height, "width": row.width} for row in table.itertuples()
+        ]
         for form, key in (("polygon", "polygon"), ("rle", "segmentation")):
             drop = {"polygon", "segmentation"}
             annotations = [
@@ -161,7 +177,10 @@ def main() -> None:
             content = {"images": images, "annotations": annotations, "categories": []}
             write_json(folder / f"{form}.json", content)
         above = sum(c["score"] >= TAU for c in candidates) / args.images
-        print(f"{args.images} images, {args.candidates} candidates each, {above:.1f} above tau; {os.cpu_count()} cores")
+        print(
+            f"{args.images} images, {args.candidates} candidates each, {above:.1f} above tau; "
+            f"{os.cpu_count()} cores"
+        )
         print(f"{'way':34s} {'wall s':>8s} {'CPU s':>8s} {'images/s':>9s}   times ours by wall, by CPU")
 
         def row(text: str, cost: Cost, own: Cost) -> None:
@@ -176,8 +195,14 @@ def main() -> None:
                 row(f"ours, {overlap}, {threads} processes", own[threads], own[args.threads])
             for form in ("polygon", "rle"):
                 turns = range(args.repeats if overlap == "drop" else 1)
-                costs = [one_by_one(folder / f"{form}-{overlap}-{turn}", table, form, check) for turn in turns]
-                row(f"one by one, {overlap}, from {form}", Cost(*map(min, zip(*costs, strict=True))), own[args.threads])
+                costs = [
+                    one_by_one(folder / f"{form}-{overlap}-{turn}", table, form, check) for turn in turns
+                ]
+                row(
+                    f"one by one, {overlap}, from {form}",
+                    Cost(*map(min, zip(*costs, strict=True))),
+                    own[args.threads],
+                )
                 for key in table["key"]:
                     expected = read_label_png(folder / f"{form}-{overlap}-0" / f"{key}.png")
                     for threads in own:

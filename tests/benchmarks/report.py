@@ -1,4 +1,5 @@
-"""Size of the report and time until a browser has opened it, at any number of images; see results/benchmarks/report.md.
+"""Size of the report and time until a browser has opened it, at any number of images; see
+results/benchmarks/report.md.
 
 PYTHONPATH=tests python tests/benchmarks/report.py --images 500
 PYTHONPATH=tests python tests/benchmarks/report.py --page results/demo/report.html --shots FOLDER
@@ -23,7 +24,9 @@ TOP = {"wide": 2150, "phone": 1500}
 
 
 def main() -> None:
-    """Make a page or take one; print what it weighs and how long it takes; picture its sections if asked to."""
+    """Make a page or take one; print what it weighs and how long it takes; picture its sections if asked
+    to.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=500, help="of a made-up run (default: 500)")
     parser.add_argument("--page", type=Path, help="a page that is there, instead")
@@ -37,7 +40,10 @@ def main() -> None:
         seconds = [browser.open(page) for _ in range(5)]
         metrics = {item["name"]: item["value"] for item in browser.call("Performance.getMetrics")["metrics"]}
         print(f"processor time of the page's thread, of the last: {metrics['TaskDuration']:.2f} s")
-        print(f"opened in {statistics.median(seconds):.2f} s (median of 5: {[round(value, 2) for value in seconds]})")
+        print(
+            f"opened in {statistics.median(seconds):.2f} s (median of 5: "
+            f"{[round(value, 2) for value in seconds]})"
+        )
         if args.shots:
             picture(browser, page, args.shots)
 

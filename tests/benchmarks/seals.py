@@ -1,8 +1,8 @@
 """What seals, hashes of photographs and files written through to the disk cost: their share of each stage.
 
-Seals and hashes are shares of the stage's CPU time, which other processes do not change much; waiting for the disk is
-given in milliseconds. Before, provenance hashed each input once; now the comparison with the seal gives that hash, too.
-What this saves is measured by hashing the same files again, and subtracted.
+Seals and hashes are shares of the stage's CPU time, which other processes do not change much; waiting for the
+disk is given in milliseconds. Before, provenance hashed each input once; now the comparison with the seal
+gives that hash, too. What this saves is measured by hashing the same files again, and subtracted.
 
 python tests/benchmarks/seals.py [--images 48]
 """
@@ -40,7 +40,9 @@ answered: list[str] = []
 
 
 def timed(what: str, function: Callable[..., Any], clock: Callable[[], float]) -> Callable[..., Any]:
-    """The function, whose seconds are added to ``spent``; of calls inside of each other the outermost counts."""
+    """The function, whose seconds are added to ``spent``; of calls inside of each other the outermost
+    counts.
+    """
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if what in busy:
@@ -98,13 +100,16 @@ def run(name: str, *arguments: object) -> None:
 
 def main() -> None:
     """Print one row a stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--side", type=int, default=480, help="of the pictures and of the network's input")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    for stage in ("manifest", "features", "masks", "distil", "embeddings", "clusters", "annotations", "detector",
+    for stage in ("manifest", "features", "masks", "distil", "embeddings", "clusters", "annotations",
+    "detector",
                   "candidates", "pseudo_labels", "segmenter", "predictions"):  # fmt: skip
         __import__(f"maskdistill.cli.{stage}")
     watch()
@@ -121,27 +126,50 @@ def main() -> None:
         table, here = ["--manifest", folder / "manifest.csv"], ["--device", "cpu", "--threads", args.threads]
         network = ["--arch", ARCH, "--weights", "random", "--shard", 0]
         data = json.dumps({"kind": "folder", "root": str(folder / "photos")})
-        run("manifest", "--params", data, "--num-shards", 1, "--output", folder / "manifest.csv", "--threads", 1)
+        run(
+            "manifest",
+            "--params",
+            data,
+            "--num-shards",
+            1,
+            "--output",
+            folder / "manifest.csv",
+            "--threads",
+            1,
+        )
         settings = {"short_side": args.side, "workers": 0}
         shard = {part: folder / part / f"shard-0000{end}" for part, end in
                  (("features", ".h5"), ("masks", ".json"), ("embeddings", ".h5"), ("candidates", ".json"),
                   ("labels", ""), ("predictions", ""))}  # fmt: skip
-        run("features", *table, *network, *here, "--params", json.dumps(settings), "--output", shard["features"])
+        run(
+            "features",
+            *table,
+            *network,
+            *here,
+            "--params",
+            json.dumps(settings),
+            "--output",
+            shard["features"],
+        )
         run("masks", "--features", shard["features"], "--output", shard["masks"], "--threads", args.threads)
         both = json.dumps({"features": settings, "masks": {}})
         run("distil", *table, *network, *here, "--params", both, "--output", folder / "distilled.json")
-        run("embeddings", *table, *network, *here, "--masks", shard["masks"], "--params", json.dumps({"workers": 0}),
+        run("embeddings", *table, *network, *here, "--masks", shard["masks"], "--params",
+        json.dumps({"workers": 0}),
             "--output", shard["embeddings"])  # fmt: skip
         assigned = ["--assignments", folder / "assignments.h5"]
-        run("clusters", *table, "--embeddings", shard["embeddings"], "--num-clusters", 5, "--seed", 0, *assigned,
+        run("clusters", *table, "--embeddings", shard["embeddings"], "--num-clusters", 5, "--seed", 0,
+        *assigned,
             "--output", folder / "clusters.json", *here)  # fmt: skip
         coco = folder / "annotations.json"
         index = folder / "annotations.h5"
-        run("annotations", *table, "--masks", shard["masks"], "--num-clusters", 5, *assigned, "--output", coco,
+        run("annotations", *table, "--masks", shard["masks"], "--num-clusters", 5, *assigned, "--output",
+        coco,
             "--index", index)  # fmt: skip
         detector = demo["detector"] | {"weights": "random", "workers": 0, "iters": 40, "steps": [30]}
         detector |= {"checkpoint_every": 20}
-        run("detector", *table, "--annotations", coco, "--index", index, "--params", json.dumps(detector), *here,
+        run("detector", *table, "--annotations", coco, "--index", index, "--params", json.dumps(detector),
+        *here,
             "--output", folder / "d.safetensors", "--metrics", folder / "d.csv",
             "--state", folder / "d.state")  # fmt: skip
         run("candidates", *table, "--shard", 0, "--model", folder / "d.safetensors", *here,
@@ -150,9 +178,16 @@ def main() -> None:
         write_json(shard["candidates"], {"candidates": found})
         run("pseudo_labels", *table, "--shard", 0, "--candidates", shard["candidates"], "--num-clusters", 5,
             "--output", shard["labels"], "--threads", args.threads)  # fmt: skip
-        segmenter = demo["segmenter"] | {"weights": "random", "workers": 0, "epochs": 6, "checkpoint_every": 20}
-        run("segmenter", *table, "--labels", shard["labels"], "--num-clusters", 5, "--params", json.dumps(segmenter),
-            "--output", folder / "s.safetensors", "--metrics", folder / "s.csv", "--state", folder / "s.state",
+        segmenter = demo["segmenter"] | {
+            "weights": "random",
+            "workers": 0,
+            "epochs": 6,
+            "checkpoint_every": 20,
+        }
+        run("segmenter", *table, "--labels", shard["labels"], "--num-clusters", 5, "--params",
+        json.dumps(segmenter),
+            "--output", folder / "s.safetensors", "--metrics", folder / "s.csv", "--state",
+            folder / "s.state",
             *here)  # fmt: skip
         run("predictions", *table, "--shard", 0, "--model", folder / "s.safetensors", "--images", "all",
             "--output", shard["predictions"], *here)  # fmt: skip

@@ -1,4 +1,5 @@
-"""Processor time of a job that only starts and ends: with the garbage collector as Python has it, and without.
+"""Processor time of a job that only starts and ends: with the garbage collector as Python has it, and
+without.
 
 ``python tests/benchmarks/startup.py`` prints a line for each entry point: seconds with ``import``, with
 ``maskdistill.runtime.startup.load``, and their ratio; medians of ``--repeats`` in turn.
@@ -11,7 +12,12 @@ import subprocess
 import sys
 
 WAYS = {"import": "import {}", "load": "from maskdistill.runtime.startup import load; load('{}')"}
-MODULES = ("maskdistill.cli.masks", "maskdistill.cli.clusters", "maskdistill.cli.features", "maskdistill.cli.detector")
+MODULES = (
+    "maskdistill.cli.masks",
+    "maskdistill.cli.clusters",
+    "maskdistill.cli.features",
+    "maskdistill.cli.detector",
+)
 
 
 def seconds(code: str) -> float:

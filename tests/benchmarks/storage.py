@@ -1,9 +1,10 @@
-"""How keys are best stored: size and speed of dtype x compression, and what 20 thousand and 10 million images need.
+"""How keys are best stored: size and speed of dtype x compression, and what 20 thousand and 10 million images
+need.
 
     python tests/benchmarks/storage.py [--images 24] [--short-side 320]
 
-Keys of real photographs by the shipped network. Blosc is not part of h5py and is left out of the choice; zlib with byte
-shuffle, which it is built around, stands in for it.
+Keys of real photographs by the shipped network. Blosc is not part of h5py and is left out of the choice; zlib
+with byte shuffle, which it is built around, stands in for it.
 """
 
 import argparse
@@ -33,7 +34,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Print one row for each way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--short-side", type=int, default=320)
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared/data/voc2007/VOC2007/JPEGImages")
@@ -47,7 +50,10 @@ def main() -> None:
     exact = [rule.distil(f.keys, f.cls_query, f.grid, MasksConfig()).mask for f in found]
     total = sum(f.keys.nbytes for f in found)
     print(f"{len(found)} photos, side {args.short_side}, {total / 2**20:.0f} MiB of float32 keys")
-    print("dtype    compression        size    write MB/s   read MB/s   IoU of masks with float32's: mean, least")
+    print(
+        "dtype    compression        size    write MB/s   read MB/s   IoU of masks with float32's: mean, "
+        "least"
+    )
     for dtype in ("float32", "float16"):
         for name, options in WAYS.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +75,8 @@ def main() -> None:
                 ious.append((other & mask).sum() / (other | mask).sum())
             speeds = f"{total / written / 1e6:9.0f} {total / read / 1e6:11.0f}"
             print(
-                f"{dtype}  {name:17s} {100 * size / total:5.1f} %  {speeds}   {np.mean(ious):.5f}, {np.min(ious):.5f}"
+                f"{dtype}  {name:17s} {100 * size / total:5.1f} %  {speeds}   {np.mean(ious):.5f}, "
+                f"{np.min(ious):.5f}"
             )
     patches, width = 40 * 54, 384
     for images in (20_000, 10_000_000):

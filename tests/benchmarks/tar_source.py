@@ -2,9 +2,9 @@
 
     python tests/benchmarks/tar_source.py [--images 10000 100000]
 
-One picture of 64 x 64 under many names in one archive, with a text beside each. The manifest decodes all of them;
-features are those of the last shard of 500. Also the seconds to read the headers, and to list the pictures again by
-the index that is kept.
+One picture of 64 x 64 under many names in one archive, with a text beside each. The manifest decodes all of
+them; features are those of the last shard of 500. Also the seconds to read the headers, and to list the
+pictures again by the index that is kept.
 """
 
 import argparse
@@ -49,12 +49,20 @@ def measure(images: int) -> str:
             assert sum(1 for _ in pictures_of(folder / "s.tar", output.parent, Counter())) == images
             seconds.append(time.process_time() - start)
         shards = images // PER_SHARD
-        made = peak(["manifest", f"--params={params}", f"--output={output}", f"--num-shards={shards}", "--threads=1"])
+        made = peak(
+            ["manifest", f"--params={params}", f"--output={output}", f"--num-shards={shards}", "--threads=1"]
+        )
         network = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu", "--threads=1"]
-        settings = ['--params={"short_side": 32, "workers": 0}', f"--shard={shards - 1}", f"--output={folder / 'f.h5'}"]
+        settings = [
+            '--params={"short_side": 32, "workers": 0}',
+            f"--shard={shards - 1}",
+            f"--output={folder / 'f.h5'}",
+        ]
         seen = peak(["features", f"--manifest={output}", *network, *settings])
         cells = [f"{images:8,}", *(f"{value:8.2f} s" for value in seconds)]
-        return "  ".join([*cells, *(f"{mebibytes:5.0f} MiB ({taken:5.1f} s)" for mebibytes, taken in (made, seen))])
+        return "  ".join(
+            [*cells, *(f"{mebibytes:5.0f} MiB ({taken:5.1f} s)" for mebibytes, taken in (made, seen))]
+        )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
     python tests/benchmarks/threads.py --rounds 3 --seconds 8 --busy 0 1 2
 
-A ResNet-18 takes pictures of 96 px in batches of 4. Each way of running it is a process that waits for its turn; in
-every round each way takes its turn under every load, so that a drift of the machine's speed meets all alike.
-Printed are steps a second (median over the rounds, least and most) and the median of the rounds' ratios.
+A ResNet-18 takes pictures of 96 px in batches of 4. Each way of running it is a process that waits for its
+turn; in every round each way takes its turn under every load, so that a drift of the machine's speed meets
+all alike. Printed are steps a second (median over the rounds, least and most) and the median of the rounds'
+ratios.
 
 The ways: ``as it comes`` loads torch before this package can say anything, ``ours`` loads the package first,
-``one thread`` is ours with one thread; ``--also NAME=VALUE[,NAME=VALUE]`` adds a way with these variables set and
-torch loaded first.
+``one thread`` is ours with one thread; ``--also NAME=VALUE[,NAME=VALUE]`` adds a way with these variables set
+and torch loaded first.
 """
 
 import argparse
@@ -45,7 +46,9 @@ class Way:
         if self.package_first:
             command.append("--package-first")
         return Steps(
-            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
         )
 
 
@@ -120,7 +123,9 @@ def work(threads: int, package_first: bool) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8, help="each turn takes")
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="busy processes beside it")
@@ -132,8 +137,15 @@ def main() -> None:
     if args.worker:
         return work(args.worker, args.package_first)
 
-    ways = [Way("as it comes", False, args.threads), Way("ours", True, args.threads), Way("one thread", True, 1)]
-    ways += [Way(text, False, args.threads, dict(pair.split("=") for pair in text.split(","))) for text in args.also]
+    ways = [
+        Way("as it comes", False, args.threads),
+        Way("ours", True, args.threads),
+        Way("one thread", True, 1),
+    ]
+    ways += [
+        Way(text, False, args.threads, dict(pair.split("=") for pair in text.split(",")))
+        for text in args.also
+    ]
     print(f"{args.threads} threads, {os.cpu_count()} cores, load before the start {os.getloadavg()[0]:.1f}")
     workers = {way.name: way.start() for way in ways}
     rates: dict[tuple[str, int], list[float]] = {(name, busy): [] for name in workers for busy in args.busy}
@@ -149,7 +161,11 @@ def main() -> None:
 
 def report(rates: dict[tuple[str, int], list[float]], names: list[str], loads: list[int]) -> None:
     """Steps a second of every way under every load, and how much slower it is than without one."""
-    print("\n| steps a second | " + " | ".join(f"beside {busy} busy" if busy else "alone" for busy in loads) + " |")
+    print(
+        "\n| steps a second | "
+        + " | ".join(f"beside {busy} busy" if busy else "alone" for busy in loads)
+        + " |"
+    )
     print("|---" * (len(loads) + 1) + "|")
     for name in names:
         cells = [
@@ -161,12 +177,16 @@ def report(rates: dict[tuple[str, int], list[float]], names: list[str], loads: l
         return
     comes = rates[names[0], 0]
     print(
-        "\n| slower by | alone, than as it comes | " + " | ".join(f"beside {busy} than alone" for busy in loads if busy)
+        "\n| slower by | alone, than as it comes | "
+        + " | ".join(f"beside {busy} than alone" for busy in loads if busy)
     )
     print("|---" * (len(loads) + 1) + "|")
     for name in names:
         alone = rates[name, 0]
-        ratios = [_median_ratio(comes, alone), *(_median_ratio(alone, rates[name, busy]) for busy in loads if busy)]
+        ratios = [
+            _median_ratio(comes, alone),
+            *(_median_ratio(alone, rates[name, busy]) for busy in loads if busy),
+        ]
         print(f"| {name} | " + " | ".join(f"{ratio:.2f}x" for ratio in ratios) + " |")
 
 

@@ -9,7 +9,9 @@ NOT_COMPARED = ("logs", "benchmarks", ".lock")
 
 
 def artefacts(results: Path) -> dict[str, bytes]:
-    """Relative path -> content of all that a run leaves, but logs and benchmarks; what may differ is taken out."""
+    """Relative path -> content of all that a run leaves, but logs and benchmarks; what may differ is taken
+    out.
+    """
     found = {}
     for path in sorted(results.rglob("*")):
         name = path.relative_to(results)
@@ -37,4 +39,6 @@ def differences(expected: Path, found: Path) -> list[str]:
     left, right = artefacts(expected), artefacts(found)
     lines = [f"missing: {name}" for name in left.keys() - right.keys()]
     lines += [f"left over: {name}" for name in right.keys() - left.keys()]
-    return sorted(lines + [f"different: {name}" for name in left.keys() & right.keys() if left[name] != right[name]])
+    return sorted(
+        lines + [f"different: {name}" for name in left.keys() & right.keys() if left[name] != right[name]]
+    )

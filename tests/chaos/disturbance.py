@@ -19,9 +19,18 @@ from dag_project import Project, at_work, kill
 from maskdistill.cli import STAGES
 
 KINDS = ("kill_all", "kill_one", "read_only", "disk_full", "truncate")
-NOT_INTERMEDIATE = {"logs", "benchmarks", "report.html", "summary.json", "scenes", "metrics.csv", "choose_k.csv"}
+NOT_INTERMEDIATE = {
+    "logs",
+    "benchmarks",
+    "report.html",
+    "summary.json",
+    "scenes",
+    "metrics.csv",
+    "choose_k.csv",
+}
 NOT_INTERMEDIATE |= {"clusters.npz"}
-"""Results, photographs that came in, tables that only the report shows, and centroids, which no stage reads."""
+"""Results, photographs that came in, tables that only the report shows, and centroids, which no stage reads.
+"""
 STEPS = re.compile(r"^(\d+) of (\d+) steps", re.M)
 TOTAL = re.compile(r"^total +(\d+)", re.M)
 
@@ -160,12 +169,19 @@ def _folders(top: Path, patterns: Sequence[str]) -> list[Path]:
     """Folders below the results folder, but logs and benchmarks; some may vanish while one looks."""
     every = {Path(folder) for folder, _, _ in os.walk(top)}
     wanted = {path for path in every for pattern in patterns if pattern == "**/*" or path.match(pattern)}
-    return sorted(path for path in wanted if not {"logs", "benchmarks"} & set(path.relative_to(top).parts)) or [top]
+    return sorted(
+        path for path in wanted if not {"logs", "benchmarks"} & set(path.relative_to(top).parts)
+    ) or [top]
 
 
 def intermediate_files(results: Path, patterns: Sequence[str]) -> list[Path]:
     """Files that later stages read."""
-    found = {path for pattern in patterns for path in results.glob(pattern) if path.is_file() and path.stat().st_size}
+    found = {
+        path
+        for pattern in patterns
+        for path in results.glob(pattern)
+        if path.is_file() and path.stat().st_size
+    }
     return sorted(path for path in found if _is_intermediate(path.relative_to(results)))
 
 

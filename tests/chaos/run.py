@@ -1,10 +1,12 @@
-"""Do harm to a miniature of the demo at random moments, go on as the documentation says, and compare all artefacts.
+"""Do harm to a miniature of the demo at random moments, go on as the documentation says, and compare all
+artefacts.
 
     python tests/chaos/run.py --seeds 0-99 --work /tmp/chaos
 
-The undisturbed run is made once. Each seed copies it, deletes what one stage and all later ones made (a quarter of the
-seeds: everything), and from there starts, harms and resumes the run. ``outcomes.jsonl`` in the working folder gets a
-line a seed; seeds that stand there already are not run again. The exit status is 0 if all ended in equal artefacts.
+The undisturbed run is made once. Each seed copies it, deletes what one stage and all later ones made (a
+quarter of the seeds: everything), and from there starts, harms and resumes the run. ``outcomes.jsonl`` in the
+working folder gets a line a seed; seeds that stand there already are not run again. The exit status is 0 if
+all ended in equal artefacts.
 """
 
 import argparse
@@ -43,7 +45,9 @@ SMALL: dict[str, Any] = {
     "num_shards": 10, "shards_per_job": 10, "crf": {"rounds": 0}, "baselines": {"masks": []},
     "data": {"kind": "scenes", "num_train": 14, "num_eval": 6, "size": 64, "difficulty": 0.3},
 }  # fmt: skip
-"""Beside the miniature of tests/dag: fewer and smaller scenes, and every job of a stage works through ten shards."""
+"""Beside the miniature of tests/dag: fewer and smaller scenes, and every job of a stage works through ten
+shards.
+"""
 
 UNHARMED = re.compile("the run had ended|killed nothing|nothing to truncate")
 
@@ -89,7 +93,9 @@ def is_equal(outcome: dict[str, Any]) -> bool:
 
 def main() -> int:
     """Run the seeds; print one line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", default="0-99", metavar="A-B")
     parser.add_argument("--work", default="/tmp/maskdistill-chaos", type=Path)
     args = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python dag_dump.py [--needed] CONFIGFILE[,...] [TARGET ...]
 
-A list of jobs for each configuration file. Snakemake's own dry run prints neither files nor params, and starting it
-takes longer than a plan of the miniature. Run in the project's folder.
+A list of jobs for each configuration file. Snakemake's own dry run prints neither files nor params, and
+starting it takes longer than a plan of the miniature. Run in the project's folder.
 """
 
 import json

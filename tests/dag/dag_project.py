@@ -48,7 +48,8 @@ MINIATURE: dict[str, Any] = {
         "log_every": 2, "workers": 0, "reference_batch": 4,
     },
     "crf": {"rounds": 1, "iters": 2},
-    "probe": {"epochs": 2, "batch_size": 4, "drop_after": 1, "checkpoint_every": 2, "log_every": 2, "workers": 0},
+    "probe": {"epochs": 2, "batch_size": 4, "drop_after": 1, "checkpoint_every": 2, "log_every": 2,
+    "workers": 0},
     "evaluation": {"bootstrap": 20},
     "report": {"examples": 3, "per_cluster": 2},
 }  # fmt: skip
@@ -80,7 +81,11 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         """With bytecode written, whatever is set outside: else each job would compile the package anew."""
-        return os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+        return os.environ | {
+            "PYTHONPATH": str(self.folder),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
+        }
 
     def snakemake(self, *options: str, check: bool = True, server: ForkServer | None = None) -> str:
         """Run Snakemake, by default as a fork of this process's server; return all it printed."""
@@ -100,7 +105,9 @@ class Project:
         assert table or "Nothing to be done" in text, text
         return {line.split()[0] for line in table[1].splitlines()} - {"all"} if table else set()
 
-    def plans(self, configs: Sequence[dict[str, Any]], *targets: str, needed: bool = False) -> list[list[Job]]:
+    def plans(
+        self, configs: Sequence[dict[str, Any]], *targets: str, needed: bool = False
+    ) -> list[list[Job]]:
         """The jobs of the DAG for each configuration (sections as of :meth:`configure`), in one process.
 
         With ``needed`` only those that Snakemake would run.
@@ -112,7 +119,9 @@ class Project:
             (self.folder / "config/mini.yaml").rename(self.folder / names[-1])
         self.configure(**(configs[0] if configs else {}))
         command = [str(Path(__file__).parent / "dag_dump.py"), *(["--needed"] if needed else [])]
-        status, out, err = fork_server().run([*command, ",".join(names), *targets], self.folder, self.environment())
+        status, out, err = fork_server().run(
+            [*command, ",".join(names), *targets], self.folder, self.environment()
+        )
         assert status == 0, err[-6000:]
         return [[Job(**job) for job in jobs] for jobs in json.loads(out)]
 
@@ -122,7 +131,8 @@ class Project:
         return as_rules(jobs)
 
     def pretend_finished(self) -> None:
-        """Make every output of the configured run as an empty file or folder, with Snakemake's records of them.
+        """Make every output of the configured run as an empty file or folder, with Snakemake's records of
+        them.
 
         What is planned after an edit is then what it would be after a run, in seconds.
         """
@@ -200,7 +210,9 @@ def at_work(folder: Path) -> dict[int, str]:
 
 
 def kill(running: subprocess.Popen[bytes], folder: Path) -> None:
-    """SIGKILL a run that was started in a session of its own, and with it all its jobs; wait until they are gone."""
+    """SIGKILL a run that was started in a session of its own, and with it all its jobs; wait until they are
+    gone.
+    """
     with suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
     running.wait()

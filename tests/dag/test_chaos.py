@@ -1,4 +1,6 @@
-"""Five short seeds of tests/chaos: a part of the run is harmed, resumed as the documentation says, and compared."""
+"""Five short seeds of tests/chaos: a part of the run is harmed, resumed as the documentation says, and
+compared.
+"""
 
 import random
 import sys

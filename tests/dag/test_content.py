@@ -32,7 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     write_weights(folder / "weights.safetensors", 1)
     project = make_project(
         folder, num_shards=1, data={"kind": "folder", "root": "photos"}, baselines={"masks": []},
-        backbone={"arch": ARCH, "weights": "weights.safetensors"}, crf={"rounds": 0}, probe={"enabled": False},
+        backbone={"arch": ARCH, "weights": "weights.safetensors"}, crf={"rounds": 0},
+        probe={"enabled": False},
     )  # fmt: skip
     project.snakemake(TARGET)
     return project
@@ -60,7 +61,9 @@ def test_copied_results_are_taken_up_by_a_touch(made: Project, tmp_path: Path) -
     """As the documentation says: ``cp -r`` gives new times in any order."""
     shutil.copytree(made.folder, tmp_path / "copy", copy_function=shutil.copyfile)
     copy = Project(tmp_path / "copy")
-    for number, path in enumerate(sorted(copy.results.rglob("*.h5")) + sorted(copy.results.rglob("manifest.*"))):
+    for number, path in enumerate(
+        sorted(copy.results.rglob("*.h5")) + sorted(copy.results.rglob("manifest.*"))
+    ):
         os.utime(path, (1_700_000_000 + number,) * 2)
     shutil.copyfile(made.folder / "photos/2.bmp", copy.folder / "photos/2.bmp")
     copy.snakemake("--touch", TARGET)

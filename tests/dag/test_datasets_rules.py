@@ -1,4 +1,6 @@
-"""Official datasets as rules: from copies to manifest and ground truth, and dry runs where nothing is present."""
+"""Official datasets as rules: from copies to manifest and ground truth, and dry runs where nothing is
+present.
+"""
 
 import re
 import sys
@@ -27,11 +29,14 @@ def plan(project: Project, config: str) -> str:
 
 
 def jobs(text: str) -> dict[str, int]:
-    return {name: int(count.replace(",", "")) for name, count in re.findall(r"^  (\w+) +([\d,]+)  ", text, re.M)}
+    return {
+        name: int(count.replace(",", "")) for name, count in re.findall(r"^  (\w+) +([\d,]+)  ", text, re.M)
+    }
 
 
 def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path) -> None:
-    """35 shards of 500 images for VOC, 166 for all of train2014; five seeds, and four baselines beside the masks.
+    """35 shards of 500 images for VOC, 166 for all of train2014; five seeds, and four baselines beside the
+    masks.
 
     The command without a configuration file is VOC's. COCO's jobs are counted for one of its seeds.
     """
@@ -42,17 +47,30 @@ def test_full_configurations_can_be_planned_with_no_data_present(tmp_path: Path)
     assert len(seeds) == 5 and of_coco.read_text().count(line) == 1
     of_coco.write_text(of_coco.read_text().replace(line, f"seeds: {seeds[:1]}\n"))
     voc, coco = (jobs(plan(project, f"config/{name}.yaml")) for name in ("voc", "coco20k"))
-    assert {name: voc[name] for name in ("dataset", "weights", "build_data", "features", "masks", "detector")} == {
+    assert {name: voc[name] for name in ("dataset", "weights", "build_data", "features", "masks",
+    "detector")} == {
         "dataset": 3, "weights": 2, "build_data": 1, "features": 35, "masks": 5 * 35, "detector": 5,
     }  # fmt: skip
     assert {name: coco[name] for name in ("dataset", "build_data", "features", "candidates", "detector")} == {
         "dataset": 2, "build_data": 1, "features": 166, "candidates": 166, "detector": 1,
     }  # fmt: skip
-    command = ["snakemake", "results/voc/data/manifest.csv", "--cores", "all", "--dry-run", "--quiet", "rules"]
+    command = [
+        "snakemake",
+        "results/voc/data/manifest.csv",
+        "--cores",
+        "all",
+        "--dry-run",
+        "--quiet",
+        "rules",
+    ]
     status, out, err = fork_server().run(command, project.folder, project.environment())
     bare = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", out + err, re.M)}
-    assert status == 0 and bare == {name: voc[name] for name in ("dataset", "build_data", "manifest")} | {"total": 5}
-    assert yaml.safe_load((CONFIGS / "config.yaml").read_text()) == yaml.safe_load((CONFIGS / "voc.yaml").read_text())
+    assert status == 0 and bare == {name: voc[name] for name in ("dataset", "build_data", "manifest")} | {
+        "total": 5
+    }
+    assert yaml.safe_load((CONFIGS / "config.yaml").read_text()) == yaml.safe_load(
+        (CONFIGS / "voc.yaml").read_text()
+    )
     assert not (project.folder / "resources").exists() and not (project.folder / "results").exists()
 
 

@@ -1,6 +1,6 @@
-"""No checkpoint, annotation or pseudo-label has a ground-truth file among its ancestors, but the linear probe's alone,
-which is an ancestor of scores and of nothing else, and the oracle's, which stay in a folder of their own. No job that
-makes one is given a setting that evaluation reads.
+"""No checkpoint, annotation or pseudo-label has a ground-truth file among its ancestors, but the linear
+probe's alone, which is an ancestor of scores and of nothing else, and the oracle's, which stay in a folder of
+their own. No job that makes one is given a setting that evaluation reads.
 """
 
 import json
@@ -20,17 +20,32 @@ PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
 FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}
 PROBES = {"probe", "probe_predictions", "frozen_probe", "frozen_predictions"}
 ORACLE = {
-    "oracle_truth", "oracle_manifest", "oracle_masks", "oracle_categories", "oracle_embeddings", "oracle_clusters",
+    "oracle_truth", "oracle_manifest", "oracle_masks", "oracle_categories", "oracle_embeddings",
+    "oracle_clusters",
     "oracle_annotations", "oracle_detector", "oracle_candidates", "oracle_pseudo_labels", "oracle_segmenter",
-    "oracle_predictions", "oracle_evaluate_masks", "oracle_evaluate_detector", "oracle_evaluate_segmenter", "oracle",
+    "oracle_predictions", "oracle_evaluate_masks", "oracle_evaluate_detector", "oracle_evaluate_segmenter",
+    "oracle",
 }  # fmt: skip
-PAPER = {"paper", "qualitative", "table1", "table2", "table3", "tableS1", "tableS2", "figure3", "figure4", "figure5"}
-READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report", "all",
+PAPER = {
+    "paper",
+    "qualitative",
+    "table1",
+    "table2",
+    "table3",
+    "tableS1",
+    "tableS2",
+    "figure3",
+    "figure4",
+    "figure5",
+}
+READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report",
+"all",
            "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/consistency.json", "/trust.json", "/objects/objects.json", "/objects_page", "/objects.html",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
-           "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/", "/features/shard-")  # fmt: skip
+           "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/",
+           "/features/shard-")  # fmt: skip
 
 
 def ancestors(rules: dict[str, Rule], name: str) -> set[str]:
@@ -59,33 +74,52 @@ def readers(rules: dict[str, Rule]) -> set[str]:
 
 
 def check(rules: dict[str, Rule]) -> None:
-    made = {name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)}
+    made = {
+        name for name, rule in rules.items() if any(part in out for out in rule.outputs for part in TRAINED)
+    }
     trained = made - PROBES - ORACLE
     assert trained >= {
-        "masks", "clusters", "annotations", "detector", "pseudo_labels", "refined_labels", "segmenter", "predictions",
+        "masks", "clusters", "annotations", "detector", "pseudo_labels", "refined_labels", "segmenter",
+        "predictions",
     }  # fmt: skip
     assert ("report" not in rules) or trained >= {"objects", "thumbnails", "gallery"}
     for name in trained:
         assert (
-            ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE | FROZEN | PAPER | ORACLE) == set()
+            ancestors(rules, name) & (readers(rules) | {"ground_truth"} | PROBE | FROZEN | PAPER | ORACLE)
+            == set()
         ), name
     assert readers(rules) - ORACLE <= READERS | {"probe", "evaluate_probe", "frozen_probe"}
     for name, rule in rules.items():
-        assert (name in ORACLE) == any(map(is_oracles, rule.outputs)) == all(map(is_oracles, rule.outputs or [name]))
+        assert (
+            (name in ORACLE)
+            == any(map(is_oracles, rule.outputs))
+            == all(map(is_oracles, rule.outputs or [name]))
+        )
         assert name in ORACLE or not (rule.parents & ORACLE or any(map(is_oracles, rule.inputs))), name
     labelled = {name for name in rules if "ground_truth_train" in ancestors(rules, name)}
     assert labelled <= PROBE | FROZEN | {"report", "all", "table2", "tableS2", "paper"}
     assert {name for name in labelled if any("safetensors" in out for out in rules[name].outputs)} <= PROBES
 
 
-TOLD = READERS | PROBE | ORACLE | FROZEN - {"frozen"} | PROBES | PAPER | {"ablations", "build_truth", "thumbnails"}
-"""Rules that may be given what evaluation alone reads; of thumbnails it is how many are shown, section report."""
+TOLD = (
+    READERS
+    | PROBE
+    | ORACLE
+    | FROZEN - {"frozen"}
+    | PROBES
+    | PAPER
+    | {"ablations", "build_truth", "thumbnails"}
+)
+"""Rules that may be given what evaluation alone reads; of thumbnails it is how many are shown, section
+report.
+"""
 TOLD_WHICH_PICTURES = TOLD | {"manifest", "predictions"}
 """And those that may be given which pictures are scored: the others are no different for it."""
 OTHERWISE: dict[str, dict[str, Any]] = {
     "evaluation": {"matching": "bg_fixed", "bootstrap": 7, "protocols": ["agnostic_multi"]},
     "probe": {
-        "enabled": True, "epochs": 3, "batch_size": 5, "lr": 0.2, "drop_after": 2, "gamma": 0.3, "momentum": 0.8,
+        "enabled": True, "epochs": 3, "batch_size": 5, "lr": 0.2, "drop_after": 2, "gamma": 0.3,
+        "momentum": 0.8,
         "weight_decay": 0.2, "init_std": 0.02, "checkpoint_every": 3, "log_every": 3, "workers": 1,
     },
     "report": {"examples": 2, "per_cluster": 1, "objects": 3, "object_side": 64},
@@ -128,7 +162,13 @@ def voc_project(folder: Path) -> tuple[Project, dict[str, Any]]:
     lists = {"all": "0123", "three": "123", "some": "12", "others": "13", "SECRET": "12", "SECRET-other": "2"}
     for name, keys in lists.items():
         (root / f"ImageSets/{name}.txt").write_text("\n".join(keys))
-    data = {"kind": "voc", "root": str(root), "train_list": "all", "eval_list": "some", "instance_list": "SECRET"}
+    data = {
+        "kind": "voc",
+        "root": str(root),
+        "train_list": "all",
+        "eval_list": "some",
+        "instance_list": "SECRET",
+    }
     return make_project(folder / "project", data=data), data
 
 
@@ -150,7 +190,9 @@ def leaks(plans: Sequence[Sequence[Job]], told: set[str] = TOLD) -> set[str]:
 
 def labels_changed(data: dict[str, Any]) -> list[dict[str, Any]]:
     """Configurations that differ in every setting that evaluation reads alone, or have no ground truth."""
-    changed = {name: OTHERWISE[name] for name in EVALUATION_SECTIONS} | {"data": data | OTHERWISE[data["kind"]]}
+    changed = {name: OTHERWISE[name] for name in EVALUATION_SECTIONS} | {
+        "data": data | OTHERWISE[data["kind"]]
+    }
     without = {key: value for key, value in data.items() if key not in LABEL_FIELDS[data["kind"]]}
     return [{"data": data}, changed, {"data": without}]
 
@@ -180,10 +222,16 @@ def test_the_walk_notices_what_params_leak(tmp_path: Path) -> None:
     project, data = coco_project(tmp_path)
     planted = {
         "data": ("untracked(canonical_json(label_free(CONFIG.data)))", 'SETTINGS.section("data")'),
-        "features": ("settings=in_full(", 'scores=SETTINGS.section("evaluation"),\n        settings=in_full('),
+        "features": (
+            "settings=in_full(",
+            'scores=SETTINGS.section("evaluation"),\n        settings=in_full(',
+        ),
         "detector": ("settings=in_full(", "border=CONFIG.data.ignore_border,\n        settings=in_full("),
         "segmenter": ("images=PREDICTED", 'images="eval" if RUN.has_ground_truth else "all"'),
-        "pseudo_labels": ("maskdistill label_summary", "BORDER={CONFIG.data.ignore_border} maskdistill label_summary"),
+        "pseudo_labels": (
+            "maskdistill label_summary",
+            "BORDER={CONFIG.data.ignore_border} maskdistill label_summary",
+        ),
         "clusters": ("seed=CONFIG.seeds[0]", "seed=CONFIG.seeds[0],\n        truth=CONFIG.data.annotations"),
     }
     for name, (text, leaking) in planted.items():
@@ -237,7 +285,16 @@ def test_the_papers_tables_and_figures(tmp_path: Path) -> None:
     check(rules)
     assert rules.keys() >= PAPER | PROBE | FROZEN | {"frozen"}
     assert "ground_truth_train" not in ancestors(rules, "frozen") and "frozen" in ancestors(rules, "table2")
-    above = {"scenes", "manifest", "ground_truth", "features", "masks", "embeddings", "clusters", "evaluate_masks"}
+    above = {
+        "scenes",
+        "manifest",
+        "ground_truth",
+        "features",
+        "masks",
+        "embeddings",
+        "clusters",
+        "evaluate_masks",
+    }
     assert ancestors(rules, "figure3") == above | {"figure3"}
 
 
@@ -261,7 +318,9 @@ def test_the_walk_notices_what_the_probe_leaks(
 
 
 def test_the_oracle_stays_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    """Every stage on perfect input: evaluation, all of it, and what is planted into a stage of the run is found."""
+    """Every stage on perfect input: evaluation, all of it, and what is planted into a stage of the run is
+    found.
+    """
     rules = make_project(tmp_path).rules("oracle", "all")
     check(rules)
     assert rules.keys() >= ORACLE
@@ -280,7 +339,10 @@ def test_the_oracle_stays_in_a_folder_of_its_own(tmp_path: Path) -> None:
         ("report", "oracle"),
     ):
         own = rules[name]
-        for inputs, parents in (((rules[parent].outputs[0],), {parent}), ((rules[parent].outputs[0],), set())):
+        for inputs, parents in (
+            ((rules[parent].outputs[0],), {parent}),
+            ((rules[parent].outputs[0],), set()),
+        ):
             leaking = Rule((*own.inputs, *inputs), own.outputs, own.parents | parents)
             with pytest.raises(AssertionError):
                 check(rules | {name: leaking})

@@ -17,14 +17,20 @@ def message(project: Project) -> str:
 
 
 def test_missing_weights(tmp_path: Path) -> None:
-    output = message(make_project(tmp_path, backbone={"arch": "vit_micro_patch8", "weights": "nowhere/dino.pth"}))
+    output = message(
+        make_project(tmp_path, backbone={"arch": "vit_micro_patch8", "weights": "nowhere/dino.pth"})
+    )
     assert "backbone.weights: nowhere/dino.pth: no such file" in output
     assert "docs/how-to/weights.md" in output
 
 
 def test_missing_weights_of_a_frozen_backbone(tmp_path: Path) -> None:
-    """A named checkpoint is found also where the command line lacks the word table2, as of a job on a cluster."""
-    project = make_project(tmp_path, paper={"backbones": [{"name": "MoCo", "weights": "nowhere.pth"}], "crf_rounds": 0})
+    """A named checkpoint is found also where the command line lacks the word table2, as of a job on a
+    cluster.
+    """
+    project = make_project(
+        tmp_path, paper={"backbones": [{"name": "MoCo", "weights": "nowhere.pth"}], "crf_rounds": 0}
+    )
     assert "paper.backbones MoCo.weights: nowhere.pth: no such file" in message(project)
     project.configure(paper={"backbones": [{"name": "MoCo", "weights": "moco_v2_800ep"}], "crf_rounds": 0})
     for target in ("table2", "results/mini/paper/table2.html"):
@@ -84,7 +90,9 @@ def test_more_clusters_than_training_images(tmp_path: Path) -> None:
 
 def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) -> None:
     """The line for millions of pictures, over a file with another kind of data; the jobs see the same."""
-    project = make_project(tmp_path, clusters={"num_clusters": 1}, support={"kind": "list", "file": "names.txt"})
+    project = make_project(
+        tmp_path, clusters={"num_clusters": 1}, support={"kind": "list", "file": "names.txt"}
+    )
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     (tmp_path / "names.txt").write_text("a.png\n")
     given = ("--config", "data={kind: list, file: names.txt}")
@@ -140,6 +148,8 @@ def test_braces_in_the_checkouts_path(tmp_path: Path) -> None:
     (project.folder / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
     python = str(project.folder / ".venv/bin/python")
     command = [python, *project.command("results/mini/data/scenes")[1:]]
-    done = subprocess.run(command, cwd=project.folder, env=project.environment(), text=True, capture_output=True)
+    done = subprocess.run(
+        command, cwd=project.folder, env=project.environment(), text=True, capture_output=True
+    )
     assert done.returncode == 0 and (project.results / "data/scenes").is_dir(), done.stderr[-3000:]
     assert "report" in project.planned()

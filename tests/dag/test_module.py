@@ -22,12 +22,15 @@ def jobs(project: Project, sections: dict[str, object], prefix: str = "") -> set
     """The texts of all jobs: rule, files, params and command."""
     (plan,) = project.plans([sections], *(f"{prefix}{target}" for target in TARGETS))
     return {
-        repr((job.rule.removeprefix(prefix), sorted(job.inputs), job.outputs, job.params, job.command)) for job in plan
+        repr((job.rule.removeprefix(prefix), sorted(job.inputs), job.outputs, job.params, job.command))
+        for job in plan
     }
 
 
 def test_with_and_without_a_prefix(tmp_path: Path) -> None:
-    """The same jobs, in the prefix's folder each of their results, and nothing of what lies outside of the run."""
+    """The same jobs, in the prefix's folder each of their results, and nothing of what lies outside of the
+    run.
+    """
     project = make_project(tmp_path)
     own = jobs(project, CONFIG)
     snakefile = project.folder / "Snakefile"
@@ -42,7 +45,8 @@ def test_with_and_without_a_prefix(tmp_path: Path) -> None:
 def test_its_first_stages_run_beside_a_rule_of_the_parents(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     parent = (
-        'rule own:\n    input: "mine/results/mini/data/manifest.csv"\n    output: "own"\n    shell: "cp {input} own"\n'
+        'rule own:\n    input: "mine/results/mini/data/manifest.csv"\n    output: "own"\n    shell: '
+        '"cp {input} own"\n'
     )
     (project.folder / "Snakefile").write_text(parent + PARENT.format(prefix='prefix: "mine"'))
     project.configure(objects=CONFIG)

@@ -1,4 +1,6 @@
-"""The rule weights: a transfer that is cut is continued by its retries; a file that is there is never fetched again."""
+"""The rule weights: a transfer that is cut is continued by its retries; a file that is there is never fetched
+again.
+"""
 
 import re
 import sys

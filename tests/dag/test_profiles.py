@@ -16,7 +16,9 @@ echo "$!.stand-in"
 """
 
 
-def test_every_job_goes_through_qsub_with_its_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_job_goes_through_qsub_with_its_resources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = make_project(tmp_path / "project", baselines={"masks": []})
     log, tools = tmp_path / "submitted.txt", tmp_path / "tools"
     tools.mkdir()
@@ -27,7 +29,10 @@ def test_every_job_goes_through_qsub_with_its_resources(tmp_path: Path, monkeypa
         "--workflow-profile", "workflow/profiles/pbs", "--resources", "gpu=2", "--latency-wait", "5",
         "--seconds-between-status-checks", "1", "--until", "masks",
     )  # fmt: skip
-    assert sorted(path.name for path in project.results.rglob("masks/*.json")) == ["shard-0000.json", "shard-0001.json"]
+    assert sorted(path.name for path in project.results.rglob("masks/*.json")) == [
+        "shard-0000.json",
+        "shard-0001.json",
+    ]
     asked = re.findall(r"ncpus=(\d+):mem=(\d+)mb:ngpus=(\d) -l walltime=00:(\d+):00", log.read_text())
     assert len(asked) == len(log.read_text().splitlines()) >= 4
     assert all(int(cpus) and int(memory) >= 1000 and int(minutes) >= 10 for cpus, memory, _, minutes in asked)

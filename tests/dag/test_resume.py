@@ -27,7 +27,9 @@ def kill_when(project: Project, appears: str, target: str) -> None:
 @pytest.mark.parametrize("stage", ["detector", "segmenter"])
 def test_sigkill_in_training(finished: Project, editable: Project, stage: str) -> None:
     """The stage alone: that equal models lead to equal results behind it is test_two_runs' part."""
-    model = sorted(finished.results.glob(f"**/{stage}/model.safetensors"))[0]  # of the segmenters that of round 0
+    model = sorted(finished.results.glob(f"**/{stage}/model.safetensors"))[
+        0
+    ]  # of the segmenters that of round 0
     resumed = editable.results / model.relative_to(finished.results)
     shutil.rmtree(resumed.parent)
     target = str(resumed.relative_to(editable.folder))

@@ -1,4 +1,6 @@
-"""Two runs at once, and a run after one that was killed: refused, or done; never a mixture, never a riddle."""
+"""Two runs at once, and a run after one that was killed: refused, or done; never a mixture, never a
+riddle.
+"""
 
 import os
 import re
@@ -39,7 +41,8 @@ def in_first_stage(project: Project) -> Iterator[subprocess.Popen[bytes]]:
     """A run that is in its first stage."""
     (project.folder / "runs").unlink(missing_ok=True)
     running = subprocess.Popen(
-        project.command("--keep-going", TARGET), cwd=project.folder, env=project.environment(), start_new_session=True,
+        project.command("--keep-going", TARGET), cwd=project.folder, env=project.environment(),
+        start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -1,4 +1,6 @@
-"""What a changed setting or an edited module makes again in a finished run; its outputs are empty, its records true."""
+"""What a changed setting or an edited module makes again in a finished run; its outputs are empty, its
+records true.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ from test_label_free import coco_project, voc_project
 
 SCORING = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates",
            "baselines", "report", "all"}  # fmt: skip
-AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "objects", "segmenter", "refined_labels",
+AFTER_CANDIDATES = {"candidates", "pseudo_labels", "label_summary", "trust", "objects", "segmenter",
+"refined_labels",
                     "predictions", "evaluate_detector", "evaluate_segmenter", "evaluate_candidates", "report",
                     "thumbnails", "gallery", "all"}  # fmt: skip
 HANDED_OUT = {"objects", "thumbnails", "gallery", "report", "all"}
@@ -26,9 +29,15 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "min_size_test": ({"detector": {"min_size_test": 80}}, AFTER_CANDIDATES),
     "proposals before NMS, test": ({"detector": {"rpn_pre_nms": [50, 40]}}, AFTER_CANDIDATES),
     "proposals after NMS, test": ({"detector": {"rpn_post_nms": [20, 10]}}, AFTER_CANDIDATES),
-    "proposals after NMS, training": ({"detector": {"rpn_post_nms": [30, 20]}}, AFTER_CANDIDATES | {"detector"}),
+    "proposals after NMS, training": (
+        {"detector": {"rpn_post_nms": [30, 20]}},
+        AFTER_CANDIDATES | {"detector"},
+    ),
     "max_size": ({"detector": {"max_size": 120}}, AFTER_CANDIDATES | {"detector"}),
-    "files for other tools": ({"objects": {"formats": ["yolo"], "simplify": 4, "min_score": 0.5}}, HANDED_OUT),
+    "files for other tools": (
+        {"objects": {"formats": ["yolo"], "simplify": 4, "min_score": 0.5}},
+        HANDED_OUT,
+    ),
     "training rate": ({"detector": {"lr": 0.1}}, AFTER_CANDIDATES | {"detector"}),
 }
 EDITS = {
@@ -39,12 +48,16 @@ EDITS = {
     "runtime/progress.py": set(),
     "report/page.py": {"report", "all"},
 }  # fmt: skip
-"""An edit of the module that reads the weights of a ViT makes all that follows from them; of a log line, nothing."""
+"""An edit of the module that reads the weights of a ViT makes all that follows from them; of a log line,
+nothing.
+"""
 
 
 def merged(data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {"data": data} | {
-        name: {**(data if name == "data" else MINIATURE.get(name, {})), **value} if isinstance(value, dict) else value
+        name: {**(data if name == "data" else MINIATURE.get(name, {})), **value}
+        if isinstance(value, dict)
+        else value
         for name, value in changes.items()
     }
 
@@ -71,7 +84,10 @@ def test_after_a_changed_setting(tmp_path: Path) -> None:
 
 
 def test_annotations_in_a_run_without(tmp_path: Path) -> None:
-    """Scores come to a run that had none. What else is made is there to be scored: baselines, and the earlier round."""
+    """Scores come to a run that had none.
+
+    What else is made is there to be scored: baselines, and the earlier round.
+    """
     project, data = coco_project(tmp_path)
     bare = {"kind": "coco", "images": data["images"]}
     project.configure(data=bare)
@@ -87,7 +103,11 @@ def test_after_other_lists_of_voc(tmp_path: Path) -> None:
     """Another list of pictures that are there anyway, or an edited one, is a matter of scores."""
     project, data = voc_project(tmp_path)
     project.pretend_finished()
-    changes = [{"instance_list": "SECRET-other"}, {"eval_list": "others"}, {"train_list": "three", "eval_list": "all"}]
+    changes = [
+        {"instance_list": "SECRET-other"},
+        {"eval_list": "others"},
+        {"train_list": "three", "eval_list": "all"},
+    ]
     instances, scored, trained = planned(project, data, [{"data": change} for change in changes])
     assert instances == SCORING
     assert scored == SCORING | {"predictions"}

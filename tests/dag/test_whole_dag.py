@@ -18,7 +18,8 @@ AFTER_MASKS = AFTER_TAU | {
     "masks", "embeddings", "clusters", "choose_k", "annotations", "evaluate_masks", "detector", "candidates",
     "label_summary", "evaluate_candidates", "consistency",
 }  # fmt: skip
-ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5", "**/candidates/*.json",
+ARTEFACTS = ("**/masks/*.json", "**/clusters.*", "**/annotations.*", "**/assignments.h5",
+"**/candidates/*.json",
              "**/*.png", "**/evaluation/*.json", "**/model.safetensors", "features/*.h5",
              "**/embeddings/*.h5")  # fmt: skip
 
@@ -39,13 +40,18 @@ def test_run_ends_with_report_and_summary(finished: Project) -> None:
     coco = json.loads((finished.results / "objects/coco/coco.json").read_text())
     assert len(coco["images"]) == objects["pictures"] == 24
     assert all(image["file_name"].endswith(".jpg") for image in coco["images"])
-    assert len(coco["annotations"]) == sum(objects["objects"].values()) == objects["folders"]["coco"]["objects"]
+    assert (
+        len(coco["annotations"]) == sum(objects["objects"].values()) == objects["folders"]["coco"]["objects"]
+    )
     assert 'href="report.html"' in (finished.results / "objects.html").read_text()
     assert (finished.results / "objects_page/objects.json").is_file()
 
 
 def test_every_rule_left_a_log_and_a_benchmark(finished: Project) -> None:
-    logs = {path.relative_to(finished.results / "logs").with_suffix("") for path in finished.results.rglob("*.log")}
+    logs = {
+        path.relative_to(finished.results / "logs").with_suffix("")
+        for path in finished.results.rglob("*.log")
+    }
     benchmarks = finished.results / "benchmarks"
     timed = {path.relative_to(benchmarks).with_suffix("") for path in benchmarks.rglob("*.tsv")}
     assert logs == timed
@@ -97,14 +103,20 @@ def test_refined_labels_are_of_training_images_and_apart_from_predictions(finish
     (folder,) = finished.results.glob("topk-0.4/k-3/seed-1234/tau-0.9/hard-*/crf-1")
     for name, role in (("labels", "train"), ("predictions", "eval"), ("predictions_crf", "eval")):
         shards = sorted((folder / name).iterdir())
-        keys = [file.relative_to(shard).with_suffix("").as_posix() for shard in shards for file in shard.rglob("*.png")]
+        keys = [
+            file.relative_to(shard).with_suffix("").as_posix()
+            for shard in shards
+            for file in shard.rglob("*.png")
+        ]
         assert len(shards) == 2 and sorted(keys) == sorted(expected[role])
         for shard in shards:
             params = json.loads((shard / "summary.json").read_text())["provenance"]["params"]
             assert params["images"] == role
             assert params.get("crf", {}).get("iters") == (None if name == "predictions" else 2)
     before, after = (
-        json.loads(model_metadata(folder.parent / name / "segmenter/model.safetensors", "segmenter")["provenance"])
+        json.loads(
+            model_metadata(folder.parent / name / "segmenter/model.safetensors", "segmenter")["provenance"]
+        )
         for name in ("crf-0", "crf-1")
     )
     assert before["inputs"].pop("labels") != after["inputs"].pop("labels")
@@ -173,7 +185,9 @@ def test_label_types_are_branches_of_their_own(editable: Project) -> None:
     boxes = tree(editable.results, ["**/tau-0.9-bbox/pseudo_labels/**/*.png"])
     masks = tree(editable.results, ["**/tau-0.9/pseudo_labels/**/*.png"])
     assert [name.replace("0.9-bbox", "0.9") for name in boxes] == list(masks)
-    assert sum(one != other for one, other in zip(boxes.values(), masks.values(), strict=True)) > len(masks) // 2
+    assert (
+        sum(one != other for one, other in zip(boxes.values(), masks.values(), strict=True)) > len(masks) // 2
+    )
     assert list(editable.results.glob("**/tau-0.9-bbox/**/evaluation/segmenter.json"))
 
 
@@ -183,14 +197,22 @@ def test_grabcut_as_the_main_type_stands_in_the_path(editable: Project) -> None:
     assert target in editable.snakemake("--dry-run")
     editable.snakemake("--keep-going", target)
     summary = json.loads((editable.folder / target / "summary.json").read_text())
-    assert summary["provenance"]["params"]["type"] == "grabcut" and summary["provenance"]["params"]["tau"] == 0.9
+    assert (
+        summary["provenance"]["params"]["type"] == "grabcut" and summary["provenance"]["params"]["tau"] == 0.9
+    )
 
 
 def test_the_probe_is_scored_and_changes_nothing_else(editable: Project) -> None:
     kept = ["**/segmenter/model.safetensors", "**/predictions/**/*.png", "**/evaluation/segmenter.json"]
     before = tree(editable.results, kept)
     editable.configure(probe={"enabled": True})
-    assert editable.planned() == {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe", "report"}
+    assert editable.planned() == {
+        "ground_truth_train",
+        "probe",
+        "probe_predictions",
+        "evaluate_probe",
+        "report",
+    }
     editable.snakemake()
     summary = json.loads((editable.results / "summary.json").read_text())
     assert 0 < summary["stages"]["probe"]["miou"] <= 100
@@ -198,13 +220,21 @@ def test_the_probe_is_scored_and_changes_nothing_else(editable: Project) -> None
     page = (editable.results / "report.html").read_text()
     assert "linear probe (trained on labels), round 1" in page
     assert "linear probe (trained on labels) + CRF, round 1" in page
-    assert before == {name: content for name, content in tree(editable.results, kept).items() if "/probe/" not in name}
+    assert before == {
+        name: content for name, content in tree(editable.results, kept).items() if "/probe/" not in name
+    }
     assert editable.planned() == set()
 
 
 def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
     """Rows of the paper's Tables 1 and S1 beside the main run, which is left alone."""
-    compared = {"seeds": [1234], "label_types": ["bbox", "mask"], "hard_pixels": [0.2], "crf_rounds": 1, "examples": 2}
+    compared = {
+        "seeds": [1234],
+        "label_types": ["bbox", "mask"],
+        "hard_pixels": [0.2],
+        "crf_rounds": 1,
+        "examples": 2,
+    }
     editable.configure(ablations=compared)
     assert editable.planned() == set()
     editable.snakemake("ablations")
@@ -216,7 +246,9 @@ def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
     below = "topk-0.4/k-3/seed-1234/tau-0.9/hard-0.2/crf-1/evaluation/segmenter_crf.json"
     assert rows[-1]["mean"]["miou"] == json.loads((editable.results / below).read_text())["miou"]
     page = (editable.results / "ablations.html").read_text()
-    assert page.count('src="data:image/jpeg') == 2 * (len(rows) + 2)  # of two images: photo, rows, ground truth
+    assert page.count('src="data:image/jpeg') == 2 * (
+        len(rows) + 2
+    )  # of two images: photo, rows, ground truth
     assert editable.planned() == set()
 
 
@@ -239,7 +271,9 @@ def test_the_oracle_goes_beside_the_run(editable: Project) -> None:
     purity = {case: rows[case]["masks"]["mean"]["purity"] for case in (None, "categories")}
     # below 100: a score matches masks by their boxes, the oracle by themselves
     assert purity["categories"] > purity[None]
-    models = {path.relative_to(editable.results): path for path in editable.results.rglob("*model.safetensors")}
+    models = {
+        path.relative_to(editable.results): path for path in editable.results.rglob("*model.safetensors")
+    }
     marks = {
         name.parts[1] if name.parts[0] == "oracle" else None: json.loads(
             model_metadata(path, "detector", "segmenter")["provenance"]
@@ -291,7 +325,10 @@ def test_names_of_clusters_make_what_shows_them_alone_again(editable: Project) -
     editable.snakemake()
     assert json.loads((editable.results / "summary.json").read_text())["clusters"]["names"] == {"1": "mug"}
     assert corrected.read_text() == "by hand", "Snakemake deletes outputs, and the folder is none"
-    assert "changed by hand, kept; the run has other objects now" in (editable.results / "report.html").read_text()
+    assert (
+        "changed by hand, kept; the run has other objects now"
+        in (editable.results / "report.html").read_text()
+    )
     assert editable.planned() == set()
     names.write_text("names:\n  3: mug\n")
     assert "3 is no cluster: they are numbered from 0 to 2" in editable.snakemake("--dry-run", check=False)
@@ -309,17 +346,22 @@ def test_a_job_works_through_several_shards(tmp_path: Path) -> None:
     for kind, folder in (("h5", "features"), ("json", "topk-0.4/masks"), ("h5", "topk-0.4/embeddings")):
         names = sorted(path.name for path in (project.results / folder).iterdir())
         assert names == [f"shard-{shard:04d}.{kind}" for shard in range(20)]
-    assert sorted(path.name for path in (project.results / "logs/features").iterdir()) == ["000.log", "001.log"]
+    assert sorted(path.name for path in (project.results / "logs/features").iterdir()) == [
+        "000.log",
+        "001.log",
+    ]
     assert "Nothing to be done" in project.snakemake("--dry-run", target)
-    lost = project.results / "topk-0.4/embeddings/shard-0004.h5"  # Snakemake looks at the last shard of a job alone
+    lost = (
+        project.results / "topk-0.4/embeddings/shard-0004.h5"
+    )  # Snakemake looks at the last shard of a job alone
     before = lost.read_bytes()
     for path in (lost, project.results.parents[1] / target):
         path.unlink()
     option = f"--forcerun {lost.relative_to(project.folder)}"
     said = project.snakemake(target, check=False)
     assert (
-        f"shard-0004.h5: no such file; run the stage that makes it first (in a run: the same command with {option})"
-        in said
+        f"shard-0004.h5: no such file; run the stage that makes it first (in a run: the same command with "
+        f"{option})" in said
     )
     project.snakemake(target, *option.split())
     assert lost.read_bytes() == before and (project.folder / target).exists()
@@ -331,5 +373,7 @@ def test_masks_straight_from_the_pictures_are_the_same(finished: Project, tmp_pa
     project.snakemake("--keep-going", *(f"results/mini/{name}" for name in names))
     assert not (project.results / "features").exists()
     for name in names:
-        found, expected = (json.loads((run.results / name).read_text())["masks"] for run in (project, finished))
+        found, expected = (
+            json.loads((run.results / name).read_text())["masks"] for run in (project, finished)
+        )
         assert found == expected and len(found) > 5

@@ -1,4 +1,6 @@
-"""A Slurm cluster of one node on this machine, with made-up GPUs: Debian's packages, no systemd, no accounting."""
+"""A Slurm cluster of one node on this machine, with made-up GPUs: Debian's packages, no systemd, no
+accounting.
+"""
 
 from __future__ import annotations
 
@@ -70,11 +72,17 @@ def install() -> None:
         raise NoClusterError("a Slurm cluster of one's own needs root")
     if not all(map(shutil.which, PROGRAMS)):
         if not shutil.which("apt-get"):
-            raise NoClusterError(f"{', '.join(PROGRAMS)} are not installed, and there is no apt-get to install them")
+            raise NoClusterError(
+                f"{', '.join(PROGRAMS)} are not installed, and there is no apt-get to install them"
+            )
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
             done = subprocess.run(
-                ["apt-get", "--quiet=2", *command], env=environment, capture_output=True, text=True, timeout=300
+                ["apt-get", "--quiet=2", *command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
             )
             if done.returncode:
                 raise NoClusterError(f"apt-get {command[0]} failed: {done.stderr[-500:]}")
@@ -90,7 +98,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def write_settings(folder: Path) -> None:
-    """Slurm's own two files, and one character device a GPU: without one Slurm sets no CUDA_VISIBLE_DEVICES."""
+    """Slurm's own two files, and one character device a GPU: without one Slurm sets no
+    CUDA_VISIBLE_DEVICES.
+    """
     for gpu in range(GPUS):
         os.mknod(folder / f"nvidia{gpu}", 0o600 | 0o020000, os.makedev(NVIDIA, gpu))
     host = socket.gethostname().split(".")[0]
@@ -141,7 +151,9 @@ def one_node_cluster(folder: Path) -> Iterator[None]:
             with running_daemons(folder):
                 yield
     except Timeout:
-        raise NoClusterError(f"another process has had a test cluster on this machine for long ({LOCK})") from None
+        raise NoClusterError(
+            f"another process has had a test cluster on this machine for long ({LOCK})"
+        ) from None
 
 
 @contextmanager
@@ -158,9 +170,15 @@ def running_daemons(folder: Path) -> Iterator[None]:
     try:
         write_settings(folder)
         subprocess.run(["mungekey", "--create", "--keyfile", str(folder / "munge.key")], check=True)
-        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log",
+        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid",
+        "log-file": "munge.log",
                  "seed-file": "munge.seed"}  # fmt: skip
-        start("munged", "--foreground", "--force", *(f"--{name}={folder / file}" for name, file in files.items()))
+        start(
+            "munged",
+            "--foreground",
+            "--force",
+            *(f"--{name}={folder / file}" for name, file in files.items()),
+        )
         wait_until((folder / "munge.socket").exists, "munged")
         (folder / "controller").mkdir()
         start("slurmctld", "-D")

@@ -1,4 +1,6 @@
-"""The workflow on a real Slurm: every job through sbatch, a device of its own for each, a cancelled job recovered."""
+"""The workflow on a real Slurm: every job through sbatch, a device of its own for each, a cancelled job
+recovered.
+"""
 
 import re
 import subprocess
@@ -99,7 +101,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def asked(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The node's GPUs as far as nvidia-smi says, and a file of the jobs that asked it: number, devices from Slurm."""
+    """The node's GPUs as far as nvidia-smi says, and a file of the jobs that asked it: number, devices from
+    Slurm.
+    """
     record = tmp_path / "asked"
     smi = tmp_path / "bin/nvidia-smi"
     smi.parent.mkdir()
@@ -140,7 +144,8 @@ def test_jobs_hold_the_devices_that_slurm_gives_them(asked: Path, tmp_path: Path
     wanted = [1, 2, 1, 1, 2, 1]
     for number, gpus in enumerate(wanted):
         slurm(
-            "sbatch", f"--gpus={gpus}", f"--output={tmp_path}/{number}.out", f"--export=ALL,PYTHONPATH={ROOT}",
+            "sbatch", f"--gpus={gpus}", f"--output={tmp_path}/{number}.out",
+            f"--export=ALL,PYTHONPATH={ROOT}",
             f"--wrap={sys.executable} {tmp_path}/holder.py {gpus}",
         )  # fmt: skip
     wait_until(lambda: not slurm("squeue", "--noheader").strip(), "the jobs", 300)
@@ -162,7 +167,9 @@ def submitted_name(job: dict[str, str]) -> str:
 def job_of(rule: str) -> str:
     """Number of the job of a rule that runs."""
     return next(
-        number for number, job in slurm_jobs().items() if submitted_name(job) == rule and job["JobState"] == "RUNNING"
+        number
+        for number, job in slurm_jobs().items()
+        if submitted_name(job) == rule and job["JobState"] == "RUNNING"
     )
 
 
@@ -175,9 +182,18 @@ def span_of(job: dict[str, str], device: str) -> Span:
 @contextmanager
 def submitted(project: Project, printed: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The run submitted as the documentation says; what Snakemake prints goes to a file."""
-    command = [fork_server().command("python"), "-m", "snakemake", *ON_SLURM, "--configfile", "config/mini.yaml"]
+    command = [
+        fork_server().command("python"),
+        "-m",
+        "snakemake",
+        *ON_SLURM,
+        "--configfile",
+        "config/mini.yaml",
+    ]
     with open(printed, "wb") as output:
-        running = subprocess.Popen(command, cwd=project.folder, env=project.environment(), stdout=output, stderr=output)
+        running = subprocess.Popen(
+            command, cwd=project.folder, env=project.environment(), stdout=output, stderr=output
+        )
     try:
         yield running
     finally:
@@ -224,7 +240,13 @@ def test_whole_run(asked: Path, tmp_path: Path) -> None:
     alone = rules - {"all"} - set().union(*GROUPED.values())
     assert set(map(submitted_name, jobs.values())) == alone | GROUPED.keys()
     recovered = {submitted_name(job) for number, job in jobs.items() if number not in before_recovery}
-    assert not recovered & {"data_ground_truth_manifest_scenes", "features", "masks_masks", "embeddings", "choose_k"}
+    assert not recovered & {
+        "data_ground_truth_manifest_scenes",
+        "features",
+        "masks_masks",
+        "embeddings",
+        "choose_k",
+    }
 
     devices = dict(line.split() for line in asked.read_text().splitlines())
     on_gpu = {number for number, job in jobs.items() if "gpu:1" in job.get("TresPerJob", "")}

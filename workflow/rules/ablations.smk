@@ -1,4 +1,6 @@
-"""Target `snakemake ablations`: the rows of the paper's Table 1 and Table S1, over several seeds, on one page."""
+"""Target `snakemake ablations`: the rows of the paper's Table 1 and Table S1, over several seeds, on one
+page.
+"""
 
 from pathlib import PurePosixPath
 
@@ -54,7 +56,8 @@ if RUN.has_ground_truth:
         shell:
             "maskdistill ablations --run-name {params.name} --config {params.settings:q}"
             " --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
-            " --masks {params.masks:q} --assignments {input.assignments:q} --evaluations {input.evaluations:q}"
+            " --masks {params.masks:q} --assignments {input.assignments:q}"
+            " --evaluations {input.evaluations:q}"
             " --labels {params.labels:q} --output {output.page:q} --summary {output.summary:q}"
             " --threads {threads} --log {log:q}"
 

@@ -30,7 +30,8 @@ rule embeddings:
     shell:
         "maskdistill embeddings --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --masks {input.masks:q}"
-        " --arch {params.arch} --weights {params.weights:q} --params {params.settings:q} --output {output.shards:q}"
+        " --arch {params.arch} --weights {params.weights:q} --params {params.settings:q}"
+        " --output {output.shards:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
 

@@ -38,7 +38,8 @@ if CONFIG.datasets.build:
         local(f"{layout.DATASETS}/{name}/dataset.json") for name in BUILDS[BUILD]
     ]
 
-    # As for weights: no code among the params, and a local rule, tried again. What is here already is only checked.
+    # As for weights: no code among the params, and a local rule, tried again. What is here already is only
+    # checked.
     rule dataset:
         output:
             record=local(update(f"{layout.DATASETS}/{{dataset}}/dataset.json")),
@@ -155,7 +156,8 @@ rule manifest:
         f"manifest: decode {RUN.num_images} pictures, quarantine unreadable ones"
     shell:
         "maskdistill manifest --params {params.settings:q} --num-shards {params.shards} {params.scenes}"
-        " --support {params.support:q} --max-quarantined {params.quarantined} --listing {params.listing} --output {output.manifest:q} --threads {threads} --log {log:q}"
+        " --support {params.support:q} --max-quarantined {params.quarantined} --listing {params.listing}"
+        " --output {output.manifest:q} --threads {threads} --log {log:q}"
 
 
 if RUN.has_ground_truth:

@@ -81,7 +81,8 @@ if RUN.has_ground_truth:
             settings=SETTINGS.section("evaluation"),
             code=code("evaluation"),
         message:
-            "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
+            "evaluation: segmenter{wildcards.post}, CRF round {wildcards.round}, tau {wildcards.tau}, "
+            "seed {wildcards.seed}"
         shell:
             "maskdistill evaluation --stage segmenter{wildcards.post} --manifest {input.manifest:q}"
             " --ground-truth {input.truth:q}/instances.json --label-dirs {params.labels:q}"
@@ -143,6 +144,7 @@ if RUN.has_ground_truth:
         message:
             "baselines: what clustering of colours reaches"
         shell:
-            "maskdistill baselines --manifest {input.manifest:q} --ground-truth {input.truth:q}/instances.json"
+            "maskdistill baselines --manifest {input.manifest:q}"
+            " --ground-truth {input.truth:q}/instances.json"
             " --num-clusters {wildcards.k} --seed {params.seed} --params {params.settings:q}"
             " --output {output.scores:q} --threads {threads} --log {log:q}"

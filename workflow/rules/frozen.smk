@@ -1,4 +1,5 @@
-"""Rows of the paper's Table 2 that frozen backbones give: K-means of their features, and a linear probe on them.
+"""Rows of the paper's Table 2 that frozen backbones give: K-means of their features, and a linear probe on
+them.
 
 Where config section paper.backbones names their weights. Both are evaluation: nothing else is made from them.
 """
@@ -50,7 +51,8 @@ if FROZEN and RUN.has_ground_truth:
         message:
             "frozen: clusters of {wildcards.backbone}'s features, seed {wildcards.seed}"
         shell:
-            "maskdistill frozen --manifest {input.manifest:q} --num-clusters {params.k} --seed {wildcards.seed}"
+            "maskdistill frozen --manifest {input.manifest:q} --num-clusters {params.k}"
+            " --seed {wildcards.seed}"
             " --params {params.settings:q} --output {output.model:q}"
             " --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
@@ -95,7 +97,8 @@ if FROZEN and RUN.has_ground_truth:
             listing=scored_listing(CONFIG),
             code=code("predictions", "segmenter/crf.py"),
         message:
-            "frozen_predictions: {wildcards.backbone}, {wildcards.head}, shard {params.each}, seed {wildcards.seed}"
+            "frozen_predictions: {wildcards.backbone}, {wildcards.head}, shard {params.each}, "
+            "seed {wildcards.seed}"
 
     rule evaluate_frozen:
         input:

@@ -1,4 +1,6 @@
-"""All objects of the run on one page: their thumbnails, then the page, which other names make anew in a second."""
+"""All objects of the run on one page: their thumbnails, then the page, which other names make anew in a
+second.
+"""
 
 
 rule thumbnails:
@@ -59,5 +61,6 @@ rule gallery:
     message:
         "gallery: {output.page}"
     shell:
-        "maskdistill gallery --run-name {params.name} --thumbnails {input.folder:q} --clusters {input.clusters:q}"
+        "maskdistill gallery --run-name {params.name} --thumbnails {input.folder:q}"
+        " --clusters {input.clusters:q}"
         " {params.names} --output {output.page:q} --threads {threads} --log {log:q}"

@@ -24,7 +24,7 @@ if workflow.is_main_process and not AS_MODULE and "--unlock" not in sys.argv:
 
 
 def check_truth_once():
-    """Before anything is trained: the ground truth, where this run is to read it and it lies there already."""
+    """Before anything is trained: the ground truth, where this run reads it and it lies there already."""
     if workflow.touch:
         return
     from maskdistill.data.truth_check import (

@@ -11,7 +11,8 @@ if (
         chosen_formats(CONFIG.objects)
 
 
-# The formats' folders are no outputs: Snakemake deletes these before a job, and they may have been corrected by hand.
+# The formats' folders are no outputs: Snakemake deletes these before a job, and they may have been corrected
+# by hand.
 rule objects:
     input:
         manifest=rules.manifest.output.manifest,

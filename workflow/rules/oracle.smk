@@ -1,7 +1,9 @@
-"""Target `snakemake oracle`: what each stage would reach if all before it were perfect, one at a time, on one page.
+"""Target `snakemake oracle`: what each stage would reach if all before it were perfect, one at a time, on one
+page.
 
-Ground truth makes masks, categories or label maps perfect, and the run's own stages go on from there, in a folder of
-their own. All rules whose names begin with `oracle` are evaluation: nothing else is made from what they make.
+Ground truth makes masks, categories or label maps perfect, and the run's own stages go on from there, in a
+folder of their own. All rules whose names begin with `oracle` are evaluation: nothing else is made from what
+they make.
 """
 
 if RUN.has_ground_truth:
@@ -345,7 +347,8 @@ if RUN.has_ground_truth:
         message:
             "oracle: {output.page}"
         shell:
-            "maskdistill oracle --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
+            "maskdistill oracle --run-name {params.name} --config {params.settings:q}"
+            " --manifest {input.manifest:q}"
             " --oracle-manifests {input.manifests:q} --evaluations {input.own:q} {input.perfect:q}"
             " --output {output.page:q} --summary {output.summary:q} --csv {output.csv:q}"
             " --threads {threads} --log {log:q}"

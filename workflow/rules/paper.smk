@@ -1,7 +1,8 @@
 """Targets of the paper: `snakemake table1 table2 table3 tableS1 tableS2 figure3 figure4 figure5 qualitative`.
 
-Each gives a page and a CSV below results/<run>/paper, with published values beside the run's own; `paper` gives all.
-The rules of the evaluations do the work: maskdistill.paper.plan names the files that each target needs.
+Each gives a page and a CSV below results/<run>/paper, with published values beside the run's own; `paper`
+gives all. The rules of the evaluations do the work: maskdistill.paper.plan names the files that each target
+needs.
 """
 
 from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
@@ -52,8 +53,10 @@ if RUN.has_ground_truth:
             message:
                 "paper: {output.page}"
             shell:
-                "maskdistill paper --target {params.target} --config {params.settings:q} --results {params.results:q}"
-                " --output {output.page:q} --csv {output.csv:q} --plots {output.plots:q} --threads {threads} --log {log:q}"
+                "maskdistill paper --target {params.target} --config {params.settings:q}"
+                " --results {params.results:q}"
+                " --output {output.page:q} --csv {output.csv:q} --plots {output.plots:q} --threads {threads}"
+                " --log {log:q}"
 
     rule qualitative:
         input:

@@ -105,7 +105,8 @@ rule report:
             f"segmenter={input.segmenter[0]}",
         ],
         scores=lambda wildcards, input: (
-            f"--evaluations {shlex.join(input.evaluations)} --baselines {shlex.quote(str(input.baselines[0]))}"
+            f"--evaluations {shlex.join(input.evaluations)}"
+            f" --baselines {shlex.quote(str(input.baselines[0]))}"
             f" --ground-truth {shlex.quote(str(input.truth))} --quality {shlex.quote(str(input.quality[0]))}"
             if RUN.has_ground_truth
             else ""
@@ -120,7 +121,8 @@ rule report:
     message:
         "report: {output.page}"
     shell:
-        "maskdistill report --run-name {params.name} --config {params.settings:q} --manifest {input.manifest:q}"
+        "maskdistill report --run-name {params.name} --config {params.settings:q}"
+        " --manifest {input.manifest:q}"
         " --masks {params.masks:q} --clusters {input.clusters:q} --assignments {input.assignments:q}"
         " --choose-k {input.choose_k:q} --candidates {params.candidates:q}"
         " --pseudo-labels {params.pseudo_labels:q} --label-summary {input.label_summary:q}"

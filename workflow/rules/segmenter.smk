@@ -1,5 +1,5 @@
-"""Segmenter: DeepLab-v3 on the pseudo-labels, then, for each CRF round, a fresh one on the refined predictions of the
-round before; and label maps for the images that are scored."""
+"""Segmenter: DeepLab-v3 on the pseudo-labels, then, for each CRF round, a fresh one on the refined
+predictions of the round before; and label maps for the images that are scored."""
 
 SEGMENTER_SETTINGS = lambda wildcards: SETTINGS.section(
     "segmenter",
@@ -37,7 +37,8 @@ rule segmenter:
         state=RUN.at(f"{ROUND}/segmenter.state"),
         code=code("segmenter"),
     message:
-        f"segmenter: {CONFIG.segmenter.arch}, {CONFIG.segmenter.epochs} epochs, CRF round {{wildcards.round}},"
+        f"segmenter: {CONFIG.segmenter.arch}, {CONFIG.segmenter.epochs} epochs, "
+        f"CRF round {{wildcards.round}},"
         " tau {wildcards.tau}, seed {wildcards.seed}"
     shell:
         "maskdistill segmenter --manifest {input.manifest:q} --labels {params.labels:q}"
@@ -68,7 +69,8 @@ rule refined_labels:
         crf=SETTINGS.crf,
         code=code("predictions"),
     message:
-        "refined_labels: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau}, seed {wildcards.seed}"
+        "refined_labels: shard {params.each}, CRF round {wildcards.round}, tau {wildcards.tau}, "
+        "seed {wildcards.seed}"
     shell:
         "maskdistill predictions --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --model {input.model:q} --images train --crf {params.crf:q}"

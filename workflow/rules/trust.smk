@@ -1,4 +1,6 @@
-"""Trust: whether a result can be trusted, by signals that need no label; of masks and clusters before any training."""
+"""Trust: whether a result can be trusted, by signals that need no label; of masks and clusters before any
+training.
+"""
 
 
 # Before the trainings, which it takes a minute from and may save hours.

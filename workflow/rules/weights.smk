@@ -19,8 +19,8 @@ DOWNLOADS = {
 
 if DOWNLOADS:
 
-    # No code among the params: a download depends on its address and sum alone, and an existing file is only checked.
-    # A local rule: a cluster's login machine reaches the network, its nodes often do not.
+    # No code among the params: a download depends on its address and sum alone, and an existing file is only
+    # checked. A local rule: a cluster's login machine reaches the network, its nodes often do not.
     rule weights:
         output:
             weights=local(update(f"{layout.OFFICIAL}/{{file}}")),

@@ -1,4 +1,6 @@
-"""COCO JSON with run lengths or polygons, as ``coco``, ``cvat`` and ``fiftyone`` write it and CVAT exports it."""
+"""COCO JSON with run lengths or polygons, as ``coco``, ``cvat`` and ``fiftyone`` write it and CVAT exports
+it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +11,13 @@ from maskdistill.data.coco_objects import CocoObjects
 from maskdistill.data.corrected.base import Corrections, NamedMask, Reader, find_json, named
 from maskdistill.data.truth_types import Losses
 
-FILES = ("coco.json", "annotations/instances_default.json", "labels.json", "instances_default.json", "result.json")
+FILES = (
+    "coco.json",
+    "annotations/instances_default.json",
+    "labels.json",
+    "instances_default.json",
+    "result.json",
+)
 """Names in a folder: of our formats, of CVAT's export, and of Label Studio's."""
 
 

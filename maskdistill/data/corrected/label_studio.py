@@ -1,6 +1,7 @@
 """Label Studio's JSON export (not JSON-MIN): polygons and brush masks of each task's newest annotation.
 
-``tasks.json`` as ``maskdistill objects`` writes it has predictions alone; these count where a task has no annotations.
+``tasks.json`` as ``maskdistill objects`` writes it has predictions alone; these count where a task has no
+annotations.
 """
 
 import re
@@ -20,7 +21,9 @@ from maskdistill.runtime.user_files import read_user_json, shown
 UPLOAD = re.compile(r"(.*/)?upload/\d+/[0-9a-f]{8}-(?P<name>[^/]+)")
 """Where Label Studio keeps an uploaded picture."""
 PART = re.compile(r"(?P<object>\d+-\d+)-\d+")
-"""Id of a region that ``maskdistill objects`` wrote; Label Studio keeps it, so an object's parts are known again."""
+"""Id of a region that ``maskdistill objects`` wrote; Label Studio keeps it, so an object's parts are known
+again.
+"""
 MOST_SIDE = 1 << 31
 MOST_PERCENT = 1000.0
 
@@ -47,7 +50,9 @@ class LabelStudioCorrections(Corrections):
                 continue
             regions = [one for entry in enumerate(result) if (one := self._region(*entry, place)) is not None]
             sides = _sides(regions)
-            self.pictures.append(CocoImage(place, len(self._regions), _picture_name(task["data"], place), *sides))
+            self.pictures.append(
+                CocoImage(place, len(self._regions), _picture_name(task["data"], place), *sides)
+            )
             self._regions.append(regions)
         self.names = sorted({region.name for regions in self._regions for region in regions})
 
@@ -102,7 +107,9 @@ def _result(task: dict[str, Any], place: Place, losses: Losses) -> list[Any] | N
 
 
 def _picture_name(data: dict[str, Any], place: Place) -> str:
-    """A picture's name by its address: what stands behind the host, behind ``?d=``, or an upload's own name."""
+    """A picture's name by its address: what stands behind the host, behind ``?d=``, or an upload's own
+    name.
+    """
     texts = [value for value in data.values() if isinstance(value, str)]
     address = text_of(data.get("image", texts[0] if len(texts) == 1 else None), place, "data.image")
     if upload := UPLOAD.fullmatch(unquote(address)):
@@ -131,11 +138,15 @@ def _mask(region: _Region, size: Size) -> rle.RLE | None:
         mask = brush_mask(value.get("rle"), size, place)
         return rle.encode(mask) if mask.any() else None
     points = value.get("points")
-    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+    if not isinstance(points, list) or not all(
+        isinstance(point, list) and len(point) == 2 for point in points
+    ):
         raise place.wrong(f"value.points is {shown(points)}, not a list of points")
     scale = (size[1] / 100, size[0] / 100)
     numbers = [
-        real(point[axis], place, "value.points", MOST_PERCENT) * scale[axis] for point in points for axis in (0, 1)
+        real(point[axis], place, "value.points", MOST_PERCENT) * scale[axis]
+        for point in points
+        for axis in (0, 1)
     ]
     painted = paint_mask(parse_mask([numbers], size, place), size)
     return painted if painted is not None and rle.area(painted) else None

@@ -25,7 +25,8 @@ def read_corrected(path: Path, losses: Losses) -> tuple[Reader, Path, Correction
         Who read it, the file or folder that was read, and its objects.
 
     Raises:
-        MaskDistillError: it is in no format that is read back, or naming file, entry and field of what is wrong in it.
+        MaskDistillError: it is in no format that is read back, or naming file, entry and field of what is
+            wrong in it.
     """
     if not path.exists():
         raise MaskDistillError(f"{path}: no such file or folder; correct the path")
@@ -35,6 +36,10 @@ def read_corrected(path: Path, losses: Losses) -> tuple[Reader, Path, Correction
     if path.is_file():
         with open(path, "rb") as stream:
             if stream.read(len(ARCHIVE)) == ARCHIVE:
-                raise MaskDistillError(f"{path}: a ZIP archive; unpack it, and give the file or folder that was in it")
+                raise MaskDistillError(
+                    f"{path}: a ZIP archive; unpack it, and give the file or folder that was in it"
+                )
     known = "; ".join(f"{reader.name}: {reader.takes}" for reader in READERS.values())
-    raise MaskDistillError(f"{path}: in no format that is read back ({known}); export it from the tool as one of these")
+    raise MaskDistillError(
+        f"{path}: in no format that is read back ({known}); export it from the tool as one of these"
+    )

@@ -1,4 +1,5 @@
-"""YOLO segmentation: ``data.yaml`` (or ``classes.txt``) and ``labels/``, a text per picture with one line an object.
+"""YOLO segmentation: ``data.yaml`` (or ``classes.txt``) and ``labels/``, a text per picture with one line an
+object.
 
 Outlines are filled as Ultralytics does: vertices rounded down, edge included.
 """
@@ -43,7 +44,9 @@ class YoloCorrections(Corrections):
         self._texts = texts
         self.files = [file, *texts.values()]
         stems = dict.fromkeys([*texts, *(_stem(file, path / "images") for file in images)])
-        self.pictures = [CocoImage(Place(str(texts.get(stem, path)), ""), stem, stem, None, None) for stem in stems]
+        self.pictures = [
+            CocoImage(Place(str(texts.get(stem, path)), ""), stem, stem, None, None) for stem in stems
+        ]
 
     def objects(self, entries: Sequence[CocoImage], size: Size) -> list[NamedMask]:
         """Those of each line that has an outline."""
@@ -60,7 +63,9 @@ class YoloCorrections(Corrections):
             name = self._classes.get(words[0])
             if name is None:
                 known = ", ".join(self._classes)
-                raise place.wrong(f"unknown class {shown(words[0])}; there are {known}", "name it, or correct the line")
+                raise place.wrong(
+                    f"unknown class {shown(words[0])}; there are {known}", "name it, or correct the line"
+                )
             if len(ring) < 3:
                 self._losses.drop("annotation", place, "it has a box alone, no outline")
                 continue
@@ -99,7 +104,9 @@ def _classes(file: Path) -> dict[str, str]:
     try:
         content = yaml.safe_load(read_user_text(file))
     except yaml.YAMLError as error:
-        raise MaskDistillError(f"{file}: not YAML ({' '.join(str(error).split())}); correct the file") from None
+        raise MaskDistillError(
+            f"{file}: not YAML ({' '.join(str(error).split())}); correct the file"
+        ) from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))

@@ -22,7 +22,8 @@ class Look:
 
     Attributes:
         section: of the configuration, to name in messages.
-        left_out: counts files that are not taken though they look like pictures or lie in an archive, by suffix.
+        left_out: counts files that are not taken though they look like pictures or lie in an archive, by
+            suffix.
         scenes: folder of the generated scenes, for ``kind: scenes`` alone.
         kept: folder where a source may keep what takes long to find out; None: nowhere.
     """
@@ -37,8 +38,10 @@ class ImageSource(Section, ABC):
     """A source: its fields are its settings, of which ``kind`` is a literal.
 
     Attributes:
-        LABELS: settings that say where its ground truth lies and how it is read. No label-free stage is given them.
-        SCORED: settings that say which pictures are scored. They are processed too, so the manifest lists them.
+        LABELS: settings that say where its ground truth lies and how it is read. No label-free stage is given
+            them.
+        SCORED: settings that say which pictures are scored. They are processed too, so the manifest lists
+            them.
         SUPPORT: may be a support set: it has neither ground truth nor pictures with roles of their own.
         GENERATED: the run makes its pictures, which follow from the section.
     """
@@ -52,7 +55,9 @@ class ImageSource(Section, ABC):
 
     @classmethod
     def made_of(cls, path: Path) -> Self | None:
-        """The source that a file or folder without photographs is, as ``init`` and ``predict`` are given; else None."""
+        """The source that a file or folder without photographs is, as ``init`` and ``predict`` are given;
+        else None.
+        """
         return None
 
     @property
@@ -116,7 +121,9 @@ class ImageSource(Section, ABC):
         return ""
 
     def scored_file(self) -> Path | None:
-        """The text file that names the pictures to score; None where the manifest's column ``eval`` tells them."""
+        """The text file that names the pictures to score; None where the manifest's column ``eval`` tells
+        them.
+        """
         return None
 
     def scored_keys(self) -> set[str] | None:

@@ -22,7 +22,9 @@ class CocoData(ImageSource):
 
     kind: Literal["coco"]
     images: UserPath = Field(description="folder that holds the pictures")
-    annotations: UserPath | None = Field(None, description="COCO instances JSON, read by evaluation rules only")
+    annotations: UserPath | None = Field(
+        None, description="COCO instances JSON, read by evaluation rules only"
+    )
     ignore_border: Border = Field(0, description="pixels around each object that semantic scores ignore")
 
     @property

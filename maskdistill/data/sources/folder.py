@@ -57,9 +57,14 @@ def iter_tree(root: str, setting: str, scored: bool, left_out: Counter[str]) -> 
 
 
 def _walk(
-    folder: Path, prefix: str, seen: set[tuple[int, int]], linked: list[tuple[Path, str]], left_out: Counter[str]
+    folder: Path,
+    prefix: str,
+    seen: set[tuple[int, int]],
+    linked: list[tuple[Path, str]],
+    left_out: Counter[str],
 ) -> Iterator[tuple[str, Path]]:
-    """Keys and paths of the pictures below ``folder``, in the order of their paths; one folder's names in memory.
+    """Keys and paths of the pictures below ``folder``, in the order of their paths; one folder's names in
+    memory.
 
     Linked folders are put off into ``linked``, and each real folder is visited once: there are no loops.
     """
@@ -70,7 +75,9 @@ def _walk(
         seen.add((stat.st_dev, stat.st_ino))
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
-        raise MaskDistillError(f"{folder}: cannot be listed ({error.strerror}); grant access or move it") from None
+        raise MaskDistillError(
+            f"{folder}: cannot be listed ({error.strerror}); grant access or move it"
+        ) from None
     folders = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
     files = [entry.name for entry in entries if entry.name not in folders]
     names = [name for name in files if name.lower().endswith(SUFFIXES)]

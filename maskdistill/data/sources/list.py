@@ -28,10 +28,12 @@ class ListData(ImageSource):
 
     kind: Literal["list"]
     file: UserPath = Field(
-        description="text file; paths are relative to its folder, or absolute; empty lines and those that begin with #"
-        " are passed over"
+        description="text file; paths are relative to its folder, or absolute; empty lines and those that "
+        "begin with # are passed over"
     )
-    root: UserPath | None = Field(None, description="folder that relative paths are below; null: the file's own")
+    root: UserPath | None = Field(
+        None, description="folder that relative paths are below; null: the file's own"
+    )
 
     @property
     def place(self) -> str:
@@ -45,14 +47,19 @@ class ListData(ImageSource):
         for number, name in named_lines(path, root):
             key = key_of_path(name)
             if ".." in name.split("/") or not key:
-                raise MaskDistillError(f"{path}: line {number} ({name!r}) names no picture; give a path without '..'")
+                raise MaskDistillError(
+                    f"{path}: line {number} ({name!r}) names no picture; give a path without '..'"
+                )
             if key.startswith(tuple(f"{name}/" for name in RESERVED)):
                 raise MaskDistillError(
-                    f"{path}: line {number} ({name!r}): results have a file of that folder's name; rename the folder"
+                    f"{path}: line {number} ({name!r}): results have a file of that folder's name; rename "
+                    "the folder"
                 )
             clashes.add(key, number)
             yield ListedImage(key, root / name, True, False)
-        if found := clashes.find(lambda: ((number, key_of_path(name)) for number, name in named_lines(path, root))):
+        if found := clashes.find(
+            lambda: ((number, key_of_path(name)) for number, name in named_lines(path, root))
+        ):
             raise _clash(path, root, found)
 
     def count(self, look: Look) -> int:
@@ -109,8 +116,9 @@ def _clash(path: Path, root: Path, found: tuple[int, int]) -> MaskDistillError:
     if first == second:
         return MaskDistillError(f"{path}: lines {found[0]} and {found[1]} name the same picture; remove one")
     return MaskDistillError(
-        f"{path}: results of lines {found[0]} and {found[1]} would overwrite each other: their names, {first} and"
-        f" {second}, are kept as {key_of_path(named[found[0]])!r} and {key_of_path(named[found[1]])!r}; rename or"
+        f"{path}: results of lines {found[0]} and {found[1]} would overwrite each other: their names, "
+        f"{first} and {second}, are kept as {key_of_path(named[found[0]])!r} and "
+        f"{key_of_path(named[found[1]])!r}; rename or"
         " link one of the pictures, or its folder"
     )
 
@@ -130,8 +138,8 @@ def named_lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
                 if name.startswith("#"):
                     if (root / name).exists():
                         raise MaskDistillError(
-                            f"{path}: line {number} ({name!r}) is a comment, and there is a file of this name; write"
-                            f" {f'./{name}'!r} for the picture"
+                            f"{path}: line {number} ({name!r}) is a comment, and there is a file of this "
+                            f"name; write {f'./{name}'!r} for the picture"
                         )
                     continue
                 found = True

@@ -28,11 +28,13 @@ class ParquetData(ImageSource):
 
     kind: Literal["parquet"]
     root: UserPath | DistinctSome[UserPath] = Field(
-        description="folder that is searched for .parquet and .arrow files recursively, one, a pattern such as"
-        " data/train-*.parquet, or a list of these; needs the extra parquet (pyarrow)"
+        description="folder that is searched for .parquet and .arrow files recursively, one, a pattern such "
+        "as data/train-*.parquet, or a list of these; needs the extra parquet (pyarrow)"
     )
     column: Annotated[str, Field(min_length=1, pattern=r"^[^:]+$")] = Field(
-        "image", description="column of the pictures: a struct of bytes and path, or plain binary; others are not read"
+        "image",
+        description="column of the pictures: a struct of bytes and path, or plain binary; others are not "
+        "read",
     )
 
     @classmethod
@@ -46,18 +48,22 @@ class ParquetData(ImageSource):
         return self.root if isinstance(self.root, str) else ""
 
     def pictures(self, look: Look) -> Iterator[ListedImage]:
-        """The rows, file by file, all to train on; keys are ``FILE/NAME``, or ``FILE/ROW`` where names do not fit."""
+        """The rows, file by file, all to train on; keys are ``FILE/NAME``, or ``FILE/ROW`` where names do not
+        fit.
+        """
         clashes, number = KeyClashes(), 0
         for number, image in enumerate(self._rows(look.section), 1):
             clashes.add(image.key, number)
             yield image
         if not number:
             raise MaskDistillError(f"{look.section}.root: {self.describe()}: the tables have no row")
-        if found := clashes.find(lambda: ((n, image.key) for n, image in enumerate(self._rows(look.section), 1))):
+        if found := clashes.find(
+            lambda: ((n, image.key) for n, image in enumerate(self._rows(look.section), 1))
+        ):
             first, second = (image.path for n, image in enumerate(self._rows(look.section), 1) if n in found)
             raise MaskDistillError(
-                f"results of {first} and of {second} would overwrite each other: one name is there twice, or names a"
-                " folder as results of the other are called; rename one of the files"
+                f"results of {first} and of {second} would overwrite each other: one name is there twice, or "
+                "names a folder as results of the other are called; rename one of the files"
             )
 
     def count(self, look: Look) -> int:
@@ -73,7 +79,9 @@ class ParquetData(ImageSource):
 
     def describe(self) -> str:
         """The folder's or file's name."""
-        return Path(self.root if isinstance(self.root, str) else f"{len(self.root)} files, folders or patterns").name
+        return Path(
+            self.root if isinstance(self.root, str) else f"{len(self.root)} files, folders or patterns"
+        ).name
 
     def _tables(self, section: str) -> list[Container]:
         """The files in the order of the setting, each with what its pictures' keys begin with."""
@@ -89,7 +97,9 @@ class ParquetData(ImageSource):
             layout = layout_of(path, self.column, self._setting(section))
             if layout.others and not told:
                 told = True
-                log.info("columns that are not read, for no label reaches a run: %s", ", ".join(layout.others))
+                log.info(
+                    "columns that are not read, for no label reaches a run: %s", ", ".join(layout.others)
+                )
             for group, row, name, stem in rows_of(path, self.column, layout):
                 place = Row(str(path), name, self.column, group, row)
                 yield ListedImage(printable(f"{prefix}/{stem}"), Path(str(place)), True, False)

@@ -36,18 +36,22 @@ RemoteUrl = Annotated[str, AfterValidator(_prefix), Field(min_length=1, json_sch
 
 
 class RemoteData(ImageSource):
-    """Pictures in a bucket (s3://, gs://) or on web servers, no ground truth: read through a cache on this machine."""
+    """Pictures in a bucket (s3://, gs://) or on web servers, no ground truth: read through a cache on this
+    machine.
+    """
 
     SUPPORT: ClassVar[bool] = True
 
     kind: Literal["remote"]
     root: RemoteUrl | None = Field(
         None,
-        description="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER: every picture below it; with a file, what its names are"
-        " below, which may be https:// too",
+        description="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER: every picture below it; with a file, what its "
+        "names are below, which may be https:// too",
     )
     file: UserPath | None = Field(
-        None, description="text file of this machine that names one picture a line, as a URL or by its path below root"
+        None,
+        description="text file of this machine that names one picture a line, as a URL or by its path below "
+        "root",
     )
 
     @model_validator(mode="after")
@@ -55,7 +59,8 @@ class RemoteData(ImageSource):
         """Refuse what names no picture."""
         if self.file is None and (self.root is None or split(self.prefix).scheme not in STORES):
             raise ValueError(
-                "give a root that begins with s3:// or gs://, or a file of URLs: a web server does not list what it has"
+                "give a root that begins with s3:// or gs://, or a file of URLs: a web server does not list "
+                "what it has"
             )
         return self
 
@@ -80,19 +85,28 @@ class RemoteData(ImageSource):
             clashes.add(key, number)
             yield ListedImage(key, Path(remote_name(url)), True, False)
         if not number:
-            others = f"; there are {left_out_words(look.left_out)}, which are not decoded" if look.left_out else ""
-            raise MaskDistillError(
-                f"{look.section}.root: no picture below {self.describe()} (looked for {' '.join(SUFFIXES)}{others})"
+            others = (
+                f"; there are {left_out_words(look.left_out)}, which are not decoded" if look.left_out else ""
             )
-        if found := clashes.find(lambda: ((n, key) for n, (key, _) in enumerate(self._keys(_again(look)), 1))):
-            first, second = (shown(url) for n, (_, url) in enumerate(self._keys(_again(look)), 1) if n in found)
             raise MaskDistillError(
-                f"results of {first} and of {second} would overwrite each other: one is there twice, or names a folder"
-                " as results of the other are called; rename one, or take it out of the list"
+                f"{look.section}.root: no picture below {self.describe()} (looked for "
+                f"{' '.join(SUFFIXES)}{others})"
+            )
+        if found := clashes.find(
+            lambda: ((n, key) for n, (key, _) in enumerate(self._keys(_again(look)), 1))
+        ):
+            first, second = (
+                shown(url) for n, (_, url) in enumerate(self._keys(_again(look)), 1) if n in found
+            )
+            raise MaskDistillError(
+                f"results of {first} and of {second} would overwrite each other: one is there twice, or "
+                "names a folder as results of the other are called; rename one, or take it out of the list"
             )
 
     def fingerprint(self, look: Look) -> str:
-        """Of what the store lists: names, sizes and marks of the content; of a file of URLs that file alone."""
+        """Of what the store lists: names, sizes and marks of the content; of a file of URLs that file
+        alone.
+        """
         if self.file is None:
             return sha256_text(canonical_json([self.kind, self.root, digest_of(self.prefix, look.kept)]))
         return sha256_text(canonical_json([self.kind, self.root, sha256_file(self._list(look))]))
@@ -113,7 +127,9 @@ class RemoteData(ImageSource):
     def _keys(self, look: Look) -> Iterator[tuple[str, str]]:
         """Key and checked URL of each picture."""
         if self.file is None:
-            yield from ((found.key, found.url) for found in pictures_below(self.prefix, look.kept, look.left_out))
+            yield from (
+                (found.key, found.url) for found in pictures_below(self.prefix, look.kept, look.left_out)
+            )
             return
         path = self._list(look)
         for number, line in named_lines(path, path.parent):
@@ -145,7 +161,9 @@ class RemoteData(ImageSource):
     def _list(self, look: Look) -> Path:
         path = absolute(str(self.file))
         if not path.is_file():
-            raise MaskDistillError(f"{look.section}.file: {path}: no such file; give a text file of one URL a line")
+            raise MaskDistillError(
+                f"{look.section}.file: {path}: no such file; give a text file of one URL a line"
+            )
         return path
 
 

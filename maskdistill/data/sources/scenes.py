@@ -24,7 +24,9 @@ class ScenesData(ImageSource):
     num_train: Scenes = Field(300, description="scenes that every unsupervised stage trains on")
     num_eval: Scenes = Field(100, description="further scenes that only evaluation scores")
     size: SceneSide = Field(128, description="shortest side in pixels")
-    difficulty: Fraction = Field(0.5, description="0: plain backgrounds, clean light; 1: camouflage, occlusion")
+    difficulty: Fraction = Field(
+        0.5, description="0: plain backgrounds, clean light; 1: camouflage, occlusion"
+    )
     seed: Seed = Field(0, description="seed of the generator")
 
     @property
@@ -35,7 +37,9 @@ class ScenesData(ImageSource):
     def pictures(self, look: Look) -> Iterator[ListedImage]:
         """scene-00001 ... in order, the first ``num_train`` to train on, the others to score."""
         if look.scenes is None:
-            raise MaskDistillError("data.kind: scenes needs --scenes-dir, the folder that holds the generated scenes")
+            raise MaskDistillError(
+                "data.kind: scenes needs --scenes-dir, the folder that holds the generated scenes"
+            )
         folder = absolute(look.scenes)
         for i in range(1, self.num_train + self.num_eval + 1):
             train = i <= self.num_train

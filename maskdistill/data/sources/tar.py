@@ -21,14 +21,16 @@ SUFFIX = ".tar"
 
 
 class TarData(ImageSource):
-    """Tar archives (WebDataset shards), no ground truth: pictures are read at their places, and never unpacked."""
+    """Tar archives (WebDataset shards), no ground truth: pictures are read at their places, and never
+    unpacked.
+    """
 
     SUPPORT: ClassVar[bool] = True
 
     kind: Literal["tar"]
     root: UserPath | DistinctSome[UserPath] = Field(
-        description="folder that is searched for .tar files recursively, one .tar, a pattern such as shards/*.tar, or a"
-        " list of these; compressed archives are refused"
+        description="folder that is searched for .tar files recursively, one .tar, a pattern such as "
+        "shards/*.tar, or a list of these; compressed archives are refused"
     )
 
     @property
@@ -51,10 +53,12 @@ class TarData(ImageSource):
         if not number:
             others = f"; there are {left_out_words(look.left_out)}" if look.left_out else ""
             raise MaskDistillError(
-                f"{look.section}.root: no picture in {self._named()} (a picture is a member called NAME.jpg or the"
-                f" like, without a further dot; looked for {' '.join(SUFFIXES)}{others})"
+                f"{look.section}.root: no picture in {self._named()} (a picture is a member called NAME.jpg "
+                f"or the like, without a further dot; looked for {' '.join(SUFFIXES)}{others})"
             )
-        if found := clashes.find(lambda: ((n, m[0]) for n, m in enumerate(self._members(Look(kept=look.kept)), 1))):
+        if found := clashes.find(
+            lambda: ((n, m[0]) for n, m in enumerate(self._members(Look(kept=look.kept)), 1))
+        ):
             raise self._clash(found, look)
 
     def fingerprint(self, look: Look) -> str:
@@ -82,8 +86,8 @@ class TarData(ImageSource):
             if number in found
         )
         return MaskDistillError(
-            f"results of {first} and of {second} would overwrite each other: one name is there twice, or names a folder"
-            " as results of the other are called; pack the archive anew"
+            f"results of {first} and of {second} would overwrite each other: one name is there twice, or "
+            "names a folder as results of the other are called; pack the archive anew"
         )
 
     def _archives(self, section: str) -> list[Container]:

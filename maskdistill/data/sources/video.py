@@ -20,27 +20,31 @@ from maskdistill.data.video import choose_frames, need_pyav
 
 log = logging.getLogger("maskdistill")
 FORMAT = 1
-"""Of what is kept of a video: a line of settings and of its stamp, a line a chosen frame, a line of what was found."""
+"""Of what is kept of a video: a line of settings and of its stamp, a line a chosen frame, a line of what was
+found.
+"""
 DIGITS = 6
 Rate = Annotated[float, Field(gt=0, le=1000), NUMBER]
 Change = Annotated[float, Field(ge=0, le=255), NUMBER]
 
 
 class VideoData(ImageSource):
-    """Frames of videos, no ground truth: a video is decoded once to choose them, and they are read at their places."""
+    """Frames of videos, no ground truth: a video is decoded once to choose them, and they are read at their
+    places.
+    """
 
     SUPPORT: ClassVar[bool] = True
 
     kind: Literal["video"]
     root: UserPath | DistinctSome[UserPath] = Field(
-        description="folder that is searched for videos recursively, one video, a pattern such as clips/*.mp4, or a"
-        " list of these; needs the extra video (PyAV)"
+        description="folder that is searched for videos recursively, one video, a pattern such as "
+        "clips/*.mp4, or a list of these; needs the extra video (PyAV)"
     )
     fps: Rate | None = Field(1.0, description="frames a second that are looked at, evenly; null: all")
     min_change: Change = Field(
         2.0,
-        description="a frame is passed over if its grey thumbnail of 32 x 32 pixels differs from the last chosen"
-        " frame's by less, on average, in steps of 255; 0: none is",
+        description="a frame is passed over if its grey thumbnail of 32 x 32 pixels differs from the last "
+        "chosen frame's by less, on average, in steps of 255; 0: none is",
     )
 
     @classmethod
@@ -54,12 +58,15 @@ class VideoData(ImageSource):
         return self.root if isinstance(self.root, str) else ""
 
     def pictures(self, look: Look) -> Iterator[ListedImage]:
-        """The chosen frames, video by video, all to train on; keys are ``VIDEO/NUMBER``, with the frame's number.
+        """The chosen frames, video by video, all to train on; keys are ``VIDEO/NUMBER``, with the frame's
+        number.
 
         A video that cannot be decoded stands for one picture, which the manifest quarantines.
         """
         for prefix, path in self._videos(look.section):
-            lines = kept_lines(path, look.kept, [FORMAT, self.fps, self.min_change], partial(self._lines, path))
+            lines = kept_lines(
+                path, look.kept, [FORMAT, self.fps, self.min_change], partial(self._lines, path)
+            )
             told = next(lines)
             if told["fault"]:
                 yield _listed(f"{prefix}/~", Inside(str(path), "video", fault=told["fault"]))
@@ -75,7 +82,9 @@ class VideoData(ImageSource):
 
     def describe(self) -> str:
         """The folder's or video's name."""
-        return Path(self.root if isinstance(self.root, str) else f"{len(self.root)} videos, folders or patterns").name
+        return Path(
+            self.root if isinstance(self.root, str) else f"{len(self.root)} videos, folders or patterns"
+        ).name
 
     def _videos(self, section: str) -> list[Container]:
         """The videos in the order of the setting, each with what its frames' keys begin with."""

@@ -29,13 +29,15 @@ class VocData(ImageSource):
     root: UserPath = Field(description="folder that holds JPEGImages, e.g. VOCdevkit/VOC2012")
     train_list: Text = Field("Main/trainval", description="list below ImageSets: unlabelled training images")
     segmenter_list: Text | None = Field(
-        None, description="list below ImageSets: images whose pseudo-labels the segmenter learns from; null: train_list"
+        None,
+        description="list below ImageSets: images whose pseudo-labels the segmenter learns from; null: "
+        "train_list",
     )
     eval_list: Text = Field("Segmentation/val", description="list below ImageSets: images that are scored")
     instance_list: Text | None = Field(
         None,
-        description="list below ImageSets: images whose instances are scored (AP), all of them in the other lists too; "
-        "null: eval_list",
+        description="list below ImageSets: images whose instances are scored (AP), all of them in the other "
+        "lists too; null: eval_list",
     )
 
     @property
@@ -71,7 +73,9 @@ class VocData(ImageSource):
         return True
 
     def truth_listing(self) -> str:
-        """Names, sizes, times and inodes of the files of listed images, and what the lists of images to score say."""
+        """Names, sizes, times and inodes of the files of listed images, and what the lists of images to score
+        say.
+        """
         root = Path(self.root).expanduser()
         found: list[Any] = [sorted(self.scored_keys() or ()), sorted(self.instance_keys() or ())]
         for image in self.pictures(Look()):
@@ -105,7 +109,8 @@ def _read_list(root: Path, setting: str, name: str) -> set[str]:
         lines = read_user_text(path).splitlines()
     except FileNotFoundError:
         have = sorted(
-            p.relative_to(root / "ImageSets").with_suffix("").as_posix() for p in root.glob("ImageSets/*/*.txt")
+            p.relative_to(root / "ImageSets").with_suffix("").as_posix()
+            for p in root.glob("ImageSets/*/*.txt")
         )
         shown = ", ".join(have[:10]) or "none"
         raise MaskDistillError(f"{setting}: {name}: no list {path}; lists there: {shown}") from None

@@ -29,7 +29,9 @@ class Truth(SourceTruth[CocoData]):
     def count_classes(self, built: bool) -> int:
         """Of the file; the official files' number where the workflow has yet to build it."""
         file = str(self.data.annotations)
-        return COCO_CLASSES if built and not Path(file).expanduser().is_file() else len(read_class_names(file))
+        return (
+            COCO_CLASSES if built and not Path(file).expanduser().is_file() else len(read_class_names(file))
+        )
 
     def read(self, images: Sequence[ImageRow], losses: Losses) -> tuple[list[str], Iterator[ImageTruth]]:
         """Of the pictures that the file has an entry for."""
@@ -48,7 +50,9 @@ def _with_semantic(truth: CocoTruth, ignore_border: int) -> Iterator[ImageTruth]
         yield ImageTruth(row.image_id, objects, has_masks, semantic)
 
 
-def paint_semantic(objects: list[TrueObject], shape: tuple[int, int], ignore_border: int = 0) -> npt.NDArray[np.uint8]:
+def paint_semantic(
+    objects: list[TrueObject], shape: tuple[int, int], ignore_border: int = 0
+) -> npt.NDArray[np.uint8]:
     """Semantic map of objects with masks, uint8 (H, W).
 
     Larger masks are painted first, so that smaller ones stay visible. Pixels within ``ignore_border``

@@ -24,5 +24,7 @@ def truth_of(data: DataConfig) -> SourceTruth[Any]:
         MaskDistillError: it has none.
     """
     if not data.has_truth:
-        raise MaskDistillError(f"data.kind: {data.kind} without annotations has no ground truth; nothing can be scored")
+        raise MaskDistillError(
+            f"data.kind: {data.kind} without annotations has no ground truth; nothing can be scored"
+        )
     return TRUTHS[data.kind](data)

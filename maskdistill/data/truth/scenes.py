@@ -28,5 +28,7 @@ class Truth(SourceTruth[ScenesData]):
             index = int(row.key.rpartition("-")[2])
             scene = generate_scene(self.data.seed, index, self.data.size, self.data.difficulty)
             check_size(Place(f"generated scene {index}"), row, *scene.semantic.shape)
-            objects = [object_of(int(label), mask) for label, mask in zip(scene.labels, scene.masks, strict=True)]
+            objects = [
+                object_of(int(label), mask) for label, mask in zip(scene.labels, scene.masks, strict=True)
+            ]
             yield ImageTruth(row.image_id, objects, True, scene.semantic)

@@ -19,7 +19,8 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.user_files import printable_text, shown
 
 VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
@@ -48,21 +49,25 @@ class Truth(SourceTruth[VocData]):
             semantic = _read_png(class_png, row, len(VOC_CLASSES)) if class_png.is_file() else None
             has_masks = semantic is not None and object_png.is_file()
             if semantic is not None and has_masks:
-                objects = voc_objects(semantic, _read_png(object_png, row, IGNORE - 1), Place(str(object_png)), losses)
+                objects = voc_objects(
+                    semantic, _read_png(object_png, row, IGNORE - 1), Place(str(object_png)), losses
+                )
             elif xml.is_file():
                 objects = _read_boxes(xml, row, losses)
             elif semantic is not None:
                 objects = []
             else:
-                losses.drop("image", Place(str(root), row.key), "neither SegmentationClass nor Annotations has it")
+                losses.drop(
+                    "image", Place(str(root), row.key), "neither SegmentationClass nor Annotations has it"
+                )
                 continue
             known += 1
             yield ImageTruth(row.image_id, objects, has_masks, semantic)
         if not known:
             raise MaskDistillError(
                 f"data.root: {root} has neither SegmentationClass nor Annotations for these images of"
-                f" data.eval_list: {self.data.eval_list} or data.train_list: {self.data.train_list}; choose lists"
-                " with ground truth"
+                f" data.eval_list: {self.data.eval_list} or data.train_list: {self.data.train_list}; choose "
+                "lists with ground truth"
             )
 
 
@@ -72,7 +77,9 @@ def _read_png(path: Path, row: ImageRow, largest: int) -> npt.NDArray[np.uint8]:
     )
     wrong = np.setdiff1d(labels, [*range(largest + 1), IGNORE])
     if wrong.size:
-        raise MaskDistillError(f"{path}: label {wrong[0]}, but labels are 0..{largest} and {IGNORE}; correct the file")
+        raise MaskDistillError(
+            f"{path}: label {wrong[0]}, but labels are 0..{largest} and {IGNORE}; correct the file"
+        )
     return labels
 
 
@@ -93,7 +100,9 @@ def voc_objects(
         if votes.any():
             objects.append(object_of(int(votes.argmax()), mask))
         else:
-            losses.drop("annotation", place._replace(entry=f"object {number}"), "SegmentationClass has no class there")
+            losses.drop(
+                "annotation", place._replace(entry=f"object {number}"), "SegmentationClass has no class there"
+            )
     return objects
 
 
@@ -107,7 +116,9 @@ def _read_boxes(path: Path, row: ImageRow, losses: Losses) -> list[TrueObject]:
         raise Place(str(path)).wrong(f"not a VOC annotation ({error})", "restore the file") from None
     place, size = Place(str(path)), (row.height, row.width)
     if root.find("size") is not None:
-        check_size(place, row, *(int(_number(root, f"size/{side}", place, 1 << 31)) for side in ("height", "width")))
+        check_size(
+            place, row, *(int(_number(root, f"size/{side}", place, 1 << 31)) for side in ("height", "width"))
+        )
     objects = []
     for index, item in enumerate(root.iter("object")):
         here = place._replace(entry=f"object[{index}]")
@@ -135,7 +146,9 @@ def _number(parent: ElementTree.Element, field: str, place: Place, limit: float)
         value = float("nan")
     if not -limit <= value <= limit:
         told = "is missing" if text is None else f"is {shown(printable_text(text))}"
-        raise place.wrong(f"not a VOC annotation: {field} {told}, not a number between {-limit:g} and {limit:g}")
+        raise place.wrong(
+            f"not a VOC annotation: {field} {told}, not a number between {-limit:g} and {limit:g}"
+        )
     return value
 
 

@@ -1,4 +1,6 @@
-"""Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of the pixels of each region within d of its contour."""
+"""Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of the pixels of each region within d of its
+contour.
+"""
 
 from collections.abc import Sequence
 
@@ -10,7 +12,10 @@ from maskdistill.evaluation.metrics.registry import Family, Floats, Labels, Metr
 from maskdistill.evaluation.semantic import FLOOR, IGNORE, confusion_matrix
 
 METRIC = Metric(
-    "boundary_iou", "boundary IoU", 20, meaning="mIoU of the pixels near outlines alone: how well the edges are drawn."
+    "boundary_iou",
+    "boundary IoU",
+    20,
+    meaning="mIoU of the pixels near outlines alone: how well the edges are drawn.",
 )
 WIDTH = 0.02
 """d as a share of the image's diagonal."""
@@ -74,7 +79,9 @@ def of_image(view: View) -> list[list[int]] | None:
 
 
 def mean(sums: Floats) -> Sequence[float]:
-    """Mean over all G classes of summed counts (2, G); like the mean IoU, a class that is absent counts as 0."""
+    """Mean over all G classes of summed counts (2, G); like the mean IoU, a class that is absent counts
+    as 0.
+    """
     intersection, union = sums
     return [float((intersection / np.maximum(union, FLOOR)).mean())]
 

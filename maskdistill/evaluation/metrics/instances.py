@@ -11,8 +11,8 @@ from maskdistill.evaluation.stages import DETECTING
 METRICS = (
     Metric(
         "ap50", "AP50", 40, ("table", "card", "oracle"),
-        meaning="Average precision: how many objects are found, and how few false ones, where an IoU of a half counts"
-        " as found.",
+        meaning="Average precision: how many objects are found, and how few false ones, where an IoU of a "
+        "half counts as found.",
     ),
     Metric("ap", "AP", 50, meaning="The mean of the AP at ten demands, from an IoU of 0.50 to 0.95."),
     Metric("ap75", "AP75", 60, ("oracle",), meaning="AP50 with a stricter demand: an IoU of three quarters."),
@@ -27,7 +27,9 @@ def of_image(view: View) -> ImageInstances | None:
 
 
 def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
-    """Class-agnostic AP of all detections; its details are :func:`maskdistill.evaluation.protocols.protocol_scores`."""
+    """Class-agnostic AP of all detections; its details are
+    :func:`maskdistill.evaluation.protocols.protocol_scores`.
+    """
     images, config = list(found.values()), setting.config
     stats = average_precision(images, class_agnostic=True).stats
     values = {name: percent(value) for name, value in zip(STATS[:3], stats[:3].tolist(), strict=True)}
@@ -37,5 +39,10 @@ def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
 
 
 FAMILY = Family(
-    METRICS, "AP and AP50 are class-agnostic, on masks", of_image, scores, stages=DETECTING, counted="instances"
+    METRICS,
+    "AP and AP50 are class-agnostic, on masks",
+    of_image,
+    scores,
+    stages=DETECTING,
+    counted="instances",
 )

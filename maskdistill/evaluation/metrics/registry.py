@@ -1,8 +1,9 @@
-"""The table of the metrics: what scores a stage, every page, command and file of scores reads it, in its order.
+"""The table of the metrics: what scores a stage, every page, command and file of scores reads it, in its
+order.
 
-A module beside this one is a family of metrics, in its constant ``FAMILY``: what is counted of an image, how the counts
-become numbers, and what tables say about them. Nothing else lists it. Packages of others name theirs in the group of
-entry points ``maskdistill.metrics``.
+A module beside this one is a family of metrics, in its constant ``FAMILY``: what is counted of an image, how
+the counts become numbers, and what tables say about them. Nothing else lists it. Packages of others name
+theirs in the group of entry points ``maskdistill.metrics``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,12 +43,14 @@ class Metric:
         name: key in evaluations, in ``summary.json`` and in CSV files.
         title: heading of its column.
         place: among the columns, ascending; equal ones by name.
-        shown: ``table`` in the report's and ``maskdistill show``'s tables, ``card`` in the model card, ``steps``: a
-            stage that scores worse than the one before it is called so, ``oracle``: in the table of perfect stages.
+        shown: ``table`` in the report's and ``maskdistill show``'s tables, ``card`` in the model card,
+            ``steps``: a stage that scores worse than the one before it is called so, ``oracle``: in the table
+            of perfect stages.
         higher_is_better: what worse means.
         unit: behind the number in plots. With ``%`` a share of 1 is told as 100.
         digits: after the point.
-        meaning: one plain sentence for readers who do not know the word; the report explains it where it first stands.
+        meaning: one plain sentence for readers who do not know the word; the report explains it where it
+            first stands.
     """
 
     name: str
@@ -136,12 +139,17 @@ class View:
 
     @cached_property
     def target(self) -> npt.NDArray[np.uint8]:
-        """True map uint8 (H, W): classes 0..G-1, 255 where nothing is scored. For images with ``has_semantic``."""
+        """True map uint8 (H, W): classes 0..G-1, 255 where nothing is scored.
+
+        For images with ``has_semantic``.
+        """
         return self._read_target()
 
     @cached_property
     def classes(self) -> npt.NDArray[np.uint8]:
-        """Predicted classes uint8 (H, W) in 0..G-1, G where a label has none; for families with ``matched`` alone."""
+        """Predicted classes uint8 (H, W) in 0..G-1, G where a label has none; for families with ``matched``
+        alone.
+        """
         assert self._class_of is not None, "a family that asks for classes has matched=True"
         return self._class_of[self.labels]
 
@@ -149,7 +157,9 @@ class View:
     def box(self) -> npt.ArrayLike | None:
         """Box xywh that is to locate an object; None where nothing was found, or the stage has no box."""
         if self.setting.stage.located_by == "detections" and self.detections:
-            best: npt.ArrayLike = max(self.detections, key=lambda detection: float(detection["score"]))["bbox"]
+            best: npt.ArrayLike = max(self.detections, key=lambda detection: float(detection["score"]))[
+                "bbox"
+            ]
             return best
         return largest_component_box(self.labels) if self.setting.stage.located_by == "labels" else None
 
@@ -179,7 +189,8 @@ class Family:
         of_image: what an image adds, small and picklable; None where it does not count.
         scores: what all images that count make, by image id.
         stages: whose output is scored; of the others the numbers are null.
-        matched: whether it looks at the classes that labels were matched with, so that images are walked once more.
+        matched: whether it looks at the classes that labels were matched with, so that images are walked once
+            more.
         counted: key below ``counts`` for the number of images that counted; empty for none.
     """
 
@@ -202,7 +213,9 @@ class Family:
         if unknown := set(self.stages) - set(EVERY):
             raise ValueError(f"{self.metrics[0].name}: no stage is called {', '.join(sorted(unknown))}")
         if self.matched and (walked := set(self.stages) & set(BASELINES)):
-            raise ValueError(f"{self.metrics[0].name}: {', '.join(sorted(walked))}: baselines are walked only once")
+            raise ValueError(
+                f"{self.metrics[0].name}: {', '.join(sorted(walked))}: baselines are walked only once"
+            )
 
 
 def summed(
@@ -219,7 +232,10 @@ def summed(
     def scores(found: Mapping[int, Any], setting: Setting) -> Scores:
         counts = np.array([np.asarray(count) for count in found.values()], np.float64)
         numbers = shares(counts.sum(axis=0)) if found else [np.nan] * len(metrics)
-        values = {m.name: m.scale * float(n) if np.isfinite(n) else None for m, n in zip(metrics, numbers, strict=True)}
+        values = {
+            m.name: m.scale * float(n) if np.isfinite(n) else None
+            for m, n in zip(metrics, numbers, strict=True)
+        }
         if not (intervals and found and setting.config.bootstrap):
             return Scores(values)
         weights = image_weights(len(found), setting.config.bootstrap, setting.seed)
@@ -243,13 +259,16 @@ def families() -> tuple[Family, ...]:
     """
     found = {f"{package.__name__}.{name}": _own(name) for name in _modules()}
     found |= {
-        f"{entry.value} (entry point {GROUP}: {entry.name})": _given(entry) for entry in entry_points(group=GROUP)
+        f"{entry.value} (entry point {GROUP}: {entry.name})": _given(entry)
+        for entry in entry_points(group=GROUP)
     }
     claimed: dict[str, str] = {}
     for place, family in found.items():
         for one in family.metrics:
             if one.name in claimed:
-                raise MaskDistillError(f"metric {one.name!r} stands in {claimed[one.name]} and in {place}; rename one")
+                raise MaskDistillError(
+                    f"metric {one.name!r} stands in {claimed[one.name]} and in {place}; rename one"
+                )
             claimed[one.name] = place
     return tuple(sorted(found.values(), key=lambda family: min(_order(one) for one in family.metrics)))
 
@@ -284,7 +303,9 @@ def forget() -> None:
 
 
 def _modules() -> list[str]:
-    return [found.name for found in iter_modules(package.__path__) if found.name != __name__.rpartition(".")[2]]
+    return [
+        found.name for found in iter_modules(package.__path__) if found.name != __name__.rpartition(".")[2]
+    ]
 
 
 def _own(module: str) -> Family:
@@ -296,7 +317,9 @@ def _given(entry: EntryPoint) -> Family:
     try:
         found = entry.load()
     except Exception as error:
-        raise MaskDistillError(f"entry point {GROUP}: {entry.name} = {entry.value} does not load: {error}") from error
+        raise MaskDistillError(
+            f"entry point {GROUP}: {entry.name} = {entry.value} does not load: {error}"
+        ) from error
     if not isinstance(found, Family):
         raise MaskDistillError(
             f"entry point {GROUP}: {entry.name} = {entry.value} is {type(found).__name__}, not a Family; see"

@@ -16,8 +16,8 @@ WORST = 4
 """Images listed for each class."""
 MIOU = Metric(
     "miou", "mIoU", 10, ("table", "card", "steps", "oracle"),
-    meaning="Mean intersection over union: of each class, the pixels that are both found and true, divided by those"
-    " that are either, and the mean over the classes. 100 is perfect.",
+    meaning="Mean intersection over union: of each class, the pixels that are both found and true, divided "
+    "by those that are either, and the mean over the classes. 100 is perfect.",
 )  # fmt: skip
 ACCURACY = Metric(
     "pixel_accuracy", "pixel acc.", 30, ("table", "card"),
@@ -26,7 +26,9 @@ ACCURACY = Metric(
 
 
 def of_image(view: View) -> Cells | None:
-    """Confusion matrix, see :func:`maskdistill.evaluation.semantic.nonzero_cells`; None without a true map."""
+    """Confusion matrix, see :func:`maskdistill.evaluation.semantic.nonzero_cells`; None without a true
+    map.
+    """
     if not view.image.has_semantic:
         return None
     return nonzero_cells(confusion_matrix(view.labels, view.target, *view.setting.shape))
@@ -35,9 +37,9 @@ def of_image(view: View) -> Cells | None:
 def scores(found: Mapping[int, Cells], setting: Setting) -> Scores:
     """By the one matching of the whole set.
 
-    Its details are ``iou {class name: value}, matching {label 0..K: class id 0..C or None}, class_intervals {class
-    name: interval}`` and, of a stage with images, ``classes`` (names of 0..C), ``confusion`` (pixels by label and
-    class) and ``worst_images {class id: [{image_id, iou}]}``.
+    Its details are ``iou {class name: value}, matching {label 0..K: class id 0..C or None}, class_intervals
+    {class name: interval}`` and, of a stage with images, ``classes`` (names of 0..C), ``confusion`` (pixels
+    by label and class) and ``worst_images {class id: [{image_id, iou}]}``.
     """
     if not found:
         nothing: dict[str, object] = {"iou": {}, "matching": {}, "class_intervals": {}}
@@ -49,7 +51,8 @@ def scores(found: Mapping[int, Cells], setting: Setting) -> Scores:
     details: dict[str, object] = {
         "iou": {name: 100 * float(value) for name, value in zip(names, scored.class_iou, strict=True)},
         "matching": {
-            str(label): None if matched == UNMATCHED else int(matched) for label, matched in enumerate(scored.matching)
+            str(label): None if matched == UNMATCHED else int(matched)
+            for label, matched in enumerate(scored.matching)
         },
         "class_intervals": {},
     }

@@ -1,1 +1,3 @@
-"""Files in which other tools take objects: one module a format, found by its ``FORMAT`` (:mod:`.registry`)."""
+"""Files in which other tools take objects: one module a format, found by its ``FORMAT``
+(:mod:`.registry`).
+"""

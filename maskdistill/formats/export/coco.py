@@ -38,7 +38,8 @@ class Form:
 
     Attributes:
         names: category -> name.
-        fields: keys of an annotation that an object has beside, or in the place of, those of :func:`annotation`.
+        fields: keys of an annotation that an object has beside, or in the place of, those of
+            :func:`annotation`.
         name_of: gives a picture's ``file_name``.
         more: further keys of the file, behind ``images`` in the alphabet.
     """
@@ -67,11 +68,14 @@ def coco_object(content: JsonObject, form: Form) -> Iterator[Append]:
                     append({**annotation(item, number, picture.image_id), **form.fields(item)})
                 size = {"width": picture.width, "height": picture.height}
                 listed.write(
-                    canonical_json({"id": picture.image_id, "file_name": form.name_of(picture), **size}) + "\n"
+                    canonical_json({"id": picture.image_id, "file_name": form.name_of(picture), **size})
+                    + "\n"
                 )
 
             yield add
-        content.value("categories", [{"id": category, "name": name} for category, name in sorted(form.names.items())])
+        content.value(
+            "categories", [{"id": category, "name": name} for category, name in sorted(form.names.items())]
+        )
         listed.seek(0)
         with content.array("images") as append:
             for line in listed:
@@ -104,4 +108,6 @@ def write(folder: Path, context: Context, options: Options) -> Iterator[Append]:
         yield append
 
 
-FORMAT = ExportFormat("coco", "pycocotools, detectron2, MMDetection, Roboflow: open `coco.json`", write, Options)
+FORMAT = ExportFormat(
+    "coco", "pycocotools, detectron2, MMDetection, Roboflow: open `coco.json`", write, Options
+)

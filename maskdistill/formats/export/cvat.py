@@ -45,4 +45,6 @@ def _label(category: int, name: str) -> dict[str, Any]:
     return {"name": name, "color": color, "type": "any", "attributes": [score]}
 
 
-FORMAT = ExportFormat("cvat", "CVAT: labels from `labels.json`, then upload annotations, COCO 1.0", write, Options)
+FORMAT = ExportFormat(
+    "cvat", "CVAT: labels from `labels.json`, then upload annotations, COCO 1.0", write, Options
+)

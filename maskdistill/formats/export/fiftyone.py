@@ -25,4 +25,6 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
         yield add
 
 
-FORMAT = ExportFormat("fiftyone", "FiftyOne: `Dataset.from_dir(..., dataset_type=COCODetectionDataset)`", write)
+FORMAT = ExportFormat(
+    "fiftyone", "FiftyOne: `Dataset.from_dir(..., dataset_type=COCODetectionDataset)`", write
+)

@@ -36,7 +36,8 @@ def _feature(item: ObjectRecord, simplify: float) -> dict[str, Any]:
     geometry = {"type": "Polygon" if one else "MultiPolygon", "coordinates": parts[0] if one else parts}
     color = color_map()[item.category_id % 256].tolist()
     properties = {
-        "category": item.name, "category_id": item.category_id, "score": item.score, "objectType": "annotation",
+        "category": item.name, "category_id": item.category_id, "score": item.score,
+        "objectType": "annotation",
         "classification": {"name": item.name, "color": color}, "measurements": {"score": item.score},
     }  # fmt: skip
     return {"type": "Feature", "geometry": geometry, "properties": properties}

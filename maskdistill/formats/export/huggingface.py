@@ -32,7 +32,9 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
             (folder / drawn).parent.mkdir(parents=True, exist_ok=True)
             (folder / drawn).write_bytes(_png(picture))
             row = {"file_name": name, "annotation_file_name": drawn, "objects": _columns(picture)}
-            listed.write(json.dumps(row) + "\n")  # file_name first: datasets gives it to the first picture of a row
+            listed.write(
+                json.dumps(row) + "\n"
+            )  # file_name first: datasets gives it to the first picture of a row
 
         yield append
 
@@ -40,7 +42,9 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
 def _png(picture: Picture) -> bytes:
     categories, objects = label_maps(picture)
     stream = io.BytesIO()
-    Image.fromarray(np.stack([categories, objects, np.zeros_like(objects)], axis=2)).save(stream, format="PNG")
+    Image.fromarray(np.stack([categories, objects, np.zeros_like(objects)], axis=2)).save(
+        stream, format="PNG"
+    )
     return stream.getvalue()
 
 

@@ -22,8 +22,8 @@ def label_maps(picture: Picture) -> tuple[LabelMap, LabelMap]:
     """
     if len(picture.objects) > MOST or any(item.category_id > MOST for item in picture.objects):
         raise MaskDistillError(
-            f"{picture.file}: {len(picture.objects)} objects; label maps hold {MOST} objects and categories: raise"
-            " --min-score or --min-area, or take a format with run lengths (coco)"
+            f"{picture.file}: {len(picture.objects)} objects; label maps hold {MOST} objects and categories: "
+            "raise --min-score or --min-area, or take a format with run lengths (coco)"
         )
     categories = np.zeros((picture.height, picture.width), dtype=np.uint8)
     objects = np.zeros_like(categories)

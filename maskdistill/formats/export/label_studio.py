@@ -1,4 +1,6 @@
-"""Label Studio: tasks with predictions that annotators accept or correct, and the labelling interface for them."""
+"""Label Studio: tasks with predictions that annotators accept or correct, and the labelling interface for
+them.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +34,8 @@ class Options(NoOptions):
 def write(folder: Path, context: Context, options: Options) -> Iterator[Append]:
     """Write ``tasks.json`` and ``interface.xml``.
 
-    Pictures are named by ``prefix`` and their names below the folder of photographs, which the default expects to be
-    Label Studio's ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT``.
+    Pictures are named by ``prefix`` and their names below the folder of photographs, which the default
+    expects to be Label Studio's ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT``.
     """
     (folder / "interface.xml").write_text(_interface(context, options.brush), encoding="utf-8")
     with open(folder / "tasks.json", "w", encoding="utf-8") as stream:
@@ -57,7 +59,11 @@ def _interface(context: Context, brush: bool) -> str:
 
 
 def _task(picture: Picture, simplify: float, options: Options) -> dict[str, Any]:
-    found = [region for item in enumerate(picture.objects, 1) for region in _regions(picture, *item, simplify, options)]
+    found = [
+        region
+        for item in enumerate(picture.objects, 1)
+        for region in _regions(picture, *item, simplify, options)
+    ]
     score = max((item.score for item in picture.objects), default=0.0)
     prediction = {"model_version": "maskdistill", "score": score, "result": found}
     return {"data": {"image": options.prefix + quote(picture.file)}, "predictions": [prediction]}
@@ -77,7 +83,8 @@ def _regions(
         values = [{"closed": True, "points": ring} for ring in rings]
     for part, value in enumerate(values):
         yield {
-            "id": f"{picture.image_id}-{number}-{part}", "type": kind, "from_name": "label", "to_name": "image",
+            "id": f"{picture.image_id}-{number}-{part}", "type": kind, "from_name": "label",
+            "to_name": "image",
             "original_width": picture.width, "original_height": picture.height, "image_rotation": 0,
             "score": item.score, "value": value | {kind: [item.name]},
         }  # fmt: skip
@@ -86,8 +93,9 @@ def _regions(
 def brush_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
     """A mask as Label Studio's bytes: run lengths of its RGBA values, four equal ones a pixel, row by row.
 
-    A stream of bits: 32 the number of values, 5 the bits of a value less 1, four times 4 the bits of a run's length
-    less 1 (:data:`RUN_BITS`); then runs: 1, two bits which of the lengths' sizes, length less 1, value.
+    A stream of bits: 32 the number of values, 5 the bits of a value less 1, four times 4 the bits of a run's
+    length less 1 (:data:`RUN_BITS`); then runs: 1, two bits which of the lengths' sizes, length less 1,
+    value.
 
     Args:
         mask: bool (H, W).
@@ -108,5 +116,8 @@ def brush_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
 
 
 FORMAT = ExportFormat(
-    "label_studio", "Label Studio: import `tasks.json`; `interface.xml` is the labelling interface", write, Options
+    "label_studio",
+    "Label Studio: import `tasks.json`; `interface.xml` is the labelling interface",
+    write,
+    Options,
 )

@@ -1,8 +1,8 @@
 """Outlines of masks: exact, or with few vertices where they are to be corrected by hand.
 
-An exact outline runs a quarter of a pixel inside the pixels' edges. The centre of every pixel of the mask is inside
-and that of every other one outside, which is how COCO's and most tools fill; rounded down to whole pixels and filled
-with its edge, as OpenCV does, it gives the same mask.
+An exact outline runs a quarter of a pixel inside the pixels' edges. The centre of every pixel of the mask is
+inside and that of every other one outside, which is how COCO's and most tools fill; rounded down to whole
+pixels and filled with its edge, as OpenCV does, it gives the same mask.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,15 +36,17 @@ class Part:
     holes: tuple[Ring, ...]
 
 
-def outlines(mask: RLE, simplify: float = 0.0, enough: Callable[[list[Part]], bool] | None = None) -> list[Part]:
+def outlines(
+    mask: RLE, simplify: float = 0.0, enough: Callable[[list[Part]], bool] | None = None
+) -> list[Part]:
     """The outlines of a mask, one part after the other.
 
     Args:
         mask: run lengths.
-        simplify: tolerance of Douglas and Peucker in pixels. Per object the largest of it, it / 1.5, ... is taken
-            that is near enough to the mask; specks and holes that are smaller than it vanish.
-        enough: whether simplified parts are near enough; by default their IoU, filled as COCO's tools do, is at least
-            :data:`LEAST_IOU`.
+        simplify: tolerance of Douglas and Peucker in pixels. Per object the largest of it, it / 1.5, ... is
+            taken that is near enough to the mask; specks and holes that are smaller than it vanish.
+        enough: whether simplified parts are near enough; by default their IoU, filled as COCO's tools do, is
+            at least :data:`LEAST_IOU`.
     """
     exact = _exact(mask)
     near = enough or (lambda parts: _near(parts, mask))
@@ -79,7 +81,9 @@ def _simplified(parts: Sequence[Part], tolerance: float) -> list[Part]:
 
     fewer = [Part(few(part.outer), tuple(map(few, part.holes))) for part in parts]
     return [
-        Part(part.outer, tuple(hole for hole in part.holes if len(hole) > 2)) for part in fewer if len(part.outer) > 2
+        Part(part.outer, tuple(hole for hole in part.holes if len(hole) > 2))
+        for part in fewer
+        if len(part.outer) > 2
     ]
 
 
@@ -100,7 +104,9 @@ def with_cuts(part: Part) -> Ring:
 
 
 def as_one(parts: Sequence[Part]) -> Ring:
-    """All parts as one ring, for formats with one ring an object: joined like holes, at their nearest vertices."""
+    """All parts as one ring, for formats with one ring an object: joined like holes, at their nearest
+    vertices.
+    """
     ring = with_cuts(parts[0])
     for part in parts[1:]:
         ring = join(ring, with_cuts(part))
@@ -108,7 +114,9 @@ def as_one(parts: Sequence[Part]) -> Ring:
 
 
 def join(ring: Ring, other: Ring) -> Ring:
-    """One closed walk around ``ring``, over the shortest cut between vertices to ``other``, around it and back."""
+    """One closed walk around ``ring``, over the shortest cut between vertices to ``other``, around it and
+    back.
+    """
     distance = ((ring[:, None] - other[None]) ** 2).sum(axis=2)
     i, j = np.unravel_index(int(distance.argmin()), distance.shape)
     around = np.concatenate([other[j:], other[: j + 1]])
@@ -121,5 +129,7 @@ def flat(ring: Ring) -> list[float]:
 
 
 def polygons(mask: RLE, simplify: float = 0.0) -> list[list[float]]:
-    """Outlines as COCO polygons, one a part, with cuts to the holes: ``[x1, y1, x2, y2, ...]`` each, in pixels."""
+    """Outlines as COCO polygons, one a part, with cuts to the holes: ``[x1, y1, x2, y2, ...]`` each, in
+    pixels.
+    """
     return [flat(with_cuts(part)) for part in outlines(mask, simplify)]

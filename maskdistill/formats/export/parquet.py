@@ -16,7 +16,8 @@ ROWS = 10_000
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
-    """Write ``objects.parquet`` by row groups of at least :data:`ROWS` objects; pictures without objects have no row.
+    """Write ``objects.parquet`` by row groups of at least :data:`ROWS` objects; pictures without objects have
+    no row.
 
     Raises:
         MaskDistillError: pyarrow is not installed.
@@ -55,7 +56,8 @@ def _schema(pyarrow: Any) -> Any:
     number, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     mask = pyarrow.struct([("size", pyarrow.list_(number, 2)), ("counts", text)])
     kinds = {
-        "image_id": number, "key": text, "file_name": text, "width": number, "height": number, "category_id": number,
+        "image_id": number, "key": text, "file_name": text, "width": number, "height": number,
+        "category_id": number,
         "category": text, "score": real, "bbox": pyarrow.list_(real, 4), "area": number, "segmentation": mask,
     }  # fmt: skip
     return pyarrow.schema([pyarrow.field(name, kind, nullable=False) for name, kind in kinds.items()])
@@ -64,8 +66,10 @@ def _schema(pyarrow: Any) -> Any:
 def _rows(picture: Picture) -> Iterator[dict[str, Any]]:
     for item in picture.objects:
         yield {
-            "image_id": picture.image_id, "key": picture.key, "file_name": picture.file, "width": picture.width,
-            "height": picture.height, "category_id": item.category_id, "category": item.name, "score": item.score,
+            "image_id": picture.image_id, "key": picture.key, "file_name": picture.file,
+            "width": picture.width,
+            "height": picture.height, "category_id": item.category_id, "category": item.name,
+            "score": item.score,
             "bbox": item.box, "area": item.area, "segmentation": item.mask,
         }  # fmt: skip
 

@@ -26,7 +26,9 @@ class ObjectRecord:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The mask's own box: x, y, width, height in pixels; (0, 0) is the upper left corner of the picture."""
+        """The mask's own box: x, y, width, height in pixels; (0, 0) is the upper left corner of the
+        picture.
+        """
         x, y, width, height = rle.bbox(self.mask)
         return x, y, width, height
 
@@ -42,7 +44,8 @@ class Picture:
 
     Attributes:
         image_id: counted from 1, ascending.
-        key: unique among the pictures even where ``.png`` or ``.jpg`` is added: names files that are made of it.
+        key: unique among the pictures even where ``.png`` or ``.jpg`` is added: names files that are made of
+            it.
         file: its name with its ending, relative to the folder of photographs, with ``/``.
         source: the file itself, as an absolute path.
         height, width: of the upright picture, in pixels.
@@ -69,7 +72,8 @@ class Context:
 
     Attributes:
         names: category 1..K -> name.
-        place: puts a picture under a name in the folder that is written: a link or a copy, as the user wishes.
+        place: puts a picture under a name in the folder that is written: a link or a copy, as the user
+            wishes.
         simplify: most pixels by which an outline may leave the mask's; 0: outlines fill to exactly the mask.
     """
 

@@ -39,9 +39,9 @@ class ExportFormat:
     Attributes:
         name: as ``--format`` and the folder are called; no comma, colon or slash.
         reader: which tool takes it, and how, in one line.
-        write: ``with write(folder, context, options) as append`` is given an empty folder, takes one picture after
-            the other by ``append(picture)``, and has written all when the block ends. Equal pictures give equal bytes.
-            Who calls it sees to the rest: the folder appears when it is whole.
+        write: ``with write(folder, context, options) as append`` is given an empty folder, takes one picture
+            after the other by ``append(picture)``, and has written all when the block ends. Equal pictures
+            give equal bytes. Who calls it sees to the rest: the folder appears when it is whole.
         options: model of its options.
     """
 
@@ -80,18 +80,21 @@ def export_formats() -> dict[str, ExportFormat]:
             loaded = entry.load()
         except Exception as error:  # another package's code may raise anything
             raise MaskDistillError(
-                f"the format {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}; mend or"
-                " uninstall the package that has it"
+                f"the format {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}; "
+                "mend or uninstall the package that has it"
             ) from error
         if not isinstance(loaded, ExportFormat) or loaded.name in found:
             wrong = "its name is taken" if isinstance(loaded, ExportFormat) else "it is no ExportFormat"
-            raise MaskDistillError(f"the format {entry.name} ({entry.value}): {wrong}; mend or uninstall its package")
+            raise MaskDistillError(
+                f"the format {entry.name} ({entry.value}): {wrong}; mend or uninstall its package"
+            )
         found[loaded.name] = loaded
     return found
 
 
 def parse_formats(text: str, option: str = "--format") -> list[Chosen]:
-    """Formats as the command line has them: ``coco:polygons,yolo``; options follow the name, each after a colon.
+    """Formats as the command line has them: ``coco:polygons,yolo``; options follow the name, each after a
+    colon.
 
     An option is ``name=value``, or the bare name for ``name=true``.
 
@@ -111,7 +114,8 @@ def parse_formats(text: str, option: str = "--format") -> list[Chosen]:
         if any(name == other.format.name for other in chosen):
             raise MaskDistillError(f"{option} {text}: {name} twice; name it once")
         values = {
-            option: value if equals else "true" for option, equals, value in (one.partition("=") for one in given)
+            option: value if equals else "true"
+            for option, equals, value in (one.partition("=") for one in given)
         }
         try:
             options = known[name].options.model_validate(values)

@@ -1,4 +1,6 @@
-"""PASCAL VOC: an XML per picture, and its objects as indexed PNGs (``SegmentationClass``, ``SegmentationObject``)."""
+"""PASCAL VOC: an XML per picture, and its objects as indexed PNGs (``SegmentationClass``,
+``SegmentationObject``).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,22 +15,30 @@ from maskdistill.formats.label_png import color_map, encode_label_png
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
-    """Write the development kit's folders, lists called ``train``, and ``labelmap.txt``; files are named by keys."""
+    """Write the development kit's folders, lists called ``train``, and ``labelmap.txt``; files are named by
+    keys.
+    """
     with open(_made(folder / "ImageSets/Segmentation/train.txt"), "w", encoding="utf-8") as listed:
 
         def append(picture: Picture) -> None:
             listed.write(f"{picture.key}\n")
             context.place(picture, folder / "JPEGImages" / f"{picture.key}{picture.ending}")
             _made(folder / f"Annotations/{picture.key}.xml").write_bytes(_xml(picture))
-            for kind, labels in zip(("SegmentationClass", "SegmentationObject"), label_maps(picture), strict=True):
+            for kind, labels in zip(
+                ("SegmentationClass", "SegmentationObject"), label_maps(picture), strict=True
+            ):
                 _made(folder / kind / f"{picture.key}.png").write_bytes(encode_label_png(labels))
 
         yield append
-    _made(folder / "ImageSets/Main/train.txt").write_bytes((folder / "ImageSets/Segmentation/train.txt").read_bytes())
+    _made(folder / "ImageSets/Main/train.txt").write_bytes(
+        (folder / "ImageSets/Segmentation/train.txt").read_bytes()
+    )
     colors = color_map().tolist()
     names = {0: "background", **context.names}
     rows = [f"{name}:{','.join(map(str, colors[category]))}::" for category, name in sorted(names.items())]
-    (folder / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *rows, ""]), encoding="utf-8")
+    (folder / "labelmap.txt").write_text(
+        "\n".join(["# label:color_rgb:parts:actions", *rows, ""]), encoding="utf-8"
+    )
 
 
 def _made(path: Path) -> Path:
@@ -50,7 +60,9 @@ def _xml(picture: Picture) -> bytes:
 
 
 def _object(element: ElementTree.Element, item: ObjectRecord) -> None:
-    """VOC's pixels count from 1, the last one included; the score is an attribute as CVAT and Datumaro have them."""
+    """VOC's pixels count from 1, the last one included; the score is an attribute as CVAT and Datumaro have
+    them.
+    """
     _add(element, name=item.name, pose="Unspecified", truncated=0, difficult=0)
     x, y, width, height = (int(value) for value in item.box)
     _add(_below(element, "bndbox"), xmin=x + 1, ymin=y + 1, xmax=x + width, ymax=y + height)
@@ -66,4 +78,6 @@ def _add(parent: ElementTree.Element, **values: object) -> None:
         _below(parent, name).text = str(value)
 
 
-FORMAT = ExportFormat("voc", "torchvision's VOCSegmentation, Datumaro, CVAT (Pascal VOC 1.1): the folder", write)
+FORMAT = ExportFormat(
+    "voc", "torchvision's VOCSegmentation, Datumaro, CVAT (Pascal VOC 1.1): the folder", write
+)

@@ -1,9 +1,9 @@
 """YOLO segmentation: a text per picture, one line an object, and ``data.yaml``.
 
 A line holds one ring. Parts and holes are joined at their nearest vertices by cuts that are walked twice, as
-Ultralytics' own converter from COCO does: an object stays one object. Its reader rounds vertices down, supervision's
-to the nearest, and both fill with OpenCV, edge included. So vertices are whole pixels and a quarter: exact outlines
-give the mask back but for the cuts, which are one pixel wide.
+Ultralytics' own converter from COCO does: an object stays one object. Its reader rounds vertices down,
+supervision's to the nearest, and both fill with OpenCV, edge included. So vertices are whole pixels and a
+quarter: exact outlines give the mask back but for the cuts, which are one pixel wide.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,10 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
     def append(picture: Picture) -> None:
         context.place(picture, folder / "images" / f"{picture.key}{picture.ending}")
         lines = [_line(item, picture, context.simplify) for item in picture.objects]
-        for name, content in (("labels", lines), ("scores", [f"{item.score:.6g}" for item in picture.objects])):
+        for name, content in (
+            ("labels", lines),
+            ("scores", [f"{item.score:.6g}" for item in picture.objects]),
+        ):
             path = folder / name / f"{picture.key}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(f"{line}\n" for line in content), encoding="utf-8")

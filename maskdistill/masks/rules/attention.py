@@ -24,7 +24,9 @@ class AttentionParams(Section):
 @mask_rule("attention", AttentionParams)
 def attention_masks(image: "ImageFeatures", params: AttentionParams) -> list[PatchMask]:
     """The patches that hold the share MASS of DINO's CLS attention, or their largest component."""
-    found = dino_attention(image.cls_query, image.cls_key, image.keys, image.grid, params.mass, params.largest)
+    found = dino_attention(
+        image.cls_query, image.cls_key, image.keys, image.grid, params.mass, params.largest
+    )
     return [PatchMask(*found)]
 
 

@@ -1,7 +1,7 @@
 """LOST (Siméoni et al. 2021, arXiv 2109.14279) on the features of the run, for comparison [P Table 3, §A.4].
 
-LOST takes keys at the image's native resolution; here it gets the same features as everything else, by default at a
-shortest side of 640 (``features.short_side``).
+LOST takes keys at the image's native resolution; here it gets the same features as everything else, by
+default at a shortest side of 640 (``features.short_side``).
 """
 
 from typing import TYPE_CHECKING
@@ -49,10 +49,10 @@ def lost_degrees(keys: Float, rows: int = 1024) -> npt.NDArray[np.int64]:
 def lost(keys: Float, grid: Place, k: int = 100) -> tuple[Mask, Place]:
     """LOST's seed and its expansion.
 
-    With ``A = K K^T``: the seed s is the patch of lowest degree; of the ``k`` patches of lowest degree (all, if there
-    are fewer) those with ``A_sj > 0`` are similar; ``m_j`` says whether ``A_ij`` summed over the similar patches is
-    positive; the mask is the 4-connected component of s in m. Patches of equal degree come in the order of their
-    index (LOST's own sort leaves it open).
+    With ``A = K K^T``: the seed s is the patch of lowest degree; of the ``k`` patches of lowest degree (all,
+    if there are fewer) those with ``A_sj > 0`` are similar; ``m_j`` says whether ``A_ij`` summed over the
+    similar patches is positive; the mask is the 4-connected component of s in m. Patches of equal degree come
+    in the order of their index (LOST's own sort leaves it open).
 
     Args:
         keys: float32 (N, D) with N = R*C.

@@ -1,7 +1,8 @@
-"""MaskCut (Wang et al. 2023, arXiv 2301.11320): normalised cuts one after the other, each of what the last ones left.
+"""MaskCut (Wang et al. 2023, arXiv 2301.11320): normalised cuts one after the other, each of what the last
+ones left.
 
-Written from the paper's §3.2, which extends TokenCut (:mod:`maskdistill.masks.rules.tokencut`). Its outlines are
-sharpened by a conditional random field; here ``masks.refine`` does that.
+Written from the paper's §3.2, which extends TokenCut (:mod:`maskdistill.masks.rules.tokencut`). Its outlines
+are sharpened by a conditional random field; here ``masks.refine`` does that.
 """
 
 from typing import TYPE_CHECKING, Annotated
@@ -43,13 +44,14 @@ def maskcut(keys: Float, grid: Place, tau: float = 0.15, cuts: int = 3, sides: b
 
     1. Edges E and their second eigenvector x as in TokenCut; edges of patches in earlier masks are
        :data:`~maskdistill.masks.ncut.WEAK`, as of keys of length 0.
-    2. Above the mean of x is one side, the rest the other; patches of earlier masks are on neither. The object is on
-       the side of :func:`foreground`.
-    3. The mask is the 4-connected component of the side's patch of largest ``|x|``, as TokenCut has it (the paper
-       speaks of the side alone; with ``sides`` it is that).
+    2. Above the mean of x is one side, the rest the other; patches of earlier masks are on neither. The
+       object is on the side of :func:`foreground`.
+    3. The mask is the 4-connected component of the side's patch of largest ``|x|``, as TokenCut has it (the
+       paper speaks of the side alone; with ``sides`` it is that).
 
-    The search ends early where what is left has no cut, or the cut only parts off earlier masks, as it does once they
-    are most of the grid. Where the first graph has no cut, the one mask is the whole grid, as TokenCut's.
+    The search ends early where what is left has no cut, or the cut only parts off earlier masks, as it does
+    once they are most of the grid. Where the first graph has no cut, the one mask is the whole grid, as
+    TokenCut's.
 
     Args:
         keys: float32 (N, D) with N = R*C.
@@ -58,7 +60,8 @@ def maskcut(keys: Float, grid: Place, tau: float = 0.15, cuts: int = 3, sides: b
         sides: whether a mask is the whole side.
 
     Returns:
-        Of each: bool (R, C), and the (row, column) of the side's patch of largest ``|x|``, which is true in it.
+        Of each: bool (R, C), and the (row, column) of the side's patch of largest ``|x|``, which is true in
+        it.
     """
     alike = alike_patches(keys, tau)
     left = np.ones(len(keys), bool)
@@ -83,8 +86,8 @@ def maskcut(keys: Float, grid: Place, tau: float = 0.15, cuts: int = 3, sides: b
 def foreground(vector: Vector, left: Mask, grid: Place) -> Mask | None:
     """The side of a cut that is the object.
 
-    It is the one with less than two of the grid's four corners. If that holds of both sides or of neither (where each
-    has two), it is the one with the patch of largest ``|vector|``.
+    It is the one with less than two of the grid's four corners. If that holds of both sides or of neither
+    (where each has two), it is the one with the patch of largest ``|vector|``.
 
     Args:
         vector: float64 (N,), whose mean parts the sides.

@@ -77,8 +77,8 @@ def highest(ranked: Float, count: int, as_torch: bool) -> npt.NDArray[np.int64]:
     Args:
         ranked: (N,).
         count: 1..N.
-        as_torch: equal entries in the order of ``torch.topk`` on a CPU, which follows neither index nor chance; as in
-            the released code, where most of P is entries at 0. False: the lower index first.
+        as_torch: equal entries in the order of ``torch.topk`` on a CPU, which follows neither index nor
+            chance; as in the released code, where most of P is entries at 0. False: the lower index first.
     """
     if not as_torch:
         return np.argsort(-ranked, kind="stable")[:count]
@@ -88,7 +88,9 @@ def highest(ranked: Float, count: int, as_torch: bool) -> npt.NDArray[np.int64]:
 
 
 def tied_share(ranked: Float, chosen: npt.NDArray[np.int64]) -> float:
-    """Share of the chosen entries of ``ranked`` (N,) that equal one which is not chosen; at least one is chosen."""
+    """Share of the chosen entries of ``ranked`` (N,) that equal one which is not chosen; at least one is
+    chosen.
+    """
     lowest = ranked[chosen].min()
     equal = int((ranked[chosen] == lowest).sum())
     return equal / len(chosen) if (ranked == lowest).sum() > equal else 0.0
@@ -97,8 +99,9 @@ def tied_share(ranked: Float, chosen: npt.NDArray[np.int64]) -> float:
 def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> DistilledMask:
     """The mask rule [P §3.2].
 
-    1. P: the ``int(topk * N)`` (at least 1) patches of highest CLS affinity; source s: the highest. Of equal ones the
-       lower index comes first; with ``cls_mass`` they come as the released code has them, see :func:`highest`.
+    1. P: the ``int(topk * N)`` (at least 1) patches of highest CLS affinity; source s: the highest. Of equal
+       ones the lower index comes first; with ``cls_mass`` they come as the released code has them, see
+       :func:`highest`.
     2. P' = {j in P: A_sj > 0}.  3. m_j = [sum over P' of A_ij > 0].  4. the component of s.
 
     Args:
@@ -111,16 +114,19 @@ def distil(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksCo
     return next(_search(keys, cls_query, grid, config))
 
 
-def distil_several(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> list[DistilledMask]:
+def distil_several(
+    keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig
+) -> list[DistilledMask]:
     """Up to ``config.max_masks`` disjoint masks, the first of them :func:`distil`'s; arguments as there.
 
-    The paper leaves this to future work. P is chosen once. After each mask its patches are covered and leave P;
-    s is then the best of what is left of P, P' and m follow from s and that rest as in steps 2 and 3, W is the
-    component of s in m, and the further mask is the component of s among the patches of W not covered yet.
-    The search stops, and the mask it stops at is dropped, as soon as
+    The paper leaves this to future work. P is chosen once. After each mask its patches are covered and leave
+    P; s is then the best of what is left of P, P' and m follow from s and that rest as in steps 2 and 3, W is
+    the component of s in m, and the further mask is the component of s among the patches of W not covered
+    yet. The search stops, and the mask it stops at is dropped, as soon as
 
     - ``max_masks`` masks are found, or P is empty;
-    - the further mask covers less than ``further.min_area`` or more than ``further.max_area`` of the N patches; or
+    - the further mask covers less than ``further.min_area`` or more than ``further.max_area`` of the N
+      patches; or
     - more than ``further.max_overlap`` of W is covered: the same object or its rim once more.
 
     With ``component: all`` both components are left out.
@@ -131,7 +137,9 @@ def distil_several(keys: Float, cls_query: Float, grid: tuple[int, int], config:
     return list(islice(_search(keys, cls_query, grid, config), config.max_masks))
 
 
-def _search(keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig) -> Iterator[DistilledMask]:
+def _search(
+    keys: Float, cls_query: Float, grid: tuple[int, int], config: MasksConfig
+) -> Iterator[DistilledMask]:
     """The masks of :func:`distil_several` without the limit of their number."""
     affinity = cls_affinity(cls_query, keys, config.cls_heads)
     ranked = affinity if config.cls_mass is None else keep_mass(affinity, config.cls_mass)

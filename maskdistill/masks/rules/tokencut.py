@@ -1,6 +1,7 @@
 """TokenCut (Wang et al. 2022, arXiv 2202.11539): a normalised cut (Shi and Malik 2000) of the graph of keys.
 
-Written from the paper: its §3.1 for the cut, §3.2 for the graph, the side that is the object, and the component.
+Written from the paper: its §3.1 for the cut, §3.2 for the graph, the side that is the object, and the
+component.
 """
 
 from typing import TYPE_CHECKING, Annotated
@@ -37,12 +38,12 @@ def tokencut(keys: Float, grid: Place, tau: float = 0.2) -> tuple[Mask, Place]:
     1. Edges E: 1 between patches whose keys have a cosine similarity of at least ``tau``, else
        :data:`~maskdistill.masks.ncut.WEAK`.
     2. x: eigenvector of the second smallest eigenvalue of ``(D - E) x = lambda D x``, D the sums of E's rows.
-    3. The patches above the mean of x are one side, the rest the other. Seed: the patch of largest ``|x|``, of equal
-       ones the first; the object is on its side, whatever the sign of x.
+    3. The patches above the mean of x are one side, the rest the other. Seed: the patch of largest ``|x|``,
+       of equal ones the first; the object is on its side, whatever the sign of x.
     4. The 4-connected component of the seed on its side.
 
-    Where every patch is like every other, or none like another, x is not determined; nothing is split then, and the
-    mask is the whole grid, as LOST and the paper's rule have it for equal keys.
+    Where every patch is like every other, or none like another, x is not determined; nothing is split then,
+    and the mask is the whole grid, as LOST and the paper's rule have it for equal keys.
 
     Args:
         keys: float32 (N, D) with N = R*C.

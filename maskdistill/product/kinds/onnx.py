@@ -41,7 +41,9 @@ def look_by_script(folder: Path, pictures: Sequence[Path], *options: str) -> lis
     """
     with tempfile.TemporaryDirectory() as out:
         program = [sys.executable, "-I", str(folder / SCRIPT), f"--out={out}", "--min-score=0"]
-        ran = subprocess.run([*program, *options, *map(str, pictures)], capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            [*program, *options, *map(str, pictures)], capture_output=True, text=True, check=False
+        )
         if not (Path(out) / "objects.json").is_file():
             last = ran.stderr.strip().rpartition("\n")[2] or f"it ended with {ran.returncode}"
             raise MaskDistillError(f"the exported {SCRIPT} does not run: {last}")
@@ -60,15 +62,15 @@ KIND = ExportKind(
     write=_write,
     look=look_by_script,
     use=(
-        "`segment.py` needs numpy, Pillow and onnxruntime alone: `python segment.py PICTURES... --out DIR` opens"
-        " pictures upright and in RGB, and writes label maps (PNG) and objects (COCO). Resizing and normalisation are"
-        " in the models.\n\n"
-        "`segmenter.onnx`: input `picture`, uint8 (B, H, W, 3), RGB, upright, any size and number. Outputs `labels`,"
-        " uint8 (B, H, W), and `logits`, float32 (B, K + 1, size, size).\n\n"
+        "`segment.py` needs numpy, Pillow and onnxruntime alone: `python segment.py PICTURES... --out DIR` "
+        "opens pictures upright and in RGB, and writes label maps (PNG) and objects (COCO). Resizing and "
+        "normalisation are in the models.\n\n"
+        "`segmenter.onnx`: input `picture`, uint8 (B, H, W, 3), RGB, upright, any size and number. Outputs "
+        "`labels`, uint8 (B, H, W), and `logits`, float32 (B, K + 1, size, size).\n\n"
         "`detector.onnx`, where there is one: inputs `picture` as above, and `least_score`, float32 without a"
-        " dimension. Outputs of all n objects, picture by picture, best first: `boxes` (n, 4), x1 y1 x2 y2 in pixels;"
-        " `labels` (n), 1 the first category; `scores` (n); `masks` (n, S, S), probabilities on a grid that fills the"
-        " box, to be enlarged bilinearly and cut at 0.5 (`paste` in `segment.py`); `pictures` (n), the place in the"
-        " batch."
+        " dimension. Outputs of all n objects, picture by picture, best first: `boxes` (n, 4), x1 y1 x2 y2 "
+        "in pixels; `labels` (n), 1 the first category; `scores` (n); `masks` (n, S, S), probabilities on a "
+        "grid that fills the box, to be enlarged bilinearly and cut at 0.5 (`paste` in `segment.py`); "
+        "`pictures` (n), the place in the batch."
     ),
 )

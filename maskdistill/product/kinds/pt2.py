@@ -47,7 +47,7 @@ KIND = ExportKind(
     look=_look,
     use=(
         "`segmenter.pt2` has the inputs and outputs of `segmenter.onnx`:"
-        " `torch.export.load('segmenter.pt2').module()(picture)`, in the version of torch that wrote it or a newer one."
-        " The detector, whose number of objects follows from the picture, is not written this way."
+        " `torch.export.load('segmenter.pt2').module()(picture)`, in the version of torch that wrote it or a "
+        "newer one. The detector, whose number of objects follows from the picture, is not written this way."
     ),
 )
