@@ -4,6 +4,8 @@ PyTorch's fused attention multiplies at float32's speed on a CPU with AVX512-BF1
 a few queries with all keys fit the cache and run at bfloat16's, which takes about half the time there.
 """
 
+from typing import Any
+
 import torch
 from timm.layers.attention import Attention
 from torch import Tensor, nn
@@ -60,6 +62,6 @@ def prepare(model: nn.Module, device: torch.device, precision: str) -> None:
     if not slow or not torch.cpu._is_avx512_bf16_supported():
         return
     for block in model.modules():
-        inner = getattr(block, "attn", None)
+        inner: Any = getattr(block, "attn", None)
         if type(inner) is Attention and isinstance(inner.q_norm, nn.Identity) and inner.gate is None:
             block.attn = ChunkedAttention(inner)
