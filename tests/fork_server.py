@@ -1,10 +1,10 @@
 """Snakemake and the jobs it starts as forks of one process that has loaded their libraries.
 
 A start costs a job 1 to 10 s of a processor, nearly all of it for torch and other libraries, and a miniature
-run has 42 jobs. A fork of a process that holds them starts at once. Of this project's code it holds the
-configuration alone (:data:`OWN`): a fork keeps that where its folder has the same files, and imports all else
-from there. Forks are processes that can be killed; of root's rights they lack those to write where permission
-is missing, and they write no larger file than the asking process may.
+run has 42 jobs. A fork of a process that holds them starts at once. It holds this project's code too, which a
+fork keeps where its folder has the same files, and imports from there otherwise. Forks are processes that can
+be killed; of root's rights they lack those to write where permission is missing, and they write no larger
+file than the asking process may.
 
 As a script (``fork_server.py FOLDER``) it is the server, which ends when its standard input does.
 """
@@ -14,7 +14,7 @@ import contextlib
 import filecmp
 import gc
 import importlib
-import json
+import marshal
 import os
 import resource
 import runpy
@@ -29,11 +29,11 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 LIBRARIES = (
     "torch", "torch._dynamo", "torchvision", "torchvision.transforms.v2", "torchvision.models.detection",
@@ -49,15 +49,18 @@ LIBRARIES = (
     "requests", "yte", "torchvision.transforms.functional",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
-OWN = "maskdistill.config"
-"""To make its models takes a third of the start of a small job; nothing that it imports knows where its file
-lies.
+PACKAGE = ROOT / "maskdistill"
+CLIENT = """import marshal, os, sys
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket
+from _struct import pack
+request = marshal.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)])
+server = socket(AF_UNIX, SOCK_STREAM)
+server.connect({address!r})
+server.sendmsg([pack("!Q", len(request))], [(SOL_SOCKET, SCM_RIGHTS, pack("3i", 0, 1, 2))])
+server.sendall(request)
+os._exit(int(server.recv(16) or b"137"))
 """
-CLIENT = """import os, sys
-sys.path.insert(0, {here!r})
-from fork_server import ask
-sys.exit(ask({address!r}, sys.argv[1:], os.getcwd(), dict(os.environ), (0, 1, 2)))
-"""
+"""What a command is, hundreds of times: :func:`ask` with Python's built-in modules alone."""
 COMMANDS = {
     "maskdistill": """#!/bin/sh
 exec {client} maskdistill "$@"
@@ -68,6 +71,20 @@ exec {python} "$@"
 """,
 }
 """Commands for those that need a path: an entry point, and Python for ``python -m snakemake``."""
+
+
+class Held(NamedTuple):
+    """The project's modules in a server.
+
+    Attributes:
+        modules: name -> its file in the package, and whether it is a package itself.
+        paths: module, name in it, and place in the checkout, of each path that a module found from its own.
+        stamps: of the modules' files.
+    """
+
+    modules: dict[str, tuple[str, bool]]
+    paths: list[tuple[str, str, str]]
+    stamps: dict[str, tuple[int, int]]
 
 
 class ForkServer:
@@ -157,7 +174,7 @@ def ask(
 
     Where the caller is killed, so is it.
     """
-    request = json.dumps([list(command), cwd, dict(environment)]).encode("utf-8", "surrogateescape")
+    request = marshal.dumps([list(command), cwd, dict(environment)])
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(900)
         connection.connect(address)
@@ -171,15 +188,15 @@ def serve(folder: Path) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     sys.modules["snakemake.cli"].get_argument_parser()  # looks for its plugins among all that is installed
-    sys.path.insert(0, str(ROOT))
-    importlib.import_module(OWN)
-    sys.path.remove(str(ROOT))
+    held = hold()
+    for info in weakref.finalize._registry.values():  # type: ignore[attr-defined]
+        info.atexit = False  # libraries would undo, at the end of every fork, what ends with it
     os.fsync = lambda _: None  # as in the tests' own processes: no test survives a power cut
     gc.freeze()  # what forks share is not written to
     commands = folder / "bin"
     commands.mkdir()
     address = str(folder / "socket")
-    (folder / "client.py").write_text(CLIENT.format(here=str(Path(__file__).parent), address=address))
+    (folder / "client.py").write_text(CLIENT.format(address=address))
     words = {
         "python": shlex.quote(sys.executable),
         "client": shlex.join([sys.executable, "-IS", f"{folder}/client.py"]),
@@ -187,52 +204,74 @@ def serve(folder: Path) -> None:
     for name, text in COMMANDS.items():
         (commands / name).write_text(text.format(**words))
         (commands / name).chmod(0o755)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need no burial
+    jobs: dict[int, Job] = {}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
         os.write(1, b"ready\n")
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection = listener.accept()[0]
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                listener.close()
-                keep(connection, commands / "python")
-            connection.close()
+        while sys.stdin not in (ready := wait_for([listener, sys.stdin], jobs)):
+            for ended in set(jobs).intersection(ready):
+                jobs.pop(ended).bury(ended)
+            for job in jobs.values():
+                if job.connection in ready:  # the asking process died
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(job.worker, signal.SIGKILL)
+            if listener in ready:
+                with contextlib.suppress(OSError, ValueError, struct.error):  # it died while it asked
+                    job = start_job(listener, [*jobs, *(job.connection for job in jobs.values())], held)
+                    jobs[os.pidfd_open(job.worker)] = job
     shutil.rmtree(folder)
 
 
-def keep(connection: socket.socket, python: Path) -> NoReturn:
-    """Run what a connection asks for in a fork and send its exit status.
+class Job(NamedTuple):
+    """A fork, and the process that asked for it.
 
-    Where the asking process dies, kill the fork with all it has started; forks among them have keepers of
-    their own.
+    Where that dies, the fork is killed with all it has started; forks among these are killed like it.
     """
+
+    connection: socket.socket
+    worker: int
+
+    def bury(self, ended: int) -> None:
+        """Send the exit status of the fork, whose process descriptor is ``ended``."""
+        os.close(ended)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.worker, 0)[1])
+        with contextlib.suppress(OSError):
+            self.connection.sendall(str(status if status >= 0 else 128 - status).encode())
+        self.connection.close()
+
+
+def wait_for(files: list[Any], jobs: Mapping[int, Job]) -> list[Any]:
+    """Which of some files can be read, jobs have ended (their descriptors) or were given up (connections)."""
+    return select.select([*files, *jobs, *(job.connection for job in jobs.values())], [], [])[0]
+
+
+def start_job(listener: socket.socket, others: Sequence[int | socket.socket], held: Held) -> Job:
+    """Fork for the next connection; the fork closes the server's ``others``."""
+    connection = listener.accept()[0]
+    connection.settimeout(60)
     header, files, _, _ = socket.recv_fds(connection, 8, 3)
     request = connection.recv(struct.unpack("!Q", header)[0], socket.MSG_WAITALL)
-    command, cwd, environment = json.loads(request.decode("utf-8", "surrogateescape"))
+    command, cwd, environment = marshal.loads(request)
     asking = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     largest_file = resource.prlimit(asking, resource.RLIMIT_FSIZE)
     worker = os.fork()
     if worker == 0:
-        connection.close()
+        os.setpgid(0, 0)
+        python = Path(listener.getsockname()).with_name("bin") / "python"
+        for other in (listener, connection, *others):
+            other.close() if isinstance(other, socket.socket) else os.close(other)
         resource.setrlimit(resource.RLIMIT_FSIZE, largest_file)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        become(command, cwd, environment, python)
-    os.setpgid(worker, worker)
-    ended = os.pidfd_open(worker)
-    if ended not in select.select([ended, connection], [], [])[0]:
-        with contextlib.suppress(OSError):
-            os.killpg(worker, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
-    with contextlib.suppress(OSError):
-        connection.sendall(str(status if status >= 0 else 128 - status).encode())
-    os._exit(0)
+        become(command, cwd, environment, python, held)
+    for file in files:
+        os.close(file)
+    return Job(connection, worker)
 
 
-def become(command: list[str], cwd: str, environment: dict[str, str], python: Path) -> NoReturn:
+def become(command: list[str], cwd: str, environment: dict[str, str], python: Path, held: Held) -> NoReturn:
     """Go on as ``python -m snakemake ...``, the entry point ``maskdistill ...`` or ``python SCRIPT ...``
     would.
     """
@@ -240,7 +279,7 @@ def become(command: list[str], cwd: str, environment: dict[str, str], python: Pa
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:1] = given = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    adopt(given)
+    adopt(given, held)
     sys.modules.pop("sitecustomize", None)
     with contextlib.suppress(ImportError):
         import sitecustomize  # noqa: F401
@@ -263,53 +302,73 @@ def become(command: list[str], cwd: str, environment: dict[str, str], python: Pa
     leave(status)
 
 
-def adopt(paths: Sequence[str]) -> None:
+def adopt(paths: Sequence[str], held: Held) -> None:
     """Make what is held of the project's code that of the first of some folders for imports.
 
-    It is forgotten where that has other files, or where another package among them may have entry points.
+    It is forgotten where that has other files, or where another module among them may change what it does.
     """
-    held = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "maskdistill"}
-    places = {name: Path(*paths[:1], *name.split(".")) for name in held}
-    if (
-        len(paths) == 1
-        and not strangers(Path(paths[0]))
-        and all(same(held[name], places[name]) for name in held)
-    ):
-        for name, module in held.items():
-            module.__file__ = str(
-                places[name] / "__init__.py" if is_package(module) else f"{places[name]}.py"
-            )
-            if is_package(module):
-                module.__path__ = [str(places[name])]
-    else:
-        for name in held:
+    package = Path(*paths[:1], PACKAGE.name)
+    checkout = (package.parent / "Snakefile").exists()
+    if len(paths) != 1 or not checkout or strangers(package.parent) or not unchanged(package, held):
+        for name in held.modules:
             del sys.modules[name]
+        return
+    for name, (file, folders) in held.modules.items():
+        module = sys.modules[name]
+        module.__file__ = str(package / file)
+        if module.__spec__:
+            module.__spec__.origin = module.__file__
+        if folders:
+            module.__path__ = [str((package / file).parent)]
+    for name, attribute, path in held.paths:
+        setattr(sys.modules[name], attribute, package.parent / path)
 
 
 def strangers(folder: Path) -> list[Path]:
-    """Records of installed packages in a folder, but the project's own."""
-    return [found for found in folder.glob("*-info") if not found.name.startswith("maskdistill")]
+    """Records of installed packages in a folder, but the project's own, and what Python runs at its start."""
+    records = [found for found in folder.glob("*-info") if not found.name.startswith(PACKAGE.name)]
+    return records + list(folder.glob("sitecustomize.py"))
 
 
-def is_package(module: ModuleType) -> bool:
-    """Whether it may have modules below it."""
-    return hasattr(module, "__path__")
+def unchanged(package: Path, held: Held) -> bool:
+    """Whether a copy of the project's package has the same modules in the same bytes."""
+    copied = stamps(package)
+    return copied.keys() == held.stamps.keys() and all(
+        stamp == held.stamps[file] or filecmp.cmp(PACKAGE / file, package / file, shallow=False)
+        for file, stamp in copied.items()
+    )
 
 
-def same(module: ModuleType, place: Path) -> bool:
-    """Whether a module's file is there in the same bytes, and beside a package's modules of the same
-    names.
-    """
-    try:
-        if not is_package(module):
-            return filecmp.cmp(str(module.__file__), f"{place}.py", shallow=False)
-        here = Path(str(module.__file__)).parent
-        names = [{path.name for path in folder.iterdir() if path.suffix == ".py"} for folder in (here, place)]
-        return names[0] == names[1] and filecmp.cmp(
-            here / "__init__.py", place / "__init__.py", shallow=False
-        )
-    except OSError:
-        return False
+def stamps(package: Path, below: str = "") -> dict[str, tuple[int, int]]:
+    """Modules of a package and of those in it, by their places: bytes, and the time of the last change."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(f"{package}/{below}") as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                found[below + entry.name] = (entry.stat().st_size, entry.stat().st_mtime_ns)
+            elif entry.name != "__pycache__" and entry.is_dir():
+                found |= stamps(package, f"{below}{entry.name}/")
+    return found
+
+
+def hold() -> Held:
+    """Import all modules of the project, and find what of them knows where they lie."""
+    sys.path.insert(0, str(ROOT))
+    held = Held({}, [], stamps(PACKAGE))
+    for file in sorted(held.stamps):
+        name = f"{PACKAGE.name}/{file}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        if not name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # an optional package is missing
+                importlib.import_module(name)
+    sys.path.remove(str(ROOT))
+    for name, module in sys.modules.items():
+        if name.partition(".")[0] == PACKAGE.name:
+            file = Path(str(module.__file__)).relative_to(PACKAGE).as_posix()
+            held.modules[name] = (file, hasattr(module, "__path__"))
+            for attribute, value in vars(module).items():
+                if isinstance(value, Path) and value.is_relative_to(ROOT):
+                    held.paths.append((name, attribute, value.relative_to(ROOT).as_posix()))
+    return held
 
 
 def leave(status: object) -> NoReturn:
