@@ -87,6 +87,7 @@ def swept_values(run: Run) -> dict[str, list[Value]]:
     values: dict[str, list[Value]] = {
         "masks": [main["masks"], *(layout.topk_name(value) for value in sweep.topk)],
         "k": [main["k"], *(config.clusters.overcluster * value for value in sweep.num_clusters)],
+        "trained": [main["trained"], *map(layout.trained_name, sweep.rounds)],
         "tau": [
             tau_name(tau, label_type)
             for tau in [config.pseudo_labels.tau, *sweep.tau]
