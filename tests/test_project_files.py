@@ -2,6 +2,7 @@
 
 import ast
 import re
+import statistics
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -135,6 +136,11 @@ def test_rules_keep_the_length_of_line_that_ruff_keeps() -> None:
     long = [f"{path.name}:{number}" for path in files
             for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > limit]  # fmt: skip
     assert not long
+
+
+def test_no_module_is_long() -> None:
+    lengths = [len(path.read_text().splitlines()) for path in (ROOT / "maskdistill").rglob("*.py")]
+    assert max(lengths) <= 400 and statistics.median(lengths) < 130
 
 
 def test_the_catalog_of_workflows_finds_its_keys() -> None:

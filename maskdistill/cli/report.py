@@ -23,6 +23,7 @@ from maskdistill.report.failures import choose_failures
 from maskdistill.report.files import own_files
 from maskdistill.report.html import render
 from maskdistill.report.images import read_images
+from maskdistill.report.summary import summary
 from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, read_json, write_json
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     )
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
-    write_json(args.summary, page.summary(content))
+    write_json(args.summary, summary(content))
     log.info("%s: %.1f MB", args.output, len(html) / 1e6)
 
 
