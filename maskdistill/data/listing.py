@@ -4,14 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from maskdistill.config.data import SOURCES, DataConfig, FolderData, SupportConfig
+from maskdistill.config.data import DataConfig, FolderData, SupportConfig
 from maskdistill.config.messages import explain
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.sources.base import Look
+from maskdistill.data.sources.registry import image_sources
 from maskdistill.runtime.errors import MaskDistillError
 
 IMAGES_PER_SHARD = 500
@@ -25,17 +26,13 @@ def parse_data(text: str) -> DataConfig:
     Raises:
         MaskDistillError: listing every unknown, missing or ill-typed key.
     """
-    data: DataConfig = _parse(
-        TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")]), text, "--params"
-    )
+    data: DataConfig = _parse(TypeAdapter(DataConfig), text, "--params")
     return data
 
 
 def parse_support(text: str | None) -> SupportConfig | None:
     """Validate the ``support`` section given as JSON; None and ``null`` are no support set."""
-    found: SupportConfig | None = _parse(
-        TypeAdapter(Annotated[SupportConfig, Field(discriminator="kind")] | None), text or "null", "--support"
-    )
+    found: SupportConfig | None = _parse(TypeAdapter(SupportConfig | None), text or "null", "--support")
     return found
 
 
@@ -85,7 +82,7 @@ def source_of(path: Path) -> DataConfig:
     try:
         next(iter_images(photographs))
     except MaskDistillError:
-        made = (source.made_of(path) for source in SOURCES.values())
+        made = (source.made_of(path) for source in image_sources().values())
         return next((source for source in made if source is not None), photographs)
     return photographs
 
