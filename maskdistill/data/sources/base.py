@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, get_args
 
 from maskdistill.config.types import Section
 from maskdistill.data.listed import ListedImage
@@ -141,6 +141,12 @@ class ImageSource(Section, ABC):
             MaskDistillError: no such list.
         """
         return None
+
+
+def kind_of(source: type[ImageSource]) -> str:
+    """The one value that a source's ``kind`` may have; empty where it is not declared as one."""
+    values = get_args(source.model_fields["kind"].annotation)
+    return str(values[0]) if len(values) == 1 else ""
 
 
 def absolute(path: str | Path) -> Path:

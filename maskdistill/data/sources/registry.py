@@ -5,13 +5,13 @@ package's source may be imported first, and it imports the configuration itself.
 """
 
 import pkgutil
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import get_args
 
 from maskdistill.data import sources
-from maskdistill.data.sources.base import ImageSource
+from maskdistill.data.sources.base import ImageSource, kind_of
 from maskdistill.runtime.errors import MaskDistillError
 
 GROUP = "maskdistill.sources"
@@ -27,17 +27,18 @@ def image_sources() -> dict[str, type[ImageSource]]:
     """
     for module in pkgutil.iter_modules(sources.__path__):
         import_module(f"{sources.__name__}.{module.name}")
-    own = (source for source in ImageSource.__subclasses__() if is_own(source))
-    kinds = {kind_of(source): source for source in own}
+    own = filter(is_own, _derived(ImageSource.__subclasses__()))
+    kinds = {kind: source for source in own if (kind := kind_of(source))}
     for entry in entry_points(group=GROUP):
         kinds[entry.name] = _load(entry, kinds)
     return dict(sorted(kinds.items(), key=lambda item: (not item[1].GENERATED, item[0])))
 
 
-def kind_of(source: type[ImageSource]) -> str:
-    """The one value that a source's ``kind`` may have; empty where it is not declared as one."""
-    values = get_args(source.model_fields["kind"].annotation)
-    return str(values[0]) if len(values) == 1 else ""
+def _derived(sources: Iterable[type[ImageSource]]) -> Iterator[type[ImageSource]]:
+    """These classes and all that are derived from them."""
+    for source in sources:
+        yield source
+        yield from _derived(source.__subclasses__())
 
 
 def is_own(source: type[ImageSource]) -> bool:
