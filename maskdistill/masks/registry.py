@@ -197,8 +197,8 @@ def mask_rule(
     ) -> "Callable[[ImageFeatures, P], list[PatchMask]]":
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or head in TAKEN:
             raise MaskDistillError(
-                f"{function.__module__}: a mask rule cannot be called {name!r}; take a lower-case letter, then "
-                "lower-case letters, digits and underscores, and none of " + ", ".join(sorted(TAKEN))
+                f"{function.__module__}: a mask rule cannot be called {name!r}; take lower-case letters, "
+                "digits and underscores, a letter first, and none of " + ", ".join(sorted(TAKEN))
             )
         for other in _REGISTERED.values():
             if {name, head} & {other.name, other.head} and other.module != function.__module__:

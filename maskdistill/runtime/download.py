@@ -16,6 +16,7 @@ from typing import IO
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import file_digest, give_name
 from maskdistill.runtime.locks import FileLock
+from maskdistill.runtime.transfer import Pace, goes_on_at, received
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
@@ -188,8 +189,7 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
         stream.truncate(0)
         held = 0
     total = _total(answer.headers.get("Content-Range", "")) if answer.status == 206 else answer.length
-    first = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    if answer.status == 206 and (first is None or int(first[1]) != held):
+    if answer.status == 206 and not goes_on_at(answer.headers.get("Content-Range", ""), held):
         raise MaskDistillError(
             f"{url}: the server did not continue at byte {held}; delete {part} and run again"
         )
@@ -199,15 +199,9 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
         f"{held:,}",
         "an unknown number of" if total is None else f"{total:,}",
     )
-    last = checked = time.monotonic()
-    before = held
-    while data := answer.read1(CHUNK):
-        stream.write(data)
+    last = time.monotonic()
+    for data in received(lambda: answer.read1(CHUNK), stream, Pace(STALL, SLOWEST)):
         held += len(data)
-        if time.monotonic() - checked > STALL:
-            if held - before < SLOWEST:
-                raise TimeoutError(f"{held - before} bytes in {STALL:.0f} s")
-            checked, before = time.monotonic(), held
         if time.monotonic() - last > 5:
             last = time.monotonic()
             log.info("%s bytes%s", f"{held:,}", f" of {total:,}" if total else "")
