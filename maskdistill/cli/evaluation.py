@@ -31,16 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import (
-    Detections,
-    candidate_shards,
-    find_labels,
-    load_ground_truth,
-    mask_shards,
-    paint,
-    read_labels,
-    read_semantic,
-)
+from maskdistill.cli.detections import Detections, candidate_shards, mask_shards, paint
+from maskdistill.cli.evaluation_inputs import find_labels, load_ground_truth, read_labels, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.detector.types import Candidate

@@ -14,6 +14,7 @@ from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.formats.label_png import read_label_png
 from maskdistill.report import montage
 from maskdistill.report.html import missing, picture
+from maskdistill.report.masks import pick_evenly
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -48,6 +49,12 @@ class Tile:
 def class_colors(truth: GroundTruth) -> dict[int, Color]:
     """Colour of each class 1..C."""
     return dict(enumerate(montage.category_colors(len(truth.class_names) - 1), start=1))
+
+
+def shown_images(truth: GroundTruth, count: int) -> list[TruthImage]:
+    """Up to ``count`` images at even steps, of those with semantic maps where there are some."""
+    scored = [image for image in truth.images if image.has_semantic] or list(truth.images)
+    return [scored[place] for place in pick_evenly(count, len(scored))]
 
 
 def label_strip(
