@@ -142,7 +142,7 @@ def read_pictures(manifest: str, paths: dict[int, str]) -> list[Sampled]:
         mask = np.zeros((row.height, row.width), bool) if code is None else rle.decode(code)
         if mask.shape != (row.height, row.width):
             raise MaskDistillError(
-                f"{row.file} changed its size since its mask was made; make the manifest again"
+                f"{row.file} has changed size since its mask was made; make the manifest again"
             )
         sample.append(Sampled(row, signals.to_frame(mask)))
     return sample

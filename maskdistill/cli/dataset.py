@@ -108,7 +108,7 @@ def _record(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path)) if path.is_file() else {}
     except MaskDistillError as error:
-        log.warning("%s; the dataset is fetched anew", error)
+        log.warning("%s; the dataset is downloaded again", error)
         return {}
 
 

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     checks += inspect(config)
     print("\n".join(report_lines(checks)))
     if wrong := [check.name for check in checks if check.state == "wrong"]:
-        raise MaskDistillError(f"{len(wrong)} needed things are missing or wrong: {', '.join(wrong)}")
+        raise MaskDistillError(f"{len(wrong)} required things are missing or wrong: {', '.join(wrong)}")
 
 
 def _configuration(path: str) -> tuple[Config | None, Check]:

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         log.warning("%s", in_words(models.trust))
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
-        raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
+        raise MaskDistillError(f"{out}: holds something other than an export; give another folder as --out")
     with tempfile.TemporaryDirectory() as temporary, atomic_directory(out) as folder:
         _export(models, kinds, args.run, Path(temporary), folder)
     log.info("wrote %s", out)

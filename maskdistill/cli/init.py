@@ -128,8 +128,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
     if found.left_out:
         print(
-            f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to "
-            "use"
+            f"left out because they cannot be decoded: {left_out_words(found.left_out)}; convert those you "
+            "want to use"
         )
     print("\n".join(explained))
     for line in _hints(args, found, name, config):

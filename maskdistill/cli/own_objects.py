@@ -46,7 +46,7 @@ def _names(path: str | None, sizes: list[int]) -> dict[int, str]:
     """Category -> name: of the file, unless it names another clustering, as the report does."""
     given = read_names(path, len(sizes)) if path else None
     if given and not given.fit(sizes):
-        log.warning("%s: names of another clustering, which are not used", path)
+        log.warning("%s: names of another clustering; they are not used", path)
         given = None
     return {
         entry["id"]: entry["name"] for entry in named_categories(len(sizes), given.names if given else {})

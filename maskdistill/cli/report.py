@@ -135,7 +135,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         found = masks.read_masks(args.masks, assignments, members, shown, config.report.examples)
     names = read_names(args.names, len(clusters["sizes"])) if args.names else ClusterNames({})
     if not (fits := names.fit(clusters["sizes"])):
-        log.warning("%s: names of another clustering, which are not used", args.names)
+        log.warning("%s: names of another clustering; they are not used", args.names)
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown | failures.images)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
     predictions = [

@@ -75,9 +75,7 @@ def listing_fingerprint(data: DataConfig, section: str = "data", kept: Path | No
 
 
 def source_of(path: Path) -> DataConfig:
-    """What a folder or file is as a source: photographs where it holds some, else what another source makes
-    of it.
-    """
+    """A folder or file as a source: photographs if it holds some, else what another source takes."""
     photographs = FolderData(kind="folder", root=str(path))
     try:
         next(iter_images(photographs))
@@ -100,8 +98,7 @@ def with_support(
     left_out: Counter[str] | None = None,
     kept: Path | None = None,
 ) -> Iterator[ListedImage]:
-    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more
-    [method §3].
+    """The pictures to train on or score, then the support set, for K-means alone [method §3].
 
     Raises:
         MaskDistillError: the former lie in a folder under whose name the support set is kept.

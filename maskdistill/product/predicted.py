@@ -142,7 +142,7 @@ class Work:
     def begin(self) -> None:
         """Claim the folder."""
         if self.is_begun() and (self.out / UNFINISHED).exists():
-            log.info("%s: going on where the last call stopped", self.out)
+            log.info("%s: continuing where the last call stopped", self.out)
         with atomic_path(self.begun) as temporary:
             temporary.write_text(self.key)
 
@@ -207,7 +207,7 @@ class Work:
         write_json(self.out / "summary.json", summary)
         shutil.rmtree(self.out / UNFINISHED, ignore_errors=True)
         log.info(
-            "%d pictures, %d without use, %d objects: %s", count, summary["quarantined"], objects.total(),
+            "%d pictures, %d unusable, %d objects: %s", count, summary["quarantined"], objects.total(),
             self.out / "coco.json",
         )  # fmt: skip
 

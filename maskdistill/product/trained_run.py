@@ -110,7 +110,8 @@ def _test_settings(detector: Path, config: Config | None) -> str:
         return canonical_json(inference_settings(DetectorConfig.model_validate(own)))
     if config is None:
         raise MaskDistillError(
-            f"{detector}: the model does not say what it is used with (score_thresh, min_size_test, ...); "
+            f"{detector}: the model does not record its settings at test time (score_thresh, "
+            "min_size_test, ...); "
             "give --run results/NAME, the run that it comes from, or take the file that `maskdistill export` "
             "writes"
         )

@@ -29,7 +29,8 @@ def checks(run: Run) -> list[str]:
     if run.images.left_out:
         others = left_out_words(run.images.left_out)
         notes.append(
-            f"Files beside the images that look like some were left out, for they are not decoded: {others}."
+            "Files beside the images that look like some were left out because they cannot be decoded: "
+            f"{others}."
         )
     notes += truth_notes(run.truth)
     if run.unmasked:

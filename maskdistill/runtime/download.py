@@ -77,7 +77,7 @@ def download(url: str, path: str | Path, expected: str | None = None, by_hand: s
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
-        raise MaskDistillError(f"{path}: is not a file, and {url} is to be kept there; move it elsewhere")
+        raise MaskDistillError(f"{path}: is not a file, but {url} must be saved there; move it elsewhere")
     if not path.exists():
         with _locked(part) as stream:
             try:
@@ -106,12 +106,11 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
             seen, since = size, time.monotonic()
         if time.monotonic() - since > STALL:
             raise MaskDistillError(
-                f"{part}: another process fetches it and has got nothing for {STALL:.0f} s; end that one "
-                f"(fuser {part}"
-                " names it) and run again"
+                f"{part}: another process is downloading it and has received nothing for {STALL:.0f} s; "
+                f"end that one (fuser {part} names it) and run again"
             )
         if not said:
-            log.info("another process fetches %s: waiting for it", part)
+            log.info("another process is downloading %s: waiting for it", part)
             said = True
         time.sleep(POLL)
     try:
@@ -185,7 +184,7 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
             f"{url} answers with a web page ({kind}) instead of a file; open it in a browser"
         )
     if answer.status != 206 and held:
-        log.info("the server cannot continue a transfer: from the beginning")
+        log.info("the server cannot continue a transfer: starting over")
         stream.truncate(0)
         held = 0
     total = _total(answer.headers.get("Content-Range", "")) if answer.status == 206 else answer.length

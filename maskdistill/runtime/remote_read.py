@@ -137,8 +137,8 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
             time.sleep(wait)
     raise MaskDistillError(
         f"{shown(url)}: cannot be fetched: {reason}; tried {len(tries) + 1} times in "
-        f"{time.monotonic() - began:.0f} s."
-        " See that network and server answer, and give the same command again: what is finished is kept"
+        f"{time.monotonic() - began:.0f} s. Check that the network and the server respond, then run the same "
+        "command again; what is finished is kept"
     )
 
 

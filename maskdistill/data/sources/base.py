@@ -55,9 +55,7 @@ class ImageSource(Section, ABC):
 
     @classmethod
     def made_of(cls, path: Path) -> Self | None:
-        """The source that a file or folder without photographs is, as ``init`` and ``predict`` are given;
-        else None.
-        """
+        """The source that a path given to ``init`` or ``predict`` is, if this one; else None."""
         return None
 
     @property
@@ -121,9 +119,7 @@ class ImageSource(Section, ABC):
         return ""
 
     def scored_file(self) -> Path | None:
-        """The text file that names the pictures to score; None where the manifest's column ``eval`` tells
-        them.
-        """
+        """The list of the pictures to score; None where the manifest's column ``eval`` says it."""
         return None
 
     def scored_keys(self) -> set[str] | None:

@@ -40,9 +40,7 @@ class ParquetData(InFiles):
     )
 
     def pictures(self, look: Look) -> Iterator[ListedImage]:
-        """The rows, file by file, all to train on; keys are ``FILE/NAME``, or ``FILE/ROW`` where names do not
-        fit.
-        """
+        """The rows, file by file, all to train on; keys are ``FILE/NAME`` or ``FILE/ROW``."""
         clashes, number = KeyClashes(), 0
         for number, image in enumerate(self._rows(look.section), 1):
             clashes.add(image.key, number)
@@ -54,7 +52,7 @@ class ParquetData(InFiles):
         ):
             first, second = (image.path for n, image in enumerate(self._rows(look.section), 1) if n in found)
             raise MaskDistillError(
-                f"results of {first} and of {second} would overwrite each other: one name is there twice, or "
+                f"results of {first} and of {second} would overwrite each other: one name occurs twice, or "
                 "names a folder as results of the other are called; rename one of the files"
             )
 
@@ -79,9 +77,7 @@ class ParquetData(InFiles):
             layout = layout_of(path, self.column, self._setting(section))
             if layout.others and not told:
                 told = True
-                log.info(
-                    "columns that are not read, for no label reaches a run: %s", ", ".join(layout.others)
-                )
+                log.info("columns not read, since no label may reach a run: %s", ", ".join(layout.others))
             for group, row, name, stem in rows_of(path, self.column, layout):
                 place = Row(str(path), name, self.column, group, row)
                 yield ListedImage(printable(f"{prefix}/{stem}"), Path(str(place)), True, False)

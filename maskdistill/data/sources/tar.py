@@ -67,8 +67,8 @@ class TarData(InFiles):
             if number in found
         )
         return MaskDistillError(
-            f"results of {first} and of {second} would overwrite each other: one name is there twice, or "
-            "names a folder as results of the other are called; pack the archive anew"
+            f"results of {first} and of {second} would overwrite each other: one name occurs twice, or "
+            "names a folder as results of the other are called; pack the archive again"
         )
 
     def files(self, section: str) -> list[Container]:

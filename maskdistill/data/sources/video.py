@@ -50,8 +50,7 @@ class VideoData(InFiles):
     )
 
     def pictures(self, look: Look) -> Iterator[ListedImage]:
-        """The chosen frames, video by video, all to train on; keys are ``VIDEO/NUMBER``, with the frame's
-        number.
+        """The chosen frames, video by video, all to train on; keys are ``VIDEO/NUMBER``.
 
         A video that cannot be decoded stands for one picture, which the manifest quarantines.
         """
