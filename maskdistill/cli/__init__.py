@@ -177,9 +177,7 @@ def _message(error: BaseException) -> str | None:
 
 
 def _end_log(arguments: Sequence[str], text: str) -> None:
-    """Write how a stage failed at the end of its log too, where it has one: that file is what Snakemake
-    points to.
-    """
+    """Write a stage's failure at the end of its log too, which Snakemake points to."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log")
     log = parser.parse_known_args(arguments)[0].log
@@ -223,9 +221,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What a job is told of settings and network, for its record; what is wrong with it the stage itself
-    says.
-    """
+    """A job's settings and network, for its record; mistakes in them are the stage's to report."""
     with suppress(ValueError, TypeError):
         told = {name: value for name in ("arch",) if (value := getattr(options, name, None))}
         return dict(json.loads(getattr(options, "params", "{}"))) | told

@@ -1,5 +1,4 @@
-"""Compare the method's variants on one page: initial masks, label types, hard pixels and CRF rounds, over
-seeds.
+"""Compare variants on one page: initial masks, label types, hard pixels, CRF rounds, over seeds.
 
 The page and its JSON hold the rows of the paper's Table 1 and Table S1; see config section ``ablations``.
 """

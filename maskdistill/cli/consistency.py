@@ -1,5 +1,4 @@
-"""Whether masks and clusters come out again: from mirrored and rescaled pictures, and from resampled masks.
-No labels.
+"""Whether masks and clusters can be found again in changed pictures and resampled masks. No labels.
 
 On a bounded sample: 64 pictures of at most 16 shards, and 2,000 masks of these shards. What comes out stands
 in the JSON with the sampled masks themselves; the stage trust judges it together with the detector. The log
@@ -196,8 +195,7 @@ def look_again(
 def cluster_again(
     args: argparse.Namespace, embeddings: dict[int, str], shards: Sequence[int], config: ClustersConfig
 ) -> list[float]:
-    """Adjusted Rand index of each pair of clusterings, each fitted on masks drawn with replacement from a
-    sample.
+    """Adjusted Rand index of each pair of clusterings fitted on bootstrap samples of masks.
 
     Empty where there is one cluster, or fewer masks than clusters.
     """
@@ -214,9 +212,7 @@ def cluster_again(
 def resampled_agreement(
     points: Floats, k: int, seed: int, config: ClustersConfig, threads: int = 1
 ) -> list[float]:
-    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings of bootstrap
-    samples.
-    """
+    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings."""
     rng = np.random.default_rng(seed)
     labels = []
     for number in range(RESAMPLED):

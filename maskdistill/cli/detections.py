@@ -83,9 +83,7 @@ def _by_image(
     truth: GroundTruth,
     seen: set[int],
 ) -> Detections:
-    """What later stages need of a shard's entries; ``seen`` are the images of earlier shards, and is added
-    to.
-    """
+    """A shard's entries, as scores need them; adds its images to ``seen``, those of earlier shards."""
     images = {image.id: image for image in truth.images}
     found: Detections = {}
     for entry, label in zip(entries, labels.tolist(), strict=True):

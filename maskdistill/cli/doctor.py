@@ -1,5 +1,4 @@
-"""Check versions, devices, disk, weights, optional extras and a configuration; say what is wrong and how to
-mend it.
+"""Check versions, devices, disk, weights, extras and a configuration, and say how to fix what is wrong.
 
 The exit status is 0 only when nothing that is needed is missing. With --config, what that run needs counts as
 needed.

@@ -133,9 +133,7 @@ def _count(
 def _of_all_images(
     work: Callable[[Item], R], groups: Groups, processes: int, truth: GroundTruth
 ) -> dict[int, R]:
-    """Results of ``work`` by image id, in the order of the ground truth; a group's detections are gone after
-    it.
-    """
+    """Results of ``work`` by image id, in the ground truth's order; one group in memory at a time."""
     done = (pair for group in groups() for pair in zip(group, in_forks(work, group, processes), strict=True))
     results = {image.id: result for (image, _), result in progress(done, len(truth.images), "evaluation")}
     return {image.id: results[image.id] for image in truth.images}

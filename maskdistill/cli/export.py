@@ -150,9 +150,7 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
 def _networks(
     models: TrainedRun, metadata: Mapping[str, Mapping[str, str]], stored: Mapping[str, Any], temporary: Path
 ) -> Networks:
-    """Both networks in float32 whatever they were trained in: autocast would become conversions in the
-    files.
-    """
+    """Both networks in float32: autocast would leave conversions in the files."""
     params = {name: found["params"] for name, found in metadata.items()}
     plain = {"precision": "float32"}
     segmenting = parse_section(SegmenterConfig, params["segmenter"]).model_copy(update=plain)

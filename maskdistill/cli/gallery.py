@@ -1,6 +1,4 @@
-"""One page of all objects of a run, from their thumbnails: filtered and sorted in the browser, without a
-server.
-"""
+"""One page of all objects of a run, filtered and sorted in the browser without a server."""
 
 import argparse
 import logging

@@ -60,8 +60,7 @@ def shown_images(truth: GroundTruth, count: int) -> list[TruthImage]:
 def label_strip(
     photo: str | Path, image: TruthImage, columns: Sequence[Column], truth: GroundTruth, ground_truth: str
 ) -> list[Tile]:
-    """The photo, the image as each column labels it, then its ground truth, all with a longer side of
-    :data:`TILE`.
+    """Photo, each column's labels and ground truth, with longer sides of :data:`TILE`.
 
     Args:
         photo: the picture's file.

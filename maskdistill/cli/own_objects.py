@@ -18,9 +18,7 @@ log = logging.getLogger("maskdistill")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options. --params holds the sections objects and pseudo_labels, of which tau and compare
-    are used.
-    """
+    """Declare the options. --params: section objects; of pseudo_labels tau and compare."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
         "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"

@@ -1,5 +1,4 @@
-"""Pictures of a run as the paper shows its own: photo, mask, detector, segmenter, ground truth of evaluation
-images.
+"""A run's pictures as in the paper: photo, mask, detector, segmenter, ground truth.
 
 Writes a page, the grid as PNG, and a CSV that says of each image and stage how much is right.
 """

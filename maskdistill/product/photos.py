@@ -1,6 +1,4 @@
-"""What ``maskdistill predict`` is to look at: a folder, a list of pictures, or pictures that are named one by
-one.
-"""
+"""What ``maskdistill predict`` looks at: a folder, a list of pictures, or named pictures."""
 
 import codecs
 import os
@@ -52,8 +50,7 @@ class Photos:
 
 
 def find_photos(given: Sequence[str], listing: Path) -> Photos:
-    """Tell a folder, a list and pictures apart: by what they hold, not by their names; archives and videos by
-    those.
+    """Tell folder, list and pictures apart by content; archives and videos by their names.
 
     Args:
         given: what the command line names.

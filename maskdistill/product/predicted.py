@@ -117,9 +117,7 @@ class Work:
             return False
 
     def broken_shards(self) -> list[int]:
-        """Shards of finished work whose label maps or overlays are missing or damaged; the latter are
-        removed.
-        """
+        """Finished shards with missing or damaged label maps or overlays; damaged ones are removed."""
         overlays: dict[str, str] = read_json(self.out / "summary.json")["overlays"]
         broken = []
         for shard in range(self.num_shards):

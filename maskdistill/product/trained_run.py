@@ -44,9 +44,7 @@ class TrainedRun:
 
     @property
     def rehearsal(self) -> str | None:
-        """What to say of models that come from the shipped weights: they are applied to photographs; else
-        None.
-        """
+        """A warning about models from shipped weights applied to photographs; else None."""
         if self.config is not None:
             return REHEARSAL if looks_with_shipped(self.config) else None
         record = json.loads(model_metadata(self.detector, "detector")["provenance"])

@@ -11,9 +11,7 @@ from maskdistill.workflow.needed_weights import rehearsal
 
 
 def checks(run: Run) -> list[str]:
-    """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands
-    out.
-    """
+    """What to look at before trusting the run, in plain sentences; empty if nothing stands out."""
     notes = []
     images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
     labels = run.config.pseudo_labels
