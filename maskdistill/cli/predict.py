@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--crf", action="store_true",
-        help="sharpen the label maps by a dense CRF with the run's section crf (wants `make crf`; 1-2 s a "
+        help="sharpen the label maps by a dense CRF with the run's section crf (needs `make crf`; 1-2 s per "
         "picture)",
     )  # fmt: skip
     parser.add_argument(
