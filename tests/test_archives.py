@@ -149,7 +149,7 @@ def test_every_cut_is_noticed(tmp_path: Path, kind: str) -> None:
         archive = tmp_path / f"cut-{number}"
         archive.write_bytes(whole[:length])
         told = refusal(archive, tmp_path / f"out-{number}")
-        assert "cut short or damaged; put the whole one in its place" in told, length
+        assert "cut short or damaged; replace it with a complete copy" in told, length
 
 
 @pytest.mark.hostile("archive: damaged bytes", outcome="refused: fetch it again")
@@ -171,7 +171,7 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     for number, content in enumerate([b"", b"some text", b"\0" * 100, b"PK\3\4", b"\x1f\x8b\x08"]):
         other = tmp_path / f"{number}.tar"
         other.write_bytes(content)
-        assert "put the whole one in its place" in refusal(other, tmp_path / f"out-{number}")
+        assert "replace it with a complete copy" in refusal(other, tmp_path / f"out-{number}")
     assert "cannot be read (No such file" in refusal(tmp_path / "absent.tar", tmp_path / "two")
 
 

@@ -24,9 +24,8 @@ PERFECT = {"oracle_manifest", "oracle_masks", "oracle_categories"}
 PRETRAINED = {"pretrain", "features", "distil", "embeddings", "consistency", "detector", "candidates",
 "segmenter",
               "predictions", "frozen", "probe"}  # fmt: skip
-IN_RULES = sorted(
-    {name for path in RULES.glob("*.smk") for name in re.findall(r'\bcode\(\s*"(\w+)"', path.read_text())}
-)
+CODE = r'\b(?:source_)?code\(\s*"(\w+)"'
+IN_RULES = sorted({name for path in RULES.glob("*.smk") for name in re.findall(CODE, path.read_text())})
 """Stages whose code the workflow follows."""
 
 
@@ -115,7 +114,9 @@ def test_every_rule_follows_the_code_of_its_own_command() -> None:
     for path in RULES.glob("*.smk"):
         for block in re.split(r"\n *(?:use )?rule[ :]", path.read_text())[1:]:
             commands = set(re.findall(r'"maskdistill (\w+)', block))
-            codes = re.findall(r'\bcode=(?:lambda wildcards: )?(?:\(\s*)?(?:code\(\s*"(\w+)"|(\w+))', block)
+            codes = re.findall(
+                r'\bcode=(?:lambda wildcards: )?(?:\(\s*)?(?:(?:source_)?code\(\s*"(\w+)"|(\w+))', block
+            )
             if commands and codes:
                 seen |= commands
                 assert {stage or named[name] for stage, name in codes} == commands, block[:40]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskdistill.backbones.resnet import build_resnet
 from maskdistill.cli.predictions import chosen_rows
-from maskdistill.config import CocoData, Config, DataConfig, DetectorConfig, SupportConfig, VocData
+from maskdistill.config import CocoData, Config, DetectorConfig, VocData
 from maskdistill.config.roles import (
     DETECTOR_PAIRS,
     DETECTOR_ROUND_FIELDS,
@@ -21,8 +21,6 @@ from maskdistill.config.roles import (
     DETECTOR_TEST_FIELDS,
     EVALUATION_SECTIONS,
     HANDED_OUT_SECTIONS,
-    LABEL_FIELDS,
-    SCORED_FIELDS,
     has_ground_truth,
     inference_settings,
     label_free,
@@ -30,6 +28,7 @@ from maskdistill.config.roles import (
     training_settings,
 )
 from maskdistill.data.manifest import COLUMNS, write_manifest
+from maskdistill.data.sources.registry import image_sources
 from maskdistill.data.truth.registry import TRUTHS
 from maskdistill.detector.model import build_detector
 from maskdistill.runtime.errors import MaskDistillError
@@ -61,18 +60,10 @@ def test_every_setting_of_data_is_in_one_table() -> None:
 
     A source that is not in LISTING has no ground truth.
     """
-    kinds = {
-        kind.model_fields["kind"].annotation: kind
-        for kind in {*get_args(DataConfig), *get_args(SupportConfig)}
-    }
-    tables = {get_args(literal)[0]: set(kind.model_fields) - {"kind"} for literal, kind in kinds.items()}
-    for kind, fields in tables.items():
+    for kind, source in image_sources().items():
+        fields = set(source.model_fields) - {"kind"}
         assert kind in LISTING or kind not in TRUTHS
-        parts = [
-            LISTING.get(kind, fields),
-            LABEL_FIELDS.get(kind, frozenset()),
-            SCORED_FIELDS.get(kind, frozenset()),
-        ]
+        parts = [LISTING.get(kind, fields), source.LABELS, source.SCORED]
         assert set().union(*parts) == fields and sum(map(len, parts)) == len(fields), kind
     assert set(Config.model_fields) >= EVALUATION_SECTIONS | HANDED_OUT_SECTIONS
     assert not EVALUATION_SECTIONS & HANDED_OUT_SECTIONS

@@ -345,7 +345,7 @@ def test_files_that_are_listed_and_missing(
         b'"categories": 0}',
          "not train2014's"),
         ("coco20k", "coco/annotations/instances_train2014.json",
-         b'{"images": [], "annotations": [], "categories": []}', "has no entry of image 9"),
+         b'{"images": [], "annotations": [], "categories": []}', "has no entry for image 9"),
     ],
 )  # fmt: skip
 def test_damaged_lists(

@@ -102,8 +102,8 @@ def test_doctor_and_init_say_all_of_it(
     assert any(line.startswith("note  other pictures") and "left out: 1 .dng" in line for line in lines)
     assert "shared memory" in printed.err
     assert main(["init", "photos", "--output", "mine.yaml", "--settings", "paper"]) == 0
-    assert "left out, for they are not decoded: 1 .dng" in capsys.readouterr().out
+    assert "left out because they cannot be decoded: 1 .dng" in capsys.readouterr().out
     params = json.dumps(data)
     assert main(["manifest", f"--params={params}", "--output=m.csv", "--log=log"]) == 0
-    assert "left out, for they are not decoded: 1 .dng" in (tmp_path / "log").read_text()
+    assert "left out because they cannot be decoded: 1 .dng" in (tmp_path / "log").read_text()
     assert read_images("m.csv", 1, np.zeros(0, np.int64)).left_out == {".dng": 1}

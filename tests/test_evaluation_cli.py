@@ -345,7 +345,8 @@ def test_no_more_than_one_shard_is_read_ahead(run_dir: Path, monkeypatch: pytest
         events.append(str(number))
         return image_instances(number, *rest)
 
-    monkeypatch.setattr("maskdistill.cli.evaluation_inputs.read_json", reading)
+    for module in ("evaluation_inputs", "detections"):
+        monkeypatch.setattr(f"maskdistill.cli.{module}.read_json", reading)
     monkeypatch.setattr("maskdistill.evaluation.metrics.instances.image_instances", comparing)
     assert main([*arguments(run_dir, "detector"), "--threads", "1"]) == 0
     assert events == ["instances", "shard-0000", "1", "2", "shard-0001", "3"]

@@ -114,8 +114,8 @@ def list_of(folder: Path, *lines: str) -> list[str]:
         (["a.png", "/summary.json/a.png"], r"line 2 .* results have a file of that folder's name"),
         (["a.png", "/"], "line 2 .* names no picture"),
         (["a.png", "."], "line 2 .* names no picture"),
-        (["a\0.png"], "line 1 is no name of a picture"),
-        (["a.png", "x" * 20_000], "line 2 is no name of a picture"),
+        (["a\0.png"], "line 1 is not the name of a picture"),
+        (["a.png", "x" * 20_000], "line 2 is not the name of a picture"),
     ],
 )
 def test_lines_of_a_list(tmp_path: Path, lines: list[str], message: str) -> None:

@@ -89,7 +89,9 @@ def test_ten_kills_inside_shards(photos: Path) -> None:
     for _ in range(KILLS):
         lines, ended = run_and_kill(command, chance.uniform(0, one_shard))
         assert not ended, "more shards are needed for ten kills"
-        assert sum("finished before" in line for line in lines) == kept, "no finished shard is computed again"
+        assert sum("finished earlier" in line for line in lines) == kept, (
+            "no finished shard is computed again"
+        )
         begun = sum(BEGINS in line for line in lines)
         finished = len(list((output / FOLDER).iterdir()))
         assert finished - kept >= begun - 1, "a kill loses at most the shard that was being computed"

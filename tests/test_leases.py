@@ -205,7 +205,7 @@ def test_without_a_gpu_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MaskDistillError, match="5 GPUs are asked for and 4 are visible"):
+    with pytest.raises(MaskDistillError, match="5 GPUs are requested, but only 4 are visible"):
         lease(UUIDS, 5, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.setenv("MASKDISTILL_LEASES", str(tmp_path / "link"))

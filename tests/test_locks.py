@@ -135,7 +135,7 @@ def test_what_is_no_file_is_not_locked(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path is short
     make(Path("a.lock"))
-    with pytest.raises(UnfitLockError, match=rf"^a\.lock: {said}, and a lock file has that name; move it"):
+    with pytest.raises(UnfitLockError, match=rf"^a\.lock: {said} where a lock file must lie; move it"):
         FileLock("a.lock").acquire()
 
 
@@ -274,7 +274,7 @@ def test_a_run_whose_lock_is_no_file(
     run.mkdir(parents=True)
     monkeypatch.chdir(run)
     make(Path(".lock"))
-    with pytest.raises(MaskDistillError, match=rf"\.lock: {said}, and a lock file has that name; move it"):
+    with pytest.raises(MaskDistillError, match=rf"\.lock: {said} where a lock file must lie; move it"):
         hold_run(run)
     assert explain_lock(run, run / "locks", "unlock") is None
 
@@ -349,7 +349,8 @@ def test_waiting_for_a_download_ends(tmp_path: Path, monkeypatch: pytest.MonkeyP
     other = FileLock(tmp_path / "file.part")
     assert other.acquire()
     with pytest.raises(
-        MaskDistillError, match=r"file\.part: another process fetches it and has got nothing for 0 s"
+        MaskDistillError,
+        match=r"file\.part: another process is downloading it and has received nothing for 0 s",
     ):
         download("http://127.0.0.1:9/file", tmp_path / "file")
     other.release()

@@ -605,7 +605,7 @@ def test_the_index_spares_the_rest_of_the_file(tmp_path: Path) -> None:
 )
 def test_pictures_that_come_or_go_while_listing(tmp_path: Path) -> None:
     listed = [ListedImage("a", picture(tmp_path / "a.png"), True, False)]
-    with pytest.raises(MaskDistillError, match="1 images are there, 2 were counted"):
+    with pytest.raises(MaskDistillError, match="1 images were found, 2 were counted"):
         list(manifest_module.build_manifest(listed, 2, 1, tmp_path))
 
 

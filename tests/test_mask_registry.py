@@ -150,6 +150,24 @@ def test_an_installed_package_adds_a_rule(
 
 
 @pytest.mark.hostile(
+    "config: a mask rule of one's own that returns arrays, or masks of another shape or type",
+    outcome="refused; the message names the rule and what it must return",
+)
+@pytest.mark.parametrize("mask", ["mask", "PatchMask(mask[:1], (0, 0))", "PatchMask(1 * mask, (0, 0))"])
+def test_what_a_rule_must_return(
+    fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str
+) -> None:
+    text, _, _ = CORNER.partition("    return")
+    add(tmp_path, f"{text}    return [{mask}]\n", monkeypatch)
+    cls = np.zeros((1, 2), np.float32)
+    image = ImageFeatures(cls, cls, np.ones((12, 2), np.float32), (3, 4), (24, 32))
+    with pytest.raises(
+        MaskDistillError, match=r"corner \(maskdistill\.masks\.rules\.norm\): return a list .*\(3, 4\)"
+    ):
+        registry.read("corner-2").masks(image)
+
+
+@pytest.mark.hostile(
     "config: an installed package whose mask rule cannot be imported, is not in it, or has the name of "
     "another",
     outcome="refused; the message names the package or both modules",

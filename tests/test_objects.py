@@ -169,7 +169,7 @@ def test_corrected_objects_come_back(
         found["provenance"]["params"] | {"min_score": 0.75, "compare": "ge"} == found["provenance"]["params"]
     )
     said = (tmp_path / "log").read_text()
-    assert "5 of the run's 6 pictures compared, 0 as they were" in said and "renamed: mug is now cup" in said
+    assert "5 of the run's 6 pictures compared, 0 unchanged" in said and "renamed: mug is now cup" in said
     coco = COCO(str(tmp_path / "truth.json"))
     assert len(coco.anns) == 9 and {one["name"] for one in coco.cats.values()} == {"cup", "cluster-01"}
     (tmp_path / "export.json").write_text("[]")
@@ -211,7 +211,7 @@ def test_the_rule_writes_what_the_command_does(
     assert record["formats"] == ["coco", "geojson", "yolo"] and record["folders"]["geojson"]["current"]
     names.write_text("names: {0: mug}\nsizes: [4, 0, 1]\n")
     assert stage(finished, names, formats=[])["objects"] == {"cluster-00": 6, "cluster-01": 6}
-    assert "names of another clustering, which are not used" in capsys.readouterr().err
+    assert "names of another clustering; they are not used" in capsys.readouterr().err
 
 
 def test_the_rule_keeps_what_was_corrected(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def test_the_detector_is_used_as_the_configuration_says(trained: Path, tmp_path:
     assert threshold(trained, None) == threshold(trained, alone) == 0.01
     assert threshold(None, telling) == threshold(trained, telling) == 0.4
     with pytest.raises(
-        MaskDistillError, match=r"alone\.safetensors: the model does not say what it is used with"
+        MaskDistillError, match=r"alone\.safetensors: the model does not record its settings at test time"
     ):
         threshold(None, alone)
 

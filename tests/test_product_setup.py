@@ -216,7 +216,7 @@ def test_the_doctor_finds_what_is_missing(
     assert status == 0 and "wrong" not in out
     assert "note  extra crf" in out and f"-> {make('crf')}" in out and "random: for comparison only" in out
     status, out, error = examine(tmp_path, capsys, crf={"rounds": 1}, detector={"weights": "nowhere.pth"})
-    assert status == 1 and "2 needed things are missing or wrong: extra crf, detector weights" in error
+    assert status == 1 and "2 required things are missing or wrong: extra crf, detector weights" in error
     assert "detector.weights: nowhere.pth: no such file" in out
     status, out, error = examine(tmp_path, capsys, data={"kind": "folder", "root": "absent"})
     assert status == 1 and "absent is not a folder" in out and "pictures" in error
@@ -282,7 +282,7 @@ def test_disk_space_and_versions_are_compared(
     monkeypatch.chdir(tmp_path)
     assert main(["doctor"]) == 1
     printed = capsys.readouterr()
-    assert "3 needed things are missing or wrong: numpy, no-such-library, disk" in printed.err
+    assert "3 required things are missing or wrong: numpy, no-such-library, disk" in printed.err
     assert f"{make('install')} (wanted numpy<1)" in printed.out and "1 GB free" in printed.out
 
 

@@ -327,7 +327,7 @@ def test_what_concerns_the_whole_bucket_is_said_before_anything_is_computed(
     server.objects["bkt/page.jpg"] = b"<html>"
     monkeypatch.setattr(server, "_list", lambda handler, *_: server.answer_page(handler), raising=False)
     monkeypatch.setattr(ObjectServer, "answer_page", _answer_page, raising=False)
-    assert "what answers is no object store" in refusal("s3://bkt/p")
+    assert "the answer is not that of an object store" in refusal("s3://bkt/p")
 
 
 def _answer_page(self: ObjectServer, handler: object) -> None:

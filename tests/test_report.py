@@ -265,7 +265,7 @@ def test_checks_and_candidates_are_counted(scored: tuple[Page, str, dict[str, An
     view, text, _ = scored
     for sentence in (
         "1 of 7 files could not be used",
-        "Files beside the images that look like some were left out, for they are not decoded: 2 .dng.",
+        "Files beside the images that look like some were left out because they cannot be decoded: 2 .dng.",
         "1 of 6 images have no mask.",
         "1 of 3 clusters are empty.",
         "One cluster holds 80 % of the masks.",

@@ -13,17 +13,13 @@ from maskdistill.runtime.errors import MaskDistillError
 
 
 def categories(num_clusters: int) -> list[Category]:
-    """Exactly K unnamed categories: ``cluster-00``, ``cluster-01``, ... in the order of their clusters, ids
-    from 1.
-    """
+    """Exactly K unnamed categories, ``cluster-00``, ``cluster-01``, ..., with ids from 1."""
     digits = max(2, len(str(num_clusters - 1)))
     return [{"id": 1 + cluster, "name": f"cluster-{cluster:0{digits}d}"} for cluster in range(num_clusters)]
 
 
 def farthest_kept(distances: npt.NDArray[np.float32], keep: float) -> float:
-    """Largest distance among the ``ceil(keep * n)`` smallest of (n,); masks at equal distances are kept
-    together.
-    """
+    """The ``ceil(keep * n)``-th smallest of the distances (n,); equal distances are kept too."""
     count = math.ceil(keep * len(distances))
     return float(np.partition(distances, count - 1)[count - 1]) if count else np.inf
 

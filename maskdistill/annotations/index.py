@@ -62,8 +62,7 @@ class AnnotationIndex:
     num_clusters: int
 
     def read(self, place: int) -> list[Annotation]:
-        """Annotations of the image ``image_id[place]``; opens the file anew, so processes can share the
-        index.
+        """Annotations of the image ``image_id[place]``; opens the file, so processes can share this.
 
         Raises:
             MaskDistillError: the file is not the one that was indexed.

@@ -1,6 +1,4 @@
-"""Names that people give to clusters, saved from the report: used where outputs are shown, never for
-learning.
-"""
+"""Names that people gave to clusters in the report: shown in outputs, never learnt from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,9 +92,7 @@ def read_names(path: str | Path, num_clusters: int) -> ClusterNames:
 
 
 def named_categories(num_clusters: int, names: Mapping[int, str]) -> list[Category]:
-    """COCO categories of K clusters: named ones by their names, others ``cluster-00``; ids are 1 +
-    cluster.
-    """
+    """COCO categories of K clusters, ids 1 + cluster, unnamed ones called ``cluster-00``."""
     return [
         {"id": entry["id"], "name": names.get(cluster, entry["name"])}
         for cluster, entry in enumerate(categories(num_clusters))

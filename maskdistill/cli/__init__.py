@@ -34,12 +34,12 @@ STAGES = {
     "weights": "download the official checkpoint of a backbone",
     "pretrain": "train a backbone on unlabelled images",
     "features": "CLS query and patch keys of a shard",
-    "masks": "one object mask an image from the affinity graph",
-    "distil": "features and masks of a shard in one go, without storing keys",
+    "masks": "object masks of a shard, by the paper's rule or another",
+    "distil": "features and masks of a shard at once, without storing keys",
     "embeddings": "CLS features of the masked images of a shard",
     "clusters": "K-means over the embeddings of all shards",
     "choose_k": "compare numbers of clusters without labels",
-    "consistency": "whether masks and clusters come out again from changed pictures and other samples",
+    "consistency": "whether masks and clusters are found again in changed pictures and other samples",
     "annotations": "COCO-format pseudo-annotations",
     "detector": "train Mask R-CNN on the annotations",
     "candidates": "run the detector over a shard",
@@ -47,8 +47,7 @@ STAGES = {
     "pseudo_labels": "confident candidates become label PNGs",
     "label_summary": "count pseudo-labels at a row of thresholds",
     "trust": "whether a run's result can be trusted, without labels",
-    "own_objects": "the objects of the run's own photographs, in formats of other tools, as a run ends with "
-    "them",
+    "own_objects": "the objects of the run's photographs, in other tools' formats, at the end of a run",
     "segmenter": "train the segmenter on the pseudo-labels",
     "predictions": "run the segmenter over a shard",
     "frozen": "cluster a frozen ResNet's features into a segmenter (evaluation only)",
@@ -60,19 +59,19 @@ STAGES = {
     "gallery": "one page of all objects of a run",
     "report": "one page and one summary of a run",
     "ablations": "one page on what each step of the method adds",
-    "oracle_manifest": "the images of which the truth is known that a stage is to be given (evaluation only)",
+    "oracle_manifest": "the images with known truth, for an oracle's stage (evaluation only)",
     "oracle_masks": "perfect masks of a shard from ground truth (evaluation only)",
     "oracle_categories": "true categories of perfect masks in the place of clusters (evaluation only)",
-    "oracle": "one page on what each stage would reach if all before it were perfect",
+    "oracle": "one page on what each stage would reach with perfect input",
     "paper": "a table or figure of the paper beside the run's own scores",
-    "qualitative": "pictures of every stage as the paper shows its own",
+    "qualitative": "pictures of every stage, laid out as in the paper",
     "show": "print the scores of a finished run",
     "init": "write a configuration for a folder of photographs",
-    "run": "run a configuration's workflow the quiet way: a line a stage, and at the end where everything is",
-    "curves": "losses and speed of a run's trainings, while they train too; as TensorBoard's files",
-    "doctor": "check what a run needs, and say how to mend what is missing",
-    "objects": "the objects of a finished run's own photographs, in further formats of other tools",
-    "compare": "objects that were corrected by hand beside the run's own",
+    "run": "run a configuration's workflow, one line per stage, and say where everything is",
+    "curves": "losses and speed of trainings, also while they run; as TensorBoard files too",
+    "doctor": "check what a run needs, and say how to fix what is missing",
+    "objects": "the objects of a finished run's photographs, in other tools' formats",
+    "compare": "compare objects corrected by hand with the run's own",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
@@ -94,7 +93,7 @@ UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 """What the system says where a folder or a disk takes no more."""
 
 
-INTERRUPTED = "interrupted; nothing half-written is left, and the same command goes on or begins anew"
+INTERRUPTED = "interrupted; nothing half-written is left, and the same command goes on or starts over"
 
 
 def grouped() -> dict[str, list[str]]:
@@ -127,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--each",
         metavar="A[-B]",
-        help="after COMMAND: run it for each shard A..B in turn; its number, as long as A, stands for "
-        "{shard}, and of an option with a value for each it takes its own",
+        help="after COMMAND: run it for each shard A..B in turn; its number, with as many digits as A, "
+        "replaces {shard}, and an option with one value per shard gives the shard's own",
     )
     parser.add_argument("--version", action="version", version=maskdistill.__version__)
     parser.add_argument("stage", choices=STAGES, metavar="COMMAND", help="see below; each has its own --help")
@@ -178,9 +177,7 @@ def _message(error: BaseException) -> str | None:
 
 
 def _end_log(arguments: Sequence[str], text: str) -> None:
-    """Write how a stage failed at the end of its log too, where it has one: that file is what Snakemake
-    points to.
-    """
+    """Write a stage's failure at the end of its log too, which Snakemake points to."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--log")
     log = parser.parse_known_args(arguments)[0].log
@@ -224,9 +221,7 @@ def run_stage(stage: str, arguments: Sequence[str], append_log: bool = False) ->
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What a job is told of settings and network, for its record; what is wrong with it the stage itself
-    says.
-    """
+    """A job's settings and network, for its record; mistakes in them are the stage's to report."""
     with suppress(ValueError, TypeError):
         told = {name: value for name in ("arch",) if (value := getattr(options, name, None))}
         return dict(json.loads(getattr(options, "params", "{}"))) | told

@@ -1,5 +1,4 @@
-"""Compare the method's variants on one page: initial masks, label types, hard pixels and CRF rounds, over
-seeds.
+"""Compare variants on one page: initial masks, label types, hard pixels, CRF rounds, over seeds.
 
 The page and its JSON hold the rows of the paper's Table 1 and Table S1; see config section ``ablations``.
 """
@@ -13,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks
+from maskdistill.cli.detections import paint, read_masks
+from maskdistill.cli.evaluation_inputs import load_ground_truth
 from maskdistill.cli.label_strips import (
     Column,
     Labels,
     class_colors,
     label_strip,
     read_label_map,
+    shown_images,
     strip_pictures,
 )
 from maskdistill.config import Config, load_config
@@ -27,7 +28,6 @@ from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.report import ablations, montage
 from maskdistill.report.html import render
 from maskdistill.report.images import find_images
-from maskdistill.report.masks import pick_evenly
 from maskdistill.report.montage import Color
 from maskdistill.report.scores import Evaluation, read_evaluation, score_rows, swept_values
 from maskdistill.report.words import words
@@ -77,8 +77,7 @@ def run(args: argparse.Namespace) -> None:
     evaluations = [read_evaluation(path) for path in args.evaluations]
     found = ablations.variants(score_rows(evaluations, config), config)
     truth = load_ground_truth(args.manifest, args.ground_truth)
-    scored = [image for image in truth.images if image.has_semantic] or list(truth.images)
-    shown = [scored[place] for place in pick_evenly(config.ablations.examples, len(scored))]
+    shown = shown_images(truth, config.ablations.examples)
     folders = {setting_of_folder(folder): Path(folder) for folder in args.labels}
     masks = read_masks(
         args.masks, args.assignments, config.clusters.total, GroundTruth(tuple(shown), truth.class_names)

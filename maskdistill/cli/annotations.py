@@ -62,9 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def distance_limit(args: argparse.Namespace, table: Assignments, keep: float) -> float:
-    """Up to which distance from their centroids masks of training images are kept; 4 bytes a mask are in
-    memory.
-    """
+    """Largest distance from the centroid at which training masks are kept; takes 4 bytes a mask."""
     if keep == 1:
         return np.inf
     distances = [np.zeros(0, np.float32)]
@@ -75,9 +73,7 @@ def distance_limit(args: argparse.Namespace, table: Assignments, keep: float) ->
 
 
 def labelled(args: argparse.Namespace, table: Assignments, limit: float) -> Iterator[Annotation]:
-    """Annotations of all training images, ordered by image, of masks at most ``limit`` from their
-    centroids.
-    """
+    """Annotations of all training images in order, of masks within ``limit`` of their centroid."""
     files = {shard_number(path): path for path in args.masks}
     next_id = 1
     for shard, rows in usable_shards(args.manifest, ("image_id", "height", "width", "train")):

@@ -13,7 +13,8 @@ from functools import partial
 from typing import NamedTuple
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import candidate_shards, load_ground_truth, read_semantic
+from maskdistill.cli.detections import candidate_shards
+from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import CandidateQualityConfig, parse_section
 from maskdistill.detector.types import Candidate

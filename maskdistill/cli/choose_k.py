@@ -38,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fit each number of clusters on at most 10,000 masks; silhouettes by pairs are of at most 4,000 of
-    them.
-    """
+    """Fit each number of clusters on up to 10,000 masks; pairwise silhouettes use 4,000."""
     start(args, "choose_k")
     config = parse_section(ClustersConfig, args.params)
     shards = EmbeddingShards(args.embeddings, read_roles(args.manifest))

@@ -1,5 +1,4 @@
-"""Group the masks of all shards into K categories: fitted on training and support images, assigned to every
-mask.
+"""Group all masks into K categories, fitted on training and support images.
 
 Embeddings are read block by block, three times: for the scale, for the sample that K-means is fitted on, and
 for the assignments. Memory follows clusters.max_fit, not the number of masks.

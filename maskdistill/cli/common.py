@@ -51,8 +51,6 @@ def start_on_device(args: argparse.Namespace, stage: str) -> torch.device:
 
 
 def _settle_threads(args: argparse.Namespace) -> str:
-    """Set ``args.threads`` to what may be used of it; the number, and the one granted where it is another, as
-    text.
-    """
+    """Set ``args.threads`` to what may be used; that as text, with the number granted if it differs."""
     granted, args.threads = args.threads, set_threads(args.threads)
     return str(granted) if granted == args.threads else f"{args.threads} ({granted} granted)"

@@ -112,7 +112,7 @@ def _say(
 ) -> None:
     """Log the table, and what was not compared."""
     log.info(
-        "%d of the run's %d pictures compared, %d as they were\n%s",
+        "%d of the run's %d pictures compared, %d unchanged\n%s",
         record["pictures"], total, record["untouched"], "\n".join(table(record)),
     )  # fmt: skip
     for name, new in record["renamed"].items():

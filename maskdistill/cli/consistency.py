@@ -1,5 +1,4 @@
-"""Whether masks and clusters come out again: from mirrored and rescaled pictures, and from resampled masks.
-No labels.
+"""Whether masks and clusters can be found again in changed pictures and resampled masks. No labels.
 
 On a bounded sample: 64 pictures of at most 16 shards, and 2,000 masks of these shards. What comes out stands
 in the JSON with the sampled masks themselves; the stage trust judges it together with the detector. The log
@@ -142,7 +141,7 @@ def read_pictures(manifest: str, paths: dict[int, str]) -> list[Sampled]:
         mask = np.zeros((row.height, row.width), bool) if code is None else rle.decode(code)
         if mask.shape != (row.height, row.width):
             raise MaskDistillError(
-                f"{row.file} changed its size since its mask was made; make the manifest again"
+                f"{row.file} has changed size since its mask was made; make the manifest again"
             )
         sample.append(Sampled(row, signals.to_frame(mask)))
     return sample
@@ -196,8 +195,7 @@ def look_again(
 def cluster_again(
     args: argparse.Namespace, embeddings: dict[int, str], shards: Sequence[int], config: ClustersConfig
 ) -> list[float]:
-    """Adjusted Rand index of each pair of clusterings, each fitted on masks drawn with replacement from a
-    sample.
+    """Adjusted Rand index of each pair of clusterings fitted on bootstrap samples of masks.
 
     Empty where there is one cluster, or fewer masks than clusters.
     """
@@ -214,9 +212,7 @@ def cluster_again(
 def resampled_agreement(
     points: Floats, k: int, seed: int, config: ClustersConfig, threads: int = 1
 ) -> list[float]:
-    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings of bootstrap
-    samples.
-    """
+    """Adjusted Rand index over all points (n, D) of each pair of :data:`RESAMPLED` clusterings."""
     rng = np.random.default_rng(seed)
     labels = []
     for number in range(RESAMPLED):

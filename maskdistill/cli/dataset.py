@@ -74,9 +74,7 @@ def run(args: argparse.Namespace) -> None:
 def _fetched(
     args: argparse.Namespace, dataset: OfficialDataset, config: DatasetConfig, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """MD5 and bytes of each file, all unpacked below ``folder``; what is there already with these sums is
-    kept.
-    """
+    """MD5 and bytes of each file, unpacked below ``folder``; files that match are kept."""
     expected = {file.name: config.md5.get(file.name, file.md5) for file in dataset.files}
     found = _record(folder / RECORD)
     if found and all(name in found and sum in (None, found[name]["md5"]) for name, sum in expected.items()):
@@ -108,7 +106,7 @@ def _record(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path)) if path.is_file() else {}
     except MaskDistillError as error:
-        log.warning("%s; the dataset is fetched anew", error)
+        log.warning("%s; the dataset is downloaded again", error)
         return {}
 
 

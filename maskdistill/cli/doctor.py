@@ -1,5 +1,4 @@
-"""Check versions, devices, disk, weights, optional extras and a configuration; say what is wrong and how to
-mend it.
+"""Check versions, devices, disk, weights, extras and a configuration, and say how to fix what is wrong.
 
 The exit status is 0 only when nothing that is needed is missing. With --config, what that run needs counts as
 needed.
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     checks += inspect(config)
     print("\n".join(report_lines(checks)))
     if wrong := [check.name for check in checks if check.state == "wrong"]:
-        raise MaskDistillError(f"{len(wrong)} needed things are missing or wrong: {', '.join(wrong)}")
+        raise MaskDistillError(f"{len(wrong)} required things are missing or wrong: {', '.join(wrong)}")
 
 
 def _configuration(path: str) -> tuple[Config | None, Check]:

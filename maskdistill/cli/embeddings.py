@@ -50,7 +50,7 @@ class MaskedViews(Dataset[MaskedView]):
         pixels, inside = extraction.resize(load_rgb(file), None), rle.decode(mask["segmentation"])
         if pixels.shape[1:] != inside.shape:
             raise MaskDistillError(
-                f"{file} changed its size since its mask was made; make the manifest again"
+                f"{file} has changed size since its mask was made; make the manifest again"
             )
         box = tuple(mask["bbox"])
         return MaskedView(

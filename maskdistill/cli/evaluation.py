@@ -31,16 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import (
-    Detections,
-    candidate_shards,
-    find_labels,
-    load_ground_truth,
-    mask_shards,
-    paint,
-    read_labels,
-    read_semantic,
-)
+from maskdistill.cli.detections import Detections, candidate_shards, mask_shards, paint
+from maskdistill.cli.evaluation_inputs import find_labels, load_ground_truth, read_labels, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.detector.types import Candidate
@@ -141,9 +133,7 @@ def _count(
 def _of_all_images(
     work: Callable[[Item], R], groups: Groups, processes: int, truth: GroundTruth
 ) -> dict[int, R]:
-    """Results of ``work`` by image id, in the order of the ground truth; a group's detections are gone after
-    it.
-    """
+    """Results of ``work`` by image id, in the ground truth's order; one group in memory at a time."""
     done = (pair for group in groups() for pair in zip(group, in_forks(work, group, processes), strict=True))
     results = {image.id: result for (image, _), result in progress(done, len(truth.images), "evaluation")}
     return {image.id: results[image.id] for image in truth.images}

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         log.warning("%s", in_words(models.trust))
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
-        raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
+        raise MaskDistillError(f"{out}: holds something other than an export; give another folder as --out")
     with tempfile.TemporaryDirectory() as temporary, atomic_directory(out) as folder:
         _export(models, kinds, args.run, Path(temporary), folder)
     log.info("wrote %s", out)
@@ -150,9 +150,7 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
 def _networks(
     models: TrainedRun, metadata: Mapping[str, Mapping[str, str]], stored: Mapping[str, Any], temporary: Path
 ) -> Networks:
-    """Both networks in float32 whatever they were trained in: autocast would become conversions in the
-    files.
-    """
+    """Both networks in float32: autocast would leave conversions in the files."""
     params = {name: found["params"] for name, found in metadata.items()}
     plain = {"precision": "float32"}
     segmenting = parse_section(SegmenterConfig, params["segmenter"]).model_copy(update=plain)

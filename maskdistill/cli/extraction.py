@@ -75,9 +75,7 @@ class Extraction:
         self._decoded: Iterator[Decoded] | None = None
 
     def start(self) -> None:
-        """Start the decoding processes: before an HDF5 file is open, which a forked process must not
-        inherit.
-        """
+        """Start the decoding processes, before a fork could inherit an open HDF5 file."""
         pictures = Pictures(self.rows, self.config.short_side)
         self._decoded = load_in_order(pictures, self.workers, self.device, 2 * self.config.batch_size)
 

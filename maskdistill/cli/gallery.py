@@ -1,6 +1,4 @@
-"""One page of all objects of a run, from their thumbnails: filtered and sorted in the browser, without a
-server.
-"""
+"""One page of all objects of a run, filtered and sorted in the browser without a server."""
 
 import argparse
 import logging
@@ -36,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     clusters: ClustersRecord = read_json(args.clusters)
     names = read_names(args.names, clusters["num_clusters"]) if args.names else ClusterNames({})
     if not (fits := names.fit(clusters["sizes"])):
-        log.warning("%s: names of another clustering, which are not used", args.names)
+        log.warning("%s: names of another clustering; they are not used", args.names)
     sheets = quote(os.path.relpath(args.thumbnails, Path(args.output).parent)) + "/"
     html = render(
         "objects", context(args.run_name, record, sheets, clusters["sizes"], names.names if fits else {})

@@ -134,9 +134,7 @@ def _of_images(which: str, data: DataConfig, table: pd.DataFrame) -> "pd.Series[
 
 
 def _check_listed(instances: set[str], listed: set[str]) -> None:
-    """Refuse images of ``data.instance_list`` that the run does not have, so that nothing was detected in
-    them.
-    """
+    """Refuse images of ``data.instance_list`` that the run does not have."""
     if unlisted := instances - listed:
         raise MaskDistillError(
             f"data.instance_list: {len(unlisted)} of its {len(instances)} images are in no other list, e.g."
@@ -145,9 +143,7 @@ def _check_listed(instances: set[str], listed: set[str]) -> None:
 
 
 def _of_role(truth: ImageTruth, evaluated: bool, with_instances: bool) -> ImageTruth:
-    """What counts of an image: its semantic map if it is evaluated, its objects' masks if its instances are
-    scored.
-    """
+    """What counts in an image: its semantic map or its objects' masks, if they are scored."""
     if not evaluated:
         truth = truth._replace(semantic=None)
     if not with_instances:

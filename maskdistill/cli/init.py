@@ -1,5 +1,4 @@
-"""Write a configuration for a folder of photographs and this machine, say how long it will take, and what to
-do next.
+"""Write a configuration for your photographs and this machine, with an estimate and next steps.
 
 A few photographs go through the networks that it would take, about half a minute: from the seconds, the
 number and sizes of the photographs, the cores and the GPUs follow sides, batch and steps. --weights shipped
@@ -128,8 +127,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
     if found.left_out:
         print(
-            f"left out, for they are not decoded: {left_out_words(found.left_out)}; convert what you want to "
-            "use"
+            f"left out because they cannot be decoded: {left_out_words(found.left_out)}; convert those you "
+            "want to use"
         )
     print("\n".join(explained))
     for line in _hints(args, found, name, config):
@@ -176,9 +175,7 @@ def loading() -> float:
 
 
 def timed(found: Found, config: Config) -> Speeds | None:
-    """Seconds of each stage on this machine; None where there is nothing to time, or no GPU that torch can
-    use.
-    """
+    """Seconds of each stage on this machine; None without pictures or a usable GPU."""
     if not found.sample:
         return None
     start = loading()

@@ -14,6 +14,7 @@ from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.formats.label_png import read_label_png
 from maskdistill.report import montage
 from maskdistill.report.html import missing, picture
+from maskdistill.report.masks import pick_evenly
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -50,11 +51,16 @@ def class_colors(truth: GroundTruth) -> dict[int, Color]:
     return dict(enumerate(montage.category_colors(len(truth.class_names) - 1), start=1))
 
 
+def shown_images(truth: GroundTruth, count: int) -> list[TruthImage]:
+    """Up to ``count`` images at even steps, of those with semantic maps where there are some."""
+    scored = [image for image in truth.images if image.has_semantic] or list(truth.images)
+    return [scored[place] for place in pick_evenly(count, len(scored))]
+
+
 def label_strip(
     photo: str | Path, image: TruthImage, columns: Sequence[Column], truth: GroundTruth, ground_truth: str
 ) -> list[Tile]:
-    """The photo, the image as each column labels it, then its ground truth, all with a longer side of
-    :data:`TILE`.
+    """Photo, each column's labels and ground truth, with longer sides of :data:`TILE`.
 
     Args:
         photo: the picture's file.

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     write_manifest(args.output, tables, left_out, args.listing)
     if left_out:
         log.warning(
-            "left out, for they are not decoded: %s; convert what you want to use", left_out_words(left_out)
+            "left out because they cannot be decoded: %s; convert those you want to use",
+            left_out_words(left_out),
         )
     log.info("%d images, %d shards", count, num_shards)

@@ -81,6 +81,6 @@ def run(args: argparse.Namespace) -> None:
 def _listed(args: argparse.Namespace) -> Mapping[int, ImageRow]:
     """The shard's pictures by their ids."""
     if args.manifest is None or args.shard is None:
-        raise MaskDistillError("masks: refine works on the photographs; give --manifest and --shard")
+        raise MaskDistillError("masks: refine needs the photographs; give --manifest and --shard")
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard)))
     return {row.image_id: row for row in rows}

@@ -1,5 +1,4 @@
-"""Seconds that this machine takes for a photograph or a step of each stage: the stages' own code, a few
-photographs.
+"""Seconds a photograph or a step of each stage, measured with the stages' own code.
 
 Networks have random weights of the structures that a configuration names: nothing needs to be downloaded to
 be timed.

@@ -12,9 +12,7 @@ OF_THE_RUN = "the run's section objects"
 
 
 def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None:
-    """Declare them; ``usual`` says in words where the defaults come from, else they are the configuration's
-    own.
-    """
+    """Declare the options; ``usual`` names the defaults' origin, if not the configuration."""
 
     def default(words: str) -> str:
         return f" (default: {usual or words})"

@@ -53,9 +53,7 @@ def own_of(args: argparse.Namespace, summary: dict[str, Any], config: Config, ou
 
 
 def _names(args: argparse.Namespace, config: Config, summary: dict[str, Any]) -> dict[int, str]:
-    """Category -> name: of the file that is given, else of the report, which names the first seed's
-    clusters.
-    """
+    """Category -> name, from the given file, else from the report (the first seed's clusters)."""
     total = config.clusters.total
     own = cluster_names(summary) if args.seed in (None, config.seeds[0]) else {}
     given = read_names(args.names, total).names if args.names else own

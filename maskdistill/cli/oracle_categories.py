@@ -1,6 +1,4 @@
-"""The true categories of an oracle's masks as a table of assignments, in the place of clusters (evaluation
-only).
-"""
+"""True categories of an oracle's masks as a table in place of clusters (evaluation only)."""
 
 import argparse
 import logging

@@ -48,4 +48,4 @@ def run(args: argparse.Namespace) -> None:
     table["path"] = [path if os.path.isabs(path) else f"{away}/{path}" for path in table["path"]]
     write_manifest(args.output, table, oracle=args.case)
     left_out = int((learnt & ~kept).sum())
-    log.info("%s: %d training images, %d left out for want of %s", args.case, kept.sum(), left_out, what)
+    log.info("%s: %d training images, %d left out for lack of %s", args.case, kept.sum(), left_out, what)

@@ -1,5 +1,4 @@
-"""Perfect masks of one shard, from the ground truth and the masks that were found. Evaluation alone makes use
-of them.
+"""Perfect masks of one shard from the ground truth and the found masks (evaluation only).
 
 Images whose objects' masks are not known are left without one.
 """

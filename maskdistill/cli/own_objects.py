@@ -18,9 +18,7 @@ log = logging.getLogger("maskdistill")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options. --params holds the sections objects and pseudo_labels, of which tau and compare
-    are used.
-    """
+    """Declare the options. --params: section objects; of pseudo_labels tau and compare."""
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
         "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
@@ -46,7 +44,7 @@ def _names(path: str | None, sizes: list[int]) -> dict[int, str]:
     """Category -> name: of the file, unless it names another clustering, as the report does."""
     given = read_names(path, len(sizes)) if path else None
     if given and not given.fit(sizes):
-        log.warning("%s: names of another clustering, which are not used", path)
+        log.warning("%s: names of another clustering; they are not used", path)
         given = None
     return {
         entry["id"]: entry["name"] for entry in named_categories(len(sizes), given.names if given else {})

@@ -1,5 +1,4 @@
-"""Compare a run with one of the paper's tables or figures: a page and a CSV with published values and the
-run's own.
+"""Compare a run with a table or figure of the paper: a page and a CSV.
 
 Reads the evaluations that maskdistill.paper.plan names for the target, below --results.
 """

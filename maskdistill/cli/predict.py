@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--crf", action="store_true",
-        help="sharpen the label maps by a dense CRF with the run's section crf (wants `make crf`; 1-2 s a "
+        help="sharpen the label maps by a dense CRF with the run's section crf (needs `make crf`; 1-2 s per "
         "picture)",
     )  # fmt: skip
     parser.add_argument(
@@ -153,14 +153,14 @@ def _predict(args: argparse.Namespace, work: Work, models: TrainedRun) -> None:
     shards = work.broken_shards() if finished else list(range(work.num_shards))
     if not shards:
         shutil.rmtree(work.out / UNFINISHED, ignore_errors=True)
-        log.info("%s: finished before", args.out)
+        log.info("%s: finished earlier", args.out)
         return
     if finished:
         log.warning(
-            "%s: label maps or overlays are missing or damaged and made again: shards %s", args.out, shards
+            "%s: missing or damaged label maps or overlays are made again: shards %s", args.out, shards
         )
     elif (work.out / "summary.json").is_file():
-        log.warning("%s: finished before, but what it holds is not whole; it is made again", args.out)
+        log.warning("%s: finished earlier, but is incomplete now; it is made again", args.out)
     work.begin()
     common = [f"--threads={args.threads}", *([f"--log={args.log}"] if args.log else [])]
     if not _is_manifest(work.manifest):
@@ -194,7 +194,7 @@ def _plan(args: argparse.Namespace, models: TrainedRun) -> Work:
     searched = photos.data.kind != "list" and Path(photos.data.place).is_dir()
     if searched and out.resolve().is_relative_to(photos.folder.resolve()):
         raise MaskDistillError(
-            f"--out {out} lies inside of {photos.folder}, whose pictures are read; give another folder"
+            f"--out {out} lies inside {photos.folder}, whose pictures are read; give another folder"
         )
     metadata = {
         "detector": model_metadata(models.detector, "detector"),

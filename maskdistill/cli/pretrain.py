@@ -1,5 +1,4 @@
-"""Train a backbone (ViT or ResNet) on unlabelled images, by DINO, by SimCLR's contrastive loss or from a
-transformer's features.
+"""Train a backbone on unlabelled images: DINO, SimCLR's contrastive loss, or distillation.
 
 Writes the teacher's encoder as float16 safetensors. Killed, it continues from --state when run again.
 """

@@ -1,5 +1,4 @@
-"""Linear probe: train the last layer of a finished segmenter on the ground truth of training images, for
-scoring only.
+"""Linear probe: train a segmenter's last layer on true labels, for scoring only.
 
 Killed, it continues from --state when run again with the same settings and inputs.
 """

@@ -1,5 +1,4 @@
-"""Pictures of a run as the paper shows its own: photo, mask, detector, segmenter, ground truth of evaluation
-images.
+"""A run's pictures as in the paper: photo, mask, detector, segmenter, ground truth.
 
 Writes a page, the grid as PNG, and a CSV that says of each image and stage how much is right.
 """
@@ -15,13 +14,15 @@ import numpy as np
 import pandas as pd
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import load_ground_truth, paint, read_masks, read_semantic
+from maskdistill.cli.detections import paint, read_masks
+from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
 from maskdistill.cli.label_strips import (
     Column,
     Labels,
     class_colors,
     label_strip,
     read_label_map,
+    shown_images,
     strip_pictures,
 )
 from maskdistill.cli.option_types import whole
@@ -34,7 +35,6 @@ from maskdistill.paper.rows import describe_data
 from maskdistill.report import montage
 from maskdistill.report.html import render
 from maskdistill.report.images import find_images
-from maskdistill.report.masks import pick_evenly
 from maskdistill.report.scores import read_evaluation
 from maskdistill.report.words import words
 from maskdistill.runtime.files import atomic_path
@@ -68,8 +68,7 @@ def run(args: argparse.Namespace) -> None:
     start(args, "qualitative")
     config = load_config(json.loads(args.config), "--config")
     truth = load_ground_truth(args.manifest, args.ground_truth)
-    scored = [image for image in truth.images if image.has_semantic] or list(truth.images)
-    shown = [scored[place] for place in pick_evenly(config.paper.examples, len(scored))]
+    shown = shown_images(truth, config.paper.examples)
     masks = read_masks(
         args.masks, args.assignments, config.clusters.total, GroundTruth(tuple(shown), truth.class_names)
     )

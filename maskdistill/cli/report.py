@@ -13,7 +13,9 @@ import pandas as pd
 from maskdistill.annotations.names import ClusterNames, read_names
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.report_failures import failure_pictures
-from maskdistill.cli.report_pictures import Gallery
+from maskdistill.cli.report_material import Material
+from maskdistill.cli.report_pictures import compose
+from maskdistill.cli.report_strips import Strips
 from maskdistill.clusters.assignments import open_assignments
 from maskdistill.config import Config, load_config
 from maskdistill.data.dropped import DroppedRecord
@@ -99,13 +101,12 @@ def run(args: argparse.Namespace) -> None:
     """Read, compose, write the page and the summary."""
     start(args, "report")
     content = read_run(args, _config(args.config))
-    gallery = Gallery(
+    material = Material(
         content, args.manifest, args.ground_truth, args.pseudo_labels, args.predictions, args.sharpened
     )
-    folder = Path(args.output).parent
-    html = render(
-        "run", page.context(content, gallery.pictures(), failure_pictures(gallery), folder), words()
-    )
+    strips = Strips(material)
+    pictures, failures = compose(material, strips), failure_pictures(strips)
+    html = render("run", page.context(content, pictures, failures, Path(args.output).parent), words())
     with atomic_path(args.output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     write_json(args.summary, summary(content))
@@ -135,7 +136,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         found = masks.read_masks(args.masks, assignments, members, shown, config.report.examples)
     names = read_names(args.names, len(clusters["sizes"])) if args.names else ClusterNames({})
     if not (fits := names.fit(clusters["sizes"])):
-        log.warning("%s: names of another clustering, which are not used", args.names)
+        log.warning("%s: names of another clustering; they are not used", args.names)
     candidates, candidate_records = collect.read_candidates(args.candidates, config, shown | failures.images)
     pseudo_labels = [read_json(Path(folder) / "summary.json") for folder in args.pseudo_labels]
     predictions = [

@@ -1,5 +1,4 @@
-"""Thumbnails of all objects of a run, many to a sheet, and what is known of each: for the page of all
-objects.
+"""Thumbnails of a run's objects on sheets, and what is known of each, for the page of objects.
 
 The objects are the detector's candidates that pass tau, as `maskdistill objects` hands them out. Above a
 number, the most confident ones and a sample of the others are shown. Pictures are read in order and each
@@ -86,9 +85,7 @@ class Drawn(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What one look at all candidates tells: category and score of each object in order, and pictures with
-    none.
-    """
+    """One pass over all candidates: each object's category and score, and empty pictures."""
 
     categories: NDArray[np.int64]
     scores: NDArray[np.float64]
@@ -208,9 +205,7 @@ def _collect(
 
 
 def _link(file: str, folder: Path) -> str:
-    """A file's address for a page in a folder; empty for a picture within an archive, which no browser
-    finds.
-    """
+    """A file's address as seen from a page in a folder; empty within an archive."""
     return "" if inside(file) else quote(os.path.relpath(file, folder))
 
 

@@ -1,5 +1,4 @@
-"""Whether a run's result can be trusted, by signals that need no label: the verdict, its reasons and the
-signals.
+"""Whether a result can be trusted, without labels: the verdict, its reasons and its signals.
 
 Judges what the stage consistency found, together with the detector's candidates for the same pictures.
 """
@@ -99,9 +98,7 @@ def matching(mask: signals.Mask, candidates: list[dict[str, Any]]) -> signals.Ma
 
 
 def pictured(evidence: signals.Evidence, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pictures at even steps from where the masks agree least to where they agree most: frames and
-    agreement.
-    """
+    """Pictures at even steps from the least to the most agreement of their masks."""
     agree = (
         signals.overlaps(evidence.masks, evidence.mirrored)
         + signals.overlaps(evidence.masks, evidence.rescaled)

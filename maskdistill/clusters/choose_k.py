@@ -15,8 +15,7 @@ Labels = npt.NDArray[np.int64]
 
 
 def candidates(num_clusters: int, count: int, chosen: Sequence[int] | None = None) -> list[int]:
-    """Numbers of clusters to compare, ascending: ``chosen``, or from a quarter to four times
-    ``num_clusters``.
+    """Numbers of clusters to compare: ``chosen``, or from 1/4 to 4 times ``num_clusters``.
 
     Only those from 2 to ``count - 1`` remain, for silhouettes are defined for no others.
     """

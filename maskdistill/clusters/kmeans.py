@@ -82,8 +82,7 @@ class ColumnMoments:
 
 
 def normalise(features: Floats, scale: Floats | None, l2: bool, out: Floats | None = None) -> Floats:
-    """Divide columns by ``scale`` (D,), if given, then rows by their length, if ``l2``; all-zero rows stay
-    zero.
+    """Divide columns by ``scale`` (D,) if given, then rows by their length if ``l2``; zero rows stay.
 
     Args:
         features: float32 (M, D).
@@ -104,8 +103,7 @@ def normalise(features: Floats, scale: Floats | None, l2: bool, out: Floats | No
 
 
 def pick_gpu(device: str, gpus: int) -> int | None:
-    """Number of the GPU for FAISS, or None for the CPU: ``auto`` takes one if it was granted and FAISS can
-    use it.
+    """The GPU for FAISS, None for the CPU: ``auto`` takes one if granted and FAISS can use it.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda[:N]``.

@@ -8,14 +8,10 @@ nothing. ``tests/test_config_roles.py`` holds that every setting is in one table
 
 from typing import Any
 
-from maskdistill.config.data import SOURCES, DataConfig, SupportConfig
+from maskdistill.config.data import DataConfig, SupportConfig
 from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.self_training import SelfTrainingConfig
 
-LABEL_FIELDS = {kind: source.LABELS for kind, source in SOURCES.items() if source.LABELS}
-"""Of a kind of data: where its ground truth lies and how it is read."""
-SCORED_FIELDS = {kind: source.SCORED for kind, source in SOURCES.items() if source.SCORED}
-"""Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
 EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
 """Whole sections that no stage is given whose result others learn from."""
 HANDED_OUT_SECTIONS = frozenset({"objects"})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config.ablations import AblationsConfig
@@ -31,6 +31,8 @@ from maskdistill.config.types import NUMBER, DistinctSome, Fraction, Positive, S
 class Config(Section):
     """A run."""
 
+    model_config = ConfigDict(defer_build=True)  # see maskdistill.config.data
+
     run: str = Field(
         max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
@@ -54,8 +56,8 @@ class Config(Section):
         "one is tolerated unless this is 0",
     )
     seeds: DistinctSome[Seed] = Field([1234], description="a branch each: K-means, detector, segmenter")
-    data: Annotated[DataConfig, Field(discriminator="kind")]
-    support: Annotated[SupportConfig, Field(discriminator="kind")] | None = Field(
+    data: DataConfig
+    support: SupportConfig | None = Field(
         None,
         description="further photographs whose masks K-means is fitted on too; nothing else uses them "
         "[P §4.1]",

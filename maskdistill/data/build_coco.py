@@ -1,6 +1,4 @@
-"""COCO20k and the rest of train2014 as two folders of links, and apart from them the ground truth of the
-first.
-"""
+"""COCO20k and the rest of train2014 as two folders of links; COCO20k's ground truth apart."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +63,7 @@ def build_coco20k_truth(roots: Mapping[str, Path], built: Path, folder: Path) ->
         entries = [image for image in content["images"] if image["id"] in chosen]
         if absent := chosen - {image["id"] for image in entries}:
             raise MaskDistillError(
-                f"{source}: has no entry of image {min(absent)}; give the JSON of train2014"
+                f"{source}: has no entry for image {min(absent)}; give the JSON of train2014"
             )
         annotations = [item for item in content["annotations"] if item["image_id"] in chosen]
         values = (entries, annotations, content["categories"])

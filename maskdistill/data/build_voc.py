@@ -1,6 +1,4 @@
-"""VOC2007 and VOC2012 in one folder of VOC's layout, with train_aug; pictures are links into the official
-data.
-"""
+"""VOC2007 and VOC2012 as links in one folder of VOC's layout, with train_aug."""
 
 import logging
 import os

@@ -37,9 +37,7 @@ class CocoImage(NamedTuple):
 
 
 class CocoAnnotation(NamedTuple):
-    """An entry of ``annotations`` whose ids are known; its geometry is yet unchecked, for it needs the
-    image's size.
-    """
+    """An entry of ``annotations`` with known ids; checking its geometry needs the image's size."""
 
     place: Place
     id: Id | None

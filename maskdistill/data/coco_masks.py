@@ -50,8 +50,7 @@ def reach(size: Size) -> float:
 
 
 def parse_mask(value: Any, size: Size, place: Place) -> Mask:
-    """Check the field ``segmentation``: polygons, a flat polygon, an RLE, a list of such; None and [] for no
-    mask.
+    """Check ``segmentation``: polygons, a flat polygon, an RLE, or a list; None and [] mean no mask.
 
     Args:
         size: height and width of the picture.

@@ -16,8 +16,7 @@ from maskdistill.runtime.user_files import printable_text
 def match_images(
     source: str, root: str | Path, entries: Sequence[CocoImage], images: Sequence[ImageRow], losses: Losses
 ) -> dict[str, list[CocoImage]]:
-    """Entries of each picture, by its key; several of one picture are all there, pictures without one are
-    not.
+    """All entries of each picture, by its key; pictures without one are absent.
 
     A name is taken as the path below ``root`` as it stands, else with ``/`` for a backslash, without ``./``
     and without ``root`` before it; see :func:`match_names`.

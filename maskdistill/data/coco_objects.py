@@ -86,9 +86,7 @@ class CocoObjects:
         return Checked(annotation, mask, box, area, crowd)
 
     def _once(self, found: list[Checked]) -> list[Checked]:
-        """Each object once: equal ones of one picture's several entries, or with one annotation id, are the
-        same.
-        """
+        """Each object once, where a picture's entries or an annotation id repeat it."""
         owners = [(item.annotation.image_id, item.annotation.id) for item in found]
         if len({image for image, _ in owners}) <= 1 and len(set(owners)) == len(owners):
             return found

@@ -1,5 +1,4 @@
-"""Files that hold many pictures each, such as tar archives, videos and tables: found by their names, listed
-once.
+"""Files that hold many pictures each (archives, videos, tables): found by name, listed once.
 
 What takes long to find out about one, where its pictures lie, is kept beside the manifest that lists them.
 """
@@ -79,8 +78,7 @@ def fingerprint(kind: str, found: Iterable[Container]) -> str:
 def kept_lines(
     path: Path, kept: Path | None, settings: list[object], lines: Callable[[], Iterator[Any]]
 ) -> Iterator[Any]:
-    """What ``lines`` tells of a file, a JSON value at a time, from a note that is kept as long as the file is
-    the same.
+    """The values of ``lines`` for a file, from a note that is kept while the file stays the same.
 
     Args:
         kept: folder of a manifest; None: nothing is kept.

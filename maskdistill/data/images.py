@@ -67,9 +67,7 @@ def decode(data: bytes) -> tuple[Image.Image, str]:
 
 
 def _load(data: bytes) -> tuple[Image.Image, bool]:
-    """The decoded picture as it is stored, and whether Pillow cut 16 bits of several channels to the
-    upper 8.
-    """
+    """The picture as stored, and whether Pillow cut its 16-bit channels to the upper 8 bits."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     refuse_size(*image.size)
     deep = not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
@@ -78,8 +76,7 @@ def _load(data: bytes) -> tuple[Image.Image, bool]:
 
 
 def _load_bare(data: bytes, error: Exception) -> tuple[Image.Image, bool]:
-    """Once more without what is no pixel: a PNG's profile and texts, which may be damaged or larger than
-    Pillow takes.
+    """Load again without a PNG's profile and texts, which may be damaged or too large for Pillow.
 
     Raises:
         PictureError: with the reason in ``error``.
@@ -137,9 +134,7 @@ def _rescue(data: bytes, image: Image.Image) -> tuple[Image.Image, int] | None:
 
 
 def _depth(values: npt.NDArray[np.uint16], stated: int | None) -> int:
-    """Significant bits of 16-bit values: as stated if all fit, else the fewest of :data:`DEPTHS` that hold
-    all.
-    """
+    """Significant bits of 16-bit values: as stated if all fit, else the least sufficient depth."""
     largest = int(values.max(initial=0)).bit_length()
     if stated is not None and stated >= largest:
         return stated
@@ -238,8 +233,7 @@ class Photo(str):
 
 
 def load_rgb(path: str | Path) -> Image.Image:
-    """Decode a picture file, upright and in mode RGB (see :func:`decode`); a :class:`Photo` is compared
-    first.
+    """Decode a picture, upright, as RGB (see :func:`decode`); a :class:`Photo` is checked first.
 
     Raises:
         MaskDistillError: naming the file, the reason and the remedy; also where the picture was replaced.

@@ -1,6 +1,4 @@
-"""Names under which pictures are kept: no file made of one is the file, or a folder in the path, of
-another's.
-"""
+"""Names of pictures' results: no name is another's file, or a folder in its path."""
 
 import hashlib
 import unicodedata
@@ -56,9 +54,7 @@ def parts_of_keys(
 
 
 def _free(name: str, endings: Sequence[str], taken: set[str]) -> str:
-    """``name``, or ``name~2`` and so on, such that no name with one of the endings is taken; then they
-    are.
-    """
+    """``name``, or ``name~2`` and so on: the first that is free with all endings, now taken."""
     chosen, number = name, 2
     while any(fold(chosen + end) in taken for end in endings):
         chosen, number = f"{name}~{number}", number + 1
@@ -89,8 +85,7 @@ class KeyClashes:
                 self._folders.setdefault(_hash(str(parent)), line)
 
     def find(self, keys: Callable[[], Iterable[tuple[int, str]]]) -> tuple[int, int] | None:
-        """Two lines whose keys are equal, or of which one's file would be a folder of the other's; None if
-        none.
+        """Two lines with equal keys, or where one's file would be the other's folder; else None.
 
         Args:
             keys: gives lines and keys once more; called only where folders are named like pictures.

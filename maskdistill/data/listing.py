@@ -4,14 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from maskdistill.config.data import SOURCES, DataConfig, FolderData, SupportConfig
+from maskdistill.config.data import DataConfig, FolderData, SupportConfig
 from maskdistill.config.messages import explain
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.sources.base import Look
+from maskdistill.data.sources.registry import image_sources
 from maskdistill.runtime.errors import MaskDistillError
 
 IMAGES_PER_SHARD = 500
@@ -25,17 +26,13 @@ def parse_data(text: str) -> DataConfig:
     Raises:
         MaskDistillError: listing every unknown, missing or ill-typed key.
     """
-    data: DataConfig = _parse(
-        TypeAdapter(Annotated[DataConfig, Field(discriminator="kind")]), text, "--params"
-    )
+    data: DataConfig = _parse(TypeAdapter(DataConfig), text, "--params")
     return data
 
 
 def parse_support(text: str | None) -> SupportConfig | None:
     """Validate the ``support`` section given as JSON; None and ``null`` are no support set."""
-    found: SupportConfig | None = _parse(
-        TypeAdapter(Annotated[SupportConfig, Field(discriminator="kind")] | None), text or "null", "--support"
-    )
+    found: SupportConfig | None = _parse(TypeAdapter(SupportConfig | None), text or "null", "--support")
     return found
 
 
@@ -78,14 +75,12 @@ def listing_fingerprint(data: DataConfig, section: str = "data", kept: Path | No
 
 
 def source_of(path: Path) -> DataConfig:
-    """What a folder or file is as a source: photographs where it holds some, else what another source makes
-    of it.
-    """
+    """A folder or file as a source: photographs if it holds some, else what another source takes."""
     photographs = FolderData(kind="folder", root=str(path))
     try:
         next(iter_images(photographs))
     except MaskDistillError:
-        made = (source.made_of(path) for source in SOURCES.values())
+        made = (source.made_of(path) for source in image_sources().values())
         return next((source for source in made if source is not None), photographs)
     return photographs
 
@@ -103,8 +98,7 @@ def with_support(
     left_out: Counter[str] | None = None,
     kept: Path | None = None,
 ) -> Iterator[ListedImage]:
-    """The pictures to train on or score, then the support set's: K-means is fitted on those too, no more
-    [method §3].
+    """The pictures to train on or score, then the support set, for K-means alone [method §3].
 
     Raises:
         MaskDistillError: the former lie in a folder under whose name the support set is kept.

@@ -49,9 +49,7 @@ class ImageRow(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What decoding a picture told: pixels after EXIF rotation, stored mode, hash; ``reason`` is empty if
-    usable.
-    """
+    """What decoding found: pixels after EXIF rotation, stored mode, hash, reason if unusable."""
 
     width: int
     height: int
@@ -93,8 +91,7 @@ def build_manifest(
     threads: int = 1,
     max_quarantined: float = 0.05,
 ) -> Iterator[pd.DataFrame]:
-    """Decode every listed picture once and quarantine those that cannot be used; one shard in memory at a
-    time.
+    """Decode every picture once, quarantine unusable ones; one shard at a time is in memory.
 
     Row ``i`` of ``n`` gets ``image_id`` i + 1 and shard ``i * num_shards // n``, quarantined or not,
     so that ids and shards do not depend on which pictures are readable.
@@ -143,11 +140,11 @@ def build_manifest(
             bad.append((name, item.reason))
     if shallow:
         log.info(
-            "%d images have fewer than 16 bits in 16: their white is that of so many bits (mode)", shallow
+            "%d 16-bit images use fewer bits: their white is the largest value of these (see mode)", shallow
         )
     if listed != n:
         raise MaskDistillError(
-            f"{listed} images are there, {n} were counted before; run again while nothing changes"
+            f"{listed} images were found, {n} were counted before; run again while nothing changes"
         )
     _refuse_bad_source(n, bad, max_quarantined)
     yield _table(rows)
@@ -183,9 +180,7 @@ def _refuse_bad_source(count: int, bad: list[tuple[str, str]], max_quarantined: 
 
 
 def tolerated(share: float, count: int) -> int:
-    """How many of ``count`` things may be unusable: a share of them, and a single one unless the share is
-    0.
-    """
+    """How many of ``count`` may be unusable: a share, and at least one unless the share is 0."""
     return 0 if share == 0 else max(1, int(share * count))
 
 
@@ -260,9 +255,7 @@ def index_path(path: str | Path) -> Path:
 
 
 def left_out_of(path: str | Path) -> dict[str, int]:
-    """How many files of which suffix lie beside a manifest's pictures and were not taken
-    (:func:`write_manifest`).
-    """
+    """Counts, by suffix, of files beside a manifest's pictures that were not taken."""
     index = index_path(path)
     found: dict[str, int] = read_json(index).get("left_out", {}) if index.is_file() else {}
     return found
@@ -274,8 +267,7 @@ def quarantine_path(path: str | Path) -> Path:
 
 
 def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
-    """Read a manifest, all rows or those of one shard; adds the column ``file``, the absolute path of each
-    picture.
+    """Read a manifest or one shard of it; adds ``file``, each picture's absolute path.
 
     Raises:
         MaskDistillError: if the file is missing, is not a manifest, or has no such shard.
@@ -297,8 +289,7 @@ def read_manifest(path: str | Path, shard: int | None = None) -> pd.DataFrame:
 
 
 def check_manifest(path: str | Path) -> None:
-    """Compare a whole manifest with the digest in its index; cut off or changed, it might still read as a
-    table.
+    """Compare a manifest with the digest in its index: a cut one might still parse.
 
     Raises:
         MaskDistillError: it, or its index, is missing or damaged.
@@ -382,7 +373,7 @@ def load_listed(row: ImageRow) -> Image.Image:
     """
     image = load_rgb(row.file)
     if (image.height, image.width) != (row.height, row.width):
-        raise MaskDistillError(f"{row.file} changed its size since the manifest was made; make it again")
+        raise MaskDistillError(f"{row.file} has changed size since the manifest was made; make it again")
     return image
 
 

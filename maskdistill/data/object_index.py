@@ -47,8 +47,7 @@ class Stored(NamedTuple):
 
 
 def pictures_below(root: str, kept: Path | None, left_out: Counter[str]) -> Iterator[Stored]:
-    """Pictures below a checked ``s3://`` or ``gs://`` prefix in the order of their names, few in memory at a
-    time.
+    """Pictures below a checked ``s3://`` or ``gs://`` prefix, by name, few at a time in memory.
 
     Args:
         root: the prefix.
@@ -65,9 +64,7 @@ def pictures_below(root: str, kept: Path | None, left_out: Counter[str]) -> Iter
 
 
 def digest_of(root: str, kept: Path | None) -> str:
-    """Hex SHA-256 of names, sizes and marks of the pictures below a prefix; arguments as of
-    :func:`pictures_below`.
-    """
+    """Hex SHA-256 of what :func:`pictures_below` lists: names, sizes and marks."""
     digest = hashlib.sha256()
     for entry in _entries(root, kept, Counter()):
         digest.update(canonical_json(entry).encode())
@@ -75,9 +72,7 @@ def digest_of(root: str, kept: Path | None) -> str:
 
 
 def _keyed(entries: Iterator[Listed], start: str) -> Iterator[tuple[str, Listed]]:
-    """Entries with their keys: names that share all up to the first dot follow one another, and so are told
-    apart.
-    """
+    """Entries with their keys; clashing names are neighbours, and so are told apart."""
 
     def stem(entry: Listed) -> tuple[str, str]:
         folder, _, name = entry.name[len(start) :].rpartition("/")

@@ -1,5 +1,4 @@
-"""Open pictures and read their bytes: of regular files only, no more than memory allows, never of one without
-an end.
+"""Open pictures and read their bytes: from regular files only, and within the memory allowed.
 
 :func:`open_picture` is the one place where a picture is opened, a file of its own or one inside of an
 archive.
@@ -125,8 +124,7 @@ class HeldPicture(PictureStream):
 
 @contextmanager
 def open_picture(picture: str | Path) -> Iterator[PictureStream]:
-    """Open a picture (:mod:`maskdistill.data.picture_refs`): nothing else than a regular file, or what lies
-    in one.
+    """Open a picture: a regular file, or what lies in one (:mod:`maskdistill.data.picture_refs`).
 
     A frame of a video comes as an uncompressed BMP.
 
@@ -152,7 +150,7 @@ def open_picture(picture: str | Path) -> Iterator[PictureStream]:
     try:
         start, size = (place.offset, place.size) if place and not url else (0, held)
         if start + size > held:
-            raise PictureError(f"the archive ends before it, at byte {held}: put the whole one in its place")
+            raise PictureError(f"the archive ends before it, at byte {held}: replace it with a complete copy")
         if size > MAX_BYTES:
             raise PictureError(f"{size} bytes, more than {MAX_BYTES}: save it smaller")
         yield PictureStream(descriptor, start, size)
@@ -162,8 +160,7 @@ def open_picture(picture: str | Path) -> Iterator[PictureStream]:
 
 @contextmanager
 def picture_bytes(picture: str | Path) -> Iterator[bytes]:
-    """The bytes of a picture, and during the block the right to decode them: threads that decode share their
-    memory.
+    """A picture's bytes, and the right to decode them: decoding threads share their memory.
 
     Raises:
         PictureError, OSError: as :func:`open_picture`.
@@ -212,9 +209,7 @@ def _of_container(place: Frame | Row) -> bytes:
 
 
 def _open_regular(path: str | Path) -> tuple[int, int]:
-    """Descriptor and size of a regular file; nothing else is opened, for that may never return or have an
-    effect.
-    """
+    """Descriptor and size of a regular file; opening anything else may hang or have an effect."""
     try:
         _refuse_kind(os.stat(path))
     except ValueError:
@@ -230,9 +225,7 @@ def _open_regular(path: str | Path) -> tuple[int, int]:
 
 
 def _open_remote(url: str, sha256: str) -> tuple[int, int]:
-    """Descriptor and size of an object's bytes in the cache, where they are put first if they are not
-    there.
-    """
+    """Descriptor and size of an object's bytes in the cache, fetched first if need be."""
     from maskdistill.runtime.object_cache import cache  # of pictures on this machine nothing of it is needed
     from maskdistill.runtime.remote_read import ObjectRefused
 
@@ -255,9 +248,7 @@ def read_header(stream: PictureStream) -> Image.Image:
 
 
 def _pixels(stream: PictureStream) -> int:
-    """Pixels that the header states; 0 where decoding will refuse the picture before it takes memory for
-    them.
-    """
+    """Pixels according to the header; 0 where decoding refuses before it takes memory."""
     try:
         with read_header(stream) as image:
             refuse_size(*image.size)

@@ -42,9 +42,7 @@ def printable(name: str) -> str:
 
 
 def left_out_kind(name: str) -> str | None:
-    """What a file is counted as that looks like a picture by its name and is not taken for one; None for all
-    others.
-    """
+    """The count that a file falls under if it looks like a picture but is not taken; else None."""
     name = name.lower()
     suffix = os.path.splitext(name)[1]
     if suffix in OTHER_SUFFIXES:

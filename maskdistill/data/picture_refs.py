@@ -38,7 +38,7 @@ FAULTS = {
     "name",
     "video": "not a video that can be decoded, or damaged from its beginning: convert it, e.g. to MP4 with "
     "H.264",
-    "frames": "a video without a whole frame: put the whole one in its place",
+    "frames": "a video without a whole frame: replace it with a complete copy",
 }
 """Why a member that is called like a picture, or a video, cannot be one."""
 
@@ -135,9 +135,7 @@ def remote_url(picture: str | Path) -> str | None:
 
 
 def has_odd_parts(url: str) -> bool:
-    """Whether an object's name has empty parts, or ``.`` or ``..`` as one: no web address names it for
-    sure.
-    """
+    """Whether an object's name has a part that is empty, ``.`` or ``..``: no URL names it reliably."""
     return any(part in ("", ".", "..") for part in split(url).name.split("/"))
 
 

@@ -1,6 +1,4 @@
-"""How many pictures a run has, and what stands for their list: also before the workflow has brought them
-here.
-"""
+"""How many pictures a run has, and the fingerprint of their list, even before they are here."""
 
 from collections import Counter
 from pathlib import Path
@@ -62,8 +60,7 @@ def count_fitted(config: Config, images: int) -> int:
 
 
 def check_annotations(config: Config) -> str:
-    """The file of ground truth that ``data.annotations`` names, there already or made by the workflow; empty
-    if none.
+    """The file that ``data.annotations`` names, present or made by the workflow; empty if none.
 
     Raises:
         MaskDistillError: there is no such file.
@@ -78,8 +75,7 @@ def check_annotations(config: Config) -> str:
 
 
 def planned_listing(config: Config, manifest: str | None = None) -> str:
-    """What changes when pictures do: of built data its sections, as the record of the build is followed
-    beside.
+    """What changes when pictures do; for built data its sections, as its record is an input.
 
     Pictures that only look changed, but have the content that the run's manifest saw, change nothing.
 
@@ -114,17 +110,13 @@ def truth_listing(config: Config) -> str:
 
 
 def scored_listing(config: Config) -> str:
-    """What changes when another picture is to be scored; empty where the manifest or a build's record is
-    followed.
-    """
+    """What changes when other pictures are to be scored; empty if an input shows it anyway."""
     keys = None if config.datasets.build is not None else config.data.scored_keys()
     return "" if keys is None else sha256_text(canonical_json(sorted(keys)))
 
 
 def count_roles(config: Config) -> tuple[int, int]:
-    """Pictures to train on and to score; of official data that is not here yet by the published counts of its
-    lists.
-    """
+    """Pictures to train on and to score; before a download, the published counts."""
     build = config.datasets.build
     if build is None or is_built(config):
         if config.data.GENERATED:

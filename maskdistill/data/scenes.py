@@ -192,9 +192,7 @@ def _place(rng: np.random.Generator, spec: ObjectSpec, height: int, width: int, 
 
 
 def _free(placed: _Placed, taken: npt.NDArray[np.uint8], gap: int, overlap: float) -> bool:
-    """Whether the object keeps ``gap`` pixels from ``taken``, or hides at most the share ``overlap`` of
-    itself.
-    """
+    """Whether the object stays ``gap`` pixels from ``taken``, or hides at most ``overlap`` of it."""
     solid = (placed.cover > 0.5).astype(np.uint8)
     if not solid.any():
         return False

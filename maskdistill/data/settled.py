@@ -1,5 +1,4 @@
-"""Whether the pictures that a manifest lists are still those: names, sizes and times hint at it, content
-decides.
+"""Whether a manifest's pictures are unchanged: stamps give a hint, content decides.
 
 A listing's fingerprint (:func:`maskdistill.data.listing.listing_fingerprint`) changes when a file is copied,
 restored from a backup or given other rights, too. Then the pictures are hashed once and compared with the
@@ -43,8 +42,7 @@ class _Pair(NamedTuple):
 
 
 def settled_listing(fingerprint: str, images: Callable[[], Iterator[ListedImage]], manifest: Path) -> str:
-    """The fingerprint that a manifest was made with where its pictures have their content still, else the
-    given one.
+    """The manifest's own fingerprint if its pictures are unchanged, else the given one.
 
     Args:
         fingerprint: of the pictures now.

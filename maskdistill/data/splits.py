@@ -1,6 +1,4 @@
-"""The image lists of the paper, rebuilt from official ones and compared with published counts and
-checksums.
-"""
+"""The paper's image lists, rebuilt and compared with published counts and checksums."""
 
 import hashlib
 import re
@@ -92,9 +90,7 @@ def read_list(path: Path) -> list[str]:
 def make_train_aug(
     voc_train: Iterable[str], voc_val: Iterable[str], sbd_train: Iterable[str], sbd_val: Iterable[str]
 ) -> list[str]:
-    """``train_aug``, sorted: VOC2012's segmentation training images and SBD's, without VOC2012's validation
-    images.
-    """
+    """``train_aug``, sorted: training images of VOC2012 and SBD without VOC2012's validation images."""
     return sorted((set(voc_train) | set(sbd_train) | set(sbd_val)) - set(voc_val))
 
 

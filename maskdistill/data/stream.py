@@ -1,6 +1,4 @@
-"""The manifest a piece at a time, and only the columns that are asked for: memory does not follow the
-paths.
-"""
+"""The manifest, one piece and only the needed columns at a time: memory stays flat."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,8 +45,7 @@ def usable_rows(path: str | Path, columns: Sequence[str], chunk: int = CHUNK) ->
 
 
 def usable_shards(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Usable rows of a manifest, one shard after the other: ``(shard, rows)``; shards without a row are left
-    out.
+    """Usable rows shard by shard, ``(shard, rows)``, without shards that have none.
 
     A manifest lists its shards one after the other, so one shard is in memory at a time.
 

@@ -115,7 +115,7 @@ class RowReader:
         try:
             return pq.ParquetFile(path, buffer_size=2**20)
         except pa.ArrowException:
-            raise PictureError("not a Parquet file any more: put the whole one in its place") from None
+            raise PictureError("not a Parquet file any more: replace it with a complete copy") from None
 
 
 _tables: Turns[Any] = Turns(lambda key: RowReader(*key))

@@ -98,9 +98,7 @@ def layout_of(path: Path, column: str, setting: str) -> Layout:
 
 
 def rows_of(path: Path, column: str, layout: Layout) -> Iterator[TableRow]:
-    """The rows of a table in order; their names are used if each row has one, fit for a file and unlike the
-    others'.
-    """
+    """The rows of a table in order, by their names if all are distinct and fit for a file."""
     named = layout.named and _are_distinct(_names(path, column))
     names = _names(path, column) if named else None
     number, ending = 0, "" if names else _ending(path, column)
@@ -117,9 +115,7 @@ def is_arrow(path: str | Path) -> bool:
 
 
 def open_arrow(path: str | Path) -> "pa.RecordBatchStreamReader | pa.RecordBatchFileReader":
-    """Record batches of an Arrow file, a stream as ``datasets`` writes it or with an index; nothing is
-    copied.
-    """
+    """Record batches of an Arrow file, streamed or indexed, without a copy."""
     import pyarrow as pa
 
     source = pa.memory_map(str(path))

@@ -95,7 +95,7 @@ def _read_headers(archive: Path, left_out: Counter[str]) -> Iterator[Member]:
             left_out[_kind(suffix)] += 1
             continue
         if name in sample:
-            raise MaskDistillError(f"{archive}: member {name!r} is there twice; pack the archive anew")
+            raise MaskDistillError(f"{archive}: member {name!r} is there twice; pack the archive again")
         if sample and own != number:
             yield _picture(sample, left_out)
             sample = {}
@@ -159,9 +159,7 @@ def _kind(suffix: str) -> str:
 
 
 def _fault(header: tarfile.TarInfo, parts: list[str]) -> str:
-    """Why a member that is called like a picture cannot be one
-    (:data:`maskdistill.data.picture_refs.FAULTS`).
-    """
+    """Why a member named like a picture is none (:data:`maskdistill.data.picture_refs.FAULTS`)."""
     if header.issym() or header.islnk():
         return "link"
     if header.issparse():

@@ -57,9 +57,7 @@ def check_truth(data: DataConfig, max_dropped: float, probe: bool = False) -> st
 
 
 def _rows(images: Sequence[ListedImage], measured: int) -> list[ImageRow]:
-    """Rows as the manifest will have them, without pictures that will be quarantined; size 0 where it is not
-    read.
-    """
+    """Rows as the manifest will have them, without quarantined ones; size 0 if not read."""
     step = -(-len(images) // max(measured, 1))
     sizes = (
         upright_size(image.path) if number % step == 0 else (0, 0) for number, image in enumerate(images)

@@ -62,9 +62,7 @@ class Place(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """Something of the ground truth that is not used: an annotation, its mask, a part of that, or an
-    image.
-    """
+    """An unused piece of ground truth: an annotation, its mask or a part of it, or an image."""
 
     kind: Kind
     entry: str

@@ -1,5 +1,4 @@
-"""One file at a time is open for reading in order; threads that want pictures of it take turns, the nearest
-first.
+"""One file at a time is open; threads that want its pictures take turns, the nearest first.
 
 A video or a table is read fast from its beginning to its end, and slowly where every picture is searched for.
 Threads that decode ahead ask nearly in order; whoever wants what comes next is served first, so that the file
@@ -53,9 +52,7 @@ class Turns(Generic[R]):
         self._begin()
 
     def read(self, key: tuple[str, ...], place: Any) -> bytes:
-        """The picture at a place of a file; raises what the reader raises, and OSError where there is no such
-        file.
-        """
+        """The picture at a place in a file; raises as the reader does, or OSError if it is gone."""
         wanted = (key, place)
         with self._free:
             self._waiting.append(wanted)

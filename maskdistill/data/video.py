@@ -1,5 +1,4 @@
-"""Frames of a video: chosen once while it is decoded from beginning to end, and found again by their time
-stamps.
+"""Frames of a video: chosen while it is decoded once, found again by their time stamps.
 
 PyAV rather than OpenCV, which finds frames by their number at the average rate: of videos with a variable
 rate, and of transport streams, it gives other frames than were asked for. Here a seek only brings the decoder
@@ -62,8 +61,7 @@ def need_pyav() -> None:
 
 
 def choose_frames(path: Path, fps: float | None, min_change: float) -> ChosenFrames:
-    """Decode a video once and choose frames: the first in each of ``fps`` parts of a second that does not
-    look alike.
+    """Decode a video once and choose, ``fps`` times a second, the first frame that looks new.
 
     Two frames look alike where their grey thumbnails of 32 x 32 pixels differ by less than ``min_change`` of
     255 on average; each is compared with the last one that was chosen.
@@ -156,9 +154,7 @@ def open_video(path: str | Path) -> "tuple[InputContainer, VideoStream]":
 def decoded(
     container: "InputContainer", stream: "VideoStream", found: ChosenFrames
 ) -> "Iterator[av.VideoFrame]":
-    """Whole frames in the order in which they are shown; damaged ones are passed over, and counted in
-    ``found``.
-    """
+    """Whole frames in display order; damaged ones are skipped and counted in ``found``."""
     from av.error import EOFError as Drained
     from av.error import FFmpegError
 
@@ -180,9 +176,7 @@ def decoded(
 def _packets(
     container: "InputContainer", stream: "VideoStream", found: ChosenFrames
 ) -> "Iterator[av.Packet[VideoStream] | None]":
-    """Pieces of the video as far as the file is sound, then None, upon which the decoder gives what it holds
-    back.
-    """
+    """Packets up to a fault, then None, for which the decoder returns what it holds back."""
     from av.error import FFmpegError
 
     try:

@@ -1,6 +1,4 @@
-"""Read chosen frames of videos again: forwards where they follow each other, else from a place before
-them.
-"""
+"""Read chosen frames again: forwards where possible, else from a seek to before them."""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -40,7 +38,7 @@ class FrameReader:
             self._begin()
         except (FFmpegError, ValueError):
             raise PictureError(
-                "not a video that can be decoded any more: put the whole one in its place"
+                "not a video that can be decoded any more: replace it with a complete copy"
             ) from None
         self._second = int(1 / self._stream.time_base) if self._stream.time_base else 1
         self._ahead = AHEAD * self._second
@@ -50,8 +48,7 @@ class FrameReader:
         self._container.close()
 
     def read(self, place: tuple[int, int | None]) -> bytes:
-        """The frame with a number and time stamp as an uncompressed BMP, upright; without a stamp it is
-        counted.
+        """A frame as an uncompressed, upright BMP, by its time stamp, or counted without one.
 
         Raises:
             PictureError: it is not there, or too large.
@@ -82,8 +79,7 @@ class FrameReader:
         raise PictureError(_GONE)
 
     def _at(self, time: int) -> "av.VideoFrame":
-        """The frame with a time stamp: a seek that led behind it is repeated to an earlier place, at last the
-        first.
+        """The frame with a time stamp; a seek beyond it is repeated earlier, at last from the start.
 
         A seek forwards that led backwards was in vain: twice as much is decoded rather than sought over from
         then on.
@@ -106,9 +102,7 @@ class FrameReader:
             back *= 2
 
     def _seek(self, time: int) -> None:
-        """Stand somewhere before a time, or behind it where the file tells no better; before the start at the
-        start.
-        """
+        """Seek to before a time (or behind it, if the file misleads), or to the start."""
         from av.error import FFmpegError
 
         if time <= (self._stream.start_time or 0):

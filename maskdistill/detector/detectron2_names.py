@@ -39,8 +39,7 @@ def _moved(
 
 
 def to_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state of ``build_detector`` (ResNet-50) in the names of detectron2's Res5ROIHeads with the extra
-    norm.
+    """A ResNet-50 ``build_detector`` state in the names of detectron2's Res5ROIHeads with norm.
 
     Raises:
         MaskDistillError: a name that belongs to no part of the detector.

@@ -1,6 +1,4 @@
-"""Training images read from the annotations file when they are needed: memory is bytes an image, not its
-masks.
-"""
+"""Training images, read from the annotations file on demand: memory is bytes per image."""
 
 import os
 from collections.abc import Sequence

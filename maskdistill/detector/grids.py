@@ -9,8 +9,7 @@ from torchvision.ops import roi_align
 
 
 def resized_shape(height: int, width: int, short_side: int, max_size: int) -> tuple[int, int]:
-    """Height and width with the shortest side at ``short_side``, or the longest at ``max_size`` if that is
-    smaller.
+    """Height and width with the shorter side at ``short_side``, the longer at most ``max_size``.
 
     No side is less than one pixel.
     """

@@ -34,9 +34,7 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(in_channels, num_clusters * 4)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, C) -> logits (n, K + 1), background first, and deltas (n, 4 (K + 1)), zero for the
-        background.
-        """
+        """(n, C) -> logits (n, K + 1), background first; deltas (n, 4 (K + 1)), background 0."""
         return self.cls_score(features), F.pad(self.bbox_pred(features), (4, 0))
 
 
@@ -85,9 +83,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         nn.init.zeros_(masks.conv5_mask.bias)
 
     def box_features(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Float (all n, C, side, side) of the trunk's maps by name and each image's boxes, (n, 4) xyxy in
-        pixels.
-        """
+        """Float (all n, C, side, side) from the trunk's maps and each image's boxes (n, 4) xyxy."""
         raise NotImplementedError
 
     def box_vectors(self, regions: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""The samples of anchors and regions that the detector learns from, and the losses of the regions [P §3.3 Eq.
-3].
+"""Samples of anchors and regions, and the losses of the regions [P §3.3 Eq. 3].
 
 A sample is drawn from its image's seed and sums are divided by counts over all processes, so that neither the
 number of processes nor the images beside it change what an image teaches.

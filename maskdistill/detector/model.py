@@ -147,9 +147,7 @@ def _parameters(model: nn.Module, kinds: Any) -> set[int]:
 
 
 def detector_lr(config: DetectorConfig, step: int) -> float:
-    """Learning rate of a step (from 0): linear warmup, then ``gamma`` at each of ``config.steps`` [P
-    §A.1].
-    """
+    """Rate of a step (from 0): linear warmup, then ``gamma`` at each ``config.steps`` [P §A.1]."""
     rate = config.lr * config.gamma ** sum(step >= drop for drop in config.steps)
     if step < config.warmup_iters:
         done = step / config.warmup_iters

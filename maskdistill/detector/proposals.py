@@ -18,9 +18,7 @@ STRIDE = 16
 
 
 def anchor_levels(sizes: Sequence[int], strides: Sequence[float]) -> list[int]:
-    """The level of each anchor size: of all strides the nearest to an eighth of it, as a ratio (Lin et al.
-    2017).
-    """
+    """The level of each anchor size: the stride nearest to its eighth (Lin et al. 2017)."""
     return [
         min(range(len(strides)), key=lambda level: abs(math.log2(size / (8 * strides[level]))))
         for size in sizes
@@ -72,8 +70,7 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
-    """Torchvision's, with L1 instead of smooth L1 for boxes and both losses divided by the batch's nominal
-    size.
+    """Torchvision's, with L1 for boxes and losses divided by the nominal batch size.
 
     All proposals with an area are kept; torchvision drops those thinner than 0.001 pixels. ``drop_loss`` as
     of :class:`maskdistill.config.DetectorConfig`.
@@ -111,9 +108,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each image the labels (n,) of its anchors, -1 outside the sample, and the matched boxes (n,
-        4).
-        """
+        """Each image's anchor labels (n,), -1 outside the sample, and matched boxes (n, 4)."""
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         size, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
         sampled = []

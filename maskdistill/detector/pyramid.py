@@ -61,8 +61,7 @@ class SimplePyramid(nn.Module):
 
 
 class ResNetPyramid(nn.Module):
-    """Maps of layer1 to layer3 of a ResNet, joined from the coarsest down (FPN, Lin et al. 2017), with
-    LayerNorm.
+    """A ResNet's layer1 to layer3 joined top down (FPN, Lin et al. 2017), with LayerNorm.
 
     Args:
         resnet: gives the maps; its layer4 is left to the regions.
@@ -105,8 +104,7 @@ def _level(wide: int, channels: int, factor: float) -> nn.Sequential:
 
 
 class LevelledHead(nn.Module):
-    """The RPN's head: one convolution for all levels, and for each level the predictors of the anchors that
-    lie on it.
+    """The RPN's head: one convolution for all levels, predictors for each level's anchors.
 
     Args:
         channels: of each level.
@@ -157,9 +155,7 @@ class PyramidPool(nn.Module):
         self.side, self.strides = side, list(strides)
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Maps by level and each image's boxes (n, 4) xyxy in pixels -> (all n, C, side, side), in the boxes'
-        order.
-        """
+        """Maps by level, each image's boxes (n, 4) xyxy -> (all n, C, side, side), in order."""
         image = torch.cat([torch.full_like(one[:, :1], number) for number, one in enumerate(boxes)])
         regions = torch.cat([image, torch.cat(boxes)], dim=1)
         widths = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=1).sqrt()

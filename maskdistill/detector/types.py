@@ -22,8 +22,6 @@ class Found(TypedDict):
 
 
 class Candidate(Found):
-    """The same as it stands in ``candidates/shard-NNNN.json``, with the number of its image in the
-    manifest.
-    """
+    """A candidate in ``candidates/shard-NNNN.json``, with its image's number in the manifest."""
 
     image_id: int

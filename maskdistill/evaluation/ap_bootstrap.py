@@ -100,8 +100,7 @@ def match_image(overlaps: Floats, crowd: Flags) -> tuple[Flags, Flags]:
 
 
 def weighted_ap(classes: Sequence[MatchedClass], weights: Integers) -> Floats:
-    """AP, AP50 and AP75 where each image counts as often as ``weights`` (n,) says, float64 (3,), fractions of
-    1.
+    """AP, AP50, AP75 of images counted ``weights`` (n,) times, float64 (3,), fractions of 1.
 
     The mean over classes that have an object; NaN where none has.
     """

@@ -89,9 +89,7 @@ class _GivenOverlaps(COCOeval_faster):  # type: ignore[misc]
         super().__init__(truth, found, "bbox", print_function=lambda _: None)
 
     def computeIoU(self, imgId: int, catId: int) -> Floats:
-        """Overlaps (D, M) of a category: detections by falling score, at most as many as count, objects in
-        order.
-        """
+        """Overlaps (D, M) in a category: the best detections that count, and the objects in order."""
         image = self._images[imgId]
         best = np.argsort(-image.scores, kind="stable")
         objects = np.arange(image.true_labels.size)

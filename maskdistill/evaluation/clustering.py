@@ -1,6 +1,4 @@
-"""How pure the clusters of masks are: a report beside the pixel scores, never an input to training [P
-§4.2].
-"""
+"""How pure the clusters of masks are: reported beside the scores, never trained on [P §4.2]."""
 
 from dataclasses import dataclass
 

@@ -41,8 +41,7 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[MergedOb
 
 
 def missed_objects(images: Iterable[ImageInstances], most: int) -> list[MissedObject]:
-    """The objects that no candidate finds, largest first, then those found by the least confident ones; one
-    an image.
+    """Objects that no candidate finds, largest first, then the least confidently found ones.
 
     A candidate finds an object if their IoU is at least a half. Crowd regions are no objects.
 

@@ -54,7 +54,7 @@ def sample_cells(
         cells = maps[0].float().flatten(1).T.cpu().numpy()
         rows.append(cells[np.sort(rng.choice(len(cells), min(count, len(cells)), replace=False))])
     if not rows:
-        raise MaskDistillError("no usable training image to cluster; give data some")
+        raise MaskDistillError("no usable training image to cluster; add some to data")
     return normalise(np.concatenate(rows), None, True)
 
 

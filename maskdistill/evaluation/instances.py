@@ -1,5 +1,4 @@
-"""What instance scores need of an image: its detections, its objects and how well each pair of masks
-overlaps.
+"""What instance scores need of an image: detections, objects, and overlaps of their masks.
 
 Overlaps are computed once, image by image, so that no mask is kept and every protocol can use them.
 """

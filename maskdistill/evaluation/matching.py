@@ -59,8 +59,7 @@ def _overlapping(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def match_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Match rows with columns: one-to-one with the largest sum, or each row with its best column if rows are
-    more.
+    """Match rows to columns one-to-one for the largest sum; surplus rows take their best column.
 
     One-to-one every row gets a column, also where its score is 0: what is left over is shared out. With more
     rows than columns a row without any score is left unmatched.

@@ -1,5 +1,4 @@
-"""Perfect masks from the ground truth: what the stages behind them would reach, so that what each one loses
-is seen.
+"""Perfect masks from the ground truth, which show what each later stage loses.
 
 For the target ``snakemake oracle`` alone; nothing that a run keeps, applies or hands out is made from them.
 """

@@ -47,8 +47,7 @@ def train_probe(
     settings: LoopSettings,
     device: torch.device,
 ) -> list[MetricRow]:
-    """Train the last convolution of a model of :func:`make_probe` in place on ground-truth label maps [method
-    §9.2].
+    """Train the last layer of :func:`make_probe` in place on true label maps [method §9.2].
 
     The network stays in eval mode: batch normalisation uses and keeps its statistics, dropout is off. Plain
     cross-entropy over all labelled pixels, SGD with momentum and weight decay, :func:`segmenter_lr`. The last

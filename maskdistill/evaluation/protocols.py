@@ -89,8 +89,7 @@ def count_pairs(images: Sequence[ImageInstances], num_clusters: int, num_classes
 
 
 def match_instances(counts: Integers) -> Integers:
-    """Class 1..C of each cluster 1..K, or -1: Hungarian on the counted pairs, for all detections [method
-    §9.3].
+    """Class 1..C of each cluster 1..K, or -1: Hungarian matching of all pairs [method §9.3].
 
     A cluster that no pair speaks for takes a class that is left over: it may hold what is never an image's
     top detection. With more clusters than classes each takes the class it is paired with most often, the
@@ -114,8 +113,7 @@ def protocol_scores(
     resamples: int = 0,
     seed: int = 0,
 ) -> InstanceScores:
-    """Instance scores by several protocols as they stand in the JSON: in percent, None where nothing is to be
-    found.
+    """Instance scores by protocol, in percent; None where there is nothing to find.
 
     Args:
         images: those whose objects carry masks.

@@ -69,8 +69,7 @@ def confusion_matrix(
 
 
 def iou_matrix(confusion: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
-    """IoU of every label with every class: ``M[p, g] / (row_p + column_g - M[p, g])``, denominator at least
-    1e-8.
+    """IoU of labels and classes, ``M[p, g] / (row_p + column_g - M[p, g])``, over at least 1e-8.
 
     Args:
         confusion: (P, G) pixel counts.
@@ -123,8 +122,7 @@ def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[list[int], list[int
 
 
 class Confusions:
-    """Confusion matrix of a data set, filled image by image; each image's own (sparse) share is kept for the
-    bootstrap.
+    """A data set's confusion matrix, filled by image; sparse shares are kept for the bootstrap.
 
     Args:
         num_labels: P, clusters and background.

@@ -87,8 +87,7 @@ def image_thresholds(
 
 
 def greedy_matches(instances: ImageInstances, order: Sequence[int]) -> list[bool]:
-    """Whether each detection, best first, overlaps an object that no earlier one found with an IoU of a half
-    or more.
+    """Whether each detection, best first, overlaps a new object with an IoU of at least 0.5.
 
     Crowd regions are no objects here.
     """
@@ -219,9 +218,7 @@ def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> ScoreQual
 
 
 def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
-    """Spearman's correlation of two (n,), ties sharing their mean rank; None for n < 3 or where one does not
-    vary.
-    """
+    """Spearman's correlation of two (n,), with mean ranks; None for n < 3 or a constant."""
     one, other = _ranks(first), _ranks(second)
     if len(first) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None

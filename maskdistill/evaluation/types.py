@@ -1,6 +1,4 @@
-"""What evaluation hands on, as it stands in its files; scores in percent, None where there is nothing to
-score.
-"""
+"""Evaluation's records as they stand in files; scores in percent, None for nothing to score."""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -104,9 +102,7 @@ class ThresholdRow(TypedDict):
 
 
 class ScoreBin(TypedDict):
-    """Candidates with scores from ``low`` to ``high``: their count, mean IoU, and percentage with half or
-    more.
-    """
+    """Candidates scored ``low`` to ``high``: count, mean IoU, and percentage with at least 0.5."""
 
     low: float
     high: float
@@ -130,9 +126,7 @@ class ScoreQuality(TypedDict):
 
 
 class Curves(TypedDict):
-    """Precision at recalls 0, 0.01, ... 1: of all classes together by IoU, and of each class at an IoU of a
-    half.
-    """
+    """Precision at recalls 0, 0.01, ... 1: of all classes by IoU, and of each at an IoU of 0.5."""
 
     agnostic: dict[str, list[float]]
     classes: dict[str, list[float]]

@@ -32,8 +32,7 @@ Array = npt.NDArray[np.float32]
 
 
 def resized_hw(image_hw: HW, short_side: int | None) -> HW:
-    """Size with the shortest side at ``short_side``; the long side is truncated, as torchvision's Resize
-    does.
+    """Size with the shorter side at ``short_side``; the other is truncated, as in torchvision.
 
     None keeps the native size.
     """
@@ -67,9 +66,7 @@ def resize(image: Image.Image, short_side: int | None) -> Tensor:
 
 
 def batch_of(images: Sequence[Tensor], backbone: Backbone, device: torch.device) -> Tensor:
-    """Normalise and pad on ``device``: uint8 (3, h, w) of equal padded size to float32 (B, 3, R*patch,
-    C*patch).
-    """
+    """uint8 (3, h, w), equal once padded, to float32 (B, 3, R*patch, C*patch) on ``device``."""
     moved = (image.to(device, non_blocking=True) for image in images)
     ready = [
         pad_to_multiple(normalize(image, backbone.mean, backbone.std), backbone.patch_size) for image in moved
@@ -115,8 +112,7 @@ class Pending:
 def extract(
     model: ViT, backbone: Backbone, images: Sequence[Tensor], device: torch.device, precision: str = "float32"
 ) -> Pending:
-    """Start computing the last block's CLS query and keys of a batch; on a GPU this does not wait for the
-    result.
+    """Start computing a batch's CLS query and keys; a GPU is not waited for.
 
     Args:
         model: on ``device``, in eval mode; ``backbone``: its entry in the registry.
@@ -185,9 +181,7 @@ def masked_view(
 
 
 def _square(image: Tensor, box: tuple[float, float, float, float], reach: float) -> Tensor:
-    """The square around the middle of the box, scaled down to :data:`LARGEST_SQUARE`; outside of the image it
-    is 0.
-    """
+    """The square around the box, at most :data:`LARGEST_SQUARE` wide; 0 outside the image."""
     x, y, width, height = box
     half = max(1, math.ceil(reach * max(width, height)))
     top, left = round(y + height / 2) - half, round(x + width / 2) - half
@@ -207,9 +201,7 @@ def _square(image: Tensor, box: tuple[float, float, float, float], reach: float)
 def embed(
     model: ViT, patch_size: int, images: Sequence[Tensor], device: torch.device, precision: str = "float32"
 ) -> Array:
-    """CLS token after the final LayerNorm, float32 (n, D), of normalised images whose padded sizes are
-    equal.
-    """
+    """CLS tokens after the last LayerNorm, float32 (n, D), of images of equal padded size."""
     batch = torch.stack([pad_to_multiple(image, patch_size) for image in images])
     with mixed(device, precision):
         found = cls_feature(model, batch.to(device, non_blocking=True))

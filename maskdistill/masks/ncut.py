@@ -31,8 +31,7 @@ ROWS = 64
 
 
 def alike_patches(keys: Float, tau: float, rows: int = 1024) -> Mask:
-    """Whether each pair of patches has a cosine similarity of at least ``tau``; true on the diagonal: bool
-    (N, N).
+    """Whether patches have a cosine similarity of at least ``tau``: bool (N, N), true diagonal.
 
     Args:
         keys: float32 (N, D); a key of length 0 is like no other.
@@ -48,8 +47,7 @@ def alike_patches(keys: Float, tau: float, rows: int = 1024) -> Mask:
 
 
 def is_cut(alike: Mask, patches: int) -> bool:
-    """Whether a graph has a cut: none is determined where all patches are like each other, or none like
-    another.
+    """Whether a graph has a cut: not if all patches are alike, or none is like another.
 
     Args:
         alike: bool (N, N), of :func:`alike_patches`, maybe with patches taken out (their rows and columns
@@ -60,8 +58,7 @@ def is_cut(alike: Mask, patches: int) -> bool:
 
 
 def second_eigenvector(alike: Mask, start: Vector | None = None) -> Vector:
-    """The eigenvector of the second smallest eigenvalue of ``(D - E) x = lambda D x``, of either sign,
-    float64 (N,).
+    """Eigenvector of the second smallest eigenvalue of ``(D - E) x = lambda D x``, float64 (N,).
 
     E is 1 between patches that are alike, else :data:`WEAK`; D holds the sums of its rows. With ``y = D^(1/2)
     x`` it is the second largest of the symmetric matrix ``D^(-1/2) E D^(-1/2)``, whose largest eigenvector is

@@ -6,8 +6,7 @@ import numpy.typing as npt
 
 
 def otsu_foreground(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Foreground by Otsu's threshold on grey (Otsu 1979): the side that holds the minority of the picture's
-    frame.
+    """Foreground by Otsu's threshold on grey (Otsu 1979): the side with less of the frame.
 
     Args:
         rgb: uint8 (H, W, 3).

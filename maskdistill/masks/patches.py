@@ -30,9 +30,7 @@ class PatchMask:
 
 
 def components(mask: Mask) -> npt.NDArray[np.int32]:
-    """Labels of the 4-connected parts of ``mask`` (R, C): 1, 2, ... in reading order of first patches, else
-    0.
-    """
+    """Labels of the 4-connected parts of ``mask`` (R, C), 1, 2, ... in reading order; else 0."""
     from scipy import ndimage  # takes half a second to load, and the configuration imports rules
 
     return np.asarray(ndimage.label(mask)[0], np.int32)
@@ -46,9 +44,7 @@ def component(mask: Mask, patch: Place) -> Mask:
 
 
 def largest_component(mask: Mask) -> Mask:
-    """The largest 4-connected part of ``mask`` (R, C), the first in reading order of several; at least one is
-    true.
-    """
+    """The largest 4-connected part of ``mask`` (R, C), which has one; the first of equals."""
     labels = components(mask)
     part: Mask = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
     return part

@@ -1,6 +1,4 @@
-"""Sharper outlines of patch masks from the photograph's colours; beyond the paper, whose masks end at
-patches.
-"""
+"""Sharper outlines of patch masks from the photograph's colours; not in the paper."""
 
 import cv2
 import numpy as np

@@ -150,8 +150,19 @@ class Chosen(NamedTuple):
         return int(getattr(self.settings, self.rule.most)) if self.rule.most else 1
 
     def masks(self, image: "ImageFeatures") -> "list[PatchMask]":
-        """The masks of an image."""
-        return self.rule.function(image, self.settings)
+        """The masks of an image.
+
+        Raises:
+            MaskDistillError: the rule returned something else than masks on the grid of patches.
+        """
+        found = self.rule.function(image, self.settings)
+        for mask in (getattr(one, "mask", None) for one in found):
+            if getattr(mask, "shape", None) != tuple(image.grid) or str(getattr(mask, "dtype", "")) != "bool":
+                raise MaskDistillError(
+                    f"mask rule {self.rule.name} ({self.rule.module}): return a list of PatchMask, each with "
+                    f"a bool mask of the grid's shape, here {image.grid}"
+                )
+        return found
 
 
 _REGISTERED: dict[str, MaskRule] = {}
@@ -186,7 +197,8 @@ def mask_rule(
     ) -> "Callable[[ImageFeatures, P], list[PatchMask]]":
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or head in TAKEN:
             raise MaskDistillError(
-                f"{function.__module__}: a mask rule cannot be called {name!r}; take another name"
+                f"{function.__module__}: a mask rule cannot be called {name!r}; take lower-case letters, "
+                "digits and underscores, a letter first, and none of " + ", ".join(sorted(TAKEN))
             )
         for other in _REGISTERED.values():
             if {name, head} & {other.name, other.head} and other.module != function.__module__:

@@ -1,3 +1,1 @@
-"""A run's models for everyday use: a configuration for one's own photographs, predictions, export, model
-card.
-"""
+"""Everyday use of a run: configuration for photographs, predictions, export, model card."""

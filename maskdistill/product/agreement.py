@@ -58,9 +58,7 @@ class Numbers(TypedDict):
 
 
 class CategoryNumbers(Numbers):
-    """The same of one category: pairs by the run's name, of which ``became`` counts the names that they have
-    now.
-    """
+    """The same for one category; ``became`` counts the names that its pairs have now."""
 
     name: str
     became: dict[str, int]
@@ -126,9 +124,7 @@ class _Tally:
     moved: int = 0
 
     def pair(self, name: str, now: str, iou: float) -> None:
-        """Count an object of the run, called ``name``, that somebody left with this IoU under the name
-        ``now``.
-        """
+        """Count an object called ``name`` that was left with this IoU as ``now``."""
         self.ious.append(iou)
         self.close += iou >= CLOSE
         self.changed += iou < LEAST_IOU

@@ -90,9 +90,7 @@ def left_out_check(left_out: Mapping[str, int]) -> Check:
 
 
 def disk_need(config: Config, num_images: int) -> float:
-    """Bytes that a run will about take: the stored keys of the patches of 4:3 pictures, and a reserve for the
-    rest.
-    """
+    """About the bytes of a run: the stored keys of 4:3 pictures, and a reserve for the rest."""
     backbone = find_backbone(config.backbone.arch)
     if not config.features.store:
         return RESERVE

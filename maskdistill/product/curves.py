@@ -1,6 +1,4 @@
-"""The curves of a run's trainings: of those that train, from the folder of their state, and of those that
-ended.
-"""
+"""The curves of a run's trainings, both running (from their state's folder) and ended."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -64,9 +62,7 @@ class Found:
         return f"{self.name}: {ended}step {row['step']:.0f}, {', '.join(parts)}"
 
     def wall_times(self) -> list[float]:
-        """When each row came, seconds since the epoch; that of the last for all where nothing else is
-        known.
-        """
+        """When each row came, seconds since the epoch; the last row's time where unknown."""
         if not self.written.times:
             return [self.last] * len(self.written.rows)
         until = [one["seconds"] for one in self.written.times]
@@ -128,9 +124,7 @@ def _times(file: Path, rows: Sequence[MetricRow]) -> list[MetricRow]:
 
 
 def unchanged(before: Sequence[MetricRow], now: Sequence[MetricRow]) -> int:
-    """Number of rows at the beginning that are the same: fewer than before where a training began anew or
-    went back.
-    """
+    """Number of first rows that are unchanged: fewer where a training restarted or went back."""
     pairs = zip(before, now, strict=False)
     return next(
         (place for place, (one, other) in enumerate(pairs) if one != other), min(len(before), len(now))

@@ -1,5 +1,4 @@
-"""Settings that follow the photographs and the machine: networks, sides, batch, steps, and what they will
-take.
+"""Settings fitted to photographs and machine: networks, sizes, batch, steps, and their cost.
 
 Everything here is arithmetic on figures that were measured elsewhere (:mod:`maskdistill.cli.measuring`).
 """
@@ -100,9 +99,7 @@ def networks_and_sides(found: Found, level: Level | None) -> Changes:
 
 
 def _detector_sides(side: int, gpu: bool) -> dict[str, Any]:
-    """Sides and anchors of a detector whose pictures have shortest side ``side``; with a GPU in the paper's
-    ratios.
-    """
+    """Sides and anchors for pictures of shortest side ``side``; on a GPU in the paper's ratios."""
     low, step, longest = (0.6, 32, 5 / 3) if gpu else (6 / 7, _whole(side / 7, 32), 10 / 7)
     parts = [1 / 25, 2 / 25, 4 / 25, 8 / 25, 16 / 25] if gpu else [1 / 7, 2 / 7, 4 / 7, 6 / 7]
     return {
@@ -155,9 +152,7 @@ class Steps:
 
 
 def full_steps(config: Config, found: Found, share: float = 1.0, bound: str = "") -> Steps:
-    """Steps that show each photograph :data:`SEEN` times, and the least number of pictures in all, times
-    ``share``.
-    """
+    """Steps, times ``share``, for :data:`SEEN` views of each photograph and a least total."""
     least = LEAST_IMAGES["gpu" if found.gpus else "cpu"]
     shown = [share * max(SEEN * found.count, most) for most in least]
     batch = config.segmenter.batch_size

@@ -147,9 +147,7 @@ def _existing(place: str) -> Path:
 
 
 def pictures(config: Config) -> Iterator[Check]:
-    """The pictures, what is beside them, and whether what they become fits on the disk; as the workflow
-    does.
-    """
+    """The pictures, what lies beside them, and whether the run fits on the disk."""
     counts: list[int] = []
     left_out: Counter[str] = Counter()
 

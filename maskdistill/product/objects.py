@@ -1,6 +1,4 @@
-"""Objects of pictures: picked from the detector's candidates, and written in the formats that other tools
-take.
-"""
+"""Objects of pictures: chosen from the candidates and written in other tools' formats."""
 
 import os
 import shutil
@@ -152,9 +150,7 @@ def relative_name(row: ImageRow) -> str:
 
 
 def placer(copy: bool) -> Callable[[Picture, Path], None]:
-    """What puts a picture under another name: a copy, or a link to where it lies; of archives and stores a
-    copy.
-    """
+    """Function that copies or links a picture; pictures in archives and stores are copied."""
 
     def place(picture: Picture, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,16 +215,13 @@ def known(record: Path) -> dict[str, Any]:
 
 
 def is_changed(folder: Path, record: Path) -> bool:
-    """Whether a folder holds something else than what was written: a correction, or what is no work of
-    ours.
-    """
+    """Whether a folder was corrected, or was never written by us."""
     told = known(record)
     return folder.exists() and content_of(folder) not in (told.get("content"), told.get("coming"))
 
 
 def missing(job: Job) -> list[Chosen]:
-    """Formats that are still to be written; what was written as it would be now is left alone, corrected or
-    not.
+    """Formats still to be written; up-to-date ones stay, corrected or not.
 
     Raises:
         MaskDistillError: a folder that would be replaced was changed by hand, or holds something else.

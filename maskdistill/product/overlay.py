@@ -1,6 +1,4 @@
-"""What the models see in a picture, beside each other: the segmenter's label map and the detector's
-objects.
-"""
+"""What the models see in a picture, side by side: the label map and the objects."""
 
 from collections.abc import Sequence
 
@@ -31,8 +29,7 @@ def chosen_images(num_images: int, limit: int) -> set[int]:
 def overlay(
     photo: Image.Image, labels: Rgb, objects: Sequence[ObjectRecord], side: int, num_clusters: int
 ) -> Rgb:
-    """Left the label map over the photo, right the objects; both in the colours that the run's report gives
-    clusters.
+    """The label map and, right of it, the objects over the photo, in the report's colours.
 
     Args:
         photo: at its full size.

@@ -1,6 +1,4 @@
-"""The objects of a run's own photographs: written by its rule and by hand alike, and what then lies in their
-folder.
-"""
+"""Objects of a run's photographs: as its rule or a user writes them, and their folder's state."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,6 +1,4 @@
-"""What ``maskdistill predict`` is to look at: a folder, a list of pictures, or pictures that are named one by
-one.
-"""
+"""What ``maskdistill predict`` looks at: a folder, a list of pictures, or named pictures."""
 
 import codecs
 import os
@@ -52,8 +50,7 @@ class Photos:
 
 
 def find_photos(given: Sequence[str], listing: Path) -> Photos:
-    """Tell a folder, a list and pictures apart: by what they hold, not by their names; archives and videos by
-    those.
+    """Tell folder, list and pictures apart by content; archives and videos by their names.
 
     Args:
         given: what the command line names.
@@ -68,7 +65,7 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
     whole = [path for path in kinds if kinds[path] != "picture"]
     if whole and len(kinds) > 1:
         raise MaskDistillError(
-            f"{whole[0]} is a {kinds[whole[0]]}, and more than it is given; give one of it, or pictures"
+            f"{whole[0]} is a {kinds[whole[0]]}, which must be given alone; give just that, or pictures"
         )
     if whole and kinds[whole[0]] != "list":
         return Photos(source_of(whole[0]), whole[0] if whole[0].is_dir() else whole[0].parent)
@@ -79,7 +76,7 @@ def find_photos(given: Sequence[str], listing: Path) -> Photos:
     for name in named:
         if name.splitlines() != [name] or name != name.strip() or not _is_text(os.fsencode(name)):
             raise MaskDistillError(
-                f"{folder / name!r}: a name that no list can hold; rename it, or give its folder"
+                f"{folder / name!r}: this name cannot stand in a list; rename it, or give its folder"
             )
     return Photos(ListData(kind="list", file=str(listing.absolute()), root=str(folder)), folder, named)
 

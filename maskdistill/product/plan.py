@@ -1,6 +1,4 @@
-"""What ``maskdistill plan`` says of a run that has not begun: downloads, jobs and hours, bytes on the
-disk.
-"""
+"""What ``maskdistill plan`` says before a run: downloads, jobs, hours and disk space."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

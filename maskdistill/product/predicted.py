@@ -117,9 +117,7 @@ class Work:
             return False
 
     def broken_shards(self) -> list[int]:
-        """Shards of finished work whose label maps or overlays are missing or damaged; the latter are
-        removed.
-        """
+        """Finished shards with missing or damaged label maps or overlays; damaged ones are removed."""
         overlays: dict[str, str] = read_json(self.out / "summary.json")["overlays"]
         broken = []
         for shard in range(self.num_shards):
@@ -142,7 +140,7 @@ class Work:
     def begin(self) -> None:
         """Claim the folder."""
         if self.is_begun() and (self.out / UNFINISHED).exists():
-            log.info("%s: going on where the last call stopped", self.out)
+            log.info("%s: continuing where the last call stopped", self.out)
         with atomic_path(self.begun) as temporary:
             temporary.write_text(self.key)
 
@@ -207,7 +205,7 @@ class Work:
         write_json(self.out / "summary.json", summary)
         shutil.rmtree(self.out / UNFINISHED, ignore_errors=True)
         log.info(
-            "%d pictures, %d without use, %d objects: %s", count, summary["quarantined"], objects.total(),
+            "%d pictures, %d unusable, %d objects: %s", count, summary["quarantined"], objects.total(),
             self.out / "coco.json",
         )  # fmt: skip
 

@@ -1,5 +1,4 @@
-"""What a job will take, by the records of jobs that ended on such a machine, in this run and in those beside
-it.
+"""What a job will take, by records of such jobs on this kind of machine, here and in other runs.
 
 A record (:mod:`maskdistill.runtime.job_record`) says what its job went through, images or steps, in how many
 seconds. It counts for a job of a rule whose settings are the same where its time depends on them; what
@@ -68,8 +67,7 @@ class Known:
 
 
 def known_costs(config: Config, sizes: Callable[[], Sizes], results: Path) -> Callable[[str], Cost | None]:
-    """Name of a rule -> what one of its jobs will take here; None where no record of a machine like this one
-    tells.
+    """Rule -> what one of its jobs takes here; None without records of a machine like this.
 
     Args:
         config: of the run.

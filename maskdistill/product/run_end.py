@@ -44,8 +44,7 @@ def good_end(results: Path, jobs: int, seconds: float) -> Iterator[str]:
 
 
 def bad_end(failed: Sequence[Job], jobs: int, status: int, output: Path) -> str:
-    """Which jobs failed and the end of their logs, where the remedy stands; without any, that of Snakemake's
-    output.
+    """The failed jobs and the ends of their logs, with remedies; else the end of Snakemake's output.
 
     Args:
         failed: the jobs.

@@ -25,8 +25,7 @@ LIGHT = 0.3
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds on this machine, of one core or one GPU where nothing else is said, at the sides of a
-    configuration.
+    """Seconds on this machine, on one core or one GPU, at a configuration's sizes.
 
     Attributes:
         start: until a job has loaded its libraries.
@@ -52,9 +51,7 @@ class Speeds:
 
 
 def scaled(speeds: Speeds, of: Config, to: Config) -> Speeds:
-    """What was measured at the sides of one configuration, guessed for those of another with the same
-    networks.
-    """
+    """Measurements at one configuration's sizes, scaled to another's with the same networks."""
     sides = {
         "features": (_vit_work(config.backbone.arch, config.features.short_side) for config in (of, to)),
         "detector_step": (_step_work(config) for config in (of, to)),
@@ -96,16 +93,12 @@ def speedup(threads: int) -> float:
 
 
 def loaders(load: float, step: float, batch: int, cores: int) -> int:
-    """Processes that prepare training pictures: as many as keep up with the network; none on a single
-    core.
-    """
+    """Loading processes that keep up with the network; none on a single core."""
     return 0 if cores == 1 else max(1, min(8, cores - 1, math.ceil(load * batch / step)))
 
 
 def step_seconds(load: float, step: float, batch: int, cores: int, workers: int) -> float:
-    """Seconds of a training step whose pictures other processes prepare meanwhile, on cores that all
-    share.
-    """
+    """Seconds of a training step while other processes prepare pictures on the same cores."""
     if workers == 0:
         return step + load * batch
     return max(step + load * batch / cores, load * batch / workers)

@@ -127,8 +127,7 @@ def set_top_level(text: str, changes: Mapping[str, Any]) -> str:
 
 
 def set_nested(text: str, section: str, key: str, value: Any, note: str = "") -> str:
-    """Set ``section.key`` of a YAML text whose sections are blocks with a key a line; what is not there is
-    added.
+    """Set or add ``section.key`` in a YAML text of block sections with one key per line.
 
     Args:
         note: comment beside the value; without one that of a line whose value stays is kept.

@@ -44,9 +44,7 @@ class TrainedRun:
 
     @property
     def rehearsal(self) -> str | None:
-        """What to say of models that come from the shipped weights: they are applied to photographs; else
-        None.
-        """
+        """A warning about models from shipped weights applied to photographs; else None."""
         if self.config is not None:
             return REHEARSAL if looks_with_shipped(self.config) else None
         record = json.loads(model_metadata(self.detector, "detector")["provenance"])
@@ -110,7 +108,8 @@ def _test_settings(detector: Path, config: Config | None) -> str:
         return canonical_json(inference_settings(DetectorConfig.model_validate(own)))
     if config is None:
         raise MaskDistillError(
-            f"{detector}: the model does not say what it is used with (score_thresh, min_size_test, ...); "
+            f"{detector}: the model does not record its settings at test time (score_thresh, "
+            "min_size_test, ...); "
             "give --run results/NAME, the run that it comes from, or take the file that `maskdistill export` "
             "writes"
         )

@@ -1,6 +1,4 @@
-"""How long a run's jobs will take, before any has ended: by records of this machine, or as somebody
-measured.
-"""
+"""How long jobs will take before any has ended: by this machine's records, or as measured."""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,6 +1,4 @@
-"""What a run's verdict says to those who use it: at the end of the run, in predict, export and the model
-card.
-"""
+"""A run's verdict in words, for the end of a run, predict, export and the model card."""
 
 import json
 from collections.abc import Mapping
@@ -48,9 +46,7 @@ def in_words(record: Mapping[str, Any] | None) -> str:
 
 
 def verdict_at_the_end(run: str | Path) -> str:
-    """What is printed where a run ends well: verdict and steps that made it worse; empty where it has no
-    report.
-    """
+    """The verdict and what made it worse, printed when a run ends; empty without a report."""
     try:
         summary = read_json(Path(run) / "summary.json")
     except MaskDistillError:

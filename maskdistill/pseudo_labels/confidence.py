@@ -16,9 +16,7 @@ def passes(score: float, tau: float, compare: Compare) -> bool: ...
 @overload
 def passes(score: npt.NDArray[Any], tau: npt.NDArray[Any], compare: Compare) -> npt.NDArray[np.bool_]: ...
 def passes(score: Any, tau: Any, compare: Compare) -> Any:
-    """Whether a candidate is confident: ``score > tau``, or ``>=`` where ``compare`` is ``"ge"``; arrays
-    broadcast.
-    """
+    """Whether ``score > tau``, or with ``compare`` ``"ge"`` ``score >= tau``; arrays broadcast."""
     return score > tau if compare == "gt" else score >= tau
 
 
@@ -37,8 +35,6 @@ def levels_passed(scores: Sequence[float], compare: Compare, taus: Sequence[floa
 
 
 def relation(passed: bool, compare: Compare) -> str:
-    """Where a score lies, in words that stand before τ: ``above`` or ``not above``, ``at least`` or
-    ``below``.
-    """
+    """A score's relation to τ: ``above`` or ``not above``, ``at least`` or ``below``."""
     yes, no = WORDS[compare]
     return yes if passed else no

@@ -102,9 +102,7 @@ def paint(
 
 
 def _choose(candidates: Sequence[Found], tau: float, compare: Compare) -> tuple[list[int], bool]:
-    """Positions of the candidates above the threshold, most confident first, or of the best one as a
-    fallback.
-    """
+    """Positions of candidates above the threshold, best first; else of the best one."""
 
     def solid(i: int) -> bool:
         return rle.area(candidates[i]["segmentation"]) > 0
@@ -136,8 +134,7 @@ def painting_steps(candidates: Sequence[Found], shape: tuple[int, int], overlap:
 def painting_ranks(
     candidates: Sequence[Found], shape: tuple[int, int], overlap: Overlap
 ) -> tuple[list[int], npt.NDArray[np.uint16]]:
-    """Positions of the candidates that are painted when every one passes, best first, and whose each pixel
-    is.
+    """Positions of the candidates painted when all pass, best first, and each pixel's owner.
 
     Returns:
         The positions, and uint16 (H, W): 0 background, r where the r-th painted candidate is the best one.

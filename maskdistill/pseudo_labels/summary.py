@@ -1,6 +1,4 @@
-"""What pseudo-labels would be at other thresholds, counted on the same candidates without painting them
-again.
-"""
+"""Pseudo-labels at other thresholds, counted on the same candidates without painting."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

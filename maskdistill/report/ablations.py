@@ -17,9 +17,7 @@ PAINTED = {"bbox": "boxes", "grabcut": "boxes + GrabCut", "mask": "masks"}
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table: its name, its scores over seeds, and the paper's mIoU on PASCAL VOC where it has
-    one.
-    """
+    """A row of the table: name, scores over seeds, the paper's mIoU on PASCAL VOC if it has one."""
 
     name: str
     row: ScoreRow
@@ -27,9 +25,7 @@ class Variant:
 
 
 class VariantRecord(TypedDict):
-    """A row of the table in numbers, percent over seeds and each seed by itself, as ``ablations.json`` has
-    it.
-    """
+    """A row in numbers for ``ablations.json``: percent, over seeds and for each seed."""
 
     name: str
     stage: str
@@ -63,9 +59,7 @@ def variant(row: ScoreRow, config: Config) -> Variant:
 
 
 def variants(rows: Sequence[ScoreRow], config: Config) -> list[Variant]:
-    """Rows in the order of the method: masks, detector by label type, segmenter by hard pixels, CRF
-    rounds.
-    """
+    """Rows in the method's order: masks, detector, segmenter by hard pixels, CRF rounds."""
     types = list(PAINTED)
 
     def place(row: ScoreRow) -> tuple[float, ...]:

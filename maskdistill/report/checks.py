@@ -11,9 +11,7 @@ from maskdistill.workflow.needed_weights import rehearsal
 
 
 def checks(run: Run) -> list[str]:
-    """What a reader should look at before trusting the run, in plain sentences; empty if nothing stands
-    out.
-    """
+    """What to look at before trusting the run, in plain sentences; empty if nothing stands out."""
     notes = []
     images, coverage, sizes = run.images.usable, run.masks.coverage, run.clusters["sizes"]
     labels = run.config.pseudo_labels
@@ -29,7 +27,8 @@ def checks(run: Run) -> list[str]:
     if run.images.left_out:
         others = left_out_words(run.images.left_out)
         notes.append(
-            f"Files beside the images that look like some were left out, for they are not decoded: {others}."
+            "Files beside the images that look like some were left out because they cannot be decoded: "
+            f"{others}."
         )
     notes += truth_notes(run.truth)
     if run.unmasked:

@@ -37,8 +37,7 @@ def heat_map(
     labels: Sequence[str],
     classes: Sequence[str],
 ) -> HeatMap:
-    """Where the pixels of each class went: rows are predicted labels, in the order of the classes they stand
-    for.
+    """Where each class's pixels went; rows are predicted labels in the order of their classes.
 
     Args:
         confusion: pixels by label 0..K and class 0..C.

@@ -77,9 +77,7 @@ def new_axes(height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an ``<svg>`` element without a fixed size, without addresses, its ids prefixed with
-    ``name``.
-    """
+    """The figure as an ``<svg>`` without fixed size or addresses, its ids prefixed by ``name``."""
     buffer = io.StringIO()
     figure.savefig(
         buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}

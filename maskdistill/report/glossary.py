@@ -1,6 +1,4 @@
-"""Words of the trade, explained where they first stand on a page: buttons that open small notes, without a
-script.
-"""
+"""Technical terms explained at their first use on a page: buttons with notes, no script."""
 
 import re
 from collections.abc import Mapping
@@ -59,8 +57,7 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][\w-]*)([^>]*?)(/?)>", re.DOTALL)
 
 
 def explained(page: str, meanings: Mapping[str, str]) -> Markup:
-    """HTML in which each word is a button where it first stands in running text, a fact's label or a table's
-    head.
+    """HTML with each term as a button at its first use in text, labels or table heads.
 
     Looked at is text directly inside ``p``, ``dt``, ``th`` of a column, and elements of the class
     ``explained``; file names, class names and the like are left alone. The meaning is a popover at the end of
@@ -97,9 +94,7 @@ def _is_text(name: str, attributes: str) -> bool:
 
 
 def _marked(text: str, left: dict[str, str], notes: list[str]) -> str:
-    """A text with its first new words as buttons; their notes are added to ``notes``, and ``left`` loses
-    them.
-    """
+    """A text with new terms as buttons; moves their notes from ``left`` to ``notes``."""
     if not left:
         return text
     # longer words first: "boundary IoU" is not the word "IoU"

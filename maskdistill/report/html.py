@@ -36,9 +36,7 @@ class Picture:
 
 
 def picture(pixels: Rgb, alt: str, title: str = "", note: str = "", quality: int = 82) -> Picture:
-    """Encode (H, W, 3) uint8 RGB as a JPEG data-URI without chroma subsampling (thin coloured lines stay
-    crisp).
-    """
+    """uint8 RGB (H, W, 3) as a JPEG data URI, thin coloured lines crisp (no subsampling)."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0, optimize=True)
     text = base64.b64encode(buffer.getvalue()).decode("ascii")

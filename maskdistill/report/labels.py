@@ -7,9 +7,7 @@ from maskdistill.report.collect import Run
 
 
 def sum_pseudo_labels(summaries: Sequence[LabelSummary]) -> LabelSummary:
-    """Images, kept, fallback and empty, summed over the shards' summaries, and the mean coverage as a
-    share.
-    """
+    """Sums of images, kept, fallback and empty over shards, and the mean coverage's share."""
     images = sum(record["images"] for record in summaries)
     return {
         "images": images,

@@ -62,17 +62,14 @@ class Masks:
 
 
 def pick_evenly(count: int, total: int) -> list[int]:
-    """``count`` positions spread evenly over ``range(total)``, first and last included; all if there are
-    fewer.
-    """
+    """``count`` positions spread evenly over ``range(total)``, ends included; all if fewer."""
     if total == 0 or count == 0:
         return []
     return sorted({int(place) for place in np.linspace(0, total - 1, min(count, total)).round()})
 
 
 def extremes(blocks: Iterable[Rows], num_clusters: int, nearest: int, farthest: int) -> list[Extremes]:
-    """The nearest and farthest masks of each cluster; ties go by image and index. Memory follows the
-    clusters.
+    """Nearest and farthest masks of each cluster; ties by image and index; memory by cluster.
 
     Args:
         blocks: the table of assignments, in pieces.

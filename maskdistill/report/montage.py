@@ -107,9 +107,7 @@ def grown(mask: Mask) -> Mask:
 
 
 def subdue(photo: Rgb, strength: float = 0.5) -> NDArray[np.float64]:
-    """Grey version of a photo (H, W, 3), drawn towards mid-grey, so that colours laid over it carry the
-    meaning.
-    """
+    """A photo (H, W, 3) in subdued grey, on which colours stand out."""
     grey = photo @ np.array([0.299, 0.587, 0.114])
     return np.repeat(((1 - strength) * grey + strength * VEIL)[..., None], 3, axis=2)
 
@@ -148,8 +146,7 @@ def mask_tile(photo: Rgb, mask: Mask, color: Color) -> Rgb:
 
 
 def overlay_tile(photo: Rgb, masks: Sequence[Mask], colors: Sequence[Color], alpha: float = 0.4) -> Rgb:
-    """Objects over a photo in its own colours: tinted, outlined in their colour and, against grounds like it,
-    in white.
+    """Objects over a photo: tinted and outlined, also in white on grounds of like colour.
 
     Args:
         photo: (H, W, 3).

@@ -1,6 +1,4 @@
-"""What each stage reaches where all before it is perfect, beside what it reaches as it is: which stage loses
-what.
-"""
+"""What each stage reaches with perfect input, beside its own result: which stage loses what."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,16 +94,13 @@ def rows(evaluations: Sequence[Evaluation], left_out: Mapping[str, int], config:
 
 
 def gain(row: Row, own: Row, stage: str, metric: str) -> float | None:
-    """What a row has more than the run as it is, in points; None where either has no score, and for the run
-    itself.
-    """
+    """A row's gain over the run, in points; None without both scores, and for the run itself."""
     here, there = row.mean(stage, metric), own.mean(stage, metric)
     return None if row.case is None or here is None or there is None else here - there
 
 
 def losses(found: Sequence[Row]) -> dict[str, float]:
-    """Points of the segmenter's mIoU that are lost at each stage: up to 100, which perfect label maps would
-    be.
+    """Points of the segmenter's mIoU lost at each stage; perfect label maps would have 100.
 
     ``masks and categories`` is what perfect annotations would add, ``detector`` what perfect label maps would
     add to that, ``segmenter`` what is missing even then. Empty where one of these cases was not made.
@@ -171,9 +166,7 @@ def _cell(row: Row, own: Row, stage: str, metric: str) -> dict[str, str]:
 
 
 def records(found: Sequence[Row]) -> list[OracleRecord]:
-    """The table in numbers, a record a row: means, deviations and gains in percent and points, each seed by
-    itself.
-    """
+    """The table in numbers, by row: means, deviations and gains, and each seed."""
     return [
         {
             "case": row.case,

@@ -122,9 +122,7 @@ def table_note(rows: Sequence[ScoreRow]) -> str:
 
 
 def class_section(rows: Sequence[ScoreRow]) -> Context:
-    """Mean IoU of each class, background first: bars of at most ten classes a plot, and the same as a
-    table.
-    """
+    """Mean IoU of each class, background first: plots of up to ten classes, and a table."""
     scored = [row for row in rows if row.stage in STAGES and row.iou]
     names = sorted(
         {name for row in scored for name in row.iou}, key=lambda name: (name != "background", name)

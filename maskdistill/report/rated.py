@@ -1,6 +1,4 @@
-"""Which photographs the page opens with: those whose objects the detector is surest of, and those it doubts
-most.
-"""
+"""The photographs that the page opens with: the detector's surest and its least sure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

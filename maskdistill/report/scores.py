@@ -97,8 +97,7 @@ def finite(values: Mapping[str, object], names: Iterable[str] | None = None) -> 
 
 
 def swept_values(path: str | Path) -> dict[str, str]:
-    """Settings that stand in a path: ``topk-0.4/k-6/seed-1/tau-0.9/hard-0.2/crf-1`` -> ``{"topk": "0.4",
-    ...}``.
+    """Settings in a path: ``k-6/seed-1/tau-0.9`` -> ``{"k": "6", "seed": "1", "tau": "0.9"}``.
 
     The type of pseudo-labels stands behind tau: ``tau-0.9-bbox`` -> ``{"tau": "0.9", "label_type": "bbox"}``,
     and without one it is ``mask``.
@@ -273,9 +272,7 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
 
 
 def read_baselines(path: str | Path) -> tuple[dict[str, dict[str, float]], Provenance | None]:
-    """Scores by baseline, with ``num_clusters`` and ``seed`` they were made with, and the file's provenance
-    record.
-    """
+    """Scores by baseline with their ``num_clusters`` and ``seed``; the file's provenance."""
     record = read_json(path)
     provenance = record.get("provenance")
     params = finite((provenance or {}).get("params") or {}, ("num_clusters", "seed"))

@@ -71,9 +71,7 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
 
 
 def row_name(row: ScoreRow) -> str:
-    """``detector``, ``detector, round 1`` (of self-training), ``masks: lost-100``, ``segmenter``,
-    ``segmenter, round 1`` (of the CRF) or ``segmenter + CRF, round 1``.
-    """
+    """A row's name: ``detector``, ``masks: lost-100``, ``segmenter + CRF, round 1``."""
     if row.baseline:
         return f"masks: {row.baseline}"
     name = STAGES[row.stage].title if row.stage in STAGES else row.stage

@@ -1,6 +1,4 @@
-"""The threshold explorer: what a page needs to show the pseudo-labels of any threshold without computing
-anything.
-"""
+"""The threshold explorer: what a page needs to show pseudo-labels at any threshold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict, cast
@@ -50,8 +48,7 @@ class Sample(TypedDict):
 
 
 def stops(run: Run) -> list[CountRow]:
-    """Counts of pseudo-labels at ascending thresholds, among them the run's own; empty where none were
-    counted.
+    """Counts at ascending thresholds, the run's own among them; empty if none were counted.
 
     Where the run's threshold is none of those that were counted and it paints masks, its row is that of the
     run's pseudo-labels themselves; where it paints something else it is left out.

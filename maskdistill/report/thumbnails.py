@@ -1,6 +1,4 @@
-"""Small pictures of a run's objects, many to a sheet: which are shown, where each lies, and how it is
-drawn.
-"""
+"""Small pictures of a run's objects on sheets: which are shown, where, and how."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -99,9 +97,7 @@ def sheet_name(number: int) -> str:
 
 
 def sample_size(found: int, most: int) -> int:
-    """How many of ``most`` shown objects are a sample of the less confident ones, where ``found`` are
-    there.
-    """
+    """How many of ``most`` shown objects sample the less confident of ``found`` ones."""
     return most // SAMPLED if found > most else 0
 
 
@@ -128,8 +124,7 @@ def choose(scores: NDArray[np.float64], most: int) -> NDArray[np.bool_]:
 
 
 def places(categories: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Where each object's thumbnail lies, int64 (n,) of 0..n-1: category by category, the most confident
-    first.
+    """Place of each thumbnail, int64 (n,) of 0..n-1: by category, most confident first.
 
     What is looked at together then lies on few sheets.
     """
@@ -139,9 +134,7 @@ def places(categories: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArra
 
 
 def sheet(tiles: NDArray[np.uint8]) -> Rgb:
-    """Thumbnails (n, side, side, 3), at most :data:`PER_SHEET`, row by row on one picture; the rest is
-    black.
-    """
+    """Up to :data:`PER_SHEET` thumbnails (n, side, side, 3), row by row on a black sheet."""
     count, side = tiles.shape[:2]
     rows = -(-count // ACROSS)
     full = np.zeros((rows * ACROSS, *tiles.shape[1:]), dtype=np.uint8)

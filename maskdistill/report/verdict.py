@@ -27,7 +27,7 @@ def verdict_section(record: TrustRecord | None, strips: Sequence[Context]) -> Co
 
     Args:
         record: what the stage ``trust`` wrote; None without one.
-        strips: of the pictures it names, from :meth:`Gallery.trust_strips`.
+        strips: of the pictures it names, from ``maskdistill.cli.report_pictures.trust_strips``.
     """
     if not record:
         return {}

@@ -45,7 +45,7 @@ def extract(archive: str | Path, folder: str | Path, top: str) -> int:
         return _extract_tar(archive, folder, top, start.startswith(b"\x1f\x8b"))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MaskDistillError(
-            f"{archive}: not a whole archive ({error}): cut short or damaged; put the whole one in its place"
+            f"{archive}: not a whole archive ({error}): cut short or damaged; replace it with a complete copy"
         ) from None
 
 

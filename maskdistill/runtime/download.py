@@ -16,6 +16,7 @@ from typing import IO
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import file_digest, give_name
 from maskdistill.runtime.locks import FileLock
+from maskdistill.runtime.transfer import Pace, goes_on_at, received
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
@@ -76,7 +77,7 @@ def download(url: str, path: str | Path, expected: str | None = None, by_hand: s
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
-        raise MaskDistillError(f"{path}: is not a file, and {url} is to be kept there; move it elsewhere")
+        raise MaskDistillError(f"{path}: is not a file, but {url} must be saved there; move it elsewhere")
     if not path.exists():
         with _locked(part) as stream:
             try:
@@ -105,12 +106,11 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
             seen, since = size, time.monotonic()
         if time.monotonic() - since > STALL:
             raise MaskDistillError(
-                f"{part}: another process fetches it and has got nothing for {STALL:.0f} s; end that one "
-                f"(fuser {part}"
-                " names it) and run again"
+                f"{part}: another process is downloading it and has received nothing for {STALL:.0f} s; "
+                f"end that one (fuser {part} names it) and run again"
             )
         if not said:
-            log.info("another process fetches %s: waiting for it", part)
+            log.info("another process is downloading %s: waiting for it", part)
             said = True
         time.sleep(POLL)
     try:
@@ -184,12 +184,11 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
             f"{url} answers with a web page ({kind}) instead of a file; open it in a browser"
         )
     if answer.status != 206 and held:
-        log.info("the server cannot continue a transfer: from the beginning")
+        log.info("the server cannot continue a transfer: starting over")
         stream.truncate(0)
         held = 0
     total = _total(answer.headers.get("Content-Range", "")) if answer.status == 206 else answer.length
-    first = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    if answer.status == 206 and (first is None or int(first[1]) != held):
+    if answer.status == 206 and not goes_on_at(answer.headers.get("Content-Range", ""), held):
         raise MaskDistillError(
             f"{url}: the server did not continue at byte {held}; delete {part} and run again"
         )
@@ -199,15 +198,9 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
         f"{held:,}",
         "an unknown number of" if total is None else f"{total:,}",
     )
-    last = checked = time.monotonic()
-    before = held
-    while data := answer.read1(CHUNK):
-        stream.write(data)
+    last = time.monotonic()
+    for data in received(lambda: answer.read1(CHUNK), stream, Pace(STALL, SLOWEST)):
         held += len(data)
-        if time.monotonic() - checked > STALL:
-            if held - before < SLOWEST:
-                raise TimeoutError(f"{held - before} bytes in {STALL:.0f} s")
-            checked, before = time.monotonic(), held
         if time.monotonic() - last > 5:
             last = time.monotonic()
             log.info("%s bytes%s", f"{held:,}", f" of {total:,}" if total else "")

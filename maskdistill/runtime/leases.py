@@ -115,7 +115,7 @@ def lease(
     """
     patience = _patience() if patience is None else patience
     if count > len(uuids):
-        raise MaskDistillError(f"{count} GPUs are asked for and {len(uuids)} are visible; lower --gpus")
+        raise MaskDistillError(f"{count} GPUs are requested, but only {len(uuids)} are visible; lower --gpus")
     gate = _Lock(folder, "gate")
     locks = {uuid: _Lock(folder, uuid) for uuid in uuids}
     began, reminded = time.monotonic(), time.monotonic()

@@ -212,7 +212,7 @@ def _unfit(path: Path, error: OSError) -> MaskDistillError:
 
 
 def _not_a_file(path: Path, kind: str) -> str:
-    return f"{path}: is {kind}, and a lock file has that name; move it elsewhere"
+    return f"{path}: is {kind} where a lock file must lie; move it elsewhere"
 
 
 def _name_of(uid: int) -> str:

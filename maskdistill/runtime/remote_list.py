@@ -63,7 +63,7 @@ def _page(url: str, token: str) -> tuple[list[Listed], str]:
         raise MaskDistillError(f"{shown(url)}: cannot be listed: {error}; correct the URL") from None
     except (ElementTree.ParseError, ValueError, AttributeError):
         raise MaskDistillError(
-            f"{shown(url)}: what answers is no object store; correct AWS_ENDPOINT_URL"
+            f"{shown(url)}: the answer is not that of an object store; correct AWS_ENDPOINT_URL"
         ) from None
 
 

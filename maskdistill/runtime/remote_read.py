@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.remote_access import is_signed, session, signer, web_address
 from maskdistill.runtime.remote_urls import STORES, shown, split
+from maskdistill.runtime.transfer import Pace, goes_on_at, received
 
 if TYPE_CHECKING:
     import requests
@@ -30,7 +31,7 @@ WAITS_AT_FIRST = (0.5, 1.0, 2.0)
 LONGEST_WAIT = 30.0
 """That a server may ask for."""
 SLOW_AFTER, SLOWEST = 60.0, 1024.0
-"""Seconds after which at least so many bytes a second have come."""
+"""Seconds in which so many bytes a second come at least."""
 CHUNK = 1 << 18
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _HEAD = 4096
@@ -136,8 +137,8 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
             time.sleep(wait)
     raise MaskDistillError(
         f"{shown(url)}: cannot be fetched: {reason}; tried {len(tries) + 1} times in "
-        f"{time.monotonic() - began:.0f} s."
-        " See that network and server answer, and give the same command again: what is finished is kept"
+        f"{time.monotonic() - began:.0f} s. Check that the network and the server respond, then run the same "
+        "command again; what is finished is kept"
     )
 
 
@@ -202,7 +203,7 @@ class _Arriving:
             check(self.url, answer)
             if answer.status_code == 200:
                 self._begin(answer.headers.get("ETag", ""))
-            elif not answer.headers.get("Content-Range", "").startswith(f"bytes {self.held}-"):
+            elif not goes_on_at(answer.headers.get("Content-Range", ""), self.held):
                 self._begin("")
                 raise _Passing("the server went on at another place than it was asked for")
             self._receive(answer)
@@ -218,15 +219,14 @@ class _Arriving:
         length = answer.headers.get("Content-Length", "")
         whole = self.held + int(length) if length.isdecimal() else 0
         self._refuse_large(whole)
-        began, before = time.monotonic(), self.held
-        while data := answer.raw.read1(CHUNK, decode_content=True):  # what comes before a cut is not lost
-            self.stream.write(data)
-            self.digest.update(data)
-            self.held += len(data)
-            self._refuse_large(self.held)
-            passed = time.monotonic() - began
-            if passed > SLOW_AFTER and self.held - before < SLOWEST * passed:
-                raise _Passing(f"{self.held - before} bytes in {passed:.0f} s")
+        pace = Pace(SLOW_AFTER, SLOW_AFTER * SLOWEST)
+        try:  # read1: what comes before a cut is not lost
+            for data in received(lambda: answer.raw.read1(CHUNK, decode_content=True), self.stream, pace):
+                self.digest.update(data)
+                self.held += len(data)
+                self._refuse_large(self.held)
+        except TimeoutError as error:
+            raise _Passing(str(error)) from None
         if whole and self.held < whole and "Content-Encoding" not in answer.headers:
             raise _Passing(f"cut after {self.held} of {whole} bytes")
 

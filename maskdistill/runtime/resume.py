@@ -71,7 +71,7 @@ def run_unfinished(shards: Sequence[FinishedShard], runs: Sequence[Callable[[], 
     """
     for number, (shard, run) in enumerate(zip(shards, runs, strict=True), 1):
         if shard.restore():
-            print(f"shard {number} of {len(shards)}: finished before, {shard.output}", file=sys.stderr)
+            print(f"shard {number} of {len(shards)}: finished earlier, {shard.output}", file=sys.stderr)
         else:
             run()
             shard.keep()

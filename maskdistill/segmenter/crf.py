@@ -1,6 +1,4 @@
-"""Dense CRF on the class probabilities of one image (Krähenbühl and Koltun 2011), by pydensecrf [method
-§8].
-"""
+"""Dense CRF on an image's class probabilities (Krähenbühl and Koltun 2011) [method §8]."""
 
 from types import ModuleType
 from typing import TypeAlias

@@ -28,8 +28,7 @@ def squash(image: UInt8, size: int) -> UInt8:
 
 
 def resize_labels(labels: UInt8, height: int, width: int, how: str) -> UInt8:
-    """Resize a label map (H, W) to (height, width) by nearest neighbour, ``how`` as
-    ``SegmenterConfig.resize_labels``.
+    """Resize a label map (H, W) by nearest neighbour, as ``SegmenterConfig.resize_labels``.
 
     ``nearest_exact``: a pixel takes the label where its centre falls, ``floor((x + 0.5) * W / width)``;
     ``nearest``: where its upper left corner falls, ``floor(x * W / width)``, which shifts labels a little
@@ -143,9 +142,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
 def segmenter_batches(
     dataset: LabelledImages, total_steps: int, start: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of the steps ``start .. total_steps - 1`` for this process: uint8 (B, 3, S, S) and (B, S,
-    S).
-    """
+    """This process's batches from step ``start`` on: uint8 (B, 3, S, S) and (B, S, S)."""
     rank, world = rank_and_world()
     config = dataset.config
     sampler = StepSampler(len(dataset), config.batch_size, total_steps, start, dataset.seed, rank, world)

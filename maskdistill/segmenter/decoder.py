@@ -67,8 +67,7 @@ def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
 
 
 class DecoderSegmenter(Segmenter):
-    """A backbone with a :class:`Decoder` on its maps, or with head ``linear`` a 1x1 convolution on its last
-    ones.
+    """A backbone with a :class:`Decoder`, or for head ``linear`` a 1x1 convolution.
 
     Of a ResNet the decoder joins layer4's, layer2's and layer1's.
 
@@ -97,9 +96,7 @@ class DecoderSegmenter(Segmenter):
         self.multiple = max(multiple, 1 if decoder is None else 4)
 
     def maps(self, images: Tensor) -> Tensor:
-        """What the last convolution is given: float (B, C, H/2, W/2), or the backbone's maps with head
-        ``linear``.
-        """
+        """Input of the last convolution: float (B, C, H/2, W/2), for ``linear`` the backbone's maps."""
         decoder = self.classifier[0]
         if not isinstance(decoder, Decoder):
             return cast(Tensor, self.backbone(images))
@@ -121,8 +118,6 @@ def on_vit(config: SegmenterConfig, num_clusters: int, vit: ViT) -> DecoderSegme
 
 
 def on_resnet(config: SegmenterConfig, num_clusters: int, resnet: ResNet) -> DecoderSegmenter:
-    """On maps of ``build_resnet(config.arch, OUTPUT_STRIDE)``, whose first ``config.freeze_at`` stages become
-    fixed.
-    """
+    """On ``build_resnet(config.arch, OUTPUT_STRIDE)``, the first ``freeze_at`` stages fixed."""
     freeze_stages(resnet, config.freeze_at)
     return DecoderSegmenter(config, num_clusters, resnet, resnet.channels[3])

@@ -64,13 +64,13 @@ def load_state(path: Path, fingerprint: str) -> tuple[int, dict[str, Any]] | Non
             file.unlink(missing_ok=True)
             continue
         if found != fingerprint:
-            log.info("%s belongs to other settings or data; training starts anew", file)
+            log.info("%s belongs to other settings or data; training starts over", file)
             return None
         if faults:
-            log.warning("%s; %s is used, the state before", faults[0], file)
+            log.warning("%s; the previous state, %s, is used", faults[0], file)
         return step, state
     if faults:
-        log.warning("%s; training starts anew", " and ".join(faults))
+        log.warning("%s; training starts over", " and ".join(faults))
     return None
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskdistill.config import Config
+from maskdistill.data.sources.registry import is_own
 from maskdistill.runtime.files import canonical_json
-from maskdistill.runtime.provenance import stage_code
+from maskdistill.runtime.provenance import module_code, stage_code
 from maskdistill.workflow import mask_folders
 from maskdistill.workflow.run import Wildcards
 
@@ -55,6 +56,13 @@ def shaping(settings: str | ParamFunction) -> ParamFunction:
 def predictions_code(wildcards: Wildcards) -> str:
     """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
     return stage_code("predictions", *([] if wildcards.post else ["segmenter/crf.py"]))
+
+
+def source_code(stage: str, config: Config) -> str:
+    """Hash of a stage's code, followed by those of the sources that other packages have."""
+    sources = (type(source) for source in (config.data, config.support) if source is not None)
+    others = sorted({module_code(source.__module__) for source in sources if not is_own(source)})
+    return " ".join([stage_code(stage), *others])
 
 
 @dataclass(frozen=True)

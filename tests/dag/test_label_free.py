@@ -14,7 +14,8 @@ from dag_project import MINIATURE, Job, Project, Rule, as_rules, make_project
 from PIL import Image
 
 from maskdistill.config import load_config
-from maskdistill.config.roles import EVALUATION_SECTIONS, LABEL_FIELDS, SCORED_FIELDS
+from maskdistill.config.roles import EVALUATION_SECTIONS
+from maskdistill.data.sources.registry import image_sources
 
 PROBE = {"ground_truth_train", "probe", "probe_predictions", "evaluate_probe"}
 FROZEN = {"frozen_probe", "frozen_predictions", "evaluate_frozen"}
@@ -194,14 +195,15 @@ def labels_changed(data: dict[str, Any]) -> list[dict[str, Any]]:
     changed = {name: OTHERWISE[name] for name in EVALUATION_SECTIONS} | {
         "data": data | OTHERWISE[data["kind"]]
     }
-    without = {key: value for key, value in data.items() if key not in LABEL_FIELDS[data["kind"]]}
+    without = {key: value for key, value in data.items() if key not in image_sources()[data["kind"]].LABELS}
     return [{"data": data}, changed, {"data": without}]
 
 
 def test_every_setting_that_evaluation_reads_is_tried() -> None:
     for name in EVALUATION_SECTIONS:
         assert OTHERWISE[name].keys() == set(type(getattr(CONFIG, name)).model_fields), name
-    assert {kind: set(OTHERWISE[kind]) for kind in LABEL_FIELDS} == LABEL_FIELDS
+    for kind, source in image_sources().items():
+        assert set(OTHERWISE.get(kind, ())) == source.LABELS, kind
 
 
 @pytest.mark.parametrize("make", [coco_project, voc_project])
@@ -213,7 +215,7 @@ def test_no_param_of_a_label_free_stage_follows_from_label_settings(tmp_path: Pa
 
 def test_which_pictures_are_scored_reaches_their_predictions_alone(tmp_path: Path) -> None:
     project, data = voc_project(tmp_path)
-    assert SCORED_FIELDS["voc"] == {"eval_list"}
+    assert {*image_sources()["voc"].SCORED} == {"eval_list"}
     plans = project.plans([{"data": data}, {"data": data | {"eval_list": "others"}}])
     assert leaks(plans, TOLD_WHICH_PICTURES) == set() and "predictions" in leaks(plans)
 

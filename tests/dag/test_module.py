@@ -13,6 +13,13 @@ module maskdistill:
 
 use rule * from maskdistill as maskdistill_*
 """
+CHANGED = """
+use rule manifest from maskdistill as maskdistill_manifest with:
+    message: "another message"
+
+use rule detector from maskdistill as maskdistill_detector with:
+    log: "own/{masks}/{k}/{seed}.log"
+"""
 TARGETS = ("all", "ablations", "oracle", "paper")
 CONFIG = MINIATURE | {"num_shards": 20, "shards_per_job": 10, "data": MINIATURE["data"] | {"num_train": 20},
           "paper": {"overcluster": [1]}}  # fmt: skip
@@ -27,15 +34,15 @@ def jobs(project: Project, sections: dict[str, object], prefix: str = "") -> set
     }
 
 
-def test_with_and_without_a_prefix(tmp_path: Path) -> None:
-    """The same jobs, in the prefix's folder each of their results, and nothing of what lies outside of the
-    run.
-    """
+def test_with_a_prefix_and_with_changed_rules(tmp_path: Path) -> None:
+    """The same jobs: all results in the prefix's folder, nothing else in it; and all but the changed ones."""
     project = make_project(tmp_path)
     own = jobs(project, CONFIG)
     snakefile = project.folder / "Snakefile"
-    snakefile.write_text(PARENT.format(prefix=""))
-    assert jobs(project, {"objects": CONFIG}, "maskdistill_") == own
+    snakefile.write_text(PARENT.format(prefix="") + CHANGED)
+    changed = jobs(project, {"objects": CONFIG}, "maskdistill_")
+    assert len(changed) == len(own) and {text.split("'")[1] for text in changed ^ own} == {"detector"}
+    assert all("own/topk" in text for text in changed - own)
     snakefile.write_text(PARENT.format(prefix='prefix: "mine"'))
     placed = jobs(project, {"objects": CONFIG}, "maskdistill_")
     assert {text.replace("mine/results/", "results/") for text in placed} == own

@@ -3,6 +3,7 @@
 from maskdistill.config.datasets import BUILT
 from maskdistill.config.roles import label_free
 from maskdistill.data.official_datasets import BUILDS
+from maskdistill.workflow.settings import source_code
 
 if CONFIG.data.kind == "scenes":
 
@@ -151,7 +152,7 @@ rule manifest:
             if CONFIG.data.kind == "scenes"
             else ""
         ),
-        code=code("manifest"),
+        code=source_code("manifest", CONFIG),
     message:
         f"manifest: decode {RUN.num_images} pictures, quarantine unreadable ones"
     shell:
@@ -184,7 +185,7 @@ if RUN.has_ground_truth:
             listing=TRUTH_LISTING,
             content=RUN.contents(RUN.annotations),
             dropped=CONFIG.max_dropped,
-            code=code("ground_truth"),
+            code=source_code("ground_truth", CONFIG),
         message:
             "ground_truth: one format for evaluation"
         shell:

@@ -44,7 +44,7 @@ if RUN.has_ground_truth:
             settings=SETTINGS.section("data"),
             listing=TRUTH_LISTING,
             content=RUN.contents(RUN.annotations),
-            code=code("ground_truth"),
+            code=source_code("ground_truth", CONFIG),
         message:
             "oracle_truth: labels of all images, for the oracle alone"
         shell:

@@ -26,7 +26,7 @@ if RUN.has_ground_truth:
         params:
             settings=SETTINGS.section("data"),
             listing=TRUTH_LISTING,
-            code=code("ground_truth"),
+            code=source_code("ground_truth", CONFIG),
         message:
             "ground_truth_train: labels of training images, for the linear probe alone"
         shell:

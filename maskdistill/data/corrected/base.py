@@ -75,9 +75,7 @@ def named(name: str) -> str:
 
 
 def find_json(path: Path, names: Iterable[str], bracket: str) -> Path | None:
-    """A JSON file that begins with a bracket: the path itself; in a folder the first of ``names``, or its
-    only one.
-    """
+    """The path itself if it is JSON; in a folder the first of ``names``, or its only JSON file."""
     if path.is_dir():
         there = [path / name for name in names if (path / name).is_file()]
         files = there[:1] or [*path.glob("*.json")]

@@ -1,6 +1,4 @@
-"""COCO JSON with run lengths or polygons, as ``coco``, ``cvat`` and ``fiftyone`` write it and CVAT exports
-it.
-"""
+"""COCO JSON with run lengths or polygons, from ``coco``, ``cvat``, ``fiftyone`` or CVAT."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -107,9 +107,7 @@ def _result(task: dict[str, Any], place: Place, losses: Losses) -> list[Any] | N
 
 
 def _picture_name(data: dict[str, Any], place: Place) -> str:
-    """A picture's name by its address: what stands behind the host, behind ``?d=``, or an upload's own
-    name.
-    """
+    """A picture's name in its address: behind the host, behind ``?d=``, or an upload's own."""
     texts = [value for value in data.values() if isinstance(value, str)]
     address = text_of(data.get("image", texts[0] if len(texts) == 1 else None), place, "data.image")
     if upload := UPLOAD.fullmatch(unquote(address)):

@@ -25,8 +25,8 @@ def read_corrected(path: Path, losses: Losses) -> tuple[Reader, Path, Correction
         Who read it, the file or folder that was read, and its objects.
 
     Raises:
-        MaskDistillError: it is in no format that is read back, or naming file, entry and field of what is
-            wrong in it.
+        MaskDistillError: it is not in a format that can be read back; or naming file, entry and field of
+            what is wrong in it.
     """
     if not path.exists():
         raise MaskDistillError(f"{path}: no such file or folder; correct the path")
@@ -41,5 +41,5 @@ def read_corrected(path: Path, losses: Losses) -> tuple[Reader, Path, Correction
                 )
     known = "; ".join(f"{reader.name}: {reader.takes}" for reader in READERS.values())
     raise MaskDistillError(
-        f"{path}: in no format that is read back ({known}); export it from the tool as one of these"
+        f"{path}: not in a format that can be read back ({known}); export it from the tool as one of these"
     )

@@ -1,5 +1,4 @@
-"""YOLO segmentation: ``data.yaml`` (or ``classes.txt``) and ``labels/``, a text per picture with one line an
-object.
+"""YOLO segmentation: ``data.yaml`` or ``classes.txt``, and a text per picture in ``labels/``.
 
 Outlines are filled as Ultralytics does: vertices rounded down, edge included.
 """

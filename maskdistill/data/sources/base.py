@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, get_args
 
 from maskdistill.config.types import Section
 from maskdistill.data.listed import ListedImage
@@ -55,9 +55,7 @@ class ImageSource(Section, ABC):
 
     @classmethod
     def made_of(cls, path: Path) -> Self | None:
-        """The source that a file or folder without photographs is, as ``init`` and ``predict`` are given;
-        else None.
-        """
+        """The source that a path given to ``init`` or ``predict`` is, if this one; else None."""
         return None
 
     @property
@@ -121,9 +119,7 @@ class ImageSource(Section, ABC):
         return ""
 
     def scored_file(self) -> Path | None:
-        """The text file that names the pictures to score; None where the manifest's column ``eval`` tells
-        them.
-        """
+        """The list of the pictures to score; None where the manifest's column ``eval`` says it."""
         return None
 
     def scored_keys(self) -> set[str] | None:
@@ -141,6 +137,12 @@ class ImageSource(Section, ABC):
             MaskDistillError: no such list.
         """
         return None
+
+
+def kind_of(source: type[ImageSource]) -> str:
+    """The one value that a source's ``kind`` may have; empty where it is not declared as one."""
+    values = get_args(source.model_fields["kind"].annotation)
+    return str(values[0]) if len(values) == 1 else ""
 
 
 def absolute(path: str | Path) -> Path:

@@ -63,8 +63,7 @@ def _walk(
     linked: list[tuple[Path, str]],
     left_out: Counter[str],
 ) -> Iterator[tuple[str, Path]]:
-    """Keys and paths of the pictures below ``folder``, in the order of their paths; one folder's names in
-    memory.
+    """Keys and paths of the pictures below ``folder``, sorted; one folder's names in memory.
 
     Linked folders are put off into ``linked``, and each real folder is visited once: there are no loops.
     """

@@ -93,7 +93,7 @@ class ListData(ImageSource):
         path = absolute(self.file)
         if not path.is_file():
             raise MaskDistillError(
-                f"{look.section}.file: {path}: no such file; give a text file that names one picture a line"
+                f"{look.section}.file: {path}: no such file; give a text file that names one picture per line"
             )
         return path
 
@@ -131,7 +131,9 @@ def named_lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE or "\0" in line:
-                    raise MaskDistillError(f"{path}: line {number} is no name of a picture; give a text file")
+                    raise MaskDistillError(
+                        f"{path}: line {number} is not the name of a picture; give a text file"
+                    )
                 name = line.rstrip("\r\n")
                 if not name.strip():
                     continue
@@ -147,7 +149,7 @@ def named_lines(path: Path, root: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError:
         raise MaskDistillError(f"{path}: line {number + 1} is not UTF-8; save the list as UTF-8") from None
     if not found:
-        raise MaskDistillError(f"{path}: names no picture; name one a line")
+        raise MaskDistillError(f"{path}: names no picture; write one per line")
 
 
 def _line_ends(path: Path) -> int:

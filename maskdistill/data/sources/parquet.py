@@ -3,28 +3,30 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from maskdistill.config.paths import UserPath
 from maskdistill.config.types import DistinctSome
-from maskdistill.data.containers import Container, containers, fingerprint, holds
+from maskdistill.data.containers import Container
 from maskdistill.data.keys import KeyClashes
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.picture_names import printable
 from maskdistill.data.picture_refs import TABLES, Row
-from maskdistill.data.sources.base import ImageSource, Look
+from maskdistill.data.sources.base import Look
+from maskdistill.data.sources.in_files import InFiles
 from maskdistill.data.tables import layout_of, need_pyarrow, rows_of
 from maskdistill.runtime.errors import MaskDistillError
 
 log = logging.getLogger("maskdistill")
 
 
-class ParquetData(ImageSource):
+class ParquetData(InFiles):
     """Parquet or Arrow files of Hugging Face ``datasets``, no ground truth: only the pictures are read."""
 
-    SUPPORT: ClassVar[bool] = True
+    SUFFIXES: ClassVar[tuple[str, ...]] = TABLES
+    FILES: ClassVar[str] = "files"
 
     kind: Literal["parquet"]
     root: UserPath | DistinctSome[UserPath] = Field(
@@ -37,20 +39,8 @@ class ParquetData(ImageSource):
         "read",
     )
 
-    @classmethod
-    def made_of(cls, path: Path) -> Self | None:
-        """A Parquet or Arrow file, or a folder that holds some."""
-        return cls(kind="parquet", root=str(path)) if holds(path, TABLES) else None
-
-    @property
-    def place(self) -> str:
-        """The folder, file or pattern; of a list none."""
-        return self.root if isinstance(self.root, str) else ""
-
     def pictures(self, look: Look) -> Iterator[ListedImage]:
-        """The rows, file by file, all to train on; keys are ``FILE/NAME``, or ``FILE/ROW`` where names do not
-        fit.
-        """
+        """The rows, file by file, all to train on; keys are ``FILE/NAME`` or ``FILE/ROW``."""
         clashes, number = KeyClashes(), 0
         for number, image in enumerate(self._rows(look.section), 1):
             clashes.add(image.key, number)
@@ -62,7 +52,7 @@ class ParquetData(ImageSource):
         ):
             first, second = (image.path for n, image in enumerate(self._rows(look.section), 1) if n in found)
             raise MaskDistillError(
-                f"results of {first} and of {second} would overwrite each other: one name is there twice, or "
+                f"results of {first} and of {second} would overwrite each other: one name occurs twice, or "
                 "names a folder as results of the other are called; rename one of the files"
             )
 
@@ -70,36 +60,24 @@ class ParquetData(ImageSource):
         """Rows, as the heads of the files state them."""
         return sum(
             sum(layout_of(path, self.column, self._setting(look.section)).groups)
-            for _, path in self._tables(look.section)
+            for _, path in self.files(look.section)
         )
 
-    def fingerprint(self, look: Look) -> str:
-        """Of each file's name, size, times and inode, which cover its rows."""
-        return fingerprint(self.kind, self._tables(look.section))
-
-    def describe(self) -> str:
-        """The folder's or file's name."""
-        return Path(
-            self.root if isinstance(self.root, str) else f"{len(self.root)} files, folders or patterns"
-        ).name
-
-    def _tables(self, section: str) -> list[Container]:
-        """The files in the order of the setting, each with what its pictures' keys begin with."""
+    def files(self, section: str) -> list[Container]:
+        """The files, where they can be read."""
         need_pyarrow()
-        return containers(self.root, f"{section}.root", TABLES)
+        return super().files(section)
 
     def _setting(self, section: str) -> str:
         return f"{section}.column"
 
     def _rows(self, section: str) -> Iterator[ListedImage]:
         told = False
-        for prefix, path in self._tables(section):
+        for prefix, path in self.files(section):
             layout = layout_of(path, self.column, self._setting(section))
             if layout.others and not told:
                 told = True
-                log.info(
-                    "columns that are not read, for no label reaches a run: %s", ", ".join(layout.others)
-                )
+                log.info("columns not read, since no label may reach a run: %s", ", ".join(layout.others))
             for group, row, name, stem in rows_of(path, self.column, layout):
                 place = Row(str(path), name, self.column, group, row)
                 yield ListedImage(printable(f"{prefix}/{stem}"), Path(str(place)), True, False)

@@ -50,8 +50,7 @@ class RemoteData(ImageSource):
     )
     file: UserPath | None = Field(
         None,
-        description="text file of this machine that names one picture a line, as a URL or by its path below "
-        "root",
+        description="text file of this machine: one picture per line, as a URL or by its path below root",
     )
 
     @model_validator(mode="after")
@@ -104,9 +103,7 @@ class RemoteData(ImageSource):
             )
 
     def fingerprint(self, look: Look) -> str:
-        """Of what the store lists: names, sizes and marks of the content; of a file of URLs that file
-        alone.
-        """
+        """Of the store's list: names, sizes, marks; of a file of URLs, that file alone."""
         if self.file is None:
             return sha256_text(canonical_json([self.kind, self.root, digest_of(self.prefix, look.kept)]))
         return sha256_text(canonical_json([self.kind, self.root, sha256_file(self._list(look))]))
@@ -162,7 +159,7 @@ class RemoteData(ImageSource):
         path = absolute(str(self.file))
         if not path.is_file():
             raise MaskDistillError(
-                f"{look.section}.file: {path}: no such file; give a text file of one URL a line"
+                f"{look.section}.file: {path}: no such file; give a text file with one URL per line"
             )
         return path
 

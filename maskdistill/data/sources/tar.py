@@ -2,46 +2,38 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from maskdistill.config.paths import UserPath
 from maskdistill.config.types import DistinctSome
-from maskdistill.data.containers import Container, containers, fingerprint, holds
+from maskdistill.data.containers import Container
 from maskdistill.data.keys import KeyClashes, key_of_path
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.picture_names import SUFFIXES, left_out_words
 from maskdistill.data.picture_refs import Inside
-from maskdistill.data.sources.base import ImageSource, Look
+from maskdistill.data.sources.base import Look
+from maskdistill.data.sources.in_files import InFiles
 from maskdistill.data.tar_index import COMPRESSED, Member, compressed, pictures_of
 from maskdistill.runtime.errors import MaskDistillError
 
 SUFFIX = ".tar"
 
 
-class TarData(ImageSource):
+class TarData(InFiles):
     """Tar archives (WebDataset shards), no ground truth: pictures are read at their places, and never
     unpacked.
     """
 
-    SUPPORT: ClassVar[bool] = True
+    SUFFIXES: ClassVar[tuple[str, ...]] = (SUFFIX, *COMPRESSED)
+    FILES: ClassVar[str] = "archives"
 
     kind: Literal["tar"]
     root: UserPath | DistinctSome[UserPath] = Field(
         description="folder that is searched for .tar files recursively, one .tar, a pattern such as "
         "shards/*.tar, or a list of these; compressed archives are refused"
     )
-
-    @property
-    def place(self) -> str:
-        """The folder, archive or pattern; of a list none."""
-        return self.root if isinstance(self.root, str) else ""
-
-    @classmethod
-    def made_of(cls, path: Path) -> Self | None:
-        """An archive, or a folder that holds some, compressed or not."""
-        return cls(kind="tar", root=str(path)) if holds(path, (SUFFIX, *COMPRESSED)) else None
 
     def pictures(self, look: Look) -> Iterator[ListedImage]:
         """The picture of each sample, archive by archive, all to train on; keys are ``ARCHIVE/SAMPLE``."""
@@ -53,7 +45,7 @@ class TarData(ImageSource):
         if not number:
             others = f"; there are {left_out_words(look.left_out)}" if look.left_out else ""
             raise MaskDistillError(
-                f"{look.section}.root: no picture in {self._named()} (a picture is a member called NAME.jpg "
+                f"{look.section}.root: no picture in {self.named()} (a picture is a member called NAME.jpg "
                 f"or the like, without a further dot; looked for {' '.join(SUFFIXES)}{others})"
             )
         if found := clashes.find(
@@ -61,20 +53,9 @@ class TarData(ImageSource):
         ):
             raise self._clash(found, look)
 
-    def fingerprint(self, look: Look) -> str:
-        """Of each archive's name, size, times and inode, which cover its members."""
-        return fingerprint(self.kind, self._archives(look.section))
-
-    def describe(self) -> str:
-        """The folder's or archive's name."""
-        return Path(self._named()).name
-
-    def _named(self) -> str:
-        return self.root if isinstance(self.root, str) else f"{len(self.root)} archives, folders or patterns"
-
     def _members(self, look: Look) -> Iterator[tuple[str, Path, Member]]:
         """Key, archive and place of each picture."""
-        for prefix, archive in self._archives(look.section):
+        for prefix, archive in self.files(look.section):
             for member in pictures_of(archive, look.kept, look.left_out):
                 sample = member.sample.replace("..", "~~") if member.fault else member.sample
                 yield f"{prefix}/{key_of_path(sample) or '~'}", archive, member
@@ -86,13 +67,13 @@ class TarData(ImageSource):
             if number in found
         )
         return MaskDistillError(
-            f"results of {first} and of {second} would overwrite each other: one name is there twice, or "
-            "names a folder as results of the other are called; pack the archive anew"
+            f"results of {first} and of {second} would overwrite each other: one name occurs twice, or "
+            "names a folder as results of the other are called; pack the archive again"
         )
 
-    def _archives(self, section: str) -> list[Container]:
-        """The archives in the order of the setting, each with what its pictures' keys begin with."""
-        found = containers(self.root, f"{section}.root", (SUFFIX, *COMPRESSED))
+    def files(self, section: str) -> list[Container]:
+        """The archives; compressed ones are refused."""
+        found = super().files(section)
         for _, archive in found:
             if archive.name.lower().endswith(COMPRESSED):
                 raise compressed(archive, archive.suffix[1:])

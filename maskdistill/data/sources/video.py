@@ -5,17 +5,18 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from maskdistill.config.paths import UserPath
 from maskdistill.config.types import NUMBER, DistinctSome
-from maskdistill.data.containers import Container, containers, fingerprint, holds, kept_lines
+from maskdistill.data.containers import kept_lines
 from maskdistill.data.listed import ListedImage
 from maskdistill.data.picture_names import printable
 from maskdistill.data.picture_refs import VIDEOS, Frame, Inside
-from maskdistill.data.sources.base import ImageSource, Look
+from maskdistill.data.sources.base import Look
+from maskdistill.data.sources.in_files import InFiles
 from maskdistill.data.video import choose_frames, need_pyav
 
 log = logging.getLogger("maskdistill")
@@ -28,12 +29,13 @@ Rate = Annotated[float, Field(gt=0, le=1000), NUMBER]
 Change = Annotated[float, Field(ge=0, le=255), NUMBER]
 
 
-class VideoData(ImageSource):
+class VideoData(InFiles):
     """Frames of videos, no ground truth: a video is decoded once to choose them, and they are read at their
     places.
     """
 
-    SUPPORT: ClassVar[bool] = True
+    SUFFIXES: ClassVar[tuple[str, ...]] = VIDEOS
+    FILES: ClassVar[str] = "videos"
 
     kind: Literal["video"]
     root: UserPath | DistinctSome[UserPath] = Field(
@@ -47,23 +49,12 @@ class VideoData(ImageSource):
         "chosen frame's by less, on average, in steps of 255; 0: none is",
     )
 
-    @classmethod
-    def made_of(cls, path: Path) -> Self | None:
-        """A video, or a folder that holds some."""
-        return cls(kind="video", root=str(path)) if holds(path, VIDEOS) else None
-
-    @property
-    def place(self) -> str:
-        """The folder, video or pattern; of a list none."""
-        return self.root if isinstance(self.root, str) else ""
-
     def pictures(self, look: Look) -> Iterator[ListedImage]:
-        """The chosen frames, video by video, all to train on; keys are ``VIDEO/NUMBER``, with the frame's
-        number.
+        """The chosen frames, video by video, all to train on; keys are ``VIDEO/NUMBER``.
 
         A video that cannot be decoded stands for one picture, which the manifest quarantines.
         """
-        for prefix, path in self._videos(look.section):
+        for prefix, path in self.files(look.section):
             lines = kept_lines(
                 path, look.kept, [FORMAT, self.fps, self.min_change], partial(self._lines, path)
             )
@@ -75,20 +66,6 @@ class VideoData(ImageSource):
             for number, time in lines:
                 name = f"{number:0{max(DIGITS, len(str(told['total'])))}d}"
                 yield _listed(f"{prefix}/{name}", Frame(str(path), f"{name}.bmp", number, time))
-
-    def fingerprint(self, look: Look) -> str:
-        """Of each video's name, size, times and inode."""
-        return fingerprint(self.kind, self._videos(look.section))
-
-    def describe(self) -> str:
-        """The folder's or video's name."""
-        return Path(
-            self.root if isinstance(self.root, str) else f"{len(self.root)} videos, folders or patterns"
-        ).name
-
-    def _videos(self, section: str) -> list[Container]:
-        """The videos in the order of the setting, each with what its frames' keys begin with."""
-        return containers(self.root, f"{section}.root", VIDEOS)
 
     def _lines(self, path: Path) -> Iterator[Any]:
         """What decoding a video told, then number and time stamp of each chosen frame."""

@@ -73,9 +73,7 @@ class VocData(ImageSource):
         return True
 
     def truth_listing(self) -> str:
-        """Names, sizes, times and inodes of the files of listed images, and what the lists of images to score
-        say.
-        """
+        """Stamps of the listed images' files, and the content of the lists of images to score."""
         root = Path(self.root).expanduser()
         found: list[Any] = [sorted(self.scored_keys() or ()), sorted(self.instance_keys() or ())]
         for image in self.pictures(Look()):

@@ -1,6 +1,4 @@
-"""Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of the pixels of each region within d of its
-contour.
-"""
+"""Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of pixels within d of the contours."""
 
 from collections.abc import Sequence
 
@@ -79,9 +77,7 @@ def of_image(view: View) -> list[list[int]] | None:
 
 
 def mean(sums: Floats) -> Sequence[float]:
-    """Mean over all G classes of summed counts (2, G); like the mean IoU, a class that is absent counts
-    as 0.
-    """
+    """Mean over all G classes of summed counts (2, G); an absent class counts as 0."""
     intersection, union = sums
     return [float((intersection / np.maximum(union, FLOOR)).mean())]
 

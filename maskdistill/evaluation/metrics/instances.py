@@ -27,9 +27,7 @@ def of_image(view: View) -> ImageInstances | None:
 
 
 def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
-    """Class-agnostic AP of all detections; its details are
-    :func:`maskdistill.evaluation.protocols.protocol_scores`.
-    """
+    """Class-agnostic AP; details: :func:`maskdistill.evaluation.protocols.protocol_scores`."""
     images, config = list(found.values()), setting.config
     stats = average_precision(images, class_agnostic=True).stats
     values = {name: percent(value) for name, value in zip(STATS[:3], stats[:3].tolist(), strict=True)}

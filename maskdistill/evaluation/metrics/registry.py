@@ -1,5 +1,4 @@
-"""The table of the metrics: what scores a stage, every page, command and file of scores reads it, in its
-order.
+"""The table of metrics, which every stage, page, command and file of scores reads in order.
 
 A module beside this one is a family of metrics, in its constant ``FAMILY``: what is counted of an image, how
 the counts become numbers, and what tables say about them. Nothing else lists it. Packages of others name
@@ -147,9 +146,7 @@ class View:
 
     @cached_property
     def classes(self) -> npt.NDArray[np.uint8]:
-        """Predicted classes uint8 (H, W) in 0..G-1, G where a label has none; for families with ``matched``
-        alone.
-        """
+        """Predicted classes uint8 (H, W) in 0..G-1, G for none; only for families with ``matched``."""
         assert self._class_of is not None, "a family that asks for classes has matched=True"
         return self._class_of[self.labels]
 

@@ -26,9 +26,7 @@ ACCURACY = Metric(
 
 
 def of_image(view: View) -> Cells | None:
-    """Confusion matrix, see :func:`maskdistill.evaluation.semantic.nonzero_cells`; None without a true
-    map.
-    """
+    """Confusion matrix (:func:`maskdistill.evaluation.semantic.nonzero_cells`), or None."""
     if not view.image.has_semantic:
         return None
     return nonzero_cells(confusion_matrix(view.labels, view.target, *view.setting.shape))

@@ -1,5 +1,4 @@
-"""MaskCut (Wang et al. 2023, arXiv 2301.11320): normalised cuts one after the other, each of what the last
-ones left.
+"""MaskCut (Wang et al. 2023, arXiv 2301.11320): normalised cuts, each of what the last left.
 
 Written from the paper's §3.2, which extends TokenCut (:mod:`maskdistill.masks.rules.tokencut`). Its outlines
 are sharpened by a conditional random field; here ``masks.refine`` does that.

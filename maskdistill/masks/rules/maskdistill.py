@@ -88,9 +88,7 @@ def highest(ranked: Float, count: int, as_torch: bool) -> npt.NDArray[np.int64]:
 
 
 def tied_share(ranked: Float, chosen: npt.NDArray[np.int64]) -> float:
-    """Share of the chosen entries of ``ranked`` (N,) that equal one which is not chosen; at least one is
-    chosen.
-    """
+    """Share of the chosen entries (at least one) of ``ranked`` (N,) that tie with one not chosen."""
     lowest = ranked[chosen].min()
     equal = int((ranked[chosen] == lowest).sum())
     return equal / len(chosen) if (ranked == lowest).sum() > equal else 0.0
