@@ -11,14 +11,16 @@ import pytest
 import torch
 from finished_run import VERDICT
 from hostile_photos import USABLE
-from miniature import scenes
+from miniature import detector_config, scenes
 from PIL import Image
 
+from maskdistill.backbones.students import build_student
 from maskdistill.cli import export, main
 from maskdistill.config import FolderData
 from maskdistill.data.images import load_rgb
 from maskdistill.detector.grids import paste_masks
 from maskdistill.detector.inference import detect
+from maskdistill.detector.model import build_detector
 from maskdistill.detector.trained import load_detector
 from maskdistill.detector.types import Found
 from maskdistill.formats import rle
@@ -26,6 +28,7 @@ from maskdistill.formats.label_png import color_map, read_label_png
 from maskdistill.product import segment
 from maskdistill.product.export_agreement import Agreement, Seen, compare
 from maskdistill.product.kinds.registry import KINDS, parse_kinds
+from maskdistill.product.onnx_detector import PixelsToObjects, write_network
 from maskdistill.product.trained_run import find_models
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter import inference
@@ -95,6 +98,30 @@ def test_the_models_see_what_predict_sees(exported: Path) -> None:
                 assert np.abs(boxes[near] - (x, y, x + w, y + h)).max(axis=1).min() < 0.1
         empty = sessions[1].run(None, given | {"least_score": np.array(1.0, np.float32)})
         assert [len(one) for one in empty] == [0] * 5
+
+
+@pytest.mark.slow
+def test_a_detector_on_a_transformer_takes_every_size(tmp_path: Path) -> None:
+    """Among them the one whose grid is the positional table's own; positions are noise, so that they show."""
+    for name in export.LIBRARIES:
+        pytest.importorskip(name, reason="needs the extra [export]: make export")
+    import onnxruntime
+
+    torch.manual_seed(0)
+    config = detector_config(arch="vit_micro_patch8", freeze_at=0, head_channels=8)
+    network: Any = build_student(config.arch)
+    torch.nn.init.normal_(network.pos_embed)
+    model = build_detector(config, 3, network).eval()
+    write_network(model, config, tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    for height, width in ((64, 64), (64, 93), (96, 70)):
+        pixels = 255 * torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            expected = PixelsToObjects(model)(pixels, torch.tensor(0.0))
+        found = session.run(None, {"pixels": pixels.numpy(), "least_score": np.zeros((), np.float32)})
+        assert len(found[0]) == config.max_dets
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other.numpy(), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -2,9 +2,8 @@
 
 In --out: segment.py (numpy, Pillow and onnxruntime) with segment.json, the models of --kinds, both models as
 safetensors, check.json and README.md. The script is run on the run's pictures and has to give predict's
-masks. A detector on a transformer is written as safetensors alone. Needs the extra [export]. `maskdistill
-predict` takes both models without their run (--detector DIR/detector.safetensors --segmenter
-DIR/segmenter.safetensors).
+masks. Needs the extra [export]. `maskdistill predict` takes both models without their run (--detector
+DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
 """
 
 import argparse
@@ -19,9 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from maskdistill.backbones.registry import BACKBONES
 from maskdistill.backbones.students import build_student
 from maskdistill.backbones.weights import read_state_dict
 from maskdistill.cli.common import add_common, start
@@ -31,7 +28,7 @@ from maskdistill.data.images import load_rgb
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
-from maskdistill.product.card import Checked, model_card, no_detector
+from maskdistill.product.card import Checked, model_card
 from maskdistill.product.export_agreement import Seen, compare
 from maskdistill.product.export_pictures import COMPARED, copy_pictures
 from maskdistill.product.kinds.onnx import SCRIPT
@@ -158,17 +155,12 @@ def _networks(
     segmenting = parse_section(SegmenterConfig, params["segmenter"]).model_copy(update=plain)
     detecting = parse_section(DetectorConfig, params["detector"]).model_copy(update=plain)
     segmenter = build_segmenter(segmenting, int(metadata["segmenter"]["num_clusters"]))
-    detector: nn.Module | None = None
+    built = build_detector(
+        detecting, int(metadata["detector"]["num_clusters"]), build_student(detecting.arch)
+    )
+    detector = load_model(models.detector, built).eval()
     network = temporary / "network.onnx"
-    side = 0
-    if detecting.arch in BACKBONES:
-        log.warning("%s", no_detector(detecting.arch))
-    else:
-        built = build_detector(
-            detecting, int(metadata["detector"]["num_clusters"]), build_student(detecting.arch)
-        )
-        detector = load_model(models.detector, built).eval()
-        side = write_network(detector, detecting, network)
+    side = write_network(detector, detecting, network)
     texts = _texts(stored)
     trained = load_model(models.segmenter, segmenter).eval()
     return Networks(trained, segmenting, detector, detecting, network, side, texts)
@@ -206,8 +198,6 @@ def _predicted(networks: Networks, picture: Path) -> Seen:
     """What ``predict`` sees in a picture."""
     photo = np.asarray(load_rgb(picture))
     (labels,) = segment(networks.segmenter, [photo], networks.segmenter_config, CPU)
-    if networks.detector is None:
-        return Seen(labels, None)
     objects = detect(networks.detector, torch.tensor(photo).permute(2, 0, 1), CPU)
     for one in objects:
         one["bbox"] = rle.bbox(one["segmentation"])  # as in predict's files

@@ -84,7 +84,6 @@ def model_card(
             for one in exported
         ),
         f"Compared on: {compared_on}.\n",
-        *([] if "detector.onnx" in files else [f"{no_detector(detector['arch'])}.\n"]),
         "### MaskDistill\n",
         "Without ONNX: `maskdistill predict PHOTOS/ --detector detector.safetensors"
         " --segmenter segmenter.safetensors --out DIR`.\n",
@@ -104,15 +103,6 @@ def model_card(
         text = yaml.safe_dump(config.model_dump(mode="json", exclude={"ablations"}), sort_keys=False)
         parts += ["## Configuration\n", f"```yaml\n{text}```\n"]
     return "\n".join(parts)
-
-
-def no_detector(arch: str) -> str:
-    """Why there is no detector as ONNX."""
-    return (
-        f"the detector is not written as ONNX, whose trace would fix the pictures' size for the transformer "
-        f"{arch}; use"
-        " detector.safetensors with maskdistill predict"
-    )
 
 
 def _verdict(record: Mapping[str, Any] | None) -> str:

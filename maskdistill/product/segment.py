@@ -70,16 +70,14 @@ class Models:
         self.classes: list[str] = self.settings["classes"]
         names = self.settings["onnx"]
         self._segmenter = _session(folder / names["segmenter"])
-        self._detector = _session(folder / names["detector"]) if "detector" in names else None
+        self._detector = _session(folder / names["detector"])
 
     def labels(self, photo: Rgb) -> npt.NDArray[np.uint8]:
         """Label map uint8 (H, W) of a picture, uint8 (H, W, 3): 0 background, 1..K."""
         return np.asarray(self._segmenter.run(["labels"], {"picture": photo[None]})[0][0], np.uint8)
 
     def objects(self, photo: Rgb, min_score: float = 0.0) -> list[Found]:
-        """Objects of a picture, uint8 (H, W, 3), best first; none without a detector."""
-        if self._detector is None:
-            return []
+        """Objects of a picture, uint8 (H, W, 3), best first."""
         height, width = photo.shape[:2]
         shrunk = math.sqrt(max(1.0, height * width / MOST_PIXELS))
         sides = max(1, int(height / shrunk)), max(1, int(width / shrunk))

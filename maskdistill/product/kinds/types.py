@@ -15,16 +15,15 @@ class Networks:
     """A run's networks, on the CPU, in float32 and eval mode, with their settings at test time.
 
     Attributes:
-        detector: None where there is none, or where no trace can be made of it.
         detector_network: file that the bare detector was written to, see
-            :func:`maskdistill.product.onnx_detector.write_network`; there is one if there is a detector.
+            :func:`maskdistill.product.onnx_detector.write_network`.
         mask_side: S of the detector's masks.
         metadata: strings that are stored in every file.
     """
 
     segmenter: nn.Module
     segmenter_config: SegmenterConfig
-    detector: nn.Module | None
+    detector: nn.Module
     detector_config: DetectorConfig
     detector_network: Path
     mask_side: int
