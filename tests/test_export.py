@@ -3,16 +3,19 @@ card.
 """
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from browser import chromium
 from finished_run import VERDICT
 from hostile_photos import USABLE
 from miniature import detector_config, scenes
 from PIL import Image
+from web_page import choose, downloaded, missing_tools, open_page, seen_on_page
 
 from maskdistill.backbones.students import build_student
 from maskdistill.cli import export, main
@@ -25,8 +28,9 @@ from maskdistill.detector.trained import load_detector
 from maskdistill.detector.types import Found
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import color_map, read_label_png
-from maskdistill.product import segment
+from maskdistill.product import segment, web_runtime
 from maskdistill.product.export_agreement import Agreement, Seen, compare
+from maskdistill.product.kinds.onnx import look_by_script
 from maskdistill.product.kinds.registry import KINDS, parse_kinds
 from maskdistill.product.onnx_detector import PixelsToObjects, write_network
 from maskdistill.product.trained_run import find_models
@@ -34,6 +38,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter import inference
 from maskdistill.segmenter.trained import load_segmenter
 
+ACCESS = Path(__file__).with_name("accessibility.js").read_text()
 CPU = torch.device("cpu")
 
 
@@ -53,7 +58,8 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (run / part.name).symlink_to(part)
     data = FolderData(kind="folder", root=str(photos)).model_dump_json()
     assert main(["manifest", f"--params={data}", "--num-shards=1", f"--output={run}/data/manifest.csv"]) == 0
-    assert main(["export", "--run", str(run), "--out", str(home / "out"), "--kinds=pt2"]) == 0
+    page = [] if missing_tools() else ["--web"]
+    assert main(["export", "--run", str(run), "--out", str(home / "out"), "--kinds=pt2", *page]) == 0
     return home / "out"
 
 
@@ -135,13 +141,62 @@ def test_what_is_exported_is_checked_and_described(exported: Path) -> None:
     settings = json.loads((exported / "segment.json").read_text())
     assert settings["onnx"] == {"segmenter": "segmenter.onnx", "detector": "detector.onnx"}
     assert (settings["min_score"], settings["least_score"]) == (0.25, 0.01)
-    assert set(check["files"]) == {
+    assert {name for name in check["files"] if not name.startswith("web/")} == {
         "segment.py", "segment.json", "segmenter.pt2", *settings["onnx"].values(),
         "segmenter.safetensors", "detector.safetensors",
     }  # fmt: skip
     assert (exported / "segment.py").read_bytes() == Path(str(segment.__file__)).read_bytes()
     card = (exported / "README.md").read_text()
     assert "Compared on: pictures of the run" in card and "of the run `small`" in card and "### pt2" in card
+
+
+@pytest.mark.slow
+def test_the_page_sees_what_the_script_sees(exported: Path, tmp_path: Path) -> None:
+    """In Chromium, from a file: pictures that are plain, EXIF-rotated, with a palette and see-through."""
+    if missing := missing_tools():
+        pytest.skip(missing)
+    picture = Image.fromarray(scenes(1)[0].image)
+    for number, kind in enumerate(("palette", "EXIF-rotated", "RGBA")):
+        USABLE[kind](picture, tmp_path / str(number))
+    files = sorted(tmp_path.iterdir())
+    found = []
+    with chromium(tmp_path / "profile") as browser:
+        open_page(browser, exported / "web/index.html")
+        for file in files:
+            assert choose(browser, file).startswith(f"{file.name}: label map in")
+            found.append(seen_on_page(browser)[0])
+        image = downloaded(browser)
+        np.testing.assert_array_equal(np.asarray(image), found[-1].labels)
+        assert image.getpalette() == color_map().ravel().tolist()
+        show = "document.querySelector('[value=objects]').click(), part('score').value = 0.3"
+        browser.value(f"{show}, show()")
+        table = browser.value("part('objects').querySelectorAll('tbody tr').length")
+        assert table == sum(one["score"] >= 0.3 for one in found[-1].objects or ()) > 0
+        assert browser.value(ACCESS) == [] and browser.complaints == []
+        (tmp_path / "notes.png").write_bytes(b"no picture")
+        assert choose(browser, tmp_path / "notes.png").startswith("notes.png: this browser cannot decode it")
+        assert {address.partition(":")[0] for address in browser.requests} == {"file", "blob"}
+    agreement = compare([one for one in look_by_script(exported, files) if one], found)
+    assert agreement.holds and agreement.labels >= 0.999 and (agreement.mask_iou or 0) > 0.999
+    card = (exported / "README.md").read_text()
+    assert "### web" in card and "| `web/runtime.js` |" in card
+
+
+@pytest.mark.hostile(
+    "files: no network, for the page of export --web", outcome="refused, which files to put where is said"
+)
+def test_a_page_without_a_network_names_its_files(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if any(find_spec(name) is None for name in export.LIBRARIES):
+        pytest.skip("needs the extra [export]: make export")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(web_runtime, "ADDRESS", "http://127.0.0.1:9")
+    assert main(["export", "--run", str(trained), "--out", str(tmp_path / "out"), "--web"]) == 1
+    said = capsys.readouterr().err
+    folder = tmp_path / f"maskdistill/onnxruntime-web-{web_runtime.VERSION}"
+    assert f"put {', '.join(web_runtime.FILES)} of the npm package" in said and f"into {folder}" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_script_opens_pictures_as_predict_does(tmp_path: Path) -> None:

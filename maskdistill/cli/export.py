@@ -2,8 +2,9 @@
 
 In --out: segment.py (numpy, Pillow and onnxruntime) with segment.json, the models of --kinds, both models as
 safetensors, check.json and README.md. The script is run on the run's pictures and has to give predict's
-masks. Needs the extra [export]. `maskdistill predict` takes both models without their run (--detector
-DIR/detector.safetensors --segmenter DIR/segmenter.safetensors).
+masks. With --web there is a page too, which segments pictures in a browser. Needs the extra [export].
+`maskdistill predict` takes both models without their run (--detector DIR/detector.safetensors --segmenter
+DIR/segmenter.safetensors).
 """
 
 import argparse
@@ -28,6 +29,7 @@ from maskdistill.data.images import load_rgb
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
+from maskdistill.product import web_page, web_runtime
 from maskdistill.product.card import Checked, model_card
 from maskdistill.product.export_agreement import Seen, compare
 from maskdistill.product.export_pictures import COMPARED, copy_pictures
@@ -64,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(KINDS)}: pt2 is the segmenter by torch.export (default: onnx, which is always "
         "written)",
     )  # fmt: skip
+    parser.add_argument(
+        "--web", action="store_true",
+        help="also a page, web/index.html, that segments pictures in a browser without a network; ONNX "
+        f"Runtime Web ({web_runtime.VERSION}, 14 MB) is fetched once",
+    )  # fmt: skip
     parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
     parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
@@ -75,6 +82,8 @@ def run(args: argparse.Namespace) -> None:
     start(args, "export")
     kinds = parse_kinds(args.kinds)
     need_libraries()
+    if args.web:
+        web_runtime.fetch_runtime(web_runtime.runtime_folder())
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
     if models.rehearsal:
         log.warning("these models are %s", models.rehearsal)
@@ -84,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something else than an export; give another folder as --out")
     with tempfile.TemporaryDirectory() as temporary, atomic_directory(out) as folder:
-        _export(models, kinds, args.run, Path(temporary), folder)
+        _export(models, kinds, args.run, args.web, Path(temporary), folder)
     log.info("wrote %s", out)
 
 
@@ -101,6 +110,7 @@ def _export(
     models: TrainedRun,
     kinds: Sequence[ExportKind],
     run: str | None,
+    web: bool,
     temporary: Path,
     folder: Path,
 ) -> None:
@@ -123,10 +133,15 @@ def _export(
     least = {"least_score": networks.detector_config.score_thresh,
              "min_score": models.config.pseudo_labels.tau if models.config else 0.5}  # fmt: skip
     write_json(folder / "segment.json", {"classes": names, **least, **files, "provenance": provenance})
+    if web:
+        onnx_files = {name: folder / file for name, file in files["onnx"].items()}
+        shown = {"classes": names, **least, "about": web_page.about(models)}
+        web_page.write_web_page(onnx_files, shown, web_runtime.runtime_folder(), folder / web_page.FOLDER)
     exported = _check(kinds, networks, pictures, folder)
     for name, weights in inputs.items():
         save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))
-    sums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
     agreements = {one.kind.name: asdict(one.agreement) for one in exported}
     record = {"files": sums, "compared_on": source, "agreement": agreements, "trust": models.trust}
     write_json(folder / "check.json", record | {"provenance": provenance})
