@@ -32,7 +32,7 @@ from maskdistill.formats import rle
 from maskdistill.product import web_page, web_runtime
 from maskdistill.product.card import Checked, model_card
 from maskdistill.product.export_agreement import Seen, compare
-from maskdistill.product.export_pictures import COMPARED, copy_pictures
+from maskdistill.product.export_pictures import copy_pictures
 from maskdistill.product.kinds.onnx import SCRIPT
 from maskdistill.product.kinds.registry import KINDS, parse_kinds
 from maskdistill.product.kinds.types import ExportKind, Networks
@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kinds", default="onnx", metavar="A,B",
-        help=f"of {', '.join(KINDS)}: pt2 is the segmenter by torch.export (default: onnx, which is always "
-        "written)",
+        help=f"of {', '.join(KINDS)}: int8 is a quarter of the size at some loss, pt2 the segmenter by "
+        "torch.export (default: onnx, which is always written)",
     )  # fmt: skip
     parser.add_argument(
         "--web", action="store_true",
@@ -126,8 +126,9 @@ def _export(
     inputs = {"detector": models.detector, "segmenter": models.segmenter}
     provenance = make_provenance("export", {"opset": OPSET, "kinds": [kind.name for kind in kinds]}, inputs)
     verdict = as_metadata(models.trust)
-    networks = _networks(models, metadata, {"classes": names, "provenance": provenance} | verdict, temporary)
-    pictures, source = copy_pictures(run, temporary, COMPARED)
+    pictures, calibration, source = copy_pictures(run, temporary)
+    stored = {"classes": names, "provenance": provenance} | verdict
+    networks = _networks(models, metadata, stored, calibration, temporary)
     files = {kind.name: kind.write(networks, folder) for kind in kinds}
     shutil.copyfile(SOURCE, folder / SCRIPT)
     least = {"least_score": networks.detector_config.score_thresh,
@@ -160,7 +161,11 @@ def _with_test_settings(metadata: dict[str, str], settings: str) -> dict[str, st
 
 
 def _networks(
-    models: TrainedRun, metadata: Mapping[str, Mapping[str, str]], stored: Mapping[str, Any], temporary: Path
+    models: TrainedRun,
+    metadata: Mapping[str, Mapping[str, str]],
+    stored: Mapping[str, Any],
+    calibration: Sequence[Path],
+    temporary: Path,
 ) -> Networks:
     """Both networks in float32 whatever they were trained in: autocast would become conversions in the
     files.
@@ -178,7 +183,7 @@ def _networks(
     side = write_network(detector, detecting, network)
     texts = _texts(stored)
     trained = load_model(models.segmenter, segmenter).eval()
-    return Networks(trained, segmenting, detector, detecting, network, side, texts)
+    return Networks(trained, segmenting, detector, detecting, network, side, texts, calibration)
 
 
 def _check(
@@ -187,7 +192,7 @@ def _check(
     """Look at pictures with every kind of model and as ``predict`` does.
 
     Raises:
-        MaskDistillError: a kind does not give the same masks.
+        MaskDistillError: a kind does not give the same masks and has to.
     """
     expected = [_predicted(networks, picture) for picture in pictures]
     exported = []
@@ -200,7 +205,7 @@ def _check(
                 f"{kind.name}: {SCRIPT} can read none of {len(pictures)} pictures of the run"
             )
         checked = Checked(kind, compare([one for one, _ in pairs], [found for _, found in pairs]))
-        if not checked.agreement.holds:
+        if kind.exact and not checked.agreement.holds:
             raise MaskDistillError(
                 f"{checked.sentence()}: too far apart; nothing was written, try another version"
             )

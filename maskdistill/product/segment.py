@@ -63,12 +63,15 @@ class Models:
 
     Args:
         folder: which `maskdistill export` wrote.
+        kind: onnx, or int8 where that was exported too.
     """
 
-    def __init__(self, folder: Path = HERE) -> None:
+    def __init__(self, folder: Path = HERE, kind: str = "onnx") -> None:
         self.settings: dict[str, Any] = json.loads((folder / "segment.json").read_text(encoding="utf-8"))
         self.classes: list[str] = self.settings["classes"]
-        names = self.settings["onnx"]
+        if kind not in self.settings:
+            raise SystemExit(f"{folder}: no models of kind {kind}; export them by --kinds {kind}")
+        names = self.settings[kind]
         self._segmenter = _session(folder / names["segmenter"])
         self._detector = _session(folder / names["detector"])
 
@@ -303,9 +306,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--models", type=Path, default=HERE, metavar="DIR", help="exported models (default: beside)"
     )
+    parser.add_argument(
+        "--kind", default="onnx", choices=["onnx", "int8"], help="of the models (default: onnx)"
+    )
     parser.add_argument("--min-score", type=float, help="least score of an object (default: the run's)")
     given = parser.parse_args(arguments)
-    pictures, models = _listed(given.pictures), Models(given.models)
+    pictures, models = _listed(given.pictures), Models(given.models, given.kind)
     least = models.settings["min_score"] if given.min_score is None else given.min_score
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

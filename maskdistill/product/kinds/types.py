@@ -19,6 +19,7 @@ class Networks:
             :func:`maskdistill.product.onnx_detector.write_network`.
         mask_side: S of the detector's masks.
         metadata: strings that are stored in every file.
+        calibration: pictures, for ranges of what flows through the networks.
     """
 
     segmenter: nn.Module
@@ -28,6 +29,7 @@ class Networks:
     detector_network: Path
     mask_side: int
     metadata: Mapping[str, str]
+    calibration: Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class ExportKind:
         write: (networks, folder) -> names of the files by model.
         look: (folder, pictures) -> what it sees in each; None of a picture that it refuses.
         use: how to use it, in Markdown.
+        exact: it has to see what ``predict`` sees; else it may lose, and the card says how much.
     """
 
     name: str
     write: Callable[[Networks, Path], dict[str, str]]
     look: Callable[[Path, Sequence[Path]], list[Seen | None]]
     use: str
+    exact: bool = True
