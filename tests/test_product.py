@@ -409,7 +409,3 @@ def test_the_card_says_what_it_is(trained: Path) -> None:
         assert wanted in card
     without = model_card(*described, None, {}, names, "pictures", {})
     assert "None: there was no ground truth" in without and "## Configuration" not in without
-    assert "use detector.safetensors with maskdistill predict" in without, (
-        "that of a transformer is not written"
-    )
-    assert "use detector.safetensors" not in card

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from maskdistill.backbones import registry, vit
+from maskdistill.backbones.traced_positions import traced_positions
 from maskdistill.backbones.weights import save_weights
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -130,6 +131,17 @@ def test_positions_are_those_of_the_original_formula(arch: str, side: int) -> No
         expected = original.positions(arch, table, rows, columns)[:, 1 - prefix :]
         found = vit.interpolate_positions(table[:, 1 - prefix :], (rows, columns), prefix, entry.positions)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("positions", ["table", "table_antialiased"])
+def test_positions_of_a_trace_are_those_of_predict(positions: registry.Positions) -> None:
+    """Once for all grids, the base one among them, which is unchanged to the last bit."""
+    table = torch.randn(1, 14 * 14, 6, generator=torch.Generator().manual_seed(3))
+    for rows, columns in ((14, 14), (14, 20), (9, 31), (40, 3), (7, 14), (1, 1)):
+        expected = vit.interpolate_positions(table, (rows, columns), 0, positions)
+        sides, antialiased = (torch.tensor(rows), torch.tensor(columns)), positions == "table_antialiased"
+        found = traced_positions(table, *sides, antialiased)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0 if (rows, columns) == (14, 14) else 2e-5)
 
 
 def test_positions_differ_from_resampling_by_size() -> None:

@@ -20,6 +20,7 @@ from maskdistill.backbones.checkpoints import PERIODS, convert
 from maskdistill.backbones.registry import BACKBONES, Backbone, Positions, find_backbone
 from maskdistill.backbones.registry import IMAGENET_MEAN as IMAGENET_MEAN
 from maskdistill.backbones.registry import IMAGENET_STD as IMAGENET_STD
+from maskdistill.backbones.traced_positions import traced_positions
 from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -132,6 +133,10 @@ def interpolate_positions(
         float (1, prefix + R*C, D); unchanged where the grid is the table's own.
     """
     prefix_pos, patch_pos = pos_embed[:, :prefix], pos_embed[:, prefix:]
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        rows, columns = (torch.as_tensor(length) for length in grid)
+        found = traced_positions(patch_pos, rows, columns, positions == "table_antialiased")
+        return torch.cat([prefix_pos, found], dim=1)
     side = round(patch_pos.shape[1] ** 0.5)
     if grid == (side, side):
         return pos_embed

@@ -9,6 +9,7 @@ import yaml
 
 from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
+from maskdistill.product import web_page
 from maskdistill.product.export_agreement import Agreement
 from maskdistill.product.kinds.types import ExportKind
 from maskdistill.product.verdict import UNKNOWN
@@ -84,7 +85,7 @@ def model_card(
             for one in exported
         ),
         f"Compared on: {compared_on}.\n",
-        *([] if "detector.onnx" in files else [f"{no_detector(detector['arch'])}.\n"]),
+        *([f"### web\n\n{web_page.USE}\n"] if f"{web_page.FOLDER}/{web_page.PAGE}" in files else []),
         "### MaskDistill\n",
         "Without ONNX: `maskdistill predict PHOTOS/ --detector detector.safetensors"
         " --segmenter segmenter.safetensors --out DIR`.\n",
@@ -104,15 +105,6 @@ def model_card(
         text = yaml.safe_dump(config.model_dump(mode="json", exclude={"ablations"}), sort_keys=False)
         parts += ["## Configuration\n", f"```yaml\n{text}```\n"]
     return "\n".join(parts)
-
-
-def no_detector(arch: str) -> str:
-    """Why there is no detector as ONNX."""
-    return (
-        f"the detector is not written as ONNX, whose trace would fix the pictures' size for the transformer "
-        f"{arch}; use"
-        " detector.safetensors with maskdistill predict"
-    )
 
 
 def _verdict(record: Mapping[str, Any] | None) -> str:

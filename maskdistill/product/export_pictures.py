@@ -11,21 +11,30 @@ from maskdistill.data.picture_refs import file_of, remote_url, shown_name
 from maskdistill.segmenter.data import squash
 
 COMPARED = 8
+CALIBRATED = 8
+"""Pictures that ranges of a quantised network are taken from."""
 SIDE = 256
 
 
-def copy_pictures(run: str | None, folder: Path, count: int) -> tuple[list[Path], str]:
+def copy_pictures(run: str | None, folder: Path) -> tuple[list[Path], list[Path], str]:
     """Copy pictures, spread over the run, as files of their own: theirs may lie in an archive.
 
     Args:
         run: its folder, if there is one.
         folder: to copy into.
-        count: at most so many.
 
     Returns:
-        The files, whose names but for the ending are numbers, and what they are: generated colour patches
-        where the run has none or they are gone.
+        Up to :data:`COMPARED` files, whose names but for the ending are numbers; up to :data:`CALIBRATED`
+        other ones, the same where the run has too few; and what they are: generated colour patches where the
+        run has none or they are gone.
     """
+    files, source = _copied(run, folder, COMPARED + CALIBRATED)
+    if len(files) <= COMPARED:
+        return files, files, source
+    return files[::2], files[1::2], source
+
+
+def _copied(run: str | None, folder: Path, count: int) -> tuple[list[Path], str]:
     manifest = Path(run or ".") / "data/manifest.csv"
     if run is not None and manifest.is_file():
         rows = image_rows(ok_images(read_manifest(manifest, shard=0)))

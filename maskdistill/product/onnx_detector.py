@@ -26,6 +26,9 @@ objects (uint8[batch, height, width, 3] picture, float least_score)
   zero = Constant<value = int64[1] {{0}}>()
   one = Constant<value = int64[1] {{1}}>()
   three = Constant<value = int64[1] {{3}}>()
+  first = Constant<value = int64 {{0}}>()
+  second = Constant<value = int64 {{1}}>()
+  third = Constant<value = int64 {{2}}>()
   go = Constant<value = bool {{1}}>()
   one_pixel = Constant<value = double {{1.0}}>()
   half = Constant<value = double {{0.5}}>()
@@ -59,7 +62,13 @@ objects (uint8[batch, height, width, 3] picture, float least_score)
     => (bool go_out, float[a1, 4] boxes_out, int64[b1] labels_out, float[c1] scores_out,
         float[d1, e1, f1] masks_out, int64[g1] pictures_out) {{
       chosen = Gather<axis = 0>(picture, place)
-      planes = Transpose<perm = [2, 0, 1]>(chosen)
+      red = Gather<axis = 2>(chosen, first)
+      green = Gather<axis = 2>(chosen, second)
+      blue = Gather<axis = 2>(chosen, third)
+      red_plane = Unsqueeze(red, zero)
+      green_plane = Unsqueeze(green, zero)
+      blue_plane = Unsqueeze(blue, zero)
+      planes = Concat<axis = 0>(red_plane, green_plane, blue_plane)
       values = Cast<to = 1>(planes)
       alone = Unsqueeze(values, zero)
       pixels = Resize<mode = "linear", antialias = 1, coordinate_transformation_mode = "half_pixel",
@@ -86,7 +95,8 @@ objects (uint8[batch, height, width, 3] picture, float least_score)
 }}
 """
 """All around the network, in ONNX's text form: sizes as of :func:`maskdistill.detector.grids.resized_shape`,
-and the pictures of a batch one after another, since each has its own number of objects.
+and the pictures of a batch one after another, since each has its own number of objects. Without a
+transposition: onnxruntime moves one past Resize where a quantised network follows, and gets its axes wrong.
 """
 
 

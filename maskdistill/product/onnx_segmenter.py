@@ -38,7 +38,8 @@ class PictureToLabels(nn.Module):
         Squashed as OpenCV does: bicubic with a = -0.75 and without antialiasing, rounded to 8 bits.
         """
         height, width = picture.shape[1:3]
-        planes = picture.permute(0, 3, 1, 2).float()
+        # no transposition, which onnxruntime would move past Resize where a quantised network follows
+        planes = torch.stack(picture.unbind(3), dim=1).float()
         squashed = F.interpolate(planes, (self.size, self.size), mode="bicubic", align_corners=False)
         logits: Tensor = self.model(normalize(squashed.round().clamp(0, 255)))
         labels = logits.argmax(1).to(torch.uint8)

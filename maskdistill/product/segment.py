@@ -63,23 +63,24 @@ class Models:
 
     Args:
         folder: which `maskdistill export` wrote.
+        kind: onnx, or int8 where that was exported too.
     """
 
-    def __init__(self, folder: Path = HERE) -> None:
+    def __init__(self, folder: Path = HERE, kind: str = "onnx") -> None:
         self.settings: dict[str, Any] = json.loads((folder / "segment.json").read_text(encoding="utf-8"))
         self.classes: list[str] = self.settings["classes"]
-        names = self.settings["onnx"]
+        if kind not in self.settings:
+            raise SystemExit(f"{folder}: no models of kind {kind}; export them by --kinds {kind}")
+        names = self.settings[kind]
         self._segmenter = _session(folder / names["segmenter"])
-        self._detector = _session(folder / names["detector"]) if "detector" in names else None
+        self._detector = _session(folder / names["detector"])
 
     def labels(self, photo: Rgb) -> npt.NDArray[np.uint8]:
         """Label map uint8 (H, W) of a picture, uint8 (H, W, 3): 0 background, 1..K."""
         return np.asarray(self._segmenter.run(["labels"], {"picture": photo[None]})[0][0], np.uint8)
 
     def objects(self, photo: Rgb, min_score: float = 0.0) -> list[Found]:
-        """Objects of a picture, uint8 (H, W, 3), best first; none without a detector."""
-        if self._detector is None:
-            return []
+        """Objects of a picture, uint8 (H, W, 3), best first."""
         height, width = photo.shape[:2]
         shrunk = math.sqrt(max(1.0, height * width / MOST_PIXELS))
         sides = max(1, int(height / shrunk)), max(1, int(width / shrunk))
@@ -305,9 +306,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--models", type=Path, default=HERE, metavar="DIR", help="exported models (default: beside)"
     )
+    parser.add_argument(
+        "--kind", default="onnx", choices=["onnx", "int8"], help="of the models (default: onnx)"
+    )
     parser.add_argument("--min-score", type=float, help="least score of an object (default: the run's)")
     given = parser.parse_args(arguments)
-    pictures, models = _listed(given.pictures), Models(given.models)
+    pictures, models = _listed(given.pictures), Models(given.models, given.kind)
     least = models.settings["min_score"] if given.min_score is None else given.min_score
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

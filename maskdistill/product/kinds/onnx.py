@@ -18,14 +18,11 @@ SCRIPT, SEGMENTER, DETECTOR = "segment.py", "segmenter.onnx", "detector.onnx"
 
 
 def _write(networks: Networks, folder: Path) -> dict[str, str]:
-    names = {"segmenter": SEGMENTER}
-    path = folder / names["segmenter"]
-    write_segmenter_onnx(networks.segmenter, networks.segmenter_config, path, networks.metadata)
-    if networks.detector is not None:
-        names["detector"] = DETECTOR
-        wrapped = networks.detector_network, networks.detector_config, networks.mask_side
-        write_detector_onnx(*wrapped, folder / names["detector"], networks.metadata)
-    return names
+    segmenter = networks.segmenter, networks.segmenter_config
+    write_segmenter_onnx(*segmenter, folder / SEGMENTER, networks.metadata)
+    wrapped = networks.detector_network, networks.detector_config, networks.mask_side
+    write_detector_onnx(*wrapped, folder / DETECTOR, networks.metadata)
+    return {"segmenter": SEGMENTER, "detector": DETECTOR}
 
 
 def look_by_script(folder: Path, pictures: Sequence[Path], *options: str) -> list[Seen | None]:
@@ -67,7 +64,7 @@ KIND = ExportKind(
         "normalisation are in the models.\n\n"
         "`segmenter.onnx`: input `picture`, uint8 (B, H, W, 3), RGB, upright, any size and number. Outputs "
         "`labels`, uint8 (B, H, W), and `logits`, float32 (B, K + 1, size, size).\n\n"
-        "`detector.onnx`, where there is one: inputs `picture` as above, and `least_score`, float32 without a"
+        "`detector.onnx`: inputs `picture` as above, and `least_score`, float32 without a"
         " dimension. Outputs of all n objects, picture by picture, best first: `boxes` (n, 4), x1 y1 x2 y2 "
         "in pixels; `labels` (n), 1 the first category; `scores` (n); `masks` (n, S, S), probabilities on a "
         "grid that fills the box, to be enlarged bilinearly and cut at 0.5 (`paste` in `segment.py`); "

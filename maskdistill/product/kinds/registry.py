@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from maskdistill.product.kinds import onnx, pt2
+from maskdistill.product.kinds import int8, onnx, pt2
 from maskdistill.product.kinds.types import ExportKind
 from maskdistill.runtime.errors import MaskDistillError
 
-KINDS = {kind.name: kind for kind in (onnx.KIND, pt2.KIND)}
+KINDS = {kind.name: kind for kind in (onnx.KIND, int8.KIND, pt2.KIND)}
 
 
 def parse_kinds(text: str) -> Sequence[ExportKind]:

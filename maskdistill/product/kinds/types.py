@@ -15,20 +15,21 @@ class Networks:
     """A run's networks, on the CPU, in float32 and eval mode, with their settings at test time.
 
     Attributes:
-        detector: None where there is none, or where no trace can be made of it.
         detector_network: file that the bare detector was written to, see
-            :func:`maskdistill.product.onnx_detector.write_network`; there is one if there is a detector.
+            :func:`maskdistill.product.onnx_detector.write_network`.
         mask_side: S of the detector's masks.
         metadata: strings that are stored in every file.
+        calibration: pictures, for ranges of what flows through the networks.
     """
 
     segmenter: nn.Module
     segmenter_config: SegmenterConfig
-    detector: nn.Module | None
+    detector: nn.Module
     detector_config: DetectorConfig
     detector_network: Path
     mask_side: int
     metadata: Mapping[str, str]
+    calibration: Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,11 @@ class ExportKind:
         write: (networks, folder) -> names of the files by model.
         look: (folder, pictures) -> what it sees in each; None of a picture that it refuses.
         use: how to use it, in Markdown.
+        exact: it has to see what ``predict`` sees; else it may lose, and the card says how much.
     """
 
     name: str
     write: Callable[[Networks, Path], dict[str, str]]
     look: Callable[[Path, Sequence[Path]], list[Seen | None]]
     use: str
+    exact: bool = True
