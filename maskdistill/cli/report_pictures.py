@@ -19,6 +19,7 @@ from maskdistill.report.html import Context, Picture, css, missing, picture
 from maskdistill.report.images import find_images
 from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.rated import Rated
+from maskdistill.report.rounds import Learnt
 from maskdistill.runtime.files import read_json
 
 Labels: TypeAlias = NDArray[np.uint8]
@@ -50,6 +51,7 @@ class Gallery:
         pictured = {int(record["image_id"]) for record in run.masks.records.values()}
         pictured |= {item["image_id"] for item in run.trust["pictures"]} if run.trust else set()
         pictured |= {item.image_id for item in [*run.candidates.surest, *run.candidates.least]}
+        pictured |= {number for learnt in run.rounds for number in learnt.examples}
         self.images = find_images(manifest, pictured | set(run.images.examples) | run.failures.images)
         self.folders = {
             "pseudo-label": pseudo_labels,
@@ -79,7 +81,8 @@ class Gallery:
         parts = (self.pairs(), self.clusters(), colors, strips, sharpened, self.legend(), drawn)
         found = self.run.candidates
         rated = ([self.overlay(item) for item in items] for items in (found.surest, found.least))
-        return page.Pictures(*parts, self.trust_strips(), *rated)
+        surest, least = rated
+        return page.Pictures(*parts, self.trust_strips(), surest, least, self.round_strips())
 
     def overlay(self, item: Rated) -> Context:
         """A photograph with its objects in the colours of their categories."""
@@ -124,6 +127,32 @@ class Gallery:
                     tiles.append(missing(photo, title, "none"))
             strips.append({"key": f"{item['key']}: agreement {item['agreement']:.2f}", "tiles": tiles})
         return strips
+
+    def round_strips(self) -> list[Context]:
+        """What the detector of each round learnt of some training images."""
+        shown = dict.fromkeys(number for learnt in self.run.rounds for number in learnt.examples)
+        strips = []
+        for number in sorted(shown):
+            photo, key = montage.fit(self.photo(number), PAIR), self.key(number)
+            tiles = [picture(photo, f"Photo {key}", "photo")]
+            tiles += [self.learnt_tile(learnt, number, photo) for learnt in self.run.rounds]
+            strips.append({"key": key, "tiles": tiles})
+        return strips
+
+    def learnt_tile(self, learnt: Learnt, image_id: int, photo: Rgb) -> Picture:
+        """The masks of an image that a detector learnt: new ones tinted, those of the round before
+        outlined.
+        """
+        masks, found = learnt.examples.get(image_id, ([], 0))
+        if not masks:
+            return missing(photo, learnt.name, "no mask")
+        fresh = found if learnt.number else len(masks)
+        shapes = [montage.fit_mask(rle.decode(one["segmentation"]), photo.shape[:2]) for one in masks]
+        colors = [self.colors["detector"].get(one["category_id"], montage.NEUTRAL) for one in masks]
+        tile = montage.overlay_tile(photo, shapes[fresh:], colors[fresh:], alpha=0)
+        tile = montage.overlay_tile(tile, shapes[:fresh], colors[:fresh], alpha=0.5)
+        note = f"{found} found, {len(masks) - found} left" if learnt.number else f"{len(masks)} learnt"
+        return picture(tile, f"Masks of {self.key(image_id)}, {learnt.name}: {note}", learnt.name, note)
 
     def photo(self, image_id: int) -> Image.Image:
         """An image at its original size, RGB."""

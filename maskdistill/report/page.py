@@ -23,6 +23,7 @@ from maskdistill.report.images import LISTED
 from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
 from maskdistill.report.quality import confusion_tables, quality_section
+from maskdistill.report.rounds import round_rows
 from maskdistill.report.scores import ScoreRow
 from maskdistill.report.steps import worse_steps
 from maskdistill.report.tables import (
@@ -61,7 +62,8 @@ class RunSummary(TypedDict):
         stages: by name, at the configuration's own settings: a metric's mean over seeds, ``<metric>_std``,
             its sample standard deviation (null for one seed), ``iou`` by class, ``per_seed``, and the
             ``protocol`` in words.
-        rounds: the same of the segmenter's CRF rounds before the last.
+        rounds: the same of rounds before the last, of the detector's self-training and of the segmenter's
+            CRF.
         sweep: of other settings.
         baselines: of colour clustering and, in full, of masks by other rules.
         trust: the verdict; None if there is none.
@@ -247,7 +249,8 @@ def class_section(rows: Sequence[ScoreRow]) -> Context:
 @dataclass(frozen=True)
 class Pictures:
     """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a
-    legend; strips of the masks that the verdict compares; and the photographs that the page opens with.
+    legend; strips of the masks that the verdict compares; the photographs that the page opens with; and
+    strips of what each round of self-training learnt.
     """
 
     pairs: list[tuple[Picture, Picture]]
@@ -260,6 +263,7 @@ class Pictures:
     verdict: list[Context]
     surest: list[Context]
     least: list[Context]
+    rounds: list[Context]
 
 
 def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], folder: Path) -> Context:
@@ -295,6 +299,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
         ("masks", "Masks", True),
         ("clusters", "Clusters", True),
         ("training", "Training", bool(training)),
+        ("rounds", "Rounds", bool(run.rounds)),
         ("candidates", "Candidates", True),
         ("tau", "τ explorer", bool(tau_section["data"])),
         ("quality", "Quality", bool(quality["plots"])),
@@ -375,6 +380,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
         },
         "clusters": cluster_section(run, pictures.clusters, pictures.cluster_colors),
         "training": training,
+        "rounds": {"rows": round_rows(run.rounds), "strips": pictures.rounds},
         "candidates": {
             "relation": relation(True, config.pseudo_labels.compare),
             "facts": [
