@@ -30,6 +30,7 @@ from maskdistill.report.tables import (
     NONE,
     PROTOCOL,
     baseline_row,
+    detection_table,
     headings,
     interval_text,
     protocol,
@@ -339,6 +340,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
             (f"{run.candidates.images_above} of {run.images.usable}", "images with a confident object"),
         ],
         "table_note": table_note(main),
+        "detection": detection_table([*chain, *run.baseline_rows] if config.report.detection else []),
         "seed_rows": seed_rows(chain) if any(len(row.runs) > 1 for row in main) else [],
         "sweep_rows": [table_row(row, config) for row in run.swept_rows],
         "data": {
