@@ -17,10 +17,14 @@ from maskdistill.annotations.index import IndexBuilder, read_index
 from maskdistill.annotations.self_training import next_annotations
 from maskdistill.annotations.types import Annotation
 from maskdistill.cli import main
+from maskdistill.config import load_config
 from maskdistill.data.manifest import write_manifest
 from maskdistill.detector.types import Candidate
 from maskdistill.formats import rle
+from maskdistill.product.run_scores import score_rows_of
 from maskdistill.report.rounds import read_rounds, round_rows
+from maskdistill.report.scores import read_evaluation, score_rows
+from maskdistill.report.tables import protocol, row_name
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.json_stream import write_json_object
@@ -205,6 +209,41 @@ def test_what_the_report_says(folder: Path) -> None:
     rows = [list(row.values())[1:] for row in round_rows([first, second])]
     assert rows == [["2", "3", "—", "—", "—"], ["3", "4", "2", "2", "1"]]
     assert read_rounds([], [], 5) == [] and round_rows([]) == []
+
+
+def test_scores_of_rounds_stand_in_their_order(tmp_path: Path) -> None:
+    """Of the detector each round, of the segmenter the last; what else there is was swept."""
+    config = load_config(
+        {"run": "r", "data": {"kind": "folder", "root": "p"}, "detector": {"weights": "random", "rounds": 1},
+         "backbone": {"weights": "random"}, "segmenter": {"weights": "random"}, "crf": {"rounds": 0},
+         "clusters": {"num_clusters": 3}}
+    )  # fmt: skip
+    seed = tmp_path / "topk-0.4/k-3/seed-1"
+    files = [seed / "evaluation/masks.json"]
+    for trained in ("round-2", "round-1", ""):
+        tau = seed / trained / "tau-0.9"
+        files += [tau / "evaluation/detector.json", tau / "hard-0.2/crf-0/evaluation/segmenter.json"]
+    for number, file in enumerate(files):
+        write_json(file, {"stage": file.stem, "miou": float(number)})
+    rows = score_rows([read_evaluation(file) for file in files], config)
+    found = [(row_name(row), row.mean["miou"], row.main, row.earlier) for row in rows]
+    assert found[:4] == [
+        ("masks", 0.0, True, False),
+        ("detector", 5.0, False, True),
+        ("detector, round 1", 3.0, True, False),
+        ("segmenter", 4.0, True, False),
+    ]
+    assert [row[1:] for row in found[4:]] == [
+        (value, False, False) for value in (6.0, 1.0, 2.0)
+    ]  # of no round, then of two
+    assert [protocol(row, config)["rounds"] for row in rows] == ["—", "0", "1", "1", "0", "2", "2"]
+    summary = {
+        "stages": {row.stage: {"miou": 0.0, "detector_round": 1} for row in rows if row.main},
+        "rounds": [{"stage": "detector", "detector_round": 0}],
+        "baselines": {},
+    }
+    names = [name for name, _ in score_rows_of(summary)]
+    assert names == ["masks", "detector", "detector, round 1", "segmenter"]
 
 
 def test_a_missing_shard_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
