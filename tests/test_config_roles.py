@@ -49,7 +49,7 @@ TRAINING = {
     "min_size_train",
     "flip", "aspect_grouping", "precise_bn", "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch",
     "roi_pool",
-    "precision", "compile", "drop_loss", "checkpoint_every", "log_every", "workers",
+    "precision", "compile", "drop_loss", "copy_paste", "checkpoint_every", "log_every", "workers",
 }  # fmt: skip
 """Settings of the detector that its training sees and no one may change afterwards."""
 

@@ -14,14 +14,16 @@ from maskdistill.cli.show import table
 from maskdistill.config import Config, EvaluationConfig
 from maskdistill.evaluation.bootstrap import image_weights
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
-from maskdistill.evaluation.metrics import registry
+from maskdistill.evaluation.instances import image_instances
+from maskdistill.evaluation.metrics import instances, registry
 from maskdistill.evaluation.metrics.registry import Family, Metric, Scores, Setting, View, metrics, summed
 from maskdistill.evaluation.scorer import Scorer
 from maskdistill.evaluation.stages import ALL, STAGES
+from maskdistill.formats import rle
 from maskdistill.paper.plan import AP
 from maskdistill.report.scores import read_evaluation, score_rows
 from maskdistill.report.steps import worse_steps
-from maskdistill.report.tables import headings, table_row
+from maskdistill.report.tables import detection_table, headings, table_row
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 
@@ -127,6 +129,39 @@ def test_an_entry_point_that_cannot_be_used_is_named(installed: Path, value: str
     install(installed, value)
     with pytest.raises(MaskDistillError, match=re.escape(message)):
         registry.families()
+
+
+def test_average_recall_of_an_image_that_is_counted_by_hand() -> None:
+    """Three objects, of which the best detection finds one, and the second another."""
+    codes = []
+    for column in (0, 5, 10):
+        mask = np.zeros((4, 15), np.bool_)
+        mask[:, column : column + 3] = True
+        codes.append(rle.encode(mask))
+    truth: Any = [
+        {"bbox": rle.bbox(code), "area": 12, "category_id": number, "iscrowd": 0, "segmentation": code}
+        for number, code in enumerate(codes, 1)
+    ]
+    found: Any = [
+        {"bbox": rle.bbox(code), "score": score, "category_id": 1, "segmentation": code}
+        for code, score in zip(codes[:2], (0.9, 0.8), strict=True)
+    ]
+    setting = Setting(STAGES["detector"], TRUTH, 1, EvaluationConfig(bootstrap=0, protocols=[]), 0)
+    values = instances.scores({1: image_instances(1, found, truth)}, setting).values
+    assert [values[f"ar_{most}"] for most in (1, 10, 100)] == pytest.approx([100 / 3, 200 / 3, 200 / 3])
+
+
+def test_the_table_of_objects_whatever_their_category(tmp_path: Path) -> None:
+    scored: dict[str, dict[str, float]] = {"masks": {"ap": 5.0, "ar_100": 12.34}, "segmenter": {"miou": 3.0}}
+    for stage, scores in scored.items():
+        write_json(tmp_path / f"{stage}.json", {"stage": stage, "seed": 1234, **scores})
+    rows = score_rows(
+        [read_evaluation(tmp_path / f"{stage}.json") for stage in ("masks", "segmenter")], CONFIG
+    )
+    table = detection_table(rows)
+    assert table["columns"] == ["AP50", "AP", "AP75", "AR1", "AR10", "AR100"]
+    assert [row["label"] for row in table["rows"]] == ["masks"]
+    assert table["rows"][0]["scores"] == ["—", "5.0", "—", "—", "—", "12.3"]
 
 
 def test_columns_stand_in_the_order_of_their_places() -> None:

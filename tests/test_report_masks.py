@@ -99,7 +99,9 @@ def test_seconds_of_other_settings_are_left_out(tmp_path: Path) -> None:
     own = ["features/0000", "weights/seed.pth", "masks/topk-0.4/0000", "masks/lost-400/0000", "baselines/k-6"]
     own += ["choose_k/topk-0.4", "clusters/topk-0.4/k-6/seed-1", "clusters/topk-0.4/k-6/seed-2"]
     own += [f"segmenter/{round_}/crf-0", f"segmenter/{round_}/crf-1", f"predictions_crf/{round_}/crf-1/0001"]
+    own += ["detector/topk-0.4/k-6/seed-1", "detector/topk-0.4/k-6/seed-1/round-1"]
     others = [
+        "detector/topk-0.4/k-6/seed-1/round-2",
         "masks/topk-0.5/0000",
         "masks/lost-200/0000",
         "masks/attention-0.6-largest/0000",
@@ -122,8 +124,9 @@ def test_seconds_of_other_settings_are_left_out(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"s\tmax_rss\n{1.0 if place in own else 1000.0}\t-\n")
     found = summed(
-        tmp_path, seeds=[1, 2], pseudo_labels={"type": "bbox", "tau": 0.9}, segmenter={"weights": "random"}
-    )
+        tmp_path, seeds=[1, 2], pseudo_labels={"type": "bbox", "tau": 0.9}, segmenter={"weights": "random"},
+        detector={"weights": "random", "rounds": 1},
+    )  # fmt: skip
     assert sum(seconds for _, seconds in found.values()) == len(own), found
     assert found["clusters"] == found["segmenter"] == (2, 2.0)
 

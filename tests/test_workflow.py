@@ -180,6 +180,10 @@ def test_targets_of_a_sweep() -> None:
     folder = "results/x/{masks}/k-{k}/seed-{seed}/tau-{tau}/hard-{hard}/crf-{round}"
     pattern = f"{folder}/evaluation/segmenter{{post}}.json"
     assert targets.beside_main(run, pattern) == swept[1:]
+    rounds = run_of(2, sweep={"rounds": [0, 1]}, seeds=[1], detector={"weights": "random", "rounds": 2})
+    assert targets.sweep_targets(rounds) == [
+        below.replace("seed-1", f"seed-1{trained}").format("0.9") for trained in ("/round-2", "", "/round-1")
+    ]
 
 
 def test_targets_of_ablations_and_oracle() -> None:

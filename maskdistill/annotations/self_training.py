@@ -2,12 +2,13 @@
 leaves over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from maskdistill.annotations.types import Annotation, ScoredObject
 from maskdistill.formats import rle
+from maskdistill.formats.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 
 
@@ -18,7 +19,7 @@ def next_annotations(
     least: float,
     most: float,
     first_id: int = 1,
-) -> Iterator[Annotation]:
+) -> tuple[list[Annotation], int]:
     """Annotations of one image for the next round (CutLER, Wang et al. 2023, §3.3).
 
     First the candidates that the last detector is sure of, best first, equal scores in the order given; then
@@ -33,6 +34,9 @@ def next_annotations(
         most: IoU above which a mask shows what a better one shows already.
         first_id: id of the first annotation.
 
+    Returns:
+        The annotations, and how many of them, from the first on, are candidates.
+
     Raises:
         MaskDistillError: a candidate's mask has another size.
     """
@@ -43,33 +47,36 @@ def next_annotations(
                 f"a candidate's mask has size {list(one['segmentation']['size'])}, its image {list(shape)}; "
                 "run the candidates stage again with this manifest"
             )
-    kept = _distinct([*sure, *before], len(sure), most)
-    for number, one in enumerate(kept, first_id):
-        yield {
-            "id": number,
-            "image_id": one["image_id"],
-            "category_id": one["category_id"],
-            "bbox": rle.bbox(one["segmentation"]),
-            "area": rle.area(one["segmentation"]),
-            "segmentation": {"size": list(shape), "counts": one["segmentation"]["counts"]},
-            "iscrowd": 0,
-            "score": one["score"],
-        }
+    objects: list[ScoredObject] = [*sure, *before]
+    kept = _distinct([one["segmentation"] for one in objects], len(sure), most)
+    annotations = [_annotation(number, objects[place]) for number, place in enumerate(kept, first_id)]
+    return annotations, sum(place < len(sure) for place in kept)
 
 
-def _distinct(objects: Sequence[ScoredObject], sure: int, most: float) -> list[ScoredObject]:
-    """Those that overlap none of the earlier ones kept by more than ``most``; the first ``sure`` alone push
-    others out.
+def _annotation(number: int, one: ScoredObject) -> Annotation:
+    code = one["segmentation"]
+    return {
+        "id": number,
+        "image_id": one["image_id"],
+        "category_id": one["category_id"],
+        "bbox": rle.bbox(code),
+        "area": rle.area(code),
+        "segmentation": {"size": list(code["size"]), "counts": code["counts"]},
+        "iscrowd": 0,
+        "score": one["score"],
+    }
+
+
+def _distinct(masks: Sequence[RLE], sure: int, most: float) -> list[int]:
+    """Places of those that overlap none of the earlier ones kept by more than ``most``; the first ``sure``
+    alone push others out.
     """
     if not sure:
-        return list(objects)
-    masks = [one["segmentation"] for one in objects]
-    overlap = rle.iou(masks, masks[:sure], np.zeros(sure, bool))
-    pushing: list[int] = []
-    kept: list[ScoredObject] = []
-    for place, one in enumerate(objects):
+        return list(range(len(masks)))
+    overlap = rle.iou(masks, masks[:sure], np.zeros(sure, np.bool_))
+    kept: list[int] = []
+    for place in range(len(masks)):
+        pushing = [other for other in kept if other < sure]
         if (overlap[place, pushing] <= most).all():
-            kept.append(one)
-            if place < sure:
-                pushing.append(place)
+            kept.append(place)
     return kept

@@ -15,7 +15,7 @@ from maskdistill.runtime.provenance import make_provenance
 def write_annotations(
     output: str | Path,
     index: str | Path,
-    annotations: Iterable[Annotation],
+    annotations: Iterable[tuple[Annotation, bool]],
     manifest: str | Path,
     num_clusters: int,
     stage: str,
@@ -27,7 +27,7 @@ def write_annotations(
     Args:
         output: the dataset (JSON).
         index: where in it each image's annotations lie (HDF5).
-        annotations: in ascending order of their images.
+        annotations: in ascending order of their images; each with whether a detector found it.
         manifest: lists the images.
         num_clusters: K.
         stage, params, inputs: of the provenance, see :func:`maskdistill.runtime.provenance.make_provenance`.
@@ -42,8 +42,8 @@ def write_annotations(
     places = IndexBuilder()
     with write_json_object(output) as content:
         with content.array("annotations") as append:
-            for record in annotations:
-                places.add(record["image_id"], *append(record))
+            for record, found in annotations:
+                places.add(record["image_id"], *append(record), found)
                 last = record["id"]
         if last == 0:
             raise MaskDistillError(

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         images, last = write_annotations(
             args.output,
             args.index,
-            records,
+            ((record, False) for record in records),
             args.manifest,
             args.num_clusters,
             "annotations",

@@ -47,7 +47,7 @@ def prepare(args: argparse.Namespace, given: DetectorConfig) -> Training:
     num_clusters = index.num_clusters
     examples = IndexedExamples(index, args.manifest)
     groups = examples.portrait if config.aspect_grouping else None
-    dataset = AnnotatedImages(examples, config.flip, args.seed, groups)
+    dataset = AnnotatedImages(examples, config.flip, args.seed, groups, config.copy_paste)
     inputs = {"manifest": args.manifest, "annotations": args.annotations}
     provenance = training_provenance("detector", config, args.seed, inputs)
 

@@ -20,7 +20,7 @@ from maskdistill.clusters.assignments import open_assignments
 from maskdistill.config import Config, load_config
 from maskdistill.data.dropped import DroppedRecord
 from maskdistill.formats.written import read_objects
-from maskdistill.report import collect, labels, masks, page, scores
+from maskdistill.report import collect, labels, masks, page, rounds, scores
 from maskdistill.report.failures import choose_failures
 from maskdistill.report.files import own_files
 from maskdistill.report.html import render
@@ -65,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objects", metavar="JSON", help="objects.json: the run's own objects in other tools' formats"
     )
+    parser.add_argument(
+        "--learnt",
+        nargs="*",
+        default=[],
+        metavar="JSON",
+        help="annotations of each round of self-training, the first detector's before; none without rounds",
+    )
+    parser.add_argument("--learnt-index", nargs="*", default=[], metavar="H5", help="their indices")
     parser.add_argument("--predictions", required=True, nargs="+", metavar="DIR", help="predictions/shard-*")
     parser.add_argument(
         "--sharpened",
@@ -171,6 +179,7 @@ def read_run(args: argparse.Namespace, config: Config) -> collect.Run:
         thresholds=pd.DataFrame(read_json(args.label_summary)["by_tau"] if args.label_summary else []),
         quality=quality,
         failures=failures,
+        rounds=rounds.read_rounds(args.learnt, args.learnt_index, config.report.examples),
         truth=_truth(args.ground_truth),
         names=names.names if fits else {},
         unused_names="" if fits else args.names,

@@ -44,6 +44,7 @@ class Material:
         pictured = {int(record["image_id"]) for record in run.masks.records.values()}
         pictured |= {item["image_id"] for item in run.trust["pictures"]} if run.trust else set()
         pictured |= {item.image_id for item in [*run.candidates.surest, *run.candidates.least]}
+        pictured |= {number for learnt in run.rounds for number in learnt.examples}
         self.images = find_images(manifest, pictured | set(run.images.examples) | run.failures.images)
         self.folders = {
             "pseudo-label": pseudo_labels,

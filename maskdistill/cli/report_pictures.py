@@ -7,8 +7,9 @@ from maskdistill.cli.report_strips import PERCENT, TILE, Strips
 from maskdistill.formats import rle
 from maskdistill.report import masks, montage, page, tau_explorer, verdict
 from maskdistill.report.html import Context, Picture, css, missing, picture
-from maskdistill.report.montage import Color
+from maskdistill.report.montage import Color, Rgb
 from maskdistill.report.rated import Rated
+from maskdistill.report.rounds import Learnt
 
 PAIR, THUMB, LARGE, SHARPENED = 224, 120, 480, 6
 ACCENT: Color = (58, 110, 165)
@@ -31,6 +32,7 @@ def compose(material: Material, strips: Strips) -> page.Pictures:
         verdict=trust_strips(material),
         surest=[overlay(material, item) for item in run.candidates.surest],
         least=[overlay(material, item) for item in run.candidates.least],
+        rounds=round_strips(material),
     )
 
 
@@ -74,6 +76,31 @@ def trust_strips(material: Material) -> list[Context]:
                 tiles.append(missing(photo, title, "none"))
         strips.append({"key": f"{item['key']}: agreement {item['agreement']:.2f}", "tiles": tiles})
     return strips
+
+
+def round_strips(material: Material) -> list[Context]:
+    """What the detector of each round of self-training learnt of some training images."""
+    rounds, strips = material.run.rounds, []
+    for number in sorted({number for learnt in rounds for number in learnt.examples}):
+        photo, key = montage.fit(material.photo(number), PAIR), material.key(number)
+        tiles = [picture(photo, f"Photo {key}", "photo")]
+        tiles += [learnt_tile(material, learnt, number, photo) for learnt in rounds]
+        strips.append({"key": key, "tiles": tiles})
+    return strips
+
+
+def learnt_tile(material: Material, learnt: Learnt, image_id: int, photo: Rgb) -> Picture:
+    """The masks of an image that a detector learnt: new ones tinted, those of the round before outlined."""
+    shown, found = learnt.examples.get(image_id, ([], 0))
+    if not shown:
+        return missing(photo, learnt.name, "no mask")
+    fresh = found if learnt.number else len(shown)
+    shapes = [montage.fit_mask(rle.decode(one["segmentation"]), photo.shape[:2]) for one in shown]
+    colors = [material.colors["detector"].get(one["category_id"], montage.NEUTRAL) for one in shown]
+    tile = montage.overlay_tile(photo, shapes[fresh:], colors[fresh:], alpha=0)
+    tile = montage.overlay_tile(tile, shapes[:fresh], colors[:fresh], alpha=0.5)
+    note = f"{found} found, {len(shown) - found} left" if learnt.number else f"{len(shown)} learnt"
+    return picture(tile, f"Masks of {material.key(image_id)}, {learnt.name}: {note}", learnt.name, note)
 
 
 def pairs(material: Material) -> list[tuple[Picture, Picture]]:

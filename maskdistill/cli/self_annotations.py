@@ -50,31 +50,25 @@ def run(args: argparse.Namespace) -> None:
     before = read_index(args.annotations, args.index)
     inputs = {f"candidates/{Path(path).name}": path for path in args.candidates}
     inputs |= {"annotations": args.annotations, "manifest": args.manifest}
-    new = 0
-
-    def counted() -> Iterator[Annotation]:
-        nonlocal new
-        for record in self_annotations(args, config, before):
-            new += record["score"] < 1
-            yield record
-
     images, total = write_annotations(
         args.output,
         args.output_index,
-        counted(),
+        self_annotations(args, config, before),
         args.manifest,
         before.num_clusters,
         "self_annotations",
         config.model_dump(mode="json", exclude={"rounds"}),
         inputs,
     )
-    log.info("%d images, %d annotations, %d of them found by detectors", images, total, new)
+    new = int(read_index(args.output, args.output_index).found.sum())
+    counts = (images, total, new, total - new)
+    log.info("%d images, %d annotations: %d found by the detector, %d of the round before", *counts)
 
 
 def self_annotations(
     args: argparse.Namespace, config: SelfTrainingConfig, before: AnnotationIndex
-) -> Iterator[Annotation]:
-    """Annotations of all training images, ordered by image."""
+) -> Iterator[tuple[Annotation, bool]]:
+    """Annotations of all training images, ordered by image, and whether the detector found them."""
     files = {shard_number(path): path for path in args.candidates}
     next_id = 1
     for shard, rows in usable_shards(args.manifest, ("image_id", "height", "width", "train")):
@@ -86,17 +80,16 @@ def self_annotations(
         rows = rows[rows["train"]].sort_values("image_id")
         ids, heights, widths = (rows[name].tolist() for name in ("image_id", "height", "width"))
         for image_id, height, width in zip(ids, heights, widths, strict=True):
-            old = of_image(before, image_id)
-            for record in next_annotations(
+            records, sure = next_annotations(
                 found.get(image_id, []),
-                old,
+                of_image(before, image_id),
                 (height, width),
                 config.round_score,
                 config.round_overlap,
                 next_id,
-            ):
-                next_id = record["id"] + 1
-                yield record
+            )
+            next_id += len(records)
+            yield from ((record, place < sure) for place, record in enumerate(records))
 
 
 def by_image(candidates: list[Candidate]) -> dict[int, list[Candidate]]:

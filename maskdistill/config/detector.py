@@ -72,6 +72,11 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
     min_size_test: Resized = 800
     max_size: Resized = 1333
     flip: Fraction = 0.5
+    copy_paste: Fraction = Field(
+        0.0,
+        description="share of training images into which objects of another one are pasted, at 0.3 to 1 "
+        "times their size and anywhere, as in CutLER (Ghiasi et al. 2021); 0: none, as in the paper",
+    )
     aspect_grouping: bool = Field(
         True, description="batches of portraits and squares alone, or of none, as detectron2 has them"
     )

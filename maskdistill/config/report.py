@@ -17,6 +17,11 @@ class ReportConfig(Section):
         description="objects on the page of all objects at most; of more the most confident four fifths of "
         "this number and a sample of the others",
     )
+    detection: bool = Field(
+        False,
+        description="a table of AP and AR of all objects whatever their category, as CutLER and others "
+        "publish them",
+    )
     object_side: Literal[64, 96, 128, 192] = Field(
         96, description="side of an object's thumbnail there, pixels"
     )

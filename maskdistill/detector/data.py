@@ -1,4 +1,4 @@
-"""Images with boxes, classes and masks for the detector; a mirror image now and then."""
+"""Images with boxes, classes and masks for the detector; mirror images and pasted objects now and then."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from maskdistill.annotations.types import Annotation
 from maskdistill.data.images import load_rgb
+from maskdistill.detector.copy_paste import Annotated, draw_pieces, paste
 from maskdistill.formats import rle
 from maskdistill.formats.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
@@ -75,6 +76,7 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         flip: probability of a horizontal flip.
         seed: with the draw, seed of the flip and of what the model draws for the image.
         groups: int (n,), images of one group share a batch; None: all may.
+        copy_paste: probability that objects of another image, any but this one, are pasted into it.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         flip: float,
         seed: int,
         groups: npt.NDArray[np.integer] | None = None,
+        copy_paste: float = 0.0,
     ) -> None:
         self.examples, self.flip, self.seed, self.groups = examples, flip, seed, groups
+        self.copy_paste = copy_paste
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -97,6 +101,21 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
         losses.
         """
         index, draw = visit
+        scene = self._read(index)
+        rng = np.random.default_rng([self.seed, draw])
+        if rng.random() < self.flip:
+            scene = scene.flipped()
+        seed = torch.tensor(rng.integers(2**40))
+        if len(self) > 1 and rng.random() < self.copy_paste:
+            other = self._read((index + int(rng.integers(1, len(self)))) % len(self))
+            other = other.flipped() if rng.random() < self.flip else other
+            height, width = scene.image.shape[-2:]
+            scene = paste(scene, draw_pieces(rng, other, (height, width)))
+        target = {"boxes": scene.boxes, "labels": scene.labels, "masks": scene.masks, "seed": seed}
+        return scene.image, target
+
+    def _read(self, index: int) -> Annotated:
+        """A picture and its objects as they are stored."""
         example = self.examples[index]
         image: Tensor = pil_to_tensor(load_rgb(example.file))
         height, width = image.shape[-2:]
@@ -109,12 +128,8 @@ class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
                 )
         masks = torch.from_numpy(np.stack([rle.decode(mask) for mask in example.masks]).astype(np.uint8))
         x, y, w, h = torch.tensor(example.boxes, dtype=torch.float32).unbind(1)
-        rng = np.random.default_rng([self.seed, draw])
-        if rng.random() < self.flip:
-            image, masks, x = image.flip(-1), masks.flip(-1), width - x - w
         boxes = torch.stack([x, y, x + w, y + h], dim=1)
-        seed = torch.tensor(rng.integers(2**40))
-        return image, {"boxes": boxes, "labels": torch.tensor(example.labels), "masks": masks, "seed": seed}
+        return Annotated(image, boxes, torch.tensor(example.labels), masks)
 
 
 def _collate(items: list[tuple[Tensor, Target]]) -> Batch:

@@ -23,6 +23,7 @@ from maskdistill.report.files import OwnFiles
 from maskdistill.report.images import Images
 from maskdistill.report.masks import Extremes, Masks
 from maskdistill.report.rated import Rated, Ratings
+from maskdistill.report.rounds import Learnt
 from maskdistill.report.scores import ScoreRow, first_seed
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import check_seal, read_json
@@ -109,6 +110,7 @@ class Run:
     thresholds: pd.DataFrame
     quality: CandidateQuality | None
     failures: Failures
+    rounds: list[Learnt]
     truth: DroppedRecord | None
     names: dict[int, str]
     unused_names: str

@@ -22,11 +22,13 @@ from maskdistill.report.images import LISTED
 from maskdistill.report.labels import label_facts
 from maskdistill.report.montage import Color
 from maskdistill.report.quality import confusion_tables, quality_section
+from maskdistill.report.rounds import round_rows
 from maskdistill.report.scores import ScoreRow
 from maskdistill.report.tables import (
     NONE,
     PROTOCOL,
     baseline_row,
+    detection_table,
     headings,
     interval_text,
     row_name,
@@ -145,7 +147,8 @@ def class_section(rows: Sequence[ScoreRow]) -> Context:
 @dataclass(frozen=True)
 class Pictures:
     """Composed pictures: pairs of photo and mask, strips of clusters, of images and of what the CRF did, a
-    legend; strips of the masks that the verdict compares; and the photographs that the page opens with.
+    legend; strips of the masks that the verdict compares; the photographs that the page opens with; and
+    strips of what each round of self-training learnt.
     """
 
     pairs: list[tuple[Picture, Picture]]
@@ -158,6 +161,7 @@ class Pictures:
     verdict: list[Context]
     surest: list[Context]
     least: list[Context]
+    rounds: list[Context]
 
 
 def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], folder: Path) -> Context:
@@ -193,6 +197,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
         ("masks", "Masks", True),
         ("clusters", "Clusters", True),
         ("training", "Training", bool(training)),
+        ("rounds", "Rounds", bool(run.rounds)),
         ("candidates", "Candidates", True),
         ("tau", "τ explorer", bool(tau_section["data"])),
         ("quality", "Quality", bool(quality["plots"])),
@@ -232,6 +237,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
             (f"{run.candidates.images_above} of {run.images.usable}", "images with a confident object"),
         ],
         "table_note": table_note(main),
+        "detection": detection_table([*chain, *run.baseline_rows] if config.report.detection else []),
         "seed_rows": seed_rows(chain) if any(len(row.runs) > 1 for row in main) else [],
         "sweep_rows": [table_row(row, config) for row in run.swept_rows],
         "data": {
@@ -273,6 +279,7 @@ def context(run: Run, pictures: Pictures, failures: dict[str, list[Context]], fo
         },
         "clusters": cluster_section(run, pictures.clusters, pictures.cluster_colors),
         "training": training,
+        "rounds": {"rows": round_rows(run.rounds), "strips": pictures.rounds},
         "candidates": {
             "relation": relation(True, config.pseudo_labels.compare),
             "facts": [

@@ -29,7 +29,8 @@ class RunSummary(TypedDict):
         stages: by name, at the configuration's own settings: a metric's mean over seeds, ``<metric>_std``,
             its sample standard deviation (null for one seed), ``iou`` by class, ``per_seed``, and the
             ``protocol`` in words.
-        rounds: the same of the segmenter's CRF rounds before the last.
+        rounds: the same of rounds before the last, of the detector's self-training and of the segmenter's
+            CRF.
         sweep: of other settings.
         baselines: of colour clustering and, in full, of masks by other rules.
         trust: the verdict; None if there is none.

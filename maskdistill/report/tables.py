@@ -94,6 +94,25 @@ def table_row(row: ScoreRow, config: Config) -> Context:
     }
 
 
+def detection_table(rows: Sequence[ScoreRow]) -> Context:
+    """AP and AR of what masks and detectors find, whatever its category; without rows where nothing is
+    scored.
+    """
+    shown = metrics("detection")
+    scored = [row for row in rows if "ap" in row.mean]
+    return {
+        "columns": [metric.title for metric in shown.values()],
+        "rows": [
+            {
+                "label": row_name(row),
+                "stage": "baseline" if row.baseline else row.stage,
+                "scores": [score_text(row, name) for name in shown],
+            }
+            for row in scored
+        ],
+    }
+
+
 def baseline_row(name: str, scores: Mapping[str, float]) -> Context:
     """A baseline's row: it has no backbone, so K and the seed are what is left of the protocol."""
     shown = metrics("table").items()

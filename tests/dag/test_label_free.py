@@ -124,7 +124,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
         "momentum": 0.8,
         "weight_decay": 0.2, "init_std": 0.02, "checkpoint_every": 3, "log_every": 3, "workers": 1,
     },
-    "report": {"examples": 2, "per_cluster": 1, "objects": 3, "object_side": 64},
+    "report": {"examples": 2, "per_cluster": 1, "objects": 3, "object_side": 64, "detection": True},
     "ablations": {
         "seeds": [5], "label_types": ["mask"], "hard_pixels": [0.7], "crf_rounds": 1, "examples": 2,
     },

@@ -95,6 +95,26 @@ def test_a_further_round_keeps_those_before(editable: Project) -> None:
     assert "CRF round 0" not in text and editable.listed(text) == AFTER_HARD_PIXELS
 
 
+def test_a_round_of_self_training_goes_on_from_the_first_detector(editable: Project) -> None:
+    """A fresh one, of the same settings and seed, on what the first found and what that leaves over."""
+    editable.configure(detector={"round_score": 0.02})
+    folder = editable.results / "topk-0.4/k-3/seed-1234"
+    before = {path: path.stat().st_mtime_ns for path in (folder / "detector").iterdir()}
+    found = "results/mini/topk-0.4/k-3/seed-1234/round-1/candidates/shard-0000.json"
+    text = editable.snakemake(found)
+    assert text.count("self_annotations: K = 3, seed 1234/round-1") == 1
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "detector").iterdir()}
+    first, second = (
+        json.loads(model_metadata(place / "detector/model.safetensors", "detector")["provenance"])
+        for place in (folder, folder / "round-1")
+    )
+    assert first["inputs"].pop("annotations") != second["inputs"].pop("annotations") and first == second
+    learnt = json.loads((folder / "round-1/annotations.json").read_text())
+    scores = [one["score"] for one in learnt["annotations"]]
+    assert 0.02 <= min(scores) < 1 and {image["id"] for image in learnt["images"]} == set(range(1, 17))
+    assert json.loads((editable.folder / found).read_text())["candidates"]
+
+
 def test_refined_labels_are_of_training_images_and_apart_from_predictions(finished: Project) -> None:
     with open(finished.results / "data/manifest.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -5,6 +5,12 @@ PRETRAINED = [
     for stage, files in WEIGHTS.items()
     if files == [f"{RUN}/pretrain/{stage}.safetensors"]
 ]
+# What each detector learnt; without rounds of self-training it stands among the masks.
+LEARNT = lambda pattern: (
+    RUN.of_run(pattern, **FIRST, trained=RUN.trainings)
+    if CONFIG.detector.rounds
+    else []
+)
 
 
 rule report:
@@ -14,6 +20,8 @@ rule report:
         clusters=RUN.of_run(rules.clusters.output.clusters, **FIRST),
         assignments=RUN.of_run(rules.clusters.output.assignments, **FIRST),
         choose_k=RUN.of_run(rules.choose_k.output.scores),
+        learnt=LEARNT(ANNOTATIONS),
+        learnt_index=LEARNT(ANNOTATION_INDEX),
         candidates=RUN.of_run(CANDIDATES, **FIRST),
         pseudo_labels=RUN.of_run(PSEUDO_LABELS, **FIRST),
         label_summary=RUN.of_run(rules.label_summary.output.summary, **FIRST),
@@ -125,6 +133,7 @@ rule report:
         " --manifest {input.manifest:q}"
         " --masks {params.masks:q} --clusters {input.clusters:q} --assignments {input.assignments:q}"
         " --choose-k {input.choose_k:q} --candidates {params.candidates:q}"
+        " --learnt {input.learnt:q} --learnt-index {input.learnt_index:q}"
         " --pseudo-labels {params.pseudo_labels:q} --label-summary {input.label_summary:q}"
         " --trust {input.trust:q} --objects {input.objects:q}"
         " --predictions {params.predictions:q} {params.sharpened} {params.scores}"

@@ -10,13 +10,28 @@ from maskdistill.evaluation.stages import DETECTING
 
 METRICS = (
     Metric(
-        "ap50", "AP50", 40, ("table", "card", "oracle"),
+        "ap50", "AP50", 40, ("table", "card", "oracle", "detection"),
         meaning="Average precision: how many objects are found, and how few false ones, where an IoU of a "
         "half counts as found.",
     ),
-    Metric("ap", "AP", 50, meaning="The mean of the AP at ten demands, from an IoU of 0.50 to 0.95."),
-    Metric("ap75", "AP75", 60, ("oracle",), meaning="AP50 with a stricter demand: an IoU of three quarters."),
+    Metric(
+        "ap", "AP", 50, ("table", "detection"),
+        meaning="The mean of the AP at ten demands, from an IoU of 0.50 to 0.95.",
+    ),
+    Metric(
+        "ap75", "AP75", 60, ("oracle", "detection"),
+        meaning="AP50 with a stricter demand: an IoU of three quarters.",
+    ),
+    *(
+        Metric(
+            f"ar_{most}", f"AR{most}", place, ("detection",),
+            meaning=f"Average recall: the share of the objects that the {most} best detections of a picture "
+            "find, mean over the ten demands of AP.",
+        )
+        for most, place in ((1, 62), (10, 64), (100, 66))
+    ),
 )  # fmt: skip
+NAMES = tuple(metric.name for metric in METRICS)
 
 
 def of_image(view: View) -> ImageInstances | None:
@@ -27,10 +42,12 @@ def of_image(view: View) -> ImageInstances | None:
 
 
 def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
-    """Class-agnostic AP; details: :func:`maskdistill.evaluation.protocols.protocol_scores`."""
+    """Class-agnostic AP and AR of all detections; their details are
+    :func:`maskdistill.evaluation.protocols.protocol_scores`.
+    """
     images, config = list(found.values()), setting.config
-    stats = average_precision(images, class_agnostic=True).stats
-    values = {name: percent(value) for name, value in zip(STATS[:3], stats[:3].tolist(), strict=True)}
+    stats = dict(zip(STATS, average_precision(images, class_agnostic=True).stats.tolist(), strict=True))
+    values = {name: percent(stats[name]) for name in NAMES}
     sampled = (config.protocols, config.bootstrap, setting.seed)
     details = protocol_scores(images, setting.num_clusters, setting.truth.class_names, *sampled)
     return Scores(values, details={**details})
@@ -38,7 +55,7 @@ def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
 
 FAMILY = Family(
     METRICS,
-    "AP and AP50 are class-agnostic, on masks",
+    "AP, AP50 and AR are class-agnostic, on masks",
     of_image,
     scores,
     stages=DETECTING,

@@ -30,7 +30,7 @@ GROUP = "maskdistill.metrics"
 """Entry points of other packages, each a :class:`Family`."""
 Labels = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
-Where = Literal["table", "card", "steps", "oracle"]
+Where = Literal["table", "card", "steps", "oracle", "detection"]
 LAST = 1000
 
 
@@ -44,7 +44,7 @@ class Metric:
         place: among the columns, ascending; equal ones by name.
         shown: ``table`` in the report's and ``maskdistill show``'s tables, ``card`` in the model card,
             ``steps``: a stage that scores worse than the one before it is called so, ``oracle``: in the table
-            of perfect stages.
+            of perfect stages, ``detection``: in the report's table of objects whatever their category.
         higher_is_better: what worse means.
         unit: behind the number in plots. With ``%`` a share of 1 is told as 100.
         digits: after the point.
