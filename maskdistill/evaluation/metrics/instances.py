@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from maskdistill.evaluation.ap_bootstrap import resampled_ap
 from maskdistill.evaluation.average_precision import STATS, average_precision, percent
 from maskdistill.evaluation.instances import ImageInstances, image_instances
 from maskdistill.evaluation.metrics.registry import Family, Metric, Scores, Setting, View
@@ -10,12 +11,22 @@ from maskdistill.evaluation.stages import DETECTING
 
 METRICS = (
     Metric(
-        "ap50", "AP50", 40, ("table", "card", "oracle"),
+        "ap50", "AP50", 40, ("table", "card", "oracle", "bench"),
         meaning="Average precision: how many objects are found, and how few false ones, where an IoU of a "
         "half counts as found.",
     ),
-    Metric("ap", "AP", 50, meaning="The mean of the AP at ten demands, from an IoU of 0.50 to 0.95."),
-    Metric("ap75", "AP75", 60, ("oracle",), meaning="AP50 with a stricter demand: an IoU of three quarters."),
+    Metric(
+        "ap", "AP", 50, ("table", "bench"),
+        meaning="The mean of the AP at ten demands, from an IoU of 0.50 to 0.95.",
+    ),
+    Metric("ap75", "AP75", 60, ("oracle", "bench"),
+        meaning="AP50 with a stricter demand: an IoU of three quarters.",
+    ),
+    Metric(
+        "ar_100", "AR100", 65, ("bench",),
+        meaning="Average recall: share of the objects that are found among the best 100 of an image, the mean "
+        "at ten demands, from an IoU of 0.50 to 0.95.",
+    ),
 )  # fmt: skip
 
 
@@ -27,15 +38,23 @@ def of_image(view: View) -> ImageInstances | None:
 
 
 def scores(found: Mapping[int, ImageInstances], setting: Setting) -> Scores:
-    """Class-agnostic AP of all detections; its details are
+    """Class-agnostic AP and AR of all detections; their details are
     :func:`maskdistill.evaluation.protocols.protocol_scores`.
     """
     images, config = list(found.values()), setting.config
-    stats = average_precision(images, class_agnostic=True).stats
-    values = {name: percent(value) for name, value in zip(STATS[:3], stats[:3].tolist(), strict=True)}
-    sampled = (config.protocols, config.bootstrap, setting.seed)
-    details = protocol_scores(images, setting.num_clusters, setting.truth.class_names, *sampled)
-    return Scores(values, details={**details})
+    stats = dict(zip(STATS, average_precision(images, class_agnostic=True).stats.tolist(), strict=True))
+    values = {metric.name: percent(stats[metric.name]) for metric in METRICS}
+    drawn = resampled_ap(images, True, config.bootstrap, setting.seed) if config.bootstrap else {}
+    details = protocol_scores(
+        images,
+        setting.num_clusters,
+        setting.truth.class_names,
+        config.protocols,
+        config.bootstrap,
+        setting.seed,
+        drawn,
+    )
+    return Scores(values, {}, {**details}, {name: 100 * part for name, part in drawn.items()})
 
 
 FAMILY = Family(
