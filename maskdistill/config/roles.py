@@ -15,7 +15,7 @@ LABEL_FIELDS = {kind: source.LABELS for kind, source in SOURCES.items() if sourc
 """Of a kind of data: where its ground truth lies and how it is read."""
 SCORED_FIELDS = {kind: source.SCORED for kind, source in SOURCES.items() if source.SCORED}
 """Of a kind of data: which pictures are scored. They are processed too, so the manifest lists them."""
-EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
+EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "bench", "paper"})
 """Whole sections that no stage is given whose result others learn from."""
 HANDED_OUT_SECTIONS = frozenset({"objects"})
 """Whole sections that shape files for other tools: the stage that writes these and the report are given them

@@ -1,8 +1,8 @@
 """Instance AP and AR over resampled images [P §A.4].
 
 Detections are matched with objects once, by COCO's rule; a resample only changes how often each image counts,
-so both are computed from weighted counts. Integer weights give those of a set that holds each image that often
-(but for the order of equal scores within an image).
+so both are computed from weighted counts. Integer weights give those of a set that holds each image that
+often (but for the order of equal scores within an image).
 """
 
 from collections.abc import Sequence

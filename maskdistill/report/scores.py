@@ -30,7 +30,8 @@ class Evaluation:
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C,
     ``confusion`` counts pixels by label 0..K and class, ``worst_images`` lists ``{image_id, iou}`` by class
-    id; all are empty without semantic maps.
+    id; all are empty without semantic maps. ``resampled`` has by metric its value over each resample
+    of the images, None for none.
     """
 
     stage: str
@@ -51,6 +52,7 @@ class Evaluation:
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
     worst_images: dict[int, list[WorstImage]] = field(default_factory=dict)
+    resampled: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         classes=record.get("classes") or [],
         confusion=record.get("confusion") or [],
         worst_images={int(label): rows for label, rows in (record.get("worst_images") or {}).items()},
+        resampled=record.get("resampled") or {},
     )
 
 

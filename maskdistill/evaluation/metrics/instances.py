@@ -24,7 +24,7 @@ METRICS = (
     ),
     Metric(
         "ar_100", "AR100", 65, ("bench",),
-        meaning="Average recall: share of the objects that are found among the best 100 of an image, the mean "
+        meaning="Average recall: share of the objects that the best 100 finds of an image include, the mean "
         "at ten demands, from an IoU of 0.50 to 0.95.",
     ),
 )  # fmt: skip
