@@ -16,12 +16,11 @@ from maskdistill.cli.bench_pictures import Pictured, pictures
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.evaluation_inputs import load_ground_truth
 from maskdistill.config import Config, load_config
-from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.paper.cited import cited_values
 from maskdistill.report import bench
-from maskdistill.report.bench import BenchRecord, Cost
+from maskdistill.report.bench import BenchRecord
+from maskdistill.report.bench_costs import Cost, read_cost
 from maskdistill.report.bench_page import Published, context
-from maskdistill.report.collect import read_stage_time
 from maskdistill.report.html import render
 from maskdistill.report.scores import read_evaluation, score_rows
 from maskdistill.report.words import words
@@ -59,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beside", nargs="*", default=[], metavar="JSON", help="bench.json of other runs on the same images"
     )
-    parser.add_argument("--benchmarks", metavar="DIR", help="Snakemake's benchmark files of the run")
+    parser.add_argument("--benchmarks", metavar="DIR", help="records of the run's jobs: what masks cost")
     parser.add_argument("--output", required=True, metavar="HTML")
     parser.add_argument("--summary", required=True, metavar="JSON")
     parser.add_argument("--scores", required=True, metavar="CSV")
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     own, compared = bench.records(rows, config), bench.pairs(rows, config)
     images = _images(args.ground_truth)
     found = [*own, *(item for path in args.beside for item in _beside(path, images))]
-    costs = read_costs(args.benchmarks, config, len(ok_images(read_manifest(args.manifest))))
+    costs = read_costs(args.benchmarks, config) if args.benchmarks else {}
     files = Pictured(args.manifest, args.ground_truth, args.masks, args.assignments, args.labels)
     shown = pictures(files, rows, load_ground_truth(args.manifest, args.ground_truth), config)
     page = context(config, rows, found, compared, costs, published(), shown)
@@ -94,22 +93,17 @@ def run(args: argparse.Namespace) -> None:
         log.info("%-10s %-24s %s", item["stage"], item["rule"], ", ".join(told))
 
 
-def read_costs(folder: str | None, config: Config, images: int) -> dict[str, Cost]:
-    """What ``features`` and the masks of each rule took, as far as it was measured.
+def read_costs(folder: str, config: Config) -> dict[str, Cost]:
+    """What ``features`` and the masks of each rule took, as far as there are records.
 
     Args:
-        folder: of the run's benchmark files; None without.
+        folder: of the records.
         config: of the run.
-        images: that all stages before the detector work on.
     """
     stages = {"features": "features"}
     stages |= {rule: f"masks/{rule}" for rule in (mask_name(config.masks), *config.bench.rules)}
-    costs = {}
-    for name, stage in stages.items() if folder and images else ():
-        if (time := read_stage_time(folder or "", stage)) is not None:
-            gib = None if time.peak_mb is None else time.peak_mb / 1024
-            costs[name] = Cost(time.seconds / images, gib)
-    return costs
+    found = {name: read_cost(folder, stage) for name, stage in stages.items()}
+    return {name: cost for name, cost in found.items() if cost is not None}
 
 
 def published() -> list[Published]:

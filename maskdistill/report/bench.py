@@ -1,7 +1,6 @@
 """Mask rules compared on the same features and images: scores with intervals, pairs, and what masks cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TypedDict
 
@@ -11,22 +10,10 @@ from maskdistill.config import BenchStage, Config
 from maskdistill.evaluation.bootstrap import interval
 from maskdistill.evaluation.metrics.registry import Metric, metrics
 from maskdistill.evaluation.paired import Difference, Floats, difference
+from maskdistill.report.bench_costs import Cost
 from maskdistill.report.scores import Evaluation, ScoreRow
 from maskdistill.report.tables import weights_text
 from maskdistill.workflow.layout import mask_name
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the masks of a rule take, features apart.
-
-    Attributes:
-        seconds: an image, of one core, reading and writing included.
-        gib: most memory of a job; None where it was too short to be measured.
-    """
-
-    seconds: float
-    gib: float | None
 
 
 class BenchRecord(TypedDict):
@@ -163,10 +150,16 @@ def _numbers(item: BenchRecord, name: str) -> dict[str, float | None]:
     return {"": item["mean"].get(name), "_std": item["std"].get(name), "_low": low, "_high": high}
 
 
-def cost_rows(costs: Mapping[str, Cost]) -> list[dict[str, str | float | None]]:
-    """The costs for a CSV."""
+def cost_rows(costs: Mapping[str, Cost]) -> list[dict[str, str | float]]:
+    """The costs for a CSV, to a microsecond and a mebibyte."""
     return [
-        {"what": what, "seconds_per_image": cost.seconds, "peak_gib": cost.gib}
+        {
+            "what": what,
+            "seconds_per_image": round(cost.seconds, 6),
+            "cpu_seconds_per_image": round(cost.cpu_seconds, 6),
+            "peak_gib": round(cost.gib, 3),
+            "images": cost.images,
+        }
         for what, cost in costs.items()
     ]
 

@@ -7,7 +7,8 @@ from maskdistill.config import BenchStage, Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.report import figures
-from maskdistill.report.bench import BenchRecord, Cost, PairRecord, best, columns, rule_name
+from maskdistill.report.bench import BenchRecord, PairRecord, best, columns, rule_name
+from maskdistill.report.bench_costs import Cost
 from maskdistill.report.html import Context
 from maskdistill.report.scores import ScoreRow
 from maskdistill.report.tables import NONE, weights_text
@@ -114,10 +115,10 @@ def _cell(item: BenchRecord, name: str, leaders: Mapping[str, float]) -> Context
 
 
 def _cost(cost: Cost | None) -> list[str]:
-    """Milliseconds an image and GiB."""
+    """Milliseconds an image by the clock and of the processor, and GiB."""
     if cost is None:
-        return [NONE, NONE]
-    return [f"{1000 * cost.seconds:,.0f}", NONE if cost.gib is None else f"{cost.gib:.2f}"]
+        return [NONE, NONE, NONE]
+    return [f"{1000 * cost.seconds:,.1f}", f"{1000 * cost.cpu_seconds:,.1f}", f"{cost.gib:.2f}"]
 
 
 def _pairs(stage: BenchStage, compared: Sequence[PairRecord]) -> Context:

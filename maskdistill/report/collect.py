@@ -251,37 +251,22 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
             continue
         if any(is_chosen_folder(place) and place != main["masks"] for place in masks):
             rule += " (baselines)"
-        found.setdefault(rule, []).append(_benchmark(file))
-    times = [_summed(rule, frames) for rule, frames in found.items()]
+        try:
+            frame = pd.read_csv(file, sep="\t")
+            frame["s"] = pd.to_numeric(frame["s"])
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, KeyError, ValueError):
+            raise MaskDistillError(
+                f"{file}: not a Snakemake benchmark (no numeric column 's'); delete it"
+            ) from None
+        found.setdefault(rule, []).append(frame)
+    times = []
+    for rule, frames in found.items():
+        table = pd.concat(frames)
+        peak = pd.to_numeric(table["max_rss"], errors="coerce").max() if "max_rss" in table else np.nan
+        times.append(
+            RuleTime(rule, len(table), float(table["s"].sum()), float(peak) if np.isfinite(peak) else None)
+        )
     return sorted(times, key=lambda time: (-time.seconds, time.rule))
-
-
-def read_stage_time(folder: str | Path, stage: str) -> RuleTime | None:
-    """What the jobs of a stage took together; None where Snakemake measured none.
-
-    Args:
-        folder: of the run's benchmark files.
-        stage: folder below it, ``features`` or ``masks/lost-400``.
-    """
-    frames = [_benchmark(file) for file in sorted(Path(folder, stage).rglob("*.tsv"))]
-    return _summed(stage, frames) if frames else None
-
-
-def _benchmark(file: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(file, sep="\t")
-        frame["s"] = pd.to_numeric(frame["s"])
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, KeyError, ValueError):
-        raise MaskDistillError(
-            f"{file}: not a Snakemake benchmark (no numeric column 's'); delete it"
-        ) from None
-    return frame
-
-
-def _summed(rule: str, frames: Sequence[pd.DataFrame]) -> RuleTime:
-    table = pd.concat(frames)
-    peak = pd.to_numeric(table["max_rss"], errors="coerce").max() if "max_rss" in table else np.nan
-    return RuleTime(rule, len(table), float(table["s"].sum()), float(peak) if np.isfinite(peak) else None)
 
 
 def merge_provenance(
