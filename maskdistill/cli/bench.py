@@ -144,4 +144,4 @@ def _beside(path: str, images: str) -> list[BenchRecord]:
 
 def _write_csv(path: str, rows: Sequence[Mapping[str, object]]) -> None:
     with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+        pd.DataFrame(rows).round(4).to_csv(temporary, index=False, lineterminator="\n")

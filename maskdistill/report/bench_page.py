@@ -14,6 +14,8 @@ from maskdistill.report.scores import ScoreRow
 from maskdistill.report.tables import NONE, weights_text
 from maskdistill.workflow.layout import mask_name
 
+MOST_COLUMNS = 8
+"""Pictures side by side: the photo, a rule each, the ground truth; more go to the next line."""
 DRAWN = ("ap", "ar_100", "miou")
 TITLES = {"detector": "detectors trained on them", "segmenter": "segmenters trained in the end"}
 
@@ -71,7 +73,7 @@ def context(
             if (bars := _bars(rows, name, config))
         ],
         "images": list(pictures),
-        "columns": 4,
+        "columns": min(MOST_COLUMNS, len(config.bench.rules) + 3),
     }  # fmt: skip
 
 
