@@ -16,6 +16,7 @@ from maskdistill.cli.predictions import chosen_rows
 from maskdistill.config import CocoData, Config, DataConfig, DetectorConfig, SupportConfig, VocData
 from maskdistill.config.roles import (
     DETECTOR_PAIRS,
+    DETECTOR_ROUND_FIELDS,
     DETECTOR_SHARED_FIELDS,
     DETECTOR_TEST_FIELDS,
     EVALUATION_SECTIONS,
@@ -25,6 +26,7 @@ from maskdistill.config.roles import (
     has_ground_truth,
     inference_settings,
     label_free,
+    round_settings,
     training_settings,
 )
 from maskdistill.data.manifest import COLUMNS, write_manifest
@@ -79,7 +81,7 @@ def test_every_setting_of_data_is_in_one_table() -> None:
 def test_every_setting_of_the_detector_is_in_one_table() -> None:
     parts: list[set[str]] = [
         TRAINING,
-        *map(set, (DETECTOR_TEST_FIELDS, DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS)),
+        *map(set, (DETECTOR_TEST_FIELDS, DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_ROUND_FIELDS)),
     ]
     assert set().union(*parts) == set(DetectorConfig.model_fields)
     assert sum(map(len, parts)) == len(DetectorConfig.model_fields)
@@ -155,6 +157,14 @@ def test_what_is_called_a_setting_of_training_is_one(
     changed = base.model_copy(update={name: TRAINED_OTHERWISE[name]})
     assert training_settings(changed) != training_settings(base)
     assert inference_settings(changed) == inference_settings(base)
+
+
+def test_rounds_of_self_training_shape_no_training_by_themselves() -> None:
+    base = detector_config()
+    changed = base.model_copy(update={"rounds": 2, "round_score": 0.5, "round_overlap": 0.3})
+    assert training_settings(changed) == training_settings(base)
+    assert inference_settings(changed) == inference_settings(base)
+    assert round_settings(changed) == {"round_score": 0.5, "round_overlap": 0.3}
 
 
 def test_a_model_says_nothing_of_test_time_that_its_training_was_not_told() -> None:

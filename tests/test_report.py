@@ -95,7 +95,14 @@ def test_score_table_holds_means_and_deviations(scored: tuple[Page, str, dict[st
         assert row[2] == f"{statistics.mean(values) - 10:.1f} ± {statistics.stdev(values):.1f}"
         assert row[3] == f"{statistics.mean(values) + 20:.1f} ± {statistics.stdev(values):.1f}"
         assert row[5] == ("—" if stage == "segmenter" else "10.5 ± 0.7")
-        protocol = ["dino_vits16.pth", "off", "640", "0.4", "3", "—" if stage == "masks" else "0.75"]
+        protocol = [
+            "dino_vits16.pth",
+            "off",
+            "640",
+            "0.4",
+            "3",
+            *(["—", "—"] if stage == "masks" else ["0", "0.75"]),
+        ]
         assert row[8:] == [*protocol, "0.2" if stage == "segmenter" else "—", "11, 12"]
     assert scored[0].row("color_kmeans")[1:4] == ["12.3", "—", "45.0"]
     assert scored[0].row("otsu")[1] == "23.4"

@@ -40,7 +40,7 @@ def test_baselines_have_rows_of_their_own(compared: tuple[Page, dict[str, Any], 
     page = compared[0]
     row = page.row("masks: lost-400")
     assert row[1] == "21.5 ± 2.1" and row[6] == "51.5 ± 2.1"
-    assert row[8:] == ["dino_vits16.pth", "—", "640", "—", "3", "—", "—", "11, 12"]
+    assert row[8:] == ["dino_vits16.pth", "—", "640", "—", "3", "—", "—", "—", "11, 12"]
     assert page.row("masks: attention-0.75-largest")[1] == "12.5[11.5, 13.5]"
     labels = [row[0] for row in page.rows if row]
     assert labels.index("segmenter") < labels.index("masks: attention-0.75-largest") < labels.index("otsu")

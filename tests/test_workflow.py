@@ -15,8 +15,8 @@ from snakemake.iocontainers import Wildcards
 
 from maskdistill.config import Config, load_config
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.workflow import layout, targets
 from maskdistill.workflow import settings as ways
-from maskdistill.workflow import targets
 from maskdistill.workflow.run import Run, plan_run
 from maskdistill.workflow.settings import Settings
 from maskdistill.workflow.snakemake_ways import find_commands, refusals, unformatted, with_environment
@@ -79,13 +79,28 @@ def test_paths_at_the_main_values() -> None:
     assert run.of_run(path, seed=[3], shard="z", post="_crf", k=9) == ["results/x/topk-0.4/k-9/seed-3/z_crf"]
     assert run.of_oracle(f"{run}/{{masks}}/k-{{k}}/a.json") == "results/x/oracle/{case}/k-{k}/a.json"
     round_0, round_2 = (
-        given(masks="m", k=5, seed=1, tau="0.9", hard="0.2", round=number) for number in (0, 2)
+        given(masks="m", k=5, seed=1, tau="0.9", hard="0.2", round=number, trained="") for number in (0, 2)
     )
     assert "/pseudo_labels/" in run.learnt_labels(round_0) and "/labels/" in run.learnt_labels(round_2)
     assert (
         run.model_before(round_2)
         == "results/x/m/k-5/seed-1/tau-0.9/hard-0.2/crf-1/segmenter/model.safetensors"
     )
+
+
+def test_paths_of_rounds_of_self_training() -> None:
+    run = run_of(2, detector={"weights": "random", "rounds": 2})
+    pattern = f"{run}/{layout.CANDIDATES}"
+    below = "results/x/topk-0.4/k-5/seed-1{}/candidates/shard-0000.json"
+    assert run.of_run(pattern, seed=1, shard="0000", trained=run.trainings) == [
+        below.format(trained) for trained in ("", "/round-1", "/round-2")
+    ]
+    assert run.of_run(pattern, seed=1, shard="0000") == [below.format("/round-2")]
+    at = {"masks": "topk-0.4", "k": 5, "seed": 1}
+    for trained, before in (("/round-1", ""), ("/round-10", "/round-9")):
+        wildcards = given(**at, trained=trained)
+        assert run.of_round_before(pattern)(wildcards)[0] == below.format(before)
+        assert run.braces_before(pattern)(wildcards) == below.format(before).replace("0000", "{0000..0001}")
 
 
 def test_a_modules_prefix_is_put_once() -> None:

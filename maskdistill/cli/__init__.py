@@ -43,6 +43,7 @@ STAGES = {
     "annotations": "COCO-format pseudo-annotations",
     "detector": "train Mask R-CNN on the annotations",
     "candidates": "run the detector over a shard",
+    "self_annotations": "annotations of a round of self-training, from candidates and the round before",
     "pseudo_labels": "confident candidates become label PNGs",
     "label_summary": "count pseudo-labels at a row of thresholds",
     "trust": "whether a run's result can be trusted, without labels",

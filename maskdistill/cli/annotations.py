@@ -11,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from maskdistill.annotations.coco import annotations, categories, farthest_kept
-from maskdistill.annotations.index import IndexBuilder
+from maskdistill.annotations.coco import annotations, farthest_kept
 from maskdistill.annotations.types import Annotation
+from maskdistill.annotations.written import write_annotations
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.option_types import whole
 from maskdistill.clusters.assignments import Assignments, open_assignments, shard_number
 from maskdistill.config import PseudoAnnotationsConfig, parse_section
-from maskdistill.data.stream import usable_rows, usable_shards
+from maskdistill.data.stream import usable_shards
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
-from maskdistill.runtime.json_stream import write_json_object
-from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
 
@@ -47,30 +45,18 @@ def run(args: argparse.Namespace) -> None:
     inputs = {f"masks/{Path(shard).name}": Path(shard) for shard in args.masks}
     inputs |= {"assignments": Path(args.assignments), "manifest": Path(args.manifest)}
     params = {"num_clusters": args.num_clusters, "keep": config.keep}
-    images, last = 0, 0
-    index = IndexBuilder()
-    with (
-        open_assignments(args.assignments, args.num_clusters) as table,
-        write_json_object(args.output) as content,
-    ):
-        with content.array("annotations") as append:
-            for record in labelled(args, table, distance_limit(args, table, config.keep)):
-                index.add(record["image_id"], *append(record))
-                last = record["id"]
-        if last == 0:
-            raise MaskDistillError(
-                "no training image has a mask; a detector cannot be trained: check the masks stage"
-            )
-        content.value("categories", categories(args.num_clusters))
-        with content.array("images") as append:
-            for rows in usable_rows(args.manifest, ("image_id", "key", "width", "height", "train")):
-                for row in rows[rows["train"]].itertuples(index=False):
-                    append(
-                        {"id": row.image_id, "file_name": row.key, "width": row.width, "height": row.height}
-                    )
-                    images += 1
-        content.value("provenance", make_provenance("annotations", params, inputs))
-    index.write(args.index, args.num_clusters)
+    with open_assignments(args.assignments, args.num_clusters) as table:
+        records = labelled(args, table, distance_limit(args, table, config.keep))
+        images, last = write_annotations(
+            args.output,
+            args.index,
+            records,
+            args.manifest,
+            args.num_clusters,
+            "annotations",
+            params,
+            inputs,
+        )
     kept = f", of the {config.keep:.0%} of masks nearest to their centroids" if config.keep < 1 else ""
     log.info("%d images, %d annotations, %d categories%s", images, last, args.num_clusters, kept)
 

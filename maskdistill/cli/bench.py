@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> None:
     write_json(args.summary, {"provenance": provenance, "images": images, "rows": own, "pairs": compared})
     for item in own:
         told = (f"{m.title} {m.text(item['mean'].get(n))}" for n, m in bench.columns(item["stage"]).items())
-        log.info("%-10s %-24s %s", item["stage"], item["rule"], ", ".join(told))
+        name = bench.labelled(item["rule"], item["rounds"])
+        log.info("%-10s %-24s %s", item["stage"], name, ", ".join(told))
 
 
 def read_costs(folder: str, config: Config) -> dict[str, Cost]:

@@ -81,7 +81,7 @@ def pictures(
         first = {
             rule_name(row, config): min(row.runs, key=lambda run: run.seed != config.seeds[0])
             for row in rows
-            if row.stage == stage
+            if row.stage == stage and row.detector_round == config.detector.rounds
         }
         strips[f"label maps of the {STAGES[stage].title}"] = _label_columns(files, first, truth, config)
     return [

@@ -35,6 +35,7 @@ from maskdistill.config.pseudo_labels import Compare, LabelType, PseudoLabelsCon
 from maskdistill.config.report import ReportConfig
 from maskdistill.config.run import Config
 from maskdistill.config.segmenter import SegmenterConfig
+from maskdistill.config.self_training import SelfTrainingConfig
 from maskdistill.config.stages import (
     CandidateQualityConfig,
     ConsistencyConfig,
@@ -87,6 +88,7 @@ __all__ = [
     "ReportConfig",
     "ScenesData",
     "SegmenterConfig",
+    "SelfTrainingConfig",
     "SupportConfig",
     "SweepConfig",
     "ThumbnailsConfig",

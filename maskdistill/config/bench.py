@@ -6,6 +6,7 @@ from pydantic import Field
 
 from maskdistill.config.masks import BaselineName
 from maskdistill.config.paths import UserPath
+from maskdistill.config.self_training import Rounds
 from maskdistill.config.types import Distinct, DistinctSome, Examples, Section
 
 BenchStage = Literal["masks", "detector", "segmenter"]
@@ -23,6 +24,7 @@ class BenchConfig(Section):
         description="what is scored of each rule; a detector and a segmenter are trained for each, without "
         "CRF rounds",
     )
+    rounds: Distinct[Rounds] = Field([], description="further values of detector.rounds for every rule")
     examples: Examples = Field(4, description="images pictured")
     beside: Distinct[UserPath] = Field(
         [],

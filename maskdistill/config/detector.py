@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from maskdistill.config.self_training import SelfTrainingConfig
 from maskdistill.config.student import (
     BACKBONE_LR,
     FREEZE_AT,
@@ -37,7 +38,7 @@ Proposals = Annotated[int, Field(ge=1, le=1_000_000), NUMBER]
 Pool = Annotated[int, Field(ge=1, le=256), NUMBER]
 
 
-class DetectorConfig(StudentConfig):
+class DetectorConfig(SelfTrainingConfig, StudentConfig):
     """Mask R-CNN: a C4 ResNet trunk [P §3.3, §A.1], or a vision transformer with a feature pyramid
     (ViTDet).
     """

@@ -10,6 +10,7 @@ from typing import Any
 
 from maskdistill.config.data import SOURCES, DataConfig, SupportConfig
 from maskdistill.config.detector import DetectorConfig
+from maskdistill.config.self_training import SelfTrainingConfig
 
 LABEL_FIELDS = {kind: source.LABELS for kind, source in SOURCES.items() if source.LABELS}
 """Of a kind of data: where its ground truth lies and how it is read."""
@@ -29,6 +30,10 @@ DETECTOR_PAIRS = frozenset({"rpn_pre_nms", "rpn_post_nms"})
 DETECTOR_SHARED_FIELDS = frozenset({"engine", "max_size"})
 """Of the detector: used in training and at test time, where another value than the trained model's may be
 given.
+"""
+DETECTOR_ROUND_FIELDS = frozenset(SelfTrainingConfig.model_fields)
+"""Of the detector: what its rounds of self-training learn from. No training sees them, so that one round more
+trains one detector more.
 """
 
 
@@ -52,10 +57,15 @@ def has_ground_truth(data: DataConfig) -> bool:
 
 def training_settings(config: DetectorConfig) -> dict[str, Any]:
     """The detector's settings that its training sees; of pairs the test half is the default's."""
-    settings = config.model_dump(mode="json", exclude=set(DETECTOR_TEST_FIELDS))
+    settings = config.model_dump(mode="json", exclude=set(DETECTOR_TEST_FIELDS | DETECTOR_ROUND_FIELDS))
     for name in DETECTOR_PAIRS:
         settings[name] = [getattr(config, name)[0], DetectorConfig.model_fields[name].default[1]]
     return settings
+
+
+def round_settings(config: DetectorConfig) -> dict[str, Any]:
+    """The detector's settings by which a round of self-training gets its annotations."""
+    return config.model_dump(mode="json", include=set(DETECTOR_ROUND_FIELDS - {"rounds"}))
 
 
 def inference_settings(config: DetectorConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ SMALL = frozenset(
     {"all", "annotations", "baselines", "build_data", "build_truth", "choose_k", "consistency", "dataset",
      "gallery", "ground_truth", "ground_truth_train", "label_summary", "manifest", "objects", "report",
      "scenes",
-     "thumbnails", "trust", "weights"}
+     "self_annotations", "thumbnails", "trust", "weights"}
 )  # fmt: skip
 """Rules whose jobs take seconds to minutes; nothing is estimated for them."""
 

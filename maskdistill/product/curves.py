@@ -9,13 +9,15 @@ from pathlib import Path
 
 from maskdistill.product.plan import about
 from maskdistill.training.curves import LIVE, MetricRow, Written, in_words, read_curve
-from maskdistill.workflow.layout import ORACLE, ROUND, SEED
+from maskdistill.workflow.layout import ORACLE, ROUND, TRAINED
 
-STAGES = {"detector": SEED, "segmenter": ROUND, "probe": ROUND}
+STAGES = {"detector": TRAINED, "segmenter": ROUND, "probe": ROUND}
 """A training stage: the folder in a run that its output and its state lie in."""
 PRETRAINED = "pretrain"
 MASKS = ("{masks}", ORACLE)
 """What a folder begins with: a mask rule's, or the oracle's case."""
+TRAININGS = ("", "/round-*")
+"""What stands for the first detector, and for those of rounds of self-training."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,11 @@ def places(run: Path) -> Iterator[Place]:
     """Where a run's trainings write that have begun, whether they have ended or not."""
     for stage, folder in STAGES.items():
         for masks in MASKS:
-            pattern = re.sub(r"\{\w+\}", "*", folder.replace("{masks}", masks))
-            for parent in sorted(run.glob(pattern)):
+            patterns = [
+                re.sub(r"\{\w+\}", "*", folder.replace("{masks}", masks).replace("{trained}", trained))
+                for trained in TRAININGS
+            ]
+            for parent in sorted(found for pattern in patterns for found in run.glob(pattern)):
                 name = parent.relative_to(run).as_posix()
                 times = run / "benchmarks" / stage / f"{name}.csv"
                 if masks == ORACLE:

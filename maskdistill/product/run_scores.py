@@ -3,13 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+BEFORE_SEGMENTER = ("masks", "detector")
+
 
 def score_rows_of(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """What a summary scores, in the order of the stages: name and scores in percent."""
-    rows = [*summary["baselines"].items()]
-    stages = dict(summary["stages"])
-    rows += [(name, stages.pop(name)) for name in ("masks", "detector") if name in stages]
-    for scores in (*summary["rounds"], *({"stage": name} | scores for name, scores in stages.items())):
-        number = scores.get("crf_round")
-        rows.append((scores["stage"] + (f", round {number}" if number else ""), scores))
-    return rows
+    stages = [{"stage": name} | scores for name, scores in summary["stages"].items()]
+    chain = [*summary["rounds"], *stages]
+    order = [scores for scores in chain if scores["stage"] in BEFORE_SEGMENTER]
+    order.sort(key=lambda scores: BEFORE_SEGMENTER.index(scores["stage"]))
+    order += [scores for scores in chain if scores["stage"] not in BEFORE_SEGMENTER]
+    return [*summary["baselines"].items(), *((_name(scores), scores) for scores in order)]
+
+
+def _name(scores: Mapping[str, Any]) -> str:
+    """A stage's name with its round: of self-training for the detector, of the CRF behind it."""
+    number = scores.get("detector_round" if scores["stage"] == "detector" else "crf_round")
+    return str(scores["stage"]) + (f", round {number}" if number else "")

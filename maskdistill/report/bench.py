@@ -23,6 +23,7 @@ class BenchRecord(TypedDict):
         run: name of the run.
         backbone: its architecture and weights.
         rule: name of the mask rule.
+        rounds: of self-training behind the detector; 0 for masks.
         stage: what is scored.
         seeds: that the mean is over.
         mean, std: by metric; the sample standard deviation lacks where there is one seed.
@@ -32,6 +33,7 @@ class BenchRecord(TypedDict):
     run: str
     backbone: str
     rule: str
+    rounds: int
     stage: str
     seeds: list[int]
     mean: dict[str, float]
@@ -40,7 +42,7 @@ class BenchRecord(TypedDict):
 
 
 class PairRecord(TypedDict):
-    """What a first rule's score is above a second's: :class:`~maskdistill.evaluation.paired.Difference`."""
+    """What a first rule's score is above a second's, each named with its rounds: :class:`~maskdistill.evaluation.paired.Difference`."""
 
     stage: str
     metric: str
@@ -64,10 +66,19 @@ def rule_name(row: ScoreRow, config: Config) -> str:
 
 
 def in_order(rows: Sequence[ScoreRow], config: Config) -> list[ScoreRow]:
-    """Rows by stage as the section has them, then by rule: the run's own first."""
+    """Rows by stage as the section has them, then by rule, the run's own first, then by rounds."""
     rules = [mask_name(config.masks), *config.bench.rules]
     stages = list[str](config.bench.stages)
-    return sorted(rows, key=lambda row: (stages.index(row.stage), rules.index(rule_name(row, config))))
+
+    def place(row: ScoreRow) -> tuple[int, int, int]:
+        return stages.index(row.stage), rules.index(rule_name(row, config)), row.detector_round
+
+    return sorted(rows, key=place)
+
+
+def labelled(rule: str, rounds: int) -> str:
+    """A rule and its rounds of self-training: ``tokencut`` or ``tokencut, rounds: 3``."""
+    return f"{rule}, rounds: {rounds}" if rounds else rule
 
 
 def records(rows: Sequence[ScoreRow], config: Config) -> list[BenchRecord]:
@@ -77,6 +88,7 @@ def records(rows: Sequence[ScoreRow], config: Config) -> list[BenchRecord]:
             "run": config.run,
             "backbone": f"{config.backbone.arch}, {weights_text(config)}",
             "rule": rule_name(row, config),
+            "rounds": row.detector_round,
             "stage": row.stage,
             "seeds": row.seeds,
             "mean": {name: row.mean[name] for name in columns(row.stage) if name in row.mean},
@@ -100,8 +112,8 @@ def pairs(rows: Sequence[ScoreRow], config: Config) -> list[PairRecord]:
         {
             "stage": one.stage,
             "metric": name,
-            "first": rule_name(one, config),
-            "second": rule_name(other, config),
+            "first": labelled(rule_name(one, config), one.detector_round),
+            "second": labelled(rule_name(other, config), other.detector_round),
             "difference": found.value,
             "low": found.low,
             "high": found.high,
@@ -134,7 +146,7 @@ def _drawn(run: Evaluation, name: str) -> Floats:
 def csv_rows(found: Sequence[BenchRecord]) -> list[dict[str, str | float | None]]:
     """The table for a CSV: a line a rule and stage; of each metric its mean, deviation and interval."""
     return [
-        {name: item[name] for name in ("run", "backbone", "rule", "stage")}  # type: ignore[literal-required]
+        {name: item[name] for name in ("run", "backbone", "rule", "rounds", "stage")}  # type: ignore[literal-required]
         | {"seeds": " ".join(map(str, item["seeds"]))}
         | {
             f"{name}{suffix}": value

@@ -7,7 +7,7 @@ from maskdistill.config import BenchStage, Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.report import figures
-from maskdistill.report.bench import BenchRecord, PairRecord, best, columns, rule_name
+from maskdistill.report.bench import BenchRecord, PairRecord, best, columns, labelled, rule_name
 from maskdistill.report.bench_costs import Cost
 from maskdistill.report.html import Context
 from maskdistill.report.scores import ScoreRow
@@ -93,7 +93,7 @@ def _table(
         "costs": stage == "masks",
         "rows": [
             {
-                "rule": item["rule"],
+                "rule": labelled(item["rule"], item["rounds"]),
                 "beside": "" if item["run"] == config.run else f"{item['run']}: {item['backbone']}",
                 "cells": [_cell(item, name, leaders) for name in columns(stage)],
                 "cost": _cost(costs.get(item["rule"]) if item["run"] == config.run else None),
@@ -159,7 +159,7 @@ def _gap(item: PairRecord | None) -> Context:
 def _bars(rows: Sequence[ScoreRow], metric: str, config: Config) -> dict[str, tuple[str, list[float]]]:
     """A bar a rule and stage that has the score."""
     return {
-        f"{rule_name(row, config)}: {row.stage}": (row.stage, values)
+        f"{labelled(rule_name(row, config), row.detector_round)}: {row.stage}": (row.stage, values)
         for row in rows
         if (values := [run.scores[metric] for run in row.runs if metric in run.scores])
     }

@@ -30,7 +30,7 @@ from maskdistill.runtime.types import Provenance
 from maskdistill.trust.types import TrustRecord
 from maskdistill.workflow.layout import main_values
 
-_SETTING = re.compile(r"^(k|seed|tau|hard|crf)-\d")
+_SETTING = re.compile(r"^(k|seed|round|tau|hard|crf)-\d")
 _OTHER_TARGETS = ("report", "ablations", "oracle", "bench", "paper")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
@@ -238,9 +238,9 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
         *config.baselines.masks,
         *(f"{name}-{main[name]}" for name in ("k", "tau", "hard")),
     }
-    own |= {f"seed-{seed}" for seed in config.seeds} | {
-        f"crf-{number}" for number in range(config.crf.rounds + 1)
-    }
+    own |= {f"seed-{seed}" for seed in config.seeds}
+    own |= {f"crf-{number}" for number in range(config.crf.rounds + 1)}
+    own |= {f"round-{number}" for number in range(1, config.detector.rounds + 1)}
     found: dict[str, list[pd.DataFrame]] = {}
     for file in sorted(folder.rglob("*.tsv")):
         parts = file.relative_to(folder).with_suffix("").parts

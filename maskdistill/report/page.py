@@ -140,6 +140,7 @@ def summary(run: Run) -> RunSummary:
             for run in row.runs
         ]
         round_ = {} if row.crf_round is None else {"crf_round": row.crf_round}
+        round_ |= {} if row.stage == "masks" else {"detector_round": row.detector_round}
         return scores | round_ | {"iou": row.iou, "per_seed": per_seed, "protocol": protocol(row, run.config)}
 
     seconds = {time.rule: time.seconds for time in run.times}

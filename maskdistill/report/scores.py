@@ -18,7 +18,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.types import Provenance
 
-_SWEPT = re.compile(r"^(topk|k|seed|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
+_SWEPT = re.compile(r"^(topk|k|seed|round|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox|grabcut))?$")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Evaluation:
     ``rule`` names the rule that made the masks where it is not the paper's, ``label_type`` what was painted
     of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
+    ``detector_round`` counts the rounds of self-training of the detector behind it, 0 for masks;
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C,
     ``confusion`` counts pixels by label 0..K and class, ``worst_images`` lists ``{image_id, iou}`` by class
     id; all are empty without semantic maps. ``resampled`` has by metric its value over each resample
@@ -48,6 +49,7 @@ class Evaluation:
     rule: str | None = None
     hard_pixels: float | None = None
     crf_round: int | None = None
+    detector_round: int = 0
     label_type: str | None = None
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
@@ -62,7 +64,7 @@ class ScoreRow:
     ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
     ``main`` marks the settings of the configuration itself, as opposed to swept ones and to those of
     ``baseline``, a mask rule other than the configuration's and the paper's; ``earlier`` marks them in a CRF
-    round before the last.
+    round before the last, or of a detector in a round of self-training before the last.
     """
 
     stage: str
@@ -77,6 +79,7 @@ class ScoreRow:
     baseline: str | None = None
     hard_pixels: float | None = None
     crf_round: int | None = None
+    detector_round: int = 0
     earlier: bool = False
     label_type: str | None = None
 
@@ -166,6 +169,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         rule=mask_rule(path),
         hard_pixels=setting("hard_pixels", "hard"),
         crf_round=None if round_ is None else int(round_),
+        detector_round=int(setting("detector_round", "round") or 0),
         label_type=places.get("label_type"),
         classes=record.get("classes") or [],
         confusion=record.get("confusion") or [],
@@ -188,14 +192,20 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     """
     groups: dict[tuple[Any, ...], list[Evaluation]] = {}
     for item in evaluations:
-        settings = (item.topk, item.num_clusters, item.tau, item.hard_pixels, item.crf_round)
+        settings = (
+            item.topk,
+            item.num_clusters,
+            item.detector_round,
+            item.tau,
+            item.hard_pixels,
+            item.crf_round,
+        )
         group = groups.setdefault((item.stage, item.rule, item.label_type, *settings), [])
         if any(other.seed == item.seed for other in group):
             raise MaskDistillError(
                 f"--evaluations: stage {item.stage} is given twice for seed {item.seed}, topk {item.topk}, "
-                f"K {item.num_clusters}, tau {item.tau}, hard pixels {item.hard_pixels}, CRF round "
-                f"{item.crf_round}; "
-                "give each file once"
+                f"K {item.num_clusters}, round {item.detector_round}, tau {item.tau}, hard pixels "
+                f"{item.hard_pixels}, CRF round {item.crf_round}; give each file once"
             )
         group.append(item)
     rows = [_score_row(runs, config) for runs in groups.values()]
@@ -205,7 +215,13 @@ def score_rows(evaluations: Sequence[Evaluation], config: Config) -> list[ScoreR
     def order(row: ScoreRow) -> tuple[Any, ...]:
         own = row.main or row.earlier
         place = stages.index(row.stage) if row.stage in stages else len(stages)
-        settings = (row.topk or 0.0, row.num_clusters or 0, row.tau or 0.0, row.hard_pixels or 0.0)
+        settings = (
+            row.topk or 0.0,
+            row.num_clusters or 0,
+            row.detector_round,
+            row.tau or 0.0,
+            row.hard_pixels or 0.0,
+        )
         chain = (row.stage not in stages, row.crf_round or 0, place, row.stage)
         return (
             not own,
@@ -235,7 +251,11 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
     own = all(value is None or np.isclose(value, aim) for value, aim in zip(settings, wanted, strict=True))
     own_rule = first.rule == (None if config.masks.by_paper else config.masks.rule)
     own &= own_rule and first.label_type in (None, config.pseudo_labels.type)
-    last = first.crf_round is None or first.crf_round == config.crf.rounds
+    rounds = config.detector.rounds
+    if first.stage != "masks":
+        own &= first.detector_round == rounds or (first.stage == "detector" and first.detector_round < rounds)
+    last = first.crf_round in (None, config.crf.rounds)
+    last &= first.stage == "masks" or first.detector_round == rounds
     return ScoreRow(
         stage=first.stage,
         topk=first.topk,
@@ -249,6 +269,7 @@ def _score_row(runs: list[Evaluation], config: Config) -> ScoreRow:
         baseline=None if own_rule else first.rule,
         hard_pixels=first.hard_pixels,
         crf_round=first.crf_round,
+        detector_round=first.detector_round,
         earlier=own and not last,
         label_type=first.label_type,
     )

@@ -16,6 +16,7 @@ PROTOCOL = {
     "short_side": "short side",
     "topk": "top-k",
     "num_clusters": "K",
+    "rounds": "rounds",
     "tau": "τ",
     "hard_pixels": "hard pixels",
     "seeds": "seeds",
@@ -62,6 +63,7 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
         "short_side": str(config.features.short_side),
         "topk": NONE if not by_paper else f"{config.masks.topk if row.topk is None else row.topk:g}",
         "num_clusters": str(row.num_clusters or config.clusters.total),
+        "rounds": NONE if row.stage == "masks" else str(row.detector_round),
         "tau": NONE if row.stage == "masks" else tau + painted,
         "hard_pixels": NONE if row.hard_pixels is None else f"{row.hard_pixels:g}",
         "seeds": ", ".join(map(str, row.seeds)) or NONE,
@@ -69,12 +71,14 @@ def protocol(row: ScoreRow, config: Config) -> dict[str, str]:
 
 
 def row_name(row: ScoreRow) -> str:
-    """``detector``, ``masks: lost-100``, ``segmenter``, ``segmenter, round 1`` or ``segmenter + CRF, round
-    1``.
+    """``detector``, ``detector, round 1`` (of self-training), ``masks: lost-100``, ``segmenter``,
+    ``segmenter, round 1`` (of the CRF) or ``segmenter + CRF, round 1``.
     """
     if row.baseline:
         return f"masks: {row.baseline}"
     name = STAGES[row.stage].title if row.stage in STAGES else row.stage
+    if row.stage == "detector" and row.detector_round:
+        name += f", round {row.detector_round}"
     return name + (f", round {row.crf_round}" if row.crf_round else "")
 
 

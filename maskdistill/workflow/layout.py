@@ -5,9 +5,13 @@ from maskdistill.runtime.names import value_name as value_name
 
 MASKS = "{masks}"
 SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
-TAU = f"{SEED}/tau-{{tau}}"
+TRAINED = f"{SEED}{{trained}}"
+"""The wildcard is empty for the first detector; of rounds of self-training it is :func:`trained_name`."""
+TAU = f"{TRAINED}/tau-{{tau}}"
 ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
-DETECTOR = f"{SEED}/detector/model.safetensors"
+ANNOTATIONS = f"{TRAINED}/annotations.json"
+ANNOTATION_INDEX = f"{TRAINED}/annotations.h5"
+DETECTOR = f"{TRAINED}/detector/model.safetensors"
 SEGMENTER = f"{ROUND}/segmenter/model.safetensors"
 ORACLE = "oracle/{case}"
 """Stands where :data:`MASKS` stands in what is made from the ground truth, to see which stage loses what."""
@@ -19,7 +23,7 @@ DATASETS = "resources/datasets"
 FEATURES = "features/shard-{shard}.h5"
 MASK_SHARDS = f"{MASKS}/masks/shard-{{shard}}.json"
 EMBEDDINGS = f"{MASKS}/embeddings/shard-{{shard}}.h5"
-CANDIDATES = f"{SEED}/candidates/shard-{{shard}}.json"
+CANDIDATES = f"{TRAINED}/candidates/shard-{{shard}}.json"
 PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
 REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
 PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
@@ -31,6 +35,11 @@ OBJECTS = "objects/objects.json"
 def tau_name(tau: float, label_type: str) -> str:
     """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
     return value_name(tau) + ("" if label_type == "mask" else f"-{label_type}")
+
+
+def trained_name(rounds: int) -> str:
+    """Value of the wildcard trained after some rounds of self-training: ``/round-2``; empty after none."""
+    return f"/round-{rounds}" if rounds else ""
 
 
 def topk_name(topk: float) -> str:
@@ -48,6 +57,7 @@ def main_values(config: Config) -> dict[str, str | int]:
     return {
         "masks": mask_name(config.masks),
         "k": config.clusters.total,
+        "trained": trained_name(config.detector.rounds),
         "tau": tau_name(config.pseudo_labels.tau, config.pseudo_labels.type),
         "hard": value_name(config.segmenter.hard_pixels),
         "round": config.crf.rounds,

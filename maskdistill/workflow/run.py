@@ -86,6 +86,11 @@ class Run:
         return range(self.config.crf.rounds + 1)
 
     @property
+    def trainings(self) -> list[str]:
+        """Values of the wildcard ``trained``: of the first detector, then of each round of self-training."""
+        return [layout.trained_name(number) for number in range(self.config.detector.rounds + 1)]
+
+    @property
     def sharpened(self) -> list[str]:
         """Values of the wildcard ``post`` of predictions that a dense CRF has worked on."""
         return ["_crf"] if self.config.crf.rounds else []
@@ -171,6 +176,16 @@ class Run:
         values = dict(wildcards) | {"round": str(int(wildcards.round) - 1)}
         return f"{self}/{layout.SEGMENTER}".format(**values)
 
+    def of_round_before(self, pattern: str) -> Callable[[Wildcards], list[str]]:
+        """Input function: the pattern in the round of self-training before, for every shard it names."""
+        return lambda wildcards: expand(
+            pattern, shard=self.last_of_jobs, **(dict(wildcards) | _round_before(wildcards))
+        )
+
+    def braces_before(self, pattern: str) -> Callable[[Wildcards], str]:
+        """Param function: :meth:`braces` in the round of self-training before."""
+        return lambda wildcards: self.braces(pattern, **_round_before(wildcards))(wildcards)
+
     # Files from outside of the run.
 
     def begins_with(self, name: str, network: Network) -> list[str]:
@@ -237,6 +252,11 @@ class Run:
             [*(f"{layout.DATASETS}/{name}/" for name in BUILDS[build]), f"{BUILT}/{build}/"] if build else []
         )
         return [*(path for files in self.weights.values() for path in files), *folders]
+
+
+def _round_before(wildcards: Wildcards) -> dict[str, str]:
+    """The wildcard ``trained`` of the detector that a round of self-training goes on from."""
+    return {"trained": layout.trained_name(int(wildcards["trained"].rpartition("-")[2]) - 1)}
 
 
 def plan_run(config: Config, place: Callable[[str], str] = str) -> Run:

@@ -103,6 +103,7 @@ def swept_values(run: Run) -> dict[str, list[Value]]:
     values: dict[str, list[Value]] = {
         "masks": [main["masks"], *(layout.topk_name(value) for value in sweep.topk)],
         "k": [main["k"], *(config.clusters.overcluster * value for value in sweep.num_clusters)],
+        "trained": [main["trained"], *map(layout.trained_name, sweep.rounds)],
         "tau": [
             tau_name(tau, label_type)
             for tau in [config.pseudo_labels.tau, *sweep.tau]
@@ -177,7 +178,8 @@ def benched_rules(run: Run) -> list[str]:
 
 
 def benched(run: Run, *of_stages: tuple[BenchStage, str], **chosen: Values) -> list[str]:
-    """Paths of those stages that the bench scores, for every rule; segmenters without CRF rounds.
+    """Paths of those stages that the bench scores, for every rule and number of rounds of self-training;
+    segmenters without CRF rounds.
 
     Args:
         run: the run.
@@ -186,5 +188,10 @@ def benched(run: Run, *of_stages: tuple[BenchStage, str], **chosen: Values) -> l
     """
     asked = run.config.bench.stages
     patterns = [pattern for stage, pattern in of_stages if stage in asked]
-    found = [run.of_run(pattern, masks=benched_rules(run), round=0, **chosen) for pattern in patterns]
-    return [path for paths in found for path in paths]
+    trained = [run.main["trained"], *map(layout.trained_name, run.config.bench.rounds)]
+    every: dict[str, Values] = {
+        "masks": benched_rules(run),
+        "trained": list(dict.fromkeys(trained)),
+        "round": 0,
+    }
+    return [path for pattern in patterns for path in run.of_run(pattern, **(every | chosen))]

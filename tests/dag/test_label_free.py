@@ -22,7 +22,8 @@ PROBES = {"probe", "probe_predictions", "frozen_probe", "frozen_predictions"}
 ORACLE = {
     "oracle_truth", "oracle_manifest", "oracle_masks", "oracle_categories", "oracle_embeddings",
     "oracle_clusters",
-    "oracle_annotations", "oracle_detector", "oracle_candidates", "oracle_pseudo_labels", "oracle_segmenter",
+    "oracle_annotations", "oracle_self_annotations",
+    "oracle_detector", "oracle_candidates", "oracle_pseudo_labels", "oracle_segmenter",
     "oracle_predictions", "oracle_evaluate_masks", "oracle_evaluate_detector", "oracle_evaluate_segmenter",
     "oracle",
 }  # fmt: skip
@@ -246,7 +247,10 @@ def test_the_walk_notices_what_params_leak(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Rule], dict[str, Rule]]:
     """The rules of the miniature, and of one with a probe. Do not edit them: take a copy."""
-    plain, probed = make_project(tmp_path_factory.mktemp("planned")).plans([{}, {"probe": {"enabled": True}}])
+    probe = {"probe": {"enabled": True}}
+    plain, probed = make_project(tmp_path_factory.mktemp("planned")).plans(
+        [{"detector": {"rounds": 2}}, probe]
+    )
     return as_rules(plain), as_rules(probed)
 
 
@@ -254,6 +258,7 @@ def test_scenes(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
     rules = planned[0]
     check(rules)
     assert readers(rules) >= {"evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines"}
+    assert ancestors(rules, "segmenter") >= {"self_annotations", "annotations"}
     assert ancestors(rules, "all") >= {"thumbnails", "gallery"}  # which check() finds no label behind
 
 
@@ -321,7 +326,7 @@ def test_the_oracle_stays_in_a_folder_of_its_own(tmp_path: Path) -> None:
     """Every stage on perfect input: evaluation, all of it, and what is planted into a stage of the run is
     found.
     """
-    rules = make_project(tmp_path).rules("oracle", "all")
+    rules = make_project(tmp_path, detector={"rounds": 1}).rules("oracle", "all")
     check(rules)
     assert rules.keys() >= ORACLE
     for name in ("oracle_segmenter", "oracle_detector", "oracle_clusters"):
@@ -332,6 +337,8 @@ def test_the_oracle_stays_in_a_folder_of_its_own(tmp_path: Path) -> None:
         ("segmenter", "oracle_segmenter"),  # its checkpoint as initial weights
         ("embeddings", "oracle_masks"),
         ("annotations", "oracle_categories"),
+        ("self_annotations", "oracle_self_annotations"),
+        ("self_annotations", "oracle_candidates"),
         ("detector", "oracle_annotations"),
         ("predictions", "oracle_segmenter"),
         ("evaluate_segmenter", "oracle_predictions"),

@@ -38,6 +38,10 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"objects": {"formats": ["yolo"], "simplify": 4, "min_score": 0.5}},
         HANDED_OUT,
     ),
+    "a first round of self-training": (
+        {"detector": {"rounds": 1}},
+        AFTER_CANDIDATES | {"self_annotations", "detector"},
+    ),
     "training rate": ({"detector": {"lr": 0.1}}, AFTER_CANDIDATES | {"detector"}),
 }
 EDITS = {
@@ -81,6 +85,25 @@ def test_after_a_changed_setting(tmp_path: Path) -> None:
         (plan,) = project.plans([{"data": data}], needed=True)
         module.write_text(before)
         assert {job.rule for job in plan} == rules, name
+
+
+def test_one_round_of_self_training_more_trains_one_detector_more(tmp_path: Path) -> None:
+    """And other confidence that of the rounds, not the first one."""
+    project, data = coco_project(tmp_path)
+    settings = {"data": data, "detector": MINIATURE["detector"] | {"rounds": 1}}
+    project.configure(**settings)
+    project.pretend_finished()
+    plans = project.plans(
+        [settings | {"detector": settings["detector"] | change} for change in ({"rounds": 2}, {"rounds": 0},
+        {"round_score": 0.5})],
+        needed=True,
+    )  # fmt: skip
+    trained = [
+        {job.wildcards["trained"] for job in plan if job.rule in ("detector", "candidates", "annotations")}
+        for plan in plans
+    ]
+    assert trained == [{"/round-2"}, set(), {"/round-1"}]
+    assert {job.wildcards["trained"] for job in plans[1] if job.rule == "segmenter"} == {""}
 
 
 def test_annotations_in_a_run_without(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ if RUN.has_ground_truth:
             assignments=RUN.of_run(
                 rules.clusters.output.assignments, masks=BENCHED, **FIRST
             ),
-            labels=targets.benched(RUN, *LABELLED, **FIRST),
+            labels=targets.benched(RUN, *LABELLED, **FIRST, trained=RUN.main["trained"]),
             beside=[local(path) for path in CONFIG.bench.beside],
         output:
             page=report(

@@ -78,11 +78,14 @@ SHARD_THREADS = RUN.shard_threads(None if ON_CLUSTER else workflow.cores)
 
 MASKS = f"{RUN}/{layout.MASKS}"
 SEED = f"{RUN}/{layout.SEED}"
+TRAINED = f"{RUN}/{layout.TRAINED}"
 TAU = f"{RUN}/{layout.TAU}"
 ROUND = f"{RUN}/{layout.ROUND}"
 FEATURES = f"{RUN}/{layout.FEATURES}"
 MASK_SHARDS = f"{RUN}/{layout.MASK_SHARDS}"
 EMBEDDINGS = f"{RUN}/{layout.EMBEDDINGS}"
+ANNOTATIONS = f"{RUN}/{layout.ANNOTATIONS}"
+ANNOTATION_INDEX = f"{RUN}/{layout.ANNOTATION_INDEX}"
 CANDIDATES = f"{RUN}/{layout.CANDIDATES}"
 PSEUDO_LABELS = f"{RUN}/{layout.PSEUDO_LABELS}"
 REFINED_LABELS = f"{RUN}/{layout.REFINED_LABELS}"
@@ -94,6 +97,7 @@ wildcard_constraints:
     masks=folders_pattern(),
     k=r"\d+",
     seed=r"\d+",
+    trained=r"(?:/round-[1-9]\d*)?",
     tau=r"[0-9.]+(?:-bbox|-grabcut)?",
     hard=r"[0-9.]+",
     round=r"\d+",

@@ -19,16 +19,16 @@ TRAINING_SETTINGS = canonical_json(
 rule detector:
     input:
         manifest=rules.manifest.output.manifest,
-        annotations=rules.annotations.output.annotations,
-        index=rules.annotations.output.index,
+        annotations=ANNOTATIONS,
+        index=ANNOTATION_INDEX,
         weights=WEIGHTS["detector"],
     output:
         model=f"{RUN}/{layout.DETECTOR}",
-        metrics=f"{SEED}/detector/metrics.csv",
+        metrics=f"{TRAINED}/detector/metrics.csv",
     log:
-        f"{RUN}/logs/detector/{{masks}}/k-{{k}}/seed-{{seed}}.log",
+        f"{RUN}/logs/detector/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}.log",
     benchmark:
-        f"{RUN}/benchmarks/detector/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+        f"{RUN}/benchmarks/detector/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}.tsv"
     conda:
         DETECTOR_ENVIRONMENT
     threads: 16
@@ -40,10 +40,10 @@ rule detector:
         content=RUN.contents(WEIGHTS["detector"]),
         settings=in_full(TRAINING_SETTINGS),
         shaping=shaping(TRAINING_SETTINGS),
-        state=RUN.at(f"{SEED}/detector.state"),
+        state=RUN.at(f"{TRAINED}/detector.state"),
         code=code("detector", *UNUSED_ENGINES),
     message:
-        "detector: Mask R-CNN, seed {wildcards.seed}"
+        "detector: Mask R-CNN, seed {wildcards.seed}{wildcards.trained}"
     shell:
         "maskdistill detector --manifest {input.manifest:q} --annotations {input.annotations:q}"
         " --index {input.index:q}"
@@ -59,9 +59,9 @@ rule candidates:
     output:
         shards=RUN.of_part(CANDIDATES),
     log:
-        f"{RUN}/logs/candidates/{{masks}}/k-{{k}}/seed-{{seed}}/{{part}}.log",
+        f"{RUN}/logs/candidates/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/candidates/{{masks}}/k-{{k}}/seed-{{seed}}/{{part}}.tsv"
+        f"{RUN}/benchmarks/candidates/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/{{part}}.tsv"
     conda:
         DETECTOR_ENVIRONMENT
     threads: SHARD_THREADS
@@ -74,7 +74,7 @@ rule candidates:
         each=RUN.each_shard,
         code=code("candidates", *UNUSED_ENGINES),
     message:
-        "candidates: shard {params.each}, seed {wildcards.seed}"
+        "candidates: shard {params.each}, seed {wildcards.seed}{wildcards.trained}"
     shell:
         "maskdistill candidates --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --model {input.model:q}"

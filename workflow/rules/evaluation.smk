@@ -39,9 +39,9 @@ if RUN.has_ground_truth:
         output:
             scores=f"{TAU}/evaluation/detector.json",
         log:
-            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.log",
+            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/tau-{{tau}}/detector.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/detector.tsv"
+            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/tau-{{tau}}/detector.tsv"
         threads: 8
         resources:
             mem_mb=4000,
@@ -95,11 +95,11 @@ if RUN.has_ground_truth:
             truth=rules.ground_truth.output.truth,
             candidates=RUN.all_shards(CANDIDATES),
         output:
-            scores=f"{SEED}/evaluation/candidates.json",
+            scores=f"{TRAINED}/evaluation/candidates.json",
         log:
-            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/candidates.log",
+            f"{RUN}/logs/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/candidates.log",
         benchmark:
-            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}/candidates.tsv"
+            f"{RUN}/benchmarks/evaluation/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/candidates.tsv"
         threads: 8
         resources:
             mem_mb=4000,

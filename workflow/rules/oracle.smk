@@ -18,6 +18,7 @@ if RUN.has_ground_truth:
     ORACLE_LOGS = f"{RUN}/logs/{layout.ORACLE}"
     ORACLE_TIMES = f"{RUN}/benchmarks/{layout.ORACLE}"
     AT_SEED = layout.SEED.removeprefix(layout.MASKS).strip("/")
+    AT_TRAINED = layout.TRAINED.removeprefix(layout.MASKS).strip("/")
     AT_TAU = layout.TAU.removeprefix(layout.MASKS).strip("/")
     AT_ROUND = layout.ROUND.removeprefix(layout.MASKS).strip("/")
 
@@ -175,23 +176,41 @@ if RUN.has_ground_truth:
         message:
             "oracle_annotations: {wildcards.case}, K = {wildcards.k}, seed {wildcards.seed}"
 
+    use rule self_annotations as oracle_self_annotations with:
+        input:
+            manifest=rules.oracle_manifest.output.manifest,
+            annotations=RUN.of_round_before(RUN.of_oracle(ANNOTATIONS)),
+            index=RUN.of_round_before(RUN.of_oracle(ANNOTATION_INDEX)),
+            candidates=RUN.of_round_before(ORACLE_CANDIDATES),
+        output:
+            annotations=RUN.of_oracle(ANNOTATIONS),
+            index=RUN.of_oracle(ANNOTATION_INDEX),
+        log:
+            f"{ORACLE_LOGS}/self_annotations/{AT_TRAINED}.log",
+        benchmark:
+            f"{ORACLE_TIMES}/self_annotations/{AT_TRAINED}.tsv"
+        params:
+            candidates=RUN.braces_before(ORACLE_CANDIDATES),
+        message:
+            "oracle_self_annotations: {wildcards.case}, seed {wildcards.seed}{wildcards.trained}"
+
     use rule detector as oracle_detector with:
         input:
             manifest=rules.oracle_manifest.output.manifest,
-            annotations=rules.oracle_annotations.output.annotations,
-            index=rules.oracle_annotations.output.index,
+            annotations=RUN.of_oracle(ANNOTATIONS),
+            index=RUN.of_oracle(ANNOTATION_INDEX),
             weights=WEIGHTS["detector"],
         output:
             model=RUN.of_oracle(rules.detector.output.model),
             metrics=RUN.of_oracle(rules.detector.output.metrics),
         log:
-            f"{ORACLE_LOGS}/detector/{AT_SEED}.log",
+            f"{ORACLE_LOGS}/detector/{AT_TRAINED}.log",
         benchmark:
-            f"{ORACLE_TIMES}/detector/{AT_SEED}.tsv"
+            f"{ORACLE_TIMES}/detector/{AT_TRAINED}.tsv"
         params:
-            state=RUN.at(RUN.of_oracle(f"{SEED}/detector.state")),
+            state=RUN.at(RUN.of_oracle(f"{TRAINED}/detector.state")),
         message:
-            "oracle_detector: Mask R-CNN, {wildcards.case}, seed {wildcards.seed}"
+            "oracle_detector: Mask R-CNN, {wildcards.case}, seed {wildcards.seed}{wildcards.trained}"
 
     use rule candidates as oracle_candidates with:
         input:
@@ -200,11 +219,12 @@ if RUN.has_ground_truth:
         output:
             shards=RUN.of_part(ORACLE_CANDIDATES),
         log:
-            f"{ORACLE_LOGS}/candidates/{AT_SEED}/{{part}}.log",
+            f"{ORACLE_LOGS}/candidates/{AT_TRAINED}/{{part}}.log",
         benchmark:
-            f"{ORACLE_TIMES}/candidates/{AT_SEED}/{{part}}.tsv"
+            f"{ORACLE_TIMES}/candidates/{AT_TRAINED}/{{part}}.tsv"
         message:
-            "oracle_candidates: shard {params.each}, {wildcards.case}, seed {wildcards.seed}"
+            "oracle_candidates: shard {params.each}, {wildcards.case}, "
+            "seed {wildcards.seed}{wildcards.trained}"
 
     use rule pseudo_labels as oracle_pseudo_labels with:
         input:

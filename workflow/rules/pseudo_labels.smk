@@ -8,9 +8,9 @@ rule pseudo_labels:
     output:
         labels=[directory(path) for path in RUN.of_part(PSEUDO_LABELS)],
     log:
-        f"{RUN}/logs/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.log",
+        f"{RUN}/logs/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/tau-{{tau}}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}/{{part}}.tsv"
+        f"{RUN}/benchmarks/pseudo_labels/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/tau-{{tau}}/{{part}}.tsv"
     threads: SHARD_THREADS
     resources:
         mem_mb=2000,
@@ -32,11 +32,11 @@ rule label_summary:
         manifest=rules.manifest.output.manifest,
         candidates=RUN.all_shards(CANDIDATES),
     output:
-        summary=f"{SEED}/label_summary.json",
+        summary=f"{TRAINED}/label_summary.json",
     log:
-        f"{RUN}/logs/label_summary/{{masks}}/k-{{k}}/seed-{{seed}}.log",
+        f"{RUN}/logs/label_summary/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}.log",
     benchmark:
-        f"{RUN}/benchmarks/label_summary/{{masks}}/k-{{k}}/seed-{{seed}}.tsv"
+        f"{RUN}/benchmarks/label_summary/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}.tsv"
     threads: 8
     resources:
         mem_mb=4000,

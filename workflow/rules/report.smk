@@ -29,7 +29,7 @@ rule report:
             + RUN.of_run(
                 rules.evaluate_masks.output.scores, masks=CONFIG.baselines.masks
             )
-            + RUN.of_run(rules.evaluate_detector.output.scores)
+            + RUN.of_run(rules.evaluate_detector.output.scores, trained=RUN.trainings)
             + RUN.of_run(rules.evaluate_segmenter.output.scores, round=RUN.rounds)
             + RUN.of_run(
                 rules.evaluate_segmenter.output.scores,

@@ -49,9 +49,9 @@ rule trust:
     output:
         verdict=f"{TAU}/trust.json",
     log:
-        f"{RUN}/logs/trust/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.log",
+        f"{RUN}/logs/trust/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/tau-{{tau}}.log",
     benchmark:
-        f"{RUN}/benchmarks/trust/{{masks}}/k-{{k}}/seed-{{seed}}/tau-{{tau}}.tsv"
+        f"{RUN}/benchmarks/trust/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}/tau-{{tau}}.tsv"
     threads: 1
     resources:
         mem_mb=2000,
