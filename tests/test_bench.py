@@ -160,7 +160,7 @@ def test_two_rules_side_by_side(made: Path, tmp_path: Path) -> None:
                         "peak_gib": "1.25", "images": "2"}  # fmt: skip
 
 
-@pytest.mark.hostile("bench.beside: scores of other images, or no bench.json", outcome="named and refused")
+@pytest.mark.hostile("config: bench.beside of other images, or no bench.json", outcome="named and refused")
 def test_other_runs_stand_beside_if_they_are_of_the_same_images(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

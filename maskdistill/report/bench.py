@@ -42,7 +42,10 @@ class BenchRecord(TypedDict):
 
 
 class PairRecord(TypedDict):
-    """What a first rule's score is above a second's, each named with its rounds: :class:`~maskdistill.evaluation.paired.Difference`."""
+    """What a first rule's score is above a second's: :class:`~maskdistill.evaluation.paired.Difference`.
+
+    Each is named with its rounds of self-training.
+    """
 
     stage: str
     metric: str

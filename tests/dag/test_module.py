@@ -13,7 +13,7 @@ module maskdistill:
 
 use rule * from maskdistill as maskdistill_*
 """
-TARGETS = ("all", "ablations", "oracle", "paper")
+TARGETS = ("all", "ablations", "oracle", "bench", "paper")
 CONFIG = MINIATURE | {"num_shards": 20, "shards_per_job": 10, "data": MINIATURE["data"] | {"num_train": 20},
           "paper": {"overcluster": [1]}}  # fmt: skip
 
