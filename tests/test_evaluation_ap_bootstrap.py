@@ -1,12 +1,13 @@
-"""Weighted AP equals COCO's AP of a set that holds each image as often as its weight."""
+"""Weighted AP and AR equal COCO's of a set that holds each image as often as its weight."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from maskdistill.evaluation.ap_bootstrap import ap_intervals, match_classes, match_image, weighted_ap
-from maskdistill.evaluation.average_precision import average_precision
+from maskdistill.evaluation.ap_bootstrap import DRAWN, match_classes, match_image, resampled_ap, weighted_ap
+from maskdistill.evaluation.average_precision import STATS, average_precision
+from maskdistill.evaluation.bootstrap import interval
 from maskdistill.evaluation.instances import ImageInstances
 
 
@@ -48,7 +49,8 @@ def test_weights_are_repetitions(seed: int, class_agnostic: bool) -> None:
     images = random_images(seed)
     classes = match_classes(images, class_agnostic)
     for weights in ([1] * 12, np.random.default_rng(seed + 100).integers(0, 4, 12).tolist()):
-        expected = average_precision(repeated(images, weights), class_agnostic).stats[:3]
+        stats = average_precision(repeated(images, weights), class_agnostic).stats
+        expected = [stats[STATS.index(name)] for name in DRAWN]
         np.testing.assert_allclose(weighted_ap(classes, np.array(weights)), expected, rtol=0, atol=1e-9)
 
 
@@ -61,13 +63,13 @@ def test_a_crowd_region_takes_what_finds_no_object() -> None:
 
 def test_intervals_hold_the_score_and_shrink_to_it_when_all_images_are_alike() -> None:
     images = random_images(3, count=60)
-    low, high = ap_intervals(images, True, 200, 0)["ap50"]
+    low, high = interval(resampled_ap(images, True, 200, 0)["ap50"])
     assert low < average_precision(images, True).stats[1] < high
     alike = repeated([image for image in images if image.scores.size and image.true_labels.size][:1], [20])
-    bounds = ap_intervals(alike, True, 20, 0)["ap"]
+    bounds = interval(resampled_ap(alike, True, 20, 0)["ap"])
     assert bounds == pytest.approx([average_precision(alike, True).stats[0]] * 2)
 
 
 def test_without_objects_there_is_no_interval() -> None:
     images = [image.take(np.arange(image.scores.size), []) for image in random_images(1)]
-    assert ap_intervals(images, False, 10, 0) == {}
+    assert resampled_ap(images, False, 10, 0) == {}

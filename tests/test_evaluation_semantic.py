@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskdistill.config import EvaluationConfig
-from maskdistill.evaluation.bootstrap import image_weights, miou_interval
+from maskdistill.evaluation.bootstrap import image_weights, interval, resampled_miou
 from maskdistill.evaluation.ground_truth import GroundTruth
 from maskdistill.evaluation.metrics import localisation
 from maskdistill.evaluation.metrics.registry import Setting
@@ -180,7 +180,9 @@ def test_the_interval_is_that_of_resampled_images() -> None:
     for weights in image_weights(15, 40, seed=9):
         drawn = [maps[index] for index, times in enumerate(weights) for _ in range(times)]
         values.append(np.mean([slow_iou(drawn, label) for label in range(3)]))
-    low, high = miou_interval(confusions, whole.matching, 40, seed=9)
+    drawn = resampled_miou(confusions, whole.matching, 40, seed=9)
+    np.testing.assert_allclose(drawn, values)
+    low, high = interval(drawn)
     assert (low, high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
     assert low < whole.miou < high
 
@@ -192,7 +194,7 @@ def test_a_class_that_a_resample_lacks_does_not_pull_its_mean_down() -> None:
         confusions.add(target, target)
     full = semantic_scores(confusions.total)
     assert full.miou == pytest.approx(4 / 5)
-    assert miou_interval(confusions, full.matching, 50, seed=0) == pytest.approx((full.miou, full.miou))
+    assert resampled_miou(confusions, full.matching, 50, seed=0) == pytest.approx(full.miou)
 
 
 def test_the_matching_is_not_fitted_to_each_resample() -> None:
@@ -201,7 +203,8 @@ def test_the_matching_is_not_fitted_to_each_resample() -> None:
         confusions.add(np.array(predicted), np.array(target))
     matching = semantic_scores(confusions.total).matching
     assert matching.tolist() == [0, 1]
-    assert miou_interval(confusions, matching, 200, seed=0)[0] == 0  # the third image alone, three times
+    drawn = resampled_miou(confusions, matching, 200, seed=0)
+    assert interval(drawn)[0] == 0  # the third image alone, three times
 
 
 def test_the_interval_of_a_share_matches_the_binomial_spread() -> None:

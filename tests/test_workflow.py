@@ -195,6 +195,20 @@ def test_targets_of_ablations_and_oracle() -> None:
     assert scores == ["m objects 5", "d objects", "s objects 0", "s labels 0"]
 
 
+def test_targets_of_the_bench() -> None:
+    asked = {"rules": ["lost-9"], "stages": ["detector", "masks"], "rounds": [2]}
+    run = run_of(2, bench=asked, seeds=[1])
+    assert targets.benched_rules(run) == ["topk-0.4", "lost-9"]
+    found = targets.benched(
+        run, ("masks", "m {masks}"), ("detector", "d {masks}{trained}"), ("segmenter", "s")
+    )
+    assert sorted(found) == [
+        "d lost-9", "d lost-9/round-2", "d topk-0.4", "d topk-0.4/round-2", "m lost-9", "m topk-0.4",
+    ]  # fmt: skip
+    assert targets.benched(run, ("detector", "{masks}{trained}"), trained="") == ["topk-0.4", "lost-9"]
+    assert targets.benched(run_of(2, bench={"stages": ["masks"]}), ("segmenter", "s {masks}")) == []
+
+
 def test_targets_that_cannot_be_made(tmp_path: Path) -> None:
     bare = run_of(2, data={"kind": "folder", "root": str(tmp_path)})
     targets.need_ground_truth(set(), bare.config)
@@ -210,6 +224,9 @@ def test_targets_that_cannot_be_made(tmp_path: Path) -> None:
     targets.check_paper(unstored, {"table1"}, with_conda=True)
     with pytest.raises(MaskDistillError, match=r"set features\.store to true"):
         targets.check_paper(unstored, {"figure4"}, with_conda=True)
+    targets.check_bench(unstored, {"all"})
+    with pytest.raises(MaskDistillError, match=r"bench: .* set features\.store to true"):
+        targets.check_bench(unstored, {"bench"})
 
 
 def test_errors_are_snakemakes_own() -> None:

@@ -63,6 +63,7 @@ STAGES = {
     "oracle_masks": "perfect masks of a shard from ground truth (evaluation only)",
     "oracle_categories": "true categories of perfect masks in the place of clusters (evaluation only)",
     "oracle": "one page on what each stage would reach with perfect input",
+    "bench": "one page that compares mask rules on the same features",
     "paper": "a table or figure of the paper beside the run's own scores",
     "qualitative": "pictures of every stage, laid out as in the paper",
     "show": "print the scores of a finished run",
@@ -84,6 +85,7 @@ GROUPS = {
     "evaluation, the only readers of ground truth": (
         "ground_truth", "evaluation", "candidate_quality", "baselines", "frozen", "probe", "ablations",
         "oracle_manifest", "oracle_masks", "oracle_categories", "oracle",
+        "bench",
     ),
     "tables and figures of the paper": ("paper", "qualitative"),
 }  # fmt: skip

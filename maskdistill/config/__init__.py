@@ -7,6 +7,7 @@ Each stage receives exactly its own section as JSON and never opens the configur
 
 from maskdistill.config.ablations import AblationsConfig
 from maskdistill.config.backbone import BackboneConfig
+from maskdistill.config.bench import BenchConfig, BenchStage
 from maskdistill.config.clusters import MAX_CLUSTERS, ClustersConfig
 from maskdistill.config.crf import CrfConfig
 from maskdistill.config.data import (
@@ -51,6 +52,8 @@ __all__ = [
     "AffinityConfig",
     "BackboneConfig",
     "BaselinesConfig",
+    "BenchConfig",
+    "BenchStage",
     "CandidateQualityConfig",
     "ClustersConfig",
     "CocoData",

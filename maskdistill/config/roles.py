@@ -12,7 +12,7 @@ from maskdistill.config.data import DataConfig, SupportConfig
 from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.self_training import SelfTrainingConfig
 
-EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "paper"})
+EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "bench", "paper"})
 """Whole sections that no stage is given whose result others learn from."""
 HANDED_OUT_SECTIONS = frozenset({"objects"})
 """Whole sections that shape files for other tools: the stage that writes these and the report are given them

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from maskdistill.backbones.registry import find_backbone
 from maskdistill.config.ablations import AblationsConfig
 from maskdistill.config.backbone import BackboneConfig
+from maskdistill.config.bench import BenchConfig
 from maskdistill.config.clusters import FITTED, ClustersConfig
 from maskdistill.config.crf import CrfConfig
 from maskdistill.config.data import CocoData, DataConfig, FolderData, SupportConfig, VocData
@@ -81,6 +82,7 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
     ablations: AblationsConfig = AblationsConfig()
     oracle: OracleConfig = OracleConfig()
+    bench: BenchConfig = BenchConfig()
     paper: PaperConfig = PaperConfig()
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
-"""Percentile intervals of instance AP over resampled images [P §A.4].
+"""Instance AP and AR over resampled images [P §A.4].
 
 Detections are matched with objects once, by COCO's rule; a resample only changes how often each image counts,
-so AP is computed from weighted counts. Integer weights give the AP of a set that holds each image that often
-(but for the order of equal scores within an image).
+so both are computed from weighted counts. Integer weights give those of a set that holds each image that
+often (but for the order of equal scores within an image).
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maskdistill.evaluation.bootstrap import LEVELS, image_weights
+from maskdistill.evaluation.bootstrap import image_weights
 from maskdistill.evaluation.instances import Floats, ImageInstances, Integers
 
 Flags = npt.NDArray[np.bool_]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = 100
+DRAWN = ("ap", "ap50", "ap75", "ar_100")
+"""Scores of a resample, as :data:`maskdistill.evaluation.average_precision.STATS` names them."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def match_image(overlaps: Floats, crowd: Flags) -> tuple[Flags, Flags]:
 
 
 def weighted_ap(classes: Sequence[MatchedClass], weights: Integers) -> Floats:
-    """AP, AP50, AP75 of images counted ``weights`` (n,) times, float64 (3,), fractions of 1.
+    """The scores of :data:`DRAWN` where each image counts as often as ``weights`` (n,) says, float64 (4,),
+    fractions of 1.
 
     The mean over classes that have an object; NaN where none has.
     """
@@ -108,9 +111,11 @@ def weighted_ap(classes: Sequence[MatchedClass], weights: Integers) -> Floats:
     for item in classes:
         total = int(weights @ item.objects)
         if total:
-            precision = _precision(item, weights[item.image], total)
-            values.append((precision.mean(), precision[0].mean(), precision[5].mean()))
-    return np.mean(values, axis=0) if values else np.full(3, np.nan)
+            counts = weights[item.image]
+            precision = _precision(item, counts, total)
+            recall = (item.right & item.counted) @ counts / total
+            values.append((precision.mean(), precision[0].mean(), precision[5].mean(), recall.mean()))
+    return np.mean(values, axis=0) if values else np.full(len(DRAWN), np.nan)
 
 
 def _precision(item: MatchedClass, weights: Integers, total: int) -> Floats:
@@ -130,10 +135,12 @@ def _precision(item: MatchedClass, weights: Integers, total: int) -> Floats:
     return result
 
 
-def ap_intervals(
+def resampled_ap(
     images: Sequence[ImageInstances], class_agnostic: bool, resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of ``ap``, ``ap50`` and ``ap75``, as fractions of 1; empty where there is no object.
+) -> dict[str, Floats]:
+    """The scores of :data:`DRAWN` in each resample, float64 (resamples,) each, as fractions of 1.
+
+    Empty where there is no object; NaN in a resample without one.
 
     Args:
         images: those that count, each once, with detections labelled by class.
@@ -144,8 +151,5 @@ def ap_intervals(
     classes = match_classes(images, class_agnostic)
     if not classes:
         return {}
-    values = np.array(
-        [weighted_ap(classes, weights) for weights in image_weights(len(images), resamples, seed)]
-    )
-    low, high = np.nanpercentile(values, LEVELS, axis=0)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(("ap", "ap50", "ap75"))}
+    values = [weighted_ap(classes, weights) for weights in image_weights(len(images), resamples, seed)]
+    return dict(zip(DRAWN, np.transpose(values), strict=True))

@@ -1,6 +1,8 @@
-"""Percentile intervals over resampled images: how far a score would move with another sample of pictures.
+"""Scores over resampled images, and their percentile intervals: how far a score would move with another
+sample of pictures.
 
-They say nothing about other seeds of the training.
+They say nothing about other seeds of the training. Of one seed and one number of images every score is drawn
+from the same samples, so two methods' scores are pairs (:mod:`maskdistill.evaluation.paired`).
 """
 
 import numpy as np
@@ -21,10 +23,19 @@ def image_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.
     return rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=resamples)
 
 
-def miou_interval(
+def interval(drawn: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a score from its values in the resamples, NaN where one has none; at least one is
+    finite.
+    """
+    low, high = np.nanpercentile(drawn, LEVELS)
+    return float(low), float(high)
+
+
+def resampled_miou(
     confusions: Confusions, matching: npt.NDArray[np.int64], resamples: int, seed: int
-) -> tuple[float, float]:
-    """95 % interval of the mean IoU, as fractions of 1, under the matching found on all images.
+) -> npt.NDArray[np.float64]:
+    """Mean IoU in each resample, float64 (resamples,), as fractions of 1, under the matching found on all
+    images.
 
     The matching stays fixed: a resample holds fewer different images, so one found anew would fit it better
     than the whole set can be fitted, and the interval of a small set would lie above its own score. For a
@@ -38,15 +49,14 @@ def miou_interval(
     """
     iou, drawn = _resampled_iou(confusions, matching, resamples, seed)
     present = confusions.total.sum(axis=0) > 0
-    values = iou.sum(axis=1) / np.maximum(drawn.sum(axis=1), 1) * present.mean()
-    low, high = np.percentile(values, LEVELS)
-    return float(low), float(high)
+    values: npt.NDArray[np.float64] = iou.sum(axis=1) / np.maximum(drawn.sum(axis=1), 1) * present.mean()
+    return values
 
 
 def class_iou_intervals(
     confusions: Confusions, matching: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> npt.NDArray[np.float64]:
-    """95 % interval of each class's IoU, as fractions of 1; arguments as of :func:`miou_interval`.
+    """95 % interval of each class's IoU, as fractions of 1; arguments as of :func:`resampled_miou`.
 
     Returns:
         float64 (G, 2). A class is judged by the resamples that hold it; NaN where it is absent from all

@@ -19,8 +19,9 @@ from typing import cast, get_args
 import numpy as np
 
 from maskdistill.config import Protocol
-from maskdistill.evaluation.ap_bootstrap import ap_intervals
+from maskdistill.evaluation.ap_bootstrap import resampled_ap
 from maskdistill.evaluation.average_precision import STATS, average_precision, percent
+from maskdistill.evaluation.bootstrap import interval
 from maskdistill.evaluation.instances import Floats, ImageInstances, Integers
 from maskdistill.evaluation.localisation import box_iou
 from maskdistill.evaluation.matching import UNMATCHED, match_scores
@@ -112,6 +113,7 @@ def protocol_scores(
     protocols: Collection[Protocol],
     resamples: int = 0,
     seed: int = 0,
+    agnostic_drawn: Mapping[str, Floats] | None = None,
 ) -> InstanceScores:
     """Instance scores by protocol, in percent; None where there is nothing to find.
 
@@ -122,11 +124,13 @@ def protocol_scores(
         protocols: which are wanted.
         resamples: of the images, for intervals; 0: none.
         seed: of the resampling.
+        agnostic_drawn: :func:`~maskdistill.evaluation.ap_bootstrap.resampled_ap` of all these images whatever
+            the classes, if it is known already.
 
     Returns:
         ``instance_matching {cluster 1..K: class id or None}, images_without_detections`` and ``protocols
         {name: {ap, ap50, ap75, ap_small .. ar_large, images, objects, classes {class name: {ap, ap50, ap75}},
-        intervals {ap, ap50, ap75}}}`` with the images and objects (without crowd regions) that count;
+        intervals {ap, ap50, ap75, ar_100}}}`` with the images and objects (without crowd regions) that count;
         ``classes`` is empty for agnostic ones.
     """
     matching = match_instances(count_pairs(images, num_clusters, len(class_names) - 1))
@@ -142,8 +146,11 @@ def protocol_scores(
             ]
             chosen = [image for image in taken if image is not None]
             agnostic = categories == "agnostic"
-            intervals = ap_intervals(chosen, agnostic, resamples, seed) if resamples else {}
-            bounds = {name: [100 * bound for bound in pair] for name, pair in intervals.items()}
+            drawn: Mapping[str, Floats] = {}
+            if resamples:
+                known = agnostic_drawn if protocol == "agnostic_multi" else None
+                drawn = resampled_ap(chosen, agnostic, resamples, seed) if known is None else known
+            bounds = {name: [100 * bound for bound in interval(values)] for name, values in drawn.items()}
             scores[protocol] = _score(chosen, class_names, agnostic, bounds)
     return {
         "instance_matching": {

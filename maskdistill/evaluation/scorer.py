@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from maskdistill.evaluation.metrics.registry import Family, Setting, View, families, metrics
 
+KEPT = 1000
+
 
 class Scorer:
     """Scores of one stage.
@@ -22,6 +24,7 @@ class Scorer:
         intervals: 95 %, by metric.
         counts: images that metrics are of.
         details: what else families say, by key.
+        drawn: float64 (resamples,) by metric: its values over resampled images.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -30,6 +33,7 @@ class Scorer:
         self.intervals: dict[str, list[float]] = {}
         self.counts = {family.counted: 0 for family in families() if family.counted}
         self.details: dict[str, object] = {}
+        self.drawn: dict[str, npt.NDArray[np.float64]] = {}
 
     def families(self, matched: bool = False) -> list[Family]:
         """Those that score the stage before, or after, the matching is known."""
@@ -53,13 +57,21 @@ class Scorer:
             self.values |= scores.values
             self.intervals |= scores.intervals
             self.details |= scores.details
+            self.drawn |= scores.drawn
             if family.counted:
                 self.counts[family.counted] = len(found)
 
     def record(self) -> dict[str, object]:
-        """The scores as they stand in a file; ``images`` is the number of evaluation images."""
+        """The scores as they stand in a file; ``images`` is the number of evaluation images.
+
+        Of the resampled scores at most :data:`KEPT` each, to a ten-thousandth: enough to pair methods by.
+        """
         images = sum(image.evaluated for image in self.setting.truth.images)
-        told = {"images": images, "counts": self.counts, "intervals": self.intervals}
+        drawn = {
+            name: [round(value, 4) if np.isfinite(value) else None for value in values[:KEPT].tolist()]
+            for name, values in self.drawn.items()
+        }
+        told = {"images": images, "counts": self.counts, "intervals": self.intervals, "resampled": drawn}
         return {**self.values, **told, **self.details}
 
     @property

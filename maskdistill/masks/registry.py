@@ -31,9 +31,8 @@ PACKAGE = "maskdistill.masks.rules"
 PAPER = "maskdistill"
 """The paper's rule: its settings are the section ``masks`` itself."""
 TAKEN = frozenset(
-    {"baselines", "benchmarks", "crf", "data", "features", "hard", "k", "logs", "objects", "objects_page",
-    "oracle",
-     "paper", "pretrain", "seed", "tau"}
+    {"baselines", "bench", "benchmarks", "crf", "data", "features", "hard", "k", "logs", "objects",
+     "objects_page", "oracle", "paper", "pretrain", "seed", "tau"}
 )  # fmt: skip
 """Other folders of a run, and how they begin."""
 

@@ -32,7 +32,7 @@ from maskdistill.trust.types import TrustRecord
 from maskdistill.workflow.layout import main_values
 
 _SETTING = re.compile(r"^(k|seed|round|tau|hard|crf)-\d")
-_OTHER_TARGETS = ("report", "ablations", "oracle", "paper")
+_OTHER_TARGETS = ("report", "ablations", "oracle", "bench", "paper")
 _WEIGHTS = re.compile(r"weights|checkpoint|backbone|^model$", re.IGNORECASE)
 
 

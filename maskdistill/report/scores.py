@@ -31,7 +31,8 @@ class Evaluation:
     ``detector_round`` counts the rounds of self-training of the detector behind it, 0 for masks;
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C,
     ``confusion`` counts pixels by label 0..K and class, ``worst_images`` lists ``{image_id, iou}`` by class
-    id; all are empty without semantic maps.
+    id; all are empty without semantic maps. ``resampled`` has by metric its value over each resample
+    of the images, None for none.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class Evaluation:
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
     worst_images: dict[int, list[WorstImage]] = field(default_factory=dict)
+    resampled: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         classes=record.get("classes") or [],
         confusion=record.get("confusion") or [],
         worst_images={int(label): rows for label, rows in (record.get("worst_images") or {}).items()},
+        resampled=record.get("resampled") or {},
     )
 
 

@@ -1,16 +1,18 @@
-"""Targets beside the main run: the sweep, the ablations, the oracle; and what has to be there for them."""
+"""Targets beside the main run: the sweep, the ablations, the oracle, the bench; and what has to be there for
+them.
+"""
 
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 
 from snakemake.io import expand
 
-from maskdistill.config import Config
+from maskdistill.config import BenchStage, Config
 from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import layout
 from maskdistill.workflow.layout import tau_name, value_name
-from maskdistill.workflow.run import Run, Value
+from maskdistill.workflow.run import Run, Value, Values
 
 CLUSTERED = ["masks", "objects"]
 """Cases of the oracle whose categories are still to be discovered."""
@@ -74,6 +76,20 @@ def check_paper(run: Run, asked: Collection[str], with_conda: bool) -> None:
         )
     if wanted & {"figure3", "paper"}:
         refuse_more_clusters(run.config, run.num_fitted, figure3=True)
+
+
+def check_bench(run: Run, asked: Collection[str]) -> None:
+    """Refuse the bench where its rules have no features to work on.
+
+    Args:
+        run: the run.
+        asked: words of the command line.
+
+    Raises:
+        MaskDistillError: so it is.
+    """
+    if "bench" in asked and not run.config.features.store:
+        raise MaskDistillError("bench: its rules work on stored keys; set features.store to true")
 
 
 def swept_values(run: Run) -> dict[str, list[Value]]:
@@ -154,3 +170,28 @@ def oracle_scores(run: Run, masks: str, detector: str, segmenter: str) -> list[s
         for stage in stages:
             found += run.of_run(stage, case=case, k=k, round=0)
     return found
+
+
+def benched_rules(run: Run) -> list[str]:
+    """Folders of the masks that the bench compares: the run's own, then those that its section names."""
+    return list(dict.fromkeys([str(run.main["masks"]), *run.config.bench.rules]))
+
+
+def benched(run: Run, *of_stages: tuple[BenchStage, str], **chosen: Values) -> list[str]:
+    """Paths of those stages that the bench scores, for every rule and number of rounds of self-training;
+    segmenters without CRF rounds.
+
+    Args:
+        run: the run.
+        of_stages: a stage and the pattern of what it makes.
+        chosen: values of other wildcards.
+    """
+    asked = run.config.bench.stages
+    patterns = [pattern for stage, pattern in of_stages if stage in asked]
+    trained = [run.main["trained"], *map(layout.trained_name, run.config.bench.rounds)]
+    every: dict[str, Values] = {
+        "masks": benched_rules(run),
+        "trained": list(dict.fromkeys(trained)),
+        "round": 0,
+    }
+    return [path for pattern in patterns for path in run.of_run(pattern, **(every | chosen))]

@@ -42,7 +42,7 @@ PAPER = {
 }
 READERS = {"ground_truth", "evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines", "report",
 "all",
-           "evaluate_frozen", "qualitative", "evaluate_candidates"}  # fmt: skip
+           "evaluate_frozen", "qualitative", "evaluate_candidates", "bench"}  # fmt: skip
 TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h5", "choose_k",
            "/consistency.json", "/trust.json", "/objects/objects.json", "/objects_page", "/objects.html",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
@@ -129,6 +129,10 @@ OTHERWISE: dict[str, dict[str, Any]] = {
         "seeds": [5], "label_types": ["mask"], "hard_pixels": [0.7], "crf_rounds": 1, "examples": 2,
     },
     "oracle": {"cases": ["labels"]},
+    "bench": {
+        "rules": ["lost-9"], "stages": ["masks"], "rounds": [2], "examples": 2,
+        "beside": ["SECRET-bench.json"],
+    },
     "paper": {
         "seeds": [6], "overcluster": [1], "topk": [0.3], "tau": [0.7], "hard_pixels": 0.3, "crf_rounds": 1,
         "label_types": ["mask"], "examples": 2, "dino_masks": "attention-0.5", "lost_masks": "lost-3",
@@ -251,7 +255,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Rule], 
     """The rules of the miniature, and of one with a probe. Do not edit them: take a copy."""
     probe = {"probe": {"enabled": True}}
     plain, probed = make_project(tmp_path_factory.mktemp("planned")).plans(
-        [{"detector": {"rounds": 2}}, probe]
+        [{"detector": {"rounds": 2}}, probe], "all", "bench"
     )
     return as_rules(plain), as_rules(probed)
 
@@ -261,6 +265,12 @@ def test_scenes(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
     check(rules)
     assert readers(rules) >= {"evaluate_masks", "evaluate_detector", "evaluate_segmenter", "baselines"}
     assert ancestors(rules, "segmenter") >= {"self_annotations", "annotations"}
+    assert ancestors(rules, "bench") >= {
+        "ground_truth",
+        "self_annotations",
+        "segmenter",
+        "evaluate_segmenter",
+    }
     assert ancestors(rules, "all") >= {"thumbnails", "gallery"}  # which check() finds no label behind
 
 

@@ -129,7 +129,7 @@ def test_targets_that_need_ground_truth(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "pictures/a.png")
     data = {"kind": "folder", "root": str(tmp_path / "pictures")}
     project = make_project(tmp_path / "project", data=data, num_shards=1, clusters={"num_clusters": 1})
-    for target in ("ablations", "oracle"):
+    for target in ("ablations", "oracle", "bench"):
         output = project.snakemake(target, check=False)
         assert f"{target}: scores need ground truth, and data.kind folder has none" in output
 

@@ -20,7 +20,7 @@ use rule manifest from maskdistill as maskdistill_manifest with:
 use rule detector from maskdistill as maskdistill_detector with:
     log: "own/{masks}/{k}/{seed}.log"
 """
-TARGETS = ("all", "ablations", "oracle", "paper")
+TARGETS = ("all", "ablations", "oracle", "bench", "paper")
 CONFIG = MINIATURE | {"num_shards": 20, "shards_per_job": 10, "data": MINIATURE["data"] | {"num_train": 20},
           "paper": {"overcluster": [1]}}  # fmt: skip
 

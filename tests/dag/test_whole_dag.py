@@ -272,6 +272,27 @@ def test_ablations_compare_variants_on_one_page(editable: Project) -> None:
     assert editable.planned() == set()
 
 
+def test_the_bench_shares_what_the_run_has(editable: Project) -> None:
+    """Of the baseline's masks the detector and the segmenter are missing, of the run nothing."""
+    asked = {"rules": ["lost-100"], "stages": ["masks", "detector"], "examples": 2}
+    editable.configure(bench=asked)
+    assert editable.planned() == set()
+    assert editable.planned("bench") == {
+        "annotations", "detector", "candidates", "pseudo_labels", "evaluate_detector", "bench",
+    }  # fmt: skip
+    editable.configure(bench=asked | {"stages": ["masks"]})
+    editable.snakemake("bench")
+    folder = editable.results / "bench"
+    rows = json.loads((folder / "bench.json").read_text())["rows"]
+    assert [(row["rule"], row["stage"]) for row in rows] == [("topk-0.4", "masks"), ("lost-100", "masks")]
+    below = "lost-100/k-3/seed-1234/evaluation/masks.json"
+    assert rows[1]["mean"]["ar_100"] == json.loads((editable.results / below).read_text())["ar_100"]
+    assert [line.split(",")[0] for line in (folder / "costs.csv").read_text().splitlines()] == [
+        "what", "features", "topk-0.4", "lost-100",
+    ]  # fmt: skip
+    assert editable.planned("bench") == set() and editable.planned() == set()
+
+
 def test_the_oracle_goes_beside_the_run(editable: Project) -> None:
     """True categories and true label maps train stages of their own, marked; the run is as it was."""
     editable.configure(oracle={"cases": ["categories", "labels"]})

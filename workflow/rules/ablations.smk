@@ -48,7 +48,7 @@ if RUN.has_ground_truth:
             labels=lambda wildcards, input: list(
                 dict.fromkeys(str(PurePosixPath(path).parent) for path in input.labels)
             ),
-            settings=SETTINGS.sections_but("objects", "oracle", "paper"),
+            settings=SETTINGS.sections_but("objects", "oracle", "bench", "paper"),
             name=CONFIG.run,
             code=code("ablations"),
         message:

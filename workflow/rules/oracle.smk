@@ -360,7 +360,7 @@ if RUN.has_ground_truth:
             runtime=30,
         params:
             settings=SETTINGS.sections_but(
-                "objects", "ablations", "paper", "report", "sweep"
+                "objects", "ablations", "bench", "paper", "report", "sweep"
             ),
             name=CONFIG.run,
             code=code("oracle"),

@@ -9,7 +9,7 @@ from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
 
 PAPER = f"{RUN}/paper"
 PAPER_SETTINGS = SETTINGS.sections_but(
-    "objects", "report", "ablations", "oracle", "sweep"
+    "objects", "report", "ablations", "oracle", "bench", "sweep"
 )
 SHOWN = CONFIG.paper.seeds[0]
 PAPER_ASKED = {*TARGETS, "qualitative", "paper"} & ASKED

@@ -102,7 +102,7 @@ rule report:
             )
             for post in RUN.sharpened
         ],
-        settings=SETTINGS.sections_but("ablations", "oracle", "paper"),
+        settings=SETTINGS.sections_but("ablations", "oracle", "bench", "paper"),
         name=CONFIG.run,
         metrics=lambda wildcards, input: [
             *(

@@ -7,7 +7,7 @@ from maskdistill.evaluation.metrics.registry import Family, Floats, Metric, View
 from maskdistill.evaluation.stages import ALL
 
 CORLOC = Metric(
-    "corloc", "CorLoc", 70, ("table", "card", "steps"),
+    "corloc", "CorLoc", 70, ("table", "card", "steps", "bench"),
     meaning="Correct localisation: share of the images whose one box overlaps an object by half or more.",
 )  # fmt: skip
 

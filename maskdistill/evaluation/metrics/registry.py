@@ -19,7 +19,7 @@ import numpy.typing as npt
 from maskdistill.config import EvaluationConfig
 from maskdistill.detector.types import Found
 from maskdistill.evaluation import metrics as package
-from maskdistill.evaluation.bootstrap import LEVELS, image_weights
+from maskdistill.evaluation.bootstrap import image_weights, interval
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.localisation import largest_component_box
 from maskdistill.evaluation.matching import Matching
@@ -30,7 +30,7 @@ GROUP = "maskdistill.metrics"
 """Entry points of other packages, each a :class:`Family`."""
 Labels = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
-Where = Literal["table", "card", "steps", "oracle", "detection"]
+Where = Literal["table", "card", "steps", "oracle", "detection", "bench"]
 LAST = 1000
 
 
@@ -44,7 +44,8 @@ class Metric:
         place: among the columns, ascending; equal ones by name.
         shown: ``table`` in the report's and ``maskdistill show``'s tables, ``card`` in the model card,
             ``steps``: a stage that scores worse than the one before it is called so, ``oracle``: in the table
-            of perfect stages, ``detection``: in the report's table of objects whatever their category.
+            of perfect stages, ``detection``: in the report's table of objects whatever their category,
+            ``bench`` where rules are compared.
         higher_is_better: what worse means.
         unit: behind the number in plots. With ``%`` a share of 1 is told as 100.
         digits: after the point.
@@ -169,11 +170,14 @@ class Scores:
         values: by metric, in its unit; None where there is nothing to score.
         intervals: 95 %, by metric.
         details: what else stands in the evaluation, by key.
+        drawn: float64 (resamples,) by metric, in its unit: its value over each resample of the images, all of
+            :func:`~maskdistill.evaluation.bootstrap.image_weights`; NaN where a resample has none.
     """
 
     values: Mapping[str, float | None]
     intervals: Mapping[str, list[float]] = field(default_factory=dict)
     details: Mapping[str, object] = field(default_factory=dict)
+    drawn: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,13 +240,13 @@ def summed(
         if not (intervals and found and setting.config.bootstrap):
             return Scores(values)
         weights = image_weights(len(found), setting.config.bootstrap, setting.seed)
-        drawn = np.array([shares(np.tensordot(row, counts, 1)) for row in weights], np.float64).T
-        bounds = {
-            metric.name: [metric.scale * bound for bound in np.nanpercentile(column, LEVELS).tolist()]
-            for metric, column in zip(metrics, drawn, strict=True)
+        columns = np.array([shares(np.tensordot(row, counts, 1)) for row in weights], np.float64).T
+        drawn = {
+            metric.name: metric.scale * column
+            for metric, column in zip(metrics, columns, strict=True)
             if values[metric.name] is not None and np.isfinite(column).any()
         }
-        return Scores(values, bounds)
+        return Scores(values, {name: list(interval(column)) for name, column in drawn.items()}, {}, drawn)
 
     return scores
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from maskdistill.evaluation.bootstrap import class_iou_intervals, miou_interval
+from maskdistill.evaluation.bootstrap import class_iou_intervals, interval, resampled_miou
 from maskdistill.evaluation.failures import worst_images
 from maskdistill.evaluation.matching import UNMATCHED
 from maskdistill.evaluation.metrics.registry import Family, Metric, Scores, Setting, View
@@ -15,7 +15,7 @@ Cells = tuple[list[int], list[int]]
 WORST = 4
 """Images listed for each class."""
 MIOU = Metric(
-    "miou", "mIoU", 10, ("table", "card", "steps", "oracle"),
+    "miou", "mIoU", 10, ("table", "card", "steps", "oracle", "bench"),
     meaning="Mean intersection over union: of each class, the pixels that are both found and true, divided "
     "by those that are either, and the mean over the classes. 100 is perfect.",
 )  # fmt: skip
@@ -58,14 +58,15 @@ def scores(found: Mapping[int, Cells], setting: Setting) -> Scores:
         worst = worst_images(confusions, list(found), scored.matching, WORST)
         details["classes"], details["confusion"] = list(names), confusions.total.tolist()
         details["worst_images"] = {str(label): rows for label, rows in worst.items()}
-    intervals = {}
+    intervals, drawn = {}, {}
     if setting.config.bootstrap:
         sampled = (confusions, scored.matching, setting.config.bootstrap, setting.seed)
-        intervals[MIOU.name] = [100 * bound for bound in miou_interval(*sampled)]
+        drawn[MIOU.name] = 100 * resampled_miou(*sampled)
+        intervals[MIOU.name] = list(interval(drawn[MIOU.name]))
         by_class = zip(names, (100 * class_iou_intervals(*sampled)).tolist(), strict=True)
         details["class_intervals"] = {name: bounds for name, bounds in by_class if np.isfinite(bounds).all()}
     values = {MIOU.name: 100 * scored.miou, ACCURACY.name: 100 * scored.pixel_accuracy}
-    return Scores(values, intervals, details)
+    return Scores(values, intervals, details, drawn)
 
 
 FAMILY = Family(
