@@ -170,7 +170,8 @@ function show() {
   [canvas.width, canvas.height] = [width, height];
   canvas.getContext("2d").putImageData(drawn, 0, 0);
   const present = counts.map((count, label) => ({ label, share: count / labels.length }));
-  const seen = present.filter(({ label, share }) => label && share);
+  const drawnObjects = how === "objects" ? new Set(kept().map(({ category }) => category)) : new Set();
+  const seen = present.filter(({ label, share }) => label && (share || drawnObjects.has(label)));
   seen.sort((one, other) => other.share - one.share);
   part("legend").replaceChildren(...(seen.length ? seen.map(entry) : [text("li", "nothing but background")]));
   const names = seen.map(({ label }) => settings.classes[label]).join(", ");
