@@ -23,6 +23,7 @@ MAY_BE_EMPTY = {
     "datasets.*.md5", "detector.steps", "baselines.masks", "paper.backbones", "evaluation.protocols",
     "objects.formats",
     "sweep.topk", "sweep.num_clusters", "sweep.tau", "sweep.hard_pixels", "sweep.label_types",
+    "sweep.rounds", "bench.rules", "bench.rounds", "bench.beside",
 }  # fmt: skip
 """Lists of which none is a choice."""
 REPEATED = {"min_size_train", "atrous_rates", "scale", "rpn_pre_nms", "rpn_post_nms", "backbones"}

@@ -3,12 +3,22 @@
 The jobs' loops count alone: starting a program takes longer than most rules take for a shard.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from maskdistill.runtime.files import read_json
+from maskdistill.runtime.job_record import Work
+
+
+class Measured(TypedDict):
+    """What of a job's record is read, see :func:`maskdistill.runtime.job_record.job_record`."""
+
+    work: list[Work]
+    seconds: float
+    cpu_seconds: float
+    peak_rss_mib: float
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ def read_cost(folder: str | Path, stage: str) -> Cost | None:
     return summed(read_json(file) for file in sorted(Path(folder, stage).rglob("*.json")))
 
 
-def summed(records: Iterable[Mapping[str, Any]]) -> Cost | None:
+def summed(records: Iterable[Measured]) -> Cost | None:
     """The cost of records together; None where none counts an image."""
     images, seconds, cpu, peak = 0, 0.0, 0.0, 0.0
     for record in records:
