@@ -1,8 +1,7 @@
-"""Target `snakemake bench`: mask rules, and what is trained on their masks, compared on the same features, on one
-page.
+"""Target `snakemake bench`: mask rules, and what is trained on their masks, compared on one page.
 
-The rules of masks, clusters, detector, segmenter and evaluation do the work: the rule of masks is a wildcard of
-them all.
+All see the same features. The rules of masks, clusters, detector, segmenter and evaluation do the work: the
+rule of masks is a wildcard of them all.
 """
 
 from pathlib import PurePosixPath
