@@ -49,7 +49,7 @@ rule self_annotations:
     benchmark:
         f"{RUN}/benchmarks/self_annotations/{{masks}}/k-{{k}}/seed-{{seed}}{{trained}}.tsv"
     wildcard_constraints:
-        trained=r"/round-[1-9]\d*",
+        trained=r"[/]round-[1-9]\d*",
     threads: 1
     resources:
         mem_mb=4000,
