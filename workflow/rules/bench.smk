@@ -1,8 +1,8 @@
-"""Target `snakemake bench`: mask rules, and what is trained on their masks, compared on the same features, on one
-page.
+"""Target `snakemake bench`: mask rules, and what is trained on their masks, compared on the same features, on
+one page.
 
-The rules of masks, clusters, detector, segmenter and evaluation do the work: the rule of masks is a wildcard of
-them all.
+The rules of masks, clusters, detector, segmenter and evaluation do the work: the rule of masks is a wildcard
+of them all.
 """
 
 from pathlib import PurePosixPath
