@@ -94,7 +94,7 @@ def test_the_manifest_is_that_of_the_files(tmp_path: Path, capsys: pytest.Captur
     )
     data = source(write(tmp_path / "in/x.parquet", content), column="pixels")
     manifest = make_manifest(data, tmp_path / "out/m.csv", "--max-quarantined=1")
-    assert "no label reaches a run: label, caption" in capsys.readouterr().err
+    assert "no label may reach a run: label, caption" in capsys.readouterr().err
     found = read_manifest(manifest)
     assert found["key"].tolist() == [f"x/{number:08d}" for number in range(5)]
     assert found["sha256"].tolist()[:3] == [hashlib.sha256(data).hexdigest() for data in PICTURES[:3]]
