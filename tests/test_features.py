@@ -504,7 +504,7 @@ def test_masks_with_refined_outlines(made: Run) -> None:
 def test_refined_masks_need_the_pictures(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
     rest = ["--output", str(made.folder / "no.json"), "--params", '{"refine": "grabcut"}']
     assert main(["masks", "--features", str(made.folder / "f.h5"), *rest]) == 1
-    assert "refine works on the photographs; give --manifest and --shard" in said(capsys)
+    assert "refine needs the photographs; give --manifest and --shard" in said(capsys)
 
 
 @pytest.mark.parametrize(
