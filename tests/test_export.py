@@ -28,12 +28,13 @@ from maskdistill.detector.trained import load_detector
 from maskdistill.detector.types import Found
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import color_map, read_label_png
-from maskdistill.product import segment, web_runtime
+from maskdistill.product import segment
 from maskdistill.product.export_agreement import Agreement, Seen, compare
 from maskdistill.product.kinds.onnx import look_by_script
 from maskdistill.product.kinds.registry import KINDS, parse_kinds
 from maskdistill.product.onnx_detector import PixelsToObjects, write_network
 from maskdistill.product.trained_run import find_models
+from maskdistill.product.web import runtime as web_runtime
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.segmenter import inference
 from maskdistill.segmenter.trained import load_segmenter

@@ -15,7 +15,7 @@ from PIL import Image
 
 from maskdistill.formats import rle
 from maskdistill.product.export_agreement import Seen
-from maskdistill.product.web_runtime import FILES, VERSION, runtime_folder
+from maskdistill.product.web.runtime import FILES, VERSION, runtime_folder
 from maskdistill.runtime.files import give_name
 
 RESULT = """(async () => {

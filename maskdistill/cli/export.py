@@ -29,7 +29,6 @@ from maskdistill.data.images import load_rgb
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector
 from maskdistill.formats import rle
-from maskdistill.product import web_page, web_runtime
 from maskdistill.product.card import Checked, model_card
 from maskdistill.product.export_agreement import Seen, compare
 from maskdistill.product.export_pictures import copy_pictures
@@ -40,6 +39,7 @@ from maskdistill.product.onnx_detector import write_network
 from maskdistill.product.onnx_segmenter import OPSET
 from maskdistill.product.trained_run import TrainedRun, find_models
 from maskdistill.product.verdict import as_metadata, in_words, is_good
+from maskdistill.product.web import page, runtime
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_file, write_json
 from maskdistill.runtime.provenance import make_provenance
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web", action="store_true",
         help="also a page, web/index.html, that segments pictures in a browser without a network; ONNX "
-        f"Runtime Web ({web_runtime.VERSION}, 14 MB) is fetched once",
+        f"Runtime Web ({runtime.VERSION}, 14 MB) is fetched once",
     )  # fmt: skip
     parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
     parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     kinds = parse_kinds(args.kinds)
     need_libraries()
     if args.web:
-        web_runtime.fetch_runtime(web_runtime.runtime_folder())
+        runtime.fetch_runtime(runtime.runtime_folder())
     models = find_models(args.run, args.detector, args.segmenter, args.seed)
     if models.rehearsal:
         log.warning("these models are %s", models.rehearsal)
@@ -136,8 +136,8 @@ def _export(
     write_json(folder / "segment.json", {"classes": names, **least, **files, "provenance": provenance})
     if web:
         onnx_files = {name: folder / file for name, file in files["onnx"].items()}
-        shown = {"classes": names, **least, "about": web_page.about(models)}
-        web_page.write_web_page(onnx_files, shown, web_runtime.runtime_folder(), folder / web_page.FOLDER)
+        shown = {"classes": names, **least, "about": page.about(models)}
+        page.write_web_page(onnx_files, shown, runtime.runtime_folder(), folder / page.FOLDER)
     exported = _check(kinds, networks, pictures, folder)
     for name, weights in inputs.items():
         save_model(folder / f"{name}.safetensors", read_state_dict(weights), metadata[name] | _texts(verdict))

@@ -9,10 +9,10 @@ import yaml
 
 from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
-from maskdistill.product import web_page
 from maskdistill.product.export_agreement import Agreement
 from maskdistill.product.kinds.types import ExportKind
 from maskdistill.product.verdict import UNKNOWN
+from maskdistill.product.web import page
 from maskdistill.trust.signals import SIGNALS, USE
 from maskdistill.workflow.needed_weights import licences
 
@@ -85,7 +85,7 @@ def model_card(
             for one in exported
         ),
         f"Compared on: {compared_on}.\n",
-        *([f"### web\n\n{web_page.USE}\n"] if f"{web_page.FOLDER}/{web_page.PAGE}" in files else []),
+        *([f"### web\n\n{page.USE}\n"] if f"{page.FOLDER}/{page.PAGE}" in files else []),
         "### MaskDistill\n",
         "Without ONNX: `maskdistill predict PHOTOS/ --detector detector.safetensors"
         " --segmenter segmenter.safetensors --out DIR`.\n",

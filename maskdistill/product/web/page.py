@@ -11,9 +11,9 @@ from typing import Any
 
 from maskdistill.product.trained_run import TrainedRun
 from maskdistill.product.verdict import in_words
-from maskdistill.product.web_runtime import MODULE, SCRIPT, VERSION, WASM
+from maskdistill.product.web.runtime import MODULE, SCRIPT, VERSION, WASM
 
-SOURCES = Path(__file__).with_name("web")
+SOURCES = Path(__file__).parent
 FOLDER, PAGE = "web", "index.html"
 LICENCES = ("LICENSE", "ThirdPartyNotices.txt")
 USE = (
@@ -37,7 +37,7 @@ def write_web_page(
         models: ``segmenter`` and ``detector``, ONNX files of :mod:`maskdistill.product.kinds.onnx`.
         settings: ``classes``, ``least_score`` and ``min_score`` as in ``segment.json``; ``about``, a sentence
             for the page's head.
-        runtime: folder of :func:`maskdistill.product.web_runtime.fetch_runtime`.
+        runtime: folder of :func:`maskdistill.product.web.runtime.fetch_runtime`.
         folder: to write; it is not there yet.
     """
     folder.mkdir()

@@ -1,0 +1,1 @@
+"""A page that segments a picture in the browser, without a server."""
