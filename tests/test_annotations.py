@@ -256,6 +256,7 @@ def test_several_masks_an_image_and_images_split_over_chunks(
     assert index.read(0) == content["annotations"][:2] and index.read(1) == content["annotations"][2:]
 
 
+@pytest.mark.slow
 def test_memory_follows_the_shard_and_not_the_run(tmp_path: Path) -> None:
     """Ten times the shards: the same peak but for 24 bytes an image."""
 

@@ -81,6 +81,7 @@ def test_the_page_is_current() -> None:
     assert written == python_api_page.render(), "run: python tests/python_api_page.py"
 
 
+@pytest.mark.slow
 def test_examples_of_the_page_are_true(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     text = "\n".join(python_api_page.EXAMPLE.findall(python_api_page.PAGE.read_text(encoding="utf-8")))
@@ -143,6 +144,7 @@ def test_vectors_of_masks_and_their_clusters() -> None:
     np.testing.assert_allclose(clusters.inertia, gaps.min(axis=1).sum(), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
 def test_a_network_of_timm_gives_timms_keys(name: str, tmp_path: Path) -> None:
     """Those of the last block's projection within timm's own forward pass, and its CLS token."""

@@ -100,6 +100,7 @@ def masks_of(manifest: Path, batch_size: int, short_side: int) -> dict[str, np.n
     return {keys[mask["image_id"]]: rle.decode(mask["segmentation"]) for mask in found}
 
 
+@pytest.mark.slow
 @pytest.mark.hostile(
     "photo: 1:50, 50:1, 16 pixels wide, and every mode in one batch",
     outcome="used: masks as of each picture alone",

@@ -124,6 +124,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_two_rules_side_by_side(made: Path, tmp_path: Path) -> None:
     """Means, intervals and pairs are those of the evaluations; equal work gives equal bytes."""
     assert bench(made, tmp_path / "a") == bench(made, tmp_path / "b") == 0
@@ -160,6 +161,7 @@ def test_two_rules_side_by_side(made: Path, tmp_path: Path) -> None:
                         "peak_gib": "1.25", "images": "2"}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("config: bench.beside of other images, or no bench.json", outcome="named and refused")
 def test_other_runs_stand_beside_if_they_are_of_the_same_images(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

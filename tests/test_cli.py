@@ -185,6 +185,7 @@ def test_a_disk_that_is_full_is_a_message(
     assert "Traceback (most recent call last)" in log.read_text() and not capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_disk_that_hdf5_finds_full_is_a_message(tmp_path: Path) -> None:
     code = (
         "import resource, sys, numpy\n"

@@ -473,6 +473,7 @@ def test_support_images_are_fitted_and_images_that_are_only_scored_are_not(tmp_p
     assert content["fitted"] == 60 and content["sizes"] == [90] and len(assigned(tmp_path).image_id) == 90
 
 
+@pytest.mark.slow
 def test_memory_follows_the_sample_and_not_the_masks(tmp_path: Path) -> None:
     n, dim = 60_000, 64
     shards = [i * 4 // n for i in range(n)]

@@ -492,6 +492,7 @@ def put(content: Any, path: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["images", "categories", "annotations"])
 def test_any_value_in_any_place_is_read_or_refused_in_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
@@ -547,6 +548,7 @@ def test_the_check_before_the_run_finds_what_the_stage_finds(tmp_path: Path) -> 
 # ---------------------------------------------------------------- masks against pycocotools
 
 
+@pytest.mark.slow
 def test_masks_of_real_coco_are_those_of_pycocotools() -> None:
     if not FIXTURE.exists():
         pytest.skip("../shared/data/fixtures is absent")

@@ -150,6 +150,7 @@ def walked(module: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in found} - {module, "__init__.py"}
 
 
+@pytest.mark.slow
 def test_the_imports_of_every_module_are_seen() -> None:
     assert len(MODULES) > 150
     for module in MODULES:

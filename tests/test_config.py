@@ -89,6 +89,7 @@ def test_required_keys_are_marked() -> None:
     assert marked.count("# weights:") == 3 and "# run:" in marked
 
 
+@pytest.mark.slow
 def test_schema_accepts_and_refuses_like_the_code() -> None:
     schema = json.loads(render_schema())
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -94,6 +94,7 @@ def apply(values: dict[str, Any], line: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "correction"), WRONG, ids=lambda value: str(value))
 def test_a_printed_correction_is_accepted(wrong: dict[str, Any], correction: str) -> None:
     values = base() | copy.deepcopy(wrong)

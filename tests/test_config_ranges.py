@@ -162,6 +162,7 @@ HOSTILE: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.hostile(
     "config: 0, -1, infinity, NaN, 2**63, `true`, an empty or doubled list, ... for every setting there is",
     outcome="refused before anything is computed, by a message that names the key; or it is within the "

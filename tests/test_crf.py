@@ -132,6 +132,7 @@ def test_mean_field_over_all_pairs_of_pixels(settings: dict[str, Any]) -> None:
         assert (probabilities.argmax(axis=0) != expected).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_it_repeats_itself_bit_for_bit_in_any_number_of_processes() -> None:
     items = [noisy(seed) for seed in range(5)]
     alone, shared = (list(in_processes(partial(refine_pair, config=CrfConfig()), items, n)) for n in (1, 2))

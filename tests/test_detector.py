@@ -336,6 +336,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 @STUDENTS
 def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict[str, Any]
@@ -429,6 +430,7 @@ def call_detector(folder: Path, output: Path, *more: str, **changes: Any) -> int
     return cli.main(["detector", *inputs, *outputs, *common, "--params", params, *more])
 
 
+@pytest.mark.slow
 @STUDENTS
 def test_entry_points_are_deterministic_and_complete(
     run_folder: Path, tmp_path: Path, student: dict[str, Any]

@@ -69,6 +69,7 @@ def test_loss_is_the_standardised_squared_error(teacher: Path) -> None:
     assert found["explained"].item() == pytest.approx(1 - found["loss"].item())
 
 
+@pytest.mark.slow
 def test_the_teacher_is_fixed_and_the_student_learns(teacher: Path) -> None:
     torch.manual_seed(0)
     pair = Distillation("resnet_tiny", MICRO, str(teacher)).train()
@@ -109,6 +110,7 @@ def pretrain(folder: Path, name: str, arch: str, params: dict[str, Any]) -> int:
     )
 
 
+@pytest.mark.slow
 def test_entry_point_resumes_to_the_same_resnet(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
     write_json(path, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
 def test_a_perfect_run_under_permuted_clusters_scores_one_hundred(run_dir: Path, stage: str) -> None:
     result = score(run_dir, stage)
@@ -190,6 +191,7 @@ def test_a_perfect_run_under_permuted_clusters_scores_one_hundred(run_dir: Path,
     assert result["provenance"]["params"]["stage"] == stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["masks", "detector", "segmenter", "baselines"])
 def test_equal_work_gives_equal_bytes(run_dir: Path, stage: str) -> None:
     score(run_dir, stage)
@@ -199,6 +201,7 @@ def test_equal_work_gives_equal_bytes(run_dir: Path, stage: str) -> None:
     assert str(run_dir).encode() not in first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
 def test_more_processes_give_equal_bytes(run_dir: Path, stage: str) -> None:
     score(run_dir, stage)
@@ -207,6 +210,7 @@ def test_more_processes_give_equal_bytes(run_dir: Path, stage: str) -> None:
     assert (run_dir / "out.json").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
     """The best of all one-to-one matchings of 4 labels with 4 classes, in three processes."""
     rng = np.random.default_rng(3)
@@ -239,6 +243,7 @@ def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
     assert result["pixel_accuracy"] == pytest.approx(100 * hits / scored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["masks", "detector"])
 def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> None:
     """Of three images with masks, one loses its detection."""
@@ -270,6 +275,7 @@ def test_instances_are_scored_by_every_protocol(run_dir: Path, stage: str) -> No
     assert "protocols" not in read_json(run_dir / "out.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["masks", "detector", "segmenter"])
 def test_an_image_for_instances_alone_changes_no_other_score(run_dir: Path, stage: str) -> None:
     """The training image, which has no label map at all: VOC's instance list is longer than its list for
@@ -300,6 +306,7 @@ def test_an_image_for_instances_alone_changes_no_other_score(run_dir: Path, stag
         assert (before["ap50"], after["ap50"]) == (pytest.approx(100), pytest.approx(100 * 81 / 101))
 
 
+@pytest.mark.slow
 def test_protocols_are_a_choice_that_leaves_other_scores_alone(run_dir: Path) -> None:
     whole = score(run_dir, "detector")
     params = json.dumps({"bootstrap": 20, "protocols": ["semantic_single"]})
@@ -390,6 +397,7 @@ def test_masks_that_are_missing_or_misplaced_cost_as_much_as_they_should(run_dir
     assert low < 50 < high
 
 
+@pytest.mark.slow
 def test_overlapping_masks_and_the_first_of_equal_scores(run_dir: Path) -> None:
     whole = np.ones((HEIGHT, WIDTH), dtype=bool)
     edit(run_dir / "masks/shard-0000.json", lambda v: v["masks"].append(detection(2, whole)))
@@ -402,6 +410,7 @@ def test_overlapping_masks_and_the_first_of_equal_scores(run_dir: Path) -> None:
     assert result["iou"]["plum"] == pytest.approx(100 * plum.sum() / (plum.sum() + painted_over.sum()))
 
 
+@pytest.mark.slow
 def test_the_top_candidate_locates_and_all_candidates_count_for_ap(run_dir: Path) -> None:
     corner = np.zeros((HEIGHT, WIDTH), dtype=bool)
     corner[-3:, -3:] = True
@@ -415,6 +424,7 @@ def test_the_top_candidate_locates_and_all_candidates_count_for_ap(run_dir: Path
     assert result["miou"] == pytest.approx(100)
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("ground truth: crowd regions in scoring", outcome="neither wanted nor punished")
 def test_crowd_regions_neither_locate_nor_count(run_dir: Path) -> None:
     def change(truth: dict[str, Any]) -> None:
@@ -446,6 +456,7 @@ def test_the_segmenter_is_located_by_its_largest_region(run_dir: Path) -> None:
     assert score(run_dir, "segmenter")["corloc"] == 50
 
 
+@pytest.mark.slow
 def test_boxes_alone_score_localisation_only(run_dir: Path) -> None:
     def change(truth: dict[str, Any]) -> None:
         for image in truth["images"]:
@@ -594,6 +605,7 @@ def test_assignments_that_do_not_fit_are_named(run_dir: Path, capsys: pytest.Cap
     fails(run_dir, "masks", r"assignments\.h5: damaged: it has no digest", capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.hostile(
     "ground truth: label map of another size, or with labels that are no class",
     outcome="the scoring stops and names it",
@@ -618,6 +630,7 @@ def test_missing_options_and_unfinished_folders_are_named(
     fails(run_dir, "segmenter", r"shard-0001/summary\.json: no such file", capsys)
 
 
+@pytest.mark.slow
 def test_bootstrap_can_be_off(run_dir: Path) -> None:
     command = arguments(run_dir, "masks")
     command[command.index("--params") + 1] = '{"bootstrap": 0}'

@@ -72,6 +72,7 @@ def assert_classes(scores: AveragePrecision, expected: dict[int, list[float]]) -
         assert scores.by_class[number] == pytest.approx(values, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
 def test_the_published_table_is_reproduced(
     kind: Literal["segm", "bbox"], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

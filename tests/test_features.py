@@ -478,6 +478,7 @@ def test_masks_of_a_shard(made: Run) -> None:
         assert mask["coverage"] == pytest.approx(patches.mask.mean())
 
 
+@pytest.mark.slow
 def test_masks_with_refined_outlines(made: Run) -> None:
     """Each is :func:`refine`'s of what the rule gives, without what earlier masks have; patches are of the
     picture.

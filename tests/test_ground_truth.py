@@ -165,6 +165,7 @@ def test_paint_semantic_against_slow_painting(border: int) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("ground truth: crowd RLE (COCO)", outcome="read; its pixels are ignored (255)")
 def test_real_coco_with_crowds_agrees_with_pycocotools(tmp_path: Path) -> None:
     root = real("tinycoco")
@@ -316,6 +317,7 @@ def test_voc_objects_by_majority() -> None:
     np.testing.assert_array_equal(rle.decode(first.segmentation or {}), instances == 1)
 
 
+@pytest.mark.slow
 def test_real_voc(tmp_path: Path) -> None:
     root = real("voc2007/VOC2007")
     section = {"kind": "voc", "root": str(root), "eval_list": "Main/trainval"}
@@ -593,6 +595,7 @@ def test_voc_lists_as_people_save_them(tmp_path: Path) -> None:
         list(iter_images(VocData.model_validate(section)))
 
 
+@pytest.mark.slow
 def test_no_remedy_costs_a_file_that_the_run_did_not_make() -> None:
     """What people give is never to be deleted: of all messages that say so, each is about files of a run."""
     of_a_run = {

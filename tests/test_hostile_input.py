@@ -28,6 +28,7 @@ from maskdistill.runtime.seal import add_seal
 MICRO = ["--arch=vit_micro_patch8", "--weights=random", "--device=cpu", "--threads=1"]
 
 
+@pytest.mark.slow
 def test_the_table_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), "run: python tests/hostile_table.py"
 

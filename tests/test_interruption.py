@@ -120,6 +120,7 @@ def processes_of(group: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     """The whole group gets it, the two forks in the midst of their pictures too."""
     out = tmp_path / "scenes"
@@ -149,6 +150,7 @@ def test_a_reader_that_leaves(command: list[str]) -> None:
     assert done.stderr == "" and done.returncode in (0, 141)
 
 
+@pytest.mark.slow
 def test_python_m_is_the_program(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "maskdistill", "show", "--help"], capture_output=True, text=True,

@@ -86,6 +86,7 @@ def no_files(*_: object, **__: object) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.hostile(
     "files: no room in /dev/shm (containers have 64 MiB), with loading processes",
     outcome="the stage stops and names --shm-size and `workers: 0`; doctor warns",
@@ -161,6 +162,7 @@ CHILD = """if True:
     """
 
 
+@pytest.mark.slow
 def test_a_container_with_one_megabyte_of_shared_memory() -> None:
     """The real thing, where a file system may be mounted."""
     try:
@@ -224,6 +226,7 @@ def test_idle_processes_are_given_up(start: Callable[[Callable[[int], int]], obj
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_slow_processes_are_waited_for() -> None:
     assert list(processes.in_forks(partial(compute, 2.0), [1, 2], 2)) == [1, 1]

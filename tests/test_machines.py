@@ -44,12 +44,14 @@ def far_off(numbers: Numbers) -> dict[str, tuple[float, float, float]]:
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_this_machine_gives_what_others_gave() -> None:
     numbers = measure()
     assert numbers.keys() == MEASURED.keys()
     assert far_off(numbers) == {}
 
 
+@pytest.mark.slow
 def test_a_change_of_precision_would_be_noticed() -> None:
     """bfloat16 instead of float32; and what any number of the file may be off by stays small."""
     keys, _ = distilled([scene.image for scene in scenes(COUNT, SIZE)], "bfloat16", 0.4)

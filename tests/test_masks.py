@@ -259,6 +259,7 @@ def released_rule(keys: Array, query: Array, grid: Grid, by_index: bool) -> Arra
     return labels == labels.reshape(-1)[int(chosen[0])]  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_the_code_preset_finds_the_released_codes_masks_on_photographs() -> None:
     """Six photographs, random weights: with ties by index patch IoU falls as low as the released rule never
     does.

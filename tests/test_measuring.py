@@ -15,6 +15,7 @@ from maskdistill.config import load_config
 CONFIGS = Path(__file__).parents[1] / "config"
 
 
+@pytest.mark.slow
 def test_every_stage_is_timed_without_weights_and_leaves_threads_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

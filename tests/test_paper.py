@@ -216,6 +216,7 @@ def test_texts_of_a_cell() -> None:
     assert number(3.0, signed=True) == "+3.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_entry_point_writes_page_table_and_plots(tmp_path: Path, target: str) -> None:
     config = config_of()

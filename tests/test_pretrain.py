@@ -491,6 +491,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Uninterrupt
     return Uninterrupted(tmp_path_factory.mktemp("whole"), photos)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_training_continues_bit_equal(
     run: Run, whole: Uninterrupted, monkeypatch: pytest.MonkeyPatch, case: str
@@ -508,6 +509,7 @@ def test_a_killed_training_continues_bit_equal(
     assert not (run.folder / "cut.state").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_give_equal_bytes_and_another_seed_does_not(run: Run, whole: Uninterrupted) -> None:
     assert run("second", **CASES["contrast"]) == 0
     assert run.results("second") == whole["contrast"]
@@ -516,6 +518,7 @@ def test_two_runs_give_equal_bytes_and_another_seed_does_not(run: Run, whole: Un
     assert not torch.equal(second["pos_embed"], third["pos_embed"])
 
 
+@pytest.mark.slow
 def test_loading_processes_do_not_change_the_weights(run: Run, whole: Uninterrupted) -> None:
     assert run("helped", workers=2, **CASES["dino"]) == 0 and whole["dino"]
     alone, helped = (
@@ -524,6 +527,7 @@ def test_loading_processes_do_not_change_the_weights(run: Run, whole: Uninterrup
     assert alone.keys() == helped.keys() and all(torch.equal(alone[name], helped[name]) for name in alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["settings", "bytes"])
 def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(
     run: Run, whole: Uninterrupted, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -620,6 +624,7 @@ def test_training_lowers_the_loss() -> None:
     assert seen[0] > 0.6 * math.log(7) and seen[-1] < 0.5 * seen[0]
 
 
+@pytest.mark.slow
 def test_the_precision_of_training_is_a_setting(tmp_path: Path) -> None:
     first = {}
     for precision in ("float32", "bfloat16"):

@@ -214,6 +214,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_a_killed_probe_resumes_bit_for_bit(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_killed_probe_resumes_bit_for_bit(
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_separable_features_give_a_high_miou(run_folder: Path, tmp_path: Path) -> None:
     """With the colours themselves as features the true classes are found on unseen pictures, without
     matching.
@@ -274,6 +276,7 @@ def call_probe(folder: Path, output: Path, truth: str = "truth-train", **changes
     return cli.main(["probe", *inputs, "--model", str(model), *outputs, *common, "--params", params])
 
 
+@pytest.mark.slow
 def test_entry_points_from_segmenter_to_score(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

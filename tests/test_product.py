@@ -172,6 +172,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_names_of_clusters_become_categories(trained: Path, photos: Path, tmp_path: Path) -> None:
     """By default those that the run's report had, else those of a file; two clusters may share one."""
     (tmp_path / "photos").mkdir()
@@ -260,6 +261,7 @@ def test_predictions_import_into_pycocotools_and_survive_a_kill(
     assert main(again) == 0 and calls[4:] == ["predict"], "a finished folder is left alone"
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("output: of predict, deleted or damaged since", outcome="made again by the same command")
 @pytest.mark.usefixtures("small_shards")
 def test_what_was_deleted_or_damaged_since_is_predicted_again(
@@ -318,6 +320,7 @@ def test_what_was_deleted_or_damaged_since_is_predicted_again(
     assert main(command(trained, photos, out)) == 0 and calls == ["predict"] * 2, "the same pictures, touched"
 
 
+@pytest.mark.slow
 def test_one_call_at_a_time_writes_into_a_folder(
     trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,6 +335,7 @@ def test_one_call_at_a_time_writes_into_a_folder(
     assert (tmp_path / "out/.lock").read_text() == "" and (tmp_path / "out/coco.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_dense_crf_sharpens_the_label_maps(
     trained: Path,

@@ -200,6 +200,7 @@ def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
                 yield f"{path.relative_to(ROOT)}: {prefix}{node.name}", node
 
 
+@pytest.mark.slow
 def test_every_public_function_has_a_docstring_and_says_what_it_returns() -> None:
     found = [item for path in sorted((ROOT / "maskdistill").rglob("*.py")) for item in public_functions(path)]
     assert len(found) > 700

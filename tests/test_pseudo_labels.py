@@ -396,6 +396,7 @@ def test_entry_point_errors(
     assert message in capsys.readouterr().err and not (tmp_path / "labels").exists()
 
 
+@pytest.mark.slow
 def test_summary_of_all_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = make_run(tmp_path)
     write_json(tmp_path / "shard-0000.json", {"candidates": first})

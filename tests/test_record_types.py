@@ -48,6 +48,7 @@ def test_a_nameless_record_is_seen() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_every_typed_dict_says_what_it_holds() -> None:
     """Fields are described below ``Attributes``, or in the one sentence of a record that needs no more."""
     for path in sorted(PACKAGE.rglob("*.py")):

@@ -80,6 +80,7 @@ def test_masks_that_leave_grabcut_nothing_to_learn_from(case: str) -> None:
         assert found.all()
 
 
+@pytest.mark.slow
 def test_a_large_photograph_is_refined_at_a_smaller_size() -> None:
     side = 4 * MAX_SIDE
     solid = disc(side, side / 3.3)

@@ -128,6 +128,7 @@ def described(state: State) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [name for name, entry in registry.BACKBONES.items() if entry.timm_model])
 def test_the_structure_is_that_of_timms_model(arch: str) -> None:
     """Names, shapes and what state dicts do not show: heads, LayerNorm eps."""
@@ -166,6 +167,7 @@ def test_the_whole_manifest_maps_onto_the_model(arch: str) -> None:
 # ---------------------------------------------------------------- loading and the forward pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "grid"),
     [*((arch, (3, 5)) for arch in OFFICIAL), ("dino_vits16", (14, 14)), ("dinov2_vits14_reg4", (37, 37))],

@@ -88,6 +88,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str, dict[str
     return Page(text), text, summary
 
 
+@pytest.mark.slow
 def test_score_table_holds_means_and_deviations(scored: tuple[Page, str, dict[str, Any]]) -> None:
     for stage, values in MIOU.items():
         row = scored[0].row(stage)
@@ -247,6 +248,7 @@ def test_dropped_ground_truth_shows_its_reason(scored: tuple[Page, str, dict[str
     assert summary["dropped"] == {"annotation": 1}
 
 
+@pytest.mark.slow
 def test_equal_colours_mean_agreement(
     scored: tuple[Page, str, dict[str, Any]], plain: tuple[Page, str, dict[str, Any]]
 ) -> None:
@@ -286,6 +288,7 @@ def test_nearest_and_farthest_objects_of_a_cluster(scored: tuple[Page, str, dict
     )  # of the lead and of cluster 01; cluster 02 has but one object
 
 
+@pytest.mark.slow
 def test_numbers_of_clusters_are_compared(scored: tuple[Page, str, dict[str, Any]], tmp_path: Path) -> None:
     assert "Other numbers of clusters" in scored[0].text and "Highest by pairs at K = 6." in scored[0].text
     assert "On 5 masks." in scored[0].text and "K = 3</text>" in scored[1]
@@ -328,11 +331,13 @@ def test_without_ground_truth_nothing_is_scored(plain: tuple[Page, str, dict[str
     assert sum(alt.startswith("Prediction of") for alt in view.images()) == 4
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     run = Synthetic(tmp_path)
     assert run.build() == run.build()
 
 
+@pytest.mark.slow
 def test_label_types_are_kept_apart(tmp_path: Path) -> None:
     run = Synthetic(tmp_path)
     other = run.seed / "tau-0.75-bbox" / "evaluation" / "segmenter.json"
@@ -344,6 +349,7 @@ def test_label_types_are_kept_apart(tmp_path: Path) -> None:
     assert (swept["miou"], swept["protocol"]["tau"]) == (33.0, "0.75, bbox")
 
 
+@pytest.mark.slow
 def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:
     run = Synthetic(tmp_path)
     other = run.seed / "tau-0.9" / "hard-0.2" / "crf-0" / "evaluation" / "segmenter.json"
@@ -357,6 +363,7 @@ def test_swept_settings_are_kept_apart(tmp_path: Path) -> None:
     assert "77.0[70.0, 80.0]" in [row[1] for row in Page(text).rows if row and row[0] == "segmenter"]
 
 
+@pytest.mark.slow
 def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
     """Two rounds: the last one is the run's segmenter, the earlier ones stand before it, another share
     apart.
@@ -409,6 +416,7 @@ def test_rounds_stand_in_the_chain_in_their_order(tmp_path: Path) -> None:
     assert shown[-7:] == [*stages, "segmenter_crf, round 2"]
 
 
+@pytest.mark.slow
 def test_random_weights_are_called_out(tmp_path: Path) -> None:
     text, _ = Synthetic(tmp_path, backbone={"weights": "random"}).build(scored=False)
     assert "The backbone is untrained" in text
@@ -451,6 +459,7 @@ def test_evaluation_settings_come_from_file_then_path_then_provenance(tmp_path: 
     assert (found.hard_pixels, found.crf_round) == (None, 2)
 
 
+@pytest.mark.slow
 def test_coco_truth_without_semantic_maps(tmp_path: Path) -> None:
     """Objects with masks are painted, boxes drawn; the tile of an image without either says so."""
     run = Synthetic(tmp_path)

@@ -16,6 +16,7 @@ from maskdistill.cli import main
 from maskdistill.formats import rle
 from maskdistill.runtime.files import read_json, write_json
 
+pytestmark = pytest.mark.slow  # whole reports
 ACCESS = Path(__file__).with_name("accessibility.js").read_text()
 HOSTILE_NAME = "</script><img src=x onerror=alert(1)> 'ü'"
 SHARDS = ("shard-0000", "shard-0001")

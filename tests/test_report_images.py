@@ -28,6 +28,7 @@ def make_manifest(folder: Path, scored: bool) -> Path:
     return folder / "manifest.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 @pytest.mark.parametrize("scored", [True, False])
 def test_pieces_give_what_the_whole_gives(

@@ -16,6 +16,9 @@ from maskdistill.report import collect, scores
 from maskdistill.runtime.files import read_json, write_json
 
 
+pytestmark = pytest.mark.slow  # whole reports
+
+
 def add_baseline(run: Synthetic, name: str, scores: dict[int, float]) -> None:
     """Evaluations of a baseline's masks, one a seed, where the workflow puts them."""
     for seed, miou in scores.items():

@@ -43,6 +43,7 @@ def test_output_stride(arch: str, channels: int, output_stride: int, side: int) 
     assert model.channels[3] == channels
 
 
+@pytest.mark.slow
 def test_resnet50_is_torchvisions() -> None:
     torch.manual_seed(0)
     reference = torchvision.models.resnet50().eval()

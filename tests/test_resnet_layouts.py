@@ -187,6 +187,7 @@ def test_what_is_no_resnet_or_holds_more_is_refused() -> None:
         convert_resnet({}, "caffe", "torchvision")
 
 
+@pytest.mark.slow
 def test_a_backbone_in_detectron2s_names_fills_the_resnet(tmp_path: Path) -> None:
     state = {name: value.clone() for name, value in filled(detectron2_shapes()).items()}
     torch.save({"model": state}, tmp_path / "R-50.pth")

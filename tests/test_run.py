@@ -191,6 +191,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "c.yaml", "--cores", "2"]) == 1
     said = capsys.readouterr()

@@ -83,6 +83,7 @@ def test_provenance_holds_hashes_and_no_paths(tmp_path: Path) -> None:
     assert str(tmp_path) not in canonical_json(record)
 
 
+@pytest.mark.slow
 def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
     """Of the packages that the code imports all those that compute; the others read, write, draw and
     check.

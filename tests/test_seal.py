@@ -200,6 +200,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.hostile(
     "hdf5: one bit flipped or one page zeroed, in any artefact", outcome="the stage stops: --forcerun FILE"
 )

@@ -94,6 +94,7 @@ def test_a_trained_network_runs_in_the_precision_of_its_settings() -> None:
     torch.testing.assert_close(plain, other, rtol=0.1, atol=0.1)
 
 
+@pytest.mark.slow
 def test_it_is_torchvisions_deeplab_layer_for_layer() -> None:
     torch.manual_seed(0)
     reference = torchvision.models.segmentation.deeplabv3_resnet50(
@@ -111,6 +112,7 @@ def test_it_is_torchvisions_deeplab_layer_for_layer() -> None:
         assert torch.equal(own(images), reference(images)["out"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["resnet50", "resnet_tiny"])
 def test_512_pixels_become_64_before_upsampling(arch: str) -> None:
     settings = SegmenterConfig(arch=arch, weights="random")
@@ -387,6 +389,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +442,7 @@ def call_segmenter(folder: Path, output: Path, shards: tuple[int, ...] = (0, 1))
     return cli.main(["segmenter", *inputs, *outputs, *common, "--params", params])
 
 
+@pytest.mark.slow
 def test_entry_points_are_deterministic_and_complete(run_folder: Path, tmp_path: Path) -> None:
     deterministic = torch.are_deterministic_algorithms_enabled()
     for name in ("a", "b"):
@@ -484,6 +488,7 @@ def test_probabilities_are_those_of_enlarged_logits() -> None:
         np.testing.assert_allclose(found, likely / likely.sum(axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_crf_sharpens_the_training_images_alone(run_folder: Path, tmp_path: Path) -> None:
     """In one process and in two, the same as the CRF of the model's probabilities."""
     pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")

@@ -171,6 +171,7 @@ def test_it_learns_outlines_finer_than_its_patches(folder: Path, tmp_path: Path)
     assert np.mean([part.mean() for part in equal]) > 0.97  # the best map of 8 px squares: 0.89
 
 
+@pytest.mark.slow
 def test_stages_from_labels_to_a_probe(folder: Path, tmp_path: Path) -> None:
     """The entry points: a segmenter, its label maps, the same bytes again, and what a probe trains of it."""
     common = ["--manifest", str(folder / "manifest.csv"), "--device", "cpu", "--threads", "1"]

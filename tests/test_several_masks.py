@@ -312,6 +312,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_records_stand_in_the_order_of_discovery(planted_run: Path) -> None:
     records = read(planted_run / "5/masks/shard-0000.json")["masks"]
     assert [record["image_id"] for record in records] == [1] * 5 + [2] * 5

@@ -77,6 +77,7 @@ def test_the_sources_that_there_are() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_recipe_adds_a_source_by_one_file(tmp_path: Path) -> None:
     """In a copy of the package, which the new module is put into."""
     code = recipe()

@@ -186,6 +186,7 @@ def _digest(path: str) -> bytes:
     return np.asarray(load_rgb(path)).tobytes()
 
 
+@pytest.mark.slow
 def test_processes_that_share_an_open_archive_do_not_disturb_each_other(tmp_path: Path) -> None:
     pack(tmp_path / "s.tar", {f"{number}.jpg": jpeg(number) for number in range(8)})
     paths = [str(image.path) for image in iter_images(source(tmp_path))] * 5

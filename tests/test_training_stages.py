@@ -70,6 +70,7 @@ def fit(
     return train_segmenter(deeplab, data, chosen, loop, CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_divergence_stops_and_keeps_the_last_good_state(folder: Path, tmp_path: Path, stage: str) -> None:
     """A rate that is far too high makes the weights, and then the loss, overflow by itself."""
@@ -85,6 +86,7 @@ def test_divergence_stops_and_keeps_the_last_good_state(folder: Path, tmp_path: 
     assert all(np.isfinite(row["loss"]) for row in saved[1]["curve"]["rows"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_fixed_norms_keep_every_bit_and_the_others_learn(folder: Path, tmp_path: Path, stage: str) -> None:
     """Weight decay, momentum and train() could all reach them; two steps from a third on a state of the
@@ -108,6 +110,7 @@ def test_fixed_norms_keep_every_bit_and_the_others_learn(folder: Path, tmp_path:
                    and key not in frozen)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_bfloat16_trains_nearly_the_same(folder: Path, tmp_path: Path, stage: str) -> None:
     """The setting's other value, on any device: autocast over channels_last maps; losses stay in float32."""
@@ -153,6 +156,7 @@ def tensors(batch: Any) -> list[torch.Tensor]:
     return [tensor for value in values for tensor in tensors(value)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, stage: str) -> None:
     alone, one, two = ([tensors(batch) for batch in batches(stage, folder, workers)] for workers in (0, 1, 2))
@@ -163,6 +167,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(folder: Path, stage: str
             assert torch.equal(a, b) and torch.equal(a, c)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_bad_picture_is_named_without_a_traceback(
@@ -221,6 +226,7 @@ def test_linear_scaling_of_the_segmenter(batch: int, reference: int, lr: float) 
     assert segmenter_for_batch(config) == config
 
 
+@pytest.mark.slow
 def test_scaling_is_applied_recorded_and_logged(folder: Path, tmp_path: Path) -> None:
     names = {"manifest": "manifest.csv", "annotations": "annotations.json", "index": "annotations.h5"}
     files = [f"--{option}={folder / name}" for option, name in names.items()]

@@ -203,6 +203,7 @@ def first_masks(folder: Path) -> dict[str, trust.Mask]:
     return {record["key"]: trust.to_frame(rle.decode(record["segmentation"])) for record in records[::-1]}
 
 
+@pytest.mark.slow
 def test_a_mirrored_pictures_mask_is_mirrored_back(looked: tuple[Path, dict[str, Any]]) -> None:
     """As if the files had been mirrored and the run made of those."""
     folder, record = looked

@@ -198,6 +198,7 @@ def test_last_query_and_keys_at_the_base_size_are_those_of_timm() -> None:
     torch.testing.assert_close(keys[0], seen[0][0, 1:, 128:256], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch",
     ["dino_vits16", "ibot_vits16", "mocov3_vits16", "dinov2_vits14", "dinov2_vits14_reg4", "dinov3_vits16"],
@@ -255,6 +256,7 @@ def test_dropped_patches_are_as_if_attention_did_not_see_them(
     assert float((found - vit.cls_feature(model, batch)).abs().max()) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [MICRO, "vit_small_patch16"])
 def test_cls_feature_at_the_base_size_is_that_of_timm(arch: str) -> None:
     model, side = noisy(arch), vit.ARCHITECTURES[arch].image_size
