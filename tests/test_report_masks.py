@@ -15,7 +15,6 @@ from maskdistill.formats import rle
 from maskdistill.report import collect, scores
 from maskdistill.runtime.files import read_json, write_json
 
-
 pytestmark = pytest.mark.slow  # whole reports
 
 
