@@ -21,7 +21,7 @@ def write_annotations(
     stage: str,
     params: Mapping[str, int | float],
     inputs: Mapping[str, str | Path],
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Write a COCO dataset of a manifest's training images; one annotation is in memory at a time.
 
     Args:
@@ -33,18 +33,19 @@ def write_annotations(
         stage, params, inputs: of the provenance, see :func:`maskdistill.runtime.provenance.make_provenance`.
 
     Returns:
-        Numbers of images and of annotations.
+        Numbers of images, of annotations, and of those that a detector found.
 
     Raises:
         MaskDistillError: there is no annotation.
     """
-    images, last = 0, 0
+    images, last, of_detector = 0, 0, 0
     places = IndexBuilder()
     with write_json_object(output) as content:
         with content.array("annotations") as append:
             for record, found in annotations:
                 places.add(record["image_id"], *append(record), found)
                 last = record["id"]
+                of_detector += found
         if last == 0:
             raise MaskDistillError(
                 "no training image has a mask; a detector cannot be trained: check the masks stage"
@@ -59,4 +60,4 @@ def write_annotations(
                     images += 1
         content.value("provenance", make_provenance(stage, params, inputs))
     places.write(index, num_clusters)
-    return images, last
+    return images, last, of_detector

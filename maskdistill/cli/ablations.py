@@ -4,7 +4,6 @@ The page and its JSON hold the rows of the paper's Table 1 and Table S1; see con
 """
 
 import argparse
-import json
 import logging
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.detections import paint, read_masks
-from maskdistill.cli.evaluation_inputs import load_ground_truth
+from maskdistill.cli.evaluation_inputs import add_scored_images, load_ground_truth
 from maskdistill.cli.label_strips import (
     Column,
     Labels,
@@ -23,7 +22,8 @@ from maskdistill.cli.label_strips import (
     shown_images,
     strip_pictures,
 )
-from maskdistill.config import Config, load_config
+from maskdistill.cli.pages import add_config, add_run_name, given_config, numbered, write_page
+from maskdistill.config import Config
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.report import ablations, montage
 from maskdistill.report.html import render
@@ -32,7 +32,7 @@ from maskdistill.report.montage import Color
 from maskdistill.report.scores import Evaluation, read_evaluation, score_rows, swept_values
 from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, write_json
+from maskdistill.runtime.files import write_json
 from maskdistill.runtime.provenance import make_provenance
 
 log = logging.getLogger("maskdistill")
@@ -44,12 +44,9 @@ Setting = tuple[str, str | None, float | None, int | None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill ablations``."""
-    parser.add_argument("--run-name", required=True, metavar="NAME", help="name of the run, the page's title")
-    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
-    parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
-    )
+    add_run_name(parser)
+    add_config(parser)
+    add_scored_images(parser)
     parser.add_argument(
         "--evaluations", required=True, nargs="+", metavar="JSON", help="of all variants and seeds"
     )
@@ -73,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, compose, write the page and the JSON."""
     start(args, "ablations")
-    config = load_config(json.loads(args.config), "--config")
+    config = given_config(args)
     evaluations = [read_evaluation(path) for path in args.evaluations]
     found = ablations.variants(score_rows(evaluations, config), config)
     truth = load_ground_truth(args.manifest, args.ground_truth)
@@ -105,9 +102,8 @@ def run(args: argparse.Namespace) -> None:
         for image in shown
     ]
     html = render("ablations", ablations.context(args.run_name, config, found, strips), words())
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
-    inputs = {f"evaluations/{number:03d}": path for number, path in enumerate(args.evaluations)}
+    write_page(args.output, html)
+    inputs = numbered(args.evaluations)
     provenance = make_provenance("ablations", config.model_dump(mode="json"), inputs)
     write_json(
         args.summary, {"provenance": provenance, "run": args.run_name, "variants": ablations.records(found)}

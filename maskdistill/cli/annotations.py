@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     params = {"num_clusters": args.num_clusters, "keep": config.keep}
     with open_assignments(args.assignments, args.num_clusters) as table:
         records = labelled(args, table, distance_limit(args, table, config.keep))
-        images, last = write_annotations(
+        images, last, _ = write_annotations(
             args.output,
             args.index,
             ((record, False) for record in records),

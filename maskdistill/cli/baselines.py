@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
+from maskdistill.cli.evaluation_inputs import add_scored_images, load_ground_truth, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.data.images import Photo, load_rgb
@@ -47,10 +47,7 @@ FIT_PIXELS_IMAGE = (16, 2000)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill baselines``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
-    )
+    add_scored_images(parser)
     parser.add_argument(
         "--num-clusters", required=True, type=whole(1), metavar="K", help="clusters, without background"
     )

@@ -6,16 +6,13 @@ itself, for seconds differ from run to run.
 """
 
 import argparse
-import json
 import logging
-from collections.abc import Mapping, Sequence
-
-import pandas as pd
 
 from maskdistill.cli.bench_pictures import Pictured, pictures
 from maskdistill.cli.common import add_common, start
-from maskdistill.cli.evaluation_inputs import load_ground_truth
-from maskdistill.config import Config, load_config
+from maskdistill.cli.evaluation_inputs import add_scored_images, load_ground_truth
+from maskdistill.cli.pages import add_config, given_config, numbered, write_page, write_table
+from maskdistill.config import Config
 from maskdistill.paper.cited import cited_values
 from maskdistill.report import bench
 from maskdistill.report.bench import BenchRecord
@@ -25,22 +22,21 @@ from maskdistill.report.html import render
 from maskdistill.report.scores import read_evaluation, score_rows
 from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, canonical_json, read_json, sha256_text, write_json
+from maskdistill.runtime.files import canonical_json, read_json, sha256_text, write_json
 from maskdistill.runtime.provenance import make_provenance
 from maskdistill.workflow.layout import mask_name
 
 log = logging.getLogger("maskdistill")
+DIGITS = 4
+"""Decimals in the CSV files."""
 QUOTED = ("(a) ", "(b) ")
 """How groups of the paper's Table 3 begin that are class-agnostic, as the bench is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
-    parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
-    )
+    add_config(parser)
+    add_scored_images(parser)
     parser.add_argument(
         "--evaluations", required=True, nargs="+", metavar="JSON", help="of all rules, stages and seeds"
     )
@@ -70,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, compare, write the page, the JSON and the CSV files."""
     start(args, "bench")
-    config = load_config(json.loads(args.config), "--config")
+    config = given_config(args)
     rows = bench.in_order(score_rows([read_evaluation(path) for path in args.evaluations], config), config)
     own, compared = bench.records(rows, config), bench.pairs(rows, config)
     images = _images(args.ground_truth)
@@ -79,12 +75,11 @@ def run(args: argparse.Namespace) -> None:
     files = Pictured(args.manifest, args.ground_truth, args.masks, args.assignments, args.labels)
     shown = pictures(files, rows, load_ground_truth(args.manifest, args.ground_truth), config)
     page = context(config, rows, found, compared, costs, published(), shown)
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(render("bench", page, words()), encoding="utf-8")
-    _write_csv(args.scores, bench.csv_rows(found))
-    _write_csv(args.pairs, compared)
-    _write_csv(args.costs, bench.cost_rows(costs))
-    inputs = {f"evaluations/{number:03d}": path for number, path in enumerate(args.evaluations)}
+    write_page(args.output, render("bench", page, words()))
+    write_table(args.scores, bench.csv_rows(found), DIGITS)
+    write_table(args.pairs, compared, DIGITS)
+    write_table(args.costs, bench.cost_rows(costs), DIGITS)
+    inputs = numbered(args.evaluations)
     inputs |= {f"beside/{number:03d}": path for number, path in enumerate(args.beside)}
     provenance = make_provenance("bench", config.model_dump(mode="json"), inputs)
     write_json(args.summary, {"provenance": provenance, "images": images, "rows": own, "pairs": compared})
@@ -141,8 +136,3 @@ def _beside(path: str, images: str) -> list[BenchRecord]:
         )
     found: list[BenchRecord] = content["rows"]
     return found
-
-
-def _write_csv(path: str, rows: Sequence[Mapping[str, object]]) -> None:
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).round(4).to_csv(temporary, index=False, lineterminator="\n")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.detections import candidate_shards
-from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
+from maskdistill.cli.evaluation_inputs import add_scored_images, load_ground_truth, read_semantic
 from maskdistill.cli.option_types import whole
 from maskdistill.config import CandidateQualityConfig, parse_section
 from maskdistill.detector.types import Candidate
@@ -49,10 +49,7 @@ class Scored(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ beside it"
-    )
+    add_scored_images(parser)
     parser.add_argument(
         "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
     )

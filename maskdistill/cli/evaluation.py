@@ -32,7 +32,13 @@ import numpy.typing as npt
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.detections import Detections, candidate_shards, mask_shards, paint
-from maskdistill.cli.evaluation_inputs import find_labels, load_ground_truth, read_labels, read_semantic
+from maskdistill.cli.evaluation_inputs import (
+    add_scored_images,
+    find_labels,
+    load_ground_truth,
+    read_labels,
+    read_semantic,
+)
 from maskdistill.cli.option_types import whole
 from maskdistill.config import EvaluationConfig, parse_section
 from maskdistill.detector.types import Candidate
@@ -56,10 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill evaluation``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--stage", required=True, choices=STAGES, help="whose output is scored")
-    parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
-    )
+    add_scored_images(parser)
     parser.add_argument("--masks", nargs="+", metavar="JSON", help="mask shards (stage masks)")
     parser.add_argument("--assignments", metavar="H5", help="clusters of the masks (stage masks)")
     parser.add_argument("--candidates", nargs="+", metavar="JSON", help="candidate shards (stage detector)")

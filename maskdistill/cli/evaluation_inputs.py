@@ -1,5 +1,6 @@
 """What scoring reads of images: ground truth and label maps, each checked against the other."""
 
+import argparse
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,14 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
 log = logging.getLogger("maskdistill")
+
+
+def add_scored_images(parser: argparse.ArgumentParser) -> None:
+    """Add ``--manifest`` and ``--ground-truth``, which :func:`load_ground_truth` reads."""
+    parser.add_argument("--manifest", required=True, metavar="CSV")
+    parser.add_argument(
+        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
+    )
 
 
 def load_ground_truth(manifest: str, ground_truth: str, instances: bool = False) -> GroundTruth:

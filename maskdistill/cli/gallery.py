@@ -8,18 +8,19 @@ from urllib.parse import quote
 
 from maskdistill.annotations.names import ClusterNames, read_names
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.pages import add_run_name, write_page
 from maskdistill.clusters.types import ClustersRecord
 from maskdistill.report.gallery import context
 from maskdistill.report.html import render
 from maskdistill.report.thumbnails import ThumbnailsRecord
-from maskdistill.runtime.files import atomic_path, read_json
+from maskdistill.runtime.files import read_json
 
 log = logging.getLogger("maskdistill")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--run-name", required=True, metavar="NAME", help="name of the run, the page's title")
+    add_run_name(parser)
     parser.add_argument("--thumbnails", required=True, metavar="DIR", help="what the stage thumbnails wrote")
     parser.add_argument("--clusters", required=True, metavar="JSON", help="clusters.json")
     parser.add_argument("--names", metavar="YAML", help="names of the clusters, saved from the report")
@@ -39,6 +40,5 @@ def run(args: argparse.Namespace) -> None:
     html = render(
         "objects", context(args.run_name, record, sheets, clusters["sizes"], names.names if fits else {})
     )
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_page(args.output, html)
     log.info("%s: %.1f MB", args.output, len(html) / 1e6)

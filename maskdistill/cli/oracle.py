@@ -4,19 +4,16 @@ Reads the evaluations of the run as it is and of the oracle's cases; see config 
 """
 
 import argparse
-import json
 import logging
 
-import pandas as pd
-
 from maskdistill.cli.common import add_common, start
-from maskdistill.config import load_config
+from maskdistill.cli.pages import add_config, add_run_name, given_config, numbered, write_page, write_table
 from maskdistill.data.manifest import index_path, ok_images, read_manifest
 from maskdistill.report import oracle
 from maskdistill.report.html import render
 from maskdistill.report.scores import read_evaluation
 from maskdistill.report.words import words
-from maskdistill.runtime.files import atomic_path, read_json, write_json
+from maskdistill.runtime.files import read_json, write_json
 from maskdistill.runtime.provenance import ORACLE, make_provenance
 
 log = logging.getLogger("maskdistill")
@@ -24,8 +21,8 @@ log = logging.getLogger("maskdistill")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--run-name", required=True, metavar="NAME", help="name of the run, the page's title")
-    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
+    add_run_name(parser)
+    add_config(parser)
     parser.add_argument("--manifest", required=True, metavar="CSV", help="the run's own")
     parser.add_argument("--oracle-manifests", required=True, nargs="+", metavar="CSV", help="of the cases")
     parser.add_argument(
@@ -44,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, compare, write the page, the JSON and the CSV."""
     start(args, "oracle")
-    config = load_config(json.loads(args.config), "--config")
+    config = given_config(args)
     own = _learnt(args.manifest)
     left_out = {
         read_json(index_path(path))[ORACLE]: sum(count - _learnt(path)[role] for role, count in own.items())
@@ -52,11 +49,9 @@ def run(args: argparse.Namespace) -> None:
     }
     found = oracle.rows([read_evaluation(path) for path in args.evaluations], left_out, config)
     html = render("oracle", oracle.context(args.run_name, config, found), words())
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
-    with atomic_path(args.csv) as temporary:
-        pd.DataFrame(oracle.csv_rows(found)).to_csv(temporary, index=False, lineterminator="\n")
-    inputs = {f"evaluations/{number:03d}": path for number, path in enumerate(args.evaluations)}
+    write_page(args.output, html)
+    write_table(args.csv, oracle.csv_rows(found))
+    inputs = numbered(args.evaluations)
     provenance = make_provenance("oracle", config.model_dump(mode="json"), inputs)
     content = {"run": args.run_name, "rows": oracle.records(found), "losses": oracle.losses(found)}
     write_json(args.summary, {"provenance": provenance, **content})

@@ -5,14 +5,12 @@ Reads the evaluations that maskdistill.paper.plan names for the target, below --
 
 import argparse
 import base64
-import json
 import logging
 from pathlib import Path
 
-import pandas as pd
-
 from maskdistill.cli.common import add_common, start
-from maskdistill.config import Config, load_config
+from maskdistill.cli.pages import add_config, given_config, write_page, write_table
+from maskdistill.config import Config
 from maskdistill.paper.cited import cited_values
 from maskdistill.paper.page import TITLES, context
 from maskdistill.paper.plan import FIGURES, TARGETS, evaluations
@@ -28,7 +26,7 @@ log = logging.getLogger("maskdistill")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill paper``."""
     parser.add_argument("--target", required=True, choices=TARGETS)
-    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
+    add_config(parser)
     parser.add_argument("--results", required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--output", required=True, metavar="HTML")
     parser.add_argument("--csv", required=True, metavar="CSV")
@@ -41,15 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, compare, write the page and the CSV."""
     start(args, "paper")
-    config = load_config(json.loads(args.config), "--config")
+    config = given_config(args)
     records = {path: read_json(Path(args.results) / path) for path in evaluations(args.target, config)}
     found = entries(args.target, config, records)
-    with atomic_path(args.csv) as temporary:
-        pd.DataFrame(csv_rows(args.target, config, found)).to_csv(temporary, index=False, lineterminator="\n")
+    write_table(args.csv, csv_rows(args.target, config, found))
     pictures = _draw(args.target, config, found, args.plots) if args.target in FIGURES else []
     html = render("paper", context(args.target, config.run, config, found, pictures), words())
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_page(args.output, html)
     computed = [entry for entry in found if entry.scores]
     log.info("%s: %d places, %d computed here", args.target, len(found), len(computed))
 

@@ -4,18 +4,16 @@ Writes a page, the grid as PNG, and a CSV that says of each image and stage how 
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from maskdistill.cli.common import add_common, start
 from maskdistill.cli.detections import paint, read_masks
-from maskdistill.cli.evaluation_inputs import load_ground_truth, read_semantic
+from maskdistill.cli.evaluation_inputs import add_scored_images, load_ground_truth, read_semantic
 from maskdistill.cli.label_strips import (
     Column,
     Labels,
@@ -26,7 +24,7 @@ from maskdistill.cli.label_strips import (
     strip_pictures,
 )
 from maskdistill.cli.option_types import whole
-from maskdistill.config import load_config
+from maskdistill.cli.pages import add_config, given_config, write_page, write_table
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.paper.grid import agreement, grid_figure
 from maskdistill.paper.page import TITLES
@@ -44,11 +42,8 @@ log = logging.getLogger("maskdistill")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill qualitative``."""
-    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
-    parser.add_argument("--manifest", required=True, metavar="CSV")
-    parser.add_argument(
-        "--ground-truth", required=True, metavar="JSON", help="instances.json; semantic/ lies beside it"
-    )
+    add_config(parser)
+    add_scored_images(parser)
     parser.add_argument("--masks", required=True, nargs="+", metavar="SHARD", help="masks/shard-*.json")
     parser.add_argument("--assignments", required=True, metavar="H5", help="clusters of the masks")
     parser.add_argument("--pseudo-labels", required=True, metavar="DIR", help="with its shards")
@@ -66,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, draw, write the page, the PNG and the CSV."""
     start(args, "qualitative")
-    config = load_config(json.loads(args.config), "--config")
+    config = given_config(args)
     truth = load_ground_truth(args.manifest, args.ground_truth)
     shown = shown_images(truth, config.paper.examples)
     masks = read_masks(
@@ -102,8 +97,7 @@ def run(args: argparse.Namespace) -> None:
         if image.has_semantic
         for column, matching in zip(columns, matchings, strict=True)
     ]
-    with atomic_path(args.csv) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    write_table(args.csv, rows)
     titles = [tile.title for tile in strips[shown[0].key]]
     grid = grid_figure(titles, {key: [tile.pixels for tile in tiles] for key, tiles in strips.items()})
     with atomic_path(args.grid) as temporary:
@@ -121,6 +115,5 @@ def run(args: argparse.Namespace) -> None:
         },
         words(),
     )
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_page(args.output, html)
     log.info("%d images, %d label maps compared", len(shown), len(rows))

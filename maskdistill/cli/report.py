@@ -12,6 +12,7 @@ import pandas as pd
 
 from maskdistill.annotations.names import ClusterNames, read_names
 from maskdistill.cli.common import add_common, start
+from maskdistill.cli.pages import add_config, add_run_name, write_page
 from maskdistill.cli.report_failures import failure_pictures
 from maskdistill.cli.report_material import Material
 from maskdistill.cli.report_pictures import compose
@@ -28,15 +29,15 @@ from maskdistill.report.images import read_images
 from maskdistill.report.summary import summary
 from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import atomic_path, read_json, write_json
+from maskdistill.runtime.files import read_json, write_json
 
 log = logging.getLogger("maskdistill")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options. Pictures are those of the first seed; evaluations are of all seeds."""
-    parser.add_argument("--run-name", required=True, metavar="NAME", help="name of the run, the page's title")
-    parser.add_argument("--config", required=True, metavar="JSON", help="the whole validated configuration")
+    add_run_name(parser)
+    add_config(parser)
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument("--masks", required=True, nargs="+", metavar="SHARD", help="masks/shard-*.json")
     parser.add_argument(
@@ -115,8 +116,7 @@ def run(args: argparse.Namespace) -> None:
     strips = Strips(material)
     pictures, failures = compose(material, strips), failure_pictures(strips)
     html = render("run", page.context(content, pictures, failures, Path(args.output).parent), words())
-    with atomic_path(args.output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_page(args.output, html)
     write_json(args.summary, summary(content))
     log.info("%s: %.1f MB", args.output, len(html) / 1e6)
 

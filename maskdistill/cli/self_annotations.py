@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     before = read_index(args.annotations, args.index)
     inputs = {f"candidates/{Path(path).name}": path for path in args.candidates}
     inputs |= {"annotations": args.annotations, "manifest": args.manifest}
-    images, total = write_annotations(
+    images, total, new = write_annotations(
         args.output,
         args.output_index,
         self_annotations(args, config, before),
@@ -60,7 +60,6 @@ def run(args: argparse.Namespace) -> None:
         config.model_dump(mode="json", exclude={"rounds"}),
         inputs,
     )
-    new = int(read_index(args.output, args.output_index).found.sum())
     counts = (images, total, new, total - new)
     log.info("%d images, %d annotations: %d found by the detector, %d of the round before", *counts)
 
