@@ -10,7 +10,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TEST_EXTRAS := crf export parquet remote tensorboard video
+TESTED := crf,export,parquet,remote,tensorboard,video
+TESTS := tests/slurm tests/dag tests/test_*.py
+LINT = $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/snakefmt --check Snakefile workflow \
+  && $(BIN)/snakemake --lint --configfile config/demo.yaml
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
@@ -34,7 +37,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(VENV) -r requirements.lock -e .
 	touch $@
 
-# An optional extra of pyproject.toml; its pins and the lock's keep every version that is there.
+# An optional extra of pyproject.toml, or several; its pins and the lock's keep every version that is there.
 $(VENV)/installed-%: $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(VENV) -c requirements.lock -e '.[$*]'
 	touch $@
@@ -47,21 +50,17 @@ docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint --configfile config/demo.yaml
+	$(LINT)
 
 types: $(STAMP)
 	$(BIN)/mypy
 
-quick: $(TEST_EXTRAS:%=$(VENV)/installed-%)
+quick: $(VENV)/installed-$(TESTED)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
-# Types are checked beside the tests and shown after them (mypy by its name: make -n would run a line with $$(MAKE)).
-test: $(TEST_EXTRAS:%=$(VENV)/installed-%) lint
-	@$(BIN)/mypy >$(VENV)/types.txt 2>&1 & types=$$!; \
-	echo "$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py"; \
-	$(BIN)/pytest -n 2 --dist worksteal tests/slurm tests/dag tests/test_*.py; tests=$$?; \
-	wait $$types; typed=$$?; cat $(VENV)/types.txt; \
-	exit $$((tests ? tests : typed))
+# While format, lint and types are checked, one process reads all tests: libraries and asserts are compiled once, and not by
+# each of those that share the tests then. These are three, for some tests wait for Slurm or for time to pass.
+test: $(VENV)/installed-$(TESTED)
+	@$(BIN)/pytest --collect-only -qq $(TESTS) >$(VENV)/read.txt 2>&1 & reading=$$!; trap "kill $$reading 2>/dev/null" EXIT; \
+	echo '$(LINT) && $(BIN)/mypy'; $(LINT) && $(BIN)/mypy && { wait $$reading || { cat $(VENV)/read.txt; false; }; }
+	$(BIN)/pytest -n 3 --dist worksteal $(TESTS)

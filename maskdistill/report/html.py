@@ -5,12 +5,14 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jinja2
+import jinja2.runtime
+from markupsafe import Markup
 from PIL import Image
 
 import maskdistill
@@ -65,6 +67,18 @@ def render(template: str, context: Context, words: Mapping[str, str] = NO_WORDS)
         context: what it shows.
         words: to explain where they first stand, pattern -> meaning.
     """
+    sources = [TEMPLATES / f"{name}.js" for name in ("zoom", template)]
+    script = "\n".join(source.read_text(encoding="utf-8") for source in sources if source.is_file())
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    page = _templates().get_template(f"{template}.html.j2")
+    return page.render(
+        version=maskdistill.__version__, script=script, script_hash=digest, words=words, **context
+    )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """The templates, each compiled once."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
         autoescape=True,
@@ -72,9 +86,10 @@ def render(template: str, context: Context, words: Mapping[str, str] = NO_WORDS)
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["explained"] = partial(explained, meanings=words)
-    sources = [TEMPLATES / f"{name}.js" for name in ("zoom", template)]
-    script = "\n".join(source.read_text(encoding="utf-8") for source in sources if source.is_file())
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    page = environment.get_template(f"{template}.html.j2")
-    return page.render(version=maskdistill.__version__, script=script, script_hash=digest, **context)
+    environment.filters["explained"] = _explained
+    return environment
+
+
+@jinja2.pass_context
+def _explained(context: jinja2.runtime.Context, text: str) -> Markup:
+    return explained(text, meanings=context["words"])
