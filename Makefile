@@ -12,14 +12,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 TESTED := crf,export,parquet,remote,tensorboard,video
 TESTS := tests/slurm tests/dag tests/test_*.py
-LINT = $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/snakefmt --check Snakefile workflow \
-  && $(BIN)/snakemake --lint --configfile config/demo.yaml
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test lint types quick install crf export docs parquet remote tensorboard video
+.PHONY: demo test collected lint types quick install crf export docs parquet remote tensorboard video
 install: $(STAMP)
 crf: $(VENV)/installed-crf
 export: $(VENV)/installed-export
@@ -50,7 +48,10 @@ docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
-	$(LINT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -58,9 +59,11 @@ types: $(STAMP)
 quick: $(VENV)/installed-$(TESTED)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
-# While format, lint and types are checked, one process reads all tests: libraries and asserts are compiled once, and not by
+collected: $(VENV)/installed-$(TESTED)
+	@$(BIN)/pytest --collect-only -qq $(TESTS) >$(VENV)/collected.txt || { cat $(VENV)/collected.txt; false; }
+
+# While format, lint and types are checked, one process reads all tests: libraries and asserts are compiled once, not by
 # each of those that share the tests then. These are three, for some tests wait for Slurm or for time to pass.
 test: $(VENV)/installed-$(TESTED)
-	@$(BIN)/pytest --collect-only -qq $(TESTS) >$(VENV)/read.txt 2>&1 & reading=$$!; trap "kill $$reading 2>/dev/null" EXIT; \
-	echo '$(LINT) && $(BIN)/mypy'; $(LINT) && $(BIN)/mypy && { wait $$reading || { cat $(VENV)/read.txt; false; }; }
+	@$(MAKE) --no-print-directory --jobs=2 collected lint types
 	$(BIN)/pytest -n 3 --dist worksteal $(TESTS)
