@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def stages_have_a_core() -> Iterator[None]:
+    """An entry point called in this process takes one thread unless it is given more: see above."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maskdistill.cli.common.available_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def no_test_survives_a_power_cut() -> Iterator[None]:
     """Files are not written through to the disk: the tests write thousands, each of which would wait for
     it.
