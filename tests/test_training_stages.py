@@ -3,6 +3,7 @@ schedule, run in mixed precision, take batches that do not depend on the workers
 wrong with a picture.
 """
 
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,7 @@ def test_a_bad_picture_is_named_without_a_traceback(
         Image.new("RGB", (10, 10)).save(tmp_path / f"{number}.png")
     with pytest.raises(MaskDistillError) as caught:
         next(batches(stage, tmp_path, workers))
+    assert multiprocessing.active_children() == [], "they end with the iterator"
     message = str(caught.value)
     assert message.startswith(str(tmp_path)) and "10x10" in message
     assert "\n" not in message and "Traceback" not in message

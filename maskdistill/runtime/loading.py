@@ -171,10 +171,16 @@ def load_batches(
 
 
 def _unguarded(loaded: Iterator[T | MaskDistillError]) -> Iterator[T]:
-    while (item := _next(loaded)) is not _END:
-        if isinstance(item, MaskDistillError):
-            raise item
-        yield item
+    item = None
+    try:
+        while (item := _next(loaded)) is not _END:
+            if isinstance(item, MaskDistillError):
+                raise item
+            yield item
+    finally:
+        # An error knows this frame: one that holds the error too is garbage for later, and so are the workers,
+        # for each of which torch then waits five seconds.
+        del item, loaded
 
 
 _END: Any = object()
