@@ -362,10 +362,11 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
 
 
 @pytest.mark.slow
-@STUDENTS
+@pytest.mark.parametrize("student", [PYRAMID, VIT], ids=["pyramid", "vit"])
 def test_the_detector_learns_a_few_images(
     examples: list[Example], tmp_path: Path, student: dict[str, Any]
 ) -> None:
+    """For a ResNet without a pyramid see test_overfitting."""
     settings = config(**student, iters=60, steps=[42])
     model, rows = fit(examples, tmp_path, settings)
     assert rows[-1]["loss"] < rows[0]["loss"] / 2

@@ -113,15 +113,15 @@ def test_it_is_torchvisions_deeplab_layer_for_layer() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["resnet50", "resnet_tiny"])
-def test_512_pixels_become_64_before_upsampling(arch: str) -> None:
+@pytest.mark.parametrize(("arch", "size"), [("resnet50", 128), ("resnet_tiny", 512)])
+def test_maps_have_an_eighth_of_the_sides_before_upsampling(arch: str, size: int) -> None:
     settings = SegmenterConfig(arch=arch, weights="random")
     model = DeepLab(settings, 20, build_resnet(arch, OUTPUT_STRIDE)).eval()
     seen: list[Tensor] = []
     model.backbone.register_forward_hook(lambda *passed: seen.append(passed[-1]))
     with torch.inference_mode():
-        logits = model(torch.zeros(1, 3, 512, 512))
-    assert seen[0].shape[-2:] == (64, 64) and logits.shape == (1, 21, 512, 512)
+        logits = model(torch.zeros(1, 3, size, size))
+    assert seen[0].shape[-2:] == (size // 8, size // 8) and logits.shape == (1, 21, size, size)
 
 
 def slow_loss(logits: Tensor, labels: Tensor, fraction: float) -> float:
