@@ -37,7 +37,7 @@ class Config(Section):
     run: str = Field(
         max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="name of the run's folder below results/",
+        description="name of the folder below results/",
     )
     num_shards: Positive | None = Field(
         None,

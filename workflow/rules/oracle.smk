@@ -1,9 +1,9 @@
 """Target `snakemake oracle`: what each stage would reach if all before it were perfect, one at a time, on one
 page.
 
-Ground truth makes masks, categories or label maps perfect, and the run's own stages go on from there, in a
-folder of their own. All rules whose names begin with `oracle` are evaluation: nothing else is made from what
-they make.
+Ground truth replaces masks, categories or label maps, and the run's own stages continue from there, in a
+separate folder. All rules whose names begin with `oracle` are evaluation: nothing else is made from their
+outputs.
 """
 
 if RUN.has_ground_truth:
@@ -46,7 +46,7 @@ if RUN.has_ground_truth:
             content=RUN.contents(RUN.annotations),
             code=source_code("ground_truth", CONFIG),
         message:
-            "oracle_truth: labels of all images, for the oracle alone"
+            "oracle_truth: labels of all images, only for the oracle"
         shell:
             "maskdistill ground_truth --images all --params {params.settings:q}"
             " --manifest {input.manifest:q} --output {output.truth:q} --threads {threads} --log {log:q}"
