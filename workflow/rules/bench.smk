@@ -44,7 +44,7 @@ if RUN.has_ground_truth:
             summary=f"{BENCH}/bench.json",
             scores=f"{BENCH}/bench.csv",
             pairs=f"{BENCH}/pairs.csv",
-            # What changes from run to run is a file of its own, so that equal work gives equal bytes elsewhere.
+            # What changes from run to run has its own file, so that equal work gives equal bytes elsewhere.
             costs=f"{BENCH}/costs.csv",
         log:
             f"{RUN}/logs/bench.log",

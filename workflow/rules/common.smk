@@ -35,6 +35,7 @@ from maskdistill.workflow.snakemake_ways import (
 
 # If this workflow is a module, the command line and the handlers are those of the outer workflow.
 AS_MODULE = not workflow.modifier.is_main_snakefile()
+EXCLUDED = {*(workflow.modifier.rule_exclude_list or ())}
 GIVEN = {} if AS_MODULE else workflow.config_settings.config
 # Snakemake knows its targets only after this point.
 ASKED = set() if AS_MODULE else {*sys.argv}

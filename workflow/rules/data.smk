@@ -39,7 +39,7 @@ if CONFIG.datasets.build:
         local(f"{layout.DATASETS}/{name}/dataset.json") for name in BUILDS[BUILD]
     ]
 
-    # As for weights: no code among the params; a local rule, which is retried. Existing files are only checked.
+    # As for weights: no code among the params; a local rule with retries. Existing files are only checked.
     rule dataset:
         output:
             record=local(update(f"{layout.DATASETS}/{{dataset}}/dataset.json")),

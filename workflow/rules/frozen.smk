@@ -5,7 +5,8 @@ Only for backbones in paper.backbones of the configuration. Both are evaluation:
 
 FROZEN = {backbone.folder: backbone for backbone in CONFIG.paper.backbones}
 
-if FROZEN and RUN.has_ground_truth:
+# As for the oracle: rules here inherit from these.
+if FROZEN and RUN.has_ground_truth and not {"probe", "probe_predictions"} & EXCLUDED:
     BACKBONE = f"{RUN}/paper/backbones/{{backbone}}/seed-{{seed}}"
     FROZEN_PREDICTIONS = f"{BACKBONE}/{{head}}/predictions/shard-{{shard}}"
     FROZEN_NAME = BACKBONE.removeprefix(f"{RUN}/")

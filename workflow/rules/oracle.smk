@@ -6,7 +6,24 @@ separate folder. All rules whose names begin with `oracle` are evaluation: nothi
 outputs.
 """
 
-if RUN.has_ground_truth:
+# Rules that those of the oracle inherit from. If a workflow uses this one as a module and excludes one of them,
+# Snakemake could not make its heir (snakemake/snakemake#4148), so the whole oracle is left out.
+INHERITED = {
+    "embeddings",
+    "clusters",
+    "annotations",
+    "self_annotations",
+    "detector",
+    "candidates",
+    "pseudo_labels",
+    "segmenter",
+    "predictions",
+    "evaluate_masks",
+    "evaluate_detector",
+    "evaluate_segmenter",
+}
+
+if RUN.has_ground_truth and not INHERITED & EXCLUDED:
     ORACLE_MANIFEST = f"{RUN}/{layout.ORACLE}/manifest.csv"
     ORACLE_TRUTH = f"{RUN}/oracle/groundtruth"
     FOUND_MASKS = MASK_SHARDS.replace(layout.MASKS, RUN.main["masks"])
@@ -373,6 +390,6 @@ if RUN.has_ground_truth:
             " --output {output.page:q} --summary {output.summary:q} --csv {output.csv:q}"
             " --threads {threads} --log {log:q}"
 
-else:
+elif not RUN.has_ground_truth:
     with refusals():
         targets.need_ground_truth(ASKED & {"oracle"}, CONFIG)

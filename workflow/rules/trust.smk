@@ -1,5 +1,5 @@
-"""Trust: whether a result can be trusted, by signals that need no label; masks and clusters are checked before
-any training.
+"""Trust: whether a result can be trusted, by signals that need no label; masks and clusters are checked
+before any training.
 """
 
 
