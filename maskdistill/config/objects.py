@@ -21,9 +21,8 @@ class ObjectsConfig(Section):
 
     formats: Distinct[FormatChoice] = Field(
         ["coco"],
-        description="formats, with options after a colon: coco, coco:polygons, yolo, voc, label_studio, "
-        "label_studio:brush, cvat, cvat:masks, geojson, huggingface, fiftyone, or one from another package; "
-        "[]: no files",
+        description="formats, with options after a colon, such as coco, coco:polygons, yolo "
+        "[all: docs/how-to/use-the-objects.md]; []: no files",
     )
     simplify: Pixels = Field(
         0.0,

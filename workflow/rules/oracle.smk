@@ -6,8 +6,8 @@ separate folder. All rules whose names begin with `oracle` are evaluation: nothi
 outputs.
 """
 
-# Rules that those of the oracle inherit from. If a workflow uses this one as a module and excludes one of them,
-# Snakemake could not make its heir (snakemake/snakemake#4148), so the whole oracle is left out.
+# Rules that those of the oracle inherit from. If a workflow that uses this one as a module excludes one,
+# Snakemake cannot make its heir (snakemake/snakemake#4148), so the whole oracle is left out.
 INHERITED = {
     "embeddings",
     "clusters",

@@ -65,17 +65,21 @@ class Chosen:
 
 
 @cache
+def own_formats() -> dict[str, ExportFormat]:
+    """The formats of this package by name, sorted."""
+    names = sorted(module.name for module in pkgutil.iter_modules(export.__path__))
+    modules = [import_module(f"{export.__name__}.{name}") for name in names]
+    return {module.FORMAT.name: module.FORMAT for module in modules if hasattr(module, "FORMAT")}
+
+
+@cache
 def export_formats() -> dict[str, ExportFormat]:
     """All formats by name: ours, then those of other packages, each sorted.
 
     Raises:
         MaskDistillError: an entry point cannot be loaded, is not a format, or has a name that is taken.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(export.__path__))
-    modules = [import_module(f"{export.__name__}.{name}") for name in names]
-    found: dict[str, ExportFormat] = {
-        module.FORMAT.name: module.FORMAT for module in modules if hasattr(module, "FORMAT")
-    }
+    found = dict(own_formats())
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         try:
             loaded = entry.load()
