@@ -209,7 +209,7 @@ def last_attention(model: ViT, images: Tensor) -> LastAttention:
 
     Registers are dropped along with CLS, as they are not places in the image. DINOv3 rotates queries and keys
     by their positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the
-    rotation, as for every other network [method §1.6]. The affinity k_i . k_j then compares contents alone,
+    rotation, as for every other network [method §1.6]. The affinity k_i . k_j then compares only contents,
     whereas that of rotated keys would depend on the offset between i and j; the CLS query was never rotated.
 
     Args:

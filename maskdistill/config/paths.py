@@ -32,7 +32,7 @@ def _value(found: re.Match[str]) -> str:
     name = found[1] or found[2]
     if name in os.environ:
         return os.environ[name]
-    raise ValueError(f"the environment variable {name} is not set, and there is no such path as it stands")
+    raise ValueError(f"the environment variable {name} is not set, and no path has this literal name")
 
 
 UserPath = Annotated[

@@ -58,7 +58,7 @@ Precision = Literal["float32", "bfloat16"]
 def once(values: list[T]) -> list[T]:
     """Refuse a value that is given twice: it would be computed twice, or two results would share a folder."""
     if twice := [value for place, value in enumerate(values) if value in values[:place]]:
-        raise ValueError(f"give each value once, and {twice[0]} stands there twice")
+        raise ValueError(f"give each value once; {twice[0]} is given twice")
     return values
 
 

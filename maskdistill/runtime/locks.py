@@ -171,7 +171,7 @@ def open_lock_file(path: Path, mode: int | None = None) -> int:
         raise _unfit(path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UnfitLockError(_not_a_file(path, "something that is no file"))
+        raise UnfitLockError(_not_a_file(path, "something other than a file"))
     return descriptor
 
 

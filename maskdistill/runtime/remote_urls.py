@@ -56,17 +56,17 @@ def checked(text: str) -> str:
     scheme = scheme.lower()
     if not mark or scheme not in SCHEMES:
         raise ValueError(
-            f"{redacted(text)!r} is no URL; give one that begins with {'://, '.join(SCHEMES)}://"
+            f"{redacted(text)!r} is not a URL; give one that begins with {'://, '.join(SCHEMES)}://"
         )
     host, _, path = rest.partition("/")
     if "@" in host:
         raise ValueError(
-            f"{redacted(text)} holds a name or password, which would stand in results and logs; put it into "
+            f"{redacted(text)} holds a name or password, which would appear in results and logs; put it into "
             "~/.netrc, or use the environment (see the page on buckets)"
         )
     if scheme in STORES:
         if not _BUCKET.fullmatch(host):
-            raise ValueError(f"{redacted(text)!r}: {host!r} is no name of a bucket")
+            raise ValueError(f"{redacted(text)!r}: {host!r} is not a bucket name")
         return f"{scheme}://{host}/{quoted(path)}"
     return f"{scheme}://{_web(host, path, text)}"
 
@@ -77,8 +77,8 @@ def _web(host: str, path: str, text: str) -> str:
     place, mark, query = path.partition("#")[0].partition("?")
     if any(_SECRET.search(name) or len(value) > _LONGEST_VALUE for name, value in parse_qsl(query, True)):
         raise ValueError(
-            f"{redacted(text)} is signed or holds a secret, which would stand in results and logs, and ends "
-            "one day; give the address without it: s3:// and gs:// are signed with what the environment has"
+            f"{redacted(text)} is signed or holds a secret, which would appear in results and logs and will "
+            "expire; give the URL without it: s3:// and gs:// are signed with credentials of the environment"
         )
     return f"{host.lower()}/{quote(place, safe=_WEB)}{mark}{quote(query, safe=_WEB + '?')}"
 

@@ -1,7 +1,7 @@
 """The run that the rules plan: its folder, shards and paths of results.
 
 A pattern is a path with wildcards in braces, from the folder in which Snakemake works. Where the workflow is
-a module of another one, Snakemake puts the module's ``prefix`` before what stands in ``input``, ``output``,
+a module of another one, Snakemake puts the module's ``prefix`` before paths in ``input``, ``output``,
 ``log`` and ``benchmark``, and nowhere else: paths among ``params`` go through :meth:`Run.at`.
 """
 

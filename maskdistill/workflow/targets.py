@@ -25,7 +25,7 @@ def need_crf(setting: str) -> None:
     if find_spec("pydensecrf") is None:
         raise MaskDistillError(
             f"{setting}: CRF rounds need pydensecrf2, which is compiled when it is installed: "
-            f"run `make crf` (g++ and Python's headers are wanted), or set {setting} to 0"
+            f"run `make crf` (it requires g++ and Python's headers), or set {setting} to 0"
         )
 
 

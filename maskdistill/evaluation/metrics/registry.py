@@ -269,7 +269,7 @@ def families() -> tuple[Family, ...]:
         for one in family.metrics:
             if one.name in claimed:
                 raise MaskDistillError(
-                    f"metric {one.name!r} stands in {claimed[one.name]} and in {place}; rename one"
+                    f"metric {one.name!r} is defined in {claimed[one.name]} and in {place}; rename one"
                 )
             claimed[one.name] = place
     return tuple(sorted(found.values(), key=lambda family: min(_order(one) for one in family.metrics)))
