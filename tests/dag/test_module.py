@@ -4,7 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
 from dag_project import MINIATURE, ROOT, Project, make_project
 
 PARENT = """
@@ -49,7 +48,10 @@ def jobs(project: Project, sections: dict[str, object], prefix: str = "") -> set
 
 
 def test_with_a_prefix_and_with_changed_rules(tmp_path: Path) -> None:
-    """The same jobs: all results in the prefix's folder, nothing else in it; and all but the changed ones."""
+    """The same jobs: all results in the prefix's folder, nothing else in it; and all but the changed ones.
+
+    A rule of the parent's can take the place of an excluded one, whose heirs in the oracle are then left out.
+    """
     project = make_project(tmp_path)
     own = jobs(project, CONFIG)
     snakefile = project.folder / "Snakefile"
@@ -61,13 +63,7 @@ def test_with_a_prefix_and_with_changed_rules(tmp_path: Path) -> None:
     placed = jobs(project, {"objects": CONFIG}, "maskdistill_")
     assert {text.replace("mine/results/", "results/") for text in placed} == own
     assert not any(re.search(r"(?<!mine/)results/mini|mine/(?!results/mini)", text) for text in placed)
-
-
-@pytest.mark.slow
-def test_a_rule_of_the_parents_replaces_an_excluded_one(tmp_path: Path) -> None:
-    """Its files are inputs of the rules that follow; rules that inherit from it are left out."""
-    project = make_project(tmp_path)
-    (project.folder / "Snakefile").write_text(OWN_DETECTOR)
+    snakefile.write_text(OWN_DETECTOR)
     rules = {job.rule: job for job in project.plans([{"objects": MINIATURE}])[0]}
     assert set(rules["own"].outputs) & set(rules["maskdistill_candidates"].inputs)
     assert "maskdistill_report" in rules and "maskdistill_detector" not in rules
