@@ -9,12 +9,16 @@ import pytest
 from exported import sample, write
 
 from maskdistill.cli.object_options import add_object_options
+from maskdistill.formats import export
 from maskdistill.formats.export import registry
 from maskdistill.formats.export.registry import NoOptions, export_formats, parse_formats
 from maskdistill.runtime.errors import MaskDistillError
 
 DOCS = Path(__file__).parents[1] / "docs/how-to"
-OURS = ["coco", "cvat", "fiftyone", "geojson", "huggingface", "label_studio", "parquet", "voc", "yolo"]
+OURS = sorted(
+    path.stem for path in Path(export.__path__[0]).glob("*.py") if "\nFORMAT = " in path.read_text()
+)
+NAMED = ", ".join(OURS)
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +81,12 @@ def test_formats_are_asked_for_with_options() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("coca", "--format coca: unknown; there are coco, cvat, fiftyone"),
+        ("coca", f"--format coca: unknown; there are {NAMED}"),
         ("coco,coco:polygons", "coco twice"),
         ("coco:polygon", r"polygon: Extra inputs are not permitted \(its options: polygons\)"),
         ("coco:polygons=7", r"polygons: Input should be a valid boolean.*\(its options: polygons\)"),
         ("yolo:polygons", r"\(its options: none\)"),
-        (" ,", "name at least one of coco"),
+        (" ,", f"name at least one of {NAMED}"),
     ],
 )  # fmt: skip
 def test_what_is_asked_for_wrongly_is_explained(text: str, said: str) -> None:

@@ -123,7 +123,7 @@ UNFIT: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.symlink_to("/etc/hostname"), "is a link"),
     (lambda path: path.symlink_to("nowhere"), "is a link"),
     (Path.mkdir, "is a folder"),
-    (os.mkfifo, "is something that is no file"),
+    (os.mkfifo, "is something other than a file"),
     (make_socket, "is a socket or pipe"),
 ]
 unfit = pytest.mark.parametrize(("make", "said"), UNFIT, ids=["link", "dangling", "folder", "pipe", "socket"])

@@ -121,7 +121,7 @@ def test_the_recipes_test_passes(installed: Path) -> None:
         ("my_metrics.size_error:METRIC", "size_error:METRIC is Metric, not a Family; see docs/how-to"),
         (
             "maskdistill.evaluation.metrics.semantic:FAMILY",
-            "'miou' stands in maskdistill.evaluation.metrics.semantic",
+            "'miou' is defined in maskdistill.evaluation.metrics.semantic",
         ),
     ],
 )

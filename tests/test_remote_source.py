@@ -161,7 +161,7 @@ def test_a_list_of_urls(server: ObjectServer, tmp_path: Path) -> None:
     names.write_text("a.jpg\n")
     assert listing_fingerprint(data) != made
     for line, message in (
-        ("../x.jpg", "line 1: .* names no picture"), ("ftp://h/x.jpg", r"line 1: .ftp://h/x.jpg. is no URL"),
+        ("../x.jpg", "line 1: .* names no picture"), ("ftp://h/x.jpg", r"1: .ftp://h/x.jpg. is not a URL"),
         ("a.jpg\n./a.jpg", "results of .*a.jpg and of .*a.jpg would overwrite"), ("summary.json/a.jpg",
         "results have"),
         ("https://u:pw@h/x.jpg", r"line 1: https://\.\.\.@h/x\.jpg holds a name or password"),
@@ -194,7 +194,7 @@ def test_names_of_objects() -> None:
         ({}, "a web server does not list"),
         ({"root": "https://h/x"}, "a web server does not list"),
         ({"root": "ftp://h/x"}, "begins with s3"),
-        ({"root": "s3:///x"}, "no name of a bucket"),
+        ({"root": "s3:///x"}, "not a bucket name"),
         ({"root": "https://user:pw@h/x", "file": "l"}, r"https://\.\.\.@h/x holds a name or password"),
         ({"root": "https://h/x?sig=pw", "file": "l"}, r"no query; .*\(got 'https://h/x\?\.\.\.'\)"),
     ],

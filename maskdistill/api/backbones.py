@@ -1,4 +1,4 @@
-"""Vision transformers, and what they see of a picture."""
+"""Vision transformers, and the features that they compute from a picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,14 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A vision transformer with its weights, of :func:`load_backbone`.
+    """A vision transformer with its weights, as :func:`load_backbone` returns it.
 
     Attributes:
-        name: as it was given.
+        name: as given to :func:`load_backbone`.
         weights: the checkpoint's file.
         patch_size: side of a patch in pixels.
         embed_dim: D, numbers per patch and per embedding.
-        structure: entry in the registry, or what it would be.
+        structure: its entry in the registry; for a timm model an equivalent one.
         model: the network, in eval mode, on ``device``.
         device: where it computes.
     """
@@ -56,18 +56,18 @@ class Backbone:
         return self.structure.embed_dim
 
     def features(self, image: Picture, short_side: int | None = 640) -> ImageFeatures:
-        """Query of CLS and keys of all patches in the last attention block: what masks are made of.
+        """Query of CLS and keys of all patches in the last attention block, from which masks are made.
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            short_side: shortest side in pixels to which the picture is resized first; None: as it is.
+            short_side: shortest side in pixels to which the picture is resized first; None: no resizing.
 
         Returns:
-            ``cls_query`` and ``cls_key`` float32 (heads, D / heads), ``keys`` float32 (R * C, D) by rows of
-            patches, ``grid`` (R, C) and ``resized_hw``, the pixels before padding.
+            ``cls_query`` and ``cls_key`` float32 (heads, D / heads), ``keys`` float32 (R * C, D) row by row,
+            ``grid`` (R, C) and ``resized_hw``, the size in pixels before padding.
 
         Raises:
-            MaskDistillError: another array, or a side that ``features.short_side`` may not have.
+            MaskDistillError: not such an array, or a side that ``features.short_side`` does not allow.
 
         >>> found = backbone.features(image, short_side=128)
         >>> found.grid, found.keys.shape, found.keys.dtype
@@ -80,22 +80,22 @@ class Backbone:
 
 
 def load_backbone(name: str, weights: str | Path, device: str = "cpu") -> Backbone:
-    """A vision transformer by name.
+    """Load a vision transformer by name.
 
     Args:
         name: a value of ``backbone.arch``, such as ``dino_vits16``, or any plain ViT of timm's, such as
             ``vit_base_patch14_dinov2.lvd142m``.
         weights: path of a checkpoint; or weights that ship with the project, such as
             ``vit_micro_patch8_shapes`` (config/weights/README.md); or ``official``, which ``maskdistill
-            weights`` has put into resources/weights. There are no random weights here, and nothing is
-            downloaded.
+            weights`` has downloaded into resources/weights. This function downloads nothing and offers no
+            random weights.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
 
     Returns:
-        The network in eval mode, without gradients; torch's random generators stay as they were.
+        The network in eval mode, without gradients; the state of torch's random generators is unchanged.
 
     Raises:
-        MaskDistillError: unknown name, no such file, or a file of another network.
+        MaskDistillError: unknown name, no such file, or a file with the weights of another network.
 
     >>> from maskdistill import load_backbone
     >>> backbone = load_backbone("vit_micro_patch8", "vit_micro_patch8")
@@ -113,10 +113,10 @@ def load_backbone(name: str, weights: str | Path, device: str = "cpu") -> Backbo
 
 
 def checked(image: Picture) -> Picture:
-    """The picture itself.
+    """The picture itself, checked.
 
     Raises:
-        MaskDistillError: it is something else than uint8 (H, W, 3), or has a size that files are refused for.
+        MaskDistillError: it is not uint8 (H, W, 3), or has a size for which files are refused too.
     """
     kind = getattr(image, "dtype", type(image).__name__)
     shape: tuple[int, ...] = getattr(image, "shape", ())
@@ -129,7 +129,7 @@ def checked(image: Picture) -> Picture:
 
 
 def _weights_file(name: str, weights: str) -> Path:
-    """The file that is meant by weights.
+    """The file that ``weights`` stands for.
 
     Raises:
         MaskDistillError: there is none.
@@ -147,7 +147,7 @@ def _weights_file(name: str, weights: str) -> Path:
 
 
 def _official(name: str) -> Path:
-    """The downloaded checkpoint of a name, in the current folder or in the checkout."""
+    """The downloaded checkpoint of a backbone, in the current folder or in the checkout."""
     place = Path(OFFICIAL) / registry.find_official(name).file
     for path in (place, CHECKOUT / place):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Categories of unlabelled vectors."""
+"""Clusters of unlabelled vectors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +17,15 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clusters:
-    """What :func:`kmeans` found.
+    """The result of :func:`kmeans`.
 
     Attributes:
         assignments: int64 (M,), the nearest centroid 0..K-1 of every vector.
-        distances: float32 (M,), Euclidean distance to it, in normalised vectors.
+        distances: float32 (M,), Euclidean distance to that centroid, between normalised vectors.
         inertia: sum of the squared distances.
-        centroids: float32 (K, D), of normalised vectors.
-        scale: float32 (D,), what columns are divided by to normalise them.
-        l2: whether rows are then divided by their length.
+        centroids: float32 (K, D), in the space of normalised vectors.
+        scale: float32 (D,), divisors that normalise the columns.
+        l2: whether rows are divided by their length afterwards.
     """
 
     assignments: npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class Clusters:
     l2: bool
 
     def assign(self, features: Floats) -> npt.NDArray[np.int64]:
-        """The nearest centroid of each of other vectors, float32 (M, D): int64 (M,).
+        """Assign further vectors, float32 (M, D), to their nearest centroids: int64 (M,).
 
         >>> clusters.assign(features[:2]).tolist() == clusters.assignments[:2].tolist()
         True
@@ -49,9 +49,9 @@ def kmeans(features: Floats, num_clusters: int, seed: int, **clusters: Any) -> C
     [method §3].
 
     Args:
-        features: float32 (M, D), e.g. of ``embed_masks``; all of it is used.
+        features: float32 (M, D), e.g. from ``embed_masks``; all rows are used.
         num_clusters: K, 1..M.
-        seed: of the starts; equal seeds give equal results.
+        seed: seed of the starts; equal seeds give equal results.
         clusters: keys of the section ``clusters`` of the configuration: ``whiten``, ``l2``, ``algorithm``,
             ``spherical``, ``niter``, ``nredo``.
 
@@ -59,8 +59,8 @@ def kmeans(features: Floats, num_clusters: int, seed: int, **clusters: Any) -> C
         Clusters in the order in which they were found.
 
     Raises:
-        MaskDistillError: fewer vectors than clusters, a value that is not finite, another array, or an
-            unknown or wrong key.
+        MaskDistillError: fewer vectors than clusters, a value that is not finite, an array of another kind,
+            or an unknown or invalid setting.
 
     >>> import numpy as np
     >>> from maskdistill import kmeans
@@ -83,7 +83,7 @@ def _nearest(features: Floats, scale: Floats, l2: bool, centroids: Floats) -> Cl
 
 
 def _table(features: Floats) -> Floats:
-    """The vectors as K-means takes them.
+    """The vectors as K-means takes them, checked.
 
     Raises:
         MaskDistillError: not a table of finite floats.

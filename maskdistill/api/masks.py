@@ -1,4 +1,4 @@
-"""Masks of the objects in a picture, and one vector for each of them."""
+"""Masks of the objects in a picture, and one vector per mask."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def distil_masks(image: Picture, backbone: Backbone, *, short_side: int | None =
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        backbone: of ``load_backbone``.
+        backbone: from ``load_backbone``.
         short_side: shortest side in pixels that the network sees; None: the picture's own.
         masks: keys of the section ``masks`` of the configuration, such as ``topk``, ``max_masks`` or
             ``refine``.
@@ -32,7 +32,7 @@ def distil_masks(image: Picture, backbone: Backbone, *, short_side: int | None =
         given, and 0 where the mask would lie outside of the picture.
 
     Raises:
-        MaskDistillError: another array, or an unknown or wrong key.
+        MaskDistillError: an array of another kind, or an unknown or invalid setting.
 
     >>> from maskdistill import distil_masks
     >>> masks = distil_masks(image, backbone, short_side=128, max_masks=3, refine="grabcut")
@@ -51,8 +51,8 @@ def distil_masks(image: Picture, backbone: Backbone, *, short_side: int | None =
 
 
 def distil_mask(image: Picture, backbone: Backbone, *, short_side: int | None = 640, **masks: Any) -> Mask:
-    """The mask of the most salient object in a picture: the first of :func:`distil_masks`, arguments as
-    there.
+    """The mask of the most salient object in a picture: the first of :func:`distil_masks`, with the same
+    arguments.
 
     Returns:
         bool (H, W).
@@ -75,21 +75,20 @@ def embed_masks(
     short_side: int | None = None,
     input: str = "masked_image",
 ) -> npt.NDArray[np.float32]:
-    """One vector per mask, for :func:`kmeans`: CLS of what the network sees of the masked picture [method
-    §3].
+    """One vector per mask, for :func:`kmeans`: the CLS token of the masked picture [method §3].
 
     Args:
         image: uint8 (H, W, 3), RGB.
         masks: bool (n, H, W), each with at least one pixel.
-        backbone: of ``load_backbone``; it may be another one than the masks'.
-        short_side: shortest side in pixels of what it sees; None: as it is cut out.
+        backbone: from ``load_backbone``; it may differ from the one that made the masks.
+        short_side: shortest side in pixels to which each input is resized; None: no resizing.
         input: ``masked_image``, ``masked_crop``, ``masked_square`` or ``crop``, as ``clusters.input``.
 
     Returns:
         float32 (n, D).
 
     Raises:
-        MaskDistillError: arrays of other kinds or sizes, an empty mask, or an unknown input.
+        MaskDistillError: arrays of another kind or size, an empty mask, or an unknown input.
 
     >>> from maskdistill import embed_masks
     >>> embed_masks(image, mask[None], backbone, short_side=128).shape

@@ -1,4 +1,4 @@
-"""Finished runs: what they found and scored, and their models on other pictures."""
+"""Finished runs: their categories and scores, and their models for other pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Category:
 
     Attributes:
         id: 1..K, the value in label maps.
-        name: as somebody named it in the report, else ``cluster-00`` and so on, counted from 0.
+        name: the name given in the report, else ``cluster-00`` and so on, counted from 0.
     """
 
     id: int
@@ -46,8 +46,8 @@ class Verdict:
 
     Attributes:
         verdict: ``use``, ``look first`` or ``do not use``.
-        reasons: what stands against use, in words.
-        signals: by name.
+        reasons: what speaks against using it, in words.
+        signals: values by name.
     """
 
     verdict: str
@@ -60,7 +60,7 @@ class FoundObject:
     """An object in a picture.
 
     Attributes:
-        category: of the run.
+        category: one of the run's.
         score: 0..1, the detector's confidence.
         mask: bool (H, W).
         box: x, y, width and height of the mask in pixels.
@@ -74,11 +74,11 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run's models see in a picture.
+    """What a run's models find in a picture.
 
     Attributes:
-        labels: uint8 (H, W) of the segmenter: 0 background, else the id of a category.
-        objects: of the detector, the most confident first; their masks may overlap.
+        labels: uint8 (H, W), from the segmenter: 0 background, else the id of a category.
+        objects: from the detector, the most confident first; their masks may overlap.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -87,17 +87,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, of :func:`load_run`.
+    """A finished run, as :func:`load_run` returns it.
 
     Attributes:
         path: its folder.
         config: its whole configuration.
         summary: content of its summary.json (docs/reference/files.md).
         categories: by id, 1..K.
-        verdict: None where an earlier version made the run.
-        scores: stage or baseline, such as ``segmenter`` or ``segmenter, round 1``, to metric to percent,
+        verdict: None if an earlier version made the run.
+        scores: percent by stage or baseline (such as ``segmenter`` or ``segmenter, round 1``) and metric,
             means over seeds; empty without ground truth.
-        device: where its models compute.
+        device: the device of its models.
     """
 
     path: Path
@@ -111,23 +111,23 @@ class Run:
 
     @cached_property
     def detector(self) -> TrainedDetector:
-        """The detector; read when it is first used."""
+        """The detector; loaded at first use."""
         return load_detector(self.models.detector, self.models.test_settings, self.device)
 
     @cached_property
     def segmenter(self) -> TrainedSegmenter:
-        """The segmenter; read when it is first used."""
+        """The segmenter; loaded at first use."""
         return load_segmenter(self.models.segmenter, self.device)
 
     def predict(self, image: Picture | str | Path, min_score: float | None = None) -> Prediction:
         """Labels and objects of a picture, as ``maskdistill predict`` writes them.
 
         Args:
-            image: uint8 (H, W, 3), RGB, or the path of a picture, which is turned upright.
-            min_score: least score of an object; None: what passes the run's ``pseudo_labels.tau``.
+            image: uint8 (H, W, 3), RGB, or the path of a picture, which is rotated upright.
+            min_score: lowest score of an object; None: objects that pass the run's ``pseudo_labels.tau``.
 
         Raises:
-            MaskDistillError: another array, a picture that cannot be read, or a model that is damaged.
+            MaskDistillError: an array of another kind, a picture that cannot be read, or a damaged model.
 
         >>> found = run.predict("photo.jpg", min_score=0.02)
         >>> found.labels.shape, found.labels.dtype
@@ -157,15 +157,15 @@ class Run:
 
 
 def load_run(path: str | Path, seed: int | None = None, device: str = "cpu") -> Run:
-    """A finished run by its folder.
+    """Load a finished run.
 
     Args:
-        path: e.g. ``results/demo``.
-        seed: whose models, where the run has several seeds.
+        path: its folder, e.g. ``results/demo``.
+        seed: which models to take, if the run has several seeds.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
 
     Raises:
-        MaskDistillError: no finished run, several seeds and none chosen, or a model that is not there.
+        MaskDistillError: not a finished run, several seeds and none chosen, or a model is missing.
 
     >>> from maskdistill import load_run
     >>> run = load_run("results/demo")

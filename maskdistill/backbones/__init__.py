@@ -1,1 +1,1 @@
-"""Backbones: vision transformers for features, ResNets for detector and segmenter."""
+"""Backbones: vision transformers for features, ResNets and vision transformers for detector and segmenter."""

@@ -1,7 +1,7 @@
 """Self-attention in bfloat16 on CPUs, some queries at a time.
 
 PyTorch's fused attention multiplies at float32's speed on a CPU with AVX512-BF16 but without AMX. Products of
-a few queries with all keys fit the cache and run at bfloat16's, which takes about half the time there.
+a few queries with all keys fit into the cache and run at bfloat16's speed, in about half the time.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 
 QUERIES = 128
-"""Queries at a time; their scores against 2,000 keys and 6 heads take 3 MB."""
+"""Queries processed at a time; their scores against 2,000 keys in 6 heads take 3 MB."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention ``softmax(q k^T / sqrt(d)) v``.
 
-    The mean key is taken off first: softmax does not see it, and the scores lose less when they are rounded.
+    The mean key is subtracted first: it does not affect the softmax, and the scores lose less by rounding.
 
     Args:
         query, key, value: floats (B, heads, N, d), multiplied in their own type; the softmax is computed in
@@ -40,7 +40,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class ChunkedAttention(nn.Module):
-    """The same layers as a timm ``Attention`` without masks, dropout or norms inside, for inference."""
+    """The layers of a timm ``Attention`` without masks, dropout or norms inside, for inference."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class ChunkedAttention(nn.Module):
 
 
 def prepare(model: nn.Module, device: torch.device, precision: str) -> None:
-    """Exchange the attention of a timm ``VisionTransformer``'s blocks where :class:`ChunkedAttention` is
-    faster.
+    """Replace the attention in a timm ``VisionTransformer``'s blocks by :class:`ChunkedAttention` where that
+    is faster.
     """
     slow = device.type == "cpu" and precision == "bfloat16" and not torch.cpu._is_amx_tile_supported()
     if not slow or not torch.cpu._is_avx512_bf16_supported():

@@ -1,6 +1,5 @@
-"""Original projects' key names -> those of our models.
-
-Every key is used or on an explicit list; nothing is guessed.
+"""Key names of the original projects' checkpoints -> key names of our models. Every key is used or on an
+explicit list of ignored ones; nothing is guessed.
 """
 
 import re
@@ -17,7 +16,7 @@ PERIODS = "rope.periods"
 
 
 class Converted(NamedTuple):
-    """A checkpoint in the model's names.
+    """A checkpoint under the model's key names.
 
     Attributes:
         state: name -> tensor.
@@ -30,11 +29,11 @@ class Converted(NamedTuple):
 
 @dataclass(frozen=True)
 class KeyLayout:
-    """Where a project's checkpoints keep the network.
+    """Where a project's checkpoints hold the network.
 
     Attributes:
-        prefixes: what may stand before the network's own names.
-        ignored: names, or beginnings that end with a dot, that are no part of the network.
+        prefixes: what may precede the network's own names.
+        ignored: names, or prefixes that end with a dot, that are not part of the network.
         rename: the network's own names -> ours.
     """
 
@@ -48,10 +47,10 @@ def _same(state: State) -> State:
 
 
 def _dinov2(state: State) -> State:
-    """Blocks in chunks (``blocks.CHUNK.N.``, of training) become ``blocks.N.``.
+    """Blocks in chunks (``blocks.CHUNK.N.``, as in training) become ``blocks.N.``.
 
-    With registers timm keeps no position for CLS: it is added to the CLS token, the same sum as in the
-    original.
+    With registers, timm has no position for CLS, so it is added to the CLS token, which gives the original's
+    sum.
     """
     state = {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): value for name, value in state.items()}
     if "register_tokens" in state and {"pos_embed", "cls_token"} <= state.keys():
@@ -92,28 +91,28 @@ _HEADS = ("head.", "module.head.")
 LAYOUTS: dict[str, KeyLayout] = {
     "self": KeyLayout(_WRAPPED, _HEADS, _same),
     "dino": KeyLayout(_WRAPPED, _HEADS, _same),
-    # masked_embed stands for masked patches while iBOT's student is trained.
+    # masked_embed replaces masked patches in the training of iBOT's student.
     "ibot": KeyLayout(_WRAPPED, (*_HEADS, "masked_embed"), _same),
     "mocov3": KeyLayout(
         ("module.base_encoder.",), ("head.", "module.momentum_encoder.", "module.predictor."), _same
     ),
-    # mask_token stands for masked patches during training only.
+    # mask_token replaces masked patches, during training only.
     "dinov2": KeyLayout(_WRAPPED, ("mask_token", "dino_head.", "ibot_head."), _dinov2),
     "dinov3": KeyLayout(_WRAPPED, ("mask_token", "dino_head.", "ibot_head."), _dinov3),
 }  # fmt: skip
 
 
 def convert(state: Mapping[str, Tensor], layout: str, source: object) -> Converted:
-    """Bring a checkpoint's tensors to the model's names; which of them fit is for the strict loading to say.
+    """Rename a checkpoint's tensors to the model's names; whether they fit is checked when they are loaded.
 
     Args:
-        state: as :func:`maskdistill.backbones.weights.read_state_dict` gives it.
+        state: as :func:`maskdistill.backbones.weights.read_state_dict` returns it.
         layout: key of :data:`LAYOUTS`.
         source: the file, for messages.
 
     Raises:
-        MaskDistillError: no network under any of the layout's prefixes, keys beside it that are not known to
-            be ignored, or a tensor that cannot be brought over.
+        MaskDistillError: no network under any of the layout's prefixes, further keys that are not on the list
+            of ignored ones, or a tensor that cannot be converted.
     """
     known = LAYOUTS[layout]
     prefix = next((prefix for prefix in known.prefixes if f"{prefix}cls_token" in state), None)

@@ -16,9 +16,9 @@ Positions = Literal["table", "table_antialiased", "rope", "timm"]
 Layout = Literal["self", "dino", "ibot", "mocov3", "dinov2", "dinov3"]
 
 ResNetName = Literal["resnet50", "resnet_tiny"]
-"""What maskdistill.backbones.resnet builds."""
+"""ResNets that maskdistill.backbones.resnet builds."""
 GROUP = "maskdistill.backbones"
-"""Entry-point group of other packages' vision transformers: the name -> a :class:`Backbone`."""
+"""Entry-point group for vision transformers of other packages: name -> a :class:`Backbone`."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,12 +29,13 @@ class Official:
     """The original authors' checkpoint.
 
     Attributes:
-        file: name under which it is kept.
+        file: name under which it is stored.
         licence: of the weights.
-        page: where licence and download are described.
-        url: None where the licence must be accepted by hand first.
-        sha256: of the file, in full or its leading digits as PyTorch Hub writes them into a file's name; None
-            where neither the authors nor several independent users state it. ``md5:`` before an MD5.
+        page: web page that describes licence and download.
+        url: None if the licence must be accepted by hand first.
+        sha256: of the file, in full or only the leading digits that PyTorch Hub puts into a file's name; None
+            if neither the authors nor several independent users publish it. An MD5 is written with ``md5:``
+            in front.
     """
 
     file: str
@@ -49,8 +50,8 @@ class Backbone:
     """Structure of a vision transformer and how its original checkpoint is read.
 
     Attributes:
-        timm_model: timm's model of the same structure; None where timm has none.
-        image_size: side in pixels that the positional table was made for.
+        timm_model: timm's model of the same structure; None if timm has none.
+        image_size: side in pixels for which the positional table was made.
         registers: tokens between CLS and patches (Darcet et al. 2024), "storage tokens" in DINOv3.
         positions: ``table``: learned or fixed table, resampled bicubic by scale factor (R + 0.1) / R0 [method
             §1.5]; ``table_antialiased``: resampled by size with antialiasing (DINOv2 with registers);
@@ -61,8 +62,8 @@ class Backbone:
         conv_stem: patches are embedded by stride-2 3x3 convolutions instead of one linear map
             (Xiao et al. 2021, "Early convolutions help transformers see better").
         layout: key names of its checkpoints (:mod:`maskdistill.backbones.checkpoints`).
-        mean, std: of the RGB values in [0, 1] that it was trained on.
-        official: None for networks that are trained by this project.
+        mean, std: mean and standard deviation of the RGB values in [0, 1] that it was trained on.
+        official: None for networks trained by this project.
     """
 
     timm_model: str | None
@@ -83,7 +84,7 @@ class Backbone:
 
     @property
     def num_prefix_tokens(self) -> int:
-        """CLS and registers."""
+        """Number of tokens before the patches: CLS and registers."""
         return 1 + self.registers
 
 
@@ -180,30 +181,30 @@ def _moco(file: str, md5: str) -> Official:
 
 
 RESNET_CHECKPOINTS: dict[str, Official] = {
-    # The paper names MoCo; its successors' first digits of the MD5 stand in the authors' README [method §0.4,
-    # M1].
+    # The paper uses MoCo. For its successors, the authors' README gives the first digits of the MD5 [method
+    # §0.4, M1].
     "moco_v2_800ep": _moco("moco_v2_800ep", "a04e12f8"),
     "moco_v2_200ep": _moco("moco_v2_200ep", "59fd9945"),
     "moco_v1_200ep": _moco("moco_v1_200ep", "b251726a"),
-    # DINO's hubconf.py, dino_resnet50; nobody states a checksum.
+    # DINO's hubconf.py, dino_resnet50; nobody publishes a checksum.
     "dino_resnet50": Official(
         "dino_resnet50_pretrain.pth", "Apache-2.0", "https://github.com/facebookresearch/dino",
         f"{_META}/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
     ),
 }  # fmt: skip
-"""ResNet-50 checkpoints that a detector or a segmenter may begin with, by the name that ``weights`` takes."""
+"""ResNet-50 checkpoints that a detector or a segmenter may start from, by the name that ``weights`` takes."""
 RESNET50_PARAMETERS = 23_508_032
-"""Of the trunk, without a classifier."""
+"""Parameters of the trunk, without a classifier."""
 
 
 def _installed() -> tuple[dict[str, Backbone], dict[str, str]]:
-    """Entries of installed packages; and of those that cannot be used the reason, by their name."""
+    """Entries of installed packages; and for those that cannot be used, name -> reason."""
     found: dict[str, Backbone] = {}
     broken: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
         try:
             value = entry.load()
-        except Exception as error:  # whatever another package does when it is imported
+        except Exception as error:  # another package may raise anything when it is imported
             broken[entry.name] = f"{entry.value} cannot be imported ({type(error).__name__}: {error})"
             continue
         if not isinstance(value, Backbone):
@@ -216,7 +217,7 @@ def _installed() -> tuple[dict[str, Backbone], dict[str, str]]:
 
 
 def find_backbone(arch: str) -> Backbone:
-    """Entry of a name.
+    """The entry of a name.
 
     Raises:
         MaskDistillError: listing the known names, or saying what is wrong with an installed package's entry.
@@ -254,7 +255,7 @@ def find_checkpoint(name: str) -> Official:
 
 
 def weights_bytes(name: str) -> int:
-    """About the size of an official checkpoint of a vision transformer or a ResNet-50: its parameters in
+    """Approximate size of the official checkpoint of a vision transformer or a ResNet-50: its parameters in
     float32.
     """
     if name in RESNET_CHECKPOINTS:
@@ -266,7 +267,9 @@ def weights_bytes(name: str) -> int:
 
 
 def how_to_get(name: str, path: str) -> str:
-    """One sentence on getting a checkpoint by hand and putting it at ``path``: address, size and checksum."""
+    """One sentence that says how to get a checkpoint by hand and put it at ``path``: URL, size and
+    checksum.
+    """
     official = find_checkpoint(name)
     where = f"and put it at {path} (about {weights_bytes(name) / 1e6:.0f} MB; {_sum_words(official.sha256)})"
     if official.url is None:
@@ -287,6 +290,6 @@ _FOUND, BROKEN = _installed()
 """``BROKEN``: names of installed packages' entries that cannot be used -> why."""
 BACKBONES |= _FOUND
 if TYPE_CHECKING:
-    StudentName = str  # what a detector or a segmenter may be built on
+    StudentName = str  # networks that a detector or a segmenter may be built on
 else:
     StudentName = Literal[(*get_args(ResNetName), *BACKBONES)]

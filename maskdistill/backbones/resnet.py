@@ -1,5 +1,4 @@
-"""ResNets of the detector and the segmenter: registry, weights of common self-supervised checkpoints,
-freezing.
+"""ResNets for detector and segmenter: registry, weights of common self-supervised checkpoints, freezing.
 
 All share torchvision's names (``conv1, bn1, relu, maxpool, layer1 ... layer4``), hence its state-dict keys.
 """
@@ -25,7 +24,7 @@ class ResNet(nn.Module):
     """The convolutional part of a ResNet.
 
     Args:
-        source: a torchvision or timm ResNet whose parts are taken over.
+        source: a torchvision or timm ResNet whose parts are used.
 
     Attributes:
         channels: output channels of layer1 ... layer4.
@@ -145,10 +144,10 @@ def initial_resnet(arch: str, weights: str, output_stride: int = 32) -> ResNet:
 def load_resnet_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Fill a model of :func:`build_resnet` from a checkpoint, in place and strictly.
 
-    Understood are MoCo v1/v2, MoCo v3, DINO (backbone alone, or a training state's teacher), detectron2 and
-    plain torchvision or timm names (:mod:`maskdistill.backbones.resnet_layouts`), as ``.safetensors`` or
-    pickled with tensors only. Half-precision weights are widened. What is no backbone is left out;
-    ``num_batches_tracked`` may be absent.
+    Supported are MoCo v1/v2, MoCo v3, DINO (the backbone alone, or the teacher of a training state),
+    detectron2 and plain torchvision or timm names (:mod:`maskdistill.backbones.resnet_layouts`), as
+    ``.safetensors`` or pickled with tensors only. Half-precision weights are widened. Everything but the
+    backbone is left out; ``num_batches_tracked`` may be absent.
 
     Returns:
         ``layout``, ``loaded`` (number of tensors) and ``ignored`` (keys).

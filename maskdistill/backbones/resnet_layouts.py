@@ -1,6 +1,5 @@
-"""Names of a ResNet's tensors in the projects that train or use one.
-
-Ours are torchvision's; all is pure renaming.
+"""Names of a ResNet's tensors in various projects. Ours are torchvision's; a conversion only renames
+tensors.
 """
 
 import re
@@ -26,7 +25,8 @@ FROM_DETECTRON2: Renaming = (
     (r"\.conv(\d)\.norm\.", r".bn\1."), (r"\.shortcut\.norm\.", ".downsample.1."), (r"\.shortcut\.",
     ".downsample.0."),
 )  # fmt: skip
-# Parts of a checkpoint that are no backbone: projection heads and classifiers, momentum encoders, queues.
+# Parts of a checkpoint that do not belong to the backbone: projection heads, classifiers, momentum encoders,
+# queues.
 IGNORED = (
     "module.encoder_k.", "module.queue", "module.queue_ptr", "module.momentum_encoder.", "module.predictor.",
     "module.head.", "head.", "module.fc.", "fc.",
@@ -38,7 +38,7 @@ _OWN_NAME = re.compile(
 
 
 def renamed(name: str, rules: Renaming) -> str:
-    """``name`` after each of the replacements in turn."""
+    """``name`` after applying the replacements in turn."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
@@ -58,12 +58,12 @@ def _from_detectron2(name: str) -> str:
 
 @dataclass(frozen=True)
 class ResNetLayout:
-    """Where and under which names a checkpoint keeps the backbone.
+    """Where and under which names a checkpoint holds the backbone.
 
     Attributes:
         name: for messages and for :func:`convert_resnet`.
-        prefix: stands before each of the backbone's names.
-        read, write: the project's names behind the prefix -> ours, and back.
+        prefix: precedes each of the backbone's names.
+        read, write: from the project's names, without the prefix, to ours, and back.
     """
 
     name: str
@@ -73,11 +73,11 @@ class ResNetLayout:
 
     @property
     def probe(self) -> str:
-        """The key that tells this layout from others."""
+        """The key that distinguishes this layout from others."""
         return self.prefix + self.write("conv1.weight")
 
 
-# The first one whose probe is present is taken, else the last.
+# The first layout whose probe is present is taken, else the last.
 LAYOUTS = (
     ResNetLayout("MoCo v1/v2", "module.encoder_q."),
     ResNetLayout("MoCo v3", "module.base_encoder."),
@@ -90,12 +90,12 @@ LAYOUTS = (
 
 
 class Named(NamedTuple):
-    """The keys of a checkpoint, sorted out.
+    """The keys of a checkpoint, classified.
 
     Attributes:
-        names: original key -> our name, for all that stands where the backbone does.
+        names: original key -> our name, for all keys with the backbone's prefix.
         ignored: keys known not to belong to the backbone.
-        strangers: all others.
+        strangers: all remaining keys.
     """
 
     names: dict[str, str]
@@ -104,13 +104,13 @@ class Named(NamedTuple):
 
 
 def find_layout(keys: Iterable[str]) -> ResNetLayout:
-    """The layout of a checkpoint with these keys; torchvision's where nothing speaks for another."""
+    """The layout of a checkpoint with these keys; torchvision's if no other is recognised."""
     present = set(keys)
     return next((layout for layout in LAYOUTS if layout.probe in present), LAYOUTS[-1])
 
 
 def own_names(keys: Iterable[str], layout: ResNetLayout) -> Named:
-    """Sort the keys of a checkpoint; whether a name fits the network is for the caller to check."""
+    """Classify the keys of a checkpoint; the caller checks whether the names fit the network."""
     found = Named({}, [], [])
     for key in keys:
         name = key.removeprefix(layout.prefix)
@@ -124,7 +124,7 @@ def own_names(keys: Iterable[str], layout: ResNetLayout) -> Named:
 
 
 def convert_resnet(state: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
-    """A backbone in another project's names; projection heads, classifiers and queues are left out.
+    """A backbone under another project's names, without projection heads, classifiers and queues.
 
     Args:
         state: tensors of a checkpoint, as :func:`maskdistill.backbones.weights.read_state_dict` gives them.

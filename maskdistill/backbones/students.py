@@ -1,4 +1,4 @@
-"""Any network that a detector or a segmenter may be built on, by name: a ResNet or a vision transformer."""
+"""Networks that a detector or a segmenter may be built on, by name: ResNets and vision transformers."""
 
 from maskdistill.backbones.registry import BACKBONES
 from maskdistill.backbones.resnet import ResNet, build_resnet, initial_resnet
@@ -7,8 +7,7 @@ from maskdistill.backbones.vit_trunk import initial_vit
 
 
 def build_student(arch: str, output_stride: int = 32) -> ResNet | ViT:
-    """The network, randomly initialised from torch's global generator; ``output_stride`` is for ResNets
-    alone.
+    """The network, randomly initialised from torch's global generator; ``output_stride`` is only for ResNets.
 
     Raises:
         MaskDistillError: unknown name.

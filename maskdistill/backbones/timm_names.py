@@ -1,8 +1,8 @@
-"""Any plain vision transformer of timm's, by timm's own name, with a checkpoint of the user's.
+"""Any plain vision transformer of timm, by timm's own name, with a checkpoint that the user gives.
 
-Positions are resampled as timm does it, and checkpoints renamed by timm's own functions. What the mask rule
-is made of must be there: a CLS token that the network was trained by, and one projection to queries, keys and
-values a block.
+Positions are resampled as timm does it, and checkpoints renamed by timm's own functions. The network must
+have what the mask rule needs: a CLS token that it was trained with, and a single projection to queries, keys
+and values in each block.
 """
 
 from typing import Any, NamedTuple, cast
@@ -21,26 +21,28 @@ from maskdistill.backbones.weights import read_state_dict, strict_load
 from maskdistill.runtime.errors import MaskDistillError
 
 CLASSIFIERS = ("head.", "head_dist.")
-"""Beginnings of the names of what is no part of the network."""
+"""Prefixes of names that do not belong to the network."""
 
 
 class TimmModel(NamedTuple):
-    """A network of timm's, in eval mode, and what a registry entry would say of it."""
+    """A network of timm, in eval mode, and its description as a registry entry."""
 
     model: ViT
     structure: Backbone
 
 
 def load_timm(name: str, weights: str) -> TimmModel:
-    """A network by timm's name, e.g. ``vit_small_patch14_dinov2.lvd142m``, with the weights of a checkpoint.
+    """Load a network by timm's name, e.g. ``vit_small_patch14_dinov2.lvd142m``, with the weights of a
+    checkpoint.
 
     Args:
-        name: of a model of class VisionTransformer or Eva; with a tag its image statistics are the tag's.
+        name: of a model of class VisionTransformer or Eva; if it has a tag, the tag's image statistics are
+            used.
         weights: a file in timm's or the original authors' layout.
 
     Raises:
-        MaskDistillError: unknown name, a network that the mask rule has no use for, or a file that does not
-            fit it.
+        MaskDistillError: unknown name, a network that does not suit the mask rule, or a file that does not
+            fit the network.
     """
     if not timm.is_model(name):
         raise MaskDistillError(
@@ -50,7 +52,7 @@ def load_timm(name: str, weights: str) -> TimmModel:
     with torch.random.fork_rng(devices=[]):
         try:
             model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
-        except TypeError:  # another kind of network, which takes no images of any size
+        except TypeError:  # another kind of network, which does not accept images of any size
             raise MaskDistillError(f"backbone {name!r}: not a plain vision transformer") from None
         except RuntimeError as error:
             raise MaskDistillError(f"backbone {name!r}: {error}") from None
@@ -68,7 +70,7 @@ def load_timm(name: str, weights: str) -> TimmModel:
 
 
 def unfit(model: nn.Module) -> str | None:
-    """Why the mask rule cannot be used on a network; None where it can."""
+    """Why the mask rule cannot be used with a network; None if it can."""
     net = cast(Any, model)
     if not isinstance(model, VisionTransformer | Eva) or type(net.patch_embed) is not PatchEmbed:
         return "not a plain vision transformer"
@@ -85,7 +87,7 @@ def unfit(model: nn.Module) -> str | None:
 
 
 def _structure(name: str, model: ViT) -> Backbone:
-    """What a registry entry says, read off the network."""
+    """The registry entry of a network, read from the network itself."""
     net = cast(Any, model)
     statistics = net.pretrained_cfg
     return Backbone(

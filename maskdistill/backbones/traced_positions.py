@@ -1,6 +1,7 @@
-"""A positional table resampled in products of matrices, which a trace keeps for pictures of any size.
+"""Resampling of a positional table by matrix products, which remain valid in a trace for pictures of any
+size.
 
-``torch.onnx`` writes torch's own resampling with the numbers of the picture that was traced.
+``torch.onnx`` would fix torch's own resampling to the size of the picture that was traced.
 """
 
 import math
@@ -16,13 +17,14 @@ ANTIALIASED = -0.5
 
 
 def traced_positions(table: Tensor, rows: Tensor, columns: Tensor, antialiased: bool) -> Tensor:
-    """What :func:`maskdistill.backbones.vit.interpolate_positions` gives, from a grid that is known later.
+    """The result of :func:`maskdistill.backbones.vit.interpolate_positions`, for a grid that is known only
+    later.
 
     Args:
         table: float (1, R0*R0, D), patches only.
         rows, columns: R and C, int64 ().
-        antialiased: by output size with antialiasing; else by the factor (R + 0.1) / R0, or 1 where the grid
-            is the table's own.
+        antialiased: by output size with antialiasing; else by the factor (R + 0.1) / R0, or 1 if the grid is
+            the table's own.
 
     Returns:
         float (1, R*C, D).
@@ -37,7 +39,7 @@ def traced_positions(table: Tensor, rows: Tensor, columns: Tensor, antialiased: 
 
 
 def _samples(length: Tensor, side: int, own: Tensor) -> Tensor:
-    """Weights (length, side) of four neighbours each; those beyond the table's edge are its last ones."""
+    """Weights (length, side) of four neighbours each; beyond the table's edge, its last cell is repeated."""
     step = torch.where(own, 1.0, side / (length + 0.1))
     centres = (_count(length) + 0.5) * step - 0.5
     first = centres.floor()
@@ -51,7 +53,7 @@ def _samples(length: Tensor, side: int, own: Tensor) -> Tensor:
 
 
 def _averages(length: Tensor, side: int) -> Tensor:
-    """Weights (length, side) of all cells below a kernel that is as wide as a cell of the coarser grid."""
+    """Weights (length, side) of all cells under a kernel as wide as a cell of the coarser grid."""
     step = side / length
     width = step.clamp(min=1.0)
     centres = (_count(length) + 0.5)[:, None] * step
@@ -62,7 +64,7 @@ def _averages(length: Tensor, side: int) -> Tensor:
 
 def _count(length: Tensor) -> Tensor:
     """0, 1, ...: int64 (length,)."""
-    return torch.arange(cast(int, length))  # which takes a tensor too, and keeps it in a trace
+    return torch.arange(cast(int, length))  # accepts a tensor too, and keeps it in a trace
 
 
 def _cubic(distance: Tensor, a: float) -> Tensor:

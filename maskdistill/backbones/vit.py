@@ -1,7 +1,8 @@
 """Vision transformers: construction, weights, and the tensors of the last attention block.
 
-The networks are timm's; positions are interpolated as their authors do, because timm's own resampling gives
-other numbers for the same weights. What each name stands for: :mod:`maskdistill.backbones.registry`.
+The networks are timm's. Positions are interpolated as the networks' authors do it, because timm's own
+resampling gives other numbers for the same weights. :mod:`maskdistill.backbones.registry` describes each
+name.
 """
 
 from collections.abc import Iterable
@@ -61,7 +62,7 @@ def build_vit(arch: str, drop_path: float = 0.0) -> ViT:
 
 
 def _conv_stem(shape: Backbone) -> nn.Sequential:
-    """3x3 stride-2 convolutions down to one position a patch, then a 1x1 to ``embed_dim``."""
+    """3x3 stride-2 convolutions down to one position per patch, then a 1x1 convolution to ``embed_dim``."""
     halvings = shape.patch_size.bit_length() - 1
     widths = [3, *(shape.embed_dim // 2**i for i in range(halvings - 1, -1, -1))]
     layers: list[nn.Module] = []
@@ -78,8 +79,8 @@ def load_vit(arch: str, weights: str, device: torch.device | None = None, precis
         arch: key of :data:`ARCHITECTURES`.
         weights: a checkpoint in its project's layout or one of this project's own, or ``"random"``: seeded
             noise, for comparison only.
-        device: to move to, None for none.
-        precision: of its later use, which decides on the way to compute attention.
+        device: to move the network to; None: leave it on the CPU.
+        precision: precision of its later use, which determines how attention is computed.
 
     Raises:
         MaskDistillError: the file is missing, damaged, or not of this architecture.
@@ -99,8 +100,8 @@ def load_vit(arch: str, weights: str, device: torch.device | None = None, precis
 
 
 def _set_periods(model: Eva, periods: Tensor | None, source: str) -> None:
-    """Take the rotation periods from a checkpoint: DINOv3's are rounded to bfloat16, and its authors use them
-    so.
+    """Take the rotation periods from a checkpoint: DINOv3's are rounded to bfloat16, and its authors use the
+    rounded ones.
     """
     expected = cast(Tensor, cast(Any, model.rope).periods)
     if periods is None or periods.shape != expected.shape:
@@ -119,18 +120,18 @@ def _set_periods(model: Eva, periods: Tensor | None, source: str) -> None:
 def interpolate_positions(
     pos_embed: Tensor, grid: tuple[int, int], prefix: int = 1, positions: Positions = "table"
 ) -> Tensor:
-    """Positional table for a grid of ``(rows, columns)`` patches, as the network's authors resample it.
+    """Positional table for a grid of ``(rows, columns)`` patches, resampled as the network's authors do it.
 
-    ``table``: bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: the given factor, not the
-    output size, sets the sampling coordinates [method §1.5] (DINO, iBOT, DINOv2 without registers; taken for
+    ``table``: bicubic without antialiasing, by ``scale_factor = (R + 0.1) / R0``: this factor, not the output
+    size, determines the sampling coordinates [method §1.5] (DINO, iBOT, DINOv2 without registers; used for
     MoCo v3 too). ``table_antialiased``: bicubic with antialiasing, by output size (DINOv2 with registers).
 
     Args:
         pos_embed: float (1, prefix + R0*R0, D), prefix tokens first.
-        prefix: 1 where the table has a row for CLS, else 0.
+        prefix: 1 if the table has a row for CLS, else 0.
 
     Returns:
-        float (1, prefix + R*C, D); unchanged where the grid is the table's own.
+        float (1, prefix + R*C, D); unchanged if the grid is the table's own.
     """
     prefix_pos, patch_pos = pos_embed[:, :prefix], pos_embed[:, prefix:]
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -152,7 +153,7 @@ def interpolate_positions(
 
 
 def embed(model: ViT, images: Tensor) -> Tensor:
-    """Tokens before the first block: float (B, prefix + R*C, D) of images (B, 3, R*patch, C*patch).
+    """Tokens before the first block: float (B, prefix + R*C, D) for images (B, 3, R*patch, C*patch).
 
     The prefix is CLS and then the registers, if any.
     """
@@ -160,7 +161,7 @@ def embed(model: ViT, images: Tensor) -> Tensor:
 
 
 def _embed(model: ViT, images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Tokens before the first block, and the sines and cosines (R*C, 2*D/heads) of rotary positions if it has
+    """Tokens before the first block, and the sines and cosines (R*C, 2*D/heads) of rotary positions, if
     any.
     """
     net = cast(Any, model)
@@ -191,7 +192,7 @@ def _run(blocks: Iterable[nn.Module], tokens: Tensor, rope: Tensor | None) -> Te
 
 
 class LastAttention(NamedTuple):
-    """What masks are made of, of a batch: rows of the last block's qkv projection, unscaled [method §1.6].
+    """What masks are made from, for a batch: rows of the last block's qkv projection, unscaled [method §1.6].
 
     Attributes:
         cls_query, cls_key: float (B, heads, D/heads).
@@ -206,10 +207,10 @@ class LastAttention(NamedTuple):
 def last_attention(model: ViT, images: Tensor) -> LastAttention:
     """Query and keys of the last block's attention; stops at its qkv projection.
 
-    Registers are dropped with CLS: they are no places in the image. DINOv3 rotates queries and keys by their
-    positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the rotation,
-    as for every other network [method §1.6]. The affinity k_i . k_j then compares contents alone, whereas
-    that of rotated keys would depend on the offset between i and j; the CLS query was never rotated.
+    Registers are dropped along with CLS, as they are not places in the image. DINOv3 rotates queries and keys
+    by their positions (RoPE) after this projection, and leaves CLS unrotated; what is returned is before the
+    rotation, as for every other network [method §1.6]. The affinity k_i . k_j then compares only contents,
+    whereas that of rotated keys would depend on the offset between i and j; the CLS query was never rotated.
 
     Args:
         images: float (B, 3, R*patch, C*patch), normalised.
@@ -222,8 +223,8 @@ def last_attention(model: ViT, images: Tensor) -> LastAttention:
 
 
 def patch_content(model: ViT, images: Tensor) -> Tensor:
-    """Keys and values of the last block's attention: float (B, R*C, 2*D), patches only; what CLS reads of the
-    image.
+    """Keys and values of the last block's attention, from which CLS reads the image: float (B, R*C, 2*D),
+    patches only.
     """
     _, key, value = _last_projection(model, images)
     return torch.cat([key, value], dim=-1)[:, model.num_prefix_tokens :]
@@ -241,7 +242,7 @@ def _last_projection(model: ViT, images: Tensor) -> tuple[Tensor, Tensor, Tensor
 def _project(attention: Any, tokens: Tensor) -> Tensor:
     """The qkv projection with its bias: float (B, tokens, 3*D).
 
-    Eva keeps the bias in parts; that of keys is 0.
+    Eva stores the bias in parts; the keys' bias is 0.
     """
     if getattr(attention, "q_bias", None) is None:
         qkv: Tensor = attention.qkv(tokens)
@@ -251,9 +252,9 @@ def _project(attention: Any, tokens: Tensor) -> Tensor:
 
 
 def cls_feature(model: ViT, images: Tensor, keep: float = 1.0) -> Tensor:
-    """CLS token after the final LayerNorm: float (B, D) of images (B, 3, R*patch, C*patch).
+    """CLS token after the final LayerNorm: float (B, D) for images (B, 3, R*patch, C*patch).
 
-    ``keep`` below 1 forwards that share of the patches only, a random choice for each image.
+    With ``keep`` below 1 only that share of the patches is forwarded, chosen at random for each image.
     """
     tokens, rope = _embed(model, images)
     if keep < 1:
@@ -272,9 +273,9 @@ def cls_feature(model: ViT, images: Tensor, keep: float = 1.0) -> Tensor:
 
 
 def patch_tokens(model: ViT, images: Tensor, freeze_at: int = 0) -> Tensor:
-    """Patch tokens after the final LayerNorm: float (B, R*C, D) of images (B, 3, R*patch, C*patch).
+    """Patch tokens after the final LayerNorm: float (B, R*C, D) for images (B, 3, R*patch, C*patch).
 
-    ``freeze_at`` as of :class:`maskdistill.backbones.vit_trunk.ViTTrunk`: frozen parts are run without
+    ``freeze_at`` is that of :class:`maskdistill.backbones.vit_trunk.ViTTrunk`: frozen parts run without
     gradients.
     """
     learning, depth = torch.is_grad_enabled(), len(model.blocks)
@@ -290,7 +291,7 @@ def patch_tokens(model: ViT, images: Tensor, freeze_at: int = 0) -> Tensor:
 
 
 def num_heads(model: ViT) -> int:
-    """Heads of the last block's attention."""
+    """Number of heads in the last block's attention."""
     return int(cast(Any, model.blocks[-1]).attn.num_heads)
 
 

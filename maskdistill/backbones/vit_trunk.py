@@ -1,4 +1,4 @@
-"""A vision transformer as the trunk of a detector or a segmenter: one map of patch tokens, its first blocks
+"""A vision transformer as the trunk of a detector or a segmenter: one map of patch tokens, the first blocks
 frozen.
 """
 
@@ -11,7 +11,7 @@ from maskdistill.runtime.devices import mixed
 
 
 def initial_vit(arch: str, weights: str) -> ViT:
-    """ViT with the weights of a checkpoint, or random ones from torch's global generator where ``weights`` is
+    """ViT with the weights of a checkpoint, or random ones from torch's global generator if ``weights`` is
     "random".
 
     Raises:
@@ -19,7 +19,7 @@ def initial_vit(arch: str, weights: str) -> ViT:
     """
     if weights == "random":
         return build_vit(arch)
-    with torch.random.fork_rng(devices=[]):  # the heads' initial weights are to follow the caller's seed
+    with torch.random.fork_rng(devices=[]):  # so that the heads' initial weights depend on the caller's seed
         return load_vit(arch, weights)
 
 
@@ -29,7 +29,7 @@ class ViTTrunk(nn.Module):
     Frozen parts run without gradients and stay in eval mode.
 
     Args:
-        vit: of :func:`initial_vit`.
+        vit: from :func:`initial_vit`.
         arch: its name in the registry.
         freeze_at: 0 nothing, 1 the stem (patch embedding, positions, CLS and registers), 1+n also the first n
             blocks, depth+1 everything, the final norm included.
@@ -52,13 +52,13 @@ class ViTTrunk(nn.Module):
                 parameter.requires_grad_(False)
 
     def _is_frozen(self, name: str) -> bool:
-        """Whether a parameter or a module of the ViT, by its name, belongs to the frozen first parts."""
+        """Whether a parameter or a module of the ViT, given by name, belongs to the frozen parts."""
         if name.startswith("blocks."):
             return int(name.split(".")[1]) < self.freeze_at - 1
         return self.freeze_at > self.depth if name.startswith("norm.") else self.freeze_at > 0
 
     def train(self, mode: bool = True) -> "ViTTrunk":
-        """Train mode for all but the frozen parts."""
+        """Train mode for everything except the frozen parts."""
         super().train(mode)
         frozen = [self.vit.patch_embed] if self.freeze_at > 0 else []
         for part in [*frozen, *self.vit.blocks[: max(0, self.freeze_at - 1)]]:

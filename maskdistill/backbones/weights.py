@@ -23,8 +23,7 @@ _NESTED = ("state_dict", "model", "teacher", "student")
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` file or of a torch checkpoint (``weights_only``), on the CPU.
 
-    A checkpoint that keeps its weights under ``state_dict``, ``model``, ``teacher`` or ``student`` is
-    unwrapped.
+    A checkpoint whose weights lie under ``state_dict``, ``model``, ``teacher`` or ``student`` is unwrapped.
 
     Raises:
         MaskDistillError: the file is missing, truncated, or holds anything but tensors.
@@ -60,15 +59,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _torch_load(path: Path) -> Any:
-    """Tensors and plain values; DINO's and iBOT's training states also hold an argparse.Namespace, as
-    harmless.
+    """Read tensors and plain values; DINO's and iBOT's training states also hold an argparse.Namespace, which
+    is harmless.
     """
     with torch.serialization.safe_globals([Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """String metadata of a safetensors file but for its seal; empty for other formats."""
+    """String metadata of a safetensors file, without its seal; empty for other formats."""
     if Path(path).suffix != ".safetensors":
         return {}
     with safe_open(str(path), framework="pt") as handle:
@@ -78,7 +77,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def strict_load(
     model: nn.Module, state: Mapping[str, Tensor], source: str | Path, ignore: tuple[str, ...] = ()
 ) -> None:
-    """Load ``state`` into ``model``: every key used or under an ignored prefix, shapes equal, values finite.
+    """Load ``state`` into ``model``; every key must be used or have an ignored prefix, with equal shapes and
+    finite values.
 
     Floating-point values are converted to the model's dtype.
 
@@ -112,7 +112,7 @@ def save_weights(
 ) -> None:
     """Write a state dict as safetensors, floating-point tensors as ``dtype``; equal input gives equal bytes.
 
-    The library writes the metadata in arbitrary order; here the header is written anew, sorted, with a seal.
+    The library writes the metadata in arbitrary order, so the header is rewritten here, sorted, with a seal.
     """
     tensors = {
         name: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()

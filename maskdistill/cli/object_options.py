@@ -2,10 +2,11 @@
 
 import argparse
 import math
+from collections.abc import Iterator
 
 from maskdistill.cli.option_types import share, whole
 from maskdistill.config import ObjectsConfig
-from maskdistill.formats.export.registry import parse_formats
+from maskdistill.formats.export.registry import own_formats, parse_formats
 from maskdistill.product.objects import MOST_IOU
 
 OF_THE_RUN = "the run's section objects"
@@ -19,8 +20,7 @@ def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None
 
     parser.add_argument(
         "--format", metavar="A,B",
-        help="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, "
-        "label_studio:brush, cvat, cvat:masks, geojson, huggingface, fiftyone, parquet, or another package's"
+        help=f"formats, with options after colons: {', '.join(_choices())}, or another package's"
         + default("none beside coco.json and coco_polygons.json"),
     )  # fmt: skip
     parser.add_argument(
@@ -33,6 +33,15 @@ def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None
         "--pictures", choices=("link", "copy"),
         help="how pictures come into folders of formats that want them" + default("link"),
     )  # fmt: skip
+
+
+def _choices() -> Iterator[str]:
+    """The formats of this package, each followed by itself with one of its switches."""
+    for name, found in own_formats().items():
+        yield name
+        for option, field in found.options.model_fields.items():
+            if field.annotation is bool:
+                yield f"{name}:{option}"
 
 
 def _add_choice(parser: argparse.ArgumentParser, usual: str) -> None:

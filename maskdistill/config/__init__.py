@@ -1,4 +1,4 @@
-"""The one typed source of every parameter: default, range, unit, meaning and where the paper says so.
+"""The typed definition of every parameter: default, range, unit, meaning, and where the paper states it.
 
 ``config/schema.json`` and ``config/defaults.yaml`` are generated from here (``maskdistill config``).
 Each stage receives exactly its own section as JSON and never opens the configuration file.

@@ -7,7 +7,7 @@ from maskdistill.config.types import DistinctSome, Examples, Rounds, Section, Se
 
 
 class AblationsConfig(Section):
-    """What the target ``snakemake ablations`` compares, all else being the run's own [P Table 1, Table
+    """What the target ``snakemake ablations`` compares; all other settings are the run's [P Table 1, Table
     S1].
     """
 
@@ -19,4 +19,4 @@ class AblationsConfig(Section):
         [1.0, 0.2], description="values of segmenter.hard_pixels; 1: all pixels"
     )
     crf_rounds: Rounds = Field(2, description="rounds 0 to this one, each with and without a last CRF")
-    examples: Examples = Field(6, description="images pictured")
+    examples: Examples = Field(6, description="number of images shown")

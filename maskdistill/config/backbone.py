@@ -9,19 +9,17 @@ from maskdistill.runtime.errors import MaskDistillError
 
 
 class BackboneConfig(Section):
-    """Vision transformer that gives features [P §3.2, §4.1]."""
+    """Vision transformer that computes the features [P §3.2, §4.1]."""
 
-    arch: str = Field(
-        "dino_vits16", description="name of a backbone; `maskdistill weights --list` shows them"
-    )
+    arch: str = Field("dino_vits16", description="name of a backbone; `maskdistill weights --list` shows all")
     weights: UserPath = Field(
-        description="path of a checkpoint; 'official': the authors', downloaded into resources/weights; "
-        "'pretrain': train on the run's own images; 'random': for comparison only"
+        description="path of a checkpoint; 'official': the authors' checkpoint, downloaded into "
+        "resources/weights; 'pretrain': train on the run's own images; 'random': for comparison only"
     )
     sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
-        description="checksum of the weights file; null: the known one, if any",
+        description="SHA-256 of the weights file; null: the published one, if there is one",
     )
 
     @field_validator("arch")

@@ -13,21 +13,23 @@ BenchStage = Literal["masks", "detector", "segmenter"]
 
 
 class BenchConfig(Section):
-    """What the target ``snakemake bench`` compares on the run's own features, all else being the run's."""
+    """What the target ``snakemake bench`` compares on the run's features; all other settings are the
+    run's.
+    """
 
     rules: Distinct[BaselineName] = Field(
         ["attention-0.75", "lost-400", "tokencut", "maskcut", "affinity-masks3"],
-        description="names of mask rules beside the run's own [docs/reference/mask-rules.md]",
+        description="mask rules to compare with the run's own [docs/reference/mask-rules.md]",
     )
     stages: DistinctSome[BenchStage] = Field(
         ["masks", "detector", "segmenter"],
-        description="what is scored of each rule; a detector and a segmenter are trained for each, without "
-        "CRF rounds",
+        description="stages to score for each rule; detector and segmenter are trained for every rule, "
+        "without CRF rounds",
     )
     rounds: Distinct[Rounds] = Field([], description="further values of detector.rounds for every rule")
-    examples: Examples = Field(4, description="images pictured")
+    examples: Examples = Field(4, description="number of images shown")
     beside: Distinct[UserPath] = Field(
         [],
-        description="bench.json of other runs, such as those of other backbones, whose rows stand beside; "
-        "of the same evaluation pictures",
+        description="bench.json files of other runs, for example with other backbones, whose rows are added "
+        "to the table; they must have the same evaluation pictures",
     )

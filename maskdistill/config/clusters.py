@@ -25,13 +25,15 @@ class ClustersConfig(Section):
         description="what the ViT sees; masked_square: the masked picture in a square around the mask's box, "
         "1.24 times its longer side",
     )
-    short_side: Resized | None = Field(None, description="resize to this shortest side first; null: native")
-    precision: Precision = Field("float32", description="of the network's matrix products")
+    short_side: Resized | None = Field(
+        None, description="shortest side in pixels to resize to first; null: no resizing"
+    )
+    precision: Precision = Field("float32", description="precision of the network's matrix products")
     workers: Workers | None = Field(None, description=DECODING_WORKERS)
     backbone: BackboneConfig | None = Field(
         None,
-        description="another network for the embeddings (the released code takes ViT-S/8); null: the masks' "
-        "own",
+        description="another network for the embeddings (the released code uses ViT-S/8); null: the network "
+        "that made the masks",
     )
     whiten: Literal["std", "none"] = Field("std", description="divide columns by their standard deviation")
     l2: bool = Field(True, description="L2-normalise rows")
@@ -40,24 +42,28 @@ class ClustersConfig(Section):
         description="faiss: Lloyd's K-means; minibatch: scikit-learn's MiniBatchKMeans as in the released "
         "code, with its own 100 iterations and 3 starts",
     )
-    spherical: bool = Field(False, description="keep centroids at unit length (faiss); meant for l2: true")
+    spherical: bool = Field(False, description="keep centroids at unit length (faiss); use with l2: true")
     niter: Iterations = Field(
-        100, description="most K-means iterations of a start (faiss); fewer where they gain nothing"
+        100,
+        description="largest number of K-means iterations per start (faiss); it stops early at convergence",
     )
-    nredo: Iterations = Field(10, description="K-means starts by k-means++, the best is kept (faiss)")
+    nredo: Iterations = Field(
+        10, description="number of K-means starts, each by k-means++; the best is kept (faiss)"
+    )
     overcluster: Positive = Field(1, description="K = overcluster * num_clusters [P §4.2, Fig. 3]")
     max_fit: Positive = Field(
         FITTED,
-        description="masks that K-means is fitted on at most; of more, a uniform sample that does not depend "
-        "on shards. Memory is 4 * dim * max_fit bytes. Centroids are applied to all masks",
+        description="largest number of masks that K-means is fitted on; if there are more, a uniform "
+        "sample, which does not depend on the shards. Fitting takes 4 * dim * max_fit bytes. The centroids "
+        "are applied to all masks",
     )
     candidates_k: DistinctSome[Compared] | None = Field(
-        None, description="numbers of clusters that the report compares without labels; null: around K"
+        None, description="numbers of clusters that the report compares without labels; null: values around K"
     )
     names: UserPath | None = Field(
         None,
-        description="YAML file of names for clusters, saved from the report; report, predict and export show "
-        "them, and nothing is trained again",
+        description="YAML file with names for the clusters, saved from the report; used by report, predict "
+        "and export. A change trains nothing again",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""What to write instead of a wrong key or value: only what is accepted when it is written."""
+"""What to write instead of a wrong key or value; a correction is suggested only if it would be accepted."""
 
 import copy
 import difflib
@@ -15,9 +15,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "k": ("clusters", "num_clusters"),
     "threshold": ("pseudo_labels", "tau"),
 }
-"""Names that the literature has for settings."""
+"""Names of settings in the literature."""
 ALMOST, LIKE = 0.8, 0.6
-"""How much of a name is right, of 1: a slip of the pen, and something that may have been meant."""
+"""Similarity of two names, at most 1: from here on a typing error, and a possible match."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,12 @@ class Correction:
     """One way to put things right.
 
     Attributes:
-        text: what a message says; ``{}`` stands where the correction itself is shown.
-        path: where the corrected value belongs, from the top; what stands there is replaced.
+        text: text of the message; ``{}`` is replaced by the correction.
+        path: keys that lead from the top to the corrected value, which replaces what is there.
         value: the corrected value.
-        drop: the wrong key that goes, from the top; None where it is the corrected one.
-        sure: whether all of it is known; False with something in angle brackets.
+        drop: keys that lead to the wrong key, which is removed; None if the key stays and its value is
+            corrected.
+        sure: whether it is complete; False if part of it is a placeholder in angle brackets.
         shown: what the correction looks like in a file.
     """
 
@@ -41,7 +42,7 @@ class Correction:
     shown: str = ""
 
     def applied(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of the values that is corrected."""
+        """A corrected copy of the values."""
         found: dict[str, Any] = copy.deepcopy(dict(values))
         if self.drop is not None:
             _at(found, self.drop[:-1]).pop(self.drop[-1], None)
@@ -56,7 +57,7 @@ class Correction:
         return found
 
     def message(self, given: Mapping[str, Any]) -> str:
-        """The text, as it is typed where the wrong key came from: a file, or ``--config``."""
+        """The text, in the syntax of where the wrong key came from: a file, or ``--config``."""
         typed = self.sure and _is_in(given, self.drop or self.path)
         if typed and not self.path:
             return f"leave out `{self.shown}`"
@@ -73,7 +74,7 @@ def choose(item: Any, schema: Schema, values: Mapping[str, Any] | None, check: C
     Args:
         item: the error, as pydantic lists it.
         schema: JSON schema of what was validated.
-        values: what was validated; None where that is not at hand, and nothing is tried then.
+        values: what was validated; None if unknown, and corrections are then not tested.
         check: validates corrected values.
     """
     where = value_path(item["loc"], schema)
@@ -84,7 +85,7 @@ def choose(item: Any, schema: Schema, values: Mapping[str, Any] | None, check: C
 
 
 def value_path(loc: Sequence[str | int], schema: Schema) -> Path:
-    """Where a value stands: pydantic puts the names of a union's alternatives among the keys."""
+    """Keys that lead to a value, without the names of union alternatives that pydantic puts among them."""
     path: list[str | int] = []
     node = resolve(schema, schema)
     for key in loc:
@@ -95,7 +96,7 @@ def value_path(loc: Sequence[str | int], schema: Schema) -> Path:
 
 
 def resolve(schema: Schema, node: Schema) -> Schema:
-    """Follow references; of a section or null, the section."""
+    """Follow references; for "a section or null", return the section."""
     options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
     if len(options) == 1:
         node = options[0]
@@ -106,7 +107,7 @@ def resolve(schema: Schema, node: Schema) -> Schema:
 
 
 def yaml_line(values: Mapping[str, Any]) -> str:
-    """Keys and values as they stand on one line of a configuration."""
+    """Keys and values on one line, as in a configuration."""
     return yaml.safe_dump(dict(values), default_flow_style=True, width=10_000, allow_unicode=True).strip()[
         1:-1
     ]
@@ -115,7 +116,7 @@ def yaml_line(values: Mapping[str, Any]) -> str:
 def _accepted(
     correction: Correction, where: Path, schema: Schema, values: Mapping[str, Any], check: Check
 ) -> bool:
-    """Whether nothing is wrong any more at the places that a correction touches, nor anew with the whole."""
+    """Whether a correction leaves no error at the places that it touches, and adds none to the whole."""
     before = {error["msg"] for error in check(dict(values)) if not error["loc"]}
     for error in check(correction.applied(values)):
         place = value_path(error["loc"], schema)
@@ -128,7 +129,7 @@ def _accepted(
 
 
 def _candidates(item: Any, where: Path, schema: Schema) -> Iterator[Correction]:
-    """Corrections to be tried, the best first."""
+    """Corrections to try, the best first."""
     if not where or not isinstance(where[0], str):
         return
     if item["type"] == "extra_forbidden":
@@ -142,7 +143,7 @@ def _candidates(item: Any, where: Path, schema: Schema) -> Iterator[Correction]:
 
 
 def _for_unknown_key(where: Path, item: Any, schema: Schema) -> Iterator[Correction]:
-    """First with the value that was given, then with the key's default."""
+    """First with the given value, then with the key's default."""
     section, key, given = where[:-1], str(where[-1]), item["input"]
     own = _properties(schema, item["loc"][:-1])
     elsewhere = {path: field for path, field in _all_keys(schema) if path[:-1] != section}
@@ -176,7 +177,7 @@ def _moved(
     places: Sequence[tuple[str, ...]],
     known: Mapping[tuple[str, ...], Schema],
 ) -> Iterator[Correction]:
-    """The key at other places; where it may stand at several, all are named."""
+    """The key in other sections; if it fits in several, all are named."""
     homes = list(dict.fromkeys(".".join(place[:-1]) or "the top level" for place in places))
     several = len(homes) > 1
     for place in places:
@@ -202,7 +203,7 @@ def _for_unknown_kind(where: Path, item: Any, schema: Schema) -> Correction:
 def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correction]:
     given, missing = item["input"], item["type"] == "missing"
     section = item["loc"][:-1]
-    if isinstance(where[-1], int):  # of a list all of it is shown
+    if isinstance(where[-1], int):  # a list is shown as a whole
         where, section, given = where[:-1], section[:-1], None
     key = str(where[-1])
     field = _properties(schema, section).get(key)
@@ -210,7 +211,7 @@ def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correct
         return
     for value in _repaired(given, field):
         yield Correction("write {}", where, value, shown=yaml_line({key: value}))
-    if item["type"] in ("value_error", "assertion_error"):  # which says itself what to do
+    if item["type"] in ("value_error", "assertion_error"):  # whose message already says what to do
         return
     line = filled(schema, key, field, given)
     try:
@@ -222,7 +223,7 @@ def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correct
 
 
 def _repaired(given: Any, field: Schema) -> Iterator[Any]:
-    """What a list was meant to be: one of the only value, without doubles, in order."""
+    """What a list was probably meant to be: the single value as a list, without duplicates, in order."""
     if not _is_list(field) or given is None:
         return
     if not isinstance(given, list | tuple | dict):
@@ -234,7 +235,7 @@ def _repaired(given: Any, field: Schema) -> Iterator[Any]:
 
 
 def _forms(given: Sequence[Any], field: Schema) -> Iterator[Any]:
-    """A value, and as the only one of a list where a list is wanted; the default where none is given."""
+    """The value, and the value as a list where a list is expected; the default if no value was given."""
     if not given and field.get("default") is not None:
         yield field["default"]
     for value in given:
@@ -248,7 +249,7 @@ def _is_list(field: Schema) -> bool:
 
 
 def filled(schema: Schema, key: str, field: Schema, given: Any) -> str:
-    """A valid line for a key: the nearest choice, its default, or what belongs there in angle brackets."""
+    """A valid line for a key: the nearest choice, its default, or a placeholder in angle brackets."""
     choices = [choice for option in field.get("anyOf", [field]) for choice in option.get("enum", ())]
     if choices and isinstance(given, str):
         return yaml_line({key: closest(given, choices)})
@@ -271,12 +272,12 @@ def filled(schema: Schema, key: str, field: Schema, given: Any) -> str:
 
 
 def closest(given: Any, choices: Sequence[str]) -> str:
-    """The choice that is most like what was given."""
+    """The choice most similar to the given value."""
     return (difflib.get_close_matches(str(given), choices, 1, 0.0) or list(choices))[0]
 
 
 def _node(schema: Schema, loc: Sequence[str | int]) -> Schema:
-    """Schema of what stands somewhere; alternatives may be named among the keys."""
+    """Schema at a path, whose keys may include names of alternatives."""
     node: Schema = resolve(schema, schema)
     for key in loc:
         node = _below(schema, node, key)
@@ -293,7 +294,7 @@ def _below(schema: Schema, node: Schema, key: str | int) -> Schema:
 
 
 def _own(schema: Schema, node: Schema) -> dict[str, Schema]:
-    """Keys of a section, of alternatives those of all."""
+    """Keys of a section; for alternatives, the keys of all."""
     found: dict[str, Schema] = {}
     for reference in node.get("discriminator", {}).get("mapping", {}).values():
         found |= resolve(schema, {"$ref": reference}).get("properties", {})
@@ -305,7 +306,9 @@ def _properties(schema: Schema, loc: Sequence[str | int]) -> dict[str, Schema]:
 
 
 def _all_keys(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Schema]]:
-    """Every key of every section that is not in a list, those nearer to the top first within a section."""
+    """Every key of every section that is not in a list; within a section, keys nearer to the top come
+    first.
+    """
     own = _properties(schema, path)
     for name, field in own.items():
         yield (*path, name), field

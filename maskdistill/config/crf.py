@@ -11,14 +11,14 @@ Weight = Annotated[float, Field(ge=0, le=10_000), NUMBER]
 
 
 class GaussianConfig(Section):
-    """Pairwise term of the dense CRF for pixels that are close."""
+    """Pairwise term of the dense CRF for pixels that are close to each other."""
 
     sxy: Spread = Field(1.0, description="standard deviation in pixels")
     compat: Weight = Field(3.0, description="weight")
 
 
 class BilateralConfig(Section):
-    """Pairwise term of the dense CRF for pixels that are close and of similar colour."""
+    """Pairwise term of the dense CRF for pixels that are close to each other and of similar colour."""
 
     sxy: Spread = Field(67.0, description="standard deviation in pixels")
     srgb: Spread = Field(3.0, description="standard deviation of each colour channel, of 256 levels")
@@ -30,14 +30,14 @@ class CrfConfig(Section):
 
     rounds: Rounds = Field(
         1,
-        description="fresh segmenters, each trained on refined predictions of the one before; the last is "
-        "the run's",
+        description="number of further segmenters, each trained on the refined predictions of the one "
+        "before; the last is the run's result",
     )
     iters: MeanFields = Field(10, description="mean-field iterations")
     channels: Literal["rgb", "bgr"] = Field(
         "rgb",
-        description="order of the picture's colour channels; bgr: the released code's. The library's filter "
-        "is approximate, so that some 0.3 % of the pixels differ",
+        description="order of the picture's colour channels; bgr: as in the released code. The library's "
+        "filter is approximate, so some 0.3 % of the pixels differ between the two",
     )
     gaussian: GaussianConfig = GaussianConfig()
     bilateral: BilateralConfig = BilateralConfig()

@@ -20,9 +20,9 @@ from maskdistill.data.sources.voc import VocData as VocData
 
 
 def _one_of(fits: Callable[[type[ImageSource]], bool]) -> GetPydanticSchema:
-    """Let a section be any source that fits, told by its ``kind``.
+    """Let a section be any suitable source; its ``kind`` tells which.
 
-    The sources are looked for when a model with such a section is built. So that model has ``defer_build``.
+    The sources are looked up when a model with such a section is built, so that model has ``defer_build``.
     """
 
     def kinds() -> object:

@@ -45,27 +45,27 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
 
     engine: Literal["torchvision", "detectron2"] = Field(
         "torchvision",
-        description="library that runs the network; detectron2 needs an installation of its own",
+        description="library that runs the network; detectron2 must be installed separately",
     )
     freeze_at: Stages = Field(2, description=FREEZE_AT)
     iters: Positive = Field(24000, description="optimiser steps")
-    batch_size: Batch = Field(16, description="images a step, over all GPUs")
+    batch_size: Batch = Field(16, description="images per step, over all GPUs")
     reference_batch: Batch = Field(
         16,
-        description="images a step for which lr, iters, steps and warmup_iters are given; scaled to "
-        "batch_size",
+        description="images per step for which lr, iters, steps and warmup_iters are stated; they are "
+        "scaled to batch_size",
     )
     optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 0.02
     backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
     steps: Annotated[list[Positive], Field(max_length=1000), AfterValidator(ascending)] = Field(
-        [20000, 22000], description="iterations at which the rate drops; none: it never does"
+        [20000, 22000], description="iterations at which the learning rate drops; []: never"
     )
     gamma: Share = 0.1
     warmup_iters: Count = 100
     warmup_factor: Share = 0.001
     momentum: Momentum = 0.9
-    weight_decay: Decay = Field(1e-4, description="norm layers have none")
+    weight_decay: Decay = Field(1e-4, description="norm layers are exempt")
     min_size_train: list[Resized] = Field(
         [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800], min_length=1, max_length=1000
     )
@@ -74,15 +74,18 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
     flip: Fraction = 0.5
     copy_paste: Fraction = Field(
         0.0,
-        description="share of training images into which objects of another one are pasted, at 0.3 to 1 "
-        "times their size and anywhere, as in CutLER (Ghiasi et al. 2021); 0: none, as in the paper",
+        description="share of training images into which objects of another image are pasted, anywhere and "
+        "at 0.3 to 1 times their size, as in CutLER (Ghiasi et al. 2021); 0: none, as in the paper",
     )
     aspect_grouping: bool = Field(
-        True, description="batches of portraits and squares alone, or of none, as detectron2 has them"
+        True,
+        description="fill each batch either with portraits and squares or with landscapes, as "
+        "detectron2 does",
     )
     precise_bn: Count = Field(
         200,
-        description="batches at the end whose statistics normalisation layers take on; 0: running averages",
+        description="batches from which normalisation statistics are recomputed at the end; 0: keep the "
+        "running averages",
     )
     anchor_sizes: DistinctSome[Side] = Field([32, 64, 128, 256, 512], description="side in pixels")
     aspect_ratios: DistinctSome[Aspect] = Field([0.5, 1.0, 2.0], description="height / width")
@@ -94,16 +97,17 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
     )
     drop_loss: Fraction = Field(
         0.0,
-        description="regions whose largest IoU with an annotated object is not above this are no negatives: "
-        "they may show an object that has no annotation; 0.01 in CutLER (Wang et al. 2023); 0: off",
+        description="a region whose largest IoU with an annotated object is not above this is not trained "
+        "as a negative, as it may show an object without annotation; 0.01 in CutLER (Wang et al. 2023); 0: "
+        "off",
     )
     rpn_batch: Batch = 256
     roi_batch: Batch = 512
-    roi_pool: Pool = Field(14, description="RoIAlign output; a ResNet's layer4 halves it")
+    roi_pool: Pool = Field(14, description="side of RoIAlign's output; a ResNet's layer4 halves it")
     pyramid: bool = Field(
         False,
-        description="read regions off a feature pyramid by light heads, instead of running layer4 on every "
-        "region (C4, as in the paper); on a transformer it is always so",
+        description="read regions from a feature pyramid with light heads, instead of running layer4 on "
+        "every region (C4, as in the paper); transformers always use a pyramid",
     )
     head_channels: Channels = Field(256, description="channels of the pyramid and its heads; 64 suits a CPU")
     score_thresh: Fraction = 0.05
@@ -112,7 +116,8 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
     precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
         False,
-        description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler",
+        description="compile the network with torch.compile, for long trainings on GPUs; requires a C++ "
+        "compiler",
     )
     checkpoint_every: Positive = 1000
     log_every: Positive = 20

@@ -16,12 +16,12 @@ class FeaturesConfig(Section):
     """CLS query and patch keys of the last self-attention block [P §3.2, §4.1]."""
 
     short_side: Resized = Field(640, description="shortest side in pixels after resizing")
-    batch_size: Batch = Field(8, description="images of equal size forwarded together")
-    precision: Precision = Field("float32", description="of the network's matrix products")
-    dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the keys")
+    batch_size: Batch = Field(8, description="images of equal size per forward pass")
+    precision: Precision = Field("float32", description="precision of the network's matrix products")
+    dtype: Literal["float32", "float16"] = Field("float32", description="type in which keys are stored")
     store: bool = Field(
         True,
-        description="keep the keys, to sweep top-k or run baselines; false: straight to masks, which are "
-        "equal",
+        description="store the keys, which sweep.topk and baselines need; false: compute the same masks "
+        "directly",
     )
     workers: Workers | None = Field(None, description=DECODING_WORKERS)

@@ -8,14 +8,14 @@ SOURCES = ("data", "support")
 
 
 def with_given(merged: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The merged configuration with what only the command line's values tell.
+    """The merged configuration, corrected where only the command line's values tell what was meant.
 
-    Snakemake hands on ``null`` as a word. A source that is given with its ``kind`` replaces the file's, whose
-    keys are those of another kind.
+    Snakemake passes ``null`` as a word. A source given with its ``kind`` replaces the file's, because the
+    file's keys belong to another kind.
 
     Args:
         merged: file and command line, as Snakemake has them.
-        given: of it what ``--config`` gave.
+        given: the part that came from ``--config``.
     """
     values = _with_nulls(merged, given)
     for name in SOURCES:

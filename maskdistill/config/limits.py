@@ -1,4 +1,4 @@
-"""How many clusters a configuration may ask for, which depends on the pictures that there are."""
+"""How many clusters a configuration may ask for, given the number of pictures."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ def refuse_more_clusters(config: Config, images: int, figure3: bool = False) -> 
 
     Args:
         images: pictures that K-means may be fitted on, readable or not.
-        figure3: also the multiples in ``paper.overcluster``. Their masks alone are scored, so labels do not
-            limit them.
+        figure3: check the multiples in ``paper.overcluster`` too. Only their masks are scored, so the number
+            of labels does not limit them.
 
     Raises:
         MaskDistillError: with the corrected line.

@@ -21,7 +21,7 @@ def load_config(
     Args:
         values: the mapping as read.
         source: what to name in an error message.
-        given: what of it the command line's ``--config`` gave.
+        given: the part that came from the command line's ``--config``.
 
     Raises:
         MaskDistillError: listing every unknown, missing or ill-typed key, or paths that Snakemake cannot be
@@ -67,7 +67,7 @@ def _validated(
 
 
 def _mapping(text: str) -> dict[str, Any] | None:
-    """What a JSON text holds; None where that is no mapping."""
+    """The mapping in a JSON text; None if it holds something else."""
     try:
         found = json.loads(text)
     except ValueError:

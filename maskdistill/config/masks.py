@@ -1,4 +1,4 @@
-"""Sections ``masks`` and ``baselines`` of the configuration: rules that make masks of features."""
+"""Sections ``masks`` and ``baselines`` of the configuration: rules that turn features into masks."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from maskdistill.masks import registry
 
 
 class _Names:
-    """JSON schema of a mask rule's name, looked up when it is asked for: then all rules are registered.
+    """JSON schema of a mask rule's name, built on demand, when all rules are registered.
 
     Args:
         paper: take the paper's rule too.
@@ -32,7 +32,7 @@ def _rule(name: str) -> str:
 
 
 BaselineName = Annotated[str, AfterValidator(registry.check_name), _Names()]
-"""Name of a mask rule with its settings, and of its folder below results/<run>/."""
+"""Name of a mask rule with its settings; also the name of its folder below results/<run>/."""
 RuleName = Annotated[str, AfterValidator(_rule), _Names(paper=True)]
 Masks = Annotated[int, Field(ge=1, le=100), NUMBER]
 Heads = Annotated[int, Field(ge=1, le=1024), NUMBER]
@@ -45,9 +45,7 @@ class AffinityConfig(Section):
 
 
 class FurtherMasksConfig(Section):
-    """Where the search for further masks of an image stops (maskdistill.masks); for masks.max_masks above
-    1.
-    """
+    """When the search for further masks in an image stops (maskdistill.masks), if max_masks is above 1."""
 
     min_area: Fraction = Field(
         0.01, description="stop at a further mask that covers a smaller share of the patches"
@@ -56,7 +54,7 @@ class FurtherMasksConfig(Section):
         0.5, description="stop at a further mask that covers a larger share of the patches"
     )
     max_overlap: Fraction = Field(
-        0.5, description="stop where earlier masks cover a larger share of a further one, before it is cut"
+        0.5, description="stop at a further mask of which earlier masks cover a larger share"
     )
 
     @model_validator(mode="after")
@@ -69,33 +67,33 @@ class FurtherMasksConfig(Section):
 
 
 class MasksConfig(Section):
-    """Object masks from the affinity graph, one an image in the paper [P §3.2 Eq. 1-2]."""
+    """Object masks from the affinity graph; one per image in the paper [P §3.2 Eq. 1-2]."""
 
     topk: Share = Field(0.4, description="share of patches taken as candidates [P §4.1]")
     cls_heads: Heads | None = Field(None, description="use the first n heads for the CLS affinity; null: all")
     cls_mass: Share | None = Field(
         None,
-        description="keep this share of the CLS affinity's sum; the rest counts as 0, in the order of "
-        "torch.topk; null: off",
+        description="keep the largest CLS affinities that make up this share of their sum, and set the rest "
+        "to 0; ties in the order of torch.topk; null: off",
     )
     component: Literal["source_4conn", "all"] = Field(
-        "source_4conn", description="keep the source's component"
+        "source_4conn", description="keep only the connected component that contains the source patch"
     )
     resize_mask: Literal["nearest", "bicubic_nonzero"] = Field(
-        "nearest", description="resampling to full size"
+        "nearest", description="resampling of the mask to full size"
     )
     refine: Literal["none", "grabcut"] = Field(
         "none",
-        description="none: outlines of patches; grabcut: OpenCV's GrabCut started from each mask seeks the "
-        "object's own, beyond the paper",
+        description="none: outlines follow the patches; grabcut: OpenCV's GrabCut, started from each mask, "
+        "finds the object's outline, beyond the paper",
     )
     affinity: AffinityConfig = AffinityConfig()
-    max_masks: Masks = Field(1, description="most masks an image; above 1 beyond the paper")
+    max_masks: Masks = Field(1, description="largest number of masks per image; above 1 is beyond the paper")
     further: FurtherMasksConfig = FurtherMasksConfig()
     rule: RuleName = Field(
         registry.PAPER,
-        description="maskdistill: the paper's, with the settings above; the name of another: all that it "
-        "makes use of above is resize_mask and refine [docs/reference/mask-rules.md]",
+        description="maskdistill: the paper's rule, with the settings above; another rule, by name, uses "
+        "only resize_mask and refine of them [docs/reference/mask-rules.md]",
     )
 
     @property
@@ -105,12 +103,12 @@ class MasksConfig(Section):
 
     @property
     def most(self) -> int:
-        """Masks that an image has at most."""
+        """Largest number of masks per image."""
         return self.max_masks if self.by_paper else registry.read(self.rule).most
 
 
 class BaselinesConfig(Section):
-    """Simpler mask rules on the same features, scored beside the main masks [P Table 3, §A.4]."""
+    """Simpler mask rules on the same features, scored together with the main masks [P Table 3, §A.4]."""
 
     masks: Distinct[BaselineName] = Field(
         [],

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and the line that would be right."""
+"""What is wrong with a configuration, and the corrected line."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ def explain(
         schema: JSON schema of what was validated.
         values: what was validated; a correction is printed only if it is accepted there.
         check: lists the errors of corrected values.
-        given: what of the values the command line gave, where a correction is typed too.
+        given: the values that came from the command line; they are corrected there.
     """
     lines = []
     for item in error.errors():
@@ -51,8 +51,8 @@ def explain(
 
 
 def refuse_wildcards(values: Mapping[str, Any], source: str) -> None:
-    """Refuse what Snakemake would take for a wildcard: it stands in inputs and params, and there is no escape
-    for it.
+    """Refuse what Snakemake would read as a wildcard: values go into inputs and params, where braces cannot
+    be escaped.
 
     Args:
         values: a valid configuration.
@@ -72,7 +72,7 @@ def refuse_wildcards(values: Mapping[str, Any], source: str) -> None:
 
 
 def _wildcards(value: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """Dotted key, text and wildcard of each text that has one."""
+    """Dotted key, text and wildcard of each text that contains a wildcard."""
     if isinstance(value, str):
         if found := WILDCARD.search(value):
             yield where, value, found[1]
@@ -82,5 +82,5 @@ def _wildcards(value: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
 
 
 def _shown(value: Any) -> Any:
-    """A value as it may stand in a log: of a URL no name, password or query."""
+    """A value that is safe to log: a URL without user name, password and query."""
     return redacted(value) if isinstance(value, str) and "://" in value else value

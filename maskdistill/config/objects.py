@@ -7,39 +7,38 @@ from pydantic import Field
 from maskdistill.config.types import NUMBER, Count, Distinct, Fraction, Section, Share
 
 FormatChoice = Annotated[str, Field(max_length=1000, pattern=r"^[^,:/\s]+(:[^,]+)*$")]
-"""A format with its options, as ``--format`` takes it; ``formats.export.registry`` knows which there are."""
+"""A format with its options, as ``--format`` takes it; ``formats.export.registry`` lists the formats."""
 Pixels = Annotated[float, Field(ge=0, le=1000), NUMBER]
 """A distance."""
 
 
 class ObjectsConfig(Section):
-    """The objects of the run's own photographs as files for other tools: the detector's candidates that pass
+    """The objects in the run's photographs, as files for other tools: the detector's candidates that pass
     tau.
 
-    Nothing learns from them: another value makes these files and the report anew, no more.
+    Nothing learns from them: another value rewrites only these files and the report.
     """
 
     formats: Distinct[FormatChoice] = Field(
         ["coco"],
-        description="formats, with options after colons: coco, coco:polygons, yolo, voc, label_studio, "
-        "label_studio:brush, cvat, cvat:masks, geojson, huggingface, fiftyone, or another package's; []: no "
-        "files",
+        description="formats, with options after a colon, such as coco, coco:polygons, yolo "
+        "[all: docs/how-to/use-the-objects.md]; []: no files",
     )
     simplify: Pixels = Field(
         0.0,
-        description="pixels by which outlines may leave the mask's, less where the IoU would fall below "
-        "0.98; 0: exact, with many vertices",
+        description="pixels by which outlines may deviate from the mask, reduced if the IoU would fall "
+        "below 0.98; 0: exact, with many vertices",
     )
-    min_area: Count = Field(0, description="smaller objects are left out, pixels")
+    min_area: Count = Field(0, description="smallest area of an object in pixels; smaller ones are left out")
     class_agnostic_nms: Share | None = Field(
         None,
-        description="of two objects above this IoU, whatever their categories, the less confident one is "
-        "left out; null: both stay",
+        description="of two objects with a larger IoU, the less confident one is left out, whatever their "
+        "categories; null: both stay",
     )
     pictures: Literal["link", "copy"] = Field(
-        "link", description="how pictures come into folders of formats that want them"
+        "link", description="how pictures are put into the folders of formats that contain them"
     )
     min_score: Fraction | None = Field(
         None,
-        description="least score of an object; null: it passes pseudo_labels.tau by pseudo_labels.compare",
+        description="lowest score of an object; null: what passes pseudo_labels.tau by pseudo_labels.compare",
     )

@@ -10,7 +10,7 @@ OracleCase = Literal["masks", "objects", "categories", "annotations", "labels"]
 
 
 class OracleConfig(Section):
-    """What the target ``snakemake oracle`` makes perfect by the ground truth, one at a time; all else is the
+    """What the target ``snakemake oracle`` replaces by the ground truth, one at a time; all else is the
     run's.
     """
 

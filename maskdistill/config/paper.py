@@ -14,25 +14,25 @@ from maskdistill.config.types import NUMBER, DistinctSome, Examples, Positive, R
 
 
 class FrozenBackbone(Section):
-    """A row of Table 2 that a pre-trained ResNet gives as it is: a linear probe and K-means of its
+    """A row of Table 2 for a pre-trained ResNet without further training: linear probe and K-means of its
     features.
     """
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$",
-        description="row of Table 2, e.g. MoCo, SwAV, InfoMin; others are added",
+        description="row of Table 2, e.g. MoCo, SwAV, InfoMin; another name adds a row",
     )
-    arch: ResNetName = Field("resnet50", description="structure of the ResNet")
-    weights: UserPath = Field(description="path of a ResNet checkpoint, as of segmenter.weights")
+    arch: ResNetName = Field("resnet50", description="architecture of the ResNet")
+    weights: UserPath = Field(description="path of a ResNet checkpoint, as for segmenter.weights")
 
     @property
     def folder(self) -> str:
-        """The name as it stands in paths."""
+        """The name as used in paths."""
         return self.name.replace(" ", "-")
 
 
 class PaperConfig(Section):
-    """What table1 ... figure5 and qualitative compute, all else being the run's own [P Tables 1-3, S1,
+    """What table1 ... figure5 and qualitative compute; all other settings are the run's [P Tables 1-3, S1,
     S2].
     """
 
@@ -41,26 +41,26 @@ class PaperConfig(Section):
         description="scores are means over these, five in the paper [P §A.4]",
     )
     hard_pixels: Share = Field(
-        0.2, description="Table 1's share of hard pixels; beside it all pixels are trained on"
+        0.2, description="Table 1: share of hard pixels; it is compared with training on all pixels"
     )
     label_types: DistinctSome[LabelType] = Field(
-        ["bbox", "grabcut", "mask"], description="Table S1's values of pseudo_labels.type"
+        ["bbox", "grabcut", "mask"], description="Table S1: values of pseudo_labels.type"
     )
     crf_rounds: Rounds = Field(
         1,
-        description="rounds behind the rows with CRF; the paper does not say how many. 0: leave these rows "
+        description="CRF rounds for the rows with CRF; the paper does not say how many. 0: leave these rows "
         "out",
     )
     backbones: list[FrozenBackbone] = Field(
         [],
         max_length=1000,
-        description="Table 2's rows of frozen backbones that are computed; those that are not stand as "
-        "quoted",
+        description="Table 2: frozen backbones whose rows are computed; other rows show the published "
+        "values only",
     )
     dino_masks: BaselineName = Field(
-        "attention-0.75", description="Table 3's DINO: attention-MASS or attention-MASS-largest"
+        "attention-0.75", description="Table 3, row DINO: attention-MASS or attention-MASS-largest"
     )
-    lost_masks: BaselineName = Field("lost-400", description="Table 3's LOST: lost-K")
+    lost_masks: BaselineName = Field("lost-400", description="Table 3, row LOST: lost-K")
     overcluster: DistinctSome[Positive] = Field(
         [1, 2, 3, 5, 8], description="Figure 3: clusters for each of clusters.num_clusters"
     )

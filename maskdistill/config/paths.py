@@ -13,10 +13,10 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
 def user_path(text: str) -> str:
-    """The path that a user means: ``~``, ``~name``, ``$NAME`` and ``${NAME}`` put in, no double or trailing
+    """The path that a user means: ``~``, ``~name``, ``$NAME`` and ``${NAME}`` expanded, no double or trailing
     slashes.
 
-    What a path literally names and is there wins: a folder may be called ``US$``.
+    If the path exists as written, it is taken literally: a folder may be called ``US$``.
 
     Raises:
         ValueError: an environment variable that is not set, a null character, or an empty path.
@@ -32,10 +32,10 @@ def _value(found: re.Match[str]) -> str:
     name = found[1] or found[2]
     if name in os.environ:
         return os.environ[name]
-    raise ValueError(f"the environment variable {name} is not set, and there is no such path as it stands")
+    raise ValueError(f"the environment variable {name} is not set, and no path has this literal name")
 
 
 UserPath = Annotated[
     str, AfterValidator(user_path), Field(min_length=1, json_schema_extra={"format": "path"})
 ]
-"""A setting that is the path of a file or folder, relative to where the program is started."""
+"""A setting that is the path of a file or folder, relative to the folder where the program is started."""

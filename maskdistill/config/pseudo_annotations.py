@@ -10,6 +10,7 @@ class PseudoAnnotationsConfig(Section):
 
     keep: Share = Field(
         1.0,
-        description="share of the training images' masks, those nearest to their centroids; the rest, oddly "
-        "shaped or between two clusters, is left out, beyond the paper. Set detector.drop_loss beside it",
+        description="share of the training images' masks that is kept: those nearest to their centroids. "
+        "The rest, oddly shaped or between two clusters, is left out, beyond the paper. Set "
+        "detector.drop_loss along with it",
     )

@@ -1,4 +1,4 @@
-"""The whole configuration of a run, and what its sections must not contradict."""
+"""The whole configuration of a run, with the checks that concern several sections."""
 
 from typing import Annotated, Literal
 
@@ -30,7 +30,7 @@ from maskdistill.config.types import NUMBER, DistinctSome, Fraction, Positive, S
 
 
 class Config(Section):
-    """A run."""
+    """The configuration of a run."""
 
     model_config = ConfigDict(defer_build=True)  # see maskdistill.config.data
 
@@ -40,28 +40,31 @@ class Config(Section):
         description="name of the folder below results/",
     )
     num_shards: Positive | None = Field(
-        None, description="pieces that images are split into; null: by their number"
+        None,
+        description="number of shards that the images are split into; null: depends on the number of images",
     )
     shards_per_job: Annotated[Literal[1, 10, 100], NUMBER] | None = Field(
-        None, description="shards that one job works through; null: so many that no stage has above 1000 jobs"
+        None, description="shards per job; null: as few as keep every stage at 1000 jobs or fewer"
     )
     max_quarantined: Fraction = Field(
         0.05,
-        description="share of pictures that may be unreadable; above it the run stops before anything is "
-        "computed. A single one is tolerated unless this is 0",
+        description="share of pictures that may be unreadable; if more are, the run stops before anything "
+        "is computed. A single one is tolerated unless this is 0",
     )
     max_dropped: Fraction = Field(
         0.05,
-        description="share of the ground truth's annotations, or images, that may be dropped for being "
-        "empty, without an image and the like; above it the run stops before anything is trained. A single "
+        description="share of the ground truth's annotations, or images, that may be dropped as unusable, "
+        "e.g. empty or without an image; if more are, the run stops before anything is trained. A single "
         "one is tolerated unless this is 0",
     )
-    seeds: DistinctSome[Seed] = Field([1234], description="a branch each: K-means, detector, segmenter")
+    seeds: DistinctSome[Seed] = Field(
+        [1234], description="seeds of K-means, detector and segmenter; each seed repeats these stages"
+    )
     data: DataConfig
     support: SupportConfig | None = Field(
         None,
-        description="further photographs whose masks K-means is fitted on too; nothing else uses them "
-        "[P §4.1]",
+        description="further photographs, whose masks are used only to fit K-means, together with those of "
+        "data [P §4.1]",
     )
     datasets: DatasetsConfig = DatasetsConfig()
     backbone: BackboneConfig
@@ -165,9 +168,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _schedules_fit(self) -> "Config":
-        """Rates drop and warm-ups end within the training, and shorter sides are no longer than the
-        longest.
-        """
+        """Learning rates drop and warm-ups end within the training; no shorter side is above the longest."""
         detector = self.detector
         if detector.steps and detector.steps[-1] >= detector.iters:
             right = [step for step in detector.steps if step < detector.iters]

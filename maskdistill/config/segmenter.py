@@ -42,32 +42,41 @@ class SegmenterConfig(StudentConfig):
 
     head: Literal["aspp", "decoder", "linear"] = Field(
         "aspp",
-        description="aspp: DeepLab-v3's, of a ResNet; decoder: coarse maps enlarged step by step and joined "
-        "with finer ones, cheaper and a transformer's default; linear: one 1x1 convolution alone, as for "
-        "frozen backbones",
+        description="aspp: DeepLab-v3's head, for a ResNet; decoder: coarse maps enlarged step by step and "
+        "joined with finer ones, cheaper, the default for a transformer; linear: a single 1x1 convolution, "
+        "as for frozen backbones",
     )
-    atrous_rates: tuple[Atrous, Atrous, Atrous] = Field((12, 24, 36), description="of head aspp")
+    atrous_rates: tuple[Atrous, Atrous, Atrous] = Field(
+        (12, 24, 36), description="dilation rates of head aspp"
+    )
     head_channels: Channels = Field(
-        256, description="channels of ASPP and head, or of the decoder at a quarter of the picture's sides"
+        256,
+        description="channels of ASPP and head, or of the decoder at a quarter of the picture's resolution",
     )
     freeze_at: Stages = Field(3, description=FREEZE_AT)
     epochs: Epochs = 45
-    batch_size: Batch = Field(16, description="images a step, over all GPUs")
+    batch_size: Batch = Field(16, description="images per step, over all GPUs")
     reference_batch: Batch = Field(
-        16, description="images a step for which lr is given; scaled to batch_size"
+        16, description="images per step for which lr is stated; lr is scaled to batch_size"
     )
     optimizer: OptimizerName = Field("sgd", description=OPTIMIZER)
     lr: Rate = 2e-3
     backbone_lr: Share = Field(1.0, description=BACKBONE_LR)
-    drop_after: EpochsBefore = Field(40, description="epochs after which the rate is multiplied by gamma")
+    drop_after: EpochsBefore = Field(
+        40, description="epochs after which the learning rate is multiplied by gamma"
+    )
     gamma: Share = 0.1
     momentum: Momentum = 0.9
     weight_decay: Decay = 1e-4
-    hard_pixels: Share = Field(0.2, description="share of the batch's pixels with the largest loss")
-    size: Resized = Field(512, description="images and labels are squashed to size x size")
-    rotation: Degrees = Field(5.0, description="degrees, uniform in [-rotation, rotation]")
+    hard_pixels: Share = Field(
+        0.2, description="share of the batch's pixels that count for the loss: those with the largest loss"
+    )
+    size: Resized = Field(512, description="side in pixels; images and labels are squashed to size x size")
+    rotation: Degrees = Field(
+        5.0, description="largest rotation in degrees, drawn uniformly from [-rotation, rotation]"
+    )
     scale: Annotated[tuple[Zoom, Zoom], AfterValidator(ordered)] = Field(
-        (0.75, 1.25), description="uniform zoom about the centre"
+        (0.75, 1.25), description="range of the zoom about the centre, drawn uniformly"
     )
     flip: Fraction = 0.5
     border_label: Annotated[Literal[0, 255], NUMBER] = Field(
@@ -75,13 +84,14 @@ class SegmenterConfig(StudentConfig):
     )
     resize_labels: Literal["nearest_exact", "nearest"] = Field(
         "nearest_exact",
-        description="of training labels and predictions: the label at a pixel's centre; nearest: at its "
-        "upper left corner, OpenCV's INTER_NEAREST, as in the released code",
+        description="resampling of training labels and predictions; nearest_exact: the label at a pixel's "
+        "centre; nearest: at its upper left corner (OpenCV's INTER_NEAREST), as in the released code",
     )
     precision: Precision = Field("float32", description=PRECISION)
     compile: bool = Field(
         False,
-        description="let torch.compile take the network: for long trainings on GPUs; wants a C++ compiler",
+        description="compile the network with torch.compile, for long trainings on GPUs; requires a C++ "
+        "compiler",
     )
     checkpoint_every: Positive = 500
     log_every: Positive = 20

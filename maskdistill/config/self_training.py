@@ -1,4 +1,4 @@
-"""Of the section ``detector`` what its rounds of self-training learn from."""
+"""Settings of self-training, part of the section ``detector``."""
 
 from typing import Annotated
 
@@ -10,20 +10,20 @@ Rounds = Annotated[int, Field(ge=0, le=100), NUMBER]
 
 
 class SelfTrainingConfig(Section):
-    """Rounds of self-training, as CutLER has them (Wang et al. 2023, §3.3); the paper has none."""
+    """Rounds of self-training as in CutLER (Wang et al. 2023, §3.3); the paper has none."""
 
     rounds: Rounds = Field(
         0,
-        description="rounds of self-training: each trains a fresh detector on what the one before it is sure "
-        "of, and on the masks that this leaves over, as CutLER does; 0: none, as in the paper",
+        description="rounds of self-training: each trains a new detector on the confident candidates of the "
+        "one before, and on earlier masks that none of these covers, as in CutLER; 0: none, as in the paper",
     )
     round_score: Fraction = Field(
         0.75,
-        description="candidates of at least this score are learnt in the next round; CutLER's in its first "
-        "one",
+        description="lowest score of a candidate that the next round learns from; CutLER's value for its "
+        "first round",
     )
     round_overlap: Fraction = Field(
         0.5,
-        description="masks of the round before are learnt again but those that such a candidate overlaps with"
-        " a larger IoU; CutLER's",
+        description="a mask of the round before is kept unless such a candidate overlaps it with a larger "
+        "IoU; CutLER's value",
     )

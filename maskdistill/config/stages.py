@@ -1,4 +1,4 @@
-"""What stages are given that work with several sections of the configuration."""
+"""Settings of stages that use several sections of the configuration."""
 
 from maskdistill.config.clusters import ClustersConfig
 from maskdistill.config.evaluation import EvaluationConfig
@@ -11,14 +11,14 @@ from maskdistill.config.types import Section
 
 
 class DistilConfig(Section):
-    """Sections of the stage distil: features and masks in one go."""
+    """Sections of the stage distil, which computes features and masks in one pass."""
 
     features: FeaturesConfig = FeaturesConfig()
     masks: MasksConfig = MasksConfig()
 
 
 class ConsistencyConfig(Section):
-    """Sections of the stage consistency: what masks and clusters were made with."""
+    """Sections of the stage consistency: the settings that made masks and clusters."""
 
     features: FeaturesConfig = FeaturesConfig()
     masks: MasksConfig = MasksConfig()
@@ -33,7 +33,7 @@ class CandidateQualityConfig(Section):
 
 
 class OwnObjectsConfig(Section):
-    """Sections of the stage own_objects; of the second tau and compare are used, where the first has no
+    """Sections of the stage own_objects; tau and compare of ``pseudo_labels`` apply if ``objects`` has no
     score.
     """
 
@@ -42,7 +42,7 @@ class OwnObjectsConfig(Section):
 
 
 class ThumbnailsConfig(Section):
-    """Sections of the stage thumbnails: of the report objects and object_side, of the others which
+    """Sections of the stage thumbnails: ``report`` for their number and size, the others for the choice of
     objects.
     """
 

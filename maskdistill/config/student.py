@@ -10,28 +10,29 @@ from maskdistill.config.types import Section, Stages
 from maskdistill.runtime.errors import MaskDistillError
 
 PRECISION = (
-    "of convolutions and matrix products, in training and after it. float32, without TF32, is what the "
-    "paper's engines ran; bfloat16 (autocast; weights, losses and the last layer stay in float32) is for "
-    "GPUs that are faster in it"
+    "precision of convolutions and matrix products, in training and afterwards. float32, without TF32: as "
+    "in the paper's software; bfloat16 (autocast; weights, losses and the last layer stay in float32) for "
+    "GPUs on which it is faster"
 )
 OptimizerName = Literal["sgd", "adamw"]
-OPTIMIZER = "sgd, with momentum, as in the paper; adamw, as transformers are trained, at a lower lr"
-BACKBONE_LR = "of the pre-trained network, as a share of lr"
-STUDENT_ARCH = "a ResNet's or a vision transformer's name"
+OPTIMIZER = "sgd: with momentum, as in the paper; adamw: usual for transformers, with a lower lr"
+BACKBONE_LR = "learning rate of the pre-trained network, as a share of lr"
+STUDENT_ARCH = "name of a ResNet or a vision transformer"
 FREEZE_AT = (
-    "frozen parts of a ResNet: 1 the stem, 2 also layer1, ... 5 all; of a transformer: 1 patch embedding and "
-    "positions, 1+n also the first n blocks, one more than its depth: all"
+    "frozen parts; ResNet: 1 the stem, 2 also layer1, ... 5 all; transformer: 1 patch embedding and "
+    "positions, 1+n also the first n blocks, its depth + 1: all"
 )
 STUDENT_WEIGHTS = (
-    "path of a checkpoint: of a ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the "
-    "transformer; a ResNet's name that `maskdistill weights --list` shows, downloaded: dino_resnet50, or "
-    "moco_v2_800ep (no commercial use); 'official': the transformer's authors', downloaded; or 'random'"
+    "path of a checkpoint of the ResNet (MoCo v1-v3, DINO, detectron2, torchvision names) or of the "
+    "transformer; or what is downloaded: a ResNet of `maskdistill weights --list`, such as dino_resnet50 or "
+    "moco_v2_800ep (no commercial use), or 'official': the checkpoint of the transformer's authors; or "
+    "'random'"
 )
 
 
 class StudentConfig(Section):
-    """What detector and segmenter have in common: the network that they begin with, and which part of it is
-    fixed.
+    """What detector and segmenter have in common: the network that they start from, and which part of it is
+    frozen.
     """
 
     arch: StudentName = Field("resnet50", description=STUDENT_ARCH)

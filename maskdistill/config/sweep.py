@@ -8,7 +8,7 @@ from maskdistill.config.types import Distinct, Fraction, Positive, Section, Shar
 
 
 class SweepConfig(Section):
-    """Further values whose results are made beside the main ones."""
+    """Further values of settings; their results are made in addition to the main ones."""
 
     topk: Distinct[Share] = Field([], description="further values of masks.topk")
     num_clusters: Distinct[Positive] = Field([], description="further values of clusters.num_clusters")

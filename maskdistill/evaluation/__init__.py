@@ -1,1 +1,1 @@
-"""Scores against ground truth; the only package that reads it."""
+"""Scores against ground truth, which only this package reads."""

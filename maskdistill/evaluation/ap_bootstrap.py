@@ -1,8 +1,8 @@
 """Instance AP and AR over resampled images [P §A.4].
 
-Detections are matched with objects once, by COCO's rule; a resample only changes how often each image counts,
-so both are computed from weighted counts. Integer weights give those of a set that holds each image that
-often (but for the order of equal scores within an image).
+Detections are matched with objects only once, by COCO's rule; a resample only changes how often each image
+counts, so AP and AR are computed from weighted counts. Integer weights give the scores of a set that contains
+each image that many times (except for the order of equal scores within an image).
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,18 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = 100
 DRAWN = ("ap", "ap50", "ap75", "ar_100")
-"""Scores of a resample, as :data:`maskdistill.evaluation.average_precision.STATS` names them."""
+"""Scores of a resample, named as in :data:`maskdistill.evaluation.average_precision.STATS`."""
 
 
 @dataclass(frozen=True)
 class MatchedClass:
-    """The detections of one class by falling score, equal scores in the order of the images, and its objects.
+    """The detections of one class by descending score, equal scores in the order of the images, and its
+    objects.
 
     Attributes:
         image: int64 (D,) place of each detection's image.
         right: bool (10, D) whether it finds an object at IoU 0.50, 0.55 ... 0.95.
-        counted: bool (10, D) whether it counts: one that lies in a crowd region does not.
+        counted: bool (10, D) whether it counts; a detection in a crowd region does not.
         objects: int64 (n,) number of objects of each image, without crowd regions.
     """
 
@@ -40,7 +41,9 @@ class MatchedClass:
 
 
 def match_classes(images: Sequence[ImageInstances], class_agnostic: bool) -> list[MatchedClass]:
-    """Match detections with objects of their own class, or of any; classes without an object are left out."""
+    """Match detections with objects of their own class, or of any class; classes without an object are left
+    out.
+    """
     classes = (
         [None] if class_agnostic else sorted({int(label) for image in images for label in image.true_labels})
     )
@@ -75,11 +78,11 @@ def _match_class(images: Sequence[ImageInstances], label: int | None) -> Matched
 def match_image(overlaps: Floats, crowd: Flags) -> tuple[Flags, Flags]:
     """COCO's greedy matching in one image at all thresholds.
 
-    Each detection in turn takes the free object that it overlaps most, the last one on ties; where none is
-    left, a crowd region, which many may take.
+    Each detection in turn takes the free object that it overlaps most, the last one on ties, or else a crowd
+    region, which any number of detections may take.
 
     Args:
-        overlaps: float64 (D, M), detections by falling score.
+        overlaps: float64 (D, M), detections by descending score.
         crowd: bool (M,).
 
     Returns:
@@ -102,10 +105,10 @@ def match_image(overlaps: Floats, crowd: Flags) -> tuple[Flags, Flags]:
 
 
 def weighted_ap(classes: Sequence[MatchedClass], weights: Integers) -> Floats:
-    """The scores of :data:`DRAWN` where each image counts as often as ``weights`` (n,) says, float64 (4,),
+    """The scores of :data:`DRAWN` if each image counts as often as ``weights`` (n,) says: float64 (4,),
     fractions of 1.
 
-    The mean over classes that have an object; NaN where none has.
+    They are means over classes that have an object; NaN if none has.
     """
     values = []
     for item in classes:
@@ -140,10 +143,10 @@ def resampled_ap(
 ) -> dict[str, Floats]:
     """The scores of :data:`DRAWN` in each resample, float64 (resamples,) each, as fractions of 1.
 
-    Empty where there is no object; NaN in a resample without one.
+    Empty if there is no object; NaN for a resample without one.
 
     Args:
-        images: those that count, each once, with detections labelled by class.
+        images: the images that count, each once, with detections labelled by class.
         class_agnostic: whether all detections and objects are of one category.
         resamples: number of resamples, at least 1.
         seed: of the resampling.

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers from given overlaps, by the C++ evaluator of faster-coco-eval [P §A.4]."""
+"""COCO's twelve numbers from given overlaps, computed by the C++ evaluator of faster-coco-eval [P §A.4]."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class AveragePrecision:
             and class, IoU 0.50 to 0.95, all classes; small is below 32², large from 96² pixels.
         by_class: float64 (3,) AP, AP50 and AP75 of each class that has an object.
         curves: float64 (10, 101) precision by IoU 0.50 to 0.95 and by recall 0, 0.01, ... 1, of each class
-            that has an object; of category 1 where classes do not count.
+            that has an object; of category 1 if classes do not count.
     """
 
     stats: Floats
@@ -39,11 +39,11 @@ class AveragePrecision:
 def average_precision(images: Sequence[ImageInstances], class_agnostic: bool = False) -> AveragePrecision:
     """Score detections against objects of their own class; equals COCOeval's summary.
 
-    Equal scores keep the order of image ids and, within an image, that of the detections. Detections of a
-    class that no object has are left out.
+    Equal scores keep the order of image ids and, within an image, the order of detections. Detections of a
+    class without objects are left out.
 
     Args:
-        images: those that count, each once.
+        images: the images that count, each once.
         class_agnostic: put everything into one category first. (COCOeval's ``useCats = 0`` is not the same:
             it drops detections whose category the ground truth lacks, and orders ties by category.)
     """
@@ -67,17 +67,17 @@ def average_precision(images: Sequence[ImageInstances], class_agnostic: bool = F
 
 
 def percent(value: float) -> float | None:
-    """A score in percent, None where there was nothing to find."""
+    """A score in percent, None if there was nothing to find."""
     return None if value == ABSENT else 100 * float(value)
 
 
 def _class_ap(precision: npt.NDArray[np.floating]) -> Floats:
-    """AP, AP50 and AP75 of (thresholds, recalls)."""
+    """AP, AP50 and AP75 from precision (thresholds, recalls)."""
     return np.array([precision.mean(), precision[0].mean(), precision[5].mean()], dtype=np.float64)
 
 
 class _GivenOverlaps(COCOeval_faster):  # type: ignore[misc]
-    """The library's evaluator, told the overlaps; it believes to compare boxes, so it looks for no mask."""
+    """The library's evaluator with given overlaps; it is set to compare boxes, so it looks for no masks."""
 
     def __init__(self, images: Sequence[ImageInstances], classes: list[int], class_agnostic: bool) -> None:
         self._images = {image.image_id: image for image in images}

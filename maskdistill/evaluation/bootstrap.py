@@ -1,8 +1,8 @@
 """Scores over resampled images, and their percentile intervals: how far a score would move with another
 sample of pictures.
 
-They say nothing about other seeds of the training. Of one seed and one number of images every score is drawn
-from the same samples, so two methods' scores are pairs (:mod:`maskdistill.evaluation.paired`).
+They say nothing about other seeds of the training. For the same seed and number of images all scores use the
+same resamples, so two methods' scores form pairs (:mod:`maskdistill.evaluation.paired`).
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def image_weights(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.
 
 
 def interval(drawn: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of a score from its values in the resamples, NaN where one has none; at least one is
+    """95 % interval of a score from its values in the resamples, NaN where undefined; at least one is
     finite.
     """
     low, high = np.nanpercentile(drawn, LEVELS)
@@ -37,9 +37,9 @@ def resampled_miou(
     """Mean IoU in each resample, float64 (resamples,), as fractions of 1, under the matching found on all
     images.
 
-    The matching stays fixed: a resample holds fewer different images, so one found anew would fit it better
-    than the whole set can be fitted, and the interval of a small set would lie above its own score. For a
-    like reason the classes that a resample happens to lack are left out of its mean rather than scored 0.
+    The matching stays fixed: a resample holds fewer different images, so a new matching would fit it better
+    than the whole set can be fitted, and the interval of a small set would lie above its own score. Likewise,
+    classes that a resample happens to lack are left out of its mean rather than scored 0.
 
     Args:
         confusions: the images' confusion matrices, at least one image.
@@ -56,7 +56,7 @@ def resampled_miou(
 def class_iou_intervals(
     confusions: Confusions, matching: npt.NDArray[np.int64], resamples: int, seed: int
 ) -> npt.NDArray[np.float64]:
-    """95 % interval of each class's IoU, as fractions of 1; arguments as of :func:`resampled_miou`.
+    """95 % interval of each class's IoU, as fractions of 1; same arguments as :func:`resampled_miou`.
 
     Returns:
         float64 (G, 2). A class is judged by the resamples that hold it; NaN where it is absent from all

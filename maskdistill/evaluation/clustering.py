@@ -1,4 +1,4 @@
-"""How pure the clusters of masks are: reported beside the scores, never trained on [P §4.2]."""
+"""How pure the clusters of masks are: reported with the scores, never trained on [P §4.2]."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ class ClusterScores:
     """Agreement of a clustering with classes, as fractions of 1.
 
     Attributes:
-        purity: share of items whose class is the most frequent one of their cluster.
-        accuracy: share of items that a one-to-one matching of clusters with classes gets right at best.
+        purity: share of items whose class is the most frequent in their cluster.
+        accuracy: share of items that the best one-to-one matching of clusters with classes gets right.
         nmi: mutual information over the arithmetic mean of the two entropies.
         ari: adjusted Rand index (Hubert and Arabie 1985); 0 on average for a random clustering, may be
             negative.
@@ -30,7 +30,7 @@ class ClusterScores:
 def pseudo_target(box: npt.ArrayLike, truth: npt.ArrayLike, classes: npt.ArrayLike) -> int:
     """Class of the ground-truth object whose box overlaps the mask's box best.
 
-    The first object wins a tie, also where no object overlaps at all.
+    Ties go to the first object, also if no object overlaps at all.
 
     Args:
         box: (4,) xywh of the mask.
@@ -64,7 +64,7 @@ def contingency(clusters: npt.ArrayLike, classes: npt.ArrayLike) -> npt.NDArray[
 
 
 def cluster_scores(clusters: npt.ArrayLike, classes: npt.ArrayLike) -> ClusterScores:
-    """Purity, Hungarian accuracy, NMI and ARI of a clustering; arguments as for :func:`contingency`.
+    """Purity, Hungarian accuracy, NMI and ARI of a clustering; same arguments as :func:`contingency`.
 
     One cluster and one class agree perfectly: NMI and ARI are then 1.
     """

@@ -1,4 +1,4 @@
-"""A baseline that knows colours only: what the learned features must beat. It reads no label."""
+"""A baseline that uses only colours, which learned features must beat. It reads no label."""
 
 import cv2
 import faiss
@@ -27,7 +27,7 @@ def sample_pixels(lab: Colors, count: int, seed: tuple[int, ...]) -> Colors:
     Args:
         lab: float32 (H, W, 3).
         count: number of pixels.
-        seed: of the draw, e.g. the run's seed and the image's id.
+        seed: for the draw, e.g. the run's seed and the image's id.
 
     Returns:
         float32 (count, 3).

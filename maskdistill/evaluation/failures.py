@@ -1,4 +1,4 @@
-"""What went wrong where: the images and objects that a failure gallery shows."""
+"""Failures: the images and objects that the gallery of failures shows."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,15 +15,16 @@ VISIBLE = 0.005
 
 
 def merged_objects(images: Iterable[ImageInstances], most: int) -> list[MergedObjects]:
-    """The most confident candidates that hold at least half of each of two or more objects, one an image.
+    """The most confident candidates that cover at least half of two or more objects each, one per image.
 
     Args:
         images: candidates and objects with masks.
         most: how many are listed.
 
     Returns:
-        ``[{image_id, score, candidate, objects}]``, best score first, ties by image: place of the candidate
-        among the image's by falling score, equal ones in the order of the file, and places of the objects.
+        ``[{image_id, score, candidate, objects}]``, best score first, ties by image: index of the candidate
+        among the image's by descending score, equal ones in the order of the file, and indices of the
+        objects.
     """
     found: list[MergedObjects] = []
     for image in images:
@@ -41,13 +42,13 @@ def merged_objects(images: Iterable[ImageInstances], most: int) -> list[MergedOb
 
 
 def missed_objects(images: Iterable[ImageInstances], most: int) -> list[MissedObject]:
-    """Objects that no candidate finds, largest first, then the least confidently found ones.
+    """Objects that no candidate finds, largest first, then those found with the lowest scores.
 
-    A candidate finds an object if their IoU is at least a half. Crowd regions are no objects.
+    A candidate finds an object if their IoU is at least 0.5. Crowd regions do not count as objects.
 
     Returns:
-        ``[{image_id, object, score, area}]``: place of the object, the score that it is found with or None,
-        its pixels.
+        ``[{image_id, object, score, area}]``: index of the object, the score with which it is found or None,
+        its number of pixels.
     """
     found: list[MissedObject] = []
     for image in images:
@@ -70,17 +71,17 @@ def _missed_first(item: MissedObject) -> tuple[float, ...]:
 def worst_images(
     confusions: Confusions, image_ids: Sequence[int], matching: Integers, most: int
 ) -> dict[int, list[WorstImage]]:
-    """For each class the images that show it, but where its IoU is lowest.
+    """For each class, the images that show it with the lowest IoU.
 
     Args:
         confusions: of all images.
         image_ids: of each image, in the order in which they were added.
         matching: int64 (P,) class of each label, -1 without one.
-        most: how many images a class.
+        most: how many images per class.
 
     Returns:
-        Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, of equal ones that with most pixels
-        of the class. An image shows a class that fills at least half a percent of its scored pixels.
+        Class 1..C -> ``[{image_id, iou}]``, IoU in percent, worst first, ties by most pixels of the class. An
+        image shows a class if that fills at least half a percent of its scored pixels.
     """
     classes = confusions.shape[1]
     merge = np.zeros((classes, confusions.shape[0]), np.int64)

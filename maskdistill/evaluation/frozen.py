@@ -1,7 +1,8 @@
-"""What a frozen backbone's features are worth: clusters of their cells as a segmenter [P Table 2].
+"""How good a frozen backbone's features are: clusters of their cells used as a segmenter [P Table 2].
 
-K-means with cosine similarity (spherical, on features of unit length) needs no code of its own to predict:
-the centroid of largest cosine is the largest output of a 1x1 convolution whose weights are the centroids.
+K-means with cosine similarity (spherical, on features of unit length) needs no prediction code of its own:
+the centroid with the largest cosine is the largest output of a 1x1 convolution whose weights are the
+centroids.
 """
 
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from maskdistill.segmenter.model import DeepLab
 
 Floats = npt.NDArray[np.float32]
 MAX_CELLS = 200_000
-"""Cells that K-means is fitted on at most; 1.6 GB of a ResNet-50's 2,048 channels."""
+"""Largest number of cells that K-means is fitted on: 1.6 GB for a ResNet-50's 2,048 channels."""
 
 
 @torch.inference_mode()
@@ -38,8 +39,8 @@ def sample_cells(
     Args:
         model: with a linear head, in eval mode, on ``device``.
         images: uint8 (H, W, 3) each, of any sizes.
-        count: cells of an image, at most.
-        config: the model's; its ``size`` and ``precision``.
+        count: largest number of cells per image.
+        config: the model's, for ``size`` and ``precision``.
         seed: of the draws.
 
     Returns:
@@ -59,10 +60,10 @@ def sample_cells(
 
 
 def clustering_head(model: DeepLab, cells: Floats, seed: int, threads: int) -> DeepLab:
-    """Put the centroids of as many clusters as the model has labels into its last convolution, in place.
+    """Put centroids, as many as the model has labels, into its last convolution, in place.
 
     Args:
-        model: with a linear head and K + 1 labels; of a frozen backbone none is the background's before they
+        model: with a linear head and K + 1 labels; for a frozen backbone, no label is background until they
             are matched with classes.
         cells: float32 (M, D) at unit length.
         seed: of K-means.

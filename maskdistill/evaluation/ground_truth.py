@@ -19,14 +19,14 @@ class TruthImage:
 
     Attributes:
         id: number in the manifest.
-        key: stable name, also that of its label maps.
+        key: stable name, also used for its label maps.
         height: in pixels.
         width: in pixels.
         has_masks: whether its objects carry masks, so that it counts for instance AP.
         has_semantic: whether it has a semantic map.
-        evaluated: whether it counts for semantic scores, CorLoc and clusters; else it is there for instance
-            AP alone.
-        annotations: its objects, crowd regions included.
+        evaluated: whether it counts for semantic scores, CorLoc and clusters; if not, it counts only for
+            instance AP.
+        annotations: its objects, including crowd regions.
     """
 
     id: int
@@ -39,7 +39,7 @@ class TruthImage:
     annotations: tuple[TrueAnnotation, ...]
 
     def boxes(self, crowd: bool = False) -> npt.NDArray[np.float64]:
-        """Boxes float64 (M, 4) xywh in pixels, of single objects only or with crowd regions."""
+        """Boxes float64 (M, 4) xywh in pixels, of single objects only or also of crowd regions."""
         rows = [a["bbox"] for a in self.annotations if crowd or not a["iscrowd"]]
         return np.asarray(rows, dtype=np.float64).reshape(-1, 4)
 
@@ -63,7 +63,7 @@ def parse_ground_truth(values: Mapping[str, Any], source: str, image_ids: Collec
         values: as read, unchecked: ``images`` with ``has_masks``, ``has_semantic`` and ``evaluated``,
             ``annotations`` and ``categories``.
         source: file to name in an error message.
-        image_ids: images that may be scored; others are left out.
+        image_ids: images that may be scored; other images are left out.
 
     Raises:
         MaskDistillError: a key is missing, class ids are not 1..C, an annotation's class or image does not

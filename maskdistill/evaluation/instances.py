@@ -1,6 +1,6 @@
-"""What instance scores need of an image: detections, objects, and overlaps of their masks.
+"""What instance scores need from an image: detections, objects, and overlaps of their masks.
 
-Overlaps are computed once, image by image, so that no mask is kept and every protocol can use them.
+Overlaps are computed once, image by image, so that no mask need be kept and all protocols can use them.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class ImageInstances:
         image_id: number of the image.
         scores: float64 (D,) score of each detection, in the order of the file.
         labels: int64 (D,) its category.
-        areas: float64 (D,) its pixels.
+        areas: float64 (D,) its number of pixels.
         boxes: float64 (D, 4) xywh in pixels.
         true_labels: int64 (M,) class of each object.
-        true_areas: float64 (M,) as the ground truth says, in pixels.
+        true_areas: float64 (M,) area given in the ground truth, in pixels.
         true_boxes: float64 (M, 4) xywh in pixels.
         crowd: bool (M,) whether it is a region of many objects.
-        overlaps: float64 (D, M) IoU; with a crowd region the share of the detection that lies in it.
+        overlaps: float64 (D, M) IoU; for a crowd region, the share of the detection that lies in it.
     """
 
     image_id: int
@@ -51,7 +51,7 @@ class ImageInstances:
     def take(
         self, detections: Sequence[int] | Integers, objects: Sequence[int] | Integers
     ) -> "ImageInstances":
-        """Some of the detections and some of the objects, by their places, int (d,) and (m,)."""
+        """A selection of detections and objects, by their indices, int (d,) and (m,)."""
         found, true = np.asarray(detections, np.int64), np.asarray(objects, np.int64)
         return replace(
             self,
@@ -78,7 +78,7 @@ def image_instances(
     Args:
         image_id: number of the image.
         detections: of this image.
-        annotations: ground truth of this image; with masks, where masks are compared.
+        annotations: ground truth of this image, with masks if masks are compared.
         iou_type: whether masks (RLE of one size) or boxes (xywh in pixels) are compared.
     """
     crowd = np.array([bool(annotation["iscrowd"]) for annotation in annotations], dtype=np.bool_)

@@ -1,6 +1,6 @@
-"""Which ground-truth class a cluster stands for. Found once, after everything is trained, for scoring only
-[P §4.1, §A.3]; the rule is that of MaskContrast (arXiv 2102.06191): Hungarian matching that maximises the
-summed IoU, a majority-style assignment where there are more clusters than classes.
+"""Which ground-truth class a cluster stands for. It is determined once, after all training, and only for
+scoring [P §4.1, §A.3]. The rule is MaskContrast's (arXiv 2102.06191): Hungarian matching that maximises the
+summed IoU, or a majority-style assignment if there are more clusters than classes.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ def match_clusters(iou: npt.NDArray[np.float64], mode: Matching = "iou") -> npt.
         iou: float (P, G) intersection over union of label p with class g, in [0, 1]; row 0 and column 0 are
             background.
         mode: ``iou`` matches background like any class; ``bg_fixed`` ties label 0 to class 0 and matches the
-            rest; ``none`` takes labels for classes as they are, for a model that was trained on them.
+            rest; ``none`` takes labels as classes, for a model that was trained on classes.
 
     Returns:
         int64 (P,): class of each label, -1 where it has none.
@@ -61,8 +61,8 @@ def _overlapping(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 def match_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Match rows to columns one-to-one for the largest sum; surplus rows take their best column.
 
-    One-to-one every row gets a column, also where its score is 0: what is left over is shared out. With more
-    rows than columns a row without any score is left unmatched.
+    With at most as many rows as columns every row gets a column, even if its score is 0. With more rows than
+    columns, a row whose scores are all 0 is left unmatched.
 
     Args:
         scores: float64 (P, G), at least 0.

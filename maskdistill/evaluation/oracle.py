@@ -1,6 +1,6 @@
-"""Perfect masks from the ground truth, which show what each later stage loses.
+"""Perfect masks from the ground truth, to show what each later stage loses.
 
-For the target ``snakemake oracle`` alone; nothing that a run keeps, applies or hands out is made from them.
+Only for the target ``snakemake oracle``; nothing that a run keeps, applies or exports is made from them.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from maskdistill.masks.types import MaskRecord
 
 
 class Case(NamedTuple):
-    """What is made perfect.
+    """What is replaced by the ground truth.
 
     Attributes:
-        masks: whose masks: as they were found, the exact mask of the best object of each, or those of all
-            objects.
-        categories: whether they have their true categories in the place of clusters.
+        masks: which masks: the found ones, the exact mask of the best object of each, or the exact masks of
+            all objects.
+        categories: whether they have true categories instead of clusters.
     """
 
     masks: Literal["found", "best", "all"]
@@ -35,18 +35,18 @@ CASES = {
     "categories": Case("found", True),
     "annotations": Case("all", True),
 }
-"""By the names that ``OracleConfig.cases`` gives them; ``labels`` needs no mask."""
+"""Cases by their names in ``OracleConfig.cases``; ``labels`` needs no mask."""
 
 
 def best_objects(masks: Sequence[RLE], objects: Sequence[RLE]) -> npt.NDArray[np.int64]:
-    """Of each mask the object that it overlaps best, by IoU; the first on ties.
+    """For each mask, the object that it overlaps best, by IoU; the first on ties.
 
     Args:
         masks: N RLEs.
         objects: M RLEs of the same size.
 
     Returns:
-        int64 (N,), places in ``objects``; -1 where a mask shares no pixel with any.
+        int64 (N,), indices into ``objects``; -1 if a mask shares no pixel with any.
     """
     if not masks or not objects:
         return np.full(len(masks), -1, dtype=np.int64)
@@ -55,19 +55,19 @@ def best_objects(masks: Sequence[RLE], objects: Sequence[RLE]) -> npt.NDArray[np
 
 
 def perfect_masks(found: Sequence[MaskRecord], image: TruthImage, case: Case) -> list[PerfectMask]:
-    """Records of an image's masks as the stage ``masks`` would write them, made perfect.
+    """Records of an image's perfect masks, in the form of the stage ``masks``.
 
-    Regions of many objects (crowds) are none. A found mask that overlaps no object is left out, and an object
-    that several found masks overlap best stands once, at the first of them, where its own mask takes their
-    place.
+    Regions of many objects (crowds) do not count as objects. A found mask that overlaps no object is left
+    out. If masks are replaced by their objects', an object that several found masks overlap best appears
+    once, at the first of them.
 
     Args:
         found: records of the stage ``masks`` of this image.
-        image: its ground truth; without masks there is none to be had.
+        image: its ground truth; without masks there are no records.
         case: what is made perfect.
 
     Returns:
-        Records with ``image_id, key, segmentation, bbox, area, score`` and, of true categories,
+        Records with ``image_id, key, segmentation, bbox, area, score`` and, with true categories,
         ``category_id`` (1..C).
     """
     if not image.has_masks:
@@ -78,7 +78,7 @@ def perfect_masks(found: Sequence[MaskRecord], image: TruthImage, case: Case) ->
     chosen = [place for place in best.tolist() if place >= 0]
     if case.masks == "found":
         kept = [mask for mask, place in zip(found, best.tolist(), strict=True) if place >= 0]
-        records = [cast(PerfectMask, dict(mask)) for mask in kept]  # with all that a found mask has
+        records = [cast(PerfectMask, dict(mask)) for mask in kept]  # with all fields of a found mask
     else:
         chosen = list(range(len(objects))) if case.masks == "all" else list(dict.fromkeys(chosen))
         records = [_record(image, shapes[place]) for place in chosen]

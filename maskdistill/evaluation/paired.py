@@ -1,7 +1,7 @@
 """Two methods on the same images: how far their difference would move with another sample of pictures.
 
-A paired bootstrap (Efron and Tibshirani 1993, §8.3): both methods' scores are taken over the same resampled
-images, so what makes all methods better or worse on a sample falls out of the difference.
+A paired bootstrap (Efron and Tibshirani 1993, §8.3): both methods are scored on the same resampled images, so
+what makes all methods better or worse on a sample cancels in the difference.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """What a first method has more than a second, in the metric's unit.
+    """Difference between a first and a second method, in the metric's unit.
 
     Attributes:
-        value: of all images, mean over seeds.
-        low, high: 95 % interval of a seed's difference over resampled images, all seeds' together.
-        above: share of the resamples in which the first is above the second; half of the ties count.
-        resamples: how many there are, of all seeds.
+        value: over all images, mean over seeds.
+        low, high: 95 % interval of the difference over resampled images, pooled over seeds.
+        above: share of the resamples in which the first is above the second; ties count half.
+        resamples: their number, over all seeds.
     """
 
     value: float
@@ -34,7 +34,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
@@ -44,16 +44,16 @@ def difference(
     """Compare two methods by one metric.
 
     Args:
-        first: the first method's score of each seed.
-        second: that of the second, in the same order.
-        drawn: of each seed both methods' scores in the same resamples, float64 (resamples,) each; NaN where a
-            resample has none.
+        first: the first method's score for each seed.
+        second: the second method's, in the same order.
+        drawn: for each seed, both methods' scores in the same resamples, float64 (resamples,) each; NaN where
+            undefined.
 
     Returns:
-        None where no resample has both scores.
+        None if no resample has both scores.
 
     Raises:
-        ValueError: of a seed there is not the same for both.
+        ValueError: the two methods differ in their number of resamples for a seed.
     """
     gaps = []
     for one, other in drawn:

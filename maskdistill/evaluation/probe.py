@@ -1,7 +1,7 @@
-"""Linear probe of a trained segmenter: how well its features tell apart the true classes [P §A.2].
+"""Linear probe of a trained segmenter: how well its features distinguish the true classes [P §A.2].
 
-The only place where labels train anything. All but the last 1x1 convolution stays as it is, and what comes
-out is scored and nothing else.
+The only place where labels train anything. Everything but the last 1x1 convolution stays as it is, and the
+result is only scored.
 """
 
 import torch
@@ -19,13 +19,13 @@ from maskdistill.training.loop import LoopSettings, MetricRow, train
 
 
 def make_probe(model: Segmenter, num_classes: int, init_std: float) -> Segmenter:
-    """Fix the whole network in place and put a fresh classifier at its end, the only part with gradients.
+    """Freeze the network in place and put a new classifier at its end, the only part with gradients.
 
     Args:
         model: trained.
-        num_classes: C without background.
-        init_std: of the classifier's normally distributed weights, drawn from torch's generator; the bias is
-            0.
+        num_classes: C, without background.
+        init_std: standard deviation of the classifier's normally distributed weights, drawn from torch's
+            generator; the bias is 0.
 
     Returns:
         The same model, in eval mode throughout, with C + 1 outputs.
@@ -54,8 +54,8 @@ def train_probe(
     step's weights are kept.
 
     Args:
-        dataset: with the segmenter's augmentation and precision; ``dataset.config.batch_size`` is the
-            probe's.
+        dataset: with the segmenter's augmentation and precision, but the probe's
+            ``dataset.config.batch_size``.
         settings: ``total_steps`` is ``config.epochs * steps_per_epoch(len(dataset), config.batch_size)``.
 
     Returns:

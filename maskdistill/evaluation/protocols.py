@@ -1,6 +1,6 @@
 """The protocols of instance AP [P §4.2, §A.4, Table 3], all on the same overlaps.
 
-Two things vary. Whose categories count: ``agnostic``, none; ``semantic``, the class that a detection's
+Two things vary. How categories count: ``agnostic``, not at all; ``semantic``, by the class that a detection's
 cluster is matched with. Which objects count:
 
 multi          all detections against all objects.
@@ -31,15 +31,15 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
 def top_detection(image: ImageInstances) -> int | None:
-    """Place of the top-scoring detection, the first on ties; None without detections."""
+    """Index of the top-scoring detection, the first on ties; None without detections."""
     return int(image.scores.argmax()) if image.scores.size else None
 
 
 def paired_object(image: ImageInstances, detection: int) -> int | None:
-    """Place of the object whose box overlaps the detection's box best; None in an image without objects.
+    """Index of the object whose box overlaps the detection's box best; None in an image without objects.
 
-    The first object wins a tie, also where none overlaps. Classes do not count, crowd regions do. Corners of
-    the objects' boxes are rounded to whole pixels.
+    Ties go to the first object, also if none overlaps. Classes do not count; crowd regions do. Corners of the
+    objects' boxes are rounded to whole pixels.
     """
     if not image.true_labels.size:
         return None
@@ -49,7 +49,7 @@ def paired_object(image: ImageInstances, detection: int) -> int | None:
 
 
 def largest_object(image: ImageInstances) -> int | None:
-    """Place of the object with the most pixels, the first on ties; None without one.
+    """Index of the object with the most pixels, the first on ties; None without objects.
 
     Crowd regions do not count.
     """
@@ -58,10 +58,10 @@ def largest_object(image: ImageInstances) -> int | None:
 
 
 def single(image: ImageInstances, strict: bool) -> ImageInstances | None:
-    """An image by the protocol ``single`` or ``single_strict``; None where it does not count at all.
+    """An image by the protocol ``single`` or ``single_strict``; None if it does not count at all.
 
-    ``single`` scores pairs of a detection and an object, so an image without one of them does not count.
-    Under ``strict`` it does: what is there is a false detection or a missed object.
+    ``single`` scores pairs of a detection and an object, so an image that lacks one of them does not count.
+    Under ``strict`` it does, as a false detection or a missed object.
     """
     top = top_detection(image)
     chosen = largest_object(image) if top is None else paired_object(image, top)
@@ -92,9 +92,9 @@ def count_pairs(images: Sequence[ImageInstances], num_clusters: int, num_classes
 def match_instances(counts: Integers) -> Integers:
     """Class 1..C of each cluster 1..K, or -1: Hungarian matching of all pairs [method §9.3].
 
-    A cluster that no pair speaks for takes a class that is left over: it may hold what is never an image's
-    top detection. With more clusters than classes each takes the class it is paired with most often, the
-    first on ties, and one without a pair takes none; the detections of unmatched clusters do not count.
+    A cluster without pairs takes one of the remaining classes: its objects may just never be an image's top
+    detection. With more clusters than classes, each takes the class it is paired with most often, the first
+    on ties, and a cluster without pairs takes none; detections of unmatched clusters do not count.
 
     Args:
         counts: int64 (K, C), see :func:`count_pairs`.
@@ -115,17 +115,17 @@ def protocol_scores(
     seed: int = 0,
     agnostic_drawn: Mapping[str, Floats] | None = None,
 ) -> InstanceScores:
-    """Instance scores by protocol, in percent; None where there is nothing to find.
+    """Instance scores by protocol, in percent; None if there is nothing to find.
 
     Args:
-        images: those whose objects carry masks.
-        num_clusters: K, detections carry labels 1..K.
+        images: images whose objects have masks.
+        num_clusters: K; detections have labels 1..K.
         class_names: of classes 0..C, background first.
-        protocols: which are wanted.
-        resamples: of the images, for intervals; 0: none.
+        protocols: the protocols to score.
+        resamples: number of resamples of the images, for intervals; 0: none.
         seed: of the resampling.
-        agnostic_drawn: :func:`~maskdistill.evaluation.ap_bootstrap.resampled_ap` of all these images whatever
-            the classes, if it is known already.
+        agnostic_drawn: :func:`~maskdistill.evaluation.ap_bootstrap.resampled_ap` of all these images
+            regardless of class, if already known.
 
     Returns:
         ``instance_matching {cluster 1..K: class id or None}, images_without_detections`` and ``protocols
@@ -139,8 +139,8 @@ def protocol_scores(
     for protocol in PROTOCOLS:
         if protocol in protocols:
             categories, _, objects = protocol.partition("_")
-            # What single takes is class-blind, so it comes before detections of unmatched clusters are left
-            # out.
+            # single selects regardless of class, so it comes before detections of unmatched clusters are
+            # dropped.
             taken = [
                 image if objects == "multi" else single(image, objects == "single_strict") for image in named
             ]
@@ -183,7 +183,7 @@ def _score(
             class_names[label]: _named(STATS[:3], values) for label, values in result.by_class.items()
         },
     }
-    return cast(ProtocolScore, score)  # its keys are STATS and these
+    return cast(ProtocolScore, score)  # its keys are STATS and the following
 
 
 def _named(names: Sequence[str], values: Floats) -> Mapping[str, float | None]:

@@ -1,4 +1,4 @@
-"""Scores of one stage: what its metrics count of each image, gathered, and how they stand in its JSON."""
+"""Scores of one stage: collects what its metrics count in each image, and formats the stage's JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ KEPT = 1000
 class Scorer:
     """Scores of one stage.
 
-    First the images are counted and scored without a matching, which is then known, then with it.
+    Images are counted and scored twice: first without a matching, which gives the matching, then with it.
 
     Args:
         setting: of the evaluation.
@@ -22,9 +22,9 @@ class Scorer:
     Attributes:
         values: every metric in its unit, None where it is not scored.
         intervals: 95 %, by metric.
-        counts: images that metrics are of.
-        details: what else families say, by key.
-        drawn: float64 (resamples,) by metric: its values over resampled images.
+        counts: numbers of images behind metrics.
+        details: further results of families, by key.
+        drawn: float64 (resamples,) by metric: its values in the resamples.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -36,20 +36,20 @@ class Scorer:
         self.drawn: dict[str, npt.NDArray[np.float64]] = {}
 
     def families(self, matched: bool = False) -> list[Family]:
-        """Those that score the stage before, or after, the matching is known."""
+        """Families that score the stage before, or after, the matching is known."""
         name = self.setting.stage.name
         return [family for family in families() if family.matched == matched and name in family.stages]
 
     def count(self, view: View, matched: bool = False) -> list[Any]:
-        """What an image adds to each of :meth:`families`."""
+        """What an image contributes to each of :meth:`families`."""
         return [family.of_image(view) for family in self.families(matched)]
 
     def score(self, counts: Mapping[int, Sequence[Any]], matched: bool = False) -> None:
-        """Add to the result what the images make.
+        """Add the scores of all images to the result.
 
         Args:
             counts: image id -> see :meth:`count`, in the order of the images.
-            matched: as of :meth:`count`.
+            matched: as for :meth:`count`.
         """
         for place, family in enumerate(self.families(matched)):
             found = {number: row[place] for number, row in counts.items() if row[place] is not None}
@@ -62,9 +62,10 @@ class Scorer:
                 self.counts[family.counted] = len(found)
 
     def record(self) -> dict[str, object]:
-        """The scores as they stand in a file; ``images`` is the number of evaluation images.
+        """The scores as written to a file; ``images`` is the number of evaluation images.
 
-        Of the resampled scores at most :data:`KEPT` each, to a ten-thousandth: enough to pair methods by.
+        At most :data:`KEPT` resampled scores per metric, rounded to a ten-thousandth: enough to compare
+        methods pairwise.
         """
         images = sum(image.evaluated for image in self.setting.truth.images)
         drawn = {
@@ -76,7 +77,7 @@ class Scorer:
 
     @property
     def class_of(self) -> npt.NDArray[np.uint8]:
-        """Class uint8 (P,) of each label by the matching that was found, G where it has none."""
+        """Class of each label by the matching, uint8 (P,); G if it has none."""
         classes, matching = len(self.setting.truth.class_names), self.details["matching"]
         assert isinstance(matching, dict)
         found = np.full(len(matching), classes, dtype=np.uint8)

@@ -1,5 +1,5 @@
-"""Semantic scores from one confusion matrix over the whole evaluation set [P §4.1, §A.3]: clusters are
-matched with classes, then mean IoU over all classes, background included, and pixel accuracy.
+"""Semantic scores from one confusion matrix over the whole evaluation set [P §4.1, §A.3]: mean IoU over all
+classes, including background, and pixel accuracy, after matching clusters with classes.
 """
 
 from dataclasses import dataclass
@@ -112,17 +112,18 @@ def matched_scores(confusion: npt.NDArray[np.number], matching: npt.NDArray[np.i
 
 
 def nonzero_cells(confusion: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """A matrix (P, G) by its cells that are not 0: their places when it is flat, and their counts.
+    """The non-zero cells of a matrix (P, G): their indices in the flattened matrix, and their counts.
 
-    As plain numbers: thousands of small arrays, each made between two large ones, would keep the memory of
-    the large ones from being used again.
+    They are plain numbers, because thousands of small arrays, each allocated between two large ones, would
+    keep the memory of the large ones from being reused.
     """
     cells = np.flatnonzero(confusion)
     return cells.tolist(), confusion.ravel()[cells].tolist()
 
 
 class Confusions:
-    """A data set's confusion matrix, filled by image; sparse shares are kept for the bootstrap.
+    """A data set's confusion matrix, filled image by image; each image's part is kept, sparse, for the
+    bootstrap.
 
     Args:
         num_labels: P, clusters and background.

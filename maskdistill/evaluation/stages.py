@@ -11,16 +11,15 @@ class Stage:
     """A stage whose output is compared with the ground truth.
 
     Attributes:
-        name: as in its file, ``evaluation/NAME.json``.
-        title: as tables call it.
-        needs: options of ``maskdistill evaluation`` that it is read from, without dashes.
+        name: as in the name of its file, ``evaluation/NAME.json``.
+        title: its name in tables.
+        needs: options of ``maskdistill evaluation`` that give its files, without dashes.
         detects: whether it finds objects one by one, each with a mask and a score.
-        located_by: whether the box of an image (CorLoc) is that of its best detection or of the largest
-            region of its label map; None where it has no box.
-        matching: of labels and classes, where it is not the configuration's; see
+        located_by: whether an image's box (CorLoc) comes from its best detection or from the largest region
+            of its label map; None if it has no box.
+        matching: mode of matching labels with classes, if not the configuration's; see
             :func:`maskdistill.evaluation.matching.match_clusters`.
-        baseline: whether it is one of the colour baselines, which are scored in one file and have no stage
-            before.
+        baseline: whether it is one of the colour baselines, which are scored in one file and follow no stage.
     """
 
     name: str
@@ -52,5 +51,5 @@ STAGES = {stage.name: stage for stage in ALL if not stage.baseline}
 BASELINES = {stage.name: stage for stage in ALL if stage.baseline}
 DETECTING = tuple(stage.name for stage in ALL if stage.detects)
 LABELLING = tuple(STAGES)
-"""Those with a label map of every image: all but the baselines."""
+"""Stages with a label map for every image: all but the baselines."""
 EVERY = tuple(stage.name for stage in ALL)

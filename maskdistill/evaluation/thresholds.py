@@ -1,9 +1,9 @@
-"""How good the pseudo-labels would be at every threshold, from one pass over the candidates.
+"""How good the pseudo-labels would be at each threshold, from a single pass over the candidates.
 
-Whether a candidate is painted depends on better ones alone (see
+Whether a candidate is painted depends only on better ones (see
 :func:`maskdistill.pseudo_labels.painting.painting_ranks`), so what is painted at a threshold is a prefix of
-the unthresholded order. Each painted candidate and its pixels are counted once, at the number of thresholds
-that it passes, and sums over these give every threshold.
+the unthresholded order. Each painted candidate and its pixels are counted once, by the number of thresholds
+that it passes; cumulative sums then give every threshold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,19 +18,21 @@ from maskdistill.evaluation.semantic import COLUMNS, IGNORE, semantic_scores
 from maskdistill.evaluation.types import ScoreQuality, ThresholdRow
 
 HALF = 0.5
-"""IoU from which a candidate finds an object, and share of an object from which a candidate holds it."""
+"""Lowest IoU at which a candidate finds an object, and lowest share of an object at which a candidate holds
+it.
+"""
 
 
 class ImageThresholds(NamedTuple):
-    """What one image adds.
+    """What one image contributes.
 
     Attributes:
-        levels: of each painted candidate, best first, how many of the ascending thresholds it passes; the
-            best one is painted at all of them, by fallback if need be.
-        found: whether each finds an object that no better one finds; None where the objects have no masks.
+        levels: for each painted candidate, best first, how many of the ascending thresholds it passes; the
+            best one is painted at all of them, if necessary as a fallback.
+        found: whether each finds an object that no better one finds; None if the objects have no masks.
         merged: whether each holds at least half of two or more objects.
-        objects: how many there are to find, without crowd regions.
-        cells: level, flat place in the (P, G) confusion matrix and count, of painted pixels, then of all
+        objects: number of objects to find, without crowd regions.
+        cells: level, flat index in the (P, G) confusion matrix and count, for painted pixels, then for all
             others (level 0, label 0); None without a semantic map. Pixels whose target is 255 are left out.
     """
 
@@ -57,7 +59,7 @@ def image_thresholds(
         levels: number of thresholds that each candidate passes.
         kept, ranks: see :func:`maskdistill.pseudo_labels.painting.painting_ranks`.
         categories: cluster 1..K of each candidate.
-        instances: all candidates, in their order, compared with the objects; None where these have no masks.
+        instances: all candidates, in order, compared with the objects; None if these have no masks.
         target: uint8 (H, W) class of each pixel or 255; None without a semantic map.
         num_classes: G, background included.
         num_taus: number of thresholds.
@@ -89,7 +91,7 @@ def image_thresholds(
 def greedy_matches(instances: ImageInstances, order: Sequence[int]) -> list[bool]:
     """Whether each detection, best first, overlaps a new object with an IoU of at least 0.5.
 
-    Crowd regions are no objects here.
+    Crowd regions do not count as objects here.
     """
     overlaps = instances.overlaps[:, ~instances.crowd]
     free = np.ones(overlaps.shape[1], dtype=np.bool_)
@@ -143,7 +145,7 @@ class Thresholds:
                 self._cells[level, cell] += count
 
     def rows(self, mode: Matching) -> list[ThresholdRow]:
-        """One row a threshold, shares in percent, None where there is nothing to divide by.
+        """One row per threshold; shares in percent, None if there is nothing to divide by.
 
         Returns:
             ``tau, painted, found, merged, objects, precision`` (of painted candidates, how many find an
@@ -187,13 +189,13 @@ class Thresholds:
 
 
 def score_quality(images: Iterable[ImageInstances], bins: int = 20) -> ScoreQuality:
-    """Score of every candidate against its IoU with the object that it overlaps best, 0 without one.
+    """Score of each candidate against its IoU with the object that it overlaps best, 0 without one.
 
     Returns:
-        ``bins [{low, high, count, mean_iou, good}]`` over scores 0..1, ``good`` being the share in percent
-        with an IoU of a half or more; ``points`` [score, iou] of at most 600 candidates at even steps through
-        all by score; ``rank_correlation`` (Spearman's) of all, None below three candidates or without
-        variation.
+        ``bins [{low, high, count, mean_iou, good}]`` over scores 0..1, where ``good`` is the share in percent
+        with an IoU of 0.5 or more; ``points`` [score, iou] of at most 600 candidates, evenly spaced in the
+        order of scores; ``rank_correlation`` (Spearman's) of all, None for fewer than three candidates or
+        without variation.
     """
     scores, qualities = [np.zeros(0)], [np.zeros(0)]
     for image in images:
@@ -232,7 +234,7 @@ def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _passing(counts: Integers) -> Integers:
-    """From counts by level, (T + 1,), the number at each threshold: those of higher levels."""
+    """The number at each threshold, from counts by level (T + 1,): the sum over higher levels."""
     passing: Integers = counts[::-1].cumsum()[::-1][1:]
     return passing
 

@@ -1,4 +1,4 @@
-"""Evaluation's records as they stand in files; scores in percent, None for nothing to score."""
+"""Records of the evaluation, as stored in files; scores in percent, None if there was nothing to score."""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -16,7 +16,7 @@ class TrueAnnotation(TypedDict):
         bbox: x, y, width and height in pixels.
         area: in pixels.
         iscrowd: 1 for a region of many objects.
-        segmentation: missing where the image has boxes alone.
+        segmentation: absent if the image has only boxes.
     """
 
     id: int
@@ -29,7 +29,7 @@ class TrueAnnotation(TypedDict):
 
 
 class PerfectMask(MaskRecord):
-    """A mask of the oracle, maybe with its true class."""
+    """A mask of the oracle, possibly with its true class."""
 
     category_id: NotRequired[int]
 
@@ -47,8 +47,8 @@ class MergedObjects(TypedDict):
     Attributes:
         image_id: of its image.
         score: of the candidate.
-        candidate: its place among the image's by falling score.
-        objects: places of the objects among the image's.
+        candidate: its index among the image's by descending score.
+        objects: indices of the objects among the image's.
     """
 
     image_id: int
@@ -58,11 +58,11 @@ class MergedObjects(TypedDict):
 
 
 class MissedObject(TypedDict):
-    """An object that no candidate finds, or hardly any.
+    """An object that no candidate finds, or only one with a low score.
 
     Attributes:
         image_id: of its image.
-        object: its place among the image's.
+        object: its index among the image's.
         score: of the candidate that finds it; None without one.
         area: in pixels.
     """
@@ -79,14 +79,14 @@ class ThresholdRow(TypedDict):
     Attributes:
         tau: the threshold.
         painted: candidates that are painted.
-        found: of these those that find an object.
-        merged: of these those that hold half of several objects.
+        found: how many of these find an object.
+        merged: how many of these hold half of several objects.
         objects: how many there are.
-        precision: found of painted, in percent.
-        coverage: found of the objects.
-        pixel_precision: painted pixels on objects, of the painted ones.
-        pixel_coverage: the same of the objects' pixels.
-        miou: clusters matched with classes at this threshold.
+        precision: found candidates in percent of the painted ones.
+        coverage: found objects in percent of all.
+        pixel_precision: pixels on objects in percent of the painted ones.
+        pixel_coverage: the same pixels in percent of the objects'.
+        miou: mean IoU, with clusters matched with classes at this threshold.
     """
 
     tau: float
@@ -117,7 +117,7 @@ class ScoreQuality(TypedDict):
     Attributes:
         bins: steps of the score that hold a candidate.
         points: score and IoU of at most 600 candidates.
-        rank_correlation: Spearman's, of all; None where it is not defined.
+        rank_correlation: Spearman's, over all candidates; None if undefined.
     """
 
     bins: list[ScoreBin]
@@ -126,14 +126,14 @@ class ScoreQuality(TypedDict):
 
 
 class Curves(TypedDict):
-    """Precision at recalls 0, 0.01, ... 1: of all classes by IoU, and of each at an IoU of 0.5."""
+    """Precision at recalls 0, 0.01, ... 1: for all classes by IoU, and for each class at an IoU of 0.5."""
 
     agnostic: dict[str, list[float]]
     classes: dict[str, list[float]]
 
 
 class CandidateQuality(TypedDict):
-    """``evaluation/candidates.json``: the candidates at every threshold against the ground truth.
+    """``evaluation/candidates.json``: the candidates at each threshold against the ground truth.
 
     Attributes:
         images: number of images.
@@ -151,7 +151,7 @@ class CandidateQuality(TypedDict):
 
 
 class ProtocolScore(TypedDict):
-    """Instance AP by one protocol; names of the scores as COCO's summary has them.
+    """Instance AP by one protocol; scores are named as in COCO's summary.
 
     Attributes:
         ap, ap50, ap75, ap_small, ap_medium, ap_large, ar_1, ar_10, ar_100, ar_small, ar_medium, ar_large: in

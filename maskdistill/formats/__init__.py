@@ -1,1 +1,1 @@
-"""File formats that several stages share."""
+"""File formats that several stages use."""

@@ -1,4 +1,4 @@
-"""An object in the form of COCO's annotations, as the run's own file and exported ones hold it."""
+"""An object in the form of COCO's annotations, for the run's own file and for exported ones."""
 
 from typing import Literal, TypedDict
 
@@ -15,7 +15,7 @@ class CocoObject(TypedDict):
         bbox: tight box: x, y, width and height in pixels.
         area: pixels.
         segmentation: at the image's size.
-        iscrowd: 0: it is one object.
+        iscrowd: always 0: one object.
         score: 0 to 1.
     """
 

@@ -16,7 +16,7 @@ from maskdistill.runtime.seal import BrokenSeal, check_png
 
 
 def color_map() -> npt.NDArray[np.uint8]:
-    """Colour of every label, uint8 (256, 3) in RGB.
+    """Colours of all labels, uint8 (256, 3) in RGB.
 
     Label 0 is black, 1 dark red (128, 0, 0), 255 cream (224, 224, 192). Bit 0, 1, 2 of the label goes to
     the highest bit of R, G, B, the next three bits to the next lower one, and so on (VOC devkit,
@@ -37,10 +37,10 @@ def _palette() -> bytes:
 
 
 def encode_label_png(labels: npt.NDArray[np.uint8]) -> bytes:
-    """A label map as the content of an indexed 8-bit PNG; equal maps give equal bytes.
+    """Encode a label map as an indexed 8-bit PNG; equal maps give equal bytes.
 
-    Only runs of equal bytes are looked for (zlib's Z_RLE), which label maps consist of: four times as fast as
-    Pillow's default, and the files are smaller.
+    Only runs of equal bytes are searched for (zlib's Z_RLE), as label maps consist of them: four times as
+    fast as Pillow's default, with smaller files.
 
     Args:
         labels: uint8 (H, W), one label a pixel.
@@ -58,9 +58,7 @@ def encode_label_png(labels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_label_png(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
-    """Write a label map, uint8 (H, W), as :func:`encode_label_png` gives it, atomically; missing folders are
-    made.
-    """
+    """Write a label map, uint8 (H, W), by :func:`encode_label_png`, atomically; missing folders are made."""
     content = encode_label_png(labels)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -72,11 +70,11 @@ def read_label_png(
     """Read a label map, uint8 (H, W), from an indexed or greyscale 8-bit PNG.
 
     Args:
-        made: whether a run has made the file; else somebody gave it, and is not told to part with it.
-        check: is given height and width before anything is decoded, and raises what is to be raised.
+        made: whether a run made the file; if it is the user's own, the message does not advise to delete it.
+        check: called with height and width before anything is decoded; it may raise.
 
     Raises:
-        MaskDistillError: if the file is missing, damaged, or a colour picture without an index a pixel.
+        MaskDistillError: if the file is missing, damaged, or not an image with one 8-bit label per pixel.
     """
     try:
         data = Path(path).read_bytes()

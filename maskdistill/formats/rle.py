@@ -1,4 +1,4 @@
-"""Run-length encoded masks, the one form in which masks are stored (thin over pycocotools).
+"""Run-length encoded masks, the only form in which masks are stored (a thin layer over pycocotools).
 
 An RLE is ``{"size": [H, W], "counts": str}``: COCO's compressed run lengths of the column-major
 mask, starting with a run of zeros, as ASCII text so that it can stand in JSON.
@@ -69,7 +69,7 @@ def area(rle: Mapping[str, Any]) -> int:
 def runs(masks: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], list[int]]]:
     """Where the runs of ones of each mask start and stop in its column-major pixels; the stop is exclusive.
 
-    Much cheaper than decoding: it takes time by the runs, not by the pixels.
+    Much cheaper than decoding, because its time depends on the number of runs, not of pixels.
 
     Raises:
         MaskDistillError: as :func:`decode`.
@@ -96,8 +96,8 @@ def iou(
     Args:
         masks: N, at least 1.
         others: M, at least 1.
-        crowd: bool (M,): where it is True, the share of the mask that lies in the other one, COCO's rule for
-            regions of many objects.
+        crowd: bool (M,); where True, the result is the share of the mask that lies in the other one, COCO's
+            rule for regions of many objects.
     """
     pairs = coco_mask.iou(
         [_native(mask) for mask in masks], [_native(other) for other in others], crowd.tolist()
@@ -106,16 +106,17 @@ def iou(
 
 
 def _native(rle: Mapping[str, Any]) -> dict[str, Any]:
-    """What pycocotools takes: the run lengths as bytes."""
+    """The form for pycocotools: run lengths as bytes."""
     counts = rle["counts"]
     return {"size": list(rle["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
 
 
 def _run_ends(masks: Sequence[Mapping[str, Any]]) -> list[npt.NDArray[np.int64]]:
-    """Where each run of each mask ends in the column-major pixels, checked; decoded for all masks at once.
+    """Where each run of each mask ends in the column-major pixels; checked, and decoded for all masks at
+    once.
 
-    Each run is a little-endian sequence of characters 48 + (5 bits | 32 if more follow), sign-extended
-    by bit 16 of the last; from the fourth run on the difference to the run before the last is stored.
+    Each run is a little-endian sequence of characters 48 + (5 bits | 32 if more follow), sign-extended by bit
+    16 of the last; from the fourth run on, the difference to the run two before is stored.
     """
     texts = [mask["counts"] for mask in masks]
     code = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48

@@ -1,4 +1,4 @@
-"""What lies in a folder of objects: ``objects.json``, which says it to the report and to the user."""
+"""``objects.json``, which tells the report and the user what lies in a folder of objects."""
 
 from pathlib import Path
 from typing import TypedDict
@@ -11,10 +11,10 @@ class FolderRecord(TypedDict):
     """The folder of one format.
 
     Attributes:
-        reader: which tool takes it, and how.
-        pictures, objects: their numbers when it was written; None where something else lies there.
-        current: whether it was made from the candidates, names and settings that the others were made from.
-        changed: whether it was changed since it was written; it is never replaced then.
+        reader: which tool reads it, and how.
+        pictures, objects: their numbers when it was written; None if something else lies there.
+        current: whether it was made from the same candidates, names and settings as the others.
+        changed: whether it was changed since it was written; such a folder is never replaced.
     """
 
     reader: str
@@ -28,8 +28,8 @@ class ObjectsRecord(TypedDict):
     """``objects.json``.
 
     Attributes:
-        formats: names of those that lie there.
-        folders: what is known of each.
+        formats: names of the formats present.
+        folders: what is known about each.
         pictures: number of all, with objects or without.
         objects: their numbers by category.
         provenance: of the newest files.
@@ -49,7 +49,7 @@ def read_objects(path: str | Path) -> ObjectsRecord:
         MaskDistillError: it is missing or damaged.
     """
     content: ObjectsRecord = read_json(path)
-    if "folders" not in content:  # of version 0.2.0, which wrote all formats anew or none
+    if "folders" not in content:  # by version 0.2.0, which rewrote all formats or none
         pictures, objects = content["pictures"], sum(content["objects"].values())
         usual = FolderRecord(reader="", pictures=pictures, objects=objects, current=True, changed=False)
         content["folders"] = dict.fromkeys(content["formats"], usual)
@@ -57,8 +57,8 @@ def read_objects(path: str | Path) -> ObjectsRecord:
 
 
 def remark(folder: FolderRecord) -> str:
-    """What a user has to know of a format's folder; empty where it is as it was written, of what the run has
-    now.
+    """What a user should know about a format's folder; empty if it is unchanged and up to date with the
+    run.
     """
     if folder["changed"]:
         return (
@@ -70,10 +70,10 @@ def remark(folder: FolderRecord) -> str:
 
 
 def object_lines(path: Path) -> list[str]:
-    """A line per format of ``objects.json``: its folder, how much it holds, and what has to be known of it.
+    """One line per format in ``objects.json``: its folder, how much it holds, and anything notable.
 
     Args:
-        path: where ``objects.json`` is; there is nothing to say where it is missing.
+        path: path of ``objects.json``; if it is missing, there are no lines.
     """
     folders = read_objects(path)["folders"] if path.is_file() else {}
     lines = []

@@ -1,1 +1,1 @@
-"""The paper's tables and figures: its published values beside those of a run."""
+"""The paper's tables and figures, with its published values next to a run's."""

@@ -1,6 +1,4 @@
-"""Published values, all from one file: ``cited.csv`` beside this module, with the place each was printed
-in.
-"""
+"""Published values, all from ``cited.csv`` in this folder, which says where each was printed."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +15,7 @@ class Cited:
 
     Attributes:
         group, row, column: its place in the table; ``group`` is empty where the table has none.
-        value: in percent, but for settings (a share or a threshold).
+        value: in percent, except for settings (a share or a threshold).
         source: where it was printed.
     """
 
@@ -30,7 +28,7 @@ class Cited:
 
 @cache
 def cited_values(table: str) -> tuple[Cited, ...]:
-    """The published values of a table or figure in the order of the file; none for an unknown one."""
+    """The published values of a table or figure, in the order of the file; empty for an unknown one."""
     rows = pd.read_csv(CITED, dtype={"value": float}, keep_default_na=False)
     rows = rows[rows["table"] == table].drop(columns="table")
     return tuple(

@@ -1,4 +1,4 @@
-"""The grid of pictures: a row an image, a column a stage, and in numbers how much of each is right."""
+"""The grid of pictures: one row per image, one column per stage, with numbers that say how much is right."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def grid_figure(titles: Sequence[str], rows: Mapping[str, Sequence[Rgb]]) -> Fig
 
     Args:
         titles: of the columns.
-        rows: image key -> a picture uint8 (H, W, 3) a column.
+        rows: image key -> one picture, uint8 (H, W, 3), per column.
     """
     heights = [max(tile.shape[0] / tile.shape[1] for tile in tiles) for tiles in rows.values()]
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
@@ -52,9 +52,9 @@ def agreement(
         class_names: of classes 0..C.
 
     Returns:
-        ``pixel_accuracy`` in percent of the scored pixels, None without one, ``coverage`` the percentage of
-        all pixels with a label other than 0, ``classes`` the names of the classes that labels are matched
-        with.
+        ``pixel_accuracy``, in percent of the scored pixels, None if there is none; ``coverage``, the
+        percentage of all pixels with a label other than 0; ``classes``, the names of the classes that labels
+        are matched with.
     """
     class_of = np.full(256, -1)
     for label, matched in matching.items():

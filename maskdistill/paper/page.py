@@ -1,4 +1,6 @@
-"""A target as a page: paper and ours side by side in one table, its protocols below, and a figure's plots."""
+"""A target as a page: a table with the paper's values and ours side by side, the protocols, and a figure's
+plots.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +34,7 @@ NOTES = {
 }
 NAMES = {"masks": "masks", "k": "K", "tau": "τ", "hard": "hard pixels", "round": "CRF round"}
 TRANSPOSED = ("tableS2",)
-"""Targets whose columns stand below one another, because they are many."""
+"""Targets with so many columns that these are stacked."""
 
 
 def number(value: float | None, signed: bool = False) -> str:
@@ -44,7 +46,7 @@ def number(value: float | None, signed: bool = False) -> str:
 
 
 def cell(entry: Entry | None) -> dict[str, str]:
-    """The texts of a place: paper, ours, spread (± over seeds, interval over images), difference."""
+    """The texts of an entry: paper, ours, spread (± over seeds, interval over images), difference."""
     if entry is None:
         return {"paper": "", "ours": "", "interval": "", "difference": ""}
     spread = f" ± {entry.std:.1f}" if entry.std is not None else ""
@@ -58,7 +60,7 @@ def cell(entry: Entry | None) -> dict[str, str]:
 
 
 def pivot(target: str, found: Sequence[Entry]) -> dict[str, Any]:
-    """The table: ``columns`` and ``groups`` of rows, each row with a cell a column."""
+    """The table: ``columns`` and ``groups`` of rows, each row with one cell per column."""
     turned = target in TRANSPOSED
     by_key = {(entry.group, *_line(entry, turned)): entry for entry in found}
     columns = list(dict.fromkeys(column for _, _, column in by_key))
@@ -84,12 +86,12 @@ def pivot(target: str, found: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _line(entry: Entry, turned: bool) -> tuple[str, str]:
-    """Names of the line and of the column that an entry stands in."""
+    """Names of an entry's row and column."""
     return (entry.column, entry.row) if turned else (entry.row, entry.column)
 
 
 def protocols(found: Sequence[Entry]) -> list[dict[str, Any]]:
-    """What was scored and how, once for each row and protocol: stage, swept values, images, seeds."""
+    """What was scored and how, once per row and protocol: stage, swept values, images, seeds."""
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for entry in found:
         if entry.source is None:
@@ -113,18 +115,18 @@ def protocols(found: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _names(columns: Sequence[str]) -> str:
-    """Names in one line, the first and the last of many."""
+    """Names in one line; of many, only the first and the last."""
     return ", ".join(columns) if len(columns) <= 6 else f"{columns[0]} … {columns[-1]} ({len(columns)})"
 
 
 def context(
     target: str, name: str, config: Config, found: Sequence[Entry], plots: Sequence[Any]
 ) -> dict[str, Any]:
-    """Everything the page shows.
+    """Everything that the page shows.
 
     Args:
-        plots: pictures of a figure, as :class:`maskdistill.report.html.Picture`; none for a table. What a
-            figure's paper says of the swept setting is drawn there, so the table leaves it out.
+        plots: pictures of a figure, as :class:`maskdistill.report.html.Picture`; none for a table. Values of
+            the swept setting that the paper names are drawn in the plots, so the table omits them.
     """
     shown = [entry for entry in found if entry.x is not None] if plots else found
     seeds = sorted({seed for entry in found for seed in entry.seeds})

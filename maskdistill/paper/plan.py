@@ -1,7 +1,7 @@
-"""Which evaluation of a run fills which place of the paper's tables and figures.
+"""Which evaluation of a run fills which entry of the paper's tables and figures.
 
-The rules ask here for the files that a target needs, the entry point for what to read from them: one list for
-both.
+Rules get from here the files that a target needs, and the entry point learns what to read from them, so both
+use one list.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,9 @@ TABLES = ("table1", "table2", "table3", "tableS1", "tableS2")
 FIGURES = ("figure3", "figure4", "figure5")
 TARGETS = TABLES + FIGURES
 AP = {"AP50": "ap50", "AP": "ap", "AP75": "ap75"}
-"""The paper's columns, and the metrics; the workflow reads this module, so that it imports no metric."""
+"""The paper's columns and their metrics, by name: the workflow imports this module, which must import no
+metric.
+"""
 CLUSTERING = "clustering: clusters matched with classes by Hungarian on IoU, over all classes and background"
 LINEAR = "linear probe: last layer trained on labels, no matching"
 INSTANCES: dict[Protocol, str] = {
@@ -36,12 +38,13 @@ STAGE_FOLDERS = {"masks": layout.SEED, "detector": layout.TAU}
 
 @dataclass(frozen=True)
 class Source:
-    """One stage's evaluations at given settings, a file a seed.
+    """One stage's evaluations at given settings, one file per seed.
 
     Attributes:
         stage: ``masks``, ``detector``, ``segmenter``, ``segmenter_crf``, ``probe`` or ``probe_crf``.
-        values: the swept values in the path, all but the seed.
-        folder: of the evaluation below the run's, with the swept values and ``{seed}`` in braces.
+        values: the swept values in the path, except the seed.
+        folder: folder of the evaluation below the run's, with the swept values filled in and ``{seed}`` left
+            in braces.
     """
 
     stage: str
@@ -54,16 +57,17 @@ class Source:
 
     @property
     def settings(self) -> dict[str, str | int]:
-        """Those of the swept values that the stage depends on."""
+        """The swept values on which the stage depends."""
         return {name: self.values[name] for name in SETTINGS if f"{{{name}}}" in self.folder}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a table, or a point of a figure.
+    """An entry of a table, or a point of a figure.
 
     Attributes:
-        group, row, column: as in ``cited.csv``; an empty column stands for one of each key below ``metric``.
+        group, row, column: as in ``cited.csv``; an empty column stands for one entry per key below
+            ``metric``.
         protocol: how it is scored, in words.
         source: what it is computed from.
         metric: keys that lead to the score in the evaluation's JSON.
@@ -82,12 +86,12 @@ class Place:
 
 
 def source(config: Config, stage: str, **changed: str | int) -> Source:
-    """A stage's evaluations at the run's own settings but for those ``changed``."""
+    """A stage's evaluations at the run's own settings, except those ``changed``."""
     return Source(stage, layout.main_values(config) | changed, STAGE_FOLDERS.get(stage, layout.ROUND))
 
 
 def places(target: str, config: Config) -> list[Place]:
-    """All places of a target that a run fills, in the order of the paper.
+    """All entries of a target that a run fills, in the order of the paper.
 
     Raises:
         KeyError: no such target.
@@ -102,7 +106,7 @@ def evaluations(target: str, config: Config) -> list[str]:
 
 
 def miou(group: str, row: str, source: Source, column: str = "mIoU", x: float | None = None) -> Place:
-    """The place of a mean IoU."""
+    """The entry of a mean IoU."""
     protocol = LINEAR if source.stage.startswith("probe") else CLUSTERING
     return Place(group, row, column, protocol, source, ("miou",), ("intervals", "miou"), x)
 
@@ -141,9 +145,7 @@ def _table_s1(config: Config) -> list[Place]:
 
 
 def _sharpened(config: Config, stage: str, **changed: str | int) -> Source:
-    """A segmenter or a probe after the rounds of CRF, its predictions sharpened once more [method §8,
-    §9.2].
-    """
+    """A segmenter or a probe after the CRF rounds, its predictions sharpened once more [method §8, §9.2]."""
     return source(config, f"{stage}_crf", round=config.paper.crf_rounds, **changed)
 
 

@@ -1,4 +1,4 @@
-"""The paper's figures as plots: scores over a swept value, means with spreads; equal data give equal
+"""The paper's figures as plots: scores over a swept value, means with spreads. Equal data give equal
 bytes.
 """
 
@@ -35,7 +35,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Axis:
-    """What is swept: its name with unit, and the run's own value."""
+    """The swept setting: its name with unit, and the run's own value."""
 
     label: str
     own: float
@@ -55,11 +55,11 @@ def swept_axis(target: str, config: Config) -> Axis:
 
 
 def sweep_plot(entries: Sequence[Entry], axis: Axis, cited: Sequence[Cited]) -> Figure:
-    """One panel a column: mean over seeds with standard deviation, the bootstrap interval over images as a
+    """One panel per column: mean over seeds with standard deviation, bootstrap interval over images as a
     band.
 
     Args:
-        entries: with ``x``; those without a score are left out.
+        entries: with ``x``; entries without a score are left out.
         axis: of the swept value.
         cited: values of the swept setting that the paper names, drawn as vertical lines.
     """

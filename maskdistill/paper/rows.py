@@ -1,4 +1,4 @@
-"""Published values and a run's own, place by place: their difference, the spread over seeds and over
+"""Published values and a run's own, entry by entry: their difference, the spread over seeds and over
 images.
 """
 
@@ -22,14 +22,14 @@ Records = Mapping[str, Record]
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a table or point of a figure.
+    """One entry of a table, or one point of a figure.
 
     Attributes:
         group, row, column: its place.
         protocol: how it is scored, in words; empty where nothing was scored here.
         paper: the published value, None without one.
         cited_from: where it was printed.
-        scores: a value a seed, in percent; empty where nothing was scored here.
+        scores: one value per seed, in percent; empty where nothing was scored here.
         seeds: of ``scores``.
         interval: bootstrap interval over images, the mean of the seeds' bounds; None without one.
         images: number of images scored.
@@ -67,20 +67,20 @@ class Entry:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the paper's."""
+        """Ours minus the paper's."""
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
 def entries(target: str, config: Config, records: Records) -> list[Entry]:
-    """All places of a target: in the paper's order, what the paper lacks behind.
+    """All entries of a target, in the paper's order; entries that the paper lacks come last.
 
     Args:
         target: name of a table or a figure.
         config: of the run.
-        records: evaluations, those that :func:`maskdistill.paper.plan.evaluations` names.
+        records: the evaluations that :func:`maskdistill.paper.plan.evaluations` names.
 
     Raises:
-        MaskDistillError: two places of the run are the same one.
+        MaskDistillError: the run computes an entry twice.
     """
     found: dict[tuple[str, str, str], Entry] = {
         (cited.group, cited.row, cited.column): _published(cited) for cited in cited_values(target)
@@ -101,7 +101,7 @@ def entries(target: str, config: Config, records: Records) -> list[Entry]:
 
 
 def csv_rows(target: str, config: Config, found: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The entries as rows of a CSV: numbers in full, None where there is none; one row a place."""
+    """The entries as rows of a CSV, one row each: numbers in full, None for a missing one."""
     return [
         {
             "target": target,
@@ -130,7 +130,7 @@ def csv_rows(target: str, config: Config, found: Sequence[Entry]) -> list[dict[s
 
 
 def describe_data(config: Config) -> str:
-    """The images that are scored, in a few words, without folders above the data's own."""
+    """The scored images in a few words, without the folders above the data's own."""
     return config.data.describe()
 
 
@@ -139,7 +139,7 @@ def _published(cited: Cited) -> Entry:
 
 
 def _computed(place: Place, seeds: Sequence[int], records: Records) -> Iterator[Entry]:
-    """The entry of a place; several where it stands for one of each key."""
+    """The entries of a place in the plan: one, or one per key if it stands for several."""
     by_seed = {seed: records[place.source.path(seed)] for seed in seeds}
     columns = [place.column]
     if not place.column:

@@ -1,9 +1,9 @@
-"""Training views of one generated object: cut out as masks are clustered, or as the detector's regions show
-it.
+"""Training views of one generated object: cut out as for the clustering of masks, or like a detector's
+region.
 
-The two views of a pair share the outline and nothing else, so what tells individuals apart is their shape.
-The exact mask only says where a rough one, or a square, lies: the rough mask is of the kind that the masks
-stage gives, with or without ``masks.refine``. No mask leaves this module, nor does a category.
+The two views of a pair have only the outline in common, so individuals can be told apart only by shape. The
+exact mask serves only to place a rough one, or a square; the rough mask resembles those of the masks stage,
+with or without ``masks.refine``. Neither masks nor categories leave this module.
 """
 
 import cv2
@@ -24,7 +24,7 @@ _TRIES = 20
 
 
 def rough_mask(rng: np.random.Generator, mask: Mask) -> Mask:
-    """A mask as the affinity of patches gives it: cells of a grid with a ragged rim and a few bites.
+    """A rough mask like those from the affinity of patches: cells of a grid with a ragged rim and a few gaps.
 
     Args:
         mask: bool (H, W), not empty.
@@ -52,7 +52,7 @@ def rough_mask(rng: np.random.Generator, mask: Mask) -> Mask:
 def cutout_pair(rng: np.random.Generator, size: int, difficulty: float, side: int) -> tuple[Tensor, Tensor]:
     """Two views, uint8 (3, side, side), of one individual, the second with another texture and other colours.
 
-    Each is cut out of a picture of its own, where another may lie beside it.
+    Each is cut out of its own picture, in which another object may lie nearby.
 
     Args:
         size: side in pixels of these pictures.
@@ -65,8 +65,8 @@ def cutout_pair(rng: np.random.Generator, size: int, difficulty: float, side: in
 
 
 def crop_pair(rng: np.random.Generator, size: int, difficulty: float, side: int) -> tuple[Tensor, Tensor]:
-    """Two squares, uint8 (3, side, side), around one individual with surroundings; :func:`cutout_pair` has it
-    alone.
+    """Two squares, uint8 (3, side, side), around one individual with its surroundings; see also
+    :func:`cutout_pair`.
     """
     spec = make_object(rng, difficulty)
     return _crop(rng, spec, size, difficulty, side), _crop(

@@ -1,4 +1,6 @@
-"""A ResNet learns, without labels, what a pre-trained vision transformer sees at every place of a picture."""
+"""Label-free distillation: a ResNet learns a pre-trained vision transformer's features at every place of a
+picture.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +32,8 @@ class Distillation(nn.Module):
     """Feature distillation (FitNets, Romero et al. 2015) from a transformer into a ResNet.
 
     Targets are the keys and values of the teacher's last attention block at every patch, standardised column
-    by column over the batch; the loss is their mean squared error, so 1 is a student that knows nothing. The
-    student sees the view re-coloured, the teacher as it is.
+    by column over the batch. The loss is the mean squared error, so it is 1 for a student that knows nothing.
+    The student sees the view re-coloured, the teacher sees it as it is.
 
     Args:
         arch: ResNet name; its stride is set to the teacher's patch size, 8 or 16, through dilation.
@@ -59,7 +61,7 @@ class Distillation(nn.Module):
         return self
 
     def losses(self, student: nn.Module, views: Views) -> dict[str, Tensor]:
-        """Loss and explained share of the targets' variance, of re-coloured and plain views, float (B, 3, H,
+        """Loss and explained share of the targets' variance, for re-coloured and plain views, float (B, 3, H,
         W).
         """
         recoloured, plain = views

@@ -11,7 +11,8 @@ from maskdistill.training.distributed import gather_batch, rank_and_world
 def projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
     """Two-layer MLP (SimCLR's projection head, Chen et al. 2020, §4.2) with batch normalisation after both.
 
-    The last one, without scale and shift, keeps a short training from settling at a constant output.
+    The last normalisation, without scale and shift, keeps a short training from collapsing to a constant
+    output.
     """
     return nn.Sequential(
         nn.Linear(in_dim, hidden_dim, bias=False),

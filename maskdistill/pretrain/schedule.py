@@ -1,4 +1,4 @@
-"""Schedules of self-supervised training, functions of the step alone."""
+"""Schedules of self-supervised training, which depend only on the step."""
 
 import math
 

@@ -104,7 +104,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
 
 @torch.no_grad()
 def mask_diagnostics(encoder: Encoder, probe: Tensor) -> dict[str, float]:
-    """Label-free look at what the mask rule would give: mean share of a picture that is covered and the
+    """Label-free check of the masks that the rule would make: mean share of a picture that is covered, and
     share of pictures covered to more than 95 %, for plain and for centred keys.
 
     Args:
@@ -179,7 +179,7 @@ def pretrain(
         nonlocal probe
         if isinstance(model, Distillation) or not model.teacher.encoder.is_vit:
             return {}
-        if probe is None:  # of step 0, also in a resumed run
+        if probe is None:  # those of step 0, also in a resumed run
             first = next(iter(StepSampler(len(dataset), config.batch_size, 1, 0, config.seed, rank, world)))
             probe = vit.normalize(torch.stack([dataset[item][0] for item in first[:PROBE_VIEWS]]).to(device))
         return mask_diagnostics(model.teacher.encoder, probe)

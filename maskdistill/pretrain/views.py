@@ -40,7 +40,7 @@ def photometric(blur: float, solarize: float, config: PretrainConfig) -> v2.Tran
 class ViewDataset(Dataset[Views]):
     """Global and local views of one draw, uint8 (3, size, size) each.
 
-    For objective ``distill`` both are one crop, re-coloured and as it is.
+    For objective ``distill`` both are the same crop, once re-coloured and once unchanged.
 
     With probability ``exchange_share`` a draw is a generated pair (the same objects over two
     backgrounds, or with ``cutout_share`` and ``crop_share`` one object twice, with two textures, cut out
@@ -75,7 +75,7 @@ class ViewDataset(Dataset[Views]):
         self.pairs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def pair(self, number: int) -> tuple[Tensor, Tensor]:
-        """Generated pair ``number``, below ``exchange_pairs``: rendered once, then kept."""
+        """Generated pair ``number``, which is below ``exchange_pairs``: rendered once, then kept."""
         if number not in self.pairs:
             self.pairs[number] = self._render(number)
         return self.pairs[number]

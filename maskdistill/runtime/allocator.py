@@ -6,15 +6,14 @@ import platform
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 MMAP_BYTES = 32 * 2**20
-"""Blocks from here on are mapped on their own and returned when freed; the greatest value that glibc takes.
-"""
+"""Size from which blocks are mapped separately and returned when freed: the largest that glibc accepts."""
 KEPT_BYTES = 256 * 2**20
-"""Freed memory that a process keeps at most at the end of its heap."""
+"""Largest amount of freed memory that a process keeps at the end of its heap."""
 
 
 def return_freed_memory() -> None:
-    """Give back what each thread of this process has freed: glibc keeps a heap a thread, as large as it once
-    was.
+    """Return the memory that each thread of this process has freed: glibc keeps one heap per thread at its
+    peak size.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
@@ -23,11 +22,11 @@ def return_freed_memory() -> None:
 def keep_freed_memory() -> bool:
     """Let this process reuse the memory of freed tensors instead of fetching fresh pages for each new one.
 
-    A network's forward pass on a CPU otherwise touches each activation's pages for the first time again and
-    again: a tenth of the time of a ViT-S/16 in bfloat16 (``tests/benchmarks/features.py``).
+    Otherwise a network's forward pass on a CPU keeps touching fresh pages for its activations, which takes a
+    tenth of the time of a ViT-S/16 in bfloat16 (``tests/benchmarks/features.py``).
 
     Returns:
-        Whether it took effect: only glibc has these settings.
+        Whether it took effect; only glibc has these settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

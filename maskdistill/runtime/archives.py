@@ -1,4 +1,4 @@
-"""Unpacking archives that others made: nothing outside the folder, nothing unexpected, nothing cut short."""
+"""Unpacking untrusted archives: nothing outside the folder, nothing unexpected, nothing cut short."""
 
 import gzip
 import shutil
@@ -17,19 +17,19 @@ def extract(archive: str | Path, folder: str | Path, top: str) -> int:
     """Unpack a tar (plain or gzip) or zip archive whose members all lie below one folder.
 
     Only regular files and folders are accepted: no links, no devices, no absolute names, no ``..``. Owner,
-    mode and time stamps of the archive are not taken over. What was unpacked before an error stays: give a
+    mode and time stamps in the archive are ignored. After an error, files unpacked so far remain, so give a
     temporary folder.
 
     Args:
-        folder: where to unpack; it exists.
+        folder: where to unpack; it must exist.
         top: folder that every member must lie below, e.g. ``VOCdevkit``.
 
     Returns:
         Number of files.
 
     Raises:
-        MaskDistillError: not such an archive (a web page, say), cut short, damaged, a member that is not
-            accepted, or too little space on the disk.
+        MaskDistillError: not such an archive (e.g. a web page), cut short, damaged, a member that is not
+            accepted, or too little disk space.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -69,7 +69,7 @@ def _extract_tar(archive: Path, folder: Path, top: str, compressed: bool) -> int
                 raise tarfile.ReadError(f"{member.name} ends early")
             count += 1
         while tar.fileobj is not None and tar.fileobj.read(1 << 20):
-            pass  # gzip compares its checksum at its end, behind the tar's
+            pass  # gzip checks its checksum at its end, which follows the tar's end
     return count
 
 

@@ -1,4 +1,4 @@
-"""Work in threads or processes with bounded queues, in order: one that writes behind, several that work
+"""Ordered work in threads or processes with bounded queues: one writes in the background, several work
 ahead.
 """
 
@@ -21,15 +21,15 @@ R = TypeVar("R")
 
 @contextmanager
 def in_background(work: Callable[[T], None], waiting: int = 4) -> Iterator[Callable[[T], None]]:
-    """Yield a function that hands an item to ``work`` in a thread; items are worked on one by one, in order.
+    """Yield a function that passes an item to ``work`` in a thread; items are processed one by one, in order.
 
-    Handing over blocks while ``waiting`` items are unfinished. The first exception of ``work`` is raised by
-    the next hand-over or at the end of the block, and nothing is worked on after it. The block ends when all
-    is done.
+    The function blocks while ``waiting`` items are unfinished. The first exception of ``work`` is raised by
+    its next call or at the end of the block, and no item is processed after it. The block ends when all items
+    are done.
 
     Args:
         work: called in the background with each item.
-        waiting: most unfinished items, at least 1.
+        waiting: largest number of unfinished items, at least 1.
     """
     room = threading.BoundedSemaphore(max(1, waiting))
     failed: list[Future[None]] = []
@@ -60,7 +60,7 @@ def in_background(work: Callable[[T], None], waiting: int = 4) -> Iterator[Calla
 def in_order(
     work: Callable[[T], R], items: Iterable[T], threads: int, start: Callable[[], None] | None = None
 ) -> Iterator[R]:
-    """Results of ``work`` in the order of the items; ``threads`` items are worked on at once, few wait in
+    """Results of ``work`` in the order of the items; ``threads`` items are processed at once, few wait in
     memory.
 
     Args:
@@ -72,11 +72,11 @@ def in_order(
 
 
 def in_processes(work: Callable[[T], R], items: Iterable[T], processes: int) -> Iterator[R]:
-    """As :func:`in_order` with processes, for work that holds Python's lock; in this process where one is
-    granted.
+    """As :func:`in_order`, with processes, for work that holds Python's lock; if only one is granted, in this
+    process.
 
-    They are new ones and get items one by one, so a caller may have threads or a GPU and need not know all
-    items; :func:`maskdistill.runtime.processes.in_forks` starts faster where neither holds.
+    The processes are not forks and get items one by one, so the caller may have threads or use a GPU and need
+    not know all items in advance. Otherwise :func:`maskdistill.runtime.processes.in_forks` starts faster.
 
     Args:
         work: a function at the top level of a module, or a partial of one: it is sent to new processes.
@@ -103,7 +103,7 @@ def _ahead(
     waiting: int,
     take: Callable[[Future[R]], R] = Future.result,
 ) -> Iterator[R]:
-    """Hand items to the pool, at most ``waiting`` before the oldest result is taken, by ``take``."""
+    """Pass items to the pool, at most ``waiting`` before the oldest result is taken by ``take``."""
     unfinished: deque[Future[R]] = deque()
     for item in items:
         unfinished.append(pool.submit(work, item))
@@ -114,8 +114,10 @@ def _ahead(
 
 
 def end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent ends its workers
+    """End this worker if its parent was killed, or it would wait for work for ever."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the terminal sends Ctrl-C to all; the parent ends its workers
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -1,5 +1,5 @@
-"""Memory that the threads and the loading processes of a job share, so that its request holds whatever the
-pictures.
+"""Memory that a job's threads and loading processes share, so that the job stays within its memory request
+for any pictures.
 """
 
 import multiprocessing
@@ -9,18 +9,19 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 DECODING = 1_250_000_000
-"""Bytes that the pictures which one process decodes at once may take: the manifest stage asks for 2 GB."""
+"""Bytes for all pictures that one process decodes at the same time: the manifest stage requests 2 GB."""
 UNIT = DECODING // 16
 UNITS = 32
-"""Of :data:`UNIT` bytes, for all loading processes of a job together: stages with some ask for 6 GB and more.
+"""Units of :data:`UNIT` bytes for all loading processes of a job together: stages with such processes request
+6 GB or more.
 """
 
 
 class Budget:
-    """Bytes that threads share: who wants more than are left waits until others give theirs back.
+    """Bytes that threads share: a thread that wants more than are left waits until others return theirs.
 
     Args:
-        total: bytes; who wants more than that works alone.
+        total: bytes; a thread that wants more works alone.
     """
 
     def __init__(self, total: int) -> None:
@@ -43,9 +44,9 @@ class Budget:
 
 
 class SharedUnits:
-    """The same for processes that this one forks, in units.
+    """The same for forked processes, in units.
 
-    One that is killed with some ends the job anyway.
+    If a process is killed while holding units, the job ends anyway.
     """
 
     def __init__(self, units: int = UNITS) -> None:
@@ -55,8 +56,8 @@ class SharedUnits:
 
     @contextmanager
     def hold(self, wanted: int) -> Iterator[None]:
-        """Hold as many units as ``wanted`` bytes are during the block; those who wait take them one after
-        another.
+        """Hold as many units as ``wanted`` bytes need during the block; waiting processes take theirs one
+        after another.
         """
         with ExitStack() as held:
             with self._turn:
@@ -69,15 +70,13 @@ _shared: SharedUnits | None = None
 
 
 def share_among_forks() -> None:
-    """Let the processes that this one forks from now on share the memory for decoding; this one has its
-    own.
-    """
+    """Let processes forked from now on share memory for decoding; this process has its own."""
     global _shared
     _shared = SharedUnits()
 
 
 def shared_with_siblings(wanted: int) -> AbstractContextManager[None]:
-    """In such a process: hold its part of what they share; elsewhere nothing happens."""
+    """In such a process, hold a part of the shared memory; elsewhere nothing happens."""
     if _shared is None or multiprocessing.parent_process() is None:
         return nullcontext()
     return _shared.hold(wanted)

@@ -1,9 +1,9 @@
-"""Which modules of this package a stage's result depends on: what its entry point imports, and what that
-imports.
+"""Which modules of this package a stage's result depends on: those that its entry point imports, directly or
+not.
 
-Imports are read off the sources, inside functions too, so no list is kept by hand and nothing is executed. A
-registry is followed to all modules of the package that it looks through. Only what cannot change a result is
-named here, and not followed.
+Imports are read from the sources, including those inside functions, so no list is kept by hand and nothing is
+executed. A registry leads to all modules of the package that it searches. Only modules that cannot change a
+result are listed here; they are not followed.
 """
 
 import ast
@@ -46,9 +46,9 @@ NO_RESULT: dict[str, str] = {
 }
 """Modules that change no result, each with its reason. They are neither hashed nor followed."""
 REGISTRIES = frozenset({"data/sources/registry.py", "data/truth/registry.py"})
-"""Modules that import all modules beside them, by no names that stand in their text."""
-# A statement's beginning; lines within docstrings that look like one do no harm: they name modules that do
-# not exist.
+"""Modules that import all modules in their folder, without naming them."""
+# The beginning of a statement. Similar lines within docstrings do no harm: they name modules that do not
+# exist.
 _IMPORT = re.compile(
     r"^[ \t]*((?:from|import)[ \t]+(?:maskdistill|\.)[^\n(;#]*(?:\((?:[^)#]|#[^\n]*)*\))?)", re.M
 )
@@ -57,7 +57,7 @@ _REGISTRY = re.compile(r"^from maskdistill\.([\w.]+) import (\w+)(?: as (\w+))?$
 
 @cache
 def looked_through(module: str) -> frozenset[str]:
-    """Files of the packages whose modules a registry imports by ``iter_modules(PACKAGE.__path__)``.
+    """Files of the packages that a registry imports by ``iter_modules(PACKAGE.__path__)``.
 
     Args:
         module: path below the package, e.g. ``"evaluation/metrics/registry.py"``.
@@ -98,7 +98,7 @@ def imported(module: str) -> frozenset[str]:
 
 
 def _names(node: ast.stmt, module: str) -> Iterator[str]:
-    """Dotted names, without the package's own, that a statement may import."""
+    """Dotted names, below the package's own, that a statement may import."""
     if isinstance(node, ast.Import):
         yield from (alias.name.partition(".")[2] for alias in node.names)
     if isinstance(node, ast.ImportFrom):
@@ -113,7 +113,7 @@ def _names(node: ast.stmt, module: str) -> Iterator[str]:
 
 @cache
 def _file(name: str) -> str | None:
-    """Path of the module or package of a dotted name; None where it names something else, e.g. a function."""
+    """Path of the module or package with a dotted name; None if it names something else, e.g. a function."""
     place = name.replace(".", "/")
     return next(
         (path for path in (f"{place}.py", f"{place}/__init__.py".lstrip("/")) if (ROOT / path).is_file()),
@@ -122,14 +122,15 @@ def _file(name: str) -> str | None:
 
 
 def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[str]:
-    """Paths below the package of all that the results of some modules depend on, these among them.
+    """Paths, below the package, of all files on which the results of some modules depend, including these
+    modules.
 
     Args:
         entries: modules, e.g. ``["cli/features.py"]``.
-        without: modules that are imported and not used at the settings at hand.
+        without: modules that are imported but not used with the current settings.
 
     Raises:
-        FileNotFoundError: no such module; or one of ``without`` that is not imported at all.
+        FileNotFoundError: no such module, or one of ``without`` is never imported.
     """
     waiting, found, skipped = list(entries), set[str](), frozenset(without)
     met: set[str] = set()
@@ -150,10 +151,10 @@ def closure(entries: Iterable[str], without: Iterable[str] = ()) -> frozenset[st
 
 @cache
 def _data_files(folder: str) -> frozenset[str]:
-    """Files other than modules in a folder of the package, or in its folders without modules: its modules
+    """Files other than modules in a folder of the package or in its subfolders without modules; its modules
     read them.
 
-    Not those in ``__pycache__``, where another process may be writing.
+    ``__pycache__`` is left out, as another process may be writing there.
     """
     place = ROOT / folder
     inside = [path for path in place.iterdir() if path.name != "__pycache__"]

@@ -1,6 +1,4 @@
-"""Hashes of large files that come from outside, as weights: a file whose stamp is as it was is not read
-again.
-"""
+"""Hashes of large external files, such as weights; a file with an unchanged stamp is not read again."""
 
 import os
 import time
@@ -14,7 +12,7 @@ from maskdistill.runtime.seal import stamp
 
 CACHE = Path(".snakemake/maskdistill/contents.json")
 FIRST_SEEN = ".first-seen.json"
-"""In a folder of downloads: the hashes of its files when they were first seen."""
+"""File in a folder of downloads with the hashes of its files when they were first seen."""
 _RACY_NS = 2_000_000_000
 
 
@@ -22,7 +20,7 @@ def content_of(path: str | Path, cache: Path = CACHE) -> str:
     """Hex SHA-256 of a file, remembered with its size, times and inode.
 
     Args:
-        cache: where; a damaged one is made anew.
+        cache: file in which hashes are remembered; a damaged one is rewritten.
 
     Raises:
         OSError: the file cannot be read.
@@ -32,7 +30,7 @@ def content_of(path: str | Path, cache: Path = CACHE) -> str:
     if known.get(name, {}).get("stamp") == found:
         return str(known[name]["sha256"])
     sha256 = sha256_file(path)
-    # A change right after the last one can leave the times as they are.
+    # A second change right after the first can leave the times unchanged.
     if time.time_ns() - max(found[1], found[3]) > _RACY_NS:
         with suppress(OSError):
             write_json(cache, known | {name: {"stamp": found, "sha256": sha256}})
@@ -40,11 +38,10 @@ def content_of(path: str | Path, cache: Path = CACHE) -> str:
 
 
 def is_as_first_seen(path: str | Path, sha256: str) -> bool:
-    """Whether a downloaded file has the content that it had when it was first seen, which its folder has
-    noted.
+    """Whether a downloaded file still has the content that it had when first seen, as noted in its folder.
 
-    What a rule downloads is not there when a run is planned first, so its content cannot be compared with
-    that of the last run; that it became another one since can.
+    A download does not exist yet when a run is first planned, so Snakemake cannot compare its content with
+    the last run's; a later change can be detected this way.
     """
     path = Path(path)
     note = path.with_name(FIRST_SEEN)

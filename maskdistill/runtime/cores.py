@@ -1,4 +1,4 @@
-"""How many processor cores this process may use, which may be fewer than the machine has."""
+"""How many processor cores this process may use; possibly fewer than the machine has."""
 
 import math
 import os
@@ -9,8 +9,8 @@ PROC = Path("/proc/self")
 
 
 def available_cores(proc: Path = PROC) -> int:
-    """Cores that this process may use: its affinity, and the quotas of its control groups, rounded up; at
-    least 1.
+    """Number of cores that this process may use, by its affinity and the quotas of its control groups,
+    rounded up; at least 1.
 
     A container's ``--cpus``, Kubernetes' limits and systemd's CPUQuota are quotas: they leave every core
     visible, and threads beyond them only wait. Slurm and ``taskset`` set the affinity.
@@ -23,7 +23,7 @@ def available_cores(proc: Path = PROC) -> int:
 
 
 def _quotas(proc: Path) -> Iterator[float]:
-    """Cores that each control group above this process grants, where it grants a number; of version 1 and
+    """Number of cores that each control group of this process grants, if it sets a limit; versions 1 and
     2.
     """
     for mount, group in _groups(proc):
@@ -32,13 +32,11 @@ def _quotas(proc: Path) -> Iterator[float]:
             if not words:
                 words = _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
             if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]) > 0:
-                yield int(words[0]) / int(words[1])  # "max" and -1 stand for no quota
+                yield int(words[0]) / int(words[1])  # "max" and -1 mean no quota
 
 
 def _groups(proc: Path) -> Iterator[tuple[Path, PurePosixPath]]:
-    """Where each hierarchy that may limit processors is mounted, and this process's group within that
-    mount.
-    """
+    """Mount point of each hierarchy that may limit processors, and this process's group within it."""
     member: dict[str, str] = {}
     for line in _lines(proc / "cgroup"):
         number, controllers, name = [*line.split(":", 2), "", ""][:3]
@@ -53,8 +51,8 @@ def _groups(proc: Path) -> Iterator[tuple[Path, PurePosixPath]]:
             or (system == "cgroup" and "cpu" not in rest[-1].split(","))
         ):
             continue
-        # A container often sees the host's name of its group, or one beside its root, but has that very group
-        # mounted.
+        # A container often sees its group under the host's name, or a name outside its root, but has that
+        # very group mounted.
         group, root = PurePosixPath(member[system]), PurePosixPath(fields[3])
         known = group.is_relative_to(root) and ".." not in group.parts
         yield Path(fields[4].replace("\\040", " ")), group.relative_to(root) if known else PurePosixPath()

@@ -1,6 +1,6 @@
 """Which device a stage computes on, and how many threads it may use.
 
-torch takes seconds to load, so it is touched here only where a stage uses it.
+torch takes seconds to load, so it is imported here only for stages that use it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
-    """Device for a stage. A process that computes on the CPU keeps the memory that its tensors free.
+    """Device for a stage. A process that computes on the CPU also starts to reuse the memory of freed
+    tensors.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda[:N]``. ``auto`` takes a GPU if one was granted and exists.
-        gpus: number of GPUs granted by the scheduler; 0 means CPU under ``auto``. They are claimed first.
+        gpus: number of GPUs granted by the scheduler; 0 means CPU under ``auto``. GPUs are claimed first.
     """
     claim_gpus(device, gpus)
     import torch
@@ -41,9 +42,9 @@ def pick_device(device: str = "auto", gpus: int = 1) -> torch.device:
 
 
 def mixed(device: torch.device, precision: str) -> torch.autocast:
-    """The precision of matrix products and convolutions: ``float32``, or ``bfloat16`` by autocast.
+    """Context with a precision of matrix products and convolutions: ``float32``, or ``bfloat16`` by autocast.
 
-    What needs the full precision of its inputs, such as losses, stays outside.
+    Keep code that needs full precision, such as losses, outside of it.
     """
     import torch
 
@@ -51,7 +52,7 @@ def mixed(device: torch.device, precision: str) -> torch.autocast:
 
 
 def full_precision() -> None:
-    """Let float32 be float32: by default torch rounds the inputs of a GPU's convolutions to TF32's 10
+    """Compute float32 in full: by default torch rounds the inputs of convolutions on GPUs to TF32's 10
     bits.
     """
     import torch
@@ -60,7 +61,7 @@ def full_precision() -> None:
 
 
 def set_threads(threads: int) -> int:
-    """Limit OpenMP and, where it is loaded, torch to the granted threads, and to the cores that may be used.
+    """Limit OpenMP and, if loaded, torch to the granted threads and the usable cores.
 
     Returns:
         The number of threads, at least 1.
@@ -73,7 +74,7 @@ def set_threads(threads: int) -> int:
 
 
 def single_thread(worker: int) -> None:
-    """Start-up of a data loading process: one thread each, the processes are the parallelism."""
+    """Set up a data loading process with one thread: the processes themselves are the parallelism."""
     set_threads(1)
 
 

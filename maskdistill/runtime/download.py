@@ -22,7 +22,8 @@ CHUNK = 1 << 20
 TIMEOUT = 60.0
 """Seconds without a byte after which a transfer is given up."""
 STALL = 600.0
-"""Seconds in which at least :data:`SLOWEST` bytes come; and in which another process that fetches gets some.
+"""Seconds in which at least :data:`SLOWEST` bytes must arrive, and in which another downloading process must
+receive some.
 """
 SLOWEST = 64 * 1024
 POLL = 0.2
@@ -58,9 +59,8 @@ def _parse_sum(expected: str | None) -> tuple[str, str]:
 def download(url: str, path: str | Path, expected: str | None = None, by_hand: str = "") -> str:
     """Fetch ``url`` to ``path`` unless it is there already.
 
-    Bytes arrive in ``PATH.part``, which a later call continues (HTTP Range); it becomes ``path`` by renaming
-    once it is complete and its checksum is right. Two processes that fetch the same file do so one after the
-    other.
+    Bytes go to ``PATH.part``, which a later call continues (HTTP Range). It is renamed to ``path`` once it is
+    complete and its checksum is right. Processes that fetch the same file take turns.
 
     Args:
         expected: checksum as :func:`check_sum` takes it; None: only the announced length is checked.
@@ -70,8 +70,8 @@ def download(url: str, path: str | Path, expected: str | None = None, by_hand: s
         Checksum of the file: SHA-256, or MD5 where that was expected.
 
     Raises:
-        MaskDistillError: server or network failed, the transfer was cut (call again to continue), the answer
-            is a web page, or the checksum is wrong (the bytes are discarded).
+        MaskDistillError: server or network failed, the transfer was cut off (call again to continue), the
+            response is a web page, or the checksum is wrong (the bytes are discarded).
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -96,7 +96,8 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
     """A partial file, locked and open for appending; waits while another process makes progress with it.
 
     Raises:
-        MaskDistillError: it is no file, cannot be written to, or whoever has it makes no progress.
+        MaskDistillError: it is not a file, cannot be written to, or the process that holds it makes no
+            progress.
     """
     lock = FileLock(part)
     seen, since, said = -1, time.monotonic(), False
@@ -129,7 +130,7 @@ def looks_like_web_page(start: bytes) -> bool:
 
 
 def _finish(url: str, part: Path, path: Path, expected: str | None) -> str:
-    """Check the complete bytes and give them their name; wrong ones are removed. Returns the checksum."""
+    """Check the complete file and rename it, or remove it if it is wrong. Returns the checksum."""
     with open(part, "rb") as stream:
         start = stream.read(256)
     if looks_like_web_page(start):
@@ -152,7 +153,7 @@ def _finish(url: str, part: Path, path: Path, expected: str | None) -> str:
 
 
 def _fetch(url: str, stream: IO[bytes], part: Path, by_hand: str) -> None:
-    """Append what is missing to ``stream``, which holds the first bytes of the file already."""
+    """Append the missing bytes to ``stream``, which already holds the beginning of the file."""
     held = os.fstat(stream.fileno()).st_size
     request = urllib.request.Request(
         url, headers={"User-Agent": "maskdistill", "Accept-Encoding": "identity"}
@@ -210,7 +211,7 @@ def _receive(url: str, answer: http.client.HTTPResponse, stream: IO[bytes], part
 
 
 def _total(content_range: str) -> int | None:
-    """The whole length in ``bytes 5-9/10`` or ``bytes */10``."""
+    """The total length in ``bytes 5-9/10`` or ``bytes */10``."""
     found = re.search(r"/(\d+)$", content_range)
     return int(found[1]) if found else None
 

@@ -1,4 +1,4 @@
-"""Atomic outputs that are on the disk before they get their names, sealed JSON and content hashes."""
+"""Atomic outputs, which are on the disk before they get their names; sealed JSON; content hashes."""
 
 import glob
 import hashlib
@@ -18,10 +18,10 @@ from maskdistill.runtime import seal
 from maskdistill.runtime.errors import MaskDistillError
 
 MARK = ".snakemake_timestamp"
-"""Snakemake leaves this file in every folder that is the output of a rule."""
+"""Snakemake leaves this file in every folder that is an output of a rule."""
 
 LONGEST_NAME = 255
-"""Bytes that file systems take as the name of a file."""
+"""Largest length of a file name in bytes."""
 _NAME_KEPT = 100
 _SYNCED_AT_ONCE = 16
 
@@ -30,14 +30,16 @@ _SYNCED_AT_ONCE = 16
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file name beside ``path``; rename it to ``path`` when the block ends well.
 
-    On an exception the temporary file is removed and ``path`` is left as it was. What has its name is on the
-    disk, so that no power cut leaves half of it; in a folder of :func:`atomic_directory` the folder sees to
-    that.
+    On an exception the temporary file is removed and ``path`` is left as it was. The file is flushed to the
+    disk before the renaming, so no power cut leaves half of it; within :func:`atomic_directory` the folder
+    takes care of that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_own_prefix(path)}{secrets.token_hex(4)}{path.suffix}")
-    temporary.touch(0o666, exist_ok=False)  # less the umask, which only the kernel knows without changing it
+    temporary.touch(
+        0o666, exist_ok=False
+    )  # minus the umask, which only the kernel can tell without changing it
     try:
         yield temporary
         give_name(temporary, path)
@@ -47,11 +49,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``path``; it replaces ``path`` when the block ends well."""
+    """Yield an empty temporary folder beside ``path``; it replaces ``path`` when the block ends without
+    error.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_own_prefix(path)}{secrets.token_hex(4)}")
-    temporary.mkdir(0o777)  # less the umask
+    temporary.mkdir(0o777)  # minus the umask
     try:
         yield temporary
         if path.exists():
@@ -70,22 +74,20 @@ def sealed_path(path: str | Path) -> Iterator[Path]:
 
 
 def give_name(temporary: Path, path: Path) -> None:
-    """Rename a finished file or folder, which is on the disk before; the folder it lies in is so
-    afterwards.
+    """Rename a finished file or folder that has been flushed to the disk, then flush the folder that contains
+    it.
     """
     kept = not any(_TEMPORARY.match(folder.name) for folder in path.parents)
     if kept:
         _sync_all(temporary)
     temporary.replace(path)
     if kept:
-        with suppress(OSError):  # some file systems cannot do this to folders
+        with suppress(OSError):  # some file systems cannot flush folders
             _sync(path.parent)
 
 
 def _sync_all(path: Path) -> None:
-    """Have a file, or all that a folder holds, written to the disk: many files at once, which disks do
-    together.
-    """
+    """Flush a file, or all files in a folder, to the disk; many at once, which disks handle together."""
     if not path.is_dir():
         _sync(path)
         return
@@ -107,10 +109,10 @@ def _sync(path: Path) -> None:
 
 
 def _own_prefix(path: Path) -> str:
-    """How this process begins temporary names of ``path``; what killed processes of this host left is
+    """Prefix of this process's temporary names for ``path``; leftovers of killed processes on this host are
     removed.
 
-    Of a long name a hash stands there: the temporary name must not be too long where ``path`` itself is not.
+    A long name is replaced by a hash, so that the temporary name is never too long if ``path`` itself is not.
     """
     name = os.fsencode(path.name)
     short = path.name if len(name) <= _NAME_KEPT else hashlib.sha256(name).hexdigest()[:32]
@@ -138,21 +140,23 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 
 
 def remedy(path: str | Path) -> str:
-    """What to do about a damaged file that a run has made; a folder that one stage made goes as a whole."""
+    """What to do about a damaged file that a run has made; a folder made by one stage is replaced as a
+    whole.
+    """
     made = [folder for folder in Path(path).parents if (folder / MARK).exists()]
     return f"make it anew: in a run the same command with --forcerun {made[0] if made else path}"
 
 
 def damaged(path: str | Path, what: str) -> MaskDistillError:
-    """What to say of a file of a run that is not as it was written; ``what`` follows its name."""
+    """The error for a file of a run that is not as it was written; ``what`` follows its name."""
     return MaskDistillError(f"{path}: {what}; {remedy(path)}")
 
 
 def check_seal(path: str | Path) -> None:
-    """Compare a file that a stage made with its seal.
+    """Check a file made by a stage against its seal.
 
     Raises:
-        MaskDistillError: it is missing, damaged or without one.
+        MaskDistillError: it is missing, damaged or has no seal.
     """
     try:
         seal.verify(path)
@@ -165,9 +169,9 @@ def check_seal(path: str | Path) -> None:
 
 
 def absent(path: str | Path) -> MaskDistillError:
-    """What to say of a missing file that a stage makes.
+    """The error for a missing file that a stage makes.
 
-    Snakemake itself misses it, unless one job makes several shards: of these it looks at the last.
+    Snakemake notices it itself, unless one job makes several shards, of which it checks only the last.
     """
     made = Path(path) if Path(path).parent.is_dir() else Path(path).parent
     return MaskDistillError(
@@ -177,10 +181,10 @@ def absent(path: str | Path) -> MaskDistillError:
 
 
 def read_json(path: str | Path, todo: str = "") -> Any:
-    """Read what :func:`write_json` wrote; a missing or damaged file is a :class:`MaskDistillError` naming it.
+    """Read what :func:`write_json` wrote; for a missing or damaged file a :class:`MaskDistillError` names it.
 
     Args:
-        todo: the remedy, where the file is perhaps not a run's.
+        todo: the remedy, if the file may not be a run's.
     """
 
     def broken(reason: str) -> MaskDistillError:

@@ -1,4 +1,4 @@
-"""Writing and opening HDF5 files; without torch, for stages that need none."""
+"""Writing and opening HDF5 files, without torch."""
 
 import fcntl
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from maskdistill.runtime.locks import UNSUPPORTED, warn_without_locks
 
 
 def hdf5_file(path: str | Path, mode: str) -> h5py.File:
-    """Open a file with HDF5's own lock; without where the file system has none, which is said once.
+    """Open a file with HDF5's own lock; if the file system has no locks, without one, which is logged once.
 
     Raises:
-        OSError: as h5py raises it; a BlockingIOError where another process holds the lock.
+        OSError: as h5py raises it; a BlockingIOError if another process holds the lock.
     """
     try:
         return h5py.File(path, mode)
@@ -37,7 +37,7 @@ def hdf5_file(path: str | Path, mode: str) -> h5py.File:
 
 @contextmanager
 def write_hdf5(path: str | Path) -> Iterator[h5py.File]:
-    """Open a file for writing; it appears under ``path``, sealed, when the block ends well."""
+    """Open a file for writing; it appears at ``path``, sealed, when the block ends without error."""
     with sealed_path(path) as temporary, hdf5_file(temporary, "w") as file:
         yield file
 
@@ -66,7 +66,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
 
 
 def _refuse_written(path: str | Path) -> None:
-    """Raise BlockingIOError where another process holds the lock that HDF5 takes on a file that it writes."""
+    """Raise BlockingIOError if another process holds the lock that HDF5 takes on a file that it writes."""
     with open(path, "rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)

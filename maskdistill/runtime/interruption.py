@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command in order: its processes end, nothing half-written stays, one line says
+"""Ctrl-C and SIGTERM end a command cleanly: its processes end, nothing half-written remains, one line says
 so.
 """
 
@@ -16,27 +16,26 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """What a command was told while it ran.
+    """The signal that a command received while it ran.
 
     Attributes:
-        signal: that it was sent; None if none.
+        signal: its number; None if there was none.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     def number(self, error: BaseException) -> int:
-        """The signal that an exception goes back to, 0 if it does to none: 128 more is the exit status of
-        shells.
+        """The signal behind an exception, 0 if there is none; shells add 128 for the exit status.
 
-        Libraries raise exceptions of their own when a process that worked for them is ended, and torch's
-        launcher of several processes has its own signal handler, whose exception carries ``sigval``.
+        Libraries raise their own exceptions when one of their worker processes is ended, and torch's launcher
+        of several processes has its own signal handler, whose exception has ``sigval``.
         """
         other: int | None = getattr(error, "sigval", None)
         return int(self.signal or other or signal.SIGINT * isinstance(error, KeyboardInterrupt))
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt once; the second time the system ends the process."""
+        """Raise KeyboardInterrupt at the first signal; at the second the system ends the process."""
         self.signal = signal.Signals(number)
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
@@ -47,10 +46,10 @@ class Interruption:
 
 @contextmanager
 def in_order() -> Iterator[Interruption]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt, so that whatever cleans up does.
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, so that cleanup code runs.
 
-    A signal that is ignored, as under ``nohup``, stays ignored. Processes that are forked meanwhile ignore
-    Ctrl-C, which a terminal sends to all, and end by SIGTERM as ever.
+    A signal that is ignored, as under ``nohup``, stays ignored. Processes forked meanwhile ignore Ctrl-C,
+    which a terminal sends to all, and end on SIGTERM as usual.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -78,7 +77,7 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def reader_has_left() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after ``| head``."""
+    """Whether standard output is a pipe without a reader, as after ``| head``."""
     with suppress(OSError, ValueError):
         waiting = select.poll()
         waiting.register(sys.stdout.fileno(), 0)
@@ -87,7 +86,7 @@ def reader_has_left() -> bool:
 
 
 def mute_output() -> None:
-    """Let what is still to be written to standard output go nowhere, also when the interpreter ends."""
+    """Discard further output to standard output, including what is flushed when the interpreter ends."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,8 +1,8 @@
-"""What a job took and how much it did for that, beside Snakemake's benchmark of the job.
+"""What a job cost and how much work it did, in addition to Snakemake's benchmark of the job.
 
-Snakemake measures seconds and resident memory, no GPU and no pictures. The record of
-``results/RUN/logs/STAGE/JOB.log`` is ``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none. What
-later jobs will take is estimated from such records (:mod:`maskdistill.product.records`).
+Snakemake measures seconds and resident memory, but neither GPUs nor pictures. The record of
+``results/RUN/logs/STAGE/JOB.log`` is ``results/RUN/benchmarks/STAGE/JOB.json``; other logs have none. The
+cost of later jobs is estimated from such records (:mod:`maskdistill.product.records`).
 """
 
 import os
@@ -25,12 +25,12 @@ _settings: dict[str, Any] = {}
 
 
 class Work(TypedDict):
-    """What a loop of a job went through.
+    """The work done by one loop of a job.
 
     Attributes:
         unit: ``img``, ``step``, ``mask``, ...
-        count: how many.
-        seconds: that it took for these.
+        count: number of units.
+        seconds: duration.
     """
 
     unit: str
@@ -40,9 +40,7 @@ class Work(TypedDict):
 
 @dataclass(frozen=True)
 class Begin:
-    """When a job began, on the clock and in the processor's seconds, and how many loops had ended before
-    it.
-    """
+    """Start of a job: clock, processor time, and number of loops that had ended before."""
 
     wall: float
     cpu: float
@@ -50,34 +48,34 @@ class Begin:
 
 
 def begin() -> Begin:
-    """Begin a job in this process."""
+    """Start a job in this process."""
     _settings.clear()
     return Begin(time.monotonic(), _cpu_seconds(), len(_work))
 
 
 def add_work(unit: str, count: int, seconds: float) -> None:
-    """Count in what a loop went through."""
+    """Add the work of a loop."""
     _work.append({"unit": unit, "count": count, "seconds": seconds})
 
 
 def work() -> list[Work]:
-    """What loops of this process have gone through so far."""
+    """The work of this process's loops so far."""
     return list(_work)
 
 
 def note_settings(settings: Mapping[str, Any]) -> None:
-    """Note settings that a job's time depends on, as JSON has them."""
+    """Note settings that a job's time depends on, as JSON values."""
     _settings.update(settings)
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Processor time of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 
 @cache
 def machine() -> str:
-    """The kind of machine: its processor and how many cores it has; of which a job may use fewer."""
+    """The kind of machine: its processor and number of cores, of which a job may use fewer."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -87,11 +85,10 @@ def machine() -> str:
 
 
 def gpu_peaks() -> list[dict[str, Any]]:
-    """The GPUs on which this process has computed with torch: ``uuid``, ``name``, and the most memory it held
-    there.
+    """The GPUs on which this process has computed with torch: ``uuid``, ``name`` and peak memory.
 
-    ``peak_allocated_mib`` is what tensors took, ``peak_reserved_mib`` what torch kept from the device for
-    them.
+    ``peak_allocated_mib`` is the memory of tensors, ``peak_reserved_mib`` what torch reserved on the device
+    for them.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -112,7 +109,7 @@ def gpu_peaks() -> list[dict[str, Any]]:
 
 
 def add_of_child(peaks: list[dict[str, Any]]) -> None:
-    """Count in what a child process reported of itself with :func:`gpu_peaks`."""
+    """Add what a child process reported by :func:`gpu_peaks`."""
     _of_children.extend(peaks)
 
 
@@ -120,10 +117,10 @@ def job_record(stage: str, since: Begin) -> dict[str, Any]:
     """The record of this process and its children.
 
     Returns:
-        ``stage``; ``device``, ``cuda`` or ``cpu``; ``leased``, the UUIDs that the job held; ``gpus``, those
-        that it computed on, as of :func:`gpu_peaks` (FAISS's own memory is not seen); ``peak_rss_mib``, the
-        largest of its processes; ``machine``; ``seconds`` and ``cpu_seconds`` since ``since``; ``work``, of
-        each :class:`Work`; ``settings``, those that were noted.
+        ``stage``; ``device``, ``cuda`` or ``cpu``; ``leased``, the UUIDs of the GPUs that the job held;
+        ``gpus``, those that it computed on, as in :func:`gpu_peaks` (without FAISS's own memory);
+        ``peak_rss_mib``, of its largest process; ``machine``; ``seconds`` and ``cpu_seconds`` since
+        ``since``; ``work``, each :class:`Work`; ``settings``, as noted.
     """
     gpus = sorted(gpu_peaks() + _of_children, key=lambda gpu: str(gpu["uuid"]))
     leased = [uuid for uuid in os.environ.get(HELD, "").split(",") if uuid]
@@ -146,7 +143,7 @@ def job_record(stage: str, since: Begin) -> dict[str, Any]:
 
 
 def record_path(log: str | Path) -> Path | None:
-    """Where the record of the job with this log goes; None for a log outside of ``results/RUN/logs``."""
+    """Path of the record of the job with this log; None for a log outside ``results/RUN/logs``."""
     parts = list(Path(log).parts)
     for place in range(2, len(parts) - 1):
         if parts[place - 2] == "results" and parts[place] == "logs":
@@ -156,15 +153,13 @@ def record_path(log: str | Path) -> Path | None:
 
 
 def times_path(log: str | None) -> Path | None:
-    """Where a training with this log keeps when its rows came, beside its record; None as of
-    :func:`record_path`.
-    """
+    """Path, beside the job's record, for the times of a training's rows; None as in :func:`record_path`."""
     path = record_path(log) if log else None
     return path and path.with_suffix(".csv")
 
 
 def write_job_record(stage: str, log: str | None, since: Begin) -> None:
-    """Write the record of a job that has ended well, where its log stands in a run."""
+    """Write the record of a successful job, if its log belongs to a run."""
     path = record_path(log) if log else None
     if path is not None:
         write_json(path, job_record(stage, since))

@@ -1,6 +1,4 @@
-"""A JSON object written item by item, in the bytes that ``write_json`` would give, sealed, with a flat
-memory.
-"""
+"""Sealed JSON objects written item by item in constant memory, with the same bytes as ``write_json``."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,11 +9,11 @@ from typing import Any, BinaryIO
 from maskdistill.runtime.files import canonical_json, sealed_path
 
 CHUNK = 2**20
-"""Characters that are read at once."""
+"""Characters read at a time."""
 
 
 class JsonObject:
-    """One object whose keys come in ascending order; its long arrays are written one item at a time."""
+    """An object whose keys come in ascending order; long arrays are written one item at a time."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self._place, self._last = stream, 0, ""
@@ -37,12 +35,11 @@ class JsonObject:
 
     @contextmanager
     def array(self, name: str) -> Iterator[Callable[[Any], tuple[int, int]]]:
-        """Write a key whose value is an array: the block appends items, and learns where each begins and
-        ends.
+        """Write a key whose value is an array; the block appends items and learns where each begins and ends.
 
         Yields:
-            A function that writes one item and returns its first byte and the byte behind its last in the
-            file.
+            A function that writes one item and returns the offset of its first byte and the offset after its
+            last.
         """
         self._key(name)
         self._write("[")
@@ -67,7 +64,7 @@ class JsonObject:
 
 @contextmanager
 def write_json_object(path: str | Path) -> Iterator[JsonObject]:
-    """Open a JSON object for writing; it appears under ``path`` when the block ends well."""
+    """Open a JSON object for writing; it appears at ``path`` when the block ends without error."""
     with sealed_path(path) as temporary, open(temporary, "wb", buffering=2**20) as stream:
         content = JsonObject(stream)
         yield content
@@ -75,14 +72,15 @@ def write_json_object(path: str | Path) -> Iterator[JsonObject]:
 
 
 def read_array(path: str | Path, name: str) -> Iterator[dict[str, Any]]:
-    """The items of an array that :func:`write_json_object` wrote first, one at a time, with a flat memory.
+    """The items of an array, the first that :func:`write_json_object` wrote, one at a time in constant
+    memory.
 
     Args:
-        path: the file; its seal is the caller's affair.
-        name: key of the array, the first of the object; its items are objects.
+        path: the file; the caller checks its seal.
+        name: key of the array, which must be the object's first; its items are objects.
 
     Raises:
-        ValueError: there is no such array, or it has no end.
+        ValueError: there is no such array, or it does not end.
     """
     decoder, head = json.JSONDecoder(), f"{{{canonical_json(name)}:["
     with open(path, encoding="utf-8") as stream:

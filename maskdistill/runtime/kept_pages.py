@@ -1,7 +1,7 @@
-"""The pages of the last good run stay, whatever becomes of the jobs that make them anew.
+"""The pages of the last successful run are kept, even if the jobs that rewrite them fail.
 
-Snakemake removes the outputs of a job before it starts and after it failed. So while a run is under way its
-pages have a second name in a hidden folder, and what is missing at its end is put back.
+Snakemake removes a job's outputs before it starts and after it failed. So during a run its pages have a
+second name in a hidden folder, and missing ones are put back at the end.
 """
 
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 KEPT = ".last_good"
 SUFFIXES = (".html", ".json")
 OLDEST_INPUT = "data/manifest.csv"
-"""The first file of a run that every page goes back to."""
+"""The first file of a run, on which every page depends."""
 
 
 def keep_pages(folder: str | Path) -> None:
-    """Give each page and summary of a results folder its second name, when a run begins.
+    """Give each page and summary of a results folder a second name, when a run begins.
 
-    What a run that was killed has left under that name stays where the page itself is gone.
+    If the page itself is gone, what a killed run left under that name stays.
     """
     folder = Path(folder)
     for page in _pages(folder):
@@ -32,9 +32,9 @@ def keep_pages(folder: str | Path) -> None:
 
 
 def put_pages_back(folder: str | Path) -> list[str]:
-    """Put back what is missing, when a run has failed; the paths of these.
+    """Put back missing pages, when a run has failed; returns their paths.
 
-    They are dated before what they were made of, so the next run makes them anew.
+    They are dated before their inputs, so the next run rewrites them.
     """
     folder = Path(folder)
     found = []
@@ -51,7 +51,7 @@ def put_pages_back(folder: str | Path) -> list[str]:
 
 
 def forget_pages(folder: str | Path) -> None:
-    """Drop the second names, when a run has ended."""
+    """Remove the second names, when a run has ended."""
     shutil.rmtree(Path(folder) / KEPT, ignore_errors=True)
 
 

@@ -17,14 +17,14 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.locks import FileLock, UnfitLockError
 
 FOLDER = "MASKDISTILL_LEASES"
-"""Environment variable: folder of the lock files, of this machine and shared by all that use its GPUs."""
+"""Environment variable: folder of the lock files on this machine, shared by all who use its GPUs."""
 HELD = "MASKDISTILL_LEASED"
-"""Environment variable: GPUs that this process or its parent holds, as in CUDA_VISIBLE_DEVICES."""
+"""Environment variable: GPUs that this process or its parent holds, in the form of CUDA_VISIBLE_DEVICES."""
 WAIT = "MASKDISTILL_LEASE_WAIT"
-"""Environment variable: seconds that a job waits for GPUs before it gives up."""
+"""Environment variable: seconds for which a job waits for GPUs before it gives up."""
 PATIENCE = 7 * 86400.0
 NAMES = 8
-"""Other names of a lock that are tried where something else has the first."""
+"""Alternative names of a lock, tried if something else has the first."""
 POLL = 0.05
 REMIND = 30.0
 
@@ -33,9 +33,9 @@ _leases: list[FileLock] = []
 
 
 def visible_gpus() -> list[str]:
-    """UUIDs of the GPUs this process may see, without touching CUDA; empty where there is no NVIDIA driver.
+    """UUIDs of the GPUs that this process may see, without touching CUDA; empty without an NVIDIA driver.
 
-    Numbers in CUDA_VISIBLE_DEVICES count in the order of the PCI bus, as ``nvidia-smi`` does; UUIDs, also
+    Numbers in CUDA_VISIBLE_DEVICES follow the order of the PCI bus, as in ``nvidia-smi``; UUIDs, including
     those of MIG instances, are taken as they are.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -50,9 +50,9 @@ def visible_gpus() -> list[str]:
 
 
 def select(uuids: Sequence[str], given: str | None) -> list[str]:
-    """Those of a machine's GPUs that a value of CUDA_VISIBLE_DEVICES names; all without one.
+    """The GPUs of a machine that a value of CUDA_VISIBLE_DEVICES names; all if there is no value.
 
-    As CUDA does, the list ends at the first number that no GPU has, and a UUID may be shortened.
+    As in CUDA, the list ends at the first number that no GPU has, and a UUID may be abbreviated.
     """
     if given is None:
         return list(uuids)
@@ -82,7 +82,7 @@ def lease_folder() -> Path:
         pass
     except OSError as error:
         raise MaskDistillError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
-    for _ in range(20):  # another user may have made it this very moment, and not opened it to all yet
+    for _ in range(20):  # another user may have just made it and not yet opened it to all
         if os.access(folder, os.W_OK | os.X_OK):
             break
         time.sleep(POLL)
@@ -94,20 +94,20 @@ def lease_folder() -> Path:
 def lease(
     uuids: Sequence[str], count: int, folder: Path, remind: float = REMIND, patience: float | None = None
 ) -> list[tuple[str, FileLock]]:
-    """Wait until ``count`` of the GPUs are free and take them.
+    """Wait until ``count`` GPUs are free and take them.
 
-    Whoever wants GPUs queues at a gate and passes it with all it asked for, so that two jobs never wait for
-    each other's GPUs and a job that wants many is not overtaken by small ones for ever.
+    Jobs queue at a gate and pass it only with all the GPUs they asked for, so two jobs never wait for each
+    other's GPUs, and a job that wants many is not overtaken by small ones for ever.
 
     Args:
         uuids: GPUs to choose from; the first free ones are taken.
-        count: at most as many as there are.
+        count: how many; at most as many as there are.
         folder: of the lock files.
         remind: seconds between two lines in the log while waiting.
         patience: seconds after which waiting ends.
 
     Returns:
-        UUID and its lock, for each GPU; the lock is held until it is released or the process ends.
+        UUID and lock of each GPU; a lock is held until it is released or the process ends.
 
     Raises:
         MaskDistillError: more are wanted than there are, they did not become free in time, or a lock file
@@ -148,8 +148,8 @@ def lease(
 
 
 class _Lock:
-    """The lock of one thing in the folder, under another name where what lies there is no file: for all users
-    alike.
+    """The lock of one thing in the folder; if its name is taken by something that is not a file, under
+    another name, the same for all users.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -158,7 +158,7 @@ class _Lock:
         self._number = 0
 
     def acquire(self) -> bool:
-        """Try to take it, as :meth:`FileLock.acquire` does."""
+        """Try to take the lock, as :meth:`FileLock.acquire` does."""
         try:
             return self.file.acquire()
         except UnfitLockError as error:
@@ -196,15 +196,15 @@ def _patience() -> float:
 
 
 def claim_gpus(device: str, gpus: int) -> None:
-    """Take the GPUs granted to this process, once and until it ends, and let CUDA see no other.
+    """Take the GPUs granted to this process, once and until it ends, and hide all others from CUDA.
 
-    Call it before CUDA is touched. Child processes share what their parent holds. Without a visible GPU, or
-    on the CPU, nothing happens.
+    Call it before CUDA is touched. Child processes share their parent's GPUs. Without a visible GPU, or on
+    the CPU, nothing happens.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda[:N]``; a number names one visible GPU, which then becomes
-            ``cuda:N`` as before.
-        gpus: number granted; under ``auto`` 0 means CPU, and no more are taken than are visible.
+        device: ``auto``, ``cpu`` or ``cuda[:N]``; a number selects one visible GPU, which is still called
+            ``cuda:N`` afterwards.
+        gpus: number granted. Under ``auto`` 0 means CPU, and at most the visible ones are taken.
     """
     if device == "cpu" or (device == "auto" and gpus == 0) or HELD in os.environ:
         return

@@ -1,4 +1,4 @@
-"""Items or batches of a data set in order, prepared ahead by worker processes."""
+"""Items or batches of a data set, in order, prepared ahead by worker processes."""
 
 import multiprocessing
 import multiprocessing.queues
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class _Guarded(Dataset[T | MaskDistillError]):
-    """Hands an error over as a value: raised in a worker, its traceback would bury the message.
+    """Passes an error on as a value: raised in a worker, its traceback would bury the message.
 
-    An index is whatever the data set, or its sampler, understands.
+    An index is whatever the data set, or its sampler, uses.
 
     Args:
         items: the data set.
-        hand_over: whether its items themselves are sent from a worker, not batches of them.
+        hand_over: whether single items, not batches, are sent from a worker.
     """
 
     def __init__(self, items: Dataset[T], hand_over: bool = False) -> None:
@@ -42,10 +42,10 @@ class _Guarded(Dataset[T | MaskDistillError]):
 
 
 def _shared(item: T) -> T:
-    """An item whose tensors lie in shared memory, where it is made in a worker and sent from there.
+    """An item with its tensors in shared memory, if it is made in a worker and sent from there.
 
-    Torch would move them on the way, in a thread of the worker whose errors nobody hears: the item would be
-    lost.
+    Otherwise torch would move them while sending, in a thread of the worker whose errors go unnoticed, and
+    the item would be lost.
 
     Raises:
         MaskDistillError: there is no room.
@@ -71,17 +71,17 @@ def _share(item: Any) -> None:
 
 
 def _start_worker(worker: int) -> None:
-    """In a new loading process: one thread, and no item is lost without a word."""
+    """Set up a new loading process: one thread, and no item is lost silently."""
     single_thread(worker)
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end_worker)  # type: ignore[attr-defined]
 
 
 def decoding_workers(workers: int | None, device: torch.device, threads: int) -> int:
-    """Decoding processes for a network that runs on ``device``.
+    """Number of decoding processes for a network that runs on ``device``.
 
     Args:
-        workers: as configured; None: none on a CPU, where decoding takes a hundredth of the network's time
-            and a process more would take its cores; on a GPU one less than ``threads``, at least 1.
+        workers: as configured. None: on a CPU 0, as decoding takes a hundredth of the network's time and
+            another process would take its cores; on a GPU ``threads`` - 1, at least 1.
         threads: granted to the stage.
     """
     if workers is not None:
@@ -118,7 +118,7 @@ def load_in_order(items: Dataset[T], workers: int, device: torch.device, ahead: 
 
 
 class _Collate:
-    """Puts the items of a batch together; an error among them takes the batch's place."""
+    """Combines items into a batch; an error among them replaces the batch."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
@@ -190,19 +190,19 @@ def _begin(loader: DataLoader[T]) -> Iterator[T]:
     """Start the workers.
 
     Raises:
-        MaskDistillError: there is no shared memory for what they are spoken to with.
+        MaskDistillError: there is no shared memory for communicating with them.
     """
     with naming_lack(NO_WORKERS):
         if loader.num_workers:
-            share_among_forks()  # where there is no room, an iterator that is half made says a traceback more
+            share_among_forks()  # without room, a half-made iterator would print another traceback
         return iter(loader)
 
 
 def _next(loaded: Iterator[T]) -> T:
-    """The next item, or :data:`_END`; waits while the workers are at work.
+    """The next item, or :data:`_END`; waits as long as the workers make progress.
 
     Raises:
-        MaskDistillError: one has ended, or none does anything any more.
+        MaskDistillError: a worker has ended, or none does anything any more.
     """
     patience = None
     while True:

@@ -1,7 +1,7 @@
 """Locks on files that the kernel releases when a process ends, however it ends; on any file system.
 
-Some file systems know no locks (many NFS mounts say ENOLCK). There a name among the kernel's sockets does the
-same for the processes of one machine, and a warning says that those of other machines are not seen.
+Some file systems have no locks (many NFS mounts return ENOLCK). There, the name of a kernel socket does the
+same for the processes of one machine, and a warning says that processes on other machines are not seen.
 """
 
 import errno
@@ -18,22 +18,22 @@ from pathlib import Path
 from maskdistill.runtime.errors import MaskDistillError
 
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What the system says where a file system has no locks."""
+"""Error numbers for a file system without locks."""
 
 log = logging.getLogger("maskdistill")
 _warned: set[str] = set()
 
 
 class UnfitLockError(MaskDistillError):
-    """Under the name of a lock file lies something that nobody can lock: a link, a folder, a pipe, ..."""
+    """The name of a lock file is taken by something that cannot be locked: a link, a folder, a pipe, ..."""
 
 
 class FileLock:
-    """A lock of one process at a time on a file, which is made where it is absent and stays.
+    """A lock on a file, for one process at a time. The file is made if it is absent, and stays.
 
     Args:
         path: of the file; links are not followed.
-        mode: permissions of a new file; None: as the umask has them.
+        mode: permissions of a new file; None: according to the umask.
     """
 
     def __init__(self, path: str | Path, mode: int | None = None) -> None:
@@ -48,13 +48,11 @@ class FileLock:
 
     @property
     def writable(self) -> bool:
-        """Whether the file, whose lock is held, may be written to: a lock needs no more than the right to
-        read.
-        """
+        """Whether the locked file may be written to; read permission is enough for the lock itself."""
         return self.held and fcntl.fcntl(self._held_descriptor(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
 
     def write(self, text: str) -> None:
-        """Replace the content of the file, whose lock is held."""
+        """Replace the content of the locked file."""
         os.ftruncate(self._held_descriptor(), 0)
         os.pwrite(self._held_descriptor(), text.encode(errors="backslashreplace"), 0)
 
@@ -64,11 +62,11 @@ class FileLock:
         return self.descriptor
 
     def acquire(self) -> bool:
-        """Try to take the lock; False where another process, or another object of this one, has it.
+        """Try to take the lock; False if another process, or another object in this one, has it.
 
         Raises:
-            UnfitLockError: what lies there is no file.
-            MaskDistillError: it cannot be opened; the message says whose it is.
+            UnfitLockError: what lies there is not a file.
+            MaskDistillError: it cannot be opened; the message names its owner.
         """
         if self.held:
             return True
@@ -77,7 +75,7 @@ class FileLock:
         try:
             taken = (
                 self._lock(descriptor) and os.fstat(descriptor).st_nlink > 0
-            )  # another may have removed its name
+            )  # another process may have removed its name
         finally:
             if not taken:
                 os.close(descriptor)
@@ -87,7 +85,7 @@ class FileLock:
         return taken
 
     def release(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
@@ -107,8 +105,8 @@ class FileLock:
 
 
 def try_flock(descriptor: int) -> bool | None:
-    """Try to lock an open file: True if it is locked now, False if another has it, None where there are no
-    locks.
+    """Try to lock an open file: True if it is locked now, False if another process has it, None if locks do
+    not exist.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,7 +124,7 @@ def try_flock(descriptor: int) -> bool | None:
 
 
 def warn_without_locks(folder: str | Path) -> None:
-    """Say once a process that a folder's file system has no locks, and what that means."""
+    """Warn, once per process, that a folder's file system has no locks, and what that means."""
     place = os.path.abspath(folder)
     if place not in _warned:
         _warned.add(place)
@@ -138,19 +136,17 @@ def warn_without_locks(folder: str | Path) -> None:
 
 
 def has_locks(folder: str | Path) -> bool:
-    """Whether files in a folder can be locked; tried with one that is removed at once.
+    """Whether files in a folder can be locked; tested with a temporary file.
 
     Raises:
-        OSError: no file can be made there.
+        OSError: a file cannot be made there.
     """
     with tempfile.TemporaryFile(dir=folder) as stream:
         return try_flock(stream.fileno()) is not None
 
 
 def _bind(descriptor: int) -> socket.socket:
-    """Take the name that stands for a file among the kernel's sockets; EADDRINUSE where another process has
-    it.
-    """
+    """Bind the kernel socket that stands for a file; EADDRINUSE if another process has it."""
     found = os.fstat(descriptor)
     name = hashlib.sha256(f"maskdistill {found.st_dev} {found.st_ino}".encode()).hexdigest()
     taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -163,7 +159,7 @@ def _bind(descriptor: int) -> socket.socket:
 
 
 def open_lock_file(path: Path, mode: int | None = None) -> int:
-    """Descriptor of a regular file that is made where it is absent; never of what a link leads to.
+    """Descriptor of a regular file, which is made if it is absent; links are not followed.
 
     Raises:
         UnfitLockError, MaskDistillError: as :meth:`FileLock.acquire`.
@@ -175,7 +171,7 @@ def open_lock_file(path: Path, mode: int | None = None) -> int:
         raise _unfit(path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UnfitLockError(_not_a_file(path, "something that is no file"))
+        raise UnfitLockError(_not_a_file(path, "something other than a file"))
     return descriptor
 
 
@@ -185,10 +181,10 @@ def _open(path: Path, flags: int, mode: int | None) -> int:
     except FileNotFoundError:
         pass
     except PermissionError:
-        return os.open(path, flags | os.O_RDONLY)  # reading is enough to lock it
+        return os.open(path, flags | os.O_RDONLY)  # read permission is enough to lock it
     try:
         descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:  # another process was faster; without O_CREAT: a shared folder may forbid that
+    except FileExistsError:  # another process was faster; without O_CREAT, which a shared folder may forbid
         return os.open(path, flags | os.O_RDWR)
     if mode is not None:
         with suppress(OSError):

@@ -11,7 +11,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def setup_logging(stage: str, log_file: str | None, **granted: object) -> None:
-    """Log to standard error and, if given, to ``log_file``; the first line says what runs where.
+    """Log to standard error and to ``log_file``, if given; the first line says what runs where.
 
     Args:
         stage: name of the entry point.
@@ -31,12 +31,12 @@ def setup_logging(stage: str, log_file: str | None, **granted: object) -> None:
 
 
 def last_lines(path: str | Path, count: int, most: int = 65536) -> list[str]:
-    """The last lines of a text file that are not blank, at most ``count``; none where it cannot be read.
+    """The last non-blank lines of a text file, at most ``count``; empty if it cannot be read.
 
     Args:
         path: the file.
-        count: lines.
-        most: bytes at its end that are looked at.
+        count: largest number of lines.
+        most: number of bytes at its end that are read.
     """
     try:
         with open(path, "rb") as stream:

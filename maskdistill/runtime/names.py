@@ -1,8 +1,8 @@
-"""Values as they stand in paths."""
+"""Values in paths."""
 
 from decimal import Decimal
 
 
 def value_name(value: float) -> str:
-    """A number as it stands in paths: the shortest decimals that give it back, never an exponent."""
+    """A number as text for paths: the fewest decimals that identify it, never an exponent."""
     return f"{Decimal(repr(float(value))).normalize():f}"

@@ -1,8 +1,8 @@
-"""Objects that were read from stores and web servers, kept on this machine up to a number of bytes.
+"""Cache on this machine, limited in size, for objects read from stores and web servers.
 
-A file an object, named by a hash of its URL: its bytes, then what is known of it (:class:`_Foot`). It appears
-by renaming and is never changed, so any number of processes may share the folder. What was not used for
-longest goes first; who has a file open goes on reading it, as files live until they are closed.
+One file per object, named by a hash of its URL: its bytes, then what is known about it (:class:`_Foot`).
+Files appear by renaming and are never changed, so any number of processes may share the folder. The least
+recently used ones are removed first; a process that has such a file open can still read it.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from maskdistill.runtime.remote_read import Received, Unchanged, fetch
 FOLDER = "MASKDISTILL_CACHE"
 """Environment variable: folder of the cache, on a disk of this machine."""
 GIGABYTES = "MASKDISTILL_CACHE_GB"
-"""Environment variable: how much may lie there."""
+"""Environment variable: limit of its size in gigabytes."""
 DEFAULT_GIGABYTES = 20.0
 KEPT_SHARE = 0.9
-"""Of the bytes that may lie there, so much stays when some are removed."""
+"""Share of the limit that stays when objects are removed."""
 LOOK_SHARE = 1 / 64
-"""A process that has added so much of the bytes looks how many there are."""
+"""Share of the limit after whose addition a process checks the size."""
 ABANDONED = 6 * 3600.0
-"""Seconds after which an unfinished file is nobody's any more."""
+"""Seconds after which an unfinished file counts as abandoned."""
 _MAGIC = b"MDO1"
 
 
 class _Foot(NamedTuple):
-    """Behind an object's bytes: the server's mark of the content, and what the bytes are."""
+    """Record after an object's bytes: the server's mark of the content, and size and hash of the bytes."""
 
     etag: str
     size: int
@@ -46,14 +46,14 @@ class ObjectCache:
     """A folder of objects.
 
     Args:
-        folder: made where it is absent.
-        limit: bytes that may lie there; processes that add some at the same time may be above it for a
-            moment, each by :data:`LOOK_SHARE` and the object that it reads.
+        folder: made if it is absent.
+        limit: limit in bytes; concurrent processes may briefly exceed it, each by :data:`LOOK_SHARE` and the
+            object that it reads.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self._added, self._lock = limit, threading.Lock()  # the first object is reason enough to look
+        self._added, self._lock = limit, threading.Lock()  # check the size already at the first object
 
     def open(self, url: str, sha256: str = "", most: int | None = None) -> tuple[int, int]:
         """An open descriptor of a file that begins with an object's bytes, and their number; the caller
@@ -61,9 +61,9 @@ class ObjectCache:
 
         Args:
             url: checked (:func:`maskdistill.runtime.remote_urls.checked`).
-            sha256: of the content that is wanted; what lies here is taken without asking the server only if
-                it is that.
-            most: bytes; larger objects are refused.
+            sha256: of the wanted content; a cached object is used without asking the server only if it has
+                this hash.
+            most: largest size in bytes; larger objects are refused.
 
         Raises:
             ObjectRefused, MaskDistillError: as :func:`maskdistill.runtime.remote_read.fetch`, or nothing can
@@ -124,8 +124,8 @@ class ObjectCache:
         self.shrink()
 
     def shrink(self) -> None:
-        """Remove what was not used for longest until the bytes are few enough; nothing while another process
-        does.
+        """Remove the least recently used objects until the size is low enough, unless another process is
+        doing so.
         """
         lock = FileLock(self.folder / ".lock")
         if not lock.acquire():
@@ -165,10 +165,10 @@ def _cache(folder: str, limit: int) -> ObjectCache:
 
 
 def cache() -> ObjectCache:
-    """The cache that the environment names.
+    """The cache set in the environment.
 
     Raises:
-        MaskDistillError: its size is no number.
+        MaskDistillError: its size is not a number.
     """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(os.environ.get(FOLDER) or f"{home}/maskdistill/objects").expanduser().absolute()
@@ -190,7 +190,7 @@ def _write_foot(descriptor: int, received: Received) -> None:
 
 
 def _open(path: Path) -> tuple[int, _Foot] | None:
-    """A descriptor of a kept object; None where there is none, or it is not whole."""
+    """A descriptor of a cached object; None if there is none, or it is incomplete."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -207,8 +207,8 @@ def _open(path: Path) -> tuple[int, _Foot] | None:
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """Path, time of last use in nanoseconds and size of the objects in a folder; abandoned temporary files
-    go.
+    """Path, time of last use in nanoseconds and size of each object in a folder; removes abandoned temporary
+    files.
     """
     found = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:

@@ -1,6 +1,4 @@
-"""Waiting for other processes, never without an end: as long as they live and compute, and not for ever even
-then.
-"""
+"""Waiting for other processes as long as they live and compute, and even then not for ever."""
 
 import logging
 import multiprocessing
@@ -15,13 +13,13 @@ from typing import TypeVar
 from maskdistill.runtime.errors import MaskDistillError
 
 LOOK = 10.0
-"""Seconds between two looks at what is waited for."""
+"""Seconds between two checks."""
 IDLE = 600.0
-"""Seconds without a result in which processes that are at work use some of a processor."""
+"""Seconds without a result in which working processes must use some processor time."""
 AT_WORK = 1.0
-"""Seconds of a processor that is."""
+"""Least processor time in seconds that counts as work."""
 LONGEST = 6 * 3600.0
-"""Seconds without a result after which processes that compute are given up too."""
+"""Seconds without a result after which even computing processes are given up."""
 REMIND = 60.0
 
 T = TypeVar("T")
@@ -29,10 +27,10 @@ log = logging.getLogger("maskdistill")
 
 
 class Patience:
-    """How long a result of child processes is waited for; made when the waiting begins.
+    """How long to wait for a result of child processes; create it when the waiting begins.
 
     Args:
-        what: is waited for, in the plural.
+        what: name of what is waited for, in the plural.
         remedy: what a user can do if it never comes.
     """
 
@@ -42,11 +40,11 @@ class Patience:
         self._used = _used_by_children()
 
     def check(self) -> None:
-        """Look again.
+        """Check once more.
 
         Raises:
-            MaskDistillError: nothing is to be expected any more. The children are killed, for nobody would
-                end them.
+            MaskDistillError: no result can be expected any more. The children are killed, as nobody else
+                would end them.
         """
         now, used = time.monotonic(), _used_by_children()
         if used - self._used > AT_WORK:
@@ -60,18 +58,18 @@ class Patience:
             log.info("waiting for %s since %.0f s", self.what, now - self._began)
 
     def _give_up(self, reason: str) -> None:
-        with suppress(ValueError):  # outside of the main thread nobody listens
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch takes it for a failure of its own
+        with suppress(ValueError):  # outside the main thread nobody listens
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch takes it for its own failure
         for child in multiprocessing.active_children():
             child.kill()
         raise MaskDistillError(f"{self.what}: {reason}; {self.remedy}, and give the same command again")
 
 
 def result_of(future: Future[T], what: str, remedy: str) -> T:
-    """The result of work in a child process; arguments as of :class:`Patience`.
+    """The result of work in a child process; arguments as for :class:`Patience`.
 
     Raises:
-        MaskDistillError: none is to be expected any more.
+        MaskDistillError: none can be expected any more.
     """
     patience = None
     while not future.done():
@@ -83,9 +81,7 @@ def result_of(future: Future[T], what: str, remedy: str) -> T:
 
 
 def _used_by_children() -> float:
-    """Seconds of processors that the living children of this process have used; 0 where the system does not
-    say.
-    """
+    """Processor seconds that the living children of this process have used; 0 if the system does not tell."""
     used = 0.0
     for child in multiprocessing.active_children():
         with suppress(OSError, ValueError, IndexError):

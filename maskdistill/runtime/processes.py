@@ -17,15 +17,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 CHUNK = 64
 _given: tuple[Callable[[Any], Any], Sequence[Any]] | None = None
-"""Work and items of the pool that this process belongs to."""
+"""Work and items of the pool to which this process belongs."""
 
 
 def in_forks(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[R]:
-    """Results of ``work`` in the order of the items; with one process, or one item, it is done here.
+    """Results of ``work`` in the order of the items; for one process or one item it runs here.
 
-    The processes are forks: they start at once and share what is in memory, so neither ``work`` nor the items
-    need to be picklable, only the results. Each computes with one thread. The caller must not hold a CUDA
-    context.
+    The processes are forks: they start at once and share memory, so only the results need to be picklable,
+    not ``work`` or the items. Each computes with one thread. The caller must not hold a CUDA context.
 
     Raises:
         The first exception of ``work``, in the order of the items.
@@ -37,7 +36,7 @@ def in_forks(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iter
     size = max(1, min(CHUNK, len(items) // (8 * processes)))
     chunks = [(start, start + size) for start in range(0, len(items), size)]
     context = multiprocessing.get_context("fork")
-    cv2.setNumThreads(1)  # a pool of threads that OpenCV has begun would not survive the fork
+    cv2.setNumThreads(1)  # a pool of threads started by OpenCV would not survive the fork
     with naming_lack(ONE_THREAD):
         executor = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(work, items))
     with executor as pool:

@@ -25,16 +25,16 @@ def progress(
     every: float = 5.0,
     note: Callable[[], str] = str,
 ) -> Iterator[T]:
-    """Yield ``items`` while showing how far it is; the job's record is told how many there were.
+    """Yield ``items`` while showing progress; their number goes into the job's record.
 
     Args:
-        items: what is walked through.
-        total: number of items, including ``initial`` ones that were done before.
+        items: what to iterate over.
+        total: number of items, including ``initial`` ones.
         name: what is shown in front.
         unit: unit of the rate.
         initial: items already done (a resumed run).
         every: seconds between two log lines when standard error is not a terminal.
-        note: what else is to be shown, e.g. losses.
+        note: gives further text to show, e.g. losses.
     """
     start, done = time.monotonic(), 0
     shown = _bar if sys.stderr.isatty() else _logged
@@ -81,9 +81,7 @@ def _logged(
 
 
 def seconds_left(lines: Sequence[str]) -> float | None:
-    """What the last line of :func:`progress` in a log says of the time that remains; None without such a
-    line.
-    """
+    """The remaining time by the last line of :func:`progress` in a log; None without such a line."""
     for line in reversed(lines):
         if found := _LEFT.search(line):
             return float(found[1])

@@ -19,13 +19,12 @@ LIBRARIES = (
     "faster-coco-eval",
     "pydensecrf2", "av", "pyarrow",
 )  # fmt: skip
-"""Distributions; of one library under several names (conda's, for GPUs) the one that is installed is found.
-"""
+"""Distributions; for a library with several names (conda's, for GPUs), the installed one is found."""
 INDEX = ".index.json"
-"""Ending of the index beside a manifest."""
+"""Suffix of the index beside a manifest."""
 ORACLE = "oracle"
-"""Key that marks what ground truth shaped, in the index of a manifest and in each provenance that follows
-from it.
+"""Key that marks results made with ground truth, in a manifest's index and in all provenance derived from
+it.
 """
 
 
@@ -43,14 +42,14 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def stage_code(stage: str, *without: str) -> str:
-    """Hash of the sources that shape the result of a stage: its entry point, ``cli/STAGE.py``, and all it
+    """Hash of the sources that affect a stage's result: its entry point, ``cli/STAGE.py``, and all that it
     imports.
 
-    Follows content, not time stamps, so a touch does not change it.
+    It depends on content, not on time stamps.
 
     Args:
         stage: its name, e.g. ``"masks"``.
-        without: modules that it imports and does not use at the settings at hand, e.g.
+        without: modules that it imports but does not use with the current settings, e.g.
             ``"segmenter/crf.py"``.
 
     Raises:
@@ -61,12 +60,12 @@ def stage_code(stage: str, *without: str) -> str:
 
 @cache
 def module_code(name: str) -> str:
-    """Hash of the sources that shape what a module computes: its own and what it imports of this package.
+    """Hash of the sources that affect what a module computes: its own and those it imports from this package.
 
-    Of a module of another distribution's package, all modules in its folder and below.
+    For a module in another distribution's package: all modules in its folder and below.
 
     Args:
-        name: dotted, of an installed module.
+        name: dotted name of an installed module.
     """
     spec = find_spec(name)
     if spec is None or spec.origin is None:
@@ -102,10 +101,10 @@ def make_provenance(
     Args:
         stage: the stage's name, e.g. ``"masks"``.
         params: the settings that shaped the result (JSON values).
-        inputs: name -> file that was read; its SHA-256 is recorded, never its path.
+        inputs: name -> file that was read; its SHA-256 is recorded, not its path.
 
     Returns:
-        The record; with the key :data:`ORACLE` where the manifest among the inputs has it.
+        The record, with the key :data:`ORACLE` if the manifest among the inputs has it.
     """
     index = Path(inputs["manifest"]).with_suffix(INDEX) if "manifest" in inputs else None
     listed = read_json(index) if index is not None and index.is_file() else {}
@@ -120,11 +119,11 @@ def make_provenance(
 
 
 def initial_weights(provenance: str | bytes) -> dict[str, str]:
-    """Hash of the weights that an artefact was made with, from its provenance as JSON, for what follows from
-    it.
+    """Hash of the weights that an artefact was made with, from its provenance as JSON, for use in later
+    provenance.
 
     Returns:
-        ``{"weights": SHA-256}``; empty where it was made with random ones.
+        ``{"weights": SHA-256}``; empty if the weights were random.
     """
     inputs = json.loads(provenance).get("inputs", {})
     return {"weights": inputs["weights"]} if "weights" in inputs else {}

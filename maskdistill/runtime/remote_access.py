@@ -1,11 +1,10 @@
-"""Which web address stands for an object, and who signs the request: with credentials of the environment
-alone.
+"""The web address of an object, and signing of requests, only with credentials from the environment.
 
-Nothing here is configured, so that no credential stands in a configuration. Of Amazon S3 and what speaks its
-language: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``,
-``AWS_ENDPOINT_URL``, or the files of the AWS CLI with ``AWS_PROFILE``. Of Google Cloud Storage: the
-application default credentials. Without any, requests are not signed, which public buckets allow. Stores are
-spoken to by their XML interface (https://docs.aws.amazon.com/AmazonS3/latest/API,
+Nothing here can be configured, so that no credentials get into a configuration. For Amazon S3 and compatible
+stores: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``,
+``AWS_ENDPOINT_URL``, or the files of the AWS CLI with ``AWS_PROFILE``. For Google Cloud Storage: the
+application default credentials. Without credentials, requests are not signed, which public buckets allow.
+Stores are accessed by their XML interface (https://docs.aws.amazon.com/AmazonS3/latest/API,
 https://cloud.google.com/storage/docs/xml-api).
 """
 
@@ -37,7 +36,7 @@ class _Amazon(NamedTuple):
 
 
 def session() -> "requests.Session":
-    """Connections that this thread keeps open; a forked process makes its own.
+    """This thread's session, which keeps connections open; a forked process makes its own.
 
     Raises:
         MaskDistillError: the extra is not installed.
@@ -56,7 +55,9 @@ def session() -> "requests.Session":
 
 
 def web_address(url: str) -> str:
-    """The address that an object of a checked URL is read at; of a URL without a path the bucket's."""
+    """The address from which the object of a checked URL is read; for a URL without a path, the bucket's
+    address.
+    """
     found = split(url)
     if found.scheme not in STORES:
         return url
@@ -66,16 +67,16 @@ def web_address(url: str) -> str:
     amazon = _amazon()
     if amazon.endpoint:
         return f"{amazon.endpoint.rstrip('/')}/{found.host}/{found.path}"
-    if "." in found.host:  # no certificate covers a dot in front of Amazon's own
+    if "." in found.host:  # no certificate covers a dot before Amazon's own
         return f"https://s3.{amazon.region}.amazonaws.com/{found.host}/{found.path}"
     return f"https://{found.host}.s3.{amazon.region}.amazonaws.com/{found.path}"
 
 
 def signer(url: str) -> Any:
-    """What signs requests for a URL, as requests takes it; None: nothing does.
+    """The object that signs requests for a URL, for the library requests; None if nothing signs them.
 
     Raises:
-        MaskDistillError: there are credentials, and the extra is not installed, or they cannot be used.
+        MaskDistillError: there are credentials but the extra is not installed, or they cannot be used.
     """
     scheme = split(url).scheme
     if scheme == "s3":
@@ -89,7 +90,7 @@ def is_signed(url: str) -> bool:
 
 
 def forget() -> None:
-    """Look at the environment anew."""
+    """Read the environment again."""
     _amazon.cache_clear()
     _amazon_signer.cache_clear()
     _google_signer.cache_clear()
@@ -97,7 +98,7 @@ def forget() -> None:
 
 @lru_cache(1)
 def _amazon() -> _Amazon:
-    """Credentials of the environment, else of the files that ``aws configure`` writes."""
+    """Credentials from the environment, else from the files that ``aws configure`` writes."""
     given = os.environ
     profile = given.get("AWS_PROFILE", "default")
     keys = _section(given.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), profile)
@@ -147,7 +148,7 @@ def _google_signer() -> Any:
 
 
 class _Google:
-    """Puts a token into each request, which is renewed when it has run out."""
+    """Puts a token into each request; the token is renewed when it has expired."""
 
     def __init__(self, credentials: Any) -> None:
         self._credentials, self._lock = credentials, threading.Lock()

@@ -1,6 +1,6 @@
-"""What a bucket holds below a prefix, a page at a time, in the order of the names.
+"""The content of a bucket below a prefix, one page at a time, ordered by name.
 
-Amazon's ListObjectsV2, which Google's XML interface answers too
+Uses Amazon's ListObjectsV2, which Google's XML interface supports too
 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html).
 """
 
@@ -14,14 +14,14 @@ from maskdistill.runtime.remote_read import ObjectRefused, check, get, patiently
 from maskdistill.runtime.remote_urls import quoted, shown, split
 
 PAGE_BYTES = 16 << 20
-"""A page of a thousand names of at most 1024 bytes is far smaller."""
+"""Limit of a page's size; a thousand names of at most 1024 bytes are far smaller."""
 
 
 class Listed(NamedTuple):
     """An object of a bucket.
 
     Attributes:
-        name: behind ``s3://BUCKET/``.
+        name: what follows ``s3://BUCKET/``.
         size: in bytes.
         etag: the store's mark of the content.
     """
@@ -32,7 +32,8 @@ class Listed(NamedTuple):
 
 
 def list_objects(url: str) -> Iterator[Listed]:
-    """Objects whose names begin as a checked ``s3://`` or ``gs://`` URL says; one page in memory.
+    """Objects whose names begin with the path of a checked ``s3://`` or ``gs://`` URL; one page in memory at
+    a time.
 
     Raises:
         MaskDistillError: there is no such bucket, it may not be listed, or network or server failed.
@@ -77,7 +78,7 @@ def _bounded(parts: Iterator[bytes], url: str) -> Iterator[bytes]:
 
 
 def _read(content: bytes) -> tuple[list[Listed], str]:
-    """The objects of a page, and what the next one is asked for with; empty at the end."""
+    """The objects of a page, and the token for requesting the next one; empty at the end."""
     if b"<!DOCTYPE" in content:
         raise ValueError("a list defines no entities")
     top = ElementTree.fromstring(content)

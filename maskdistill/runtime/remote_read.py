@@ -1,7 +1,7 @@
-"""Read objects from stores and web servers: with patience where network or server fail, and with an end.
+"""Read objects from stores and web servers, with a limited number of retries if network or server fail.
 
-A failure has one of three meanings: it passes (waited for), it is this object's alone
-(:class:`ObjectRefused`), or it concerns all (:class:`MaskDistillError`).
+A failure is of one of three kinds: temporary (retried), of this object only (:class:`ObjectRefused`), or of
+all (:class:`MaskDistillError`).
 """
 
 import hashlib
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TIMEOUT = (10.0, 30.0)
-"""Seconds to connect, and without a byte."""
+"""Longest times, in seconds, for connecting and without a byte."""
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
-"""Seconds between tries; after the last one it is given up, before anybody gives up a loading process that
-waits so.
+"""Seconds between tries. Their sum is below the time after which a waiting loading process would be given
+up.
 """
 WAITS_AT_FIRST = (0.5, 1.0, 2.0)
-"""Where somebody sits and waits: nothing has been computed yet."""
+"""The same while a user is waiting, before anything is computed."""
 LONGEST_WAIT = 30.0
-"""That a server may ask for."""
+"""Longest wait that a server may ask for."""
 SLOW_AFTER, SLOWEST = 60.0, 1024.0
-"""Seconds in which so many bytes a second come at least."""
+"""Period in seconds, and the least number of bytes per second over it."""
 CHUNK = 1 << 18
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _HEAD = 4096
@@ -39,15 +39,15 @@ log = logging.getLogger("maskdistill")
 
 
 class ObjectRefused(Exception):
-    """One object cannot be had; the message is the reason alone."""
+    """One object cannot be read; the message is only the reason."""
 
 
 class Unchanged(Exception):
-    """The object is as it was."""
+    """The object has not changed."""
 
 
 class _Passing(Exception):
-    """What may be otherwise in a while; ``wait`` is what the server asks for."""
+    """A failure that may pass; ``wait`` is the time that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -55,7 +55,9 @@ class _Passing(Exception):
 
 
 class Received(NamedTuple):
-    """What came: the server's mark of the content (empty if it gives none), bytes, and their hex SHA-256."""
+    """What was received: the server's mark of the content (empty if it gives none), number of bytes, hex
+    SHA-256.
+    """
 
     etag: str
     size: int
@@ -63,26 +65,26 @@ class Received(NamedTuple):
 
 
 def fetch(url: str, stream: IO[bytes], known: str = "", most: int | None = None) -> Received:
-    """Write an object to a file that can be read and written.
+    """Write an object to a file that is open for reading and writing.
 
-    Where a transfer is cut, the next try goes on behind what came, if the server can and the object is the
-    same.
+    After a transfer is cut off, the next try continues where it stopped, if the server can and the object is
+    the same.
 
     Args:
-        known: mark of the content that is here already.
-        most: bytes; a larger object is refused before it is read.
+        known: mark of the content that is already here.
+        most: largest size in bytes; a larger object is refused before it is read.
 
     Raises:
         Unchanged: the object is the known one.
-        ObjectRefused: it is not there, may not be read, or is too large.
-        MaskDistillError: the network or the server failed longer than is waited for, or refuses everything.
+        ObjectRefused: it does not exist, may not be read, or is too large.
+        MaskDistillError: the network or the server failed at every try, or the server refuses everything.
     """
     arriving = _Arriving(url, stream, known, most)
     return patiently(url, arriving.attempt)
 
 
 def probe(url: str) -> None:
-    """Ask for the first byte of an object.
+    """Request the first byte of an object.
 
     Raises:
         ObjectRefused, MaskDistillError: as :func:`fetch`.
@@ -97,21 +99,21 @@ def probe(url: str) -> None:
 
 
 def get(url: str, headers: dict[str, str], query: str = "") -> "requests.Response":
-    """Ask for an object, or with a query for a bucket's list; the answer's content is still to be read."""
+    """Request an object, or with a query a bucket's list; the content of the response is not read yet."""
     address = web_address(url) + (f"?{query}" if query else "")
     return session().get(address, headers=headers, auth=signer(url), stream=True, timeout=TIMEOUT)
 
 
 def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None = None) -> T:
-    """What ``attempt`` returns, tried again while it fails for reasons that may pass.
+    """The result of ``attempt``, repeated while it fails for temporary reasons.
 
     Args:
-        url: to name.
-        attempt: does it.
+        url: for messages.
+        attempt: what to do.
         waits: seconds between the tries; by default :data:`WAITS`.
 
     Raises:
-        MaskDistillError: it failed every time.
+        MaskDistillError: every try failed.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -143,7 +145,7 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
 
 
 def check(url: str, answer: "requests.Response") -> None:
-    """Tell what an answer's status means.
+    """Interpret a response's status.
 
     Raises:
         Unchanged, ObjectRefused, MaskDistillError: as :func:`fetch`.
@@ -163,7 +165,7 @@ def check(url: str, answer: "requests.Response") -> None:
 
 
 def _refuse_store(url: str, answer: "requests.Response", said: str) -> None:
-    """Raise where a store's refusal concerns more than one object."""
+    """Raise if a store's refusal concerns more than one object."""
     found = re.search(rb"<Code>(\w+)</Code>", next(answer.iter_content(_HEAD), b""))
     name = found[1].decode() if found else ""
     bucket = f"{split(url).scheme}://{split(url).host}"
@@ -185,16 +187,16 @@ def _refuse_store(url: str, answer: "requests.Response", said: str) -> None:
 
 
 class _Arriving:
-    """Bytes of an object on their way into a file; what came before a try failed stays for the next."""
+    """Transfer of an object into a file; what arrived before a try failed is kept for the next."""
 
     def __init__(self, url: str, stream: IO[bytes], known: str, most: int | None) -> None:
         self.url, self.stream, self.known, self.most = url, stream, known, most
         self.etag, self.held, self.digest = "", 0, hashlib.sha256()
 
     def attempt(self) -> Received:
-        """One try."""
+        """Try once."""
         headers = {"If-None-Match": self.known} if self.known and not self.held else {}
-        if self.held and self.etag.startswith('"'):  # a weak mark does not stand for the same bytes
+        if self.held and self.etag.startswith('"'):  # a weak mark does not guarantee equal bytes
             headers = {"Range": f"bytes={self.held}-", "If-Range": self.etag}
         with get(self.url, headers) as answer:
             if answer.status_code == 416:
@@ -220,7 +222,7 @@ class _Arriving:
         whole = self.held + int(length) if length.isdecimal() else 0
         self._refuse_large(whole)
         pace = Pace(SLOW_AFTER, SLOW_AFTER * SLOWEST)
-        try:  # read1: what comes before a cut is not lost
+        try:  # read1: bytes that arrived before a cut are not lost
             for data in received(lambda: answer.raw.read1(CHUNK, decode_content=True), self.stream, pace):
                 self.digest.update(data)
                 self.held += len(data)
@@ -236,7 +238,7 @@ class _Arriving:
 
 
 def _reason(error: Any) -> str:
-    """What went wrong, without addresses of this process and what the library repeats."""
+    """What went wrong, without memory addresses and without what the library repeats."""
     import requests
     from urllib3.exceptions import ProtocolError, TimeoutError
 

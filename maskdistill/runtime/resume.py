@@ -1,6 +1,6 @@
-"""A job of many shards that was killed goes on where it stopped.
+"""A killed job of many shards continues where it stopped.
 
-Snakemake deletes what an unfinished job has written before it starts that job again. So each finished shard
+Snakemake deletes the outputs of an unfinished job before it starts that job again. So each finished shard
 also gets a second name, a hard link in a hidden folder beside it, until the whole job is done.
 """
 
@@ -21,12 +21,12 @@ FOLDER = ".finished"
 class FinishedShard:
     """The second name of one shard's output.
 
-    It is found again only by the same command on the same inputs (sizes, modification times and inodes) with
-    the same code and libraries.
+    It is used only by the same command on the same inputs (sizes, modification times and inodes) with the
+    same code and libraries.
 
     Args:
         output: file or folder that the shard's command writes.
-        arguments: of that command; values that are files count as inputs.
+        arguments: arguments of that command; values that are files count as inputs.
     """
 
     def __init__(self, output: str | Path, arguments: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class FinishedShard:
         self.kept = self.output.parent / FOLDER / f"{key[:16]}-{self.output.name}"
 
     def restore(self) -> bool:
-        """Give the output its own name again; False when it was not finished, or is damaged."""
+        """Restore the output under its own name; False if it was not finished, or is damaged."""
         if not self.kept.exists() or not is_intact(self.kept):
             return False
         if not self.output.exists():
@@ -46,13 +46,13 @@ class FinishedShard:
         return True
 
     def keep(self) -> None:
-        """Give the output its second name. Where the file system has no hard links nothing is kept."""
+        """Give the output its second name. On a file system without hard links nothing is kept."""
         self.kept.parent.mkdir(exist_ok=True)
         with suppress(OSError, shutil.Error):
             _link(self.output, self.kept)
 
     def forget(self) -> None:
-        """Remove the second name, and those that other settings left behind."""
+        """Remove the second name, and those left behind by other settings."""
         for kept in self.kept.parent.glob(f"*-{self.output.name}"):
             if kept.is_dir():
                 shutil.rmtree(kept)
@@ -63,11 +63,11 @@ class FinishedShard:
 
 
 def run_unfinished(shards: Sequence[FinishedShard], runs: Sequence[Callable[[], None]]) -> None:
-    """Run what makes each shard, unless it is finished already; then drop the second names.
+    """Make each shard that is not finished yet; then remove the second names.
 
     Args:
-        shards: of one job.
-        runs: for each shard the call that writes its output.
+        shards: the shards of one job.
+        runs: for each shard, the call that writes its output.
     """
     for number, (shard, run) in enumerate(zip(shards, runs, strict=True), 1):
         if shard.restore():
@@ -80,7 +80,7 @@ def run_unfinished(shards: Sequence[FinishedShard], runs: Sequence[Callable[[], 
 
 
 def _is_file(value: Path) -> bool:
-    """Whether an argument's value is a file; settings as JSON may be too long for the system to say."""
+    """Whether an argument's value is a file; settings as JSON may be too long for the system to check."""
     try:
         return value.is_file()
     except OSError:
@@ -88,12 +88,12 @@ def _is_file(value: Path) -> bool:
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    """Without the change time, which a second name changes."""
+    """Stamp without the change time, which a second name changes."""
     return stamp(file)[:3]
 
 
 def is_intact(made: Path) -> bool:
-    """Whether a shard, file or folder, is there as it was written."""
+    """Whether a shard, a file or folder, exists as it was written."""
     if not made.exists():
         return False
     try:

@@ -1,8 +1,8 @@
 """One run at a time in a results folder, and what to do about the lock of a run that was killed.
 
-Snakemake's own lock is a list of files that stays behind when Snakemake is killed, and it does not tell a run
-that is alive from one that is dead. A kernel's lock beside it does: the kernel releases it when the process
-ends, however it ends.
+Snakemake's own lock is a list of files that stays behind when Snakemake is killed, so it does not distinguish
+a live run from a dead one. A lock of the kernel beside it does: it is released when the process ends, however
+it ends.
 """
 
 import atexit
@@ -23,14 +23,14 @@ _held: dict[str, FileLock] = {}
 
 
 def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
-    """Keep every other run out of a results folder until :func:`release_run`, or until this process ends.
+    """Keep other runs out of a results folder until :func:`release_run`, or until this process ends.
 
     Args:
         folder: of results.
-        remedy: what else than waiting a refused user can do.
+        remedy: what a refused user can do other than wait.
 
     Raises:
-        MaskDistillError: another process holds it, and the message names it; or the folder cannot be held.
+        MaskDistillError: another process holds it, which the message names; or the folder cannot be locked.
     """
     lock = FileLock(Path(folder) / NAME)
     try:
@@ -52,9 +52,7 @@ def hold_run(folder: str | Path, remedy: str = _ELSEWHERE) -> None:
 
 
 def release_run(folder: str | Path) -> None:
-    """Let others in, and forget who was here: only the name of a process that was killed stays in the
-    lock.
-    """
+    """Let other runs in, and clear the holder's name: only that of a killed process stays in the lock."""
     if lock := _held.pop(str(folder), None):
         with suppress(OSError):  # a full disk
             lock.write("")
@@ -64,17 +62,17 @@ def release_run(folder: str | Path) -> None:
 def explain_lock(
     folder: str | Path, locks: str | Path, command: str, shared: Sequence[str] = ()
 ) -> str | None:
-    """What a user should know about a run that is under way, or was killed, before Snakemake looks at its
+    """What a user should know about a run that is in progress, or was killed, before Snakemake checks its
     lock.
 
     Args:
         folder: results folder of the run; those of other runs lie beside it.
         locks: Snakemake's folder of lock files, ``.snakemake/locks``: each lists the files of one run.
         command: the command that clears Snakemake's lock.
-        shared: how paths begin that this run wants and that runs share, such as downloads.
+        shared: prefixes of paths that this run needs and that runs share, such as downloads.
 
     Returns:
-        A few sentences, or None where no lock is in the way.
+        A few sentences, or None if no lock is in the way.
     """
     listed = _listed(Path(locks))
     own = [line for line in listed if line.startswith(f"{folder}/")]
@@ -112,7 +110,7 @@ def _listed(locks: Path) -> list[str]:
     """The outputs that Snakemake has locked, in order."""
     found: set[str] = set()
     for file in locks.glob("*.output.lock"):
-        with suppress(FileNotFoundError):  # its run has just ended
+        with suppress(FileNotFoundError):  # the run has just ended
             found.update(file.read_text(errors="replace").splitlines())
     return sorted(found)
 
@@ -133,7 +131,7 @@ def _holder(folder: Path) -> tuple[bool, str]:
         return False, ""
     try:
         alive = not lock.acquire()
-    except (MaskDistillError, OSError):  # no file, or none of ours: nobody who can be told apart holds it
+    except (MaskDistillError, OSError):  # no file, or not one of ours: no known run holds it
         return False, ""
     holder = _read(lock.path)
     lock.release()

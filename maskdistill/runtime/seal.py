@@ -1,8 +1,8 @@
-"""Every artefact carries the SHA-256 of its own content, its seal, and whoever reads it compares.
+"""Every artefact contains the SHA-256 of its own content, its seal, which every reader checks.
 
 JSON has it as its last key (``"~sha256"``), safetensors among its metadata, HDF5, NPZ, CSV and torch files as
-a last line, which their readers pass over. The digest is of the file with 64 zeros in the digest's place.
-PNGs need none: the format has a checksum in every part, which :func:`check_png` compares.
+a last line, which their readers skip. It is the digest of the file with 64 zeros in its own place. PNGs need
+none: the format has a checksum in every chunk, which :func:`check_png` checks.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 KEY = "~sha256"
-"""Name of the digest in JSON and in the metadata of safetensors; it sorts behind every other key."""
+"""Name of the digest in JSON and in the metadata of safetensors; it sorts after every other key."""
 BLANK = "0" * 64
 _LINE = b"\n# sha256 "
 _JSON = f'"{KEY}":"'.encode()
@@ -25,20 +25,20 @@ _known: dict[str, tuple[tuple[int, ...], str]] = {}
 
 
 class BrokenSeal(Exception):
-    """A file is not what was written; the message says how that is known."""
+    """A file is not what was written; the message says how that was detected."""
 
 
 def stamp(path: str | Path) -> tuple[int, int, int, int]:
-    """Size, modification time, inode and change time: while they stay, a file's content is taken to stay,
-    too.
+    """Size, modification time, inode and change time; while these stay the same, the content is assumed
+    to.
     """
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
 def add_seal(path: str | Path) -> None:
-    """Seal a finished file: the last thing before it gets its name. A safetensors file has its blank digest
-    already.
+    """Seal a finished file, as the last step before it gets its name. A safetensors file already has its
+    blank digest.
 
     Raises:
         ValueError: not a JSON object, or no blank digest in a safetensors file.
@@ -68,16 +68,15 @@ def add_seal(path: str | Path) -> None:
 
 
 def has_seal(path: str | Path) -> bool:
-    """Whether a file carries a digest, right or not."""
+    """Whether a file has a digest, right or wrong."""
     return _place(Path(path)) is not None
 
 
 def verify(path: str | Path) -> str:
-    """Compare a file with its seal; a file that was compared before, and since kept its stamp, is not read
-    again.
+    """Check a file against its seal; a file that was checked before and has kept its stamp is not read again.
 
     Returns:
-        Hex SHA-256 of the whole file, seal included.
+        Hex SHA-256 of the whole file, including the seal.
 
     Raises:
         BrokenSeal: it has none, or another one.
@@ -98,7 +97,7 @@ def verify(path: str | Path) -> str:
 
 
 def whole_as(path: str | Path, sha256: str) -> None:
-    """Compare a whole file with a digest that stands elsewhere, as :func:`verify` does with the file's own.
+    """Check a whole file against a digest stored elsewhere, as :func:`verify` does with the file's own.
 
     Raises:
         BrokenSeal: it has another one.
@@ -115,19 +114,21 @@ def whole_as(path: str | Path, sha256: str) -> None:
 
 
 def _remember(path: str | Path, before: tuple[int, ...], sha256: str) -> None:
-    """Note a file's digest, unless a change right after the last one could leave its times as they are."""
+    """Note a file's digest, unless it was changed so recently that another change could leave its times
+    unchanged.
+    """
     if time.time_ns() - max(before[1], before[3]) > _OLD_ENOUGH_NS:
         _known[os.path.abspath(path)] = before, sha256
 
 
 def known_sha256(path: str | Path) -> str | None:
-    """Hex SHA-256 of a file that :func:`verify` has read and that kept its stamp since; None for others."""
+    """Hex SHA-256 of a file that :func:`verify` has read and that has kept its stamp; None for others."""
     known = _known.get(os.path.abspath(path))
     return known[1] if known and known[0] == stamp(path) else None
 
 
 def sealed_text(data: bytes) -> bytes:
-    """Bytes of a JSON file, compared with their seal.
+    """Bytes of a JSON file, checked against their seal.
 
     Raises:
         BrokenSeal: as :func:`verify`.
@@ -143,7 +144,7 @@ def sealed_text(data: bytes) -> bytes:
 
 
 def check_png(data: bytes) -> None:
-    """Compare every part of a PNG with its checksum, which decoders do not all do.
+    """Check every chunk of a PNG against its checksum, which not all decoders do.
 
     Raises:
         BrokenSeal: one is wrong, or the file does not end where a PNG ends.
@@ -165,7 +166,7 @@ def check_png(data: bytes) -> None:
 
 
 def _place(path: Path) -> int | None:
-    """Where in a file its digest begins; None where it has none."""
+    """Position of the digest in a file; None if it has none."""
     with open(path, "rb") as stream:
         if path.suffix == ".safetensors":
             length = int.from_bytes(stream.read(8), "little")
@@ -183,7 +184,7 @@ def _place(path: Path) -> int | None:
 
 
 def _hash(path: Path, place: int) -> tuple[str, str, str]:
-    """Digest with the digest's place blank, of the file as it is, and the digest that stands there."""
+    """Digest of the file as it is, computed with the digest's place blank, and the digest stored there."""
     with open(path, "rb") as stream:
         blank, whole = hashlib.sha256(), hashlib.sha256()
         left = place

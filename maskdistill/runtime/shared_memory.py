@@ -1,4 +1,4 @@
-"""The memory through which loading processes hand their items over, ``/dev/shm``: small in many
+"""Shared memory, ``/dev/shm``, through which loading processes pass their items; it is small in many
 containers.
 """
 
@@ -15,11 +15,11 @@ FOLDER = Path("/dev/shm")
 SUGGESTED = 2 * 2**30
 """Bytes that a container should have; Docker gives 64 MiB."""
 _FULL = {errno.ENOSPC, errno.ENOSYS, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EPERM}
-"""What the system says where there is no room for semaphores, or no such folder."""
+"""Error numbers when there is no room for semaphores, or no such folder."""
 
 
 def room() -> tuple[int, int] | None:
-    """Size of the folder and what is free, in bytes; None where the system has none."""
+    """Size and free space of the folder, in bytes; None if the system has no such folder."""
     try:
         found = os.statvfs(FOLDER)
     except OSError:
@@ -32,10 +32,10 @@ ONE_THREAD = "give this stage one thread (--set-threads STAGE=1)"
 
 
 def lack(error: BaseException, instead: str = NO_WORKERS) -> str | None:
-    """What to say of an error if shared memory, or what it is opened with, has run out; None if it has not.
+    """Message for an error if shared memory, or the means to open it, has run out; None if it has not.
 
     Args:
-        instead: what to do without more of it.
+        instead: what to do if there cannot be more of it.
     """
     text = str(error)
     if "Too many open files" in text:
@@ -50,7 +50,7 @@ def lack(error: BaseException, instead: str = NO_WORKERS) -> str | None:
 
 
 def no_room(instead: str = NO_WORKERS) -> str:
-    """What to say where shared memory has run out."""
+    """Message when shared memory has run out."""
     found = room()
     size = (
         "there is no such folder"
@@ -65,8 +65,7 @@ def no_room(instead: str = NO_WORKERS) -> str:
 
 @contextmanager
 def naming_lack(instead: str) -> Iterator[None]:
-    """Tell a lack of shared memory from other errors while processes are set up; arguments as of
-    :func:`lack`.
+    """Report a lack of shared memory while processes are set up; arguments as for :func:`lack`.
 
     Raises:
         MaskDistillError: it has run out.
@@ -80,9 +79,7 @@ def naming_lack(instead: str) -> Iterator[None]:
 
 
 def ended(text: str) -> str | None:
-    """What to say where a process that worked for this one ended on its own; None if the text is of something
-    else.
-    """
+    """Message when a worker process ended on its own; None if the text is about something else."""
     if not re.search(r"DataLoader worker .* (is killed|exited unexpectedly)", text):
         return None
     if "Bus error" in text:
@@ -97,6 +94,6 @@ KILLED = (
 
 
 def end_worker(error: BaseException, item: object) -> None:
-    """For a queue's feeding thread: end the process. An item that is lost would be waited for, for ever."""
+    """For a queue's feeding thread: end the process, or a lost item would be waited for for ever."""
     print(lack(error) or f"{type(error).__name__}: {error}", flush=True)
     os._exit(1)

@@ -1,8 +1,8 @@
-"""A stage's libraries load, and are left, without the garbage collector.
+"""A stage's libraries are loaded, and left at exit, without garbage collection.
 
-torch brings a million objects that live as long as the process. The collector walks them dozens of times
+torch creates a million objects that live as long as the process. The collector walks them dozens of times
 while they load and once more when the interpreter ends, and finds nothing: 40 % of the processor time of a
-job that does little else (`tests/benchmarks/startup.py`).
+short job (`tests/benchmarks/startup.py`).
 """
 
 import atexit
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def load(name: str) -> ModuleType:
-    """Import a module with all it imports; what there is when the process ends is not searched for
+    """Import a module with all that it imports; what exists when the process ends is not searched for
     garbage.
     """
     collecting = gc.isenabled()

@@ -1,9 +1,11 @@
-"""Headers of tar archives that others made."""
+"""Headers of untrusted tar archives."""
 
 import tarfile
 
 LONGEST = 2**20
-"""Bytes of a header that precedes a member's own, such as a long name; tarfile would read any number."""
+"""Largest size of a header that precedes a member's own, such as a long name; tarfile would read any number
+of bytes.
+"""
 _LEADING = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -14,14 +16,16 @@ _LEADING = (
 
 
 class StrictHeader(tarfile.TarInfo):
-    """A header that must be one: tarfile takes a missing or damaged one after the first for the end."""
+    """A header that must be valid: tarfile takes a missing or damaged one after the first for the archive's
+    end.
+    """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "StrictHeader":
         """As of the base.
 
         Raises:
-            tarfile.ReadError: it is damaged, not there, or announces a size that none has.
+            tarfile.ReadError: it is damaged, missing, or announces an impossible size.
         """
         try:
             header = super().frombuf(buf, encoding, errors)

@@ -1,4 +1,4 @@
-"""Bytes on their way from a server into a file: where a transfer goes on, and when it is too slow."""
+"""Transfers from a server into a file: where to continue, and when one is too slow."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from typing import IO
 
 
 class Pace:
-    """Gives up a transfer of which too little comes.
+    """Gives up a transfer that is too slow.
 
     Args:
-        seconds: in which enough has to come, again and again.
-        least: bytes that are enough.
+        seconds: period in which enough bytes must arrive, repeatedly.
+        least: number of bytes that is enough.
     """
 
     def __init__(self, seconds: float, least: float) -> None:
@@ -18,10 +18,10 @@ class Pace:
         self._began, self._came = time.monotonic(), 0
 
     def add(self, size: int) -> None:
-        """Count bytes that came.
+        """Count received bytes.
 
         Raises:
-            TimeoutError: there were too few.
+            TimeoutError: too few arrived.
         """
         self._came += size
         passed = time.monotonic() - self._began
@@ -32,10 +32,10 @@ class Pace:
 
 
 def received(read: Callable[[], bytes], stream: IO[bytes], pace: Pace) -> Iterator[bytes]:
-    """Write what ``read`` returns until it is empty, and hand each piece on once it is written.
+    """Write what ``read`` returns until it is empty, and pass each piece on once it is written.
 
     Raises:
-        TimeoutError: too little came. All that was handed on is in the stream.
+        TimeoutError: too few bytes arrived. All that was passed on is in the stream.
     """
     while data := read():
         stream.write(data)
@@ -44,5 +44,5 @@ def received(read: Callable[[], bytes], stream: IO[bytes], pace: Pace) -> Iterat
 
 
 def goes_on_at(content_range: str, held: int) -> bool:
-    """Whether an answer with this ``Content-Range`` begins behind the first ``held`` bytes."""
+    """Whether a response with this ``Content-Range`` begins after the first ``held`` bytes."""
     return content_range.startswith(f"bytes {held}-")

@@ -1,4 +1,4 @@
-"""What every artefact holds."""
+"""What every artefact contains."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -8,11 +8,11 @@ class Provenance(TypedDict):
 
     Attributes:
         stage: its name.
-        params: the settings that shaped the result, JSON values by name.
+        params: the settings that affected the result, JSON values by name.
         inputs: SHA-256 of the files that were read, by name.
         version: of maskdistill.
         libraries: versions by name.
-        oracle: what ground truth made perfect; of an oracle's artefacts alone.
+        oracle: what was replaced by the ground truth; only in an oracle's artefacts.
     """
 
     stage: str

@@ -1,6 +1,4 @@
-"""Files that people give: read in the encoding that they declare, and refused with a remedy that spares
-them.
-"""
+"""Files given by users: read in the encoding that they declare, and refused with a remedy that keeps them."""
 
 import codecs
 import json
@@ -20,14 +18,12 @@ _SHORT.maxlist = _SHORT.maxdict = _SHORT.maxlevel = 3
 
 
 def shown(value: object) -> str:
-    """A value out of a file as a message can hold it: short, whatever its size and depth, and printable."""
+    """A value from a file in a form for messages: printable and short, whatever its size and depth."""
     return printable_text(_SHORT.repr(value))
 
 
 def printable_text(text: str) -> str:
-    """Text without what cannot be written as UTF-8 (lone surrogates) or seen (control characters): these
-    escaped.
-    """
+    """Text in which lone surrogates, which UTF-8 cannot hold, and control characters are escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -37,11 +33,11 @@ def printable_text(text: str) -> str:
 
 
 def read_user_json(path: str | Path) -> Any:
-    """Content of a JSON file that somebody gave: UTF-8 with or without a byte order mark, UTF-16 or UTF-32.
+    """Content of a user's JSON file: UTF-8 with or without a byte order mark, UTF-16 or UTF-32.
 
     Raises:
-        MaskDistillError: no regular file, cannot be read, or not JSON; found out from its beginning where
-            that tells.
+        MaskDistillError: not a regular file, cannot be read, or not JSON, detected at its beginning if
+            possible.
     """
     path = Path(path)
     head = _read(path, _HEAD)
@@ -67,11 +63,11 @@ def _not_json(path: Path, reason: str) -> MaskDistillError:
 
 
 def read_user_text(path: str | Path) -> str:
-    """Content of a text file that somebody gave: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Content of a user's text file: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        FileNotFoundError: as the system says it, for the caller knows what the file is for.
-        MaskDistillError: no regular file, cannot be read, or in another encoding.
+        FileNotFoundError: from the system, as only the caller knows what the file is for.
+        MaskDistillError: not a regular file, cannot be read, or in another encoding.
     """
     content = _read(Path(path), missing_ok=True)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

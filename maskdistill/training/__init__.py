@@ -1,1 +1,1 @@
-"""What every training shares: the loop, data order, checkpoints, several processes."""
+"""What all trainings share: the loop, data order, checkpoints, several processes."""

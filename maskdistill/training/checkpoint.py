@@ -1,4 +1,6 @@
-"""Checkpoints: the resumable state of a training, keyed by what it depends on, and the final model."""
+"""Checkpoints: the resumable state of a training, with a fingerprint of all it depends on, and the final
+model.
+"""
 
 import json
 import logging
@@ -20,7 +22,7 @@ from maskdistill.runtime.provenance import ORACLE, make_provenance, stage_code
 from maskdistill.runtime.seal import BrokenSeal, verify
 
 log = logging.getLogger("maskdistill")
-# What torch.load, and reading what it returned, raise for a file that is cut off or holds something else.
+# Raised by torch.load, or on use of its result, for a file that is cut off or holds something else.
 DAMAGED = (
     RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError,
     AttributeError,
@@ -28,10 +30,11 @@ DAMAGED = (
 
 
 def save_state(path: Path, fingerprint: str, step: int, state: dict[str, Any]) -> None:
-    """Write ``state`` after ``step`` finished steps, sealed; the one before is kept as ``state.previous.pt``.
+    """Write ``state`` after ``step`` finished steps, sealed; the previous one is kept as
+    ``state.previous.pt``.
 
     Raises:
-        MaskDistillError: it cannot be written (no space left); the one before is kept.
+        MaskDistillError: it cannot be written (no space left); the previous one is kept.
     """
     try:
         with sealed_path(path) as temporary:
@@ -46,12 +49,11 @@ def save_state(path: Path, fingerprint: str, step: int, state: dict[str, Any]) -
 
 
 def load_state(path: Path, fingerprint: str) -> tuple[int, dict[str, Any]] | None:
-    """Read back what :func:`save_state` wrote: ``(finished steps, state)``.
+    """Read the state that :func:`save_state` wrote: ``(finished steps, state)``.
 
-    A damaged state, as its seal or a value that is not finite tells, is removed, and the one before it taken.
-
-    Returns None when there is nothing to resume: no file, none that is sound, or one of another
-    fingerprint (other data or settings); the last two are said in the log.
+        A damaged state, recognised by its seal or a value that is not finite, is removed and the previous one
+    used. Returns None when there is nothing to resume: no file, no sound one, or one with another fingerprint
+    (other data or settings). The last two cases are logged.
     """
     faults: list[str] = []
     for file in (path, previous_state(path)):
@@ -75,7 +77,7 @@ def load_state(path: Path, fingerprint: str) -> tuple[int, dict[str, Any]] | Non
 
 
 def _read_state(path: Path) -> tuple[str, int, dict[str, Any]]:
-    """Fingerprint, finished steps and state of a file, compared with its seal."""
+    """Fingerprint, finished steps and state from a file, after checking its seal."""
     verify(path)
     saved = torch.load(path, map_location="cpu", weights_only=True)
     if not is_finite(saved["state"]):
@@ -84,7 +86,7 @@ def _read_state(path: Path) -> tuple[str, int, dict[str, Any]]:
 
 
 def previous_state(path: Path) -> Path:
-    """Where the state before the last one lies: ``state.previous.pt`` beside ``state.pt``."""
+    """Path of the previous state: ``state.previous.pt`` beside ``state.pt``."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
@@ -104,10 +106,10 @@ def _first_line(error: Exception) -> str:
 def training_provenance(
     stage: str, config: DetectorConfig | SegmenterConfig, seed: int, inputs: Mapping[str, str | Path]
 ) -> dict[str, Any]:
-    """Provenance of a trained model: settings that shape it (not workers, logging or test time), seed, input
+    """Provenance of a trained model: settings that affect it (not workers, logging or test time), seed, input
     hashes.
 
-    The initial weights stand among the inputs, by content, unless they are random.
+    The initial weights are among the inputs, by content, unless they are random.
     """
     settings = (
         training_settings(config) if isinstance(config, DetectorConfig) else config.model_dump(mode="json")
@@ -126,11 +128,10 @@ def training_provenance(
 
 
 def refuse_oracle(path: str | Path) -> None:
-    """Refuse a file that ground truth has shaped: it is there to see what a stage loses, for nothing else.
+    """Refuse a file made with ground truth: it serves only to measure what a stage loses.
 
     Raises:
-        MaskDistillError: its provenance has the oracle's mark. What is wrong with it otherwise its readers
-            say.
+        MaskDistillError: its provenance has the oracle's mark. Other errors are left to its readers.
     """
     try:
         provenance = json.loads(read_metadata(path).get("provenance", "{}"))
@@ -144,7 +145,7 @@ def refuse_oracle(path: str | Path) -> None:
 
 
 def training_fingerprint(provenance: Mapping[str, Any], stage: str) -> str:
-    """Key of a resumable state: everything its result depends on, the code of the stage included."""
+    """Fingerprint of a resumable state: everything that its result depends on, including the stage's code."""
     return sha256_text(canonical_json({"provenance": provenance, "code": stage_code(stage)}))
 
 
@@ -161,7 +162,7 @@ def describe_model(
     """Metadata of a model file: ``arch``, ``num_clusters``, ``params`` (JSON, all settings), ``provenance``
     (JSON).
 
-    A detector that was trained without word of its settings at test time has none of them among its params.
+    If a detector's settings at test time were not given to its training, they are absent from its params.
     """
     unsaid = DETECTOR_TEST_FIELDS - config.model_fields_set if isinstance(config, DetectorConfig) else set()
     params = config.model_dump(mode="json", exclude=set(unsaid)) | {"weights": Path(config.weights).name}
@@ -177,7 +178,7 @@ def model_metadata(path: str | Path, *stages: str) -> dict[str, str]:
     """Metadata of a model file, as of :func:`describe_model`.
 
     Raises:
-        MaskDistillError: no such file, damaged, or not the model of one of the stages.
+        MaskDistillError: no such file, a damaged one, or not a model of one of the stages.
     """
     stage = " or ".join(stages)
     if not Path(path).is_file():
@@ -192,7 +193,7 @@ def model_metadata(path: str | Path, *stages: str) -> dict[str, str]:
 
 
 def load_model(path: str | Path, model: nn.Module) -> nn.Module:
-    """Fill ``model`` strictly from a file of :func:`save_model`; returned in eval mode."""
+    """Load a file of :func:`save_model` into ``model``, strictly; the model is returned in eval mode."""
     check_seal(path)
     strict_load(model, read_state_dict(path), path)
     return model.eval()

@@ -1,4 +1,4 @@
-"""Compiled networks: faster steps on GPUs for a minute or more of compiling."""
+"""Compiled networks: faster steps on GPUs, at the cost of a minute or more of compilation."""
 
 import os
 import shutil
@@ -13,17 +13,18 @@ BACKEND = "inductor"
 
 
 def compile_parts(model: nn.Module, parts: Sequence[str], dynamic: bool) -> None:
-    """Let ``torch.compile`` take parts of a model, in place: names and values of its state stay as they are.
+    """Compile parts of a model with ``torch.compile``, in place; names and values of its state stay as they
+    are.
 
-    Random draws stay those of the uncompiled network; sums may be rounded otherwise.
+    Random draws are those of the uncompiled network; sums may be rounded differently.
 
     Args:
         model: to be trained.
         parts: names of submodules, ``""`` for the model itself.
-        dynamic: whether sizes change from call to call.
+        dynamic: whether input sizes change from call to call.
 
     Raises:
-        MaskDistillError: there is no C++ compiler, without which nothing can be compiled.
+        MaskDistillError: there is no C++ compiler, which torch.compile requires.
     """
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name):
         raise MaskDistillError(

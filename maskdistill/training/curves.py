@@ -1,9 +1,8 @@
-"""The curve of a training: its rows as they come, in a CSV that can be watched, and the sealed table at the
-end.
+"""The curve of a training: its rows in a CSV that can be watched as it grows, and a sealed table at the end.
 
-While it trains, ``metrics.csv`` in the folder of its state holds all rows with their times. A killed training
-that goes on writes the rows of its state anew, so that no step is missing or there twice. The sealed table
-has no times: two runs give equal bytes.
+During the training, ``metrics.csv`` in the folder of its state holds all rows with their times. A training
+that resumes rewrites the rows up to its saved state, so no step is missing or duplicated. The sealed table
+has no times, so that two runs give equal bytes.
 """
 
 import csv
@@ -19,18 +18,18 @@ from maskdistill.runtime.files import atomic_path, check_seal, sealed_path
 
 MetricRow: TypeAlias = dict[str, float]
 LIVE = "metrics.csv"
-"""Name of the file in the folder of the state."""
+"""Name of this file in the folder of the state."""
 TIMES = ("seconds", "images_per_second")
-"""Columns that differ from run to run."""
+"""Columns that hold times, which differ from run to run."""
 
 
 class CurveState(TypedDict):
-    """What a training that goes on needs of its curve.
+    """What a resumed training needs of its curve.
 
     Attributes:
         rows: of the steps so far.
-        seconds: of training until each of them, waiting between attempts left out.
-        spent: seconds of training until the state was saved.
+        seconds: of training up to each row, without the time between attempts.
+        spent: seconds of training up to the saved state.
     """
 
     rows: list[MetricRow]
@@ -39,13 +38,13 @@ class CurveState(TypedDict):
 
 
 class Curve:
-    """The rows of a training that runs.
+    """The rows of a training in progress.
 
     Args:
-        path: file to watch; None writes none.
-        batch_size: images of a step, of all processes.
-        saved: of the state that the training goes on from.
-        clock: seconds, from any beginning.
+        path: file to write for watching; None: no file.
+        batch_size: images per step, over all processes.
+        saved: saved: the curve in the state from which the training resumes.
+        clock: returns seconds, from any origin.
     """
 
     def __init__(
@@ -66,11 +65,11 @@ class Curve:
             path.unlink(missing_ok=True)
 
     def state(self) -> CurveState:
-        """What is to be saved with the state of the training."""
+        """What to save with the state of the training."""
         return {"rows": self.rows, "seconds": self._seconds, "spent": self._clock() - self._begun}
 
     def add(self, row: MetricRow) -> None:
-        """Take in a row, and append it to the file: a kill loses none that was appended."""
+        """Add a row and append it to the file; appended rows survive a kill."""
         self.rows.append(row)
         self._seconds.append(self._clock() - self._begun)
         if self._path is not None:
@@ -79,11 +78,11 @@ class Curve:
                 stream.write(_lines([self._timed(len(self.rows) - 1)], stream.tell() == 0))
 
     def said(self) -> str:
-        """The last row in words; empty before the first."""
+        """The last row as text; empty before the first."""
         return in_words(self.rows[-1]) if self.rows else ""
 
     def _timed(self, place: int) -> MetricRow:
-        """A row with its times behind the step."""
+        """A row with its times inserted after the step."""
         row = self.rows[place]
         before, since = (self.rows[place - 1]["step"], self._seconds[place - 1]) if place else (0.0, 0.0)
         seconds = self._seconds[place]
@@ -92,7 +91,7 @@ class Curve:
 
 
 def in_words(row: MetricRow) -> str:
-    """All of a row but its step, with four digits."""
+    """A row as text, without its step, with four digits."""
     return ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
 
 
@@ -112,7 +111,7 @@ def write_metrics(path: str | Path, rows: Sequence[MetricRow]) -> None:
 
 
 def keep_times(live: Path, path: Path) -> None:
-    """Keep a finished training's rows with their times, where such files lie: beside the job's benchmark."""
+    """Keep a finished training's rows with their times, beside the job's benchmark."""
     if live.is_file():
         with atomic_path(path) as temporary:
             temporary.write_bytes(live.read_bytes())
@@ -120,11 +119,11 @@ def keep_times(live: Path, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """A curve as a file holds it.
+    """A curve read from a file.
 
     Attributes:
         rows: without their times.
-        times: ``seconds`` and ``images_per_second`` of each row; empty where the file has none.
+        times: ``seconds`` and ``images_per_second`` of each row; empty if the file has none.
     """
 
     rows: list[MetricRow]
@@ -132,15 +131,15 @@ class Written:
 
 
 def read_curve(path: Path, sealed: bool) -> Written:
-    """Read a curve; half a line at the end, which is being written, is left out.
+    """Read a curve; an incomplete last line, which is still being written, is left out.
 
     Args:
         path: the CSV.
         sealed: whether the training has ended, and the file has a seal.
 
     Raises:
-        MaskDistillError: it is damaged, or no table of numbers.
-        FileNotFoundError: there is none (any more).
+        MaskDistillError: it is damaged, or not a table of numbers.
+        FileNotFoundError: there is no such file (any more).
     """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if sealed:

@@ -1,4 +1,4 @@
-"""The same training in one process or in one process a GPU."""
+"""The same training in one process, or in one process per GPU."""
 
 import os
 import signal
@@ -21,11 +21,11 @@ from maskdistill.runtime.job_record import Work, add_of_child, add_work, gpu_pea
 
 M = TypeVar("M", bound=nn.Module)
 TIMEOUT = timedelta(minutes=30)
-"""Longest time that processes of a group wait for one another: rank 0 writes states meanwhile."""
+"""Longest time that processes of a group wait for one another, for example while rank 0 writes a state."""
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals for which torch's launcher puts handlers of its own in place."""
+"""Signals for which torch's launcher installs its own handlers."""
 LONGEST_MESSAGE = 8000
-"""Characters; the pipe holds 64 KiB, and nobody reads before the processes have ended."""
+"""Largest number of characters: the pipe holds 64 KiB and is read only after the processes have ended."""
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -36,15 +36,17 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def data_parallel(module: M, device: torch.device) -> M | DistributedDataParallel:
-    """Wrap ``module`` so that gradients are averaged over the processes; alone it is returned as it is."""
+    """Wrap ``module`` so that gradients are averaged over the processes; a single process gets it
+    unchanged.
+    """
     if rank_and_world()[1] == 1:
         return module
     return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Let batch normalisation see the batch of all GPUs (SyncBN); alone or on CPUs the module stays as it
-    is.
+    """Let batch normalisation see the batch of all GPUs (SyncBN); for a single process or on CPUs nothing
+    changes.
     """
     if rank_and_world()[1] == 1 or device.type != "cuda":
         return module
@@ -62,8 +64,8 @@ def gather_batch(tensor: Tensor) -> Tensor:
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """Elementwise sum of every process's ``values`` (n,), without gradient; alone they are returned as they
-    are.
+    """Elementwise sum of all processes' ``values`` (n,), without gradient; a single process gets its own
+    back.
     """
     if rank_and_world()[1] == 1:
         return values
@@ -73,8 +75,8 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Elementwise mean of every process's ``values`` (n,), without gradient; alone they are returned as they
-    are.
+    """Elementwise mean of all processes' ``values`` (n,), without gradient; a single process gets its own
+    back.
 
     A sum over this process's items, divided by the mean number of items, has the gradient of the mean over
     all items once :func:`data_parallel` has averaged it.
@@ -84,8 +86,8 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int:
-    """Processes that share a training: one a granted and visible GPU under ``--device auto`` or ``cuda``,
-    else 1.
+    """Number of processes for a training: one per GPU that is granted and visible, under ``--device auto`` or
+    ``cuda``, else 1.
 
     Raises:
         MaskDistillError: the batch cannot be split evenly.
@@ -104,7 +106,7 @@ def number_of_processes(device: torch.device, gpus: int, batch_size: int) -> int
 def _worker(
     function: Callable[..., None], backend: str, args: tuple[Any, ...], errors: Any
 ) -> tuple[list[dict[str, Any]], list[Work]]:
-    """Returns the GPUs it computed on with the peaks of their memory, and of rank 0 what it went through."""
+    """Returns the GPUs it computed on, with their peak memory, and for rank 0 also the work done."""
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     full_precision()
@@ -124,17 +126,17 @@ def launch(
 ) -> None:
     """Run ``function(*args)`` in ``processes`` processes of one group, or here when that is at most 1.
 
-    They are started as ``torchrun --standalone --nproc-per-node`` does, without restarts: a training that was
-    killed resumes from its state when its entry point runs again.
+    They are started as by ``torchrun --standalone --nproc-per-node``, without restarts: a killed training
+    resumes from its state when its entry point runs again.
 
     Args:
-        function: a module-level function; it asks :func:`rank_and_world` who it is.
-        processes: number of processes, one a GPU with ``nccl``.
+        function: a module-level function, which learns its rank from :func:`rank_and_world`.
+        processes: number of processes, one per GPU with ``nccl``.
         backend: ``nccl`` or, without GPUs, ``gloo``.
 
     Raises:
-        MaskDistillError: the first one that a process raised.
-        ChildFailedError: a process ended otherwise.
+        MaskDistillError: the first that a process raised.
+        ChildFailedError: a process ended in another way.
     """
     if processes <= 1:
         function(*args)
@@ -157,7 +159,7 @@ def launch(
         if errors.empty():
             raise
         raise MaskDistillError(errors.get()) from None
-    finally:  # the launcher leaves its own
+    finally:  # the launcher leaves its own in place
         if threading.current_thread() is threading.main_thread():
             for one, handler in handlers.items():
                 signal.signal(one, handler)

@@ -22,18 +22,19 @@ log = logging.getLogger("maskdistill")
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What the loop itself needs.
+    """Settings of the loop itself.
 
     Attributes:
         total_steps: optimiser steps.
         state_dir: folder of the resumable state; removed by :func:`finish` after success.
-        fingerprint: hash of everything the result depends on; a state of another one is ignored.
-        seed: torch is seeded from ``(seed, step)`` before each step, in all processes alike, so that a
+        fingerprint: hash of everything that the result depends on; a state with another fingerprint is
+            ignored.
+        seed: torch is seeded from ``(seed, step)`` before each step, equally in all processes, so that a
             resumed run draws the same dropout masks as an uninterrupted one.
         checkpoint_every, log_every: steps between states, and between metric rows.
         rank: only rank 0 writes.
         name: shown by the progress bar.
-        batch_size: images of a step, of all processes; for the images a second alone.
+        batch_size: images per step, over all processes; only to report images per second.
     """
 
     total_steps: int
@@ -57,7 +58,7 @@ def train(
     after_step: Callable[[int], None] | None = None,
     diagnose: Callable[[], Mapping[str, float]] | None = None,
 ) -> list[MetricRow]:
-    """Train, resuming from ``settings.state_dir`` where it holds a state of the same fingerprint.
+    """Train, resuming from ``settings.state_dir`` if it holds a state with the same fingerprint.
 
     Args:
         modules: everything with weights or buffers that must survive an interruption.
@@ -66,7 +67,7 @@ def train(
         step_fn: ``(step, batch)`` -> named scalar losses, among them ``loss`` to differentiate.
         lr_at: step -> learning rate.
         after_step: called after each update (e.g. to move a teacher).
-        diagnose: further columns, asked for whenever a row is written.
+        diagnose: returns further columns, called whenever a row is written.
 
     Returns:
         One row every ``log_every`` steps: ``step``, ``lr`` and the mean of each loss since the last row, over
@@ -144,9 +145,7 @@ def _diverged(settings: LoopSettings, what: str, step: int) -> MaskDistillError:
 
 
 def _not_finite(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> str | None:
-    """Name of the first weight or running statistic that is not finite, or of what the optimiser
-    remembers.
-    """
+    """Name of the first weight, running statistic or optimiser state that is not finite."""
     for module in modules.values():
         for name, tensor in module.state_dict().items():
             if not torch.isfinite(tensor).all():

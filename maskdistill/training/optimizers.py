@@ -1,4 +1,4 @@
-"""The optimisers that detector and segmenter may be trained by."""
+"""The optimisers for detector and segmenter."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,8 +15,9 @@ def build_optimizer(
     """SGD with momentum, or AdamW (Loshchilov & Hutter 2019) with torch's betas, over parameter groups.
 
     Args:
-        groups: with ``params`` and ``weight_decay`` each; ``lr_scale``, if there, is the training loop's.
-        momentum: of SGD.
+        groups: each with ``params`` and ``weight_decay``; ``lr_scale``, if present, is used by the training
+            loop.
+        momentum: for SGD.
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, lr, fused=True)
@@ -26,7 +27,7 @@ def build_optimizer(
 def backbone_groups(
     model: nn.Module, backbone: nn.Module, weight_decay: float, backbone_lr: float
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: those of the backbone, whose rate is a share of the others', and
+    """Trainable parameters in two groups: the backbone's, whose learning rate is a share of the others', and
     the rest.
     """
     own = {id(parameter) for parameter in backbone.parameters()}

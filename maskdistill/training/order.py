@@ -1,4 +1,4 @@
-"""Data order that depends on the seed and the step alone: not on workers, processes or interruptions."""
+"""Data order that depends only on the seed and the step, not on workers, processes or interruptions."""
 
 from collections.abc import Iterator
 
@@ -10,17 +10,17 @@ from torch.utils.data import Sampler
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """Batch sampler that can start at any step.
 
-    Images are shuffled anew every epoch and the epochs are laid end to end, so every batch is full. Where
-    images have groups, a batch is of one group and comes when it is full: pictures of one orientation need
-    little padding. Each element is ``(index, draw)``: ``draw`` is a non-negative integer unique to this
-    visit, from which a dataset seeds its augmentation (``np.random.default_rng([seed, draw])``).
+    Images are reshuffled every epoch and the epochs are concatenated, so every batch is full. If images have
+    groups, each batch comes from one group, as soon as it is full: pictures of one orientation need little
+    padding. Each element is ``(index, draw)``: ``draw`` is a non-negative integer unique to this visit, from
+    which a dataset seeds its augmentation (``np.random.default_rng([seed, draw])``).
 
     Args:
         num_images: size of the dataset, at least 1.
-        batch_size: images a step over all processes; divisible by ``world_size``.
+        batch_size: images per step over all processes; divisible by ``world_size``.
         total_steps: step at which iteration ends.
         start_step: first step to yield (a resumed run).
-        seed: seed of the shuffles.
+        seed: seed for shuffling.
         groups: int (num_images,), the group of each image; None: one for all.
         rank, world_size: this process takes every ``world_size``-th element of each batch.
     """
@@ -50,7 +50,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step = (
             self.start_step if self.groups is None else 0
-        )  # what waits in a group depends on all steps before
+        )  # the images waiting in a group depend on all earlier steps
         visits = self._visits(step * self.batch_size)
         waiting: dict[int, list[tuple[int, int]]] = {}
         while step < self.total_steps:

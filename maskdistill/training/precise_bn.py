@@ -14,14 +14,13 @@ B = TypeVar("B")
 
 
 class Population:
-    """Mean and variance of all values that a layer has normalised, in float64.
+    """Mean and variance, in float64, of all values that a layer has normalised.
 
-    Joined batch by batch from their own means and variances (Chan et al. 1979), which keeps small variances
-    exact.
+    They are combined batch by batch from the batches' means and variances (Chan et al. 1979), which keeps
+    small variances exact.
 
     Args:
-        layer: in train mode. Its momentum is 1 while this is in use, so that it holds the last batch's
-            statistics.
+        layer: in train mode. Its momentum is 1 meanwhile, so that it holds the last batch's statistics.
     """
 
     def __init__(self, layer: _BatchNorm) -> None:
@@ -35,11 +34,11 @@ class Population:
         return value.double()
 
     def add(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Take in the batch (B, C, ...) that the layer has just normalised: a forward hook."""
+        """Add the batch (B, C, ...) that the layer has just normalised; a forward hook."""
         values = output.numel() // output.shape[1]
         if isinstance(self.layer, nn.SyncBatchNorm):
             values = int(sum_over_processes(torch.tensor([values], device=output.device)))
-        squares = self._running("var") * (values - 1)  # torch keeps the unbiased variance
+        squares = self._running("var") * (values - 1)  # torch stores the unbiased variance
         apart = self._running("mean") - self.mean
         total = self.count + values
         self.squares += squares + apart.square() * (self.count * values / total)
@@ -47,7 +46,7 @@ class Population:
         self.count = total
 
     def store(self) -> None:
-        """Give the layer these statistics; one that no batch reached keeps its own."""
+        """Give the layer these statistics; a layer that no batch reached keeps its own."""
         if self.count:
             for name, value in {"mean": self.mean, "var": self.squares / self.count}.items():
                 getattr(self.layer, f"running_{name}").copy_(value)
@@ -57,14 +56,14 @@ class Population:
 def precise_statistics(model: nn.Module, batches: Iterable[B], forward: Callable[[B], object]) -> None:
     """Replace the running means and variances of ``model``, in place, by those of all values of all batches.
 
-    Running averages belong to weights that changed while they were taken; these belong to the last ones, as
-    detectron2 has it for trunks whose normalisation is trained [Wu & Johnson 2021, §3.1]. The variance is
-    that of the population: a mean of the batches' own variances, around their own means, would be too small.
-    Layers in eval mode or of fixed statistics, and those that no batch reached, stay as they are.
+    Running averages are taken while the weights change; these statistics belong to the final weights, as in
+    detectron2 for trunks whose normalisation is trained [Wu & Johnson 2021, §3.1]. The variance is that of
+    all values together: the mean of the batches' variances, each around its own mean, would be too small.
+    Layers in eval mode or with fixed statistics, and those that no batch reached, stay as they are.
 
     Args:
         model: in train mode; it runs uncompiled here.
-        batches: what ``forward`` takes, one after the other.
+        batches: batches: inputs of ``forward``.
         forward: runs the model on a batch as in training.
     """
     layers = [
@@ -74,7 +73,9 @@ def precise_statistics(model: nn.Module, batches: Iterable[B], forward: Callable
     ]
     populations = [Population(layer) for layer in layers]
     with ExitStack() as stack:
-        stack.enter_context(torch.compiler.set_stance("force_eager"))  # no compiling anew for the hooks
+        stack.enter_context(
+            torch.compiler.set_stance("force_eager")
+        )  # the hooks must not cause a recompilation
         for layer, population in zip(layers, populations, strict=True):
             stack.callback(setattr, layer, "momentum", layer.momentum)
             stack.callback(layer.register_forward_hook(population.add).remove)

@@ -1,6 +1,4 @@
-"""The linear scaling rule: a schedule stated for one batch size, carried over to another [method
-§5-scaling].
-"""
+"""The linear scaling rule: a schedule stated for one batch size, converted to another [method §5-scaling]."""
 
 import logging
 
@@ -10,7 +8,8 @@ log = logging.getLogger("maskdistill")
 
 
 def detector_for_batch(config: DetectorConfig) -> DetectorConfig:
-    """The settings with rate and iterations for ``batch_size``, stated for ``reference_batch`` images a step.
+    """The settings with rate and iterations converted from ``reference_batch`` to ``batch_size`` images per
+    step.
 
     The rate is multiplied by their ratio; ``iters``, ``steps`` and ``warmup_iters`` are divided by it (the
     warmup too, as in detectron2's ``auto_scale_workers``). The result's ``reference_batch`` is its
@@ -36,7 +35,7 @@ def detector_for_batch(config: DetectorConfig) -> DetectorConfig:
 
 
 def segmenter_for_batch(config: SegmenterConfig) -> SegmenterConfig:
-    """As :func:`detector_for_batch`; the length is given in epochs, so only the rate changes."""
+    """As :func:`detector_for_batch`; the length is stated in epochs, so only the rate changes."""
     ratio = config.batch_size / config.reference_batch
     if ratio == 1:
         return config

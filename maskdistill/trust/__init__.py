@@ -1,1 +1,1 @@
-"""What can be said about a result without labels."""
+"""How far a result can be trusted, judged without labels."""

@@ -1,8 +1,8 @@
 """Whether a run's result can be trusted, by signals that need no label.
 
-A signal is a function of the :class:`Evidence` and one entry of :data:`SIGNALS`, with the limits that the
-verdict follows. The limits were fixed on generated scenes of development seeds; what is measured and what is
-not: ``results/benchmarks/trust.md``, made by ``tests/benchmarks/trust.py``.
+A signal is a function of the :class:`Evidence` and one entry of :data:`SIGNALS`, with the limits for the
+verdict. The limits were fixed on generated scenes of development seeds. ``results/benchmarks/trust.md``, made
+by ``tests/benchmarks/trust.py``, says how well they work and what was not measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ Floats = npt.NDArray[np.float64]
 FRAME = 96
 """Side of the square that masks are compared in; a picture is squashed to it."""
 OTHERS = 5
-"""Other pictures that a picture's mask is compared with, for what agrees by chance."""
+"""Number of other pictures whose masks a mask is compared with, to measure agreement by chance."""
 NEAR = 5
-"""Side of the square, in pixels of the frame, that an outline is widened by: masks are made of patches."""
+"""Side of the square, in pixels of the frame, by which an outline is widened, as masks consist of patches."""
 
 USE, LOOK, AVOID = "use", "look first", "do not use"
 LEVELS = (AVOID, LOOK, USE)
@@ -33,17 +33,17 @@ LEVELS = (AVOID, LOOK, USE)
 
 @dataclass(frozen=True)
 class Evidence:
-    """What signals are computed from: of a sample of n pictures, without labels.
+    """What signals are computed from, for a sample of n pictures, without labels.
 
     Attributes:
         masks: bool (n, FRAME, FRAME), the first initial mask of each picture; empty where it has none.
-        mirrored: the same of the mirrored picture, mirrored back.
-        rescaled: of the picture at another size.
+        mirrored: the same for the mirrored picture, mirrored back.
+        rescaled: the same for the picture at another size.
         otsu: foreground by Otsu's threshold.
         edges: (n,), :func:`edge_contrast` of the masks.
-        clusters: adjusted Rand index of each pair of clusterings of resampled masks; empty where it means
-            nothing.
-        found: of the detector's candidates that pass τ the nearest to the mask, else its best; None before
+        clusters: adjusted Rand index of each pair of clusterings of resampled masks; empty if it is
+            undefined.
+        found: the candidate that passes τ and is nearest to the mask, else the best candidate; None before
             there is a detector.
         confident: bool (n,), whether any passes τ; None before there is a detector.
     """
@@ -61,7 +61,7 @@ class Evidence:
 RECORDED = ("verdict", "reasons", "signals")
 """Keys of a verdict's record."""
 LOOKS = ("mask", "mirrored", "rescaled", "otsu")
-"""Keys of the sampled masks in the artefact of the stage ``consistency``."""
+"""Keys of the sampled masks in the output of the stage ``consistency``."""
 
 
 def read_evidence(record: Mapping[str, Any]) -> Evidence:
@@ -79,12 +79,14 @@ def stacked(frames: Sequence[Mask]) -> Masks:
 
 
 def with_detector(evidence: Evidence, found: Masks, confident: npt.NDArray[np.bool_]) -> Evidence:
-    """The evidence with the detector's candidates: bool (n, FRAME, FRAME) and (n,), see :class:`Evidence`."""
+    """The evidence together with the detector's candidates, bool (n, FRAME, FRAME) and (n,); see
+    :class:`Evidence`.
+    """
     return replace(evidence, found=found, confident=confident)
 
 
 def empty() -> Mask:
-    """No mask, in the common square: bool (FRAME, FRAME)."""
+    """An empty mask in the common square: bool (FRAME, FRAME)."""
     return np.zeros((FRAME, FRAME), np.bool_)
 
 
@@ -97,12 +99,12 @@ def to_frame(mask: Mask) -> Mask:
 def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Mask) -> float:
     """How much stronger a picture's edges are along the mask's outline than on average; 1 is chance.
 
-    Mean gradient of grey (Sobel) near the outline over that of the whole picture, both squashed to the common
-    square.
+    Mean grey gradient (Sobel) near the outline, divided by that of the whole picture, both squashed to the
+    common square.
 
     Args:
-        rgb: uint8 (H, W, 3), not smaller than the square where that can be had.
-        mask: bool (FRAME, FRAME); 1 where it has no outline, or the picture no edge.
+        rgb: uint8 (H, W, 3), if possible not smaller than the square.
+        mask: bool (FRAME, FRAME). Without an outline, or without any edge in the picture, the result is 1.
     """
     small = np.asarray(
         Image.fromarray(rgb).convert("L").resize((FRAME, FRAME), Image.Resampling.BOX), np.float32
@@ -114,11 +116,11 @@ def edge_contrast(rgb: npt.NDArray[np.uint8], mask: Mask) -> float:
 
 
 def inside(masks: Masks) -> float:
-    """How rarely masks reach the rim of their pictures: 1 never, 0 as often as by chance, below 0 where they
-    prefer it.
+    """How rarely masks reach the rim of their pictures: 1 never, 0 as often as by chance, below 0 more
+    often.
 
-    Share of the pictures' outermost pixels that is masked, against the share of all pixels. Objects are
-    photographed with something around them; a mask of the background is at the rim.
+    Compares the masked share of the pictures' outermost pixels with that of all pixels. Objects are
+    photographed with something around them; a mask of the background reaches the rim.
     """
     rims = [masks[:, 0], masks[:, -1], masks[:, 1:-1, 0], masks[:, 1:-1, -1]]
     covered = float(masks.mean())
@@ -126,14 +128,16 @@ def inside(masks: Masks) -> float:
 
 
 def overlaps(masks: Masks, others: Masks) -> Floats:
-    """IoU of each mask with the other of its place, (n,); 0 for two empty ones."""
+    """IoU of each mask with its counterpart, (n,); 0 for two empty ones."""
     both = (masks & others).sum(axis=(1, 2))
     either = (masks | others).sum(axis=(1, 2))
     return np.asarray(both / np.maximum(either, 1), np.float64)
 
 
 def by_chance(masks: Masks, others: Masks) -> float:
-    """Mean IoU of the masks with those of :data:`OTHERS` other pictures: what a fixed place would reach."""
+    """Mean IoU of the masks with those of :data:`OTHERS` other pictures: what masks at a fixed place would
+    reach.
+    """
     steps = range(1, min(OTHERS, len(masks) - 1) + 1)
     return (
         float(np.mean([overlaps(masks, np.roll(others, step, axis=0)).mean() for step in steps]))
@@ -143,8 +147,8 @@ def by_chance(masks: Masks, others: Masks) -> float:
 
 
 def agreement(masks: Masks, others: Masks) -> float | None:
-    """Mean IoU above what other pictures' masks reach, as kappa: 1 where all are equal, 0 where a fixed place
-    does as well. None for fewer than two pictures.
+    """Mean IoU, corrected for what other pictures' masks reach, as kappa is: 1 if all pairs are equal, 0 if
+    masks at a fixed place do as well. None for fewer than two pictures.
     """
     if len(masks) < 2:
         return None
@@ -209,15 +213,15 @@ def _confident(evidence: Evidence) -> float | None:
 
 @dataclass(frozen=True)
 class Signal:
-    """One thing that can be seen without labels; the larger the better where there are limits.
+    """A quantity that can be measured without labels; if it has limits, larger is better.
 
     Attributes:
         name: key in artefacts.
-        title: what it is, for people.
-        measure: its value; None where it cannot be told.
-        avoid: below it a result is not to be used; None: shown, and no part of the verdict.
-        use: from it on nothing is to be said against it.
-        complaint: what is wrong below ``use``.
+        title: a readable name.
+        measure: computes its value; None if it cannot be computed.
+        avoid: below this limit a result should not be used; None: shown, but no part of the verdict.
+        use: from this limit on the signal raises no objection.
+        complaint: what is wrong if the value is below ``use``.
     """
 
     name: str
@@ -228,13 +232,13 @@ class Signal:
     complaint: str = ""
 
     def level(self, value: float) -> str | None:
-        """One of :data:`LEVELS`; None of a signal that is no part of the verdict."""
+        """One of :data:`LEVELS`; None for a signal that is no part of the verdict."""
         if self.avoid is None or self.use is None:
             return None
         return LEVELS[int(value >= self.avoid) + int(value >= self.use)]
 
     def complain(self, value: float) -> str:
-        """What is wrong at a value below ``use``."""
+        """What is wrong if the value is below ``use``."""
         return (
             f"{self.complaint} ({value:.2f}; {self.use:.2f} is wanted, and below {self.avoid:.2f} "
             "nothing is of use)"
@@ -267,12 +271,12 @@ SIGNALS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run's signals come to.
+    """The conclusion from a run's signals.
 
     Attributes:
         level: one of :data:`LEVELS`: the worst of its signals.
-        reasons: what stands against ``use``, worst first.
-        signals: name -> value, those that could be told.
+        reasons: what speaks against ``use``, worst first.
+        signals: name -> value, for those that could be computed.
     """
 
     level: str
@@ -280,11 +284,11 @@ class Verdict:
     signals: dict[str, float]
 
     def sentence(self, seen: str) -> str:
-        """For a terminal: the verdict and all that stands against ``use``."""
+        """For a terminal: the verdict and all that speaks against ``use``."""
         return sentence(self.record(), seen)
 
     def record(self) -> dict[str, Any]:
-        """As it stands in artefacts and in the metadata of exported models."""
+        """The form that is stored in artefacts and in the metadata of exported models."""
         return dict(zip(RECORDED, (self.level, self.reasons, self.signals), strict=True))
 
 
@@ -292,7 +296,7 @@ def judge(evidence: Evidence, signals: Sequence[Signal] = SIGNALS) -> Verdict:
     """The verdict: ``do not use`` if a signal is below its lower limit, ``use`` if none is below its upper
     one.
 
-    Signals that cannot be told say nothing; without a single one that can the verdict is ``look first``.
+    Signals that cannot be computed do not count; if none can, the verdict is ``look first``.
     """
     found = {signal.name: value for signal in signals if (value := signal.measure(evidence)) is not None}
     levels = {

@@ -1,4 +1,4 @@
-"""What the stage ``trust`` hands on."""
+"""The output of the stage ``trust``."""
 
 from typing import TypedDict
 
@@ -6,11 +6,11 @@ from maskdistill.formats.rle import RLE
 
 
 class VerdictRecord(TypedDict):
-    """A verdict, as it stands in artefacts.
+    """A verdict, as stored in artefacts.
 
     Attributes:
         verdict: ``use``, ``look first`` or ``do not use``.
-        reasons: what stands against ``use``, in words.
+        reasons: what speaks against ``use``, in words.
         signals: value by name.
     """
 
@@ -24,7 +24,7 @@ class LookedAt(TypedDict):
 
     Attributes:
         image_id, key: of the picture.
-        agreement: of its mask with those of its mirrored and rescaled copies.
+        agreement: between its mask and those of its mirrored and rescaled copies.
         frames: masks in a square of :data:`maskdistill.trust.signals.FRAME` pixels, by the way they were
             found.
     """
@@ -41,7 +41,7 @@ class TrustRecord(VerdictRecord):
     Attributes:
         before_training: the verdict without the detector's candidates.
         images: how many pictures were sampled.
-        pictures: some of these.
+        pictures: a few of them.
     """
 
     before_training: VerdictRecord

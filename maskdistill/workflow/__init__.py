@@ -1,1 +1,1 @@
-"""What the rules of the workflow share: paths of results, needed weights, commands as they are typed."""
+"""What the rules of the workflow share: paths of results, required weights, commands to print."""

@@ -1,4 +1,4 @@
-"""Commands as they are printed: they work when they are typed in the folder where the user is."""
+"""Commands to print: they work when typed in the user's current folder."""
 
 import shlex
 import sys
@@ -11,37 +11,37 @@ PACKAGE = Path(maskdistill.__file__).parent
 
 
 def find_project(package: Path) -> Path:
-    """The checkout that the package's folder lies in; for an installed package the copy in its ``share``
+    """The checkout that contains the package; for an installed package, the copy in its ``share``
     (setup.py).
     """
     return package.parent if (package.parent / "Snakefile").is_file() else package / "share"
 
 
 CHECKOUT = find_project(PACKAGE)
-"""The project: its Snakefile, its configurations and the weights that ship with it; a checkout also has a
+"""Folder of the project, with its Snakefile, configurations and shipped weights; a checkout also has a
 Makefile.
 """
 INSTALLED = CHECKOUT.parent == PACKAGE
-"""Whether there is no checkout: runs start, and keep what they make, in the current folder then."""
+"""Whether there is no checkout; runs then start in the current folder and keep their results there."""
 
 
 def start_folder() -> Path:
-    """Where runs start, which relative paths of a configuration are seen from."""
+    """Where runs start; relative paths of a configuration begin there."""
     return Path.cwd() if INSTALLED else CHECKOUT
 
 
 def enter() -> list[str]:
-    """The command that leads to where runs start, where that is not the current folder."""
+    """The command that changes to :func:`start_folder`, if that is not the current folder."""
     return [] if Path.cwd() == start_folder() else [f"cd {shlex.quote(str(CHECKOUT))}"]
 
 
 def snakefile() -> list[str]:
-    """Snakemake's option that names the workflow, where it does not lie in :func:`start_folder`."""
+    """Snakemake's option that names the workflow, if that does not lie in :func:`start_folder`."""
     return ["--snakefile", str(CHECKOUT / "Snakefile")] if INSTALLED else []
 
 
 def program(name: str, *arguments: str) -> str:
-    """A command of a program beside this interpreter, for :func:`start_folder` as the current folder."""
+    """A command that runs a program beside this interpreter, for typing in :func:`start_folder`."""
     place = Path(sys.executable).parent
     if place.is_relative_to(CHECKOUT):
         place = place.relative_to(CHECKOUT)
@@ -50,7 +50,7 @@ def program(name: str, *arguments: str) -> str:
 
 
 def make(target: str) -> str:
-    """The command that makes a target of the Makefile; without a checkout the one that installs the same."""
+    """The command that makes a target of the Makefile; without a checkout, one that installs the same."""
     if INSTALLED:
         return program("pip", "install", "maskdistill" if target == "install" else f"maskdistill[{target}]")
     there = [] if Path.cwd() == CHECKOUT else ["-C", str(CHECKOUT)]
@@ -58,15 +58,15 @@ def make(target: str) -> str:
 
 
 def seen_from_checkout(path: Path) -> str:
-    """A path as it is given where runs start."""
+    """A path as seen from where runs start."""
     return str(path) if Path.cwd() == start_folder() else str(path.absolute())
 
 
 def need_workflow(*command: str) -> None:
-    """Refuse a command that works in a folder with a Snakefile alone, and say what to type.
+    """Refuse a command that works only in a folder with a Snakefile, and say what to type.
 
     Args:
-        command: the command of ``maskdistill`` as it is typed in the checkout.
+        command: the command of ``maskdistill``, as typed in the checkout.
 
     Raises:
         MaskDistillError: there is no workflow in this folder.
@@ -77,7 +77,7 @@ def need_workflow(*command: str) -> None:
 
 
 def after_a_run(results: str) -> list[str]:
-    """What to type when a run is finished: for other photographs, and for use elsewhere."""
+    """What to type after a run: to predict on other photographs, and to use the models elsewhere."""
     extra = make("export") if INSTALLED else "make export"
     return [
         program("maskdistill", "predict", "--run", results, "OTHER_PHOTOS/", "--out", "predictions"),

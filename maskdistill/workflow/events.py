@@ -1,8 +1,8 @@
 """Run Snakemake and write down what happens: ``python -m maskdistill.workflow.events FILE OPTIONS``.
 
-Snakemake sends its log through Python's logger ``snakemake``. Records about jobs have an ``event`` and
-fields, those that its interface for logger plugins documents; a handler sees them without being installed as
-a plugin, and Snakemake's own output and command line stay as they are.
+Snakemake logs through Python's logger ``snakemake``. Records about jobs have an ``event`` and the fields that
+its interface for logger plugins documents. A handler sees them without being installed as a plugin, and
+Snakemake's own output and command line stay as they are.
 """
 
 import json
@@ -17,15 +17,14 @@ FIELDS = {
     "job_finished": ("job_id",),
     "job_error": ("jobid", "rule_name", "log"),
 }
-"""Events that are written, and what of each.
-
-``stats``: number of jobs by rule, and ``total``; ``log``: paths; ``jobid`` and ``job_id``: number of the job.
+"""Events to write, and the fields of each. ``stats``: number of jobs by rule, and ``total``; ``log``: paths;
+``jobid`` and ``job_id``: number of the job.
 """
 
 
 def as_event(record: logging.LogRecord) -> dict[str, Any] | None:
-    """What is written of a record: ``event``, ``time`` (s since the epoch) and its :data:`FIELDS`, or
-    nothing.
+    """What to write of a record: ``event``, ``time`` (s since the epoch) and its :data:`FIELDS`; None for
+    others.
     """
     event = str(getattr(record, "event", None))
     if event not in FIELDS:
@@ -46,7 +45,7 @@ class EventFile(logging.Handler):
         self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record if it is an event; the run goes on where that fails."""
+        """Write a record if it is an event; if writing fails, the run goes on."""
         event = as_event(record)
         if event is None:
             return
@@ -63,7 +62,7 @@ def main() -> None:
 
     path, *options = sys.argv[1:]
     logging.getLogger("snakemake").addHandler(EventFile(path))
-    sys.argv = [cli.__file__, *options]  # what the workflow prints as the command that was given
+    sys.argv = [cli.__file__, *options]  # the workflow prints this as the command that was given
     cli.main()
 
 

@@ -1,4 +1,4 @@
-"""Where a run keeps what it makes, below ``results/<run>``: the swept values stand in the paths."""
+"""Paths of a run's files below ``results/<run>``, which contain the swept values."""
 
 from maskdistill.config import Config, MasksConfig
 from maskdistill.runtime.names import value_name as value_name
@@ -6,7 +6,7 @@ from maskdistill.runtime.names import value_name as value_name
 MASKS = "{masks}"
 SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
 TRAINED = f"{SEED}{{trained}}"
-"""The wildcard is empty for the first detector; of rounds of self-training it is :func:`trained_name`."""
+"""The wildcard is empty for the first detector; for rounds of self-training it is :func:`trained_name`."""
 TAU = f"{TRAINED}/tau-{{tau}}"
 ROUND = f"{TAU}/hard-{{hard}}/crf-{{round}}"
 ANNOTATIONS = f"{TRAINED}/annotations.json"
@@ -14,7 +14,7 @@ ANNOTATION_INDEX = f"{TRAINED}/annotations.h5"
 DETECTOR = f"{TRAINED}/detector/model.safetensors"
 SEGMENTER = f"{ROUND}/segmenter/model.safetensors"
 ORACLE = "oracle/{case}"
-"""Stands where :data:`MASKS` stands in what is made from the ground truth, to see which stage loses what."""
+"""Replaces :data:`MASKS` in paths of what is made from the ground truth, to see which stage loses what."""
 OFFICIAL = "resources/weights"
 """Folder of downloaded checkpoints, shared between runs."""
 DATASETS = "resources/datasets"
@@ -28,17 +28,18 @@ PSEUDO_LABELS = f"{TAU}/pseudo_labels/shard-{{shard}}"
 REFINED_LABELS = f"{ROUND}/labels/shard-{{shard}}"
 PREDICTIONS = f"{ROUND}/predictions{{post}}/shard-{{shard}}"
 OBJECTS = "objects/objects.json"
-"""Says what lies beside it: a folder per format, which is no output of a rule, for Snakemake would delete it.
+"""Lists the folders beside it, one per format. They are not outputs of a rule, as Snakemake would delete
+them.
 """
 
 
 def tau_name(tau: float, label_type: str) -> str:
-    """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` where something else than the mask is painted."""
+    """Value of the wildcard tau: ``0.9``, or ``0.9-bbox`` if something other than the mask is painted."""
     return value_name(tau) + ("" if label_type == "mask" else f"-{label_type}")
 
 
 def trained_name(rounds: int) -> str:
-    """Value of the wildcard trained after some rounds of self-training: ``/round-2``; empty after none."""
+    """Value of the wildcard trained after rounds of self-training: ``/round-2``; empty for none."""
     return f"/round-{rounds}" if rounds else ""
 
 
@@ -53,7 +54,7 @@ def mask_name(masks: MasksConfig) -> str:
 
 
 def main_values(config: Config) -> dict[str, str | int]:
-    """The swept values of the configuration's main run, all but the seed."""
+    """The swept values of the configuration's main run, except the seed."""
     return {
         "masks": mask_name(config.masks),
         "k": config.clusters.total,

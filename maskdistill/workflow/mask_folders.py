@@ -1,6 +1,4 @@
-"""What the workflow asks of a folder of masks, ``topk-0.4`` or ``lost-400``: its job's settings, its rule's
-code.
-"""
+"""Settings and code of the mask rule behind a folder of masks, ``topk-0.4`` or ``lost-400``."""
 
 from typing import Any
 
@@ -11,16 +9,16 @@ from maskdistill.workflow.layout import mask_name
 
 
 def is_refined(folder: str, config: MasksConfig) -> bool:
-    """Whether the folder's masks get outlines from the photographs: the run's own rule's alone, at any swept
-    value.
+    """Whether outlines of the folder's masks come from the photographs: only for the run's own rule, at any
+    swept value.
     """
     own = folder == mask_name(config) if read(folder).rule.complete else config.by_paper
     return config.refine != "none" and own
 
 
 def settings(folder: str, config: MasksConfig) -> dict[str, Any]:
-    """The masks section of the folder's job: of the paper's rule all of it, of another what it has use
-    for.
+    """The masks section for the folder's job: all of it for the paper's rule, for another the part that it
+    uses.
     """
     rule, params = read(folder)
     if not rule.complete:

@@ -1,4 +1,4 @@
-"""Which weights file each network of a run begins with, and whether it is there and right."""
+"""Which weights file each network of a run starts from, and whether it is present and correct."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ Network = BackboneConfig | DetectorConfig | SegmenterConfig | FrozenBackbone
 
 
 def networks(config: Config) -> dict[str, Network]:
-    """The networks of a run by the stage that uses them."""
+    """The networks of a run, by the stage that uses them."""
     return {
         "backbone": config.backbone,
         "clusters": config.clusters.backbone or config.backbone,
@@ -33,7 +33,7 @@ def networks(config: Config) -> dict[str, Network]:
 
 
 def official_weights(network: Network) -> Official | None:
-    """The checkpoint that a network's ``weights`` names instead of a file; None where it is a file or trained
+    """The checkpoint that a network's ``weights`` names; None if it names a file, or the network is trained
     here.
     """
     if network.arch in BACKBONES:
@@ -42,20 +42,18 @@ def official_weights(network: Network) -> Official | None:
 
 
 def checkpoint_name(network: Network) -> str:
-    """The name by which ``maskdistill weights`` knows a network's official checkpoint."""
+    """The name of a network's official checkpoint in ``maskdistill weights``."""
     return network.arch if network.arch in BACKBONES else network.weights
 
 
 def downloads(config: Config) -> dict[str, str]:
-    """Name of each official checkpoint that a run downloads -> where it lies then, from where runs start."""
+    """Name of each official checkpoint that a run downloads -> its path, relative to where runs start."""
     names = {checkpoint_name(network) for network in networks(config).values() if official_weights(network)}
     return {name: f"{layout.OFFICIAL}/{find_checkpoint(name).file}" for name in sorted(names)}
 
 
 def licences(config: Config) -> list[str]:
-    """A line for each set of weights that the networks of a run begin with: whose, its licence, what uses
-    it.
-    """
+    """One line per set of weights that a run starts from: whose, its licence, what uses it."""
     users: dict[str, list[str]] = {}
     for stage, network in networks(config).items():
         if official := official_weights(network):
@@ -71,7 +69,7 @@ def licences(config: Config) -> list[str]:
 
 
 def is_shipped(weights: str) -> bool:
-    """Whether a path of weights leads into the folder of those that ship with the project."""
+    """Whether a path of weights leads into the folder of shipped weights."""
     path = Path(weights)
     return (path if path.is_absolute() else CHECKOUT / path).parent == CHECKOUT / SHIPPED
 
@@ -85,23 +83,23 @@ def looks_with_shipped(config: Config) -> bool:
 
 
 def began_with_shipped(sha256: str | None) -> bool:
-    """Whether these are a shipped file's bytes."""
+    """Whether a file has the bytes of a shipped one."""
     return sha256 in {sha256_file(path) for path in (CHECKOUT / SHIPPED).glob("*.safetensors")}
 
 
 def rehearsal(config: Config) -> str | None:
-    """What to say of a run on photographs that looks with the shipped weights, None for another.
+    """What to tell the user of a run on photographs that uses the shipped weights; None for other runs.
 
-    Generated scenes are what these were trained on.
+    Shipped weights were trained on generated scenes.
     """
     return REHEARSAL if config.data.kind != "scenes" and looks_with_shipped(config) else None
 
 
 def weights_path(config: Config, stage: str, network: Network) -> str | None:
-    """Path of a network's weights file, to be made by a rule or there already; None for ``random``.
+    """Path of a network's weights file, which a rule makes or which exists already; None for ``random``.
 
-    A known checksum of a file that is there is compared. Without a checkout ``config/weights/...`` is the
-    file that was installed with the package, unless there is one in the current folder.
+    An existing file is compared with its checksum, if known. Without a checkout, ``config/weights/...`` is
+    the file that was installed with the package, unless there is one in the current folder.
 
     Raises:
         MaskDistillError: no such file and no rule makes it, or a wrong checksum.

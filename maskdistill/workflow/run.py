@@ -1,7 +1,7 @@
-"""The run that the rules plan: its folder, its shards, and the paths of its results.
+"""The run that the rules plan: its folder, shards and paths of results.
 
 A pattern is a path with wildcards in braces, from the folder in which Snakemake works. Where the workflow is
-a module of another one, Snakemake puts the module's ``prefix`` before what stands in ``input``, ``output``,
+a module of another one, Snakemake puts the module's ``prefix`` before paths in ``input``, ``output``,
 ``log`` and ``benchmark``, and nowhere else: paths among ``params`` go through :meth:`Run.at`.
 """
 
@@ -29,11 +29,11 @@ from maskdistill.workflow.needed_weights import Network, networks, weights_path
 Value = str | int
 Values = Value | Sequence[Value]
 MOST_THREADS = 8
-"""Of a job of shards: more bring little."""
+"""Largest number of threads for a job of shards; more bring little."""
 
 
 class Wildcards(Protocol):
-    """A job's wildcards, as Snakemake hands them to functions."""
+    """A job's wildcards, as Snakemake passes them to functions."""
 
     def keys(self) -> Iterable[str]:
         """Their names."""
@@ -45,14 +45,14 @@ class Wildcards(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the workflow. Its text is its folder: ``f"{RUN}/report.html"``.
+    """One run of the workflow. Formatted as text it is its folder: ``f"{RUN}/report.html"``.
 
     Attributes:
         config: the validated configuration.
-        num_images: pictures of data and support, as far as they are known before the run.
-        num_fitted: of these those that K-means may be fitted on.
+        num_images: number of pictures of data and support, as far as it is known before the run.
+        num_fitted: how many of these K-means may be fitted on.
         num_shards: a multiple of ``per_job``.
-        per_job: shards that one job works through: 1, 10 or 100.
+        per_job: shards per job: 1, 10 or 100.
         place: puts a module's prefix before a path.
     """
 
@@ -67,12 +67,12 @@ class Run:
         return f"results/{self.config.run}"
 
     def at(self, pattern: str) -> str:
-        """A path of the rules as commands find it: with a module's prefix."""
+        """A path of the rules as commands see it: with a module's prefix."""
         return str(self.place(pattern))
 
     @cached_property
     def main(self) -> dict[str, Value]:
-        """The swept values of the main run, all but the seed."""
+        """The swept values of the main run, except the seed."""
         return layout.main_values(self.config)
 
     @property
@@ -82,30 +82,32 @@ class Run:
 
     @property
     def rounds(self) -> range:
-        """CRF rounds, that of the first segmenter among them."""
+        """CRF rounds, counting the first segmenter as round 0."""
         return range(self.config.crf.rounds + 1)
 
     @property
     def trainings(self) -> list[str]:
-        """Values of the wildcard ``trained``: of the first detector, then of each round of self-training."""
+        """Values of the wildcard ``trained``: for the first detector, then for each round of
+        self-training.
+        """
         return [layout.trained_name(number) for number in range(self.config.detector.rounds + 1)]
 
     @property
     def sharpened(self) -> list[str]:
-        """Values of the wildcard ``post`` of predictions that a dense CRF has worked on."""
+        """Values of the wildcard ``post`` for predictions sharpened by a dense CRF."""
         return ["_crf"] if self.config.crf.rounds else []
 
-    # Shards. A job works through those whose numbers begin with the wildcard ``part``.
+    # Shards. A job processes those whose numbers begin with the wildcard ``part``.
 
     @cached_property
     def shards(self) -> list[str]:
-        """Numbers of all shards, of equal length."""
+        """Numbers of all shards, as texts of equal length."""
         digits = max(4, len(str(self.num_shards - 1)))
         return [f"{shard:0{digits}d}" for shard in range(self.num_shards)]
 
     @cached_property
     def tails(self) -> list[str]:
-        """What follows the wildcard ``part`` in the numbers of a job's shards."""
+        """The digits that follow the wildcard ``part`` in the numbers of a job's shards."""
         digits = len(str(self.per_job)) - 1
         return [f"{tail:0{digits}d}" if digits else "" for tail in range(self.per_job)]
 
@@ -116,13 +118,13 @@ class Run:
 
     @cached_property
     def last_of_jobs(self) -> list[str]:
-        """The last shard of each job, which stands for all of them as an input: time grows with the inputs'
-        square.
+        """The last shard of each job, which represents all of the job's shards as an input: Snakemake's time
+        grows with the square of the number of inputs.
         """
         return self.shards[self.per_job - 1 :: self.per_job]
 
     def shard_threads(self, cores: int | None) -> int:
-        """Threads of a job of shards, which share this machine's cores; None: a cluster, where each has its
+        """Threads of a job of shards; such jobs share this machine's cores. None: on a cluster each has its
         own.
         """
         if cores is None:
@@ -134,7 +136,9 @@ class Run:
         return [pattern.replace("{shard}", f"{{part}}{tail}") for tail in self.tails]
 
     def each_shard(self, wildcards: Wildcards) -> str:
-        """Param function: ``--each`` of a job, the shard of its part, or the first and the last one."""
+        """Param function: value of ``--each`` for a job: the shard of its part, or the first and the last
+        one.
+        """
         ends = [f"{wildcards.part}{tail}" for tail in (self.tails[0], self.tails[-1])]
         return "-".join(dict.fromkeys(ends))
 
@@ -145,9 +149,10 @@ class Run:
         return lambda wildcards: expand(pattern, shard=self.last_of_jobs, **wildcards)
 
     def braces(self, pattern: str, **chosen: Value) -> Callable[[Wildcards], str]:
-        """Param function: the pattern for every shard, which no number of shards makes too long.
+        """Param function: the pattern for every shard, in a form whose length does not depend on their
+        number.
 
-        Quoted (``:q``) in a command: the entry point expands it, for the system takes only 2 MiB of
+        Quote it (``:q``) in a command: the entry point expands it, because the system accepts only 2 MiB of
         arguments.
         """
         every = f"{{{self.shards[0]}..{self.shards[-1]}}}"
@@ -156,19 +161,17 @@ class Run:
     # Paths at swept values.
 
     def of_run(self, pattern: str, **chosen: Values) -> list[str]:
-        """Paths of a pattern at the main swept values, for all seeds and jobs of shards it names."""
+        """Paths of a pattern at the main swept values, for all seeds and jobs of shards that it names."""
         every: dict[str, Values] = {"seed": self.config.seeds, "shard": self.last_of_jobs, "post": ""}
         return list(expand(pattern, **(every | self.main | chosen)))
 
     def of_oracle(self, pattern: str) -> str:
-        """Where the oracle keeps what the run keeps under a pattern: its folder in the place of the
-        masks'.
-        """
+        """Where the oracle keeps its counterpart of a pattern: in its folder instead of the masks'."""
         below = pattern.removeprefix(self.at(f"{self}/")).removeprefix(f"{self}/")
         return f"{self}/{below.replace(layout.MASKS, layout.ORACLE, 1)}"
 
     def learnt_labels(self, wildcards: Wildcards) -> str:
-        """Pattern of the label maps that a round's segmenter learns from."""
+        """Pattern of the label maps from which a round's segmenter learns."""
         return f"{self}/{layout.REFINED_LABELS if int(wildcards.round) else layout.PSEUDO_LABELS}"
 
     def model_before(self, wildcards: Wildcards) -> str:
@@ -177,23 +180,25 @@ class Run:
         return f"{self}/{layout.SEGMENTER}".format(**values)
 
     def of_round_before(self, pattern: str) -> Callable[[Wildcards], list[str]]:
-        """Input function: the pattern in the round of self-training before, for every shard it names."""
+        """Input function: the pattern in the previous round of self-training, for every shard that it
+        names.
+        """
         return lambda wildcards: expand(
             pattern, shard=self.last_of_jobs, **(dict(wildcards) | _round_before(wildcards))
         )
 
     def braces_before(self, pattern: str) -> Callable[[Wildcards], str]:
-        """Param function: :meth:`braces` in the round of self-training before."""
+        """Param function: :meth:`braces` in the previous round of self-training."""
         return lambda wildcards: self.braces(pattern, **_round_before(wildcards))(wildcards)
 
-    # Files from outside of the run.
+    # Files from outside the run.
 
     def begins_with(self, name: str, network: Network) -> list[str]:
-        """The weights file of a network as a list of inputs; empty for ``random``. A known checksum is
-        compared here.
+        """The weights file of a network as a list of inputs; empty for ``random``. Its checksum is compared,
+        if known.
 
         Raises:
-            MaskDistillError: as :func:`maskdistill.workflow.needed_weights.weights_path`, which names them by
+            MaskDistillError: as :func:`maskdistill.workflow.needed_weights.weights_path`; messages use
                 ``name``.
         """
         path = weights_path(self.config, name, network)
@@ -205,7 +210,7 @@ class Run:
         return {name: self.begins_with(name, network) for name, network in networks(self.config).items()}
 
     def weights_option(self, files: Sequence[str]) -> str:
-        """The value of ``--weights`` or of a setting ``weights``, from such a list."""
+        """The value of ``--weights``, or of a setting ``weights``, for such a list."""
         return self.at(files[0]) if files else "random"
 
     def makes(self, path: str) -> bool:
@@ -225,11 +230,11 @@ class Run:
         return [local(path)] if path else []
 
     def contents(self, files: Sequence[str]) -> list[str]:
-        """SHA-256 of the files among these that come from outside: another content makes anew, whatever the
-        time says.
+        """SHA-256 of those files that come from outside the run: changed content triggers a rerun, whatever
+        the time stamps.
 
-        A download, which may not be here yet, counts when it is no longer what it was; what the workflow
-        makes never.
+        A download, which may not be here yet, counts if it has changed since it was first seen; files made by
+        the workflow never count.
         """
         found = {
             path: content_of(path)
@@ -255,15 +260,15 @@ class Run:
 
 
 def _round_before(wildcards: Wildcards) -> dict[str, str]:
-    """The wildcard ``trained`` of the detector that a round of self-training goes on from."""
+    """The wildcard ``trained`` of the detector on which a round of self-training builds."""
     return {"trained": layout.trained_name(int(wildcards["trained"].rpartition("-")[2]) - 1)}
 
 
 def plan_run(config: Config, place: Callable[[str], str] = str) -> Run:
-    """Count the pictures and look at what the configuration names, before anything is planned.
+    """Count the pictures and check what the configuration names, before anything is planned.
 
     Raises:
-        MaskDistillError: there is too little, or something is absent.
+        MaskDistillError: there is too little data, or something is missing.
     """
     num_images = count_planned(config)
     num_fitted = count_fitted(config, num_images)

@@ -1,6 +1,4 @@
-"""What rules hand to their stages as ``--params``, and which of it Snakemake compares with that of the last
-run.
-"""
+"""What rules pass to their stages as ``--params``, and what of it Snakemake compares with the last run."""
 
 import json
 import shlex
@@ -16,9 +14,9 @@ from maskdistill.workflow import mask_folders
 from maskdistill.workflow.run import Wildcards
 
 RUNNING = {"workers", "checkpoint_every", "log_every"}
-"""How a stage works, not what comes out."""
+"""Settings that do not change results."""
 EMBEDDING_KEYS = {"input", "short_side", "precision", "workers"}
-"""Of the section ``clusters``: what embeddings are made by."""
+"""Settings of the section ``clusters`` that make the embeddings."""
 ParamFunction = Callable[[Wildcards], str]
 UntrackedFunction = Callable[[Wildcards, int], Any]
 
@@ -26,23 +24,23 @@ UntrackedFunction = Callable[[Wildcards, int], Any]
 def untracked(value: object) -> UntrackedFunction:
     """Param function: a value that may change without the rule running again.
 
-    It takes the threads, so Snakemake does not compare it with that of the last run.
+    It takes the threads as an argument, so Snakemake does not compare it with the last run.
     """
     return lambda wildcards, threads: value
 
 
 def in_full(settings: str | ParamFunction) -> UntrackedFunction:
-    """Param function: settings as an entry point takes them, as JSON or as a function of the wildcards.
+    """Param function: settings for an entry point, from JSON or from a function of the wildcards.
 
-    Snakemake does not compare them, as of :func:`untracked`; it compares :func:`shaping`.
+    Snakemake does not compare them (:func:`untracked`); it compares :func:`shaping`.
     """
     return lambda wildcards, threads: settings(wildcards) if callable(settings) else settings
 
 
 def shaping(settings: str | ParamFunction) -> ParamFunction:
-    """Param function: of the same settings those that change the result.
+    """Param function: those of the same settings that change the result.
 
-    With other workers nothing is made anew.
+    A change of workers, for example, triggers no rerun.
     """
 
     def without_running(values: dict[str, Any]) -> dict[str, Any]:
@@ -54,12 +52,12 @@ def shaping(settings: str | ParamFunction) -> ParamFunction:
 
 
 def predictions_code(wildcards: Wildcards) -> str:
-    """Param function: hash of the code that predicts, with that of the dense CRF where it is used."""
+    """Param function: hash of the code that predicts, including the dense CRF if it is used."""
     return stage_code("predictions", *([] if wildcards.post else ["segmenter/crf.py"]))
 
 
 def source_code(stage: str, config: Config) -> str:
-    """Hash of a stage's code, followed by those of the sources that other packages have."""
+    """Hash of a stage's code, followed by the hashes of image sources from other packages."""
     sources = (type(source) for source in (config.data, config.support) if source is not None)
     others = sorted({module_code(source.__module__) for source in sources if not is_own(source)})
     return " ".join([stage_code(stage), *others])
@@ -67,7 +65,7 @@ def source_code(stage: str, config: Config) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run's stages as JSON, with swept values put in."""
+    """The settings of a run's stages as JSON, with swept values filled in."""
 
     config: Config
 
@@ -80,26 +78,28 @@ class Settings:
         return canonical_json(self.config.model_dump(mode="json", exclude=set(names)))
 
     def masks(self, masks: str) -> str:
-        """Of the masks stage, for a folder of masks."""
+        """Settings of the masks stage, for a folder of masks."""
         return canonical_json(mask_folders.settings(masks, self.config.masks))
 
     def distil(self) -> str:
-        """Of masks that come straight from the pictures."""
+        """Settings of masks that are computed directly from the pictures."""
         features, masks = (part.model_dump(mode="json") for part in (self.config.features, self.config.masks))
         return canonical_json({"features": features, "masks": masks})
 
     def embeddings(self) -> str:
-        """Of the embeddings that K-means is fitted on."""
+        """Settings of the embeddings that K-means is fitted on."""
         return canonical_json(self.config.clusters.model_dump(mode="json", include=EMBEDDING_KEYS))
 
     def clusters(self, k: int, candidates: list[int] | None = None) -> str:
-        """Of K-means: over-clustering is in k already; what only other rules use is left at its default."""
+        """Settings of K-means. k already includes over-clustering; settings that only other rules use are
+        left at their defaults.
+        """
         own = {"overcluster", "candidates_k", "backbone", "names"} | EMBEDDING_KEYS
         settings = self.config.clusters.model_dump(mode="json", exclude=own)
         return canonical_json(settings | {"num_clusters": k, "candidates_k": candidates})
 
     def consistency(self, wildcards: Wildcards) -> str:
-        """Param function: of the stages that the consistency of masks and clusters repeats."""
+        """Param function: settings of the stages that the consistency check repeats."""
         return canonical_json(
             {
                 "features": self.config.features.model_dump(mode="json"),
@@ -109,24 +109,24 @@ class Settings:
         )
 
     def labels(self, wildcards: Wildcards) -> str:
-        """Param function: of the pseudo-labels at a value of the wildcard ``tau``."""
+        """Param function: settings of the pseudo-labels at a value of the wildcard ``tau``."""
         value, _, label_type = wildcards.tau.partition("-")
         return self.section("pseudo_labels", tau=float(value), type=label_type or "mask")
 
     def painting(self) -> dict[str, Any]:
-        """How candidates become label maps at any threshold."""
+        """Settings by which candidates become label maps, at any threshold."""
         return self.config.pseudo_labels.model_dump(include={"compare", "overlap"})
 
     @property
     def own_objects(self) -> str:
-        """Of the objects of the run's own photographs; of tau nothing where they have a least score of their
+        """Settings of the objects in the run's photographs; without tau if these have a lowest score of their
         own.
         """
         return canonical_json({"objects": self.config.objects.model_dump(mode="json"), **self._passing})
 
     @property
     def thumbnails(self) -> str:
-        """Of the thumbnails of all objects."""
+        """Settings of the thumbnails of all objects."""
         shown = self.config.report.model_dump(mode="json", include={"objects", "object_side"})
         which = self.config.objects.model_dump(
             mode="json", include={"min_score", "min_area", "class_agnostic_nms"}
@@ -135,15 +135,15 @@ class Settings:
 
     @property
     def _passing(self) -> dict[str, Any]:
-        """What candidates pass by, where they have no least score of their own."""
+        """The threshold for candidates, if objects have no lowest score of their own."""
         used = {"tau", "compare"} if self.config.objects.min_score is None else set()
         return {"pseudo_labels": self.config.pseudo_labels.model_dump(mode="json", include=used)}
 
     @property
     def crf(self) -> str:
-        """Of the dense CRF."""
+        """Settings of the dense CRF."""
         return canonical_json(self.config.crf.model_dump(mode="json", exclude={"rounds"}))
 
     def crf_option(self, wildcards: Wildcards) -> str:
-        """Param function: ``--crf`` where a dense CRF sharpens predictions."""
+        """Param function: ``--crf`` if a dense CRF sharpens predictions."""
         return f"--crf {shlex.quote(self.crf)}" if wildcards.post else ""

@@ -1,4 +1,4 @@
-"""How the workflow meets Snakemake's ways: errors, braces, and where commands are found."""
+"""Adaptations to Snakemake: errors, braces, and where commands are found."""
 
 import os
 from collections.abc import Iterator
@@ -13,9 +13,7 @@ from maskdistill.runtime.errors import MaskDistillError
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Let Snakemake print a :class:`MaskDistillError` of the block as its own: one message and no
-    traceback.
-    """
+    """Let Snakemake print a :class:`MaskDistillError` of the block as its own: one message, no traceback."""
     try:
         yield
     except MaskDistillError as error:
@@ -23,19 +21,19 @@ def refusals() -> Iterator[None]:
 
 
 def unformatted(text: str) -> str:
-    """A text that Snakemake formats, with its braces doubled: the checkout's path may hold some."""
+    """A text that Snakemake will format, with its braces doubled: the checkout's path may contain braces."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def with_environment(rule: Rule, default: str) -> None:
     """Give a rule its conda environment.
 
-    Snakemake formats the paths of environments with the checkout's before them, so that is put there now, its
-    braces doubled.
+    Snakemake prepends the checkout's path to those of environments and formats the result, so the path is
+    prepended here, with its braces doubled.
 
     Args:
         rule: may name another environment; as the default, a path from the folder of its file.
-        default: for a rule that names none.
+        default: for a rule without its own environment.
     """
     path = rule.basedir.join(rule.conda_env or default).get_path_or_uri(secret_free=False)
     rule.conda_env = rule.ruleinfo.conda_env = unformatted(
@@ -44,7 +42,7 @@ def with_environment(rule: Rule, default: str) -> None:
 
 
 def find_commands(folder: Path) -> None:
-    """Let shell commands find the entry points of a folder after all others."""
+    """Append a folder to the path in which shell commands look for entry points."""
     paths = os.environ.get("PATH", "").split(os.pathsep)
     if str(folder) not in paths:
         os.environ["PATH"] = os.pathsep.join([*paths, str(folder)])

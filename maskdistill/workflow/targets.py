@@ -1,6 +1,4 @@
-"""Targets beside the main run: the sweep, the ablations, the oracle, the bench; and what has to be there for
-them.
-"""
+"""Targets beside the main run (sweep, ablations, oracle, bench) and what they require."""
 
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
@@ -15,27 +13,27 @@ from maskdistill.workflow.layout import tau_name, value_name
 from maskdistill.workflow.run import Run, Value, Values
 
 CLUSTERED = ["masks", "objects"]
-"""Cases of the oracle whose categories are still to be discovered."""
+"""Cases of the oracle whose categories still have to be discovered."""
 
 
 def need_crf(setting: str) -> None:
-    """Refuse before anything starts where the dense CRF is not installed.
+    """Refuse, before anything starts, a run whose dense CRF is not installed.
 
     Raises:
-        MaskDistillError: it is not; names the setting that asks for it.
+        MaskDistillError: it is not installed; the message names the setting that requires it.
     """
     if find_spec("pydensecrf") is None:
         raise MaskDistillError(
             f"{setting}: CRF rounds need pydensecrf2, which is compiled when it is installed: "
-            f"run `make crf` (g++ and Python's headers are wanted), or set {setting} to 0"
+            f"run `make crf` (it requires g++ and Python's headers), or set {setting} to 0"
         )
 
 
 def need_ground_truth(targets: Collection[str], config: Config) -> None:
-    """Refuse targets that are made of scores.
+    """Refuse targets that consist of scores; call it if there is no ground truth.
 
     Raises:
-        MaskDistillError: one is asked for; call it where there is no ground truth.
+        MaskDistillError: such a target was asked for.
     """
     if targets:
         raise MaskDistillError(
@@ -45,10 +43,10 @@ def need_ground_truth(targets: Collection[str], config: Config) -> None:
 
 
 def check_probe(run: Run) -> None:
-    """Refuse a probe where there is nothing to learn from.
+    """Refuse a probe if there is no ground truth to learn from.
 
     Raises:
-        MaskDistillError: so it is.
+        MaskDistillError: there is none.
     """
     if run.config.probe.enabled and not run.has_ground_truth:
         raise MaskDistillError(
@@ -57,12 +55,12 @@ def check_probe(run: Run) -> None:
 
 
 def check_paper(run: Run, asked: Collection[str], with_conda: bool) -> None:
-    """Refuse those of the paper's targets that the configuration makes impossible.
+    """Refuse targets of the paper that the configuration rules out.
 
     Args:
         run: the run, which has ground truth.
         asked: words of the command line.
-        with_conda: jobs bring what they need.
+        with_conda: whether jobs run in conda environments, which contain the dense CRF.
 
     Raises:
         MaskDistillError: the dense CRF, stored keys or pictures are missing.
@@ -79,23 +77,21 @@ def check_paper(run: Run, asked: Collection[str], with_conda: bool) -> None:
 
 
 def check_bench(run: Run, asked: Collection[str]) -> None:
-    """Refuse the bench where its rules have no features to work on.
+    """Refuse the bench if no features are stored, on which its rules work.
 
     Args:
         run: the run.
         asked: words of the command line.
 
     Raises:
-        MaskDistillError: so it is.
+        MaskDistillError: none are stored.
     """
     if "bench" in asked and not run.config.features.store:
         raise MaskDistillError("bench: its rules work on stored keys; set features.store to true")
 
 
 def swept_values(run: Run) -> dict[str, list[Value]]:
-    """Values of the wildcards that the sweep section asks for, the main run's among them; empty without a
-    sweep.
-    """
+    """Values of the wildcards for the sweep, including the main run's; empty without a sweep."""
     config, main = run.config, run.main
     sweep = config.sweep
     if not any(sweep.model_dump().values()):
@@ -117,7 +113,7 @@ def swept_values(run: Run) -> dict[str, list[Value]]:
 
 
 def swept(run: Run, *patterns: str) -> list[str]:
-    """The patterns' paths at each combination of the values that the sweep section asks for."""
+    """The patterns' paths at each combination of the sweep's values."""
     values = swept_values(run)
     paths = [
         path
@@ -129,19 +125,19 @@ def swept(run: Run, *patterns: str) -> list[str]:
 
 
 def sweep_targets(run: Run) -> list[str]:
-    """What the sweep section asks for beside the main run: the last stage's result at each combination."""
+    """Results of the sweep beside the main run: the last stage's, at each combination of values."""
     last = "evaluation/segmenter{post}.json" if run.has_ground_truth else "segmenter/model.safetensors"
     return swept(run, f"{run}/{layout.ROUND}/{last}")
 
 
 def beside_main(run: Run, *patterns: str) -> list[str]:
-    """The patterns' paths at the values that the sweep section asks for, but those of the main run."""
+    """The patterns' paths at the sweep's values, except those of the main run."""
     own = [path for pattern in patterns for path in run.of_run(pattern, post=["", *run.sharpened])]
     return [path for path in swept(run, *patterns) if path not in own]
 
 
 def ablated(run: Run, detector: str, segmenter: str, seeds: Sequence[int]) -> list[str]:
-    """The paths of all variants, from patterns of the detector's and the segmenter's results."""
+    """The paths of all variants, from the patterns of the detector's and the segmenter's results."""
     asked = run.config.ablations
     types = [tau_name(run.config.pseudo_labels.tau, kind) for kind in asked.label_types]
     hard = [value_name(share) for share in asked.hard_pixels]
@@ -153,7 +149,7 @@ def ablated(run: Run, detector: str, segmenter: str, seeds: Sequence[int]) -> li
 
 
 def oracle_scores(run: Run, masks: str, detector: str, segmenter: str) -> list[str]:
-    """Evaluations of all cases: of the stages behind what is perfect, without CRF rounds.
+    """Evaluations of all cases: of the stages that follow the perfect one, without CRF rounds.
 
     Args:
         run: the run.
@@ -161,7 +157,7 @@ def oracle_scores(run: Run, masks: str, detector: str, segmenter: str) -> list[s
         detector: that of the detector's.
         segmenter: that of the segmenter's.
     """
-    from maskdistill.data.truth_check import count_classes  # jobs have no use for what it imports
+    from maskdistill.data.truth_check import count_classes  # jobs do not need what it imports
 
     found = []
     for case in run.config.oracle.cases:
@@ -173,17 +169,17 @@ def oracle_scores(run: Run, masks: str, detector: str, segmenter: str) -> list[s
 
 
 def benched_rules(run: Run) -> list[str]:
-    """Folders of the masks that the bench compares: the run's own, then those that its section names."""
+    """Folders of the masks that the bench compares: the run's own, then those named in its section."""
     return list(dict.fromkeys([str(run.main["masks"]), *run.config.bench.rules]))
 
 
 def benched(run: Run, *of_stages: tuple[BenchStage, str], **chosen: Values) -> list[str]:
-    """Paths of those stages that the bench scores, for every rule and number of rounds of self-training;
-    segmenters without CRF rounds.
+    """Paths of the stages that the bench scores, for every rule and number of rounds of self-training;
+    segmenters have no CRF rounds.
 
     Args:
         run: the run.
-        of_stages: a stage and the pattern of what it makes.
+        of_stages: stages with the patterns of their results.
         chosen: values of other wildcards.
     """
     asked = run.config.bench.stages

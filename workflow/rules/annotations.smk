@@ -33,8 +33,8 @@ rule annotations:
         " --output {output.annotations:q} --index {output.index:q} --threads {threads} --log {log:q}"
 
 
-# A round goes on from the files of the one before: its annotations, and what the detector found that learnt
-# them.
+# A round starts from the files of the one before: its annotations, and the candidates of the detector that
+# was trained on them.
 rule self_annotations:
     input:
         manifest=rules.manifest.output.manifest,

@@ -1,7 +1,7 @@
 """Target `snakemake bench`: mask rules, and what is trained on their masks, compared on one page.
 
-All see the same features. The rules of masks, clusters, detector, segmenter and evaluation do the work: the
-rule of masks is a wildcard of them all.
+All use the same features. The rules for masks, clusters, detector, segmenter and evaluation do the work: the
+mask rule is a wildcard of all of them.
 """
 
 from pathlib import PurePosixPath
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 if RUN.has_ground_truth:
     BENCH = f"{RUN}/bench"
     BENCHED = targets.benched_rules(RUN)
-    # Pictured are the masks and, of the last stage that is scored, the label maps.
+    # The page shows the masks and the label maps of the last stage that is scored.
     LABELLED = [
         (stage, pattern)
         for stage, pattern in (
@@ -44,7 +44,7 @@ if RUN.has_ground_truth:
             summary=f"{BENCH}/bench.json",
             scores=f"{BENCH}/bench.csv",
             pairs=f"{BENCH}/pairs.csv",
-            # What changes from run to run stands by itself, so that equal work gives equal bytes of the rest.
+            # What changes from run to run has its own file, so that equal work gives equal bytes elsewhere.
             costs=f"{BENCH}/costs.csv",
         log:
             f"{RUN}/logs/bench.log",

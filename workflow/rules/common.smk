@@ -33,10 +33,11 @@ from maskdistill.workflow.snakemake_ways import (
     with_environment,
 )
 
-# Of a module of another workflow: the command line and the handlers are that one's.
+# If this workflow is a module, the command line and the handlers are those of the outer workflow.
 AS_MODULE = not workflow.modifier.is_main_snakefile()
+EXCLUDED = {*(workflow.modifier.rule_exclude_list or ())}
 GIVEN = {} if AS_MODULE else workflow.config_settings.config
-# Snakemake knows its targets only after this.
+# Snakemake knows its targets only after this point.
 ASKED = set() if AS_MODULE else {*sys.argv}
 
 # The entry points lie beside the interpreter that runs Snakemake, unless conda brings its own.
@@ -69,9 +70,9 @@ with refusals():
 SETTINGS = Settings(CONFIG)
 NETWORKS = networks(CONFIG)
 
-# Jobs of shards share this machine's cores; on a cluster, where none are given, each has its own.
+# Jobs of shards share this machine's cores; on a cluster, where no cores are given, each has its own.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.cores is None
-# `--cores all` knows nothing of the quota of a container: jobs beyond it would only take memory.
+# `--cores all` ignores the quota of a container; jobs beyond it would only take memory.
 if not ON_CLUSTER and workflow.cores > available_cores():
     workflow.global_resources["_cores"] = available_cores()
 SHARD_THREADS = RUN.shard_threads(None if ON_CLUSTER else workflow.cores)

@@ -1,4 +1,4 @@
-"""Data: the list of images of a source, and apart from it the ground truth."""
+"""Data: the list of a source's images and, separately, the ground truth."""
 
 from maskdistill.config.datasets import BUILT
 from maskdistill.config.roles import label_free
@@ -32,15 +32,14 @@ if CONFIG.data.kind == "scenes":
 
 if CONFIG.datasets.build:
     BUILD = CONFIG.datasets.build
-    # Shared between runs, and so in no module's folder.
+    # Shared between runs, so not in a module's folder.
     BUILT_RECORD = local(f"{BUILT}/{BUILD}/build.json")
     TRUTH_RECORD = local(f"{BUILT}/{BUILD}/truth/build.json")
     DATASET_RECORDS = [
         local(f"{layout.DATASETS}/{name}/dataset.json") for name in BUILDS[BUILD]
     ]
 
-    # As for weights: no code among the params, and a local rule, tried again. What is here already is only
-    # checked.
+    # As for weights: no code among the params; a local rule with retries. Existing files are only checked.
     rule dataset:
         output:
             record=local(update(f"{layout.DATASETS}/{{dataset}}/dataset.json")),
@@ -113,7 +112,7 @@ if CONFIG.datasets.build:
         params:
             build=BUILD,
         message:
-            f"build_truth: {BUILD}, for evaluation alone"
+            f"build_truth: {BUILD}, only for evaluation"
         shell:
             "maskdistill build_data --truth --build {params.build} --datasets {input.records:q}"
             ' --output "$(dirname {input.record:q})" --threads {threads} --log {log:q}'

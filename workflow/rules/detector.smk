@@ -9,7 +9,7 @@ DETECTOR_ENVIRONMENT = {
 UNUSED_ENGINES = (
     [] if CONFIG.detector.engine == "detectron2" else ["detector/detectron2_engine.py"]
 )
-# Of test time alone the training is told nothing, and of training alone the candidates.
+# The training does not get settings that only matter at test time, nor do the candidates those of training.
 TRAINING_SETTINGS = canonical_json(
     training_settings(CONFIG.detector)
     | {"weights": RUN.weights_option(WEIGHTS["detector"])}

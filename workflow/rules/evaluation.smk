@@ -142,7 +142,7 @@ if RUN.has_ground_truth:
             seed=CONFIG.seeds[0],
             code=code("baselines"),
         message:
-            "baselines: what clustering of colours reaches"
+            "baselines: clustering of colours"
         shell:
             "maskdistill baselines --manifest {input.manifest:q}"
             " --ground-truth {input.truth:q}/instances.json"

@@ -1,12 +1,12 @@
-"""Rows of the paper's Table 2 that frozen backbones give: K-means of their features, and a linear probe on
-them.
+"""Rows of the paper's Table 2 for frozen backbones: K-means of their features, and a linear probe on them.
 
-Where config section paper.backbones names their weights. Both are evaluation: nothing else is made from them.
+Only for backbones in paper.backbones of the configuration. Both are evaluation: nothing else uses them.
 """
 
 FROZEN = {backbone.folder: backbone for backbone in CONFIG.paper.backbones}
 
-if FROZEN and RUN.has_ground_truth:
+# As for the oracle: rules here inherit from these.
+if FROZEN and RUN.has_ground_truth and not {"probe", "probe_predictions"} & EXCLUDED:
     BACKBONE = f"{RUN}/paper/backbones/{{backbone}}/seed-{{seed}}"
     FROZEN_PREDICTIONS = f"{BACKBONE}/{{head}}/predictions/shard-{{shard}}"
     FROZEN_NAME = BACKBONE.removeprefix(f"{RUN}/")
@@ -118,7 +118,7 @@ if FROZEN and RUN.has_ground_truth:
         params:
             labels=RUN.braces(FROZEN_PREDICTIONS),
             k=CONFIG.clusters.num_clusters,
-            # No label stands for the background, as matching bg_fixed would have it.
+            # No label stands for the background, so matching bg_fixed does not apply.
             settings=SETTINGS.section("evaluation", matching="iou"),
             code=code("evaluation"),
         message:

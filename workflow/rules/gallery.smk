@@ -1,5 +1,5 @@
-"""All objects of the run on one page: their thumbnails, then the page, which other names make anew in a
-second.
+"""All objects of the run on one page: their thumbnails, then the page, which is rebuilt in a second when the
+clusters' names change.
 """
 
 

@@ -1,4 +1,4 @@
-"""One run at a time in a results folder: who is in the way is said before Snakemake looks at its own lock."""
+"""One run at a time in a results folder: a conflict is reported before Snakemake checks its own lock."""
 
 from snakemake.io import IOFile
 
@@ -24,12 +24,12 @@ if workflow.is_main_process and not AS_MODULE and "--unlock" not in sys.argv:
 
 
 def check_truth_once():
-    """Before anything is trained: the ground truth, where this run reads it and it lies there already."""
+    """Check the ground truth, if this run reads it and it exists already, before anything is trained."""
     if workflow.touch:
         return
     from maskdistill.data.truth_check import (
         check_truth,
-    )  # jobs have no use for what it imports
+    )  # jobs do not need what it imports
 
     reads = {job.rule.name for job in workflow.dag.needrun_jobs()}
     truths = {"ground_truth", "ground_truth_train", "oracle_truth"}
@@ -57,7 +57,7 @@ onsuccess:
 
 
 onerror:
-    # Of these pages Snakemake shall believe nothing: it has recorded the failed job's settings for them.
+    # Snakemake must forget these pages: it has recorded the failed job's settings for them.
     for page in put_pages_back(str(RUN)):
         workflow.persistence.cleanup_metadata(IOFile(page))
         print(

@@ -1,4 +1,4 @@
-"""Masks: object masks by the run's rule, and beside them those of baselines."""
+"""Masks: object masks by the run's rule and by the baselines."""
 
 if CONFIG.features.store:
 
@@ -67,7 +67,7 @@ else:
             each=RUN.each_shard,
             code=code("distil") + mask_folders.rule_code(RUN.main["masks"]),
         message:
-            f"masks: shard {{params.each}} of {RUN.num_shards}, straight from the pictures"
+            f"masks: shard {{params.each}} of {RUN.num_shards}, directly from the pictures"
         shell:
             "maskdistill distil --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
             " --arch {params.arch}"

@@ -1,6 +1,6 @@
-"""Objects: those of the run's own photographs, as files for other tools."""
+"""Objects in the run's photographs, as files for other tools."""
 
-# What is named wrongly is refused before anything is computed; jobs have no use for what it imports.
+# Unknown formats are refused before anything is computed; jobs do not need what it imports.
 if (
     workflow.is_main_process
     and CONFIG.objects.formats != type(CONFIG.objects)().formats
@@ -11,8 +11,8 @@ if (
         chosen_formats(CONFIG.objects)
 
 
-# The formats' folders are no outputs: Snakemake deletes these before a job, and they may have been corrected
-# by hand.
+# The formats' folders are not outputs, which Snakemake deletes before a job: they may have been corrected by
+# hand.
 rule objects:
     input:
         manifest=rules.manifest.output.manifest,

@@ -1,12 +1,29 @@
 """Target `snakemake oracle`: what each stage would reach if all before it were perfect, one at a time, on one
 page.
 
-Ground truth makes masks, categories or label maps perfect, and the run's own stages go on from there, in a
-folder of their own. All rules whose names begin with `oracle` are evaluation: nothing else is made from what
-they make.
+Ground truth replaces masks, categories or label maps, and the run's own stages continue from there, in a
+separate folder. All rules whose names begin with `oracle` are evaluation: nothing else is made from their
+outputs.
 """
 
-if RUN.has_ground_truth:
+# Rules that those of the oracle inherit from. If a workflow that uses this one as a module excludes one,
+# Snakemake cannot make its heir (snakemake/snakemake#4148), so the whole oracle is left out.
+INHERITED = {
+    "embeddings",
+    "clusters",
+    "annotations",
+    "self_annotations",
+    "detector",
+    "candidates",
+    "pseudo_labels",
+    "segmenter",
+    "predictions",
+    "evaluate_masks",
+    "evaluate_detector",
+    "evaluate_segmenter",
+}
+
+if RUN.has_ground_truth and not INHERITED & EXCLUDED:
     ORACLE_MANIFEST = f"{RUN}/{layout.ORACLE}/manifest.csv"
     ORACLE_TRUTH = f"{RUN}/oracle/groundtruth"
     FOUND_MASKS = MASK_SHARDS.replace(layout.MASKS, RUN.main["masks"])
@@ -46,7 +63,7 @@ if RUN.has_ground_truth:
             content=RUN.contents(RUN.annotations),
             code=source_code("ground_truth", CONFIG),
         message:
-            "oracle_truth: labels of all images, for the oracle alone"
+            "oracle_truth: labels of all images, only for the oracle"
         shell:
             "maskdistill ground_truth --images all --params {params.settings:q}"
             " --manifest {input.manifest:q} --output {output.truth:q} --threads {threads} --log {log:q}"
@@ -373,6 +390,6 @@ if RUN.has_ground_truth:
             " --output {output.page:q} --summary {output.summary:q} --csv {output.csv:q}"
             " --threads {threads} --log {log:q}"
 
-else:
+elif not RUN.has_ground_truth:
     with refusals():
         targets.need_ground_truth(ASKED & {"oracle"}, CONFIG)

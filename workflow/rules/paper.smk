@@ -1,8 +1,7 @@
 """Targets of the paper: `snakemake table1 table2 table3 tableS1 tableS2 figure3 figure4 figure5 qualitative`.
 
-Each gives a page and a CSV below results/<run>/paper, with published values beside the run's own; `paper`
-gives all. The rules of the evaluations do the work: maskdistill.paper.plan names the files that each target
-needs.
+Each makes a page and a CSV below results/<run>/paper, with published values beside the run's own; `paper`
+makes all. The evaluation rules do the work: maskdistill.paper.plan names the files that each target needs.
 """
 
 from maskdistill.paper.plan import FIGURES, TARGETS, evaluations

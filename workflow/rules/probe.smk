@@ -28,7 +28,7 @@ if RUN.has_ground_truth:
             listing=TRUTH_LISTING,
             code=source_code("ground_truth", CONFIG),
         message:
-            "ground_truth_train: labels of training images, for the linear probe alone"
+            "ground_truth_train: labels of training images, only for the linear probe"
         shell:
             "maskdistill ground_truth --images train --params {params.settings:q}"
             " --manifest {input.manifest:q} --output {output.truth:q} --threads {threads} --log {log:q}"

@@ -1,4 +1,4 @@
-"""Pseudo-labels: confident candidates become one label map an image."""
+"""Pseudo-labels: confident candidates become one label map per image."""
 
 
 rule pseudo_labels:

@@ -5,7 +5,7 @@ PRETRAINED = [
     for stage, files in WEIGHTS.items()
     if files == [f"{RUN}/pretrain/{stage}.safetensors"]
 ]
-# What each detector learnt; without rounds of self-training it stands among the masks.
+# What each detector learnt from; without rounds of self-training that is the masks.
 LEARNT = lambda pattern: (
     RUN.of_run(pattern, **FIRST, trained=RUN.trainings)
     if CONFIG.detector.rounds

@@ -1,4 +1,4 @@
-"""Segmenter: DeepLab-v3 on the pseudo-labels, then, for each CRF round, a fresh one on the refined
+"""Segmenter: DeepLab-v3 on the pseudo-labels, then, for each CRF round, a new one on the refined
 predictions of the round before; and label maps for the images that are scored."""
 
 SEGMENTER_SETTINGS = lambda wildcards: SETTINGS.section(
@@ -6,7 +6,7 @@ SEGMENTER_SETTINGS = lambda wildcards: SETTINGS.section(
     weights=RUN.weights_option(WEIGHTS["segmenter"]),
     hard_pixels=float(wildcards.hard),
 )
-# Which images are predicted: those that are scored, or all. Whether there is ground truth changes nothing.
+# Which images are predicted: those to be scored, or all. This does not depend on ground truth.
 PREDICTED = str(
     CONFIG.data.scored_file() or ("eval" if CONFIG.data.kind == "scenes" else "all")
 )

@@ -1,9 +1,9 @@
-"""Trust: whether a result can be trusted, by signals that need no label; of masks and clusters before any
-training.
+"""Trust: whether a result can be trusted, by signals that need no label; masks and clusters are checked
+before any training.
 """
 
 
-# Before the trainings, which it takes a minute from and may save hours.
+# It runs before the trainings: it takes a minute and may save hours.
 rule consistency:
     input:
         manifest=rules.manifest.output.manifest,
@@ -34,7 +34,7 @@ rule consistency:
             code("consistency") + mask_folders.rule_code(wildcards.masks)
         ),
     message:
-        "consistency: masks and clusters found again, seed {wildcards.seed}"
+        "consistency: masks and clusters repeated, seed {wildcards.seed}"
     shell:
         "maskdistill consistency --manifest {input.manifest:q} --masks {params.masks:q}"
         " --embeddings {params.embeddings:q} --arch {params.arch} --weights {params.weights:q}"

@@ -4,7 +4,7 @@ import re
 
 from maskdistill.workflow.needed_weights import checkpoint_name, official_weights
 
-# Of networks that begin with one file the first counts: the backbone's section may name the file's checksum.
+# If networks share a file, the first counts: the backbone's section may give the file's checksum.
 DOWNLOADS = {
     official.file: network
     for network in reversed(
@@ -19,7 +19,7 @@ DOWNLOADS = {
 
 if DOWNLOADS:
 
-    # No code among the params: a download depends on its address and sum alone, and an existing file is only
+    # No code among the params: a download depends only on its URL and checksum, and an existing file is only
     # checked. A local rule: a cluster's login machine reaches the network, its nodes often do not.
     rule weights:
         output:

@@ -141,7 +141,7 @@ class RemoteData(ImageSource):
         if "://" in line:
             return checked(line)
         if self.root is None:
-            raise ValueError(f"{line!r} is no URL; give one, or set root, which names are below")
+            raise ValueError(f"{line!r} is not a URL; give one, or set root, which names are below")
         return f"{self.prefix}/{quoted(line.lstrip('/'))}"
 
     def _key(self, url: str) -> str:

@@ -1,1 +1,1 @@
-"""The metrics, a module a family; see :mod:`maskdistill.evaluation.metrics.registry`."""
+"""The metrics, one module per family; see :mod:`maskdistill.evaluation.metrics.registry`."""

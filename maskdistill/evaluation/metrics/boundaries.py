@@ -45,12 +45,12 @@ def boundary_bands(labels: Labels, width: int) -> npt.NDArray[np.bool_]:
 
 
 def boundary_counts(predicted: Labels, target: Labels, num_classes: int) -> npt.NDArray[np.int64]:
-    """Pixels of one image that the bands of both maps share, and those in either, by class.
+    """Number of pixels, by class, in the bands of both maps and in the band of either, for one image.
 
-    Pixels whose target is 255 are left out of both maps alike: what surrounds them is a contour in both.
+    Pixels whose target is 255 are left out of both maps, so their surroundings are a contour in both.
 
     Args:
-        predicted: integers (H, W), classes 0..G-1 by the matching, or G where a label has no class.
+        predicted: integers (H, W), classes 0..G-1 by the matching, or G for a label without a class.
         target: integers (H, W) in 0..G-1, or 255.
         num_classes: G, classes and background.
 

@@ -26,7 +26,7 @@ def of_image(view: View) -> Pairs | None:
 
 
 def scores(found: Mapping[int, Pairs], setting: Setting) -> Scores:
-    """In percent (ARI may be negative), None without masks; the detail ``cluster_accuracy`` likewise."""
+    """In percent (ARI may be negative), None without masks; so is the detail ``cluster_accuracy``."""
     clusters, classes = ([value for pairs in found.values() for value in pairs[side]] for side in (0, 1))
     if not clusters:
         return Scores(dict.fromkeys(metric.name for metric in METRICS), details={"cluster_accuracy": None})

@@ -1,4 +1,4 @@
-"""Instance AP of masks or candidates, by every protocol of the configuration [P §4.2, §A.4, Table 3]."""
+"""Instance AP of masks or candidates, by all protocols of the configuration [P §4.2, §A.4, Table 3]."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ NAMES = tuple(metric.name for metric in METRICS)
 
 
 def of_image(view: View) -> ImageInstances | None:
-    """Detections and objects compared; None where the objects have no masks."""
+    """Detections compared with objects; None if the objects have no masks."""
     if not view.image.has_masks:
         return None
     return image_instances(view.image.id, view.detections, view.image.annotations)

@@ -1,4 +1,4 @@
-"""CorLoc: of how many images with an object one box finds one."""
+"""CorLoc: in how many of the images with objects a single box finds one."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ CORLOC = Metric(
 
 
 def of_image(view: View) -> tuple[int, int] | None:
-    """Whether the box hits, and 1; None where there is no object. Crowd regions are none."""
+    """Whether the box hits, and 1; None if there is no object. Crowd regions do not count as objects."""
     boxes = view.image.boxes()
     if not view.image.evaluated or not len(boxes):
         return None

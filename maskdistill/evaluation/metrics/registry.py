@@ -1,8 +1,8 @@
-"""The table of metrics, which every stage, page, command and file of scores reads in order.
+"""The table of metrics, in order, which all stages, pages, commands and files of scores use.
 
-A module beside this one is a family of metrics, in its constant ``FAMILY``: what is counted of an image, how
-the counts become numbers, and what tables say about them. Nothing else lists it. Packages of others name
-theirs in the group of entry points ``maskdistill.metrics``.
+Each module beside this one defines a family of metrics, in its constant ``FAMILY``: what is counted in an
+image, how the counts become numbers, and what tables say about them. It is listed nowhere else. Other
+packages name theirs in the entry-point group ``maskdistill.metrics``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from maskdistill.evaluation.stages import BASELINES, EVERY, LABELLING, Stage
 from maskdistill.runtime.errors import MaskDistillError
 
 GROUP = "maskdistill.metrics"
-"""Entry points of other packages, each a :class:`Family`."""
+"""Entry-point group for other packages; each entry is a :class:`Family`."""
 Labels = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 Where = Literal["table", "card", "steps", "oracle", "detection", "bench"]
@@ -41,16 +41,16 @@ class Metric:
     Attributes:
         name: key in evaluations, in ``summary.json`` and in CSV files.
         title: heading of its column.
-        place: among the columns, ascending; equal ones by name.
+        place: position among the columns, ascending; ties by name.
         shown: ``table`` in the report's and ``maskdistill show``'s tables, ``card`` in the model card,
-            ``steps``: a stage that scores worse than the one before it is called so, ``oracle``: in the table
-            of perfect stages, ``detection``: in the report's table of objects whatever their category,
+            ``steps``: the report says so if a stage scores worse than the one before, ``oracle``: in the
+            table of perfect stages, ``detection``: in the report's table of objects whatever their category,
             ``bench`` where rules are compared.
-        higher_is_better: what worse means.
-        unit: behind the number in plots. With ``%`` a share of 1 is told as 100.
-        digits: after the point.
-        meaning: one plain sentence for readers who do not know the word; the report explains it where it
-            first stands.
+        higher_is_better: whether larger values are better.
+        unit: follows the number in plots. With ``%`` a share of 1 is reported as 100.
+        digits: decimal places.
+        meaning: one plain sentence for readers who do not know the term; the report shows it at its first
+            use.
     """
 
     name: str
@@ -64,22 +64,22 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What a family's number is multiplied by."""
+        """Factor that converts a family's number to the unit."""
         return 100.0 if self.unit == "%" else 1.0
 
     def text(self, value: float | None, none: str = "-") -> str:
-        """A value as tables show it; ``none`` where there is none."""
+        """A value as tables show it; the text ``none`` for None."""
         return none if value is None else f"{value:.{self.digits}f}"
 
     def worse(self, value: float, than: float) -> bool:
-        """Whether a value is worse than another, as a reader of the table sees them."""
+        """Whether a value is worse than another, both rounded as in the table."""
         here, there = round(value, self.digits), round(than, self.digits)
         return here < there if self.higher_is_better else here > there
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for all images of an evaluation.
+    """What all images of an evaluation have in common.
 
     Attributes:
         stage: whose output is scored.
@@ -97,27 +97,27 @@ class Setting:
 
     @property
     def matching(self) -> Matching:
-        """How labels are matched with classes."""
+        """Mode by which labels are matched with classes."""
         return self.stage.matching or self.config.matching
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(P, G): label values and classes, both with background."""
+        """(P, G): numbers of label values and of classes, both with background."""
         classes = len(self.truth.class_names)
         return (classes if self.stage.learns_labels else self.num_clusters + 1, classes)
 
 
 class View:
-    """An image as metrics see it; a label map is read when the first of them asks.
+    """An image as metrics see it; a label map is read when a metric first uses it.
 
     Args:
         image: its size, its objects, and which truth it has.
         setting: of the evaluation.
-        detections: masks or candidates in the order of the file; none
-            where the stage detects nothing, and where families are scored after the matching.
-        read_labels: gives the predicted map.
-        read_target: gives the true map; called only of an image that has one.
-        class_of: uint8 (P,) class of each label, G where it has none; None before the matching is found.
+        detections: masks or candidates in the order of the file; empty if the stage detects nothing, and for
+            families that are scored after the matching.
+        read_labels: reads the predicted map.
+        read_target: reads the true map; called only for an image that has one.
+        class_of: uint8 (P,) class of each label, G if it has none; None before the matching.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class View:
 
     @cached_property
     def box(self) -> npt.ArrayLike | None:
-        """Box xywh that is to locate an object; None where nothing was found, or the stage has no box."""
+        """Box xywh that should locate an object; None if nothing was found, or the stage has no box."""
         if self.setting.stage.located_by == "detections" and self.detections:
             best: npt.ArrayLike = max(self.detections, key=lambda detection: float(detection["score"]))[
                 "bbox"
@@ -167,11 +167,11 @@ class Scores:
     """A family's scores of one stage.
 
     Attributes:
-        values: by metric, in its unit; None where there is nothing to score.
+        values: by metric, in its unit; None if there is nothing to score.
         intervals: 95 %, by metric.
-        details: what else stands in the evaluation, by key.
-        drawn: float64 (resamples,) by metric, in its unit: its value over each resample of the images, all of
-            :func:`~maskdistill.evaluation.bootstrap.image_weights`; NaN where a resample has none.
+        details: further content of the evaluation's file, by key.
+        drawn: float64 (resamples,) by metric, in its unit: its value in each resample of the images by
+            :func:`~maskdistill.evaluation.bootstrap.image_weights`; NaN where undefined.
     """
 
     values: Mapping[str, float | None]
@@ -182,17 +182,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics that are made from the same counts.
+    """Metrics that are computed from the same counts.
 
     Attributes:
         metrics: the numbers.
-        note: what they are, for the line below a table: words without a full stop.
-        of_image: what an image adds, small and picklable; None where it does not count.
-        scores: what all images that count make, by image id.
-        stages: whose output is scored; of the others the numbers are null.
-        matched: whether it looks at the classes that labels were matched with, so that images are walked once
-            more.
-        counted: key below ``counts`` for the number of images that counted; empty for none.
+        note: what they are, for the line below a table; without a full stop.
+        of_image: gives what an image contributes, small and picklable; None if it does not count.
+        scores: turns the contributions, by image id, into scores.
+        stages: stages whose output is scored; for others the numbers are null.
+        matched: whether it needs the classes that labels were matched with, which takes a second pass over
+            the images.
+        counted: key below ``counts`` for the number of images that counted; empty: not reported.
     """
 
     metrics: tuple[Metric, ...]
@@ -204,7 +204,7 @@ class Family:
     counted: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no evaluation could score.
+        """Refuse a family that no evaluation could score.
 
         Raises:
             ValueError: no metric, an unknown stage, or a baseline after the matching.
@@ -222,12 +222,13 @@ class Family:
 def summed(
     metrics: Sequence[Metric], shares: Callable[[Floats], Sequence[float]], intervals: bool = True
 ) -> Callable[[Mapping[int, Any], Setting], Scores]:
-    """``Family.scores`` where the counts of images are added up.
+    """``Family.scores`` for metrics whose counts are summed over images.
 
     Args:
-        metrics: of the family.
-        shares: from the sum of all images' counts, float64 of their shape, a number a metric; NaN for none.
-        intervals: whether to make them, from sums over resampled images.
+        metrics: those of the family.
+        shares: turns the sum of all images' counts, float64 of their shape, into one number per metric; NaN
+            if undefined.
+        intervals: whether to compute intervals, from sums over resampled images.
     """
 
     def scores(found: Mapping[int, Any], setting: Setting) -> Scores:
@@ -256,7 +257,7 @@ def families() -> tuple[Family, ...]:
     """All families, by the place of their first metric.
 
     Raises:
-        MaskDistillError: a package's entry point cannot be used, or two families claim one name.
+        MaskDistillError: a package's entry point cannot be used, or two families use the same name.
     """
     found = {f"{package.__name__}.{name}": _own(name) for name in _modules()}
     found |= {
@@ -268,7 +269,7 @@ def families() -> tuple[Family, ...]:
         for one in family.metrics:
             if one.name in claimed:
                 raise MaskDistillError(
-                    f"metric {one.name!r} stands in {claimed[one.name]} and in {place}; rename one"
+                    f"metric {one.name!r} is defined in {claimed[one.name]} and in {place}; rename one"
                 )
             claimed[one.name] = place
     return tuple(sorted(found.values(), key=lambda family: min(_order(one) for one in family.metrics)))
@@ -276,11 +277,11 @@ def families() -> tuple[Family, ...]:
 
 @cache
 def metrics(where: Where | None = None, stage: str | None = None) -> dict[str, Metric]:
-    """The table, in its order: name -> metric.
+    """The table, in order: name -> metric.
 
     Args:
-        where: only those shown there.
-        stage: only those that it is scored by.
+        where: only metrics shown there.
+        stage: only metrics that score this stage.
     """
     found = [
         one
@@ -293,12 +294,14 @@ def metrics(where: Where | None = None, stage: str | None = None) -> dict[str, M
 
 
 def images_behind(name: str) -> str:
-    """Key below ``counts`` for the number of images behind a metric; empty where it is that of all images."""
+    """Key below ``counts`` for the number of images behind a metric; empty if it is the number of all
+    images.
+    """
     return next((family.counted for family in families() for one in family.metrics if one.name == name), "")
 
 
 def forget() -> None:
-    """Look for families again, as after a package was installed."""
+    """Look for families again, e.g. after a package was installed."""
     families.cache_clear()
     metrics.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Mean IoU and pixel accuracy of label maps, once their labels are matched with classes [P §4.1, §A.3]."""
+"""Mean IoU and pixel accuracy of label maps, after matching labels with classes [P §4.1, §A.3]."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,7 @@ def of_image(view: View) -> Cells | None:
 
 
 def scores(found: Mapping[int, Cells], setting: Setting) -> Scores:
-    """By the one matching of the whole set.
+    """Scores by a single matching for the whole set.
 
     Its details are ``iou {class name: value}, matching {label 0..K: class id 0..C or None}, class_intervals
     {class name: interval}`` and, of a stage with images, ``classes`` (names of 0..C), ``confusion`` (pixels

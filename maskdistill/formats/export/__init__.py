@@ -1,3 +1,1 @@
-"""Files in which other tools take objects: one module a format, found by its ``FORMAT``
-(:mod:`.registry`).
-"""
+"""Files of objects for other tools: one module per format, found by its ``FORMAT`` (:mod:`.registry`)."""

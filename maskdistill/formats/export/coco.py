@@ -1,4 +1,4 @@
-"""COCO: one JSON with run lengths, or with polygons."""
+"""COCO: one JSON file with run lengths or polygons."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ class Options(NoOptions):
 
 
 def annotation(item: ObjectRecord, number: int, image_id: int) -> CocoObject:
-    """An object with the id ``number``, its mask as run lengths."""
+    """An object with the id ``number`` and its mask as run lengths."""
     return {
         "id": number, "image_id": image_id, "category_id": item.category_id, "bbox": list(item.box),
         "area": item.area, "segmentation": item.mask, "iscrowd": 0, "score": item.score,
@@ -38,10 +38,9 @@ class Form:
 
     Attributes:
         names: category -> name.
-        fields: keys of an annotation that an object has beside, or in the place of, those of
-            :func:`annotation`.
+        fields: gives the keys of an annotation that are added to, or replace, those of :func:`annotation`.
         name_of: gives a picture's ``file_name``.
-        more: further keys of the file, behind ``images`` in the alphabet.
+        more: further keys of the file, which follow ``images`` in the alphabet.
     """
 
     names: Mapping[int, str]
@@ -55,7 +54,7 @@ def coco_object(content: JsonObject, form: Form) -> Iterator[Append]:
     """Write COCO's keys into a JSON object, one picture after the other, with a flat memory.
 
     Yields:
-        What takes a picture; ids of objects count from 1.
+        A function that takes a picture; ids of objects count from 1.
     """
     number = 0
     with TemporaryFile("w+", encoding="utf-8") as listed:

@@ -1,4 +1,4 @@
-"""CVAT: the COCO layout that its import takes, and the labels of the task."""
+"""CVAT: the COCO layout that it imports, and the labels of the task."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,8 @@ class Options(NoOptions):
 def write(folder: Path, context: Context, options: Options) -> Iterator[Append]:
     """Write ``annotations/instances_default.json`` and ``labels.json``, the task's labels for its tab "Raw".
 
-    Labels are unique in CVAT: categories that share a name are one. The score is an attribute of the label.
+    Labels are unique in CVAT, so categories with the same name become one. The score is an attribute of the
+    label.
     """
     first = {name: category for category, name in sorted(context.names.items(), reverse=True)}
     names = {category: name for name, category in sorted(first.items(), key=lambda item: item[1])}

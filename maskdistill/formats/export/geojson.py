@@ -1,4 +1,4 @@
-"""GeoJSON: a collection of features per picture, in pixels, with holes and parts as they are."""
+"""GeoJSON: a collection of features per picture, in pixels; holes and parts are preserved."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,9 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
 
 
 def _feature(item: ObjectRecord, simplify: float) -> dict[str, Any]:
-    """One object; beside plain properties those by which QuPath knows class and measurement."""
+    """One object; in addition to plain properties it has those from which QuPath reads class and
+    measurement.
+    """
     parts = [_rings(part) for part in outlines(item.mask, simplify)]
     one = len(parts) == 1
     geometry = {"type": "Polygon" if one else "MultiPolygon", "coordinates": parts[0] if one else parts}

@@ -17,10 +17,11 @@ from maskdistill.runtime.files import canonical_json
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
-    """Write ``images/``, ``annotations/``, ``metadata.jsonl`` (a line a picture) and ``id2label.json``.
+    """Write ``images/``, ``annotations/``, ``metadata.jsonl`` (one line per picture) and ``id2label.json``.
 
-    An annotation is an RGB PNG: category in red, number of the object in green, as transformers' instance
-    segmentation takes it. ``objects`` has the same as lists, with run lengths, which keep what is covered.
+    An annotation is an RGB PNG: category in red, number of the object in green, as transformers expects for
+    instance segmentation. ``objects`` has the same as lists, with run lengths, which also keep pixels hidden
+    by other objects.
     """
     id2label = {str(category): name for category, name in sorted({0: "background", **context.names}.items())}
     (folder / "id2label.json").write_text(canonical_json(id2label) + "\n", encoding="utf-8")

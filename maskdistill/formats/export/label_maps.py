@@ -1,4 +1,4 @@
-"""Label maps of a picture's objects, for formats that keep masks as pictures."""
+"""Label maps of a picture's objects, for formats that store masks as images."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from maskdistill.formats.export.records import Picture
 from maskdistill.runtime.errors import MaskDistillError
 
 MOST = 254
-"""Values of an 8-bit map, less background and 255, which means void."""
+"""Number of values of an 8-bit map, without background and 255, which means void."""
 LabelMap = npt.NDArray[np.uint8]
 
 

@@ -20,11 +20,11 @@ from maskdistill.formats.export.registry import Append, ExportFormat, NoOptions
 from maskdistill.runtime.files import canonical_json
 
 RUN_BITS = (3, 4, 8, 16)
-"""A run's length stands in the fewest bits of these that hold it."""
+"""A run's length is written in the smallest of these numbers of bits that can hold it."""
 
 
 class Options(NoOptions):
-    """``brush``: masks to paint on instead of polygons; ``prefix``: what stands before a picture's name."""
+    """``brush``: masks to paint on instead of polygons; ``prefix``: what precedes a picture's name."""
 
     brush: bool = False
     prefix: str = "/data/local-files/?d="
@@ -72,7 +72,7 @@ def _task(picture: Picture, simplify: float, options: Options) -> dict[str, Any]
 def _regions(
     picture: Picture, number: int, item: ObjectRecord, simplify: float, options: Options
 ) -> Iterator[dict[str, Any]]:
-    """An object's mask, or a polygon per part: Label Studio's know one ring."""
+    """An object's mask, or one polygon per part: Label Studio's polygons have only one ring."""
     kind = "brushlabels" if options.brush else "polygonlabels"
     values: list[dict[str, Any]]
     if options.brush:
@@ -91,11 +91,12 @@ def _regions(
 
 
 def brush_rle(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """A mask as Label Studio's bytes: run lengths of its RGBA values, four equal ones a pixel, row by row.
+    """A mask in Label Studio's encoding: run lengths of its RGBA values, four equal ones per pixel, row by
+    row.
 
-    A stream of bits: 32 the number of values, 5 the bits of a value less 1, four times 4 the bits of a run's
-    length less 1 (:data:`RUN_BITS`); then runs: 1, two bits which of the lengths' sizes, length less 1,
-    value.
+    A stream of bits. Header: number of values (32 bits), bits per value minus 1 (5 bits), the four sizes of a
+    run's length minus 1 (4 bits each, :data:`RUN_BITS`). Each run: a 1, the index of its size (2 bits), its
+    length minus 1, the value.
 
     Args:
         mask: bool (H, W).

@@ -1,8 +1,8 @@
-"""Outlines of masks: exact, or with few vertices where they are to be corrected by hand.
+"""Outlines of masks: exact, or with few vertices for correction by hand.
 
 An exact outline runs a quarter of a pixel inside the pixels' edges. The centre of every pixel of the mask is
-inside and that of every other one outside, which is how COCO's and most tools fill; rounded down to whole
-pixels and filled with its edge, as OpenCV does, it gives the same mask.
+inside and all other centres are outside, which is the rule by which COCO's and most tools fill. Rounded down
+to whole pixels and filled including its edge, as OpenCV does, it gives the same mask.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,16 +21,16 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Ring: TypeAlias = npt.NDArray[np.float64]
 """Vertices (n, 2) as x, y in pixels, not closed; (0, 0) is the upper left corner of the picture."""
 LEAST_IOU = 0.98
-"""Of a simplified outline, filled, with its mask."""
+"""Lowest IoU of a filled, simplified outline with its mask."""
 FINER = 1.5
-"""By this the tolerance falls until the outline is near enough."""
+"""Factor by which the tolerance is reduced until the outline is close enough."""
 FINEST = 0.4
-"""Pixels below which a tolerance saves next to nothing: the outline stays exact."""
+"""Tolerance in pixels below which simplification saves next to nothing, so the outline stays exact."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A connected part of a mask: its outer outline and those of its holes."""
+    """A connected part of a mask: its outer outline and the outlines of its holes."""
 
     outer: Ring
     holes: tuple[Ring, ...]
@@ -43,10 +43,10 @@ def outlines(
 
     Args:
         mask: run lengths.
-        simplify: tolerance of Douglas and Peucker in pixels. Per object the largest of it, it / 1.5, ... is
-            taken that is near enough to the mask; specks and holes that are smaller than it vanish.
-        enough: whether simplified parts are near enough; by default their IoU, filled as COCO's tools do, is
-            at least :data:`LEAST_IOU`.
+        simplify: tolerance of Douglas and Peucker in pixels. For each object it is divided by 1.5 until the
+            outline is close enough to the mask; specks and holes that are smaller than it vanish.
+        enough: whether simplified parts are close enough; by default their IoU, filled as by COCO's tools,
+            must be at least :data:`LEAST_IOU`.
     """
     exact = _exact(mask)
     near = enough or (lambda parts: _near(parts, mask))
@@ -93,9 +93,9 @@ def _near(parts: Sequence[Part], mask: RLE) -> bool:
 
 
 def with_cuts(part: Part) -> Ring:
-    """A part as one ring, for formats that know no holes.
+    """A part as one ring, for formats without holes.
 
-    A hole is joined to its outline by a cut that is walked in both directions, which encloses nothing.
+    A hole is joined to its outline by a cut that is traversed in both directions and encloses nothing.
     """
     ring = part.outer
     for hole in part.holes:
@@ -104,7 +104,7 @@ def with_cuts(part: Part) -> Ring:
 
 
 def as_one(parts: Sequence[Part]) -> Ring:
-    """All parts as one ring, for formats with one ring an object: joined like holes, at their nearest
+    """All parts as one ring, for formats with one ring per object: joined like holes, at their nearest
     vertices.
     """
     ring = with_cuts(parts[0])
@@ -124,12 +124,12 @@ def join(ring: Ring, other: Ring) -> Ring:
 
 
 def flat(ring: Ring) -> list[float]:
-    """``[x1, y1, x2, y2, ...]``; hundredths of a pixel are kept."""
+    """``[x1, y1, x2, y2, ...]``, rounded to hundredths of a pixel."""
     return [float(value) for value in ring.round(2).ravel()]
 
 
 def polygons(mask: RLE, simplify: float = 0.0) -> list[list[float]]:
-    """Outlines as COCO polygons, one a part, with cuts to the holes: ``[x1, y1, x2, y2, ...]`` each, in
+    """Outlines as COCO polygons, one per part, with cuts to the holes: each ``[x1, y1, x2, y2, ...]``, in
     pixels.
     """
     return [flat(with_cuts(part)) for part in outlines(mask, simplify)]

@@ -1,4 +1,4 @@
-"""Parquet: a table with one row an object, for pandas, DuckDB, Spark."""
+"""Parquet: a table with one row per object, for pandas, DuckDB, Spark."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from maskdistill.formats.export.registry import Append, ExportFormat, NoOptions
 from maskdistill.runtime.errors import MaskDistillError
 
 ROWS = 10_000
-"""Objects of a row group: so many are in memory at a time, and a reader of a part reads no more."""
+"""Objects per row group: as many are in memory at a time, and partial readers need read no more."""
 
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
-    """Write ``objects.parquet`` by row groups of at least :data:`ROWS` objects; pictures without objects have
+    """Write ``objects.parquet`` in row groups of at least :data:`ROWS` objects; pictures without objects have
     no row.
 
     Raises:

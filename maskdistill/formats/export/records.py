@@ -1,4 +1,4 @@
-"""What every format is written from: a picture with its objects."""
+"""The input of every format: a picture with its objects."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class ObjectRecord:
 
     Attributes:
         category_id: 1..K.
-        name: of the category; several may share one.
+        name: of the category; categories may share a name.
         score: the detector's confidence, in [0, 1].
         mask: run lengths at the picture's size, with at least one pixel.
     """
@@ -40,15 +40,14 @@ class ObjectRecord:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was looked at, with or without objects.
+    """A picture that was processed, with or without objects.
 
     Attributes:
-        image_id: counted from 1, ascending.
-        key: unique among the pictures even where ``.png`` or ``.jpg`` is added: names files that are made of
-            it.
-        file: its name with its ending, relative to the folder of photographs, with ``/``.
-        source: the file itself, as an absolute path.
-        height, width: of the upright picture, in pixels.
+        image_id: from 1, ascending.
+        key: name for files made from it; unique among the pictures, also after ``.png`` or ``.jpg`` is added.
+        file: its path relative to the folder of photographs, with ``/`` and with its extension.
+        source: absolute path of the file.
+        height, width: in pixels, of the upright picture.
         objects: the most confident first.
     """
 
@@ -68,13 +67,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Context:
-    """What a format knows beside the pictures.
+    """What a format knows in addition to the pictures.
 
     Attributes:
         names: category 1..K -> name.
-        place: puts a picture under a name in the folder that is written: a link or a copy, as the user
+        place: puts a picture under a name into the folder being written, as a link or a copy as the user
             wishes.
-        simplify: most pixels by which an outline may leave the mask's; 0: outlines fill to exactly the mask.
+        simplify: pixels by which an outline may deviate from the mask; 0: filling it gives exactly the mask.
     """
 
     names: Mapping[int, str]

@@ -1,6 +1,7 @@
-"""The formats in which objects are handed out: a module with ``FORMAT`` in this folder, or an entry point.
+"""The formats for files of objects: modules with ``FORMAT`` in this folder, and entry points.
 
-Another package adds one by an entry point of the group :data:`GROUP` that names an :class:`ExportFormat`.
+Another package adds a format by an entry point in the group :data:`GROUP` that names an
+:class:`ExportFormat`.
 """
 
 import pkgutil
@@ -22,7 +23,7 @@ from maskdistill.runtime.errors import MaskDistillError
 
 GROUP = "maskdistill.formats"
 OPTION = re.compile(r":(?=[a-z_]+(?:[=:]|$))")
-"""Before an option; the colon of an address (``prefix=s3://mine``) is none."""
+"""Precedes an option; the colon of a URL (``prefix=s3://mine``) does not count."""
 Append: TypeAlias = Callable[[Picture], None]
 
 
@@ -34,15 +35,15 @@ class NoOptions(BaseModel):
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A format in which objects are handed out.
+    """A format for files of objects.
 
     Attributes:
-        name: as ``--format`` and the folder are called; no comma, colon or slash.
-        reader: which tool takes it, and how, in one line.
-        write: ``with write(folder, context, options) as append`` is given an empty folder, takes one picture
-            after the other by ``append(picture)``, and has written all when the block ends. Equal pictures
-            give equal bytes. Who calls it sees to the rest: the folder appears when it is whole.
-        options: model of its options.
+        name: value of ``--format`` and name of the folder; no comma, colon or slash.
+        reader: which tool reads it, and how, in one line.
+        write: ``with write(folder, context, options) as append`` receives an empty folder, takes one picture
+            after the other by ``append(picture)``, and has written everything when the block ends. Equal
+            pictures give equal bytes. The caller makes the folder appear only when it is complete.
+        options: class of its options.
     """
 
     name: str
@@ -53,14 +54,22 @@ class ExportFormat:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A format with its options, as a user asked for it."""
+    """A format with its options, as requested by a user."""
 
     format: ExportFormat
     options: BaseModel
 
     def write(self, folder: Path, context: Context) -> AbstractContextManager[Append]:
-        """As :attr:`ExportFormat.write`."""
+        """See :attr:`ExportFormat.write`, with these options."""
         return self.format.write(folder, context, self.options)
+
+
+@cache
+def own_formats() -> dict[str, ExportFormat]:
+    """The formats of this package by name, sorted."""
+    names = sorted(module.name for module in pkgutil.iter_modules(export.__path__))
+    modules = [import_module(f"{export.__name__}.{name}") for name in names]
+    return {module.FORMAT.name: module.FORMAT for module in modules if hasattr(module, "FORMAT")}
 
 
 @cache
@@ -68,13 +77,9 @@ def export_formats() -> dict[str, ExportFormat]:
     """All formats by name: ours, then those of other packages, each sorted.
 
     Raises:
-        MaskDistillError: an entry point cannot be loaded, is no format, or takes a name that is taken.
+        MaskDistillError: an entry point cannot be loaded, is not a format, or has a name that is taken.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(export.__path__))
-    modules = [import_module(f"{export.__name__}.{name}") for name in names]
-    found: dict[str, ExportFormat] = {
-        module.FORMAT.name: module.FORMAT for module in modules if hasattr(module, "FORMAT")
-    }
+    found = dict(own_formats())
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         try:
             loaded = entry.load()
@@ -93,14 +98,14 @@ def export_formats() -> dict[str, ExportFormat]:
 
 
 def parse_formats(text: str, option: str = "--format") -> list[Chosen]:
-    """Formats as the command line has them: ``coco:polygons,yolo``; options follow the name, each after a
+    """Parse formats as on the command line: ``coco:polygons,yolo``; options follow the name, each after a
     colon.
 
     An option is ``name=value``, or the bare name for ``name=true``.
 
     Args:
-        text: formats with a comma between them.
-        option: where it was given, for messages.
+        text: formats, separated by commas.
+        option: the command's option, for messages.
 
     Raises:
         MaskDistillError: an unknown format or option, a bad value, or a format twice.

@@ -1,4 +1,4 @@
-"""PASCAL VOC: an XML per picture, and its objects as indexed PNGs (``SegmentationClass``,
+"""PASCAL VOC: one XML file per picture, and its objects as indexed PNGs (``SegmentationClass``,
 ``SegmentationObject``).
 """
 
@@ -15,7 +15,7 @@ from maskdistill.formats.label_png import color_map, encode_label_png
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
-    """Write the development kit's folders, lists called ``train``, and ``labelmap.txt``; files are named by
+    """Write the development kit's folders, lists named ``train``, and ``labelmap.txt``; files are named after
     keys.
     """
     with open(_made(folder / "ImageSets/Segmentation/train.txt"), "w", encoding="utf-8") as listed:
@@ -60,8 +60,8 @@ def _xml(picture: Picture) -> bytes:
 
 
 def _object(element: ElementTree.Element, item: ObjectRecord) -> None:
-    """VOC's pixels count from 1, the last one included; the score is an attribute as CVAT and Datumaro have
-    them.
+    """VOC's pixels count from 1 and include the last one; the score is an attribute in the form of CVAT and
+    Datumaro.
     """
     _add(element, name=item.name, pose="Unspecified", truncated=0, difficult=0)
     x, y, width, height = (int(value) for value in item.box)

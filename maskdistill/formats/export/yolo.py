@@ -1,9 +1,9 @@
-"""YOLO segmentation: a text per picture, one line an object, and ``data.yaml``.
+"""YOLO segmentation: one text file per picture with one line per object, and ``data.yaml``.
 
-A line holds one ring. Parts and holes are joined at their nearest vertices by cuts that are walked twice, as
-Ultralytics' own converter from COCO does: an object stays one object. Its reader rounds vertices down,
-supervision's to the nearest, and both fill with OpenCV, edge included. So vertices are whole pixels and a
-quarter: exact outlines give the mask back but for the cuts, which are one pixel wide.
+A line holds one ring. Parts and holes are joined at their nearest vertices by cuts that are traversed twice,
+as in Ultralytics' own converter from COCO, so an object stays one object. Ultralytics' reader rounds vertices
+down, supervision's to the nearest, and both fill with OpenCV, edge included. Vertices therefore lie a quarter
+above whole pixels: exact outlines reproduce the mask except for the cuts, which are one pixel wide.
 """
 
 from collections.abc import Iterator
@@ -23,9 +23,10 @@ from maskdistill.formats.rle import RLE
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
-    """Write ``images/``, ``labels/``, ``scores/`` (a line a label) and ``data.yaml``; classes count from 0.
+    """Write ``images/``, ``labels/``, ``scores/`` (one line per label) and ``data.yaml``; classes count from
+    0.
 
-    Files are named by the pictures' keys: Ultralytics finds ``labels/a.txt`` by ``images/a.jpg``.
+    Files are named after the pictures' keys: Ultralytics finds ``labels/a.txt`` for ``images/a.jpg``.
     """
 
     def append(picture: Picture) -> None:
@@ -47,14 +48,14 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
 
 
 def _line(item: ObjectRecord, picture: Picture, simplify: float) -> str:
-    """The class and a ring as shares of width and height; seven digits tell hundredths of a pixel apart."""
+    """The class and a ring as shares of width and height; seven digits distinguish hundredths of a pixel."""
     parts = outlines(item.mask, simplify, lambda parts: _near(parts, item.mask))
     shares = (np.floor(as_one(parts)) + 0.25) / (picture.width, picture.height)
     return " ".join([str(item.category_id - 1), *(f"{value:.7g}" for value in shares.ravel())])
 
 
 def _near(parts: list[Part], mask: RLE) -> bool:
-    """Whether parts, filled as Ultralytics does, are near enough to a mask."""
+    """Whether parts, filled as by Ultralytics, are close enough to a mask."""
     filled = np.zeros(mask["size"], dtype=np.uint8)
     cv2.fillPoly(filled, [as_one(parts).astype(np.int32)], 1)
     again = rle.encode(filled.astype(bool))
