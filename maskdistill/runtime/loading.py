@@ -178,8 +178,8 @@ def _unguarded(loaded: Iterator[T | MaskDistillError]) -> Iterator[T]:
                 raise item
             yield item
     finally:
-        # An error knows this frame: one that holds the error too is garbage for later, and so are the workers,
-        # for each of which torch then waits five seconds.
+        # An error refers to this frame. If the frame referred to the error too, both and the workers would
+        # be freed by the garbage collector alone, and torch would wait five seconds for each worker.
         del item, loaded
 
 
