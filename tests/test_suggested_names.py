@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ def command(tmp_path: Path) -> list[str]:
 
 
 @needs_open_clip
+@pytest.mark.slow  # loads open_clip
 @pytest.mark.usefixtures("one_thread")
 def test_the_command_suggests_what_the_library_says(
     tiny: Path, command: list[str], capsys: pytest.CaptureFixture[str]
@@ -240,6 +242,11 @@ def test_the_command_suggests_what_the_library_says(
     assert told["params"]["open_clip"] == open_clip.__version__ and str(run) not in written.decode()
 
     assert main(command) == 0 and out.read_bytes() == written, "the same again"
+    bundle = {"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3}}
+    (tiny.parent / "open_clip_config.json").write_text(json.dumps(bundle))
+    bundled = [*command[:-2], f"--model=local-dir:{tiny.parent}", f"--out={run}/bundled.yaml"]
+    assert main(bundled) == 0 and read_names(run / "bundled.yaml", 3).fit([0, 4, 1])
+    assert told["params"]["weights"] in (run / "bundled.yaml").read_text()
     out.write_text(written.decode().replace("guesses", "corrected"))
     assert main(command) == 1
     assert "suggested-names.yaml: was changed since it was written" in capsys.readouterr().err
@@ -259,6 +266,7 @@ class Harmful:
 
 
 @needs_open_clip
+@pytest.mark.slow
 @pytest.mark.hostile("weights: of open_clip, with code in the pickle", outcome="refused, nothing is executed")
 def test_weights_that_cannot_be_used_are_named(
     tiny: Path, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -284,6 +292,11 @@ def test_weights_that_cannot_be_used_are_named(
     assert "give a file that ends in .safetensors" in refused("--model=tiny", f"--weights={command[3]}")
     assert "brings its own weights" in refused("--model=local-dir:x", "--weights=laion")
     assert "local-dir:x" in refused("--model=local-dir:x")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", None)
+        said = refused("--model=ViT-B-16-SigLIP", "--weights=webli")
+    assert "ViT-B-16-SigLIP: wants a library that is not installed" in said and "transformers" in said
 
     def offline(*_: Any, **__: Any) -> None:
         raise FileNotFoundError("Failed to download file\nfor CLIP")

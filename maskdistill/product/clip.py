@@ -113,15 +113,18 @@ def load_clip(model: str, weights: str | None, device: torch.device) -> Clip:
     need_open_clip()
     import open_clip
 
-    weights = _checked(model, weights)
-    if weights and not Path(weights).is_file():
-        _fetch(model, weights)
+    weights, tokenize = _checked(model, weights), None
     try:
         with _quiet():
+            if weights:
+                tokenize = open_clip.get_tokenizer(model)  # where it lacks a library nothing is downloaded
+                _fetch(model, weights)
             network, prepare = open_clip.create_model_from_pretrained(
                 model, weights, device=device, weights_only=True, pretrained_text=False
             )
-            tokenize = open_clip.get_tokenizer(model)
+            tokenize = tokenize or open_clip.get_tokenizer(model)
+    except MaskDistillError:
+        raise
     except Exception as error:  # the library raises a dozen unrelated types on damaged or missing files
         raise MaskDistillError(_unusable(model, weights, error)) from None
     if not all(bool(torch.isfinite(values).all()) for values in network.parameters()):
@@ -184,31 +187,33 @@ def _checked(model: str, weights: str | None) -> str | None:
     return weights
 
 
-def _fetch(model: str, tag: str) -> None:
-    """Have a tag's weights on this machine, where open_clip keeps them.
+def _fetch(model: str, weights: str) -> None:
+    """Have a tag's weights on this machine, where open_clip keeps them; a file is there already.
 
     Raises:
         MaskDistillError: they are not there and cannot be downloaded.
     """
     import open_clip
 
-    found = open_clip.get_pretrained_cfg(model, tag)
+    found = open_clip.get_pretrained_cfg(model, weights)
     try:
-        with _quiet():
-            open_clip.download_pretrained(found)
+        open_clip.download_pretrained(found)
     except Exception as error:  # of the network, the hub's library, or the disk
         repository = _repository(found)
-        by_hand = f"fetch {found.get('url')} elsewhere and give the file as --weights"
-        if repository:
-            by_hand = (
-                "where there is a network: hf download "
-                f"{repository} open_clip_config.json open_clip_model.safetensors --local-dir FOLDER; "
-                "then here, with a copy of that folder: --model local-dir:FOLDER, without --weights"
-            )
+        by_hand = _by_hand(repository) if repository else f"fetch {found['url']} and give it as --weights"
         raise MaskDistillError(
-            f"weights {tag} of {model}: cannot be downloaded ({_first_line(error)}). Try again later, or "
+            f"weights {weights} of {model}: cannot be downloaded ({_first_line(error)}). Try again later, or "
             f"{by_hand}"
         ) from None
+
+
+def _by_hand(repository: str) -> str:
+    """How a repository's model comes to a machine without a network."""
+    return (
+        f"where there is a network: hf download {repository} open_clip_config.json "
+        "open_clip_model.safetensors --local-dir FOLDER; then here, with a copy of that folder: --model "
+        "local-dir:FOLDER, without --weights"
+    )
 
 
 def _unusable(model: str, weights: str | None, error: Exception) -> str:
@@ -219,9 +224,12 @@ def _unusable(model: str, weights: str | None, error: Exception) -> str:
             f"{model}: wants a library that is not installed ({_first_line(error)}); install it, or take "
             "another --model"
         )
+    remedy = "give other weights, or fetch them again"
+    if model.startswith("hf-hub:"):
+        remedy = _by_hand(model.removeprefix("hf-hub:"))
     return (
         f"{source}: missing, damaged, of another model, or more than tensors (nothing in it was executed): "
-        f"{_first_line(error)}; give other weights, or fetch them again"
+        f"{_first_line(error)}; {remedy}"
     )
 
 
