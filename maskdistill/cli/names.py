@@ -150,12 +150,13 @@ def refuse_to_replace(out: Path, replace: bool) -> None:
 
 def _tally(own: Own, words: list[str], clip: Clip, num_clusters: int, args: argparse.Namespace) -> Tally:
     """Compare a sample of the run's objects with the words."""
-    categories = [item.category_id for picture in own.pictures() for item in picture.objects]
-    if not categories:
+    objects = (item for picture in own.pictures() for item in picture.objects)
+    categories = np.fromiter((item.category_id for item in objects), dtype=np.int64)
+    if not len(categories):
         raise MaskDistillError(
             f"{args.run}: no object passes {own.choice.min_score}; give a lower --min-score"
         )
-    chosen = sample(np.array(categories, dtype=np.int64), args.per_cluster)
+    chosen = sample(categories, args.per_cluster)
     tally, directions = Tally(num_clusters, words), clip.words(words)
     found = crops(own.pictures(), chosen, clip.side, args.threads)
     shown = progress(found, int(chosen.sum()), "names", "object")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -236,7 +237,7 @@ def _unusable(model: str, weights: str | None, error: Exception) -> str:
 def _first_line(error: Exception) -> str:
     """The beginning of what a library says, with the type of what it raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["nothing said"]
-    return f"{type(error).__name__}: {lines[0][:200].rstrip(':')}"
+    return f"{type(error).__name__}: {shorten(lines[0], 200, placeholder=' ...').rstrip(':')}"
 
 
 @contextmanager
