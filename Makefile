@@ -3,6 +3,7 @@
 # make export: what `maskdistill export` needs beside (ONNX, onnxruntime).
 # make parquet: Parquet files of pictures, and of objects (pyarrow). make video: pictures of videos.
 # make remote: what pictures in object stores and on web servers need beside (requests, signatures).
+# make names: what `maskdistill names` needs beside (open_clip).
 # make tensorboard: what `maskdistill curves --tensorboard` needs beside.
 # make docs: the documentation as a site, in site/.
 # make crf: what CRF rounds need beside (crf.rounds above 0); compiled, so g++ and Python's headers are wanted.
@@ -10,17 +11,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TESTED := crf,export,parquet,remote,tensorboard,video
+TESTED := crf,export,names,parquet,remote,tensorboard,video
 TESTS := tests/slurm tests/dag tests/test_*.py
 # Of the many processes of a run and of the tests each would compile what it imports, in a container as of a Dockerfile
 # that sets this.
 export PYTHONDONTWRITEBYTECODE :=
 GPUS := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
 
-.PHONY: demo test collected lint types quick install crf export docs parquet remote tensorboard video
+.PHONY: demo test collected lint types quick install crf export docs names parquet remote tensorboard video
 install: $(STAMP)
 crf: $(VENV)/installed-crf
 export: $(VENV)/installed-export
+names: $(VENV)/installed-names
 parquet: $(VENV)/installed-parquet
 remote: $(VENV)/installed-remote
 tensorboard: $(VENV)/installed-tensorboard

@@ -12,7 +12,8 @@ from PIL import Image
 
 from maskdistill.cli import main
 from maskdistill.clusters.assignments import write_assignments
-from maskdistill.data.manifest import COLUMNS, write_manifest
+from maskdistill.config import load_config
+from maskdistill.data.manifest import COLUMNS, read_manifest, write_manifest
 from maskdistill.formats import rle
 from maskdistill.formats.label_png import write_label_png
 from maskdistill.runtime.files import sealed_path, write_json
@@ -88,6 +89,15 @@ class Synthetic:
         self.write_data()
         self.write_stages()
         self.write_scores()
+
+    def finish(self, names: dict[str, str]) -> Path:
+        """Make it a finished run of one seed, with a summary and these names of clusters; its folder."""
+        config = load_config(self.config | {"seeds": [11], "pseudo_labels": {"tau": 0.75, "compare": "ge"}})
+        table = read_manifest(self.root / "manifest.csv")
+        write_manifest(self.root / "data/manifest.csv", table.assign(path=table["file"]))
+        summary = {"provenance": {"config": config.model_dump(mode="json")}, "clusters": {"names": names}}
+        write_json(self.root / "summary.json", summary)
+        return self.root
 
     def shard(self, number: int) -> int:
         return int(number > len(self.scenes) // 2)

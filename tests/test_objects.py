@@ -13,8 +13,8 @@ from synthetic_run import Synthetic
 
 from maskdistill.cli import main
 from maskdistill.cli.show import objects_line
-from maskdistill.config import ObjectsConfig, load_config
-from maskdistill.data.manifest import ImageRow, image_rows, read_manifest, write_manifest
+from maskdistill.config import ObjectsConfig
+from maskdistill.data.manifest import ImageRow, image_rows, read_manifest
 from maskdistill.formats import rle
 from maskdistill.formats.export.coco import FORMAT
 from maskdistill.formats.written import ObjectsRecord, read_objects
@@ -81,16 +81,7 @@ def finished(tmp_path: Path) -> Path:
     """A finished run of six photographs, each with a disc (0.95), a square (0.75, which is tau) and a
     doubtful one.
     """
-    made = Synthetic(tmp_path / "run")
-    run, config = (
-        made.root,
-        load_config(made.config | {"seeds": [11], "pseudo_labels": {"tau": 0.75, "compare": "ge"}}),
-    )
-    table = read_manifest(run / "manifest.csv")
-    write_manifest(run / "data/manifest.csv", table.assign(path=table["file"]))
-    provenance = {"config": config.model_dump(mode="json")}
-    write_json(run / "summary.json", {"provenance": provenance, "clusters": {"names": {"0": "mug"}}})
-    return run
+    return Synthetic(tmp_path / "run").finish({"0": "mug"})
 
 
 def test_a_runs_own_photographs_get_their_files(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_an_installed_package_works_in_the_current_folder(installed: Path) -> No
     assert commands.program("snakemake", "-n").endswith(f"snakemake --snakefile {installed}/Snakefile -n")
     assert commands.program("maskdistill", "plan").endswith("maskdistill plan")
     assert commands.make("crf").endswith("pip install 'maskdistill[crf]'")
-    extras = {"crf", "export", "docs", "parquet", "remote", "tensorboard", "video"}
+    extras = {"crf", "export", "docs", "names", "parquet", "remote", "tensorboard", "video"}
     assert extras == PYPROJECT["project"]["optional-dependencies"].keys()
     assert commands.seen_from_checkout(Path("config/mine.yaml")) == "config/mine.yaml"
 

@@ -33,6 +33,11 @@ class ClusterNames:
         return self.sizes is None or self.sizes == list(sizes)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be a cluster's name: not blank, of at most 100 characters, all of them printable."""
+    return bool(text.strip()) and len(text) <= LONGEST and text.isprintable()
+
+
 def parse_names(values: Any, source: str, num_clusters: int) -> ClusterNames:
     """Check the content of a file: ``names`` and, if told, ``clusters`` (K) and ``sizes``.
 
@@ -48,6 +53,8 @@ def parse_names(values: Any, source: str, num_clusters: int) -> ClusterNames:
     def wrong(what: str) -> MaskDistillError:
         return MaskDistillError(f"{source}: {what}; {REMEDY}")
 
+    if isinstance(values, dict) and "names" in values and values["names"] is None:
+        values = values | {"names": {}}  # all that stands below it is commented out
     if not isinstance(values, dict) or not isinstance(values.get("names"), dict):
         raise wrong("no names in it: it holds 'names:' and below it lines such as '0: mushroom'")
     if strange := sorted(str(key) for key in values.keys() - {"names", "clusters", "sizes"}):
@@ -66,7 +73,7 @@ def parse_names(values: Any, source: str, num_clusters: int) -> ClusterNames:
             raise wrong(f"{cluster!r} is no cluster: they are numbered from 0 to {num_clusters - 1}")
         if not isinstance(name, str):
             raise wrong(f"the name of cluster {cluster} is {name!r}, not text: put it in quotes")
-        if not name.strip() or len(name) > LONGEST or not name.isprintable():
+        if not is_name(name):
             raise wrong(f"the name of cluster {cluster} must be 1 to {LONGEST} printable characters")
     return ClusterNames({cluster: name.strip() for cluster, name in sorted(values["names"].items())}, sizes)
 

@@ -72,14 +72,15 @@ STAGES = {
     "curves": "losses and speed of trainings, also while they run; as TensorBoard files too",
     "doctor": "check what a run needs, and say how to fix what is missing",
     "objects": "the objects of a finished run's photographs, in other tools' formats",
+    "names": "suggest names for a run's clusters, from a list of words",
     "compare": "compare objects corrected by hand with the run's own",
     "predict": "apply a run's models to other pictures: COCO JSON, label maps, overlays",
     "export": "a run's segmenter as ONNX, checked, with a model card",
 }
 
 GROUPS = {
-    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "compare", "predict",
-    "export"),
+    "everyday commands": ("init", "doctor", "plan", "run", "curves", "show", "objects", "names", "compare",
+    "predict", "export"),
     "what a run begins with": ("config", "weights", "pretrain", "dataset", "build_data", "scenes"),
     "stages, in the order of the method": (),
     "evaluation, the only readers of ground truth": (

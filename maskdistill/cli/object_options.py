@@ -59,8 +59,10 @@ def _add_choice(parser: argparse.ArgumentParser, usual: str) -> None:
     )  # fmt: skip
 
 
-def add_own_options(parser: argparse.ArgumentParser, formats: bool) -> None:
-    """Declare which of a run's own objects are meant, and with ``formats`` also how they are written."""
+def add_own_options(parser: argparse.ArgumentParser, formats: bool, names: bool = True) -> None:
+    """Declare which of a run's own objects are meant, with ``formats`` how they are written, and with
+    ``names`` what their categories are called.
+    """
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, e.g. results/mine")
     if formats:
         add_object_options(parser, OF_THE_RUN)
@@ -71,7 +73,10 @@ def add_own_options(parser: argparse.ArgumentParser, formats: bool) -> None:
         type=share,
         help="least score of an object (default: the run's; else what passes its tau)",
     )
-    parser.add_argument("--names", metavar="YAML", help="names of the clusters (default: the run's)")
+    if names:
+        parser.add_argument("--names", metavar="YAML", help="names of the clusters (default: the run's)")
+    else:
+        parser.set_defaults(names=None)
     parser.add_argument("--seed", type=whole(0), help="whose candidates, where the run has several seeds")
 
 

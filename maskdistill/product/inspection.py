@@ -40,6 +40,7 @@ from maskdistill.workflow.needed_weights import downloads, networks, rehearsal, 
 EXTRAS = {
     "crf": (("pydensecrf",), "dense CRF", "{make} (wants g++ and Python's headers)"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "maskdistill export", "{make}"),
+    "names": (("open_clip",), "maskdistill names", "{make}"),
     "parquet": (("pyarrow",), "data.kind: parquet, --format parquet", "{make}"),
     "video": (("av",), "data.kind: video", "{make}"),
     "remote": (("requests", "requests_aws4auth"), "data.kind: remote", "{make}"),

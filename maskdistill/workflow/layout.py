@@ -5,6 +5,7 @@ from maskdistill.runtime.names import value_name as value_name
 
 MASKS = "{masks}"
 SEED = f"{MASKS}/k-{{k}}/seed-{{seed}}"
+CLUSTERS = f"{SEED}/clusters.json"
 TRAINED = f"{SEED}{{trained}}"
 """The wildcard is empty for the first detector; for rounds of self-training it is :func:`trained_name`."""
 TAU = f"{TRAINED}/tau-{{tau}}"

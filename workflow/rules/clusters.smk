@@ -40,7 +40,7 @@ rule clusters:
         embeddings=RUN.all_shards(EMBEDDINGS),
         manifest=rules.manifest.output.manifest,
     output:
-        clusters=f"{SEED}/clusters.json",
+        clusters=f"{RUN}/{layout.CLUSTERS}",
         centroids=f"{SEED}/clusters.npz",
         assignments=f"{SEED}/assignments.h5",
     log:
