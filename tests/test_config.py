@@ -133,7 +133,8 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
         ),
         (
             {"data": {"kind": "zip"}},
-            r"data: .*'scenes', 'coco', 'folder', 'list', 'parquet', 'remote', 'tar', 'video', 'voc'",
+            r"data: .*'scenes', 'coco', 'folder', 'list', 'parquet', 'remote', 'remote_tar', 'tar', 'video', "
+            "'voc'",
         ),
         ({"data": {}}, r"data: .*; add `kind:`"),
         ({"data": {"kind": "fodler"}}, r"data: .*; write `kind: folder`"),

@@ -72,7 +72,8 @@ def settings(
             for kind, reference in chosen["discriminator"]["mapping"].items():
                 source = resolved({"$ref": reference})
                 given = {"kind": kind} | {key: "p" for key in source.get("required", ()) if key != "kind"}
-                given |= {"remote": {"root": "s3://bucket"}}.get(kind, {})  # or a file: one of the two
+                if kind.startswith("remote"):  # of the first a root or a file: one of the two
+                    given |= {"root": "s3://bucket"}
                 yield from settings(source, at, put(values, at, given))
             continue
         below = next((option for option in options if "properties" in option), None)

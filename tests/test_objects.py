@@ -20,6 +20,7 @@ from maskdistill.formats.export.coco import FORMAT
 from maskdistill.formats.written import ObjectsRecord, read_objects
 from maskdistill.product.objects import Choice, chosen_formats, pictures, relative_name, without_doubles
 from maskdistill.report.files import files_section, own_files
+from maskdistill.report.html import render
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.json_stream import read_array, write_json_object
@@ -275,6 +276,9 @@ def test_the_report_links_the_files(finished: Path) -> None:
         ("objects/coco/", "12", "")
     ]
     assert files_section(None) == {}
+    section["rows"] += [section["rows"][0] | {"name": "yolo"}]
+    said = render("sections/objects", {"objects": section})
+    assert "Further formats (cvat, label_studio, voc" in said and "--format cvat" in said
 
 
 def test_a_format_that_there_is_not_is_refused() -> None:

@@ -99,6 +99,7 @@ def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
     assert "'23.jpg' (empty file (0 bytes))" in text
     assert f"snakemake --cores all --configfile {output}" in printed
     assert ("--weights dino" in printed) == ("shipped" in options)
+    assert ("--weights shipped" in printed) == (template != "config.yaml" and "shipped" not in options)
     for told in (text, printed):
         assert ("rehearsal: weights that never saw a photograph" in told) == ("shipped" in options)
         assert ("It will take about" in told) == (template != "config.yaml")

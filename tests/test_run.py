@@ -218,11 +218,13 @@ def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.Captur
         "provenance": {},
     }
     write_json(project / "results/r/objects/objects.json", there)
+    (project / "results/r/objects.html").touch()
     assert main(["run", "c.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["report", "1/1"] and lines[2].startswith("finished: 1 job in ")
-    assert lines[3:5] == [
+    assert lines[3:6] == [
         "  report   results/r/report.html",
+        "  gallery  results/r/objects.html",
         "  objects  results/r/objects/coco (3 objects, 2 pictures)",
     ]
     assert any(f"predict --run {project}/results/r" in line for line in lines)

@@ -67,13 +67,14 @@ def test_the_sources_that_there_are() -> None:
         "list",
         "parquet",
         "remote",
+        "remote_tar",
         "tar",
         "video",
         "voc",
     ], "the one without needs comes first"
     assert TRUTHS.keys() == {"scenes", "coco", "voc"}
     assert {kind for kind, source in image_sources().items() if source.SUPPORT} == {
-        "folder", "list", "parquet", "remote", "tar", "video",
+        "folder", "list", "parquet", "remote", "remote_tar", "tar", "video",
     }  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def test_the_recipe_adds_a_source_by_one_file(tmp_path: Path) -> None:
     )  # fmt: skip
     assert not done.returncode, done.stderr
     kinds, keys, first, fingerprint, followed = json.loads(done.stdout)
-    assert kinds == ["scenes", "coco", "folder", "list", "parquet", "remote", "table", "tar", "video", "voc"]
+    assert kinds == [*sorted([*image_sources(), "table"], key=lambda kind: (kind != "scenes", kind))]
     assert (
         keys == ["b.jpg", "sub/a.jpg"] and first == str(tmp_path / "photos/b.jpg") and len(fingerprint) == 64
     )

@@ -202,9 +202,11 @@ def test_processes_that_share_an_open_archive_do_not_disturb_each_other(tmp_path
 
 def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(tmp_path / "s.tar", {"a.jpg": jpeg(1), "a.txt": b"x", "b.jpg": jpeg(2)})
-    reads: list[Path] = []
+    reads: list[str] = []
     headers = tar_index._headers
-    monkeypatch.setattr(tar_index, "_headers", lambda path: reads.append(path) or headers(path))
+    monkeypatch.setattr(
+        tar_index, "_headers", lambda name, opened: reads.append(name) or headers(name, opened)
+    )
 
     def listed(kept: Path | None) -> tuple[list[str], Counter[str]]:
         left_out: Counter[str] = Counter()

@@ -15,7 +15,14 @@ from maskdistill.clusters.kmeans import normalise
 from maskdistill.config import ClustersConfig
 from maskdistill.data.scenes import generate_scene
 from maskdistill.formats import rle
-from maskdistill.product.verdict import UNKNOWN, as_metadata, in_words, stored_verdict, verdict_at_the_end
+from maskdistill.product.verdict import (
+    UNKNOWN,
+    as_metadata,
+    in_lines,
+    in_words,
+    stored_verdict,
+    verdict_at_the_end,
+)
 from maskdistill.runtime.files import canonical_json, write_json
 from maskdistill.trust import signals as trust
 from maskdistill.trust.signals import FRAME, Evidence, Signal, judge
@@ -258,7 +265,10 @@ def test_the_verdict_takes_the_nearest_candidate_that_passes(
 def test_what_is_said_of_a_verdict(tmp_path: Path) -> None:
     record = {"verdict": "do not use", "reasons": ["x is low", "y too"], "signals": {"x": 0.1}}
     assert in_words(record) == "verdict: do not use (by signals that need no label): x is low; y too"
-    assert in_words(None) == UNKNOWN
+    assert in_lines(record) == (
+        "verdict: do not use (by signals that need no label):\n  - x is low\n  - y too"
+    )
+    assert in_words(None) == in_lines(None) == UNKNOWN
     assert stored_verdict({}) is None
     stored = {key: canonical_json(value) for key, value in as_metadata(record | {"provenance": {}}).items()}
     assert stored_verdict(stored) == record and as_metadata(None) == {}

@@ -46,7 +46,8 @@ def start(args: argparse.Namespace, stage: str) -> None:
 def start_on_device(args: argparse.Namespace, stage: str) -> torch.device:
     """Set up logging and threads as granted; return the device to compute on."""
     device = pick_device(args.device, args.gpus)
-    setup_logging(stage, args.log, device=device, threads=_settle_threads(args), gpus=args.gpus)
+    gpus = {"gpus": args.gpus} if device.type == "cuda" else {}
+    setup_logging(stage, args.log, device=device, threads=_settle_threads(args), **gpus)
     return device
 
 

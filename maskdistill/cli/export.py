@@ -38,7 +38,7 @@ from maskdistill.product.kinds.types import ExportKind, Networks
 from maskdistill.product.onnx_detector import write_network
 from maskdistill.product.onnx_segmenter import OPSET
 from maskdistill.product.trained_run import TrainedRun, find_models
-from maskdistill.product.verdict import as_metadata, in_words, is_good
+from maskdistill.product.verdict import as_metadata, in_lines, is_good
 from maskdistill.product.web import page, runtime
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_directory, canonical_json, sha256_file, write_json
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     if models.rehearsal:
         log.warning("these models are %s", models.rehearsal)
     if not is_good(models.trust):
-        log.warning("%s", in_words(models.trust))
+        log.warning("%s", in_lines(models.trust))
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "check.json").is_file())):
         raise MaskDistillError(f"{out}: holds something other than an export; give another folder as --out")

@@ -209,15 +209,21 @@ def _explained(choice: Choice, minutes: int | None) -> list[str]:
 
 def _hints(args: argparse.Namespace, found: Found, name: str, config: Config) -> Iterator[str]:
     """Other settings that may be wanted, and what is to be fetched where there is no network."""
-    for checkpoint, path in downloads(config).items():
-        place = start_folder() / path
-        if not place.is_file():
-            yield f"downloaded when the run starts; without a network {how_to_get(checkpoint, str(place))}"
+    places = {checkpoint: start_folder() / path for checkpoint, path in downloads(config).items()}
+    absent = {checkpoint: place for checkpoint, place in places.items() if not place.is_file()}
+    for checkpoint, place in absent.items():
+        yield f"downloaded when the run starts; without a network {how_to_get(checkpoint, str(place))}"
+    if absent and args.settings != "paper":
+        yield (
+            "to try every step without a download first, as a rehearsal, with weights that never saw a "
+            f"photograph:\n  {_again(args, found, name, '--weights', 'shipped')}"
+        )
     if rehearsal(config):
         yield f"to take DINO's weights:\n  {_again(args, found, name, '--weights', 'dino')}"
     if args.settings != "paper" and not found.gpus and which("sbatch"):
         yield (
-            "to run it on this Slurm cluster's GPUs take the paper's settings (docs/how-to/cluster.md):\n"
+            "if Slurm, which is installed here, has GPUs, the paper's settings run on them "
+            "(docs/how-to/cluster.md):\n"
             f"  {_again(args, found, name, '--settings', 'paper')}"
         )
 
@@ -237,7 +243,8 @@ def _missing(config: Config) -> list[str]:
 def _again(args: argparse.Namespace, found: Found, name: str, *other: str) -> str:
     """The command that writes the same file with other settings."""
     output = str(Path(args.output).absolute())
-    options = ["--output", output, "--run", name, *other, "--force"]
+    fitted = ["--minutes", str(args.minutes)] if args.minutes and "--settings" not in other else []
+    options = ["--output", output, "--run", name, *other, *fitted, "--force"]
     return " && ".join([*enter(), program("maskdistill", "init", found.root, *options)])
 
 

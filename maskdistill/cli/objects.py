@@ -17,7 +17,7 @@ from maskdistill.cli.object_options import add_own_options, with_options
 from maskdistill.config import Config, OwnObjectsConfig
 from maskdistill.product.finished_run import chosen_seed, cluster_names, finished_run
 from maskdistill.product.own_objects import Own, write_own
-from maskdistill.product.verdict import in_words, is_good, run_verdict
+from maskdistill.product.verdict import in_lines, is_good, run_verdict
 from maskdistill.workflow import layout
 
 log = logging.getLogger("maskdistill")
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     start(args, "objects")
     summary, config = finished_run(Path(args.run))
     if not is_good(verdict := run_verdict(summary)):
-        log.warning("%s", in_words(verdict))
+        log.warning("%s", in_lines(verdict))
     write_own(own_of(args, summary, config, args.out), keep_changed=False)
 
 

@@ -35,7 +35,7 @@ from maskdistill.product.overlay import chosen_images
 from maskdistill.product.photos import find_photos
 from maskdistill.product.predicted import BEGUN, LISTING, UNFINISHED, Work, is_free
 from maskdistill.product.trained_run import TrainedRun, find_models
-from maskdistill.product.verdict import in_words, is_good
+from maskdistill.product.verdict import in_lines, is_good
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import (
     atomic_path,
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
     if models.rehearsal:
         log.warning("these models are %s", models.rehearsal)
     if not is_good(models.trust):
-        log.warning("%s", in_words(models.trust))
+        log.warning("%s", in_lines(models.trust))
     work = _plan(args, models)
     work.refuse_other()
     hold_run(work.out, "give another folder as --out")

@@ -76,7 +76,11 @@ def fingerprint(kind: str, found: Iterable[Container]) -> str:
 
 
 def kept_lines(
-    path: Path, kept: Path | None, settings: list[object], lines: Callable[[], Iterator[Any]]
+    path: Path,
+    kept: Path | None,
+    settings: list[object],
+    lines: Callable[[], Iterator[Any]],
+    marked: Callable[[Path], Sequence[object]] = stamp,
 ) -> Iterator[Any]:
     """The values of ``lines`` for a file, from a note that is kept while the file stays the same.
 
@@ -84,15 +88,16 @@ def kept_lines(
         kept: folder of a manifest; None: nothing is kept.
         settings: what the lines depend on beside the file.
         lines: finds them out.
+        marked: what tells by its value that the file is the same.
     """
     if kept is None:
         yield from lines()
         return
     digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()
     note = kept / FOLDER / f"{printable(path.stem)[:100]}-{digest[:12]}.jsonl"
-    if not _is_current(note, path, settings):
+    if not _is_current(note, path, settings, marked):
         try:
-            first = canonical_json([*settings, *_stamp(path)])
+            first = canonical_json([*settings, *_marks(path, marked)])
             with sealed_path(note) as temporary, open(temporary, "w", encoding="utf-8") as stream:
                 stream.writelines(f"{line}\n" for line in [first])
                 stream.writelines(f"{canonical_json(line)}\n" for line in lines())
@@ -113,19 +118,21 @@ def _without_seal(stream: Iterable[str]) -> Iterator[str]:
         before = line
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _marks(path: Path, marked: Callable[[Path], Sequence[object]]) -> Sequence[object]:
     try:
-        return stamp(path)
+        return marked(path)
     except OSError as error:
         raise unreadable(path, error) from None
 
 
-def _is_current(note: Path, path: Path, settings: list[object]) -> bool:
+def _is_current(
+    note: Path, path: Path, settings: list[object], marked: Callable[[Path], Sequence[object]]
+) -> bool:
     """Whether a note is whole, and of the file as it is."""
     try:
         verify(note)
         with open(note, encoding="utf-8") as stream:
-            return bool(json.loads(stream.readline()) == [*settings, *stamp(path)])
+            return bool(json.loads(stream.readline()) == [*settings, *marked(path)])
     except (OSError, ValueError, BrokenSeal):
         return False
 

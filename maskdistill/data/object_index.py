@@ -1,4 +1,4 @@
-"""Which pictures a bucket holds below a prefix: listed once when a run is planned, and kept.
+"""Which pictures or archives a bucket holds below a prefix: listed once when a run is planned, and kept.
 
 Nothing is read of a picture. Its size and the store's mark of its content (ETag) hint at a change.
 """
@@ -71,6 +71,11 @@ def digest_of(root: str, kept: Path | None) -> str:
     return digest.hexdigest()
 
 
+def files_below(root: str, kept: Path | None, suffixes: tuple[str, ...]) -> Iterator[Listed]:
+    """Objects below a checked prefix whose names end so, in any case; otherwise as :func:`pictures_below`."""
+    return _entries(root, kept, Counter(), suffixes)
+
+
 def _keyed(entries: Iterator[Listed], start: str) -> Iterator[tuple[str, Listed]]:
     """Entries with their keys; clashing names are neighbours, and so are told apart."""
 
@@ -85,16 +90,18 @@ def _keyed(entries: Iterator[Listed], start: str) -> Iterator[tuple[str, Listed]
             yield f"{above}/{part}" if above else part, named[name]
 
 
-def _entries(root: str, kept: Path | None, left_out: Counter[str]) -> Iterator[Listed]:
+def _entries(
+    root: str, kept: Path | None, left_out: Counter[str], suffixes: tuple[str, ...] = SUFFIXES
+) -> Iterator[Listed]:
     if kept is None:
-        yield from _pictures(root, left_out)
+        yield from _listed_anew(root, left_out, suffixes)
         return
-    path = _path(root, kept)
+    path = _path(root, kept, suffixes)
     if not _is_current(path, root):
         try:
-            _write(path, root)
+            _write(path, root, suffixes)
         except OSError:  # nothing can be kept there
-            yield from _pictures(root, left_out)
+            yield from _listed_anew(root, left_out, suffixes)
             return
     _listed.add(path)
     with open(path, encoding="utf-8") as stream:
@@ -107,12 +114,13 @@ def _entries(root: str, kept: Path | None, left_out: Counter[str]) -> Iterator[L
             yield Listed(*found)
 
 
-def _path(root: str, kept: Path) -> Path:
+def _path(root: str, kept: Path, suffixes: tuple[str, ...]) -> Path:
     name = key_of_path(split(root).name).replace("/", "-")[-60:] or "all"
+    named = root if suffixes == SUFFIXES else " ".join((root, *suffixes))
     return (
         kept.absolute()
         / FOLDER
-        / f"{split(root).host}-{name}-{hashlib.sha256(root.encode()).hexdigest()[:12]}.jsonl"
+        / f"{split(root).host}-{name}-{hashlib.sha256(named.encode()).hexdigest()[:12]}.jsonl"
     )
 
 
@@ -128,24 +136,24 @@ def _is_current(path: Path, root: str) -> bool:
         return False
 
 
-def _write(path: Path, root: str) -> None:
+def _write(path: Path, root: str, suffixes: tuple[str, ...]) -> None:
     left_out: Counter[str] = Counter()
     with sealed_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.write(f"{canonical_json([FORMAT, root])}\n")
-        for entry in _pictures(root, left_out):
+        for entry in _listed_anew(root, left_out, suffixes):
             stream.write(f"{canonical_json(entry)}\n")
         stream.write(f"{canonical_json(left_out)}\n")
 
 
-def _pictures(root: str, left_out: Counter[str]) -> Iterator[Listed]:
-    """Objects that are called like pictures; hidden ones are passed over."""
+def _listed_anew(root: str, left_out: Counter[str], suffixes: tuple[str, ...]) -> Iterator[Listed]:
+    """Objects whose names end so; hidden ones are passed over."""
     folder = f"{root.rstrip('/')}/" if split(root).path.strip("/") else root
     start = len(split(folder).name)
     for entry in list_objects(folder):
         parts = entry.name[start:].split("/")
         if not parts[-1] or any(part.startswith(".") and part not in (".", "..") for part in parts):
             continue
-        if parts[-1].lower().endswith(SUFFIXES):
+        if parts[-1].lower().endswith(suffixes):
             yield entry
         elif kind := left_out_kind(parts[-1]):
             left_out[kind] += 1

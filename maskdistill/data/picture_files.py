@@ -143,8 +143,14 @@ def open_picture(picture: str | Path) -> Iterator[PictureStream]:
         return
     if place and place.fault:
         raise PictureError(FAULTS.get(place.fault, place.fault))
+    if place and place.size > MAX_BYTES:
+        raise _too_large(place.size)
+    if place and url and not place.size:
+        yield HeldPicture(b"")
+        return
     if url:
-        descriptor, held = _open_remote(url, getattr(picture, "sha256", ""))
+        part = (place.offset, place.size) if place else None
+        descriptor, held = _open_remote(url, getattr(picture, "sha256", ""), part)
     else:
         descriptor, held = _open_regular(file_of(picture))
     try:
@@ -152,7 +158,7 @@ def open_picture(picture: str | Path) -> Iterator[PictureStream]:
         if start + size > held:
             raise PictureError(f"the archive ends before it, at byte {held}: replace it with a complete copy")
         if size > MAX_BYTES:
-            raise PictureError(f"{size} bytes, more than {MAX_BYTES}: save it smaller")
+            raise _too_large(size)
         yield PictureStream(descriptor, start, size)
     finally:
         os.close(descriptor)
@@ -204,8 +210,12 @@ def _of_container(place: Frame | Row) -> bytes:
 
         data = row_bytes(place)
     if len(data) > MAX_BYTES:
-        raise PictureError(f"{len(data)} bytes, more than {MAX_BYTES}: save it smaller")
+        raise _too_large(len(data))
     return data
+
+
+def _too_large(size: int) -> PictureError:
+    return PictureError(f"{size} bytes, more than {MAX_BYTES}: save it smaller")
 
 
 def _open_regular(path: str | Path) -> tuple[int, int]:
@@ -224,15 +234,15 @@ def _open_regular(path: str | Path) -> tuple[int, int]:
     return descriptor, opened.st_size
 
 
-def _open_remote(url: str, sha256: str) -> tuple[int, int]:
-    """Descriptor and size of an object's bytes in the cache, fetched first if need be."""
+def _open_remote(url: str, sha256: str, part: tuple[int, int] | None) -> tuple[int, int]:
+    """Descriptor and number of an object's bytes, or a part's, in the cache; fetched first if need be."""
     from maskdistill.runtime.object_cache import cache  # of pictures on this machine nothing of it is needed
     from maskdistill.runtime.remote_read import ObjectRefused
 
     if has_odd_parts(url):
         raise PictureError("its name has an empty part, or '.' or '..' as one: give it another name")
     try:
-        return cache().open(url, sha256, MAX_BYTES)
+        return cache().open(url, sha256, MAX_BYTES, part)
     except ObjectRefused as error:
         raise PictureError(str(error)) from None
 

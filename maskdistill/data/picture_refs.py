@@ -1,10 +1,10 @@
 """How a picture is named where it is opened, always as an absolute path.
 
 A file by its own; one in an object store or on a web server by ``/SCHEME:/REST`` for ``SCHEME://REST``; one
-inside of another file by ``FILE::NAME::PLACE``. ``PLACE`` is ``OFFSET+SIZE`` in bytes in a tar,
-``NUMBER@TIME`` for a frame of a video and ``COLUMN#GROUP.ROW`` for a row of a table: a picture is read at its
-place and the file is never searched again. Of what cannot be a picture, such as a link, one of :data:`FAULTS`
-stands there.
+inside of another file, wherever that lies, by ``FILE::NAME::PLACE``. ``PLACE`` is ``OFFSET+SIZE`` in bytes
+in a tar, ``NUMBER@TIME`` for a frame of a video and ``COLUMN#GROUP.ROW`` for a row of a table: a picture is
+read at its place and the file is never searched again. Of what cannot be a picture, such as a link, one of
+:data:`FAULTS` stands there.
 """
 
 import re
@@ -118,10 +118,12 @@ def inside(picture: str | Path) -> Inside | Frame | Row | None:
 def remote_name(url: str) -> str:
     """How a picture at a checked URL is named (:func:`maskdistill.runtime.remote_urls.checked`).
 
-    Parts of a path that paths do not keep, as between two slashes, are put down such that they do.
+    Parts of a path that paths do not keep, as between two slashes, are put down such that they do; and so are
+    colons of a URL that would name a place in an archive.
     """
     scheme, _, rest = url.partition("://")
-    return f"/{scheme}:/{_NO_PART.sub(_encoded, rest)}"
+    name = f"/{scheme}:/{_NO_PART.sub(_encoded, rest)}"
+    return name.replace("::", "%3A%3A") if inside(name) else name
 
 
 def _encoded(part: re.Match[str]) -> str:
@@ -129,8 +131,8 @@ def _encoded(part: re.Match[str]) -> str:
 
 
 def remote_url(picture: str | Path) -> str | None:
-    """The URL that a picture's name stands for; None for what lies on this machine."""
-    found = _REMOTE.fullmatch(str(picture))
+    """The URL of the object that is a picture, or holds it; None for what lies on this machine."""
+    found = _REMOTE.fullmatch(file_of(picture))
     return f"{found[1]}://{found[2]}" if found else None
 
 
@@ -140,17 +142,16 @@ def has_odd_parts(url: str) -> bool:
 
 
 def file_of(picture: str | Path) -> str:
-    """Path of the file that holds a picture: the archive, or the picture's own."""
+    """Name of the file that holds a picture: the archive, or the picture's own."""
     found = inside(picture)
     return found.archive if found else str(picture)
 
 
 def shown_name(picture: str | Path) -> str:
     """A picture's name for people and for others' programs: its URL, or without its place in the archive."""
-    if url := remote_url(picture):
-        return shown(url)
-    found = inside(picture)
-    return f"{found.archive}::{found.member}" if found else str(picture)
+    found, url = inside(picture), remote_url(picture)
+    file = shown(url) if url else file_of(picture)
+    return f"{file}::{found.member}" if found else file
 
 
 def told_name(picture: str | Path) -> str:

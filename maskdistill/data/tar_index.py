@@ -8,9 +8,10 @@ with nothing but a picture's suffix behind that dot. No member's content is read
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from maskdistill.data.containers import kept_lines, unreadable
 from maskdistill.data.picture_names import SUFFIXES, printable
@@ -57,7 +58,7 @@ class Member(NamedTuple):
 
 
 def pictures_of(archive: Path, kept: Path | None, left_out: Counter[str]) -> Iterator[Member]:
-    """The pictures of an archive in its order, one at a time.
+    """The pictures of an archive on this machine in its order, one at a time.
 
     Args:
         kept: folder of a manifest; an index is kept there and read as long as the archive has its size and
@@ -68,24 +69,45 @@ def pictures_of(archive: Path, kept: Path | None, left_out: Counter[str]) -> Ite
         MaskDistillError: naming archive and member: not a plain tar, cut off, damaged, or a member is there
             twice.
     """
-    for found in kept_lines(archive, kept, [FORMAT], lambda: _lines(archive)):
+    lines = kept_lines(archive, kept, [FORMAT], lambda: index_lines(str(archive), partial(_opened, archive)))
+    return members(lines, left_out)
+
+
+def members(lines: Iterator[Any], left_out: Counter[str]) -> Iterator[Member]:
+    """The pictures that an index names (:func:`index_lines`), which may have been kept as JSON."""
+    for found in lines:
         if isinstance(found, dict):
             left_out.update(found)
         else:
             yield Member(*found)
 
 
-def _lines(archive: Path) -> Iterator[Member | Counter[str]]:
-    """Each picture, then what was left out."""
+def index_lines(archive: str, opened: Callable[[], IO[bytes]]) -> Iterator[Member | Counter[str]]:
+    """Each picture of an archive, then what was left out.
+
+    Args:
+        archive: its name, for messages.
+        opened: opens it, wherever it lies; the stream can seek.
+
+    Raises:
+        MaskDistillError: as :func:`pictures_of`, and what ``opened`` and the stream raise.
+    """
     left_out: Counter[str] = Counter()
-    yield from _read_headers(archive, left_out)
+    yield from _read_headers(archive, opened, left_out)
     yield left_out
 
 
-def _read_headers(archive: Path, left_out: Counter[str]) -> Iterator[Member]:
+def _opened(archive: Path) -> IO[bytes]:
+    try:
+        return open(archive, "rb")
+    except OSError as error:
+        raise unreadable(archive, error) from None
+
+
+def _read_headers(archive: str, opened: Callable[[], IO[bytes]], left_out: Counter[str]) -> Iterator[Member]:
     """The pictures of an archive; the pictures of one sample in memory at a time."""
     sample, number = dict[str, Member](), ""
-    for header in _headers(archive):
+    for header in _headers(archive, opened):
         name = printable(header.name).replace("\0", "~")
         parts = name.split("/")
         if header.isdir() or any(part.startswith(".") and part not in (".", "..") for part in parts):
@@ -107,11 +129,11 @@ def _read_headers(archive: Path, left_out: Counter[str]) -> Iterator[Member]:
         yield _picture(sample, left_out)
 
 
-def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
+def _headers(archive: str, opened: Callable[[], IO[bytes]]) -> Iterator[tarfile.TarInfo]:
     """The headers of a tar, one at a time; members are skipped."""
     last, before = "its beginning", -1
     try:
-        with open(archive, "rb") as stream:
+        with opened() as stream:
             start = stream.read(4)
             if compression := next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None):
                 raise compressed(archive, compression)
@@ -126,7 +148,7 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
                     yield header
                     tar.members.clear()  # type: ignore[attr-defined]  # else all headers stay in memory
     except OSError as error:
-        raise unreadable(archive, error) from None
+        raise unreadable(Path(archive), error) from None
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise MaskDistillError(
             f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; put the "
@@ -134,7 +156,7 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
         ) from None
 
 
-def compressed(archive: Path, how: str) -> MaskDistillError:
+def compressed(archive: str, how: str) -> MaskDistillError:
     """What to say of an archive whose members have no place of their own."""
     return MaskDistillError(
         f"{archive}: is compressed ({how}), and pictures are read at their places in a plain tar; decompress "

@@ -43,7 +43,7 @@ EXTRAS = {
     "names": (("open_clip",), "maskdistill names", "{make}"),
     "parquet": (("pyarrow",), "data.kind: parquet, --format parquet", "{make}"),
     "video": (("av",), "data.kind: video", "{make}"),
-    "remote": (("requests", "requests_aws4auth"), "data.kind: remote", "{make}"),
+    "remote": (("requests", "requests_aws4auth"), "data.kind: remote and remote_tar", "{make}"),
     "detectron2": (
         ("detectron2",), "detector.engine: detectron2", "--sdm conda, or see {checkout}/envs/detectron2.yaml"
     ),
@@ -110,7 +110,7 @@ def extras(config: Config | None) -> Iterator[Check]:
         "crf": config is not None and config.crf.rounds > 0,
         "parquet": "parquet" in _kinds(config),
         "video": "video" in _kinds(config),
-        "remote": "remote" in _kinds(config),
+        "remote": bool(_kinds(config) & {"remote", "remote_tar"}),
         "detectron2": config is not None and config.detector.engine == "detectron2",
     }
     for name, (modules, purpose, way) in EXTRAS.items():

@@ -11,7 +11,7 @@ from maskdistill.runtime.logs import last_lines
 from maskdistill.workflow import layout
 from maskdistill.workflow.commands import after_a_run, enter, seen_from_checkout
 
-RESULTS = {"report": "report.html", "summary": "summary.json"}
+RESULTS = {"report": "report.html", "gallery": "objects.html", "summary": "summary.json"}
 """What a user looks at, below the run's folder, beside the objects."""
 OF_A_LOG, OF_SNAKEMAKE = 12, 20
 """Lines that are shown of the end of a failed job's log, and of Snakemake's output."""

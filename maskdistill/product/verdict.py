@@ -41,8 +41,15 @@ def is_good(record: Mapping[str, Any] | None) -> bool:
 
 
 def in_words(record: Mapping[str, Any] | None) -> str:
-    """The verdict in one sentence, for a terminal."""
+    """The verdict in one sentence."""
     return UNKNOWN if record is None else f"verdict: {signals.sentence(record, SEEN)}"
+
+
+def in_lines(record: Mapping[str, Any] | None) -> str:
+    """The verdict for a terminal: several reasons stand on a line each."""
+    if record is None or len(record["reasons"]) < 2:
+        return in_words(record)
+    return "\n  - ".join([f"verdict: {record['verdict']} ({SEEN}):", *record["reasons"]])
 
 
 def verdict_at_the_end(run: str | Path) -> str:
@@ -56,4 +63,4 @@ def verdict_at_the_end(run: str | Path) -> str:
 
 def verdict_lines(summary: Mapping[str, Any]) -> list[str]:
     """Verdict and steps that made a run worse, one a line."""
-    return [in_words(run_verdict(summary)), *summary.get("worse_steps", [])]
+    return [in_lines(run_verdict(summary)), *summary.get("worse_steps", [])]

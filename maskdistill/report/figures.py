@@ -203,10 +203,9 @@ def curves(name: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
                 )
             axes.set(xlabel=axis or "row")
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
             axes.margins(x=0.02)
-            if len(group) > 1:
-                axes.legend(ncols=2)
+            legend_above(figure, len(group))
             plots.append((title, to_svg(figure, f"{name}-{place}")))
     return plots
 
@@ -253,9 +252,14 @@ def lines(
             xytext=(5 if side == "left" else -5, -2), textcoords="offset points",
         )  # fmt: skip
         axes.set(xlabel=xlabel)
-        if len(series) > 1:
-            axes.legend()
+        legend_above(figure, len(series))
         return to_svg(figure, name)
+
+
+def legend_above(figure: Figure, curves: int) -> None:
+    """Say above the plot which curve is which, where none runs through it; nothing for a single one."""
+    if curves > 1:
+        figure.legend(loc="outside upper center", ncols=3)
 
 
 def cluster_bars(name: str, sizes: Sequence[int], colors: Sequence[tuple[int, int, int]]) -> str:

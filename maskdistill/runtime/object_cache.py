@@ -1,8 +1,8 @@
 """Cache on this machine, limited in size, for objects read from stores and web servers.
 
-One file per object, named by a hash of its URL: its bytes, then what is known about it (:class:`_Foot`).
-Files appear by renaming and are never changed, so any number of processes may share the folder. The least
-recently used ones are removed first; a process that has such a file open can still read it.
+One file per object or part of one, named by a hash of its URL: its bytes, then what is known about it
+(:class:`_Foot`). Files appear by renaming and are never changed, so any number of processes may share the
+folder. The least recently used ones are removed first; a process that has such a file open can still read it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path, canonical_json
 from maskdistill.runtime.locks import FileLock
-from maskdistill.runtime.remote_read import Received, Unchanged, fetch
+from maskdistill.runtime.remote_read import Part, Received, Unchanged, fetch
 
 FOLDER = "MASKDISTILL_CACHE"
 """Environment variable: folder of the cache, on a disk of this machine."""
@@ -55,7 +55,9 @@ class ObjectCache:
         self.folder, self.limit = folder, limit
         self._added, self._lock = limit, threading.Lock()  # check the size already at the first object
 
-    def open(self, url: str, sha256: str = "", most: int | None = None) -> tuple[int, int]:
+    def open(
+        self, url: str, sha256: str = "", most: int | None = None, part: Part | None = None
+    ) -> tuple[int, int]:
         """An open descriptor of a file that begins with an object's bytes, and their number; the caller
         closes it.
 
@@ -64,18 +66,19 @@ class ObjectCache:
             sha256: of the wanted content; a cached object is used without asking the server only if it has
                 this hash.
             most: largest size in bytes; larger objects are refused.
+            part: the only part of the object that is wanted; None: all of it.
 
         Raises:
             ObjectRefused, MaskDistillError: as :func:`maskdistill.runtime.remote_read.fetch`, or nothing can
                 be written to the folder.
         """
-        path = self._path(url)
+        path = self._path(url, part)
         held = _open(path)
         if held is not None and sha256 and held[1].sha256 == sha256:
             _touch(path)
             return held[0], held[1].size
         try:
-            found = self._fetch(url, path, held[1].etag if held else "", most)
+            found = self._fetch(url, path, held[1].etag if held else "", most, part)
         except Unchanged:
             assert held is not None, "nothing was known that could be unchanged"
             _touch(path)
@@ -88,15 +91,18 @@ class ObjectCache:
             os.close(held[0])
         return found
 
-    def _path(self, url: str) -> Path:
-        name = hashlib.sha256(url.encode()).hexdigest()
+    def _path(self, url: str, part: Part | None) -> Path:
+        named = f"{url}#{part[0]}+{part[1]}" if part else url  # no checked URL holds such a mark
+        name = hashlib.sha256(named.encode()).hexdigest()
         return self.folder / name[:2] / name[2:42]
 
-    def _fetch(self, url: str, path: Path, known: str, most: int | None) -> tuple[int, int]:
+    def _fetch(
+        self, url: str, path: Path, known: str, most: int | None, part: Part | None
+    ) -> tuple[int, int]:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with atomic_path(path) as temporary, open(temporary, "w+b") as stream:
-                received = fetch(url, stream, known, most)
+                received = fetch(url, stream, known, most, part)
                 _write_foot(stream.fileno(), received)
                 descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

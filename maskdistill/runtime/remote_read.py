@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import requests
 
 T = TypeVar("T")
+Part = tuple[int, int]
+"""Of an object: the first byte's place, and how many there are."""
 TIMEOUT = (10.0, 30.0)
 """Longest times, in seconds, for connecting and without a byte."""
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
@@ -46,7 +48,7 @@ class Unchanged(Exception):
     """The object has not changed."""
 
 
-class _Passing(Exception):
+class Passing(Exception):
     """A failure that may pass; ``wait`` is the time that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
@@ -64,8 +66,10 @@ class Received(NamedTuple):
     sha256: str
 
 
-def fetch(url: str, stream: IO[bytes], known: str = "", most: int | None = None) -> Received:
-    """Write an object to a file that is open for reading and writing.
+def fetch(
+    url: str, stream: IO[bytes], known: str = "", most: int | None = None, part: Part | None = None
+) -> Received:
+    """Write an object, or a part of it, to a file that can be read and written.
 
     After a transfer is cut off, the next try continues where it stopped, if the server can and the object is
     the same.
@@ -73,13 +77,14 @@ def fetch(url: str, stream: IO[bytes], known: str = "", most: int | None = None)
     Args:
         known: mark of the content that is already here.
         most: largest size in bytes; a larger object is refused before it is read.
+        part: the only part of it that is wanted; None: all of it.
 
     Raises:
         Unchanged: the object is the known one.
-        ObjectRefused: it does not exist, may not be read, or is too large.
+        ObjectRefused: it does not exist, may not be read, is too large, or ends before the part does.
         MaskDistillError: the network or the server failed at every try, or the server refuses everything.
     """
-    arriving = _Arriving(url, stream, known, most)
+    arriving = _Arriving(url, stream, known, most, part)
     return patiently(url, arriving.attempt)
 
 
@@ -129,7 +134,7 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
             raise ObjectRefused(f"the server leads nowhere ({type(error).__name__})") from None
-        except _Passing as error:
+        except Passing as error:
             reason, asked = str(error), error.wait
         except (requests.RequestException, HTTPError) as error:
             reason, asked = _reason(error), 0.0
@@ -158,7 +163,7 @@ def check(url: str, answer: "requests.Response") -> None:
     said = f"the server answers {code} {answer.reason or ''}".rstrip()
     if code in _PASSING:
         asked = answer.headers.get("Retry-After", "")
-        raise _Passing(said, float(asked) if asked.isdecimal() else 0.0)
+        raise Passing(said, float(asked) if asked.isdecimal() else 0.0)
     if split(url).scheme in STORES:
         _refuse_store(url, answer, said)
     raise ObjectRefused(said)
@@ -189,28 +194,52 @@ def _refuse_store(url: str, answer: "requests.Response", said: str) -> None:
 class _Arriving:
     """Transfer of an object into a file; what arrived before a try failed is kept for the next."""
 
-    def __init__(self, url: str, stream: IO[bytes], known: str, most: int | None) -> None:
-        self.url, self.stream, self.known, self.most = url, stream, known, most
+    def __init__(self, url: str, stream: IO[bytes], known: str, most: int | None, part: Part | None) -> None:
+        self.url, self.stream, self.known, self.most, self.part = url, stream, known, most, part
+        self.start, self.last = (part[0], str(sum(part) - 1)) if part else (0, "")
         self.etag, self.held, self.digest = "", 0, hashlib.sha256()
 
     def attempt(self) -> Received:
         """Try once."""
+        goes_on = self.held > 0 and self.etag.startswith('"')  # a weak mark does not guarantee equal bytes
+        if self.part and not goes_on:
+            self._begin("")
         headers = {"If-None-Match": self.known} if self.known and not self.held else {}
-        if self.held and self.etag.startswith('"'):  # a weak mark does not guarantee equal bytes
-            headers = {"Range": f"bytes={self.held}-", "If-Range": self.etag}
+        if goes_on or self.part:
+            headers["Range"] = f"bytes={self.start + self.held}-{self.last}"
+        if goes_on:
+            headers["If-Range"] = self.etag
         with get(self.url, headers) as answer:
             if answer.status_code == 416:
+                self._refuse_short()
                 self._begin("")
-                raise _Passing("the object became shorter while it was read")
+                raise Passing("the object became shorter while it was read")
             check(self.url, answer)
-            if answer.status_code == 200:
-                self._begin(answer.headers.get("ETag", ""))
-            elif not goes_on_at(answer.headers.get("Content-Range", ""), self.held):
-                self._begin("")
-                raise _Passing("the server went on at another place than it was asked for")
+            self._take_place(answer)
             self._receive(answer)
+        self._refuse_short()
         self.stream.flush()
         return Received(self.etag, self.held, self.digest.hexdigest())
+
+    def _take_place(self, answer: "requests.Response") -> None:
+        """Stand where an answer's bytes belong; what was held goes where they are not what is missing."""
+        held, etag = self.held, answer.headers.get("ETag", "")
+        whole = answer.status_code == 200
+        if not whole and goes_on_at(answer.headers.get("Content-Range", ""), self.start + held):
+            self.etag = etag if not held else self.etag
+            return
+        self._begin(etag)
+        if whole and self.part and not held:
+            raise ObjectRefused("the server gives no parts of a file: copy the archive here")
+        if self.part or not whole:
+            raise Passing("the server went on at another place than it was asked for")
+
+    def _refuse_short(self) -> None:
+        if self.part and self.held < self.part[1]:
+            raise ObjectRefused(
+                f"the archive ends before it, at byte {self.start + self.held}: replace it with a complete "
+                "copy"
+            )
 
     def _begin(self, etag: str) -> None:
         self.stream.seek(0)
@@ -228,9 +257,9 @@ class _Arriving:
                 self.held += len(data)
                 self._refuse_large(self.held)
         except TimeoutError as error:
-            raise _Passing(str(error)) from None
+            raise Passing(str(error)) from None
         if whole and self.held < whole and "Content-Encoding" not in answer.headers:
-            raise _Passing(f"cut after {self.held} of {whole} bytes")
+            raise Passing(f"cut after {self.held} of {whole} bytes")
 
     def _refuse_large(self, size: int) -> None:
         if self.most is not None and size > self.most:

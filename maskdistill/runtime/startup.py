@@ -1,8 +1,8 @@
 """A stage's libraries are loaded, and left at exit, without garbage collection.
 
 torch creates a million objects that live as long as the process. The collector walks them dozens of times
-while they load and once more when the interpreter ends, and finds nothing: 40 % of the processor time of a
-short job (`tests/benchmarks/startup.py`).
+while they load and once more when the interpreter ends, and finds nothing: a sixth to a third of the
+processor time of a job that does little else (`tests/benchmarks/startup.py`).
 """
 
 import atexit
