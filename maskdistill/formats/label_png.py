@@ -70,7 +70,7 @@ def read_label_png(
     """Read a label map, uint8 (H, W), from an indexed or greyscale 8-bit PNG.
 
     Args:
-        made: whether a run made the file; if it is the user's own, the message does not advise to delete it.
+        made: whether a run made the file; a message about a user's own file never advises deletion.
         check: called with height and width before anything is decoded; it may raise.
 
     Raises:
