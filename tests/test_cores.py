@@ -139,7 +139,7 @@ def test_a_stage_works_with_the_threads_that_it_may_use_and_logs_both_numbers(
     assert args.threads == 1 and "threads=1 (16 granted)" in (tmp_path / "log").read_text()
     args.threads = 1
     common.start_on_device(args, "features")
-    assert (tmp_path / "log").read_text().rstrip().endswith("device=cpu threads=1 gpus=0")
+    assert (tmp_path / "log").read_text().rstrip().endswith("device=cpu threads=1")
 
 
 @pytest.mark.parametrize(("there", "expected"), [(1, 1), (2, 2), (64, common.MOST_THREADS)])
