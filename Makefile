@@ -59,7 +59,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 quick: $(VENV)/installed-$(TESTED)
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
 
 collected: $(VENV)/installed-$(TESTED)
 	@$(BIN)/pytest --collect-only -qq $(TESTS) >$(VENV)/collected.txt || { cat $(VENV)/collected.txt; false; }
