@@ -1,4 +1,4 @@
-"""Tests in two processes, each test with logging as it was."""
+"""Tests in several processes, each test with logging as it was."""
 
 import logging
 import os
