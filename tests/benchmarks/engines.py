@@ -47,8 +47,18 @@ from maskdistill.training.loop import LoopSettings
 
 BATCH = 2
 CPU = torch.device("cpu")
-Way = Callable[[int], None]
-"""Makes so many training steps."""
+Way = Callable[[int], float]
+"""Makes so many training steps; returns their seconds."""
+
+
+class Watched(AnnotatedImages):
+    """Notes when each picture is asked for."""
+
+    asked: list[float]
+
+    def __getitem__(self, index: Any) -> Any:
+        self.asked.append(time.perf_counter())
+        return super().__getitem__(index)
 
 
 def settings(args: argparse.Namespace, engine: str) -> DetectorConfig:
@@ -64,12 +74,15 @@ def ours(folder: Path, drawn: list[Scene], config: DetectorConfig) -> Way:
     torch.manual_seed(0)
     detector = build_detector(config, NUM_CLUSTERS, build_resnet(config.arch))
     model = with_engine(detector, config, NUM_CLUSTERS)
-    data = AnnotatedImages(examples(folder, drawn), config.flip, 7)
+    data = Watched(examples(folder, drawn), config.flip, 7)
 
-    def steps(count: int) -> None:
+    def steps(count: int) -> float:
+        """From the first batch to the one after the last: without the state that a training ends with."""
+        data.asked = []
         with tempfile.TemporaryDirectory() as state:
-            loop = LoopSettings(count, Path(state), "f", checkpoint_every=1000, log_every=1000)
+            loop = LoopSettings(count + 1, Path(state), "f", checkpoint_every=1000, log_every=1000)
             train_detector(model, data, config, loop, CPU)
+        return data.asked[BATCH * count] - data.asked[0]
 
     return steps
 
@@ -90,10 +103,12 @@ def detectron2s_own(folder: Path, drawn: list[Scene], config: DetectorConfig) ->
     )
     trainer = SimpleTrainer(model, loader, build_optimizer(cfg, model))
 
-    def steps(count: int) -> None:
+    def steps(count: int) -> float:
+        began = time.perf_counter()
         with EventStorage() as trainer.storage:
             for trainer.iter in range(count):
                 trainer.run_step()
+        return time.perf_counter() - began
 
     return steps
 
@@ -141,10 +156,9 @@ def main() -> None:
         speeds: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(args.rounds + 1):
             for name, steps in ways.items():
-                began = time.perf_counter()
-                steps(args.steps)
+                seconds = steps(args.steps)
                 if number:
-                    speeds[name].append(BATCH * args.steps / (time.perf_counter() - began))
+                    speeds[name].append(BATCH * args.steps / seconds)
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, detectron2 "
     print(f"{versions}{detectron2.__version__}, {args.threads} thread(s), "
           f"shortest side {args.side}, {args.regions} regions")  # fmt: skip
