@@ -4,14 +4,21 @@ told.
 
 import hashlib
 import hmac
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+import pytest
+
+from maskdistill.data import object_index
+from maskdistill.runtime import remote_access, remote_read
 
 KEY, SECRET, REGION = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "eu-west-9"
 
@@ -179,3 +186,22 @@ def serve_objects(server: ObjectServer) -> Iterator[ObjectServer]:
         yield server
         http.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither the user's credentials nor the user's cache; nothing is waited for; a bucket is listed every
+    time.
+    """
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "MASKDISTILL_"))]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("MASKDISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(remote_read, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(remote_read, "WAITS_AT_FIRST", (0.0,))
+    monkeypatch.setattr(object_index, "_listed", set())
+    remote_access.forget()
+    yield
+    remote_access.forget()

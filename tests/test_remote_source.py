@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from object_server import KEY, REGION, SECRET, ObjectServer, serve_objects
+from object_server import KEY, REGION, SECRET, ObjectServer, own_environment, serve_objects  # noqa: F401
 from PIL import Image
 
 from maskdistill.cli import main
@@ -31,7 +31,7 @@ from maskdistill.data.picture_files import MAX_BYTES, open_picture
 from maskdistill.data.picture_refs import remote_name, remote_url, shown_name
 from maskdistill.data.settled import settled_listing
 from maskdistill.data.sources.base import ImageSource, Look
-from maskdistill.runtime import object_cache, remote_access, remote_read
+from maskdistill.runtime import object_cache, remote_access
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.remote_urls import checked, shown
 
@@ -56,23 +56,7 @@ OTHERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither the user's credentials nor the user's cache; nothing is waited for; a bucket is listed every
-    time.
-    """
-    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "MASKDISTILL_"))]:
-        monkeypatch.delenv(name)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("MASKDISTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(remote_read, "WAITS", (0.0, 0.0))
-    monkeypatch.setattr(remote_read, "WAITS_AT_FIRST", (0.0,))
-    monkeypatch.setattr(object_index, "_listed", set())
-    remote_access.forget()
-    yield
-    remote_access.forget()
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 @pytest.fixture

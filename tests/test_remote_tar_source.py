@@ -13,21 +13,21 @@ import time
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from object_server import ObjectServer, serve_objects
+from object_server import ObjectServer, own_environment, serve_objects  # noqa: F401
 from PIL import Image
 
 from maskdistill.cli import main
-from maskdistill.data import object_index
 from maskdistill.data.images import load_rgb
 from maskdistill.data.listing import iter_images, listing_fingerprint, parse_data
 from maskdistill.data.manifest import ok_images, photos, read_manifest
 from maskdistill.data.picture_files import open_picture
 from maskdistill.data.picture_refs import Inside, inside, remote_name, remote_url, shown_name
 from maskdistill.data.sources.base import ImageSource
-from maskdistill.runtime import remote_access, remote_read, remote_stream
+from maskdistill.runtime import remote_read, remote_stream
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.remote_stream import LEAST, MOST, ObjectStream
 
@@ -57,24 +57,33 @@ def packed(first: int) -> bytes:
 ARCHIVES = {f"bkt/s t/{name}": packed(10 * number) for number, name in enumerate(NAMES)}
 
 
+pytestmark = pytest.mark.usefixtures("own_environment")
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
-    """Neither the user's credentials nor cache; nothing is waited for; a bucket is listed every time."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "MASKDISTILL_"))]:
-        monkeypatch.delenv(name)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("MASKDISTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(remote_read, "WAITS", (0.0, 0.0))
-    monkeypatch.setattr(object_index, "_listed", set())
-    remote_access.forget()
+def server(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:  # noqa: F811
     with serve_objects(
         ObjectServer(ARCHIVES | {"bkt/s t/x.jpg": b"", "bkt/other.tar": bytes(10240)})
     ) as found:
         monkeypatch.setenv("AWS_ENDPOINT_URL", found.url)
         yield found
-    remote_access.forget()
+
+
+def test_a_server_that_sends_more_than_was_asked_for_is_refused(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it sends, a piece is all that comes into memory."""
+    url = "s3://bkt/s%20t/a-08.tar"
+    size = len(ARCHIVES["bkt/s t/a-08.tar"])
+    ask = remote_read.get
+
+    def generous(place: str, headers: dict[str, str], query: str = "") -> Any:
+        return ask(place, headers | {"Range": "bytes=0-"}, query)
+
+    monkeypatch.setattr(remote_read, "get", generous)
+    monkeypatch.setattr(remote_stream, "LEAST", 512)
+    with pytest.raises(remote_read.ObjectRefused, match=f"{size} bytes, more than 512"):
+        ObjectStream(url, size).read(1)
 
 
 def source(root: str, kind: str = "remote_tar") -> ImageSource:

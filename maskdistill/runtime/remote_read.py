@@ -48,7 +48,7 @@ class Unchanged(Exception):
     """The object has not changed."""
 
 
-class Passing(Exception):
+class _Passing(Exception):
     """A failure that may pass; ``wait`` is the time that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
@@ -134,7 +134,7 @@ def patiently(url: str, attempt: Callable[[], T], waits: Sequence[float] | None 
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
             raise ObjectRefused(f"the server leads nowhere ({type(error).__name__})") from None
-        except Passing as error:
+        except _Passing as error:
             reason, asked = str(error), error.wait
         except (requests.RequestException, HTTPError) as error:
             reason, asked = _reason(error), 0.0
@@ -163,7 +163,7 @@ def check(url: str, answer: "requests.Response") -> None:
     said = f"the server answers {code} {answer.reason or ''}".rstrip()
     if code in _PASSING:
         asked = answer.headers.get("Retry-After", "")
-        raise Passing(said, float(asked) if asked.isdecimal() else 0.0)
+        raise _Passing(said, float(asked) if asked.isdecimal() else 0.0)
     if split(url).scheme in STORES:
         _refuse_store(url, answer, said)
     raise ObjectRefused(said)
@@ -213,7 +213,7 @@ class _Arriving:
             if answer.status_code == 416:
                 self._refuse_short()
                 self._begin("")
-                raise Passing("the object became shorter while it was read")
+                raise _Passing("the object became shorter while it was read")
             check(self.url, answer)
             self._take_place(answer)
             self._receive(answer)
@@ -232,7 +232,7 @@ class _Arriving:
         if whole and self.part and not held:
             raise ObjectRefused("the server gives no parts of a file: copy the archive here")
         if self.part or not whole:
-            raise Passing("the server went on at another place than it was asked for")
+            raise _Passing("the server went on at another place than it was asked for")
 
     def _refuse_short(self) -> None:
         if self.part and self.held < self.part[1]:
@@ -257,9 +257,9 @@ class _Arriving:
                 self.held += len(data)
                 self._refuse_large(self.held)
         except TimeoutError as error:
-            raise Passing(str(error)) from None
+            raise _Passing(str(error)) from None
         if whole and self.held < whole and "Content-Encoding" not in answer.headers:
-            raise Passing(f"cut after {self.held} of {whole} bytes")
+            raise _Passing(f"cut after {self.held} of {whole} bytes")
 
     def _refuse_large(self, size: int) -> None:
         if self.most is not None and size > self.most:

@@ -8,9 +8,8 @@ import io
 from typing import IO, Any
 
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.remote_read import ObjectRefused, Passing, check, get, patiently
+from maskdistill.runtime.remote_read import fetch
 from maskdistill.runtime.remote_urls import shown
-from maskdistill.runtime.transfer import goes_on_at
 
 LEAST, MOST = 1 << 16, 1 << 22
 """Bytes of a piece. It is twice the last one where it begins within as many bytes behind that one, and else
@@ -59,8 +58,7 @@ class ObjectStream(io.RawIOBase):
             near = 0 <= self._place - end < len(self._piece)
             wanted = min(MOST, 2 * len(self._piece)) if near else LEAST
             wanted = min(wanted, self._size - self._place)
-            self._piece = patiently(self._url, lambda: self._ask(wanted))
-            self._begin = self._place
+            self._piece, self._begin = self._ask(wanted), self._place
         start = self._place - self._begin
         data = self._piece[start : start + len(buffer)]
         buffer[: len(data)] = data
@@ -69,20 +67,14 @@ class ObjectStream(io.RawIOBase):
 
     def _ask(self, count: int) -> bytes:
         """So many bytes from where the stream stands."""
-        with get(self._url, {"Range": f"bytes={self._place}-{self._place + count - 1}"}) as answer:
-            etag = answer.headers.get("ETag", "")
-            if answer.status_code == 416 or self._etag not in ("", etag):
-                raise MaskDistillError(
-                    f"{shown(self._url)}: changed while it was read; give the same command again"
-                )
-            check(self._url, answer)
-            if not goes_on_at(answer.headers.get("Content-Range", ""), self._place):
-                raise ObjectRefused("the server gives no parts of a file: copy the archive here")
-            data: bytes = answer.content
-        if len(data) != count:
-            raise Passing(f"cut after {len(data)} of {count} bytes")
-        self._etag = etag
-        return data
+        piece = io.BytesIO()
+        got = fetch(self._url, piece, most=count, part=(self._place, count))
+        if self._etag not in ("", got.etag):
+            raise MaskDistillError(
+                f"{shown(self._url)}: changed while it was read; give the same command again"
+            )
+        self._etag = got.etag
+        return piece.getvalue()
 
 
 def open_object(url: str, size: int) -> IO[bytes]:
