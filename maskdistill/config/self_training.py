@@ -14,8 +14,9 @@ class SelfTrainingConfig(Section):
 
     rounds: Rounds = Field(
         0,
-        description="rounds of self-training: each trains a new detector on the confident candidates of the "
-        "one before, and on earlier masks that none of these covers, as in CutLER; 0: none, as in the paper",
+        description="rounds of self-training: each trains the detector further, for iters steps, on its own "
+        "confident candidates and on earlier masks that none of these covers, as in CutLER; 0: none, as in "
+        "the paper",
     )
     round_score: Fraction = Field(
         0.75,

@@ -19,6 +19,8 @@ from maskdistill.runtime.errors import MaskDistillError
 
 TEST_KEYS = DETECTOR_TEST_FIELDS | DETECTOR_SHARED_FIELDS | DETECTOR_PAIRS
 """What may differ between training and inference; the rest defines the trained model."""
+FORM = ("arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "pyramid", "head_channels")
+"""What defines the network's layers."""
 
 
 def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
@@ -37,7 +39,7 @@ def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
     except json.JSONDecodeError as error:
         raise MaskDistillError(f"--params: not valid JSON ({error})") from None
     wanted = parse_section(DetectorConfig, json.dumps(saved | given)).model_dump(mode="json")
-    for key in ("arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "pyramid", "head_channels"):
+    for key in FORM:
         if wanted[key] != saved[key]:
             raise MaskDistillError(
                 f"detector.{key} is {wanted[key]!r}, but the model was trained with {saved[key]!r}; train it "

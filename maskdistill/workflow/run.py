@@ -187,6 +187,11 @@ class Run:
             pattern, shard=self.last_of_jobs, **(dict(wildcards) | _round_before(wildcards))
         )
 
+    def of_round_before_if_any(self, pattern: str) -> Callable[[Wildcards], list[str]]:
+        """Input function: :meth:`of_round_before`; nothing for a detector that is the first."""
+        before = self.of_round_before(pattern)
+        return lambda wildcards: before(wildcards) if wildcards["trained"] else []
+
     def braces_before(self, pattern: str) -> Callable[[Wildcards], str]:
         """Param function: :meth:`braces` in the previous round of self-training."""
         return lambda wildcards: self.braces(pattern, **_round_before(wildcards))(wildcards)

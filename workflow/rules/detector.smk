@@ -22,6 +22,8 @@ rule detector:
         annotations=ANNOTATIONS,
         index=ANNOTATION_INDEX,
         weights=WEIGHTS["detector"],
+        # A round of self-training goes on from the detector of the one before, as in CutLER.
+        start=RUN.of_round_before_if_any(f"{RUN}/{layout.DETECTOR}"),
     output:
         model=f"{RUN}/{layout.DETECTOR}",
         metrics=f"{TRAINED}/detector/metrics.csv",
@@ -46,7 +48,7 @@ rule detector:
         "detector: Mask R-CNN, seed {wildcards.seed}{wildcards.trained}"
     shell:
         "maskdistill detector --manifest {input.manifest:q} --annotations {input.annotations:q}"
-        " --index {input.index:q}"
+        " --index {input.index:q} --start {input.start:q}"
         " --seed {wildcards.seed} --params {params.settings:q} --output {output.model:q}"
         " --metrics {output.metrics:q} --state {params.state:q}"
         " --gpus {resources.gpu} --threads {threads} --log {log:q}"

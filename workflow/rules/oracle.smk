@@ -217,6 +217,7 @@ if RUN.has_ground_truth and not INHERITED & EXCLUDED:
             annotations=RUN.of_oracle(ANNOTATIONS),
             index=RUN.of_oracle(ANNOTATION_INDEX),
             weights=WEIGHTS["detector"],
+            start=RUN.of_round_before_if_any(RUN.of_oracle(rules.detector.output.model)),
         output:
             model=RUN.of_oracle(rules.detector.output.model),
             metrics=RUN.of_oracle(rules.detector.output.metrics),
