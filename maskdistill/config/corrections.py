@@ -290,7 +290,7 @@ def _below(schema: Schema, node: Schema, key: str | int) -> Schema:
         return resolve(schema, {"$ref": mapping[key]})
     if isinstance(key, int):
         return resolve(schema, node.get("items", {}))
-    chosen = next(iter(node.get("patternProperties", {}).values()), {})  # keys are names of the user's choice
+    chosen: Schema = next(iter(node.get("patternProperties", {}).values()), {})  # keys are names of the user's choice
     return resolve(schema, _own(schema, node).get(key, chosen))
 
 
