@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +104,15 @@ def evaluate(run: Path, folder: Path, stage: str, seed: int) -> None:
     assert main(["evaluation", "--stage", stage, *common, *given, "--output", output]) == 0
 
 
-def bench(folder: Path, out: Path, *more: str, **config: Any) -> int:
+def bench(folder: Path, out: Path, *more: str, rules: Iterable[str] = MOVED, **config: Any) -> int:
     """Run the command on the folder as the workflow does."""
-    first = [f"{folder}/{rule}/k-{K}/seed-{SEEDS[0]}" for rule in MOVED]
+    first = [f"{folder}/{rule}/k-{K}/seed-{SEEDS[0]}" for rule in rules]
     below = "tau-0.9/hard-0.2/crf-0"
     return main(
         ["bench", "--config", json.dumps(CONFIG | config), "--manifest", f"{folder}/data/manifest.csv",
          "--ground-truth", f"{folder}/data/groundtruth/instances.json",
          "--evaluations", *map(str, sorted(folder.glob("*/k-*/**/evaluation/*.json"))),
-         "--masks", *(f"{folder}/{rule}/masks/shard-{{0000..0001}}.json" for rule in MOVED),
+         "--masks", *(f"{folder}/{rule}/masks/shard-{{0000..0001}}.json" for rule in rules),
          "--assignments", *(f"{one}/assignments.h5" for one in first),
          "--labels", *(f"{one}/{below}/predictions" for one in first),
          "--benchmarks", f"{folder}/benchmarks", "--output", f"{out}/bench.html",
@@ -159,6 +161,35 @@ def test_two_rules_side_by_side(made: Path, tmp_path: Path) -> None:
     costs = read_csv(tmp_path / "a/costs.csv")
     assert costs[1] == {"what": "tokencut", "seconds_per_image": "0.5", "cpu_seconds_per_image": "0.25",
                         "peak_gib": "1.25", "images": "2"}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_backbones_side_by_side(made: Path, tmp_path: Path) -> None:
+    """The second rule's files stand for the first's on a further backbone: the numbers are the same."""
+    shutil.copytree(made, run := tmp_path / "results/small")
+    own, further = "topk-0.4", "topk-0.4@vitb"
+    for folder in (run, run / "benchmarks/masks"):
+        (folder / "tokencut").rename(folder / further)
+    shutil.copytree(run / f"benchmarks/masks/{own}", run / "benchmarks/features@vitb")
+    asked: dict[str, Any] = {"bench": CONFIG["bench"] | {"examples": 1}}
+    network = {"arch": "vit_micro_patch8", "weights": "random"}
+    given = asked["bench"] | {"rules": [], "backbones": {"vitb": network}}
+    assert bench(made, tmp_path / "rules", **asked) == 0
+    assert bench(run, tmp_path / "backbones", rules=(own, further), bench=given) == 0
+    for name in ("bench.csv", "pairs.csv"):
+        expected, found = (read_csv(tmp_path / folder / name) for folder in ("rules", "backbones"))
+        for row, other in zip(expected, found, strict=True):
+            renamed = {key: further if value == "tokencut" else value for key, value in row.items()}
+            if renamed.get("rule") == further:
+                renamed["backbone"] = "vit_micro_patch8, random (untrained)"
+            assert renamed == other
+    assert [row["what"] for row in read_csv(tmp_path / "backbones/costs.csv")] == [
+        "features@vitb", own, further,
+    ]  # fmt: skip
+    page = (tmp_path / "backbones/bench.html").read_text()
+    assert "<b>@vitb</b> is vit_micro_patch8, random (untrained)." in page
+    assert "500.0 ms an image (250.0 of CPU) and 0.50 GiB for @vitb." in page
+    assert f"</i>{further} <small>vit_micro_patch8, random (untrained)</small>" in page
 
 
 @pytest.mark.slow

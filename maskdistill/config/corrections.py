@@ -290,7 +290,8 @@ def _below(schema: Schema, node: Schema, key: str | int) -> Schema:
         return resolve(schema, {"$ref": mapping[key]})
     if isinstance(key, int):
         return resolve(schema, node.get("items", {}))
-    chosen: Schema = next(iter(node.get("patternProperties", {}).values()), {})  # keys are names of the user's choice
+    # of keys that a user chooses, as names of backbones are
+    chosen: Schema = next(iter(node.get("patternProperties", {}).values()), {})
     return resolve(schema, _own(schema, node).get(key, chosen))
 
 
