@@ -297,7 +297,7 @@ def test_the_bench_shares_what_the_run_has(editable: Project) -> None:
     assert editable.planned() == set()
     made = [f"results/mini/{rule}@other/masks/shard-0000.json" for rule in ("topk-0.4", "lost-100")]
     text = editable.snakemake(*made)
-    assert text.count("\nJob ") == 3 and "features@other: shard 0000 of 2" in text
+    assert text.count(" shard 0000") == 3 and "features@other: shard 0000 of 2" in text
     for path in made:
         own, other = (
             json.loads((editable.folder / name).read_text()) for name in (path.replace("@other", ""), path)
