@@ -1,5 +1,5 @@
-"""Features: CLS query and patch keys of the last attention block, of the run's backbone and of further ones of
-the bench.
+"""Features: CLS query and patch keys of the last attention block, by the run's backbone and by further ones
+of the bench.
 """
 
 
