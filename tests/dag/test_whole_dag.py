@@ -290,7 +290,7 @@ def test_the_bench_shares_what_the_run_has(editable: Project) -> None:
     assert [line.split(",")[0] for line in (folder / "costs.csv").read_text().splitlines()] == [
         "what", "features", "topk-0.4", "lost-100",
     ]  # fmt: skip
-    assert editable.planned("bench") == set() and editable.planned() == set()
+    assert editable.planned("bench") == set()
     weights = "config/weights/vit_micro_patch8.safetensors"
     asked |= {"stages": ["masks"], "backbones": {"other": {"arch": "vit_micro_patch8", "weights": weights}}}
     editable.configure(bench=asked)
