@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +104,15 @@ def evaluate(run: Path, folder: Path, stage: str, seed: int) -> None:
     assert main(["evaluation", "--stage", stage, *common, *given, "--output", output]) == 0
 
 
-def bench(folder: Path, out: Path, *more: str, **config: Any) -> int:
+def bench(folder: Path, out: Path, *more: str, rules: Iterable[str] = MOVED, **config: Any) -> int:
     """Run the command on the folder as the workflow does."""
-    first = [f"{folder}/{rule}/k-{K}/seed-{SEEDS[0]}" for rule in MOVED]
+    first = [f"{folder}/{rule}/k-{K}/seed-{SEEDS[0]}" for rule in rules]
     below = "tau-0.9/hard-0.2/crf-0"
     return main(
         ["bench", "--config", json.dumps(CONFIG | config), "--manifest", f"{folder}/data/manifest.csv",
          "--ground-truth", f"{folder}/data/groundtruth/instances.json",
          "--evaluations", *map(str, sorted(folder.glob("*/k-*/**/evaluation/*.json"))),
-         "--masks", *(f"{folder}/{rule}/masks/shard-{{0000..0001}}.json" for rule in MOVED),
+         "--masks", *(f"{folder}/{rule}/masks/shard-{{0000..0001}}.json" for rule in rules),
          "--assignments", *(f"{one}/assignments.h5" for one in first),
          "--labels", *(f"{one}/{below}/predictions" for one in first),
          "--benchmarks", f"{folder}/benchmarks", "--output", f"{out}/bench.html",
@@ -124,13 +126,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.fixture(scope="module")
+def compared(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the bench writes of the two rules; not to be written into."""
+    folder = tmp_path_factory.mktemp("compared")
+    assert bench(made, folder) == 0
+    return folder
+
+
 @pytest.mark.slow
-def test_two_rules_side_by_side(made: Path, tmp_path: Path) -> None:
+def test_two_rules_side_by_side(made: Path, compared: Path, tmp_path: Path) -> None:
     """Means, intervals and pairs are those of the evaluations; equal work gives equal bytes."""
-    assert bench(made, tmp_path / "a") == bench(made, tmp_path / "b") == 0
+    assert bench(made, tmp_path) == 0
     for name in ("bench.csv", "pairs.csv", "bench.json", "costs.csv", "bench.html"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    rows = read_csv(tmp_path / "a/bench.csv")
+        assert (compared / name).read_bytes() == (tmp_path / name).read_bytes()
+    rows = read_csv(tmp_path / "bench.csv")
     assert [(row["stage"], row["rule"]) for row in rows] == [
         ("masks", "topk-0.4"), ("masks", "tokencut"), ("segmenter", "topk-0.4"), ("segmenter", "tokencut"),
     ]  # fmt: skip
@@ -146,19 +156,46 @@ def test_two_rules_side_by_side(made: Path, tmp_path: Path) -> None:
             bounds = [float(row[f"{metric}_{end}"]) for end in ("low", "high")]
             assert bounds == pytest.approx(np.nanpercentile(drawn, [2.5, 97.5]).tolist(), abs=1e-4)
     assert rows[2]["ap"] == "" and float(rows[2]["miou_std"]) > 0
-    pairs = {(row["stage"], row["metric"]): row for row in read_csv(tmp_path / "a/pairs.csv")}
+    pairs = {(row["stage"], row["metric"]): row for row in read_csv(tmp_path / "pairs.csv")}
     found = pairs["masks", "ap"]
     assert (found["first"], found["second"], found["resamples"]) == ("topk-0.4", "tokencut", "80")
     first, second = ([one["ap"] for one in files[rule]] for rule in MOVED)
     assert float(found["difference"]) == pytest.approx(np.mean(first) - np.mean(second), abs=1e-4)
     assert float(found["low"]) <= float(found["difference"]) <= float(found["high"])
     assert ("segmenter", "miou") in pairs and ("segmenter", "ap") not in pairs
-    page = (tmp_path / "a/bench.html").read_text()
+    page = (tmp_path / "bench.html").read_text()
     assert page.count('src="data:image/jpeg') == 2 * 2 * (1 + len(MOVED) + 1)  # photo, rules, ground truth
     assert "TokenCut (arXiv 2202.11539)" in page
-    costs = read_csv(tmp_path / "a/costs.csv")
+    costs = read_csv(tmp_path / "costs.csv")
     assert costs[1] == {"what": "tokencut", "seconds_per_image": "0.5", "cpu_seconds_per_image": "0.25",
                         "peak_gib": "1.25", "images": "2"}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_backbones_side_by_side(made: Path, compared: Path, tmp_path: Path) -> None:
+    """The second rule's files stand for the first's on a further backbone: the numbers are the same."""
+    shutil.copytree(made, run := tmp_path / "results/small")
+    own, further = "topk-0.4", "topk-0.4@vitb"
+    for folder in (run, run / "benchmarks/masks"):
+        (folder / "tokencut").rename(folder / further)
+    shutil.copytree(run / f"benchmarks/masks/{own}", run / "benchmarks/features@vitb")
+    network = {"arch": "vit_micro_patch8", "weights": "random"}
+    asked = CONFIG["bench"] | {"rules": [], "backbones": {"vitb": network}, "examples": 1}
+    assert bench(run, tmp_path, rules=(own, further), bench=asked) == 0
+    for name in ("bench.csv", "pairs.csv"):
+        expected, found = (read_csv(folder / name) for folder in (compared, tmp_path))
+        for row, other in zip(expected, found, strict=True):
+            renamed = {key: further if value == "tokencut" else value for key, value in row.items()}
+            if renamed.get("rule") == further:
+                renamed["backbone"] = "vit_micro_patch8, random (untrained)"
+            assert renamed == other
+    assert [row["what"] for row in read_csv(tmp_path / "costs.csv")] == [
+        "features@vitb", own, further,
+    ]  # fmt: skip
+    page = (tmp_path / "bench.html").read_text()
+    assert "<b>@vitb</b> is vit_micro_patch8, random (untrained)." in page
+    assert "500.0 ms an image (250.0 of CPU) and 0.50 GiB for @vitb." in page
+    assert f"</i>{further} <small>vit_micro_patch8, random (untrained)</small>" in page
 
 
 @pytest.mark.slow

@@ -84,6 +84,8 @@ def settings(
             )
         else:
             item = resolved(field.get("items", {}))
+            for named in map(resolved, field.get("patternProperties", {}).values()):
+                yield from settings(named, (*at, "n"), put(values, at, {"n": {"weights": "random"}}))
             if "properties" in item:
                 yield from settings(item, (*at, 0), put(values, at, [{"name": "n", "weights": "random"}]))
             if name != "kind":
@@ -128,7 +130,7 @@ def test_the_walk_finds_all_settings() -> None:
     assert {"run", "seeds", "data.root", "data.ignore_border", "support.file", "datasets.sbd.path",
     "crf.bilateral.sxy",
             "pretrain.teacher.arch", "clusters.backbone.weights",
-            "paper.backbones.0.arch"} <= set(names)  # fmt: skip
+            "bench.backbones.n.weights", "paper.backbones.0.arch"} <= set(names)  # fmt: skip
     for setting in every_setting():
         load_config(setting.values)
 

@@ -67,6 +67,8 @@ def test_the_summary_holds_them_and_its_stages_stay(
         ("results/a/attention-0.75/k-6/seed-1/evaluation/masks.json", "attention-0.75"),
         ("results/a/topk-0.4/k-6/seed-1/evaluation/masks.json", None),
         ("results/lost-100/topk-0.4/k-6/seed-1/evaluation/masks.json", None),
+        ("results/a/lost-100@b/k-6/seed-1/evaluation/masks.json", "lost-100@b"),
+        ("results/a/topk-0.4@b/k-6/seed-1/evaluation/masks.json", "topk-0.4@b"),
     ],
 )
 def test_the_folder_says_whose_masks_they_are(path: str, name: str | None) -> None:
@@ -103,6 +105,9 @@ def test_seconds_of_other_settings_are_left_out(tmp_path: Path) -> None:
     own += [f"segmenter/{round_}/crf-0", f"segmenter/{round_}/crf-1", f"predictions_crf/{round_}/crf-1/0001"]
     own += ["detector/topk-0.4/k-6/seed-1", "detector/topk-0.4/k-6/seed-1/round-1"]
     others = [
+        "features@b/0000",
+        "masks/topk-0.4@b/0000",
+        "clusters/lost-400@b/k-6/seed-1",
         "detector/topk-0.4/k-6/seed-1/round-2",
         "masks/topk-0.5/0000",
         "masks/lost-200/0000",

@@ -4,6 +4,7 @@ refusals.
 
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ from snakemake.io import AnnotatedString, is_flagged
 from snakemake.iocontainers import Wildcards
 
 from maskdistill.config import Config, load_config
+from maskdistill.masks import folders
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.workflow import layout, targets
+from maskdistill.workflow import layout, mask_folders, targets
 from maskdistill.workflow import settings as ways
 from maskdistill.workflow.run import Run, plan_run
 from maskdistill.workflow.settings import Settings
@@ -198,7 +200,7 @@ def test_targets_of_ablations_and_oracle() -> None:
 def test_targets_of_the_bench() -> None:
     asked = {"rules": ["lost-9"], "stages": ["detector", "masks"], "rounds": [2]}
     run = run_of(2, bench=asked, seeds=[1])
-    assert targets.benched_rules(run) == ["topk-0.4", "lost-9"]
+    assert layout.benched_folders(run.config) == ["topk-0.4", "lost-9"]
     found = targets.benched(
         run, ("masks", "m {masks}"), ("detector", "d {masks}{trained}"), ("segmenter", "s")
     )
@@ -207,6 +209,54 @@ def test_targets_of_the_bench() -> None:
     ]  # fmt: skip
     assert targets.benched(run, ("detector", "{masks}{trained}"), trained="") == ["topk-0.4", "lost-9"]
     assert targets.benched(run_of(2, bench={"stages": ["masks"]}), ("segmenter", "s {masks}")) == []
+
+
+def test_backbones_of_the_bench(tmp_path: Path) -> None:
+    """They stand in the folders of their features and masks, of which the rule's settings are the same."""
+    file = tmp_path / "b.pth"
+    file.write_bytes(b"1")
+    further = {name: {"arch": "vit_micro_patch8", "weights": str(file)} for name in ("b", "c-8")}
+    run = run_of(2, bench={"rules": ["lost-9"], "backbones": further}, masks={"refine": "grabcut"})
+    assert layout.benched_folders(run.config) == [
+        "topk-0.4", "lost-9", "topk-0.4@b", "lost-9@b", "topk-0.4@c-8", "lost-9@c-8",
+    ]  # fmt: skip
+    masks = folders.pattern(layout.benched_suffixes(run.config))
+    for name, found in {"lost-9@b": True, "topk-0.4": True, "lost-9@d": False, "lost-9@": False}.items():
+        assert bool(re.fullmatch(masks, name)) == found
+        assert folders.is_folder(name) == (not name.endswith("@")) and folders.rule_of(
+            name
+        ) in layout.benched_folders(run.config)
+    inputs = run.features_behind(f"{run}/{layout.FEATURES}")
+    for name, at in (("lost-9@c-8", "@c-8"), ("topk-0.4", "")):
+        assert inputs(given(masks=name, part="0001")) == [f"results/x/features{at}/shard-0001.h5"]
+        assert folders.suffix_of(name) == at and bool(run.backbone_weights[at]) == bool(at)
+    assert run.shared.count(str(file)) == 1 and run.backbones[""] == run.config.backbone
+    own, same = (json.loads(Settings(run.config).masks(name)) for name in ("topk-0.4", "topk-0.4@b"))
+    assert own == same and own["refine"] == "grabcut"
+    assert json.loads(Settings(run.config).masks("lost-9@b"))["rule"] == "lost-9"
+    assert mask_folders.rule_code("lost-9@b") == mask_folders.rule_code("lost-9")
+
+
+@pytest.mark.hostile(
+    "config: bench.backbones with a name that is none, weights: pretrain, fewer heads than masks.cls_heads, "
+    "or features.store: false",
+    outcome="refused before anything is planned; the message names the backbone",
+)
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"bench": {"backbones": {"a/b": {"weights": "random"}}}}, r"backbones\.a/b"),
+        ({"bench": {"backbones": {"a": {"weights": "pretrain"}}}}, r"a\.weights: the bench trains no backb"),
+        ({"bench": {"backbones": {"a": {"weight": "random"}}}}, r"backbones\.a\.weight: .*`weights: random`"),
+        ({"bench": {"backbones": {"a": SCENES["backbone"]}}, "masks": {"cls_heads": 6},
+          "backbone": {"arch": "dino_vits16", "weights": "random"}}, r"bench\.backbones\.a\.arch .* has 4"),
+        ({"bench": {"backbones": {"a": {"weights": "random"}}}, "features": {"store": False}},
+         r"bench\.backbones work on stored keys"),
+    ],
+)  # fmt: skip
+def test_backbones_that_cannot_be_compared(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(MaskDistillError, match=message):
+        configured(**sections)
 
 
 def test_targets_that_cannot_be_made(tmp_path: Path) -> None:

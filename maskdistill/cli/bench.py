@@ -24,7 +24,7 @@ from maskdistill.report.words import words
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import canonical_json, read_json, sha256_text, write_json
 from maskdistill.runtime.provenance import make_provenance
-from maskdistill.workflow.layout import mask_name
+from maskdistill.workflow.layout import benched_folders, benched_suffixes
 
 log = logging.getLogger("maskdistill")
 DIGITS = 4
@@ -90,14 +90,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def read_costs(folder: str, config: Config) -> dict[str, Cost]:
-    """What ``features`` and the masks of each rule took, as far as there are records.
+    """What the features of each backbone and the masks of each rule took, as far as there are records.
 
     Args:
         folder: of the records.
         config: of the run.
     """
-    stages = {"features": "features"}
-    stages |= {rule: f"masks/{rule}" for rule in (mask_name(config.masks), *config.bench.rules)}
+    stages = {name: name for name in map("features{}".format, benched_suffixes(config))}
+    stages |= {rule: f"masks/{rule}" for rule in benched_folders(config)}
     found = {name: read_cost(folder, stage) for name, stage in stages.items()}
     return {name: cost for name, cost in found.items() if cost is not None}
 

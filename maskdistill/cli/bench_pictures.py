@@ -24,7 +24,7 @@ from maskdistill.config import Config
 from maskdistill.data.manifest import ImageRow
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage
 from maskdistill.evaluation.stages import STAGES
-from maskdistill.masks.registry import is_folder
+from maskdistill.masks.folders import is_folder
 from maskdistill.report import montage
 from maskdistill.report.bench import rule_name
 from maskdistill.report.images import find_images

@@ -290,7 +290,9 @@ def _below(schema: Schema, node: Schema, key: str | int) -> Schema:
         return resolve(schema, {"$ref": mapping[key]})
     if isinstance(key, int):
         return resolve(schema, node.get("items", {}))
-    return resolve(schema, _own(schema, node).get(key, {}))
+    # of keys that a user chooses, as names of backbones are
+    chosen: Schema = next(iter(node.get("patternProperties", {}).values()), {})
+    return resolve(schema, _own(schema, node).get(key, chosen))
 
 
 def _own(schema: Schema, node: Schema) -> dict[str, Schema]:

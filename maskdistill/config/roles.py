@@ -13,7 +13,9 @@ from maskdistill.config.detector import DetectorConfig
 from maskdistill.config.self_training import SelfTrainingConfig
 
 EVALUATION_SECTIONS = frozenset({"evaluation", "probe", "report", "ablations", "oracle", "bench", "paper"})
-"""Sections that no stage receives whose result others learn from."""
+"""Sections that no stage receives whose result others learn from. The further backbones of ``bench`` shape
+folders of their own, which nothing but the bench reads.
+"""
 HANDED_OUT_SECTIONS = frozenset({"objects"})
 """Sections that affect files for other tools; only the stage that writes these and the report get them."""
 

@@ -98,12 +98,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _heads_that_there_are(self) -> "Config":
-        heads, arch = find_backbone(self.backbone.arch).num_heads, self.backbone.arch
-        if (self.masks.cls_heads or 0) > heads:
-            raise ValueError(
-                f"masks.cls_heads: {self.masks.cls_heads} heads, and backbone.arch {arch} has {heads}; write"
-                f" `cls_heads: {heads}`, or `cls_heads: null` for all"
-            )
+        networks = {"backbone": self.backbone}
+        networks |= {f"bench.backbones.{name}": network for name, network in self.bench.backbones.items()}
+        for name, network in networks.items():
+            heads = find_backbone(network.arch).num_heads
+            if (self.masks.cls_heads or 0) > heads:
+                raise ValueError(
+                    f"masks.cls_heads: {self.masks.cls_heads} heads, and {name}.arch {network.arch} has "
+                    f"{heads}; write `cls_heads: {heads}`, or `cls_heads: null` for all"
+                )
         return self
 
     @model_validator(mode="after")
@@ -135,8 +138,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sweeps_need_keys(self) -> "Config":
-        if not self.features.store and (self.sweep.topk or self.baselines.masks):
-            raise ValueError("sweep.topk and baselines.masks work on stored keys; set features.store to true")
+        if not self.features.store and (self.sweep.topk or self.baselines.masks or self.bench.backbones):
+            raise ValueError(
+                "sweep.topk, baselines.masks and bench.backbones work on stored keys; set features.store to "
+                "true"
+            )
         return self
 
     @model_validator(mode="after")

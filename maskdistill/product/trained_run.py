@@ -9,7 +9,7 @@ from maskdistill.annotations.names import named_categories
 from maskdistill.annotations.types import Category
 from maskdistill.config import Config, DetectorConfig
 from maskdistill.config.roles import DETECTOR_TEST_FIELDS, inference_settings
-from maskdistill.masks.registry import is_folder
+from maskdistill.masks.folders import is_folder
 from maskdistill.product.finished_run import chosen_seed, cluster_names, finished_run, run_config
 from maskdistill.product.verdict import run_verdict, stored_verdict
 from maskdistill.runtime.errors import MaskDistillError

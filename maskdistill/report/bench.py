@@ -1,4 +1,6 @@
-"""Mask rules compared on the same features and images: scores with intervals, pairs, and what masks cost."""
+"""Mask rules compared on the same images, on the features of each backbone: scores with intervals, pairs, and
+what masks cost.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -10,10 +12,11 @@ from maskdistill.config import BenchStage, Config
 from maskdistill.evaluation.bootstrap import interval
 from maskdistill.evaluation.metrics.registry import Metric, metrics
 from maskdistill.evaluation.paired import Difference, Floats, difference
+from maskdistill.masks.folders import backbone_of
 from maskdistill.report.bench_costs import Cost
 from maskdistill.report.scores import Evaluation, ScoreRow
 from maskdistill.report.tables import weights_text
-from maskdistill.workflow.layout import mask_name
+from maskdistill.workflow.layout import benched_folders, mask_name
 
 
 class BenchRecord(TypedDict):
@@ -21,8 +24,8 @@ class BenchRecord(TypedDict):
 
     Attributes:
         run: name of the run.
-        backbone: its architecture and weights.
-        rule: name of the mask rule.
+        backbone: architecture and weights of the network whose features the masks are made of.
+        rule: folder of the masks: name of the mask rule, and of the backbone where it is a further one.
         rounds: of self-training behind the detector; 0 for masks.
         stage: what is scored.
         seeds: that the mean is over.
@@ -64,13 +67,24 @@ def columns(stage: str) -> dict[str, Metric]:
 
 
 def rule_name(row: ScoreRow, config: Config) -> str:
-    """The rule that made the masks behind a row, as its folder is called."""
+    """The rule that made the masks behind a row, and the backbone where it is a further one, as the folder is
+    called.
+    """
     return row.baseline or mask_name(config.masks)
 
 
+def backbone_text(rule: str, config: Config) -> str:
+    """Architecture and weights of the network behind a folder of masks."""
+    name = backbone_of(rule)
+    network = config.bench.backbones[name] if name else config.backbone
+    return f"{network.arch}, {weights_text(config, network)}"
+
+
 def in_order(rows: Sequence[ScoreRow], config: Config) -> list[ScoreRow]:
-    """Rows by stage as the section has them, then by rule, the run's own first, then by rounds."""
-    rules = [mask_name(config.masks), *config.bench.rules]
+    """Rows by stage as the section has them, then by backbone and rule, the run's own first, then by
+    rounds.
+    """
+    rules = benched_folders(config)
     stages = list[str](config.bench.stages)
 
     def place(row: ScoreRow) -> tuple[int, int, int]:
@@ -89,7 +103,7 @@ def records(rows: Sequence[ScoreRow], config: Config) -> list[BenchRecord]:
     return [
         {
             "run": config.run,
-            "backbone": f"{config.backbone.arch}, {weights_text(config)}",
+            "backbone": backbone_text(rule_name(row, config), config),
             "rule": rule_name(row, config),
             "rounds": row.detector_round,
             "stage": row.stage,
@@ -107,7 +121,7 @@ def records(rows: Sequence[ScoreRow], config: Config) -> list[BenchRecord]:
 
 
 def pairs(rows: Sequence[ScoreRow], config: Config) -> list[PairRecord]:
-    """Every two rules of a stage, by each metric that both have.
+    """Every two rules of a stage, on one backbone or on two, by each metric that both have.
 
     Both were scored on the same images, and each seed's resamples are the same for all rules.
     """

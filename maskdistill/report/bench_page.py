@@ -6,13 +6,22 @@ from typing import NamedTuple
 from maskdistill.config import BenchStage, Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
+from maskdistill.masks.folders import backbone_of, rule_of, suffix, suffix_of
 from maskdistill.report import figures
-from maskdistill.report.bench import BenchRecord, PairRecord, best, columns, labelled, rule_name
+from maskdistill.report.bench import (
+    BenchRecord,
+    PairRecord,
+    backbone_text,
+    best,
+    columns,
+    labelled,
+    rule_name,
+)
 from maskdistill.report.bench_costs import Cost
 from maskdistill.report.html import Context
 from maskdistill.report.scores import ScoreRow
 from maskdistill.report.tables import NONE, weights_text
-from maskdistill.workflow.layout import mask_name
+from maskdistill.workflow.layout import benched_folders, mask_name
 
 MOST_COLUMNS = 8
 """Pictures side by side: the photo, a rule each, the ground truth; more go to the next line."""
@@ -46,7 +55,7 @@ def context(
         rows: its scores.
         found: the same in numbers, then those of other runs.
         compared: pairs of its rules.
-        costs: of its masks by rule, and of its features.
+        costs: of its masks by rule, and of the features of each backbone.
         published: values from papers.
         pictures: of a few images, each a title and its strips.
     """
@@ -64,7 +73,10 @@ def context(
         "own": mask_name(config.masks),
         "refined": "" if config.masks.refine == "none" else config.masks.refine,
         "tables": [_table(stage, found, config, costs) for stage in stages],
-        "features": _cost(costs.get("features")),
+        "backbones": [(at, backbone_text(at, config)) for at in map(suffix, config.bench.backbones)],
+        "features": [
+            (suffix_of(name), _cost(cost)) for name, cost in costs.items() if rule_of(name) == "features"
+        ],
         "pairs": [_pairs(stage, compared) for stage in stages],
         "published": [item._asdict() | {"value": f"{item.value:.1f}"} for item in published],
         "plots": [
@@ -73,7 +85,7 @@ def context(
             if (bars := _bars(rows, name, config))
         ],
         "images": list(pictures),
-        "columns": min(MOST_COLUMNS, len(config.bench.rules) + 3),
+        "columns": min(MOST_COLUMNS, len(benched_folders(config)) + 2),
     }  # fmt: skip
 
 
@@ -94,7 +106,8 @@ def _table(
         "rows": [
             {
                 "rule": labelled(item["rule"], item["rounds"]),
-                "beside": "" if item["run"] == config.run else f"{item['run']}: {item['backbone']}",
+                "quiet": item["run"] != config.run,
+                "note": _note(item, config),
                 "cells": [_cell(item, name, leaders) for name in columns(stage)],
                 "cost": _cost(costs.get(item["rule"]) if item["run"] == config.run else None),
             }
@@ -102,6 +115,13 @@ def _table(
             if item["stage"] == stage
         ],
     }
+
+
+def _note(item: BenchRecord, config: Config) -> str:
+    """Where a row is from, unless it is of the run and its own backbone."""
+    if item["run"] != config.run:
+        return f"{item['run']}: {item['backbone']}"
+    return item["backbone"] if backbone_of(item["rule"]) else ""
 
 
 def _cell(item: BenchRecord, name: str, leaders: Mapping[str, float]) -> Context:

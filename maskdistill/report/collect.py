@@ -15,7 +15,8 @@ from maskdistill.config import Config, PseudoLabelsConfig
 from maskdistill.data.dropped import DroppedRecord
 from maskdistill.detector.types import Candidate
 from maskdistill.evaluation.types import CandidateQuality
-from maskdistill.masks.registry import is_chosen_folder, is_folder
+from maskdistill.masks.folders import backbone_of, is_folder
+from maskdistill.masks.registry import is_chosen_folder
 from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.report.failures import Failures
@@ -249,7 +250,7 @@ def read_benchmarks(folder: str | Path, config: Config) -> list[RuleTime]:
         rule, *places = parts
         masks = [place for place in places if is_folder(place)]
         settings = masks + [place for place in places if _SETTING.match(place)]
-        if rule in _OTHER_TARGETS or not own.issuperset(settings):
+        if rule in _OTHER_TARGETS or backbone_of(rule) or not own.issuperset(settings):
             continue
         if any(is_chosen_folder(place) and place != main["masks"] for place in masks):
             rule += " (baselines)"

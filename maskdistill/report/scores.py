@@ -13,6 +13,7 @@ from maskdistill.config import Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.evaluation.types import WorstImage
+from maskdistill.masks.folders import backbone_of, is_folder
 from maskdistill.masks.registry import is_chosen_folder
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
@@ -25,8 +26,8 @@ _SWEPT = re.compile(r"^(topk|k|seed|round|tau|hard|crf)-(\d+(?:\.\d+)?)(?:-(bbox
 class Evaluation:
     """Scores of one stage for one seed, in percent, and the settings they were made with.
 
-    ``rule`` names the rule that made the masks where it is not the paper's, ``label_type`` what was painted
-    of candidates (``PseudoLabelsConfig.type``) where that is known.
+    ``rule`` names the folder of the masks where it is not that of the paper's rule, ``label_type`` what was
+    painted of candidates (``PseudoLabelsConfig.type``) where that is known.
     ``matching`` maps label values (0 background, 1..K clusters) to class ids (0 background; -1 for none).
     ``detector_round`` counts the rounds of self-training of the detector behind it, 0 for masks;
     ``hard_pixels`` and ``crf_round`` are of the segmenter alone. ``classes`` names the classes 0..C,
@@ -63,8 +64,9 @@ class ScoreRow:
 
     ``std`` is the sample standard deviation (ddof 1) and lacks a metric scored with fewer than two seeds.
     ``main`` marks the settings of the configuration itself, as opposed to swept ones and to those of
-    ``baseline``, a mask rule other than the configuration's and the paper's; ``earlier`` marks them in a CRF
-    round before the last, or of a detector in a round of self-training before the last.
+    ``baseline``, a mask rule other than the configuration's and the paper's, or on another backbone;
+    ``earlier`` marks them in a CRF round before the last, or of a detector in a round of self-training before
+    the last.
     """
 
     stage: str
@@ -114,11 +116,12 @@ def swept_values(path: str | Path) -> dict[str, str]:
 
 
 def mask_rule(path: str | Path) -> str | None:
-    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for masks by the paper's rule."""
+    """``lost-400`` for ``lost-400/k-6/seed-1/evaluation/masks.json``; None for masks by the paper's rule on
+    the run's backbone.
+    """
     pairs = pairwise(Path(path).parts)
-    return next(
-        (name for name, below in pairs if re.match(r"k-\d+$", below) and is_chosen_folder(name)), None
-    )
+    names = (name for name, below in pairs if re.match(r"k-\d+$", below) and is_folder(name))
+    return next((name for name in names if is_chosen_folder(name) or backbone_of(name)), None)
 
 
 def read_evaluation(path: str | Path) -> Evaluation:

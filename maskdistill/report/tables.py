@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maskdistill.config import Config
+from maskdistill.config import BackboneConfig, Config
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.evaluation.stages import STAGES
 from maskdistill.report.html import Context
@@ -23,9 +23,9 @@ PROTOCOL = {
 }
 
 
-def weights_text(config: Config) -> str:
-    """How the backbone got its weights, in a few words, without folders."""
-    weights = config.backbone.weights
+def weights_text(config: Config, network: BackboneConfig | None = None) -> str:
+    """How a backbone, by default the run's, got its weights, in a few words, without folders."""
+    weights = (network or config.backbone).weights
     if weights == "pretrain":
         exchange = (
             f", {config.pretrain.exchange_share:.0%} exchanged scenes"

@@ -1,6 +1,7 @@
 """Paths of a run's files below ``results/<run>``, which contain the swept values."""
 
 from maskdistill.config import Config, MasksConfig
+from maskdistill.masks.folders import suffix
 from maskdistill.runtime.names import value_name as value_name
 
 MASKS = "{masks}"
@@ -21,7 +22,10 @@ OFFICIAL = "resources/weights"
 DATASETS = "resources/datasets"
 """Folder of downloaded datasets, shared between runs."""
 
-FEATURES = "features/shard-{shard}.h5"
+FEATURES = "features{at}/shard-{shard}.h5"
+"""The wildcard is empty for the run's backbone; for a further one of the bench it is its suffix
+(:mod:`maskdistill.masks.folders`).
+"""
 MASK_SHARDS = f"{MASKS}/masks/shard-{{shard}}.json"
 EMBEDDINGS = f"{MASKS}/embeddings/shard-{{shard}}.h5"
 CANDIDATES = f"{TRAINED}/candidates/shard-{{shard}}.json"
@@ -52,6 +56,21 @@ def topk_name(topk: float) -> str:
 def mask_name(masks: MasksConfig) -> str:
     """Value of the wildcard masks for the section's own rule: :func:`topk_name`, or another rule's name."""
     return topk_name(masks.topk) if masks.by_paper else masks.rule
+
+
+def benched_suffixes(config: Config) -> list[str]:
+    """Suffixes of the backbones that the bench compares (:mod:`maskdistill.masks.folders`), the run's own
+    first.
+    """
+    return ["", *map(suffix, config.bench.backbones)]
+
+
+def benched_folders(config: Config) -> list[str]:
+    """Values of the wildcard masks that the bench compares, by backbone: the run's own rule, then those named
+    in the section.
+    """
+    rules = list(dict.fromkeys([mask_name(config.masks), *config.bench.rules]))
+    return [f"{rule}{at}" for at in benched_suffixes(config) for rule in rules]
 
 
 def main_values(config: Config) -> dict[str, str | int]:

@@ -14,13 +14,14 @@ from typing import Protocol
 from snakemake.io import expand, local
 
 from maskdistill.annotations.names import read_names
-from maskdistill.config import Config
+from maskdistill.config import BackboneConfig, Config
 from maskdistill.config.datasets import BUILT
 from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.config.roles import has_ground_truth
 from maskdistill.data.listing import plan_shards
 from maskdistill.data.official_datasets import BUILDS
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned
+from maskdistill.masks.folders import suffix, suffix_of
 from maskdistill.runtime.contents import content_of, is_as_first_seen
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.workflow import layout
@@ -214,6 +215,28 @@ class Run:
         """The weights file of each stage with a network, as a list of inputs."""
         return {name: self.begins_with(name, network) for name, network in networks(self.config).items()}
 
+    @cached_property
+    def backbones(self) -> dict[str, BackboneConfig]:
+        """Networks that compute features, by the wildcard ``at``: the run's own, then further ones of the
+        bench.
+        """
+        further = self.config.bench.backbones.items()
+        return {"": self.config.backbone} | {suffix(name): network for name, network in further}
+
+    @cached_property
+    def backbone_weights(self) -> dict[str, list[str]]:
+        """The weights file of each of :attr:`backbones`, as a list of inputs."""
+        found = {"": self.weights["backbone"]}
+        for name, network in self.config.bench.backbones.items():
+            found[suffix(name)] = self.begins_with(f"bench.backbones.{name}", network)
+        return found
+
+    def features_behind(self, pattern: str) -> Callable[[Wildcards], list[str]]:
+        """Input function: a part's shards of the features that a folder of masks is made of."""
+        return lambda wildcards: expand(
+            self.of_part(pattern), part=wildcards.part, at=suffix_of(wildcards.masks)
+        )
+
     def weights_option(self, files: Sequence[str]) -> str:
         """The value of ``--weights``, or of a setting ``weights``, for such a list."""
         return self.at(files[0]) if files else "random"
@@ -261,7 +284,8 @@ class Run:
         folders = (
             [*(f"{layout.DATASETS}/{name}/" for name in BUILDS[build]), f"{BUILT}/{build}/"] if build else []
         )
-        return [*(path for files in self.weights.values() for path in files), *folders]
+        weights = [*self.weights.values(), *self.backbone_weights.values()]
+        return [*dict.fromkeys(path for files in weights for path in files), *folders]
 
 
 def _round_before(wildcards: Wildcards) -> dict[str, str]:

@@ -168,14 +168,9 @@ def oracle_scores(run: Run, masks: str, detector: str, segmenter: str) -> list[s
     return found
 
 
-def benched_rules(run: Run) -> list[str]:
-    """Folders of the masks that the bench compares: the run's own, then those named in its section."""
-    return list(dict.fromkeys([str(run.main["masks"]), *run.config.bench.rules]))
-
-
 def benched(run: Run, *of_stages: tuple[BenchStage, str], **chosen: Values) -> list[str]:
-    """Paths of the stages that the bench scores, for every rule and number of rounds of self-training;
-    segmenters have no CRF rounds.
+    """Paths of the stages that the bench scores, for every rule, backbone and number of rounds of
+    self-training; segmenters have no CRF rounds.
 
     Args:
         run: the run.
@@ -186,7 +181,7 @@ def benched(run: Run, *of_stages: tuple[BenchStage, str], **chosen: Values) -> l
     patterns = [pattern for stage, pattern in of_stages if stage in asked]
     trained = [run.main["trained"], *map(layout.trained_name, run.config.bench.rounds)]
     every: dict[str, Values] = {
-        "masks": benched_rules(run),
+        "masks": layout.benched_folders(run.config),
         "trained": list(dict.fromkeys(trained)),
         "round": 0,
     }

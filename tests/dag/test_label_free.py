@@ -47,7 +47,10 @@ TRAINED = ("model.safetensors", "/annotations.", "clusters.json", "assignments.h
            "/consistency.json", "/trust.json", "/objects/objects.json", "/objects_page", "/objects.html",
            "/embeddings/", "/masks/shard-", "/candidates/shard-",
            "/pseudo_labels/shard-", "/labels/shard-", "/predictions", "/pretrain/",
-           "/features/shard-")  # fmt: skip
+           "/features/shard-", "/features@")  # fmt: skip
+FURTHER = {"further": {"arch": "vit_micro_patch8", "weights": "config/weights/vit_micro_patch8.safetensors"}}
+"""A further backbone of the bench."""
+LEARNT_FROM_FURTHER = "results/mini/topk-0.4@further/k-3/seed-1234/detector/model.safetensors"
 
 
 def ancestors(rules: dict[str, Rule], name: str) -> set[str]:
@@ -132,6 +135,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "bench": {
         "rules": ["lost-9"], "stages": ["masks"], "rounds": [2], "examples": 2,
         "beside": ["SECRET-bench.json"],
+        "backbones": FURTHER | {"other": {"arch": "vit_micro_patch8", "weights": "random"}},
     },
     "paper": {
         "seeds": [6], "overcluster": [1], "topk": [0.3], "tau": [0.7], "hard_pixels": 0.3, "crf_rounds": 1,
@@ -195,12 +199,15 @@ def leaks(plans: Sequence[Sequence[Job]], told: set[str] = TOLD) -> set[str]:
 
 
 def labels_changed(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Configurations that differ in every setting that evaluation reads alone, or have no ground truth."""
+    """Configurations that differ in every setting that evaluation reads alone, or have no ground truth; all
+    have :data:`FURTHER`, of which masks are made if asked for.
+    """
+    bench = {"backbones": FURTHER}
     changed = {name: OTHERWISE[name] for name in EVALUATION_SECTIONS} | {
         "data": data | OTHERWISE[data["kind"]]
     }
     without = {key: value for key, value in data.items() if key not in image_sources()[data["kind"]].LABELS}
-    return [{"data": data}, changed, {"data": without}]
+    return [{"data": data, "bench": bench}, changed, {"data": without, "bench": bench}]
 
 
 def test_every_setting_that_evaluation_reads_is_tried() -> None:
@@ -213,8 +220,9 @@ def test_every_setting_that_evaluation_reads_is_tried() -> None:
 @pytest.mark.parametrize("make", [coco_project, voc_project])
 def test_no_param_of_a_label_free_stage_follows_from_label_settings(tmp_path: Path, make: Any) -> None:
     project, data = make(tmp_path)
-    plans = project.plans(labels_changed(data))
+    plans = project.plans(labels_changed(data), "all", LEARNT_FROM_FURTHER)
     assert {job.rule for job in plans[1]} >= PROBE and leaks(plans) == set()
+    assert all(any("/features@further/" in job.outputs[0] for job in plan if job.outputs) for plan in plans)
 
 
 def test_which_pictures_are_scored_reaches_their_predictions_alone(tmp_path: Path) -> None:
@@ -251,13 +259,18 @@ def test_the_walk_notices_what_params_leak(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Rule], dict[str, Rule]]:
-    """The rules of the miniature, and of one with a probe. Do not edit them: take a copy."""
-    probe = {"probe": {"enabled": True}}
-    plain, probed = make_project(tmp_path_factory.mktemp("planned")).plans(
-        [{"detector": {"rounds": 2}}, probe], "all", "bench"
+def plans(tmp_path_factory: pytest.TempPathFactory) -> list[list[Job]]:
+    """The jobs of the miniature with a further backbone in its bench, and of one with a probe."""
+    bench = {"rules": ["lost-100"], "backbones": FURTHER}
+    return make_project(tmp_path_factory.mktemp("planned")).plans(
+        [{"detector": {"rounds": 2}, "bench": bench}, {"probe": {"enabled": True}}], "all", "bench"
     )
-    return as_rules(plain), as_rules(probed)
+
+
+@pytest.fixture(scope="module")
+def planned(plans: list[list[Job]]) -> tuple[dict[str, Rule], dict[str, Rule]]:
+    """The rules of both. Do not edit them: take a copy."""
+    return as_rules(plans[0]), as_rules(plans[1])
 
 
 def test_scenes(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
@@ -272,6 +285,38 @@ def test_scenes(planned: tuple[dict[str, Rule], dict[str, Rule]]) -> None:
         "evaluate_segmenter",
     }
     assert ancestors(rules, "all") >= {"thumbnails", "gallery"}  # which check() finds no label behind
+
+
+def test_further_backbones_reach_the_bench_alone(plans: list[list[Job]]) -> None:
+    """Their features are computed once for all rules, no file of the run follows from them, and the run's own
+    jobs are as they are without them.
+    """
+    jobs, without = plans
+    further = [job for job in jobs if any("@further/" in path for path in job.outputs)]
+    for job in jobs:
+        assert job in further or job.rule == "bench" or not any("@" in path for path in job.inputs), job
+    counts = {rule: sum(job.rule == rule for job in further) for rule in ("features", "masks", "detector")}
+    assert counts == {"features": 2, "masks": 2 * 2, "detector": 3 * 2}  # shards x rules, rounds x rules
+    for job in further:
+        if job.rule == "masks":
+            shard = job.outputs[0].rpartition("/")[2].removesuffix(".json")
+            assert job.inputs == [f"results/mini/features@further/{shard}.h5"]
+        weights = [path for path in job.inputs if path.startswith("config/weights")]
+        assert weights == ([FURTHER["further"]["weights"]] if job.rule == "features" else []), job
+    early = ("features", "masks", "embeddings", "clusters", "evaluate_masks")
+    own, alone = (
+        {tuple(job.outputs): (job.inputs, job.params, job.command) for job in plan if job.rule in early}
+        for plan in ([job for job in jobs if job not in further], without)
+    )
+    shared = own.keys() & alone.keys()
+    assert {path.split("/")[2] for outputs in shared for path in outputs} == {
+        "features", "topk-0.4", "lost-100",
+    }  # fmt: skip
+    assert own.keys() <= alone.keys() and all(own[outputs] == alone[outputs] for outputs in shared)
+    embedded = {
+        job.command.partition(" --arch ")[2].split(" --params")[0] for job in jobs if job.rule == "embeddings"
+    }
+    assert embedded == {"vit_micro_patch8 --weights random"}
 
 
 def test_pretraining_on_the_runs_own_images(tmp_path: Path) -> None:

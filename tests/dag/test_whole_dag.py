@@ -290,7 +290,19 @@ def test_the_bench_shares_what_the_run_has(editable: Project) -> None:
     assert [line.split(",")[0] for line in (folder / "costs.csv").read_text().splitlines()] == [
         "what", "features", "topk-0.4", "lost-100",
     ]  # fmt: skip
-    assert editable.planned("bench") == set() and editable.planned() == set()
+    assert editable.planned("bench") == set()
+    weights = "config/weights/vit_micro_patch8.safetensors"
+    asked |= {"stages": ["masks"], "backbones": {"other": {"arch": "vit_micro_patch8", "weights": weights}}}
+    editable.configure(bench=asked)
+    assert editable.planned() == set()
+    made = [f"results/mini/{rule}@other/masks/shard-0000.json" for rule in ("topk-0.4", "lost-100")]
+    text = editable.snakemake(*made)
+    assert text.count(" shard 0000") == 3 and "features@other: shard 0000 of 2" in text
+    for path in made:
+        own, other = (
+            json.loads((editable.folder / name).read_text()) for name in (path.replace("@other", ""), path)
+        )
+        assert own["provenance"]["params"] == other["provenance"]["params"] and own["masks"] != other["masks"]
 
 
 def test_the_oracle_goes_beside_the_run(editable: Project) -> None:

@@ -1,14 +1,14 @@
 """Target `snakemake bench`: mask rules, and what is trained on their masks, compared on one page.
 
-All use the same features. The rules for masks, clusters, detector, segmenter and evaluation do the work: the
-mask rule is a wildcard of all of them.
+All use the same features, once for each backbone. The rules for masks, clusters, detector, segmenter and
+evaluation do the work: the mask rule with the backbone is a wildcard of all of them.
 """
 
 from pathlib import PurePosixPath
 
 if RUN.has_ground_truth:
     BENCH = f"{RUN}/bench"
-    BENCHED = targets.benched_rules(RUN)
+    BENCHED = layout.benched_folders(CONFIG)
     # The page shows the masks and the label maps of the last stage that is scored.
     LABELLED = [
         (stage, pattern)

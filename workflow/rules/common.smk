@@ -12,7 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 from maskdistill.config import load_config
 from maskdistill.config.given import with_given
 from maskdistill.data.planned import planned_listing, scored_listing, truth_listing
-from maskdistill.masks.registry import folders_pattern
+from maskdistill.masks import folders
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.files import canonical_json
 from maskdistill.runtime.provenance import stage_code as code
@@ -65,6 +65,7 @@ with refusals():
     RUN = plan_run(CONFIG, workflow.modifier.modify_path if AS_MODULE else str)
     TRUTH_LISTING = truth_listing(CONFIG)
     WEIGHTS = RUN.weights
+    BACKBONES, BACKBONE_WEIGHTS = RUN.backbones, RUN.backbone_weights
     if CONFIG.crf.rounds and not WITH_CONDA:
         targets.need_crf("crf.rounds")
 SETTINGS = Settings(CONFIG)
@@ -95,7 +96,8 @@ FIRST = {"seed": CONFIG.seeds[:1]}
 
 
 wildcard_constraints:
-    masks=folders_pattern(),
+    masks=folders.pattern(layout.benched_suffixes(CONFIG)),
+    at=folders.any_of(layout.benched_suffixes(CONFIG)),
     k=r"\d+",
     seed=r"\d+",
     trained=r"(?:/round-[1-9]\d*)?",

@@ -1,31 +1,33 @@
-"""Features: CLS query and patch keys of the last attention block."""
+"""Features: CLS query and patch keys of the last attention block, by the run's backbone and by further ones
+of the bench.
+"""
 
 
 rule features:
     input:
         manifest=rules.manifest.output.manifest,
-        weights=WEIGHTS["backbone"],
+        weights=lambda wildcards: BACKBONE_WEIGHTS[wildcards.at],
     output:
         shards=RUN.of_part(FEATURES),
     log:
-        f"{RUN}/logs/features/{{part}}.log",
+        f"{RUN}/logs/features{{at}}/{{part}}.log",
     benchmark:
-        f"{RUN}/benchmarks/features/{{part}}.tsv"
+        f"{RUN}/benchmarks/features{{at}}/{{part}}.tsv"
     threads: SHARD_THREADS
     resources:
         gpu=1,
         mem_mb=6000,
         runtime=240,
     params:
-        content=RUN.contents(WEIGHTS["backbone"]),
+        content=lambda wildcards: RUN.contents(BACKBONE_WEIGHTS[wildcards.at]),
         settings=in_full(SETTINGS.section("features")),
         shaping=shaping(SETTINGS.section("features")),
-        arch=CONFIG.backbone.arch,
+        arch=lambda wildcards: BACKBONES[wildcards.at].arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         each=RUN.each_shard,
         code=code("features"),
     message:
-        f"features: shard {{params.each}} of {RUN.num_shards}"
+        f"features{{wildcards.at}}: shard {{params.each}} of {RUN.num_shards}"
     shell:
         "maskdistill features --manifest {input.manifest:q} --each {params.each} --shard {{shard}}"
         " --arch {params.arch}"

@@ -4,7 +4,7 @@ if CONFIG.features.store:
 
     rule masks:
         input:
-            features=RUN.of_part(FEATURES),
+            features=RUN.features_behind(FEATURES),
             manifest=lambda wildcards: (
                 rules.manifest.output.manifest
                 if mask_folders.is_refined(wildcards.masks, CONFIG.masks)

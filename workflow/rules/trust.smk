@@ -9,7 +9,7 @@ rule consistency:
         manifest=rules.manifest.output.manifest,
         masks=RUN.all_shards(MASK_SHARDS),
         embeddings=RUN.all_shards(EMBEDDINGS),
-        weights=WEIGHTS["backbone"],
+        weights=lambda wildcards: BACKBONE_WEIGHTS[folders.suffix_of(wildcards.masks)],
     output:
         consistency=f"{SEED}/consistency.json",
     log:
@@ -23,12 +23,14 @@ rule consistency:
         mem_mb=6000,
         runtime=60,
     params:
-        content=RUN.contents(WEIGHTS["backbone"]),
+        content=lambda wildcards: RUN.contents(
+            BACKBONE_WEIGHTS[folders.suffix_of(wildcards.masks)]
+        ),
         masks=RUN.braces(MASK_SHARDS),
         embeddings=RUN.braces(EMBEDDINGS),
         settings=in_full(SETTINGS.consistency),
         shaping=shaping(SETTINGS.consistency),
-        arch=CONFIG.backbone.arch,
+        arch=lambda wildcards: BACKBONES[folders.suffix_of(wildcards.masks)].arch,
         weights=lambda wildcards, input: input.weights[0] if input.weights else "random",
         code=lambda wildcards: (
             code("consistency") + mask_folders.rule_code(wildcards.masks)

@@ -12,6 +12,7 @@ DOWNLOADS = {
             *NETWORKS.values(),
             CONFIG.pretrain.teacher,
             *CONFIG.paper.backbones,
+            *CONFIG.bench.backbones.values(),
         )
     )
     if network and (official := official_weights(network))
