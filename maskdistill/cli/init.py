@@ -34,6 +34,7 @@ from maskdistill.product import fitting
 from maskdistill.product.fitting import Choice, Weights
 from maskdistill.product.speeds import Speeds
 from maskdistill.product.suggestions import Changes, Found, write_config
+from maskdistill.product.timed import remember
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
@@ -48,6 +49,7 @@ from maskdistill.workflow.commands import (
 )
 from maskdistill.workflow.needed_weights import downloads, licences, networks, rehearsal, weights_path
 
+RESULTS = start_folder() / "results"
 SAMPLE = 24
 BUSY = 1.5
 TIMED = 4
@@ -124,6 +126,8 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(output) as temporary:
         temporary.write_text(text(choice.changes, choice.notes, [*explained, *more]), encoding="utf-8")
         config = check_file(temporary)
+    if choice.speeds:
+        remember(config, choice.speeds, found.cores, found.gpus, RESULTS / config.run)
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
     if found.left_out:
         print(
