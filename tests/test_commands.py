@@ -35,6 +35,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(init_stage, "visible_gpus", list)
     monkeypatch.setattr(init_stage, "which", lambda program: None)
     monkeypatch.setattr(init_stage, "timed", lambda found, config: SPEEDS)
+    monkeypatch.setattr(init_stage, "RESULTS", tmp_path / "results")
     return folder
 
 

@@ -123,7 +123,7 @@ def test_every_correction_is_told(tmp_path: Path, pictures: list[Picture]) -> No
     assert unknown == ["elsewhere.png"]
     assert [item.reason for item in losses.dropped] == [
         "image_id 404 is no entry of images",
-        "it has a box alone, no mask",
+        "it has only a box, no mask",
     ]
     assert found["renamed"] == {"cluster-02": "lamp"}, "of cup & saucer one object is still one"
     by_name = {item["name"]: item for item in found["categories"]}
@@ -212,7 +212,7 @@ def test_yolo_of_other_tools(tmp_path: Path, pictures: list[Picture]) -> None:
     found, losses, unknown = compared(out / "data.yaml", pictures)
     assert (found["pictures"], found["objects"]["removed"], unknown) == (3, 1, [])
     assert found["renamed"] == {"cluster-02": "lamp"}
-    assert [item.reason for item in losses.dropped] == ["it has a box alone, no outline"]
+    assert [item.reason for item in losses.dropped] == ["it has only a box, no outline"]
 
 
 @pytest.mark.hostile(

@@ -648,10 +648,10 @@ def test_a_shard_that_the_manifest_lacks(fresh: Run, capsys: pytest.CaptureFixtu
 def test_a_picture_that_changed_its_size(made: Run, fresh: Run, capsys: pytest.CaptureFixture[str]) -> None:
     picture(64, 90).save(fresh.folder / "3.png")
     assert fresh.features() == 1
-    assert "3.png: has another content than when" in said(capsys) and not (fresh.folder / "f.h5").exists()
+    assert "3.png: its content has changed since" in said(capsys) and not (fresh.folder / "f.h5").exists()
     (fresh.folder / "m.json").write_bytes((made.folder / "m.json").read_bytes())
     assert fresh.embeddings() == 1
-    assert "3.png: has another content than when" in said(capsys) and not (fresh.folder / "e.h5").exists()
+    assert "3.png: its content has changed since" in said(capsys) and not (fresh.folder / "e.h5").exists()
 
 
 @pytest.mark.hostile("hdf5: masks JSON of another manifest", outcome="the stage stops and names the image")
@@ -714,7 +714,7 @@ def test_a_picture_that_was_replaced_is_noticed(
     assert runs[stage]() == 1
     told = said(capsys)
     assert (
-        "2.png: has another content than when the manifest was made" in told and "--forcerun manifest" in told
+        "2.png: its content has changed since the manifest was made" in told and "--forcerun manifest" in told
     )
 
 

@@ -158,7 +158,7 @@ def test_a_changed_table_is_noticed(tmp_path: Path) -> None:
     assert listing_fingerprint(source(path)) != made == settled(), "other groups, the same pictures"
     write(path, named(names, PICTURES[1:]))
     assert settled() != made
-    with pytest.raises(MaskDistillError, match=r"b\.jpg::image#0\.1: has another content than when"):
+    with pytest.raises(MaskDistillError, match=r"b\.jpg::image#0\.1: its content has changed since"):
         load_rgb(rows[1])
     write(path, named(names[:1]))
     with pytest.raises(MaskDistillError, match="damaged or was replaced"):

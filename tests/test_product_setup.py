@@ -26,8 +26,9 @@ CONFIGS = Path(__file__).parents[1] / "config"
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(init_stage, "timed", lambda found, config: SPEEDS)
+    monkeypatch.setattr(init_stage, "RESULTS", tmp_path / "results")
 
 
 @pytest.fixture

@@ -417,5 +417,5 @@ assert find_backbone("dino_vits16").official
     assert "backbone 'number': my_package:code cannot be imported (AttributeError" in number
     assert "'gone': no_such_module cannot be imported (ModuleNotFoundError" in gone
     assert (
-        "'dino_vits8': my_package:PATHOLOGY has a name that is taken; rename it; mend or uninstall" in taken
+        "'dino_vits8': my_package:PATHOLOGY has a name that is taken; rename it; repair or uninstall" in taken
     )

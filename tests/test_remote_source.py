@@ -210,7 +210,7 @@ def test_a_changed_object_is_noticed_and_the_same_content_is_not(
     assert server.reads - before == {"bkt/p/a.jpg": 1}, "others are asked for changes alone"
     rows = photos(ok_images(read_manifest(manifest)))
     with pytest.raises(
-        MaskDistillError, match=r"^s3://bkt/p/a\.jpg: has another content than when the manifest"
+        MaskDistillError, match=r"^s3://bkt/p/a\.jpg: its content has changed since the manifest"
     ):
         load_rgb(rows[0])
     load_rgb(rows[1])

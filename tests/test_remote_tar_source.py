@@ -159,7 +159,7 @@ def test_archives_that_change(server: ObjectServer, tmp_path: Path) -> None:
     last = photos(ok_images(theirs))[-1]
     shutil.rmtree(tmp_path / "cache")
     server.objects[name] = packed(30)
-    with pytest.raises(MaskDistillError, match=r"0021\.jpg: has another content than when the manifest"):
+    with pytest.raises(MaskDistillError, match=r"0021\.jpg: its content has changed since the manifest"):
         load_rgb(last)
     place = inside(last)
     assert isinstance(place, Inside)

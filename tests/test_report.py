@@ -243,8 +243,8 @@ def test_quarantined_files_show_their_reason(scored: tuple[Page, str, dict[str, 
 def test_dropped_ground_truth_shows_its_reason(scored: tuple[Page, str, dict[str, Any]]) -> None:
     view, _, summary = scored
     assert view.row("annotation")[1:] == ["t.json: annotations[3] (id <i>)", "its box is empty"]
-    assert "Of the ground truth was dropped: 1 annotation; the reasons are listed under Data." in view.text
-    assert "2 of 3 images with ground truth have masks that AP can be of." in view.text
+    assert "Dropped from the ground truth: 1 annotation; the reasons are listed under Data." in view.text
+    assert "2 of 3 images with ground truth have masks, which AP needs." in view.text
     assert summary["dropped"] == {"annotation": 1}
 
 

@@ -205,7 +205,7 @@ def test_a_run_that_fails_and_then_succeeds(project: Path, capsys: pytest.Captur
         "report, the end of results/r/logs/report.log:\n"
         "    maskdistill report: no ink; buy some\n"
         f"all that Snakemake said: {output.relative_to(project)}\n"
-        "the same command goes on from what is finished, once the cause is mended\n"
+        "once the cause is fixed, the same command continues from what is finished\n"
     )
     assert "Error in rule report" in output.read_text() or "CalledProcessError" in output.read_text()
     (project / "ink").touch()

@@ -100,7 +100,6 @@ def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
         "yaml",
         "pydantic",
         "pydantic_core",
-        "filelock",
         "jinja2",
         "markupsafe",
         "matplotlib",

@@ -186,7 +186,7 @@ def test_a_photo_remembers_what_the_manifest_saw(tmp_path: Path) -> None:
     assert load_rgb(again).size == (24, 20)
     swap(source.root / "0.bmp", True)
     with pytest.raises(
-        MaskDistillError, match=r"0\.bmp: has another content than when the manifest .*--forcerun man"
+        MaskDistillError, match=r"0\.bmp: its content has changed since the manifest .*--forcerun man"
     ):
         load_rgb(again)
     assert load_rgb(str(again)).size == (24, 20), "a plain path is any picture"

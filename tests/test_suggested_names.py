@@ -302,8 +302,15 @@ def test_weights_that_cannot_be_used_are_named(
         raise FileNotFoundError("Failed to download file\nfor CLIP")
 
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
+    monkeypatch.setattr("maskdistill.product.hub.unreachable", lambda: "")
     said = refused()
     assert "cannot be downloaded (FileNotFoundError: Failed to download file)" in said
+    monkeypatch.setattr("maskdistill.product.hub.unreachable", lambda: "https://hub (no route)")
+    for options in ((), ("--model=hf-hub:of-nobody/none",)):
+        said = refused(*options)
+        assert "not on this machine, and there is no connection to https://hub (no route). Try again" in said
+        assert "--model local-dir:FOLDER" in said
+    said = refused()
     assert "hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K open_clip_config.json" in said
     assert "--model local-dir:FOLDER" in said
 

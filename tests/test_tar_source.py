@@ -252,7 +252,7 @@ def test_a_changed_archive_is_noticed_as_a_changed_picture_is(tmp_path: Path) ->
     load_rgb(photos(table)[0])
     for file in (photos(table)[1], image_rows(table)[1].file):
         with pytest.raises(
-            MaskDistillError, match=r"s\.tar::1\.jpg::\d+\+\d+: has another content than when"
+            MaskDistillError, match=r"s\.tar::1\.jpg::\d+\+\d+: its content has changed since"
         ):
             load_rgb(file)
     archive.write_bytes(archive.read_bytes()[:3000])

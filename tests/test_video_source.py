@@ -208,7 +208,7 @@ def test_a_changed_video_is_noticed(tmp_path: Path) -> None:
     )
     load_rgb(photos(table)[1])
     clip(path, vfr="yes", shots=10)
-    with pytest.raises(Exception, match=r"a\.mp4::0+\d+\.bmp::\d+@\d+: has another content than when"):
+    with pytest.raises(Exception, match=r"a\.mp4::0+\d+\.bmp::\d+@\d+: its content has changed since"):
         load_rgb(photos(table)[1])
     clip(path, count=3)
     with pytest.raises(Exception, match="not in the video any more"):

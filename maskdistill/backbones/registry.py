@@ -223,7 +223,7 @@ def find_backbone(arch: str) -> Backbone:
         MaskDistillError: listing the known names, or saying what is wrong with an installed package's entry.
     """
     if arch in BROKEN:
-        raise MaskDistillError(f"backbone {arch!r}: {BROKEN[arch]}; mend or uninstall its package")
+        raise MaskDistillError(f"backbone {arch!r}: {BROKEN[arch]}; repair or uninstall its package")
     if arch not in BACKBONES:
         raise MaskDistillError(f"unknown backbone {arch!r}; take one of {', '.join(BACKBONES)}")
     return BACKBONES[arch]

@@ -45,7 +45,7 @@ STAGES = {
     "candidates": "run the detector over a shard",
     "self_annotations": "annotations of a round of self-training, from candidates and the round before",
     "pseudo_labels": "confident candidates become label PNGs",
-    "label_summary": "count pseudo-labels at a row of thresholds",
+    "label_summary": "count pseudo-labels at a series of thresholds",
     "trust": "whether a run's result can be trusted, without labels",
     "own_objects": "the objects of the run's photographs, in other tools' formats, at the end of a run",
     "segmenter": "train the segmenter on the pseudo-labels",

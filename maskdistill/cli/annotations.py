@@ -1,7 +1,7 @@
 """Write the masks of the training images, labelled with their clusters, as a COCO dataset.
 
 One shard is in memory at a time. The index beside the dataset says where in the file the annotations of each
-image lie, so that training need not hold them either.
+image lie, so that training need not hold them in memory either.
 """
 
 import argparse

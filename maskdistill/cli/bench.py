@@ -1,8 +1,8 @@
 """Compare mask rules, and what is trained on their masks, on the same features and images; see config section
 ``bench``.
 
-The scores go to a page, a JSON and two CSV files. What the masks cost goes to the page and to a CSV by
-itself, for seconds differ from run to run.
+The scores go to a page, a JSON and two CSV files. The cost of the masks goes to the page and to a CSV of its
+own, because seconds differ from run to run.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="clusters of each rule's masks, first seed",
     )
     parser.add_argument(
-        "--labels", nargs="*", default=[], metavar="DIR", help="pseudo_labels or predictions, one a rule"
+        "--labels", nargs="*", default=[], metavar="DIR", help="pseudo_labels or predictions, one per rule"
     )
     parser.add_argument(
         "--beside", nargs="*", default=[], metavar="JSON", help="bench.json of other runs on the same images"

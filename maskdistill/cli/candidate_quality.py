@@ -1,8 +1,8 @@
-"""Score the detector's candidates against the ground truth of the evaluation images, whatever the threshold.
+"""Score the detector's candidates against the ground truth of the evaluation images, at every threshold.
 
-What a page needs to choose tau and to see failures: precision, coverage and mIoU of the pseudo-labels at
-every threshold, score against IoU, precision-recall curves, objects that are merged or missed. What is
-painted are masks, whatever pseudo_labels.type says; under overlap: legacy the pixels that two candidates
+Gives a page what it needs to choose tau and to show failures: precision, coverage and mIoU of the
+pseudo-labels at every threshold, score against IoU, precision-recall curves, objects that are merged or
+missed. Masks are painted, whatever pseudo_labels.type says; with overlap: legacy, pixels that two candidates
 share count for the better one.
 """
 

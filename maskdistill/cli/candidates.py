@@ -1,8 +1,8 @@
 """Run the trained detector over every usable image of a shard.
 
 --params may hold the detector's whole section or only what inference uses: engine, score_thresh, nms,
-max_dets, min_size_test, max_size, rpn_pre_nms, rpn_post_nms. What is not given is as stored with the model,
-or the default: the workflow trains detectors without telling them what they are used with.
+max_dets, min_size_test, max_size, rpn_pre_nms, rpn_post_nms. Other settings are those stored with the model,
+or the defaults: the workflow does not tell a training what only inference uses.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Compare numbers of clusters without labels, on a bounded sample of the masks: help to choose K.
 
-The CSV has one row a number of clusters: inertia (sum of squared distances, for the elbow), simplified
+The CSV has one row per number of clusters: inertia (sum of squared distances, for the elbow), simplified
 silhouette (by centroids) and silhouette (by pairs of masks).
 """
 

@@ -26,14 +26,13 @@ def add_common(parser: argparse.ArgumentParser, params: bool = True, device: boo
     if device:
         parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
         parser.add_argument(
-            "--gpus", type=whole(0, 4096), default=1, help="GPUs granted; 0 means CPU (default: 1)"
+            "--gpus", type=whole(0, 4096), default=1, help="GPUs to use; 0 means the CPU (default: 1)"
         )
     parser.add_argument(
         "--threads",
         type=whole(1, 4096),
         default=min(MOST_THREADS, available_cores()),
-        help=f"CPU threads granted; cores that may be used are the limit (default: these, {MOST_THREADS} at "
-        "most)",
+        help=f"CPU threads to use, at most the available cores (default: all of these, up to {MOST_THREADS})",
     )
     parser.add_argument("--log", metavar="FILE", help="also log to this file")
 

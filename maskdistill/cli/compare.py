@@ -1,9 +1,9 @@
 """Compare objects that were corrected by hand in another tool with those of the run.
 
-CORRECTED is a file or folder that `maskdistill objects` wrote and a tool gave back: COCO JSON (also CVAT's
-export), Label Studio's JSON export, or a YOLO segmentation folder; give the options that `maskdistill
-objects` was given. Pictures are known again by their names. Nothing of a run changes: corrected objects may
-score it (docs/how-to/use-the-objects.md), and never train anything.
+CORRECTED is what a tool exported after somebody corrected what `maskdistill objects` wrote: COCO JSON (also
+CVAT's export), Label Studio's JSON export, or a YOLO segmentation folder. Give the options that you gave to
+`maskdistill objects`. Pictures are matched by their names. The run does not change: corrected objects may
+score it (docs/how-to/use-the-objects.md), but never train anything.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(0),
         default=20,
         metavar="N",
-        help="pictures that are named, worst first (default: 20)",
+        help="pictures to list, worst first (default: 20)",
     )
     parser.add_argument(
         "--coco",

@@ -1,8 +1,8 @@
 """Whether masks and clusters can be found again in changed pictures and resampled masks. No labels.
 
-On a bounded sample: 64 pictures of at most 16 shards, and 2,000 masks of these shards. What comes out stands
-in the JSON with the sampled masks themselves; the stage trust judges it together with the detector. The log
-says already what masks and clusters alone come to, before anything is trained.
+On a bounded sample: 64 pictures of at most 16 shards, and 2,000 masks of these shards. The JSON holds the
+results and the sampled masks; the stage trust judges them together with the detector. The log already gives
+the verdict on masks and clusters alone, before anything is trained.
 """
 
 import argparse
@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embeddings", nargs="+", required=True, metavar="H5", help="embeddings of every shard"
     )
-    parser.add_argument("--arch", required=True, help=f"that made the masks: one of {', '.join(BACKBONES)}")
+    parser.add_argument(
+        "--arch", required=True, help=f"network that made the masks: one of {', '.join(BACKBONES)}"
+    )
     parser.add_argument("--weights", required=True, help="checkpoint that made the masks, or 'random'")
     parser.add_argument(
         "--num-clusters", type=whole(1), required=True, metavar="K", help="over-clustering included"

@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tensorboard",
         metavar="DIR",
-        help="also write TensorBoard's event files below this folder, one a training",
+        help="also write TensorBoard's event files below this folder, one per training",
     )
-    parser.add_argument("--follow", action="store_true", help="go on as rows come, until Ctrl-C")
+    parser.add_argument("--follow", action="store_true", help="keep printing new rows, until Ctrl-C")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
-"""Bring an official dataset here: download and unpack it, or note where a copy lies. A copy is never changed.
+"""Get an official dataset: download and unpack it, or note where a copy lies. A copy is never changed.
 
-Downloads are continued and checked; archives are unpacked into a temporary folder that gets its name when all
-is there. The record at --output says where the data lies and which files it came from.
+Interrupted downloads are continued, and all are checked; archives are unpacked into a temporary folder, which
+gets its name when it is complete. The record at --output says where the data lies and which files it came
+from.
 """
 
 import argparse

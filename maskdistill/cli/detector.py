@@ -1,6 +1,6 @@
 """Train Mask R-CNN (C4 ResNet trunk) on the pseudo-annotations.
 
-Killed, it continues from --state when run again with the same settings and inputs.
+If killed, it continues from --state when run again with the same settings and inputs.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Masks of one shard of images straight from the pictures: features and masks in one go, no key is stored.
+"""Masks of one shard directly from the pictures: features and masks in one step, without storing keys.
 
-For runs that sweep nothing: gives the masks that the stages features and masks give.
+For runs without a sweep; gives the same masks as the stages features and masks.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Check versions, devices, disk, weights, extras and a configuration, and say how to fix what is wrong.
 
-The exit status is 0 only when nothing that is needed is missing. With --config, what that run needs counts as
-needed.
+The exit status is 0 only if nothing needed is missing; with --config, that includes what the run needs.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from maskdistill.runtime.errors import MaskDistillError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", metavar="YAML", help="configuration of the run that is meant to start")
+    parser.add_argument("--config", metavar="YAML", help="configuration of the run that you want to start")
 
 
 def run(args: argparse.Namespace) -> None:

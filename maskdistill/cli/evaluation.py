@@ -12,12 +12,12 @@ segmenter_crf  the same for predictions that a dense CRF sharpened.
 probe      semantic: the probe's predicted PNGs, whose labels are classes already, so nothing is matched.
 probe_crf  the same for predictions that a dense CRF sharpened.
 
-What is scored are the metrics of maskdistill/evaluation/metrics/, a module a family; null where a stage has
-none. Boundary IoU is of the semantic maps, under the matching that the mean IoU found. Where there is AP, it
-is scored by the protocols of the configuration too (see maskdistill/evaluation/protocols.py); "ap", "ap50"
-and "ap75" are those of agnostic_multi.
+The metrics are those of maskdistill/evaluation/metrics/, one module per family; null where a stage has none.
+Boundary IoU compares the semantic maps, with the matching found for the mean IoU. AP is also scored by the
+configuration's protocols (see maskdistill/evaluation/protocols.py); "ap", "ap50" and "ap75" are those of
+agnostic_multi.
 
-Detections are read shard by shard and images are scored in one process a granted thread; no mask is kept.
+Detections are read shard by shard, and images are scored in one process per thread; no mask is kept.
 """
 
 import argparse
@@ -61,7 +61,7 @@ R = TypeVar("R")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``maskdistill evaluation``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--stage", required=True, choices=STAGES, help="whose output is scored")
+    parser.add_argument("--stage", required=True, choices=STAGES, help="stage whose output is scored")
     add_scored_images(parser)
     parser.add_argument("--masks", nargs="+", metavar="JSON", help="mask shards (stage masks)")
     parser.add_argument("--assignments", metavar="H5", help="clusters of the masks (stage masks)")

@@ -1,9 +1,9 @@
 """Write a run's models for use without MaskDistill: ONNX, a script that runs them, and a model card.
 
 In --out: segment.py (numpy, Pillow and onnxruntime) with segment.json, the models of --kinds, both models as
-safetensors, check.json and README.md. The script is run on the run's pictures and has to give predict's
-masks. With --web there is a page too, which segments pictures in a browser. Needs the extra [export].
-`maskdistill predict` takes both models without their run (--detector DIR/detector.safetensors --segmenter
+safetensors, check.json and README.md. The script is run on the run's pictures and must give the same masks as
+predict. With --web there is also a page that segments pictures in a browser. Needs the extra [export].
+`maskdistill predict` can use both models without the run (--detector DIR/detector.safetensors --segmenter
 DIR/segmenter.safetensors).
 """
 
@@ -59,21 +59,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to write; what it holds is replaced"
+        "--out", required=True, metavar="DIR", help="folder to write; its content is replaced"
     )
     parser.add_argument(
         "--kinds", default="onnx", metavar="A,B",
-        help=f"of {', '.join(KINDS)}: int8 is a quarter of the size at some loss, pt2 the segmenter by "
-        "torch.export (default: onnx, which is always written)",
+        help=f"any of {', '.join(KINDS)}; int8 is a quarter of the size and loses some accuracy, pt2 is the "
+        "segmenter by torch.export (default: onnx, which is always written)",
     )  # fmt: skip
     parser.add_argument(
         "--web", action="store_true",
         help="also a page, web/index.html, that segments pictures in a browser without a network; ONNX "
         f"Runtime Web ({runtime.VERSION}, 14 MB) is fetched once",
     )  # fmt: skip
-    parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
-    parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
-    parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
+    parser.add_argument("--seed", type=whole(0), help="which seed's models, if the run has several seeds")
+    parser.add_argument("--detector", metavar="FILE", help="a detector other than the run's (.safetensors)")
+    parser.add_argument("--segmenter", metavar="FILE", help="a segmenter other than the run's (.safetensors)")
     add_common(parser, params=False)
 
 

@@ -1,6 +1,6 @@
 """Cluster a frozen ResNet's features into a segmenter; a linear probe starts from the same file.
 
-For the rows of the paper's Table 2 that a pre-trained backbone gives as it is. No label is read.
+For the rows of the paper's Table 2 that use a pre-trained backbone unchanged. No label is read.
 """
 
 import argparse

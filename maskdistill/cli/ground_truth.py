@@ -1,7 +1,7 @@
-"""Bring the ground truth of the images to score, of training images for the linear probe, or of all for the
-oracle, into one format.
+"""Convert ground truth into one format: of the images to score, of training images for the linear probe, or
+of all images for the oracle.
 
-Evaluation alone reads the result.
+Only evaluation reads the result.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, metavar="CSV")
     parser.add_argument(
         "--images", choices=("eval", "train", "all"), default="eval",
-        help="of those to score, of those that the segmenter learns from, or of all (default: eval)",
+        help="images to score, images that the segmenter is trained on, or all (default: eval)",
     )  # fmt: skip
     parser.add_argument(
         "--max-dropped", type=share, default=0.05, metavar="SHARE",

@@ -1,8 +1,8 @@
 """Write a configuration for your photographs and this machine, with an estimate and next steps.
 
-A few photographs go through the networks that it would take, about half a minute: from the seconds, the
-number and sizes of the photographs, the cores and the GPUs follow sides, batch and steps. --weights shipped
-needs no network and is a rehearsal: weights that never saw a photograph.
+It times the networks on a few photographs, for about half a minute, and chooses picture sizes, batch size and
+training steps from these times, the photographs and the machine. --weights shipped needs no network
+connection; it is a rehearsal, with weights that never saw a photograph.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from maskdistill.product import fitting
 from maskdistill.product.fitting import Choice, Weights
 from maskdistill.product.speeds import Speeds
 from maskdistill.product.suggestions import Changes, Found, write_config
+from maskdistill.product.timed import remember
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
@@ -48,6 +49,7 @@ from maskdistill.workflow.commands import (
 )
 from maskdistill.workflow.needed_weights import downloads, licences, networks, rehearsal, weights_path
 
+RESULTS = start_folder() / "results"
 SAMPLE = 24
 BUSY = 1.5
 TIMED = 4
@@ -60,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS",
-        help="folder that holds the pictures, or tar archives, videos or Parquet files of some, searched "
-        "recursively; or one of these files",
+        help="folder of pictures, tar archives, videos or Parquet files, searched recursively; or one such "
+        "file",
     )  # fmt: skip
     parser.add_argument(
         "--output", default="config/mine.yaml", metavar="YAML", help="default: config/mine.yaml"
@@ -69,18 +71,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="NAME", help="folder below results/ (default: the output's name)")
     parser.add_argument(
         "--weights", choices=get_args(Weights), default="dino",
-        help="dino: DINO's, downloaded when the run starts; shipped: the project's own, a rehearsal: they "
-        "never saw a photograph (default: dino)",
+        help="dino: DINO's, downloaded when the run starts; shipped: the project's own, for a rehearsal, as "
+        "they never saw a photograph (default: dino)",
     )  # fmt: skip
     parser.add_argument(
         "--minutes", type=whole(1), metavar="N",
-        help=f"how long the run may take: sides and steps fill it (default: every photograph is seen "
-        f"{fitting.SEEN} times or more, with the largest sides of which that takes at most "
-        f"{fitting.WAIT:.0f} minutes)",
+        help=f"how long the run may take; picture sizes and training steps are chosen to fill it (default: "
+        f"every photograph is seen at least {fitting.SEEN} times, at the largest size for which that "
+        f"takes at most {fitting.WAIT:.0f} minutes)",
     )  # fmt: skip
     parser.add_argument(
         "--settings", choices=("fitted", "paper"), default="fitted",
-        help="fitted to photographs and machine, or the paper's as they are, for GPUs (default: fitted)",
+        help="fitted: to photographs and machine; paper: the paper's own, for GPUs (default: fitted)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
@@ -124,6 +126,8 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(output) as temporary:
         temporary.write_text(text(choice.changes, choice.notes, [*explained, *more]), encoding="utf-8")
         config = check_file(temporary)
+    if choice.speeds:
+        remember(config, choice.speeds, found.cores, found.gpus, RESULTS / config.run)
     print(f"{output}: {found.count} pictures, K {config.clusters.total}, {config.num_shards} shards")
     if found.left_out:
         print(

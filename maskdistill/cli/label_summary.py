@@ -1,6 +1,6 @@
-"""Count what pseudo-labels would be at a row of thresholds, over all shards, from the same candidates.
+"""Count the pseudo-labels at a series of thresholds, over all shards, from the same candidates.
 
-What is counted are masks, whatever pseudo_labels.type says.
+Masks are counted, whatever pseudo_labels.type says.
 """
 
 import argparse

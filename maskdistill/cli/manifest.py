@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-shards",
         type=whole(1),
-        help="pieces to split the images into (default: one each 500)",
+        help="pieces to split the images into (default: one per 500 images)",
     )
     parser.add_argument(
         "--scenes-dir",
@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-quarantined", type=share, default=0.05, metavar="SHARE",
         help="tolerated share of unusable images; one is always tolerated unless 0 (default: 0.05)",
     )  # fmt: skip
-    parser.add_argument("--listing", metavar="HASH", help="fingerprint of the pictures as they were planned")
+    parser.add_argument(
+        "--listing", metavar="HASH", help="fingerprint of the pictures when the run was planned"
+    )
     parser.add_argument("--support", metavar="JSON", help="source of pictures that only K-means is fitted on")
     parser.add_argument(
         "--output",

@@ -1,7 +1,7 @@
 """Object masks of the images of a shard, by the paper's rule or by another one (``rule`` in ``--params``).
 
 The masks of an image are disjoint and stand in the order of discovery, each with score 1. With ``refine`` the
-photographs are opened too, as many at once as there are threads.
+photographs are opened too, one per thread at a time.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Suggest names for a run's clusters: which of your words fit their objects, by a model that knows words.
 
 A sample of each cluster's objects is compared with the words by an open_clip model (extra [names]; downloaded
-unless it is there). The suggestions are printed and written as a file of names; doubtful ones are comments
-in it. They are a model's guesses: look at the objects before you use the file, as clusters.names in the
+if it is missing). The suggestions are printed and written as a file of names; doubtful ones are comments in
+it. They are a model's guesses: look at the objects before you use the file, as clusters.names in the
 configuration or as --names. No label is read and nothing is trained (docs/how-to/own-photographs.md).
 """
 
@@ -44,27 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_own_options(parser, formats=False, names=False)
     parser.add_argument(
-        "--words", required=True, metavar="FILE", help="words to choose among, one a line; # begins a comment"
+        "--words",
+        required=True,
+        metavar="FILE",
+        help="words to choose from, one per line; # begins a comment",
     )
     parser.add_argument(
         "--model", default=MODEL,
-        help="of open_clip: a name, hf-hub:OWNER/NAME, or local-dir:FOLDER with open_clip_config.json and "
-        f"weights (default: {MODEL})",
+        help="model of open_clip: a name, hf-hub:OWNER/NAME, or local-dir:FOLDER with open_clip_config.json "
+        f"and weights (default: {MODEL})",
     )  # fmt: skip
     parser.add_argument(
         "--weights", metavar="TAG_OR_FILE",
-        help=f"of the model: a tag of open_clip, or a file (default: {WEIGHTS}, 605 MB, for {MODEL})",
+        help=f"the model's weights: a tag of open_clip, or a file (default: {WEIGHTS}, 605 MB, for {MODEL})",
     )  # fmt: skip
     parser.add_argument(
         "--per-cluster",
         type=whole(1),
         default=50,
         metavar="N",
-        help="most objects of a cluster (default: 50)",
+        help="objects to look at per cluster, at most (default: 50)",
     )
     parser.add_argument("--out", metavar="YAML", help=f"file of names to write (default: RUN/{USUAL})")
     parser.add_argument(
-        "--replace", action="store_true", help="replace that file even where it was changed by hand"
+        "--replace", action="store_true", help="replace that file even if it was changed by hand"
     )
     add_common(parser, params=False, device=True)
 

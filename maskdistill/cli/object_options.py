@@ -25,13 +25,13 @@ def add_object_options(parser: argparse.ArgumentParser, usual: str = "") -> None
     )  # fmt: skip
     parser.add_argument(
         "--simplify", type=pixels, metavar="PIXELS",
-        help="polygons with fewer vertices: outlines may leave the mask's by so many pixels, less where the "
-        "IoU would fall below 0.98" + default("0, exact"),
+        help="use fewer vertices: polygons may deviate from the mask's outline by this many pixels, less "
+        "where the IoU would fall below 0.98" + default("0, exact"),
     )  # fmt: skip
     _add_choice(parser, usual)
     parser.add_argument(
         "--pictures", choices=("link", "copy"),
-        help="how pictures come into folders of formats that want them" + default("link"),
+        help="how to put pictures into the folders of formats that need them" + default("link"),
     )  # fmt: skip
 
 
@@ -71,13 +71,13 @@ def add_own_options(parser: argparse.ArgumentParser, formats: bool, names: bool 
     parser.add_argument(
         "--min-score",
         type=share,
-        help="least score of an object (default: the run's; else what passes its tau)",
+        help="lowest score of an object (default: the run's; else what passes its tau)",
     )
     if names:
         parser.add_argument("--names", metavar="YAML", help="names of the clusters (default: the run's)")
     else:
         parser.set_defaults(names=None)
-    parser.add_argument("--seed", type=whole(0), help="whose candidates, where the run has several seeds")
+    parser.add_argument("--seed", type=whole(0), help="which seed's candidates, if the run has several seeds")
 
 
 def pixels(text: str) -> float:

@@ -1,9 +1,9 @@
 """Write the objects of a finished run's own photographs in the formats that other tools take.
 
-Into RUN/objects/FORMAT/: the detector's candidates that pass the run's tau. The run has done so for the
-formats of its section objects; this is for other ones, and for other choices. What was written before and
-corrected by hand is never replaced. docs/how-to/use-the-objects.md says which tool takes which format;
-photographs that the run was not given are for `maskdistill predict`.
+Writes the detector's candidates that pass the run's tau to RUN/objects/FORMAT/. The run itself did so for the
+formats in its section objects; use this command for other formats or options. Files that were corrected by
+hand are never replaced. docs/how-to/use-the-objects.md says which tool takes which format; for photographs
+outside the run use `maskdistill predict`.
 """
 
 import argparse

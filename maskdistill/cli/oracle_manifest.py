@@ -1,7 +1,6 @@
 """A run's manifest for one case of the oracle, marked as such: all that is made with it carries the mark.
 
-Images of which the truth is not known that the case needs lose the role in which a stage would learn from
-them.
+Images whose ground truth lacks what the case needs are not trained on.
 """
 
 import argparse

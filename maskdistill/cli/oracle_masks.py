@@ -1,6 +1,6 @@
 """Perfect masks of one shard from the ground truth and the found masks (evaluation only).
 
-Images whose objects' masks are not known are left without one.
+Images whose objects have no known masks get none.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The objects of the run's own photographs in the formats of other tools, as the section objects has them.
+"""Write the objects of the run's own photographs in other tools' formats, by the section objects.
 
-A folder per format beside --output. What was written before and corrected by hand is kept and named. By hand,
-in other formats too, ``maskdistill objects RUN`` does the same for a finished run.
+A folder per format beside --output. Folders that were corrected by hand are kept and named. ``maskdistill
+objects RUN`` does the same for a finished run, in any format.
 """
 
 import argparse
@@ -24,10 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--candidates", required=True, nargs="+", metavar="JSON", help="candidates of all shards"
     )
     parser.add_argument(
-        "--clusters", required=True, metavar="JSON", help="clusters.json, of the clusters' sizes"
+        "--clusters", required=True, metavar="JSON", help="clusters.json, for the clusters' sizes"
     )
     parser.add_argument("--names", metavar="YAML", help="names of the clusters, saved from an earlier report")
-    parser.add_argument("--output", required=True, metavar="JSON", help="objects.json: what lies beside it")
+    parser.add_argument(
+        "--output", required=True, metavar="JSON", help="objects.json, which lists what lies beside it"
+    )
     add_common(parser)
 
 

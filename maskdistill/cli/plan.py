@@ -1,8 +1,8 @@
 """Say what a run will download, compute and store, before any of it: no data and no weights are needed.
 
-Jobs are those of Snakemake's dry run. Hours come from the records of jobs that ended on this machine, in this
-run's folder or one beside it, where settings are alike; else from published or committed measurements. All
-are named; where there is none it says so. Sizes that nobody states exactly are marked.
+Jobs are those of Snakemake's dry run. Hours come from jobs that ended on this machine with the same settings,
+in this run's folder or one beside it; else from what `maskdistill init` timed; else from published or
+committed measurements. Each source is named, and so are jobs without one. Approximate sizes are marked.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Apply a run's trained models to other pictures: objects as COCO JSON, label maps, overlays.
 
-Killed, it goes on where it was when the same command is given again, which also makes again what was deleted
-or damaged since. In --out: coco.json (run lengths), coco_polygons.json, labels/ (indexed PNG), overlays/
-(JPEG), manifest.csv (unusable pictures with the reason), summary.json and, by --format, objects/FORMAT/ for
-other tools, also in a folder that is finished (docs/how-to/use-the-objects.md).
+If it was killed, the same command continues where it stopped, and also restores what was deleted or damaged
+since. In --out: coco.json (run lengths), coco_polygons.json, labels/ (indexed PNG), overlays/ (JPEG),
+manifest.csv (unusable pictures with the reason), summary.json and, with --format, objects/FORMAT/ for other
+tools, which may be added later (docs/how-to/use-the-objects.md).
 """
 
 import argparse
@@ -58,29 +58,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "photos", metavar="PHOTOS", nargs="+",
-        help="folder of pictures, tar archives, videos or Parquet files, or one of these; or text file that "
-        "names pictures, one a line; or pictures one by one",
+        help="folder of pictures, tar archives, videos or Parquet files; one such file; a text file that "
+        "names pictures, one per line; or several pictures",
     )  # fmt: skip
     parser.add_argument("--run", metavar="DIR", help="folder of a finished run, e.g. results/mine")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into, outside of PHOTOS")
-    parser.add_argument("--seed", type=whole(0), help="whose models, where the run has several seeds")
-    parser.add_argument("--detector", metavar="FILE", help="another detector than the run's (.safetensors)")
-    parser.add_argument("--segmenter", metavar="FILE", help="another segmenter than the run's (.safetensors)")
+    parser.add_argument("--seed", type=whole(0), help="which seed's models, if the run has several seeds")
+    parser.add_argument("--detector", metavar="FILE", help="a detector other than the run's (.safetensors)")
+    parser.add_argument("--segmenter", metavar="FILE", help="a segmenter other than the run's (.safetensors)")
     parser.add_argument(
         "--names", metavar="YAML", help="names of the clusters, saved from the report (default: the run's)"
     )
     parser.add_argument(
         "--min-score", type=share,
-        help="least score of an object in the COCO files (default: what passes the run's pseudo_labels.tau; "
+        help="lowest score of an object in the COCO files (default: what passes the run's pseudo_labels.tau; "
         "0.5 without a run)",
     )  # fmt: skip
     parser.add_argument(
         "--crf", action="store_true",
-        help="sharpen the label maps by a dense CRF with the run's section crf (needs `make crf`; 1-2 s per "
+        help="sharpen the label maps with a dense CRF, by the run's section crf (needs `make crf`; 1-2 s per "
         "picture)",
     )  # fmt: skip
     parser.add_argument(
-        "--overlays", type=whole(0), default=50, metavar="N", help="most overlay pictures (default: 50)"
+        "--overlays",
+        type=whole(0),
+        default=50,
+        metavar="N",
+        help="number of overlay pictures, at most (default: 50)",
     )
     parser.add_argument(
         "--max-quarantined", type=share, default=0.05, metavar="SHARE",

@@ -1,6 +1,6 @@
 """Run the trained segmenter over a shard's evaluation images, training images or both.
 
-With --crf a dense CRF sharpens the predictions at full size: one process a granted thread.
+With --crf a dense CRF sharpens the predictions at full size, in one process per thread.
 """
 
 import argparse

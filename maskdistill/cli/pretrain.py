@@ -1,6 +1,6 @@
 """Train a backbone on unlabelled images: DINO, SimCLR's contrastive loss, or distillation.
 
-Writes the teacher's encoder as float16 safetensors. Killed, it continues from --state when run again.
+Writes the teacher's encoder as float16 safetensors. If killed, it continues from --state when run again.
 """
 
 import argparse

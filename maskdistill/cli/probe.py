@@ -1,6 +1,6 @@
 """Linear probe: train a segmenter's last layer on true labels, for scoring only.
 
-Killed, it continues from --state when run again with the same settings and inputs.
+If killed, it continues from --state when run again with the same settings and inputs.
 """
 
 import argparse

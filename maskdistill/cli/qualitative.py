@@ -1,6 +1,6 @@
 """A run's pictures as in the paper: photo, mask, detector, segmenter, ground truth.
 
-Writes a page, the grid as PNG, and a CSV that says of each image and stage how much is right.
+Writes a page, the grid as PNG, and a CSV that says how much is right in each image at each stage.
 """
 
 import argparse

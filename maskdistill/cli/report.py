@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pseudo-labels", required=True, nargs="+", metavar="DIR", help="pseudo_labels/shard-*"
     )
     parser.add_argument(
-        "--label-summary", metavar="JSON", help="counts of pseudo-labels at a row of thresholds"
+        "--label-summary", metavar="JSON", help="counts of pseudo-labels at a series of thresholds"
     )
     parser.add_argument(
         "--trust", nargs="*", default=[], metavar="JSON", help="verdict; of several seeds' the first's"

@@ -1,8 +1,8 @@
-"""Run the workflow of a configuration the quiet way: a line per stage, and at the end where everything is.
+"""Run a configuration's workflow quietly: one line per stage, and at the end where everything is.
 
-Snakemake runs below it, with all cores and the GPUs that are found; its own output goes to a file in the
-run's logs. What stands after -- is handed on to it, e.g. `maskdistill run config/mine.yaml -- --forcerun
-masks`. With --cores, --jobs, --executor or --profile there, cores and GPUs are left to these.
+It runs Snakemake with all cores and GPUs that it finds, and keeps Snakemake's output in a file among the
+run's logs. Options after -- go to Snakemake, e.g. `maskdistill run config/mine.yaml -- --forcerun masks`; if
+--cores, --jobs, --executor or --profile is among them, it decides about cores and GPUs.
 """
 
 import argparse
@@ -49,11 +49,9 @@ ENGINE = [sys.executable, "-m", "maskdistill.workflow.events"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("config", metavar="CONFIG", help="configuration of the run (YAML)")
+    parser.add_argument("--cores", type=whole(1), metavar="N", help="CPU cores (default: all available)")
     parser.add_argument(
-        "--cores", type=whole(1), metavar="N", help="CPU cores (default: all that may be used)"
-    )
-    parser.add_argument(
-        HANDED_ON, nargs="*", metavar="OPTION", help="targets of Snakemake, and after --: its further options"
+        HANDED_ON, nargs="*", metavar="OPTION", help="Snakemake's targets, and after -- its options"
     )
 
 

@@ -1,4 +1,4 @@
-"""Generate scenes as pictures. Their ground truth is made apart, by the ground_truth entry point."""
+"""Generate scenes as pictures. Their ground truth is made separately, by `maskdistill ground_truth`."""
 
 import argparse
 from functools import partial

@@ -1,6 +1,6 @@
 """Train DeepLab-v3, or a ViT with a decoder, on the pseudo-labels of the training images.
 
-Killed, it continues from --state when run again with the same settings and inputs.
+If killed, it continues from --state when run again with the same settings and inputs.
 """
 
 import argparse

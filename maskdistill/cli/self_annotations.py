@@ -1,7 +1,7 @@
 """Write the annotations of a round of self-training, as a COCO dataset of the training images.
 
-They are what the detector of the round before is sure of, and those of the annotations it learnt that this
-leaves over. One shard of candidates is in memory at a time.
+They are the confident detections of the previous round's detector, and those annotations it was trained on
+that no such detection covers. One shard of candidates is in memory at a time.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Thumbnails of a run's objects on sheets, and what is known of each, for the page of objects.
 
-The objects are the detector's candidates that pass tau, as `maskdistill objects` hands them out. Above a
-number, the most confident ones and a sample of the others are shown. Pictures are read in order and each
-once; memory does not follow their number.
+The objects are the detector's candidates that pass tau, as `maskdistill objects` writes them. If there are
+too many, only the most confident ones and a sample of the others are shown. Each picture is read once, in
+order; memory does not grow with their number.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Download the official checkpoint of a backbone: resumable, checksummed, its licence printed.
 
-A file that is already at --output is checked, not fetched again; what a broken transfer left is continued.
+A file that is already at --output is checked, not fetched again; an interrupted transfer is continued.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list names, licences and addresses, and stop")
     names = [*(name for name, entry in BACKBONES.items() if entry.official), *RESNET_CHECKPOINTS]
     parser.add_argument("--arch", help=f"one of {', '.join(names)}")
-    parser.add_argument("--output", metavar="FILE", help="where the checkpoint is to lie")
+    parser.add_argument("--output", metavar="FILE", help="where to save the checkpoint")
     parser.add_argument("--sha256", help="expected checksum (default: the known one, if any)")
     add_common(parser, params=False)
 

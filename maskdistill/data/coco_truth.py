@@ -58,7 +58,7 @@ class CocoTruth:
                 checked = self._found.of(entries, size)
                 for item in checked if self.file.with_masks else ():
                     if item.mask.empty:
-                        reason = "it has a box alone: mIoU and AP leave its picture out"
+                        reason = "it has only a box: mIoU and AP leave its picture out"
                         self.losses.drop("mask", item.annotation.place, reason)
                 yield row, size, checked
 

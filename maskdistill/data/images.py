@@ -226,9 +226,9 @@ class Photo(str):
         """
         if self.sha256 not in ("", hashlib.sha256(data).hexdigest()):
             raise MaskDistillError(
-                f"{told_name(self)}: has another content than when the manifest was made, and what was "
-                "computed so far is of that one: put it back, or in a run give the same command with "
-                "--forcerun manifest (for predict: another --out)"
+                f"{told_name(self)}: its content has changed since the manifest was made, and the results "
+                f"so far are of the old content: put the old file back, or in a run give the same command "
+                f"with --forcerun manifest (for predict: another --out)"
             )
 
 

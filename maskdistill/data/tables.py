@@ -141,8 +141,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         told = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise MaskDistillError(
-            f"{path}: cannot be read as a{'n Arrow' if is_arrow(path) else ' Parquet'} file ({told}); put "
-            "the whole one in its place"
+            f"{path}: cannot be read as a{'n Arrow' if is_arrow(path) else ' Parquet'} file ({told}); "
+            f"replace it with a complete copy"
         ) from None
 
 

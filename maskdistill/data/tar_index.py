@@ -151,8 +151,8 @@ def _headers(archive: str, opened: Callable[[], IO[bytes]]) -> Iterator[tarfile.
         raise unreadable(Path(archive), error) from None
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise MaskDistillError(
-            f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; put the "
-            "whole one in its place"
+            f"{archive}: not a whole tar archive ({error}), read up to {last}: cut short or damaged; "
+            f"replace it with a complete copy"
         ) from None
 
 

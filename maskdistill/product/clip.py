@@ -8,7 +8,7 @@ a softmax over cosines, of words averaged over several sentences.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from maskdistill.product.hub import NoConnection, one_question
 from maskdistill.report.montage import Rgb
 from maskdistill.runtime.errors import MaskDistillError
 
@@ -31,7 +32,8 @@ SENTENCES = (
     "a photo of a {}", "a close-up photo of a {}", "a cropped photo of a {}", "a picture of the {}",
 )  # fmt: skip
 BATCH = 64
-ELSEWHERE = ("hf-hub:", "local-dir:")
+IN_HUB = "hf-hub:"
+ELSEWHERE = (IN_HUB, "local-dir:")
 """Beginnings of models that bring their weights along."""
 FILES = (".safetensors", ".pt", ".pth", ".bin")
 HUB = "https://huggingface.co"
@@ -116,7 +118,7 @@ def load_clip(model: str, weights: str | None, device: torch.device) -> Clip:
 
     weights, tokenize = _checked(model, weights), None
     try:
-        with _quiet():
+        with _quiet(), one_question() if model.startswith(IN_HUB) else nullcontext():
             if weights:
                 tokenize = open_clip.get_tokenizer(model)  # where it lacks a library nothing is downloaded
                 _fetch(model, weights)
@@ -126,6 +128,8 @@ def load_clip(model: str, weights: str | None, device: torch.device) -> Clip:
             tokenize = tokenize or open_clip.get_tokenizer(model)
     except MaskDistillError:
         raise
+    except NoConnection as error:
+        raise MaskDistillError(_not_here(model, error, _by_hand(model.removeprefix(IN_HUB)))) from None
     except Exception as error:  # the library raises a dozen unrelated types on damaged or missing files
         raise MaskDistillError(_unusable(model, weights, error)) from None
     if not all(bool(torch.isfinite(values).all()) for values in network.parameters()):
@@ -139,8 +143,8 @@ def card(model: str, weights: str | None) -> str:
     """Where the licence of the weights is told."""
     import open_clip
 
-    if model.startswith("hf-hub:"):
-        return f"{HUB}/{model.removeprefix('hf-hub:')}"
+    if model.startswith(IN_HUB):
+        return f"{HUB}/{model.removeprefix(IN_HUB)}"
     repository = _repository(open_clip.get_pretrained_cfg(model, _default(model, weights) or ""))
     return f"{HUB}/{repository}" if repository else "the card or page that the weights come from"
 
@@ -197,15 +201,24 @@ def _fetch(model: str, weights: str) -> None:
     import open_clip
 
     found = open_clip.get_pretrained_cfg(model, weights)
+    repository, source = _repository(found), f"weights {weights} of {model}"
+    by_hand = _by_hand(repository) if repository else f"fetch {found.get('url')} and give it as --weights"
     try:
-        open_clip.download_pretrained(found)
+        with one_question() if repository else nullcontext():
+            open_clip.download_pretrained(found)
+    except NoConnection as error:
+        raise MaskDistillError(_not_here(source, error, by_hand)) from None
     except Exception as error:  # of the network, the hub's library, or the disk
-        repository = _repository(found)
-        by_hand = _by_hand(repository) if repository else f"fetch {found['url']} and give it as --weights"
         raise MaskDistillError(
-            f"weights {weights} of {model}: cannot be downloaded ({_first_line(error)}). Try again later, or "
-            f"{by_hand}"
+            f"{source}: cannot be downloaded ({_first_line(error)}). Try again later, or {by_hand}"
         ) from None
+
+
+def _not_here(source: str, error: NoConnection, by_hand: str) -> str:
+    """What to say where there is no network."""
+    return (
+        f"{source}: not on this machine, and there is no connection to {error}. Try again later, or {by_hand}"
+    )
 
 
 def _by_hand(repository: str) -> str:
@@ -226,8 +239,8 @@ def _unusable(model: str, weights: str | None, error: Exception) -> str:
             "another --model"
         )
     remedy = "give other weights, or fetch them again"
-    if model.startswith("hf-hub:"):
-        remedy = _by_hand(model.removeprefix("hf-hub:"))
+    if model.startswith(IN_HUB):
+        remedy = _by_hand(model.removeprefix(IN_HUB))
     return (
         f"{source}: missing, damaged, of another model, or more than tensors (nothing in it was executed): "
         f"{_first_line(error)}; {remedy}"

@@ -219,6 +219,7 @@ class Choice:
         machine: lines on the machine and on what was taken.
         seconds: of each stage; empty where nothing was measured.
         bound: see :class:`Steps`.
+        speeds: what was timed for this configuration; None where nothing was.
     """
 
     changes: Changes
@@ -227,6 +228,7 @@ class Choice:
     machine: Sequence[str]
     seconds: Mapping[str, float]
     bound: str = ""
+    speeds: Speeds | None = None
 
     def estimate(self, minutes: float | None) -> list[str]:
         """Lines on the time that the run will take."""
@@ -294,7 +296,9 @@ def choose(
         changes = merged(changes, {"features": {"store": False}})
     config = config_of(changes)
     seconds = estimate(config, found, speeds) if speeds else {}
-    return Choice(changes, _notes(config, found), config, _machine(config, found), seconds, steps.bound)
+    return Choice(
+        changes, _notes(config, found), config, _machine(config, found), seconds, steps.bound, speeds
+    )
 
 
 def papers(found: Found, config_of: Callable[[Changes], Config]) -> Choice:

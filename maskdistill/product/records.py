@@ -1,4 +1,5 @@
-"""What a job will take, by records of such jobs on this kind of machine, here and in other runs.
+"""What a job will take, by records of such jobs on this kind of machine, here and in other runs; else by what
+``maskdistill init`` timed.
 
 A record (:mod:`maskdistill.runtime.job_record`) says what its job went through, images or steps, in how many
 seconds. It counts for a job of a rule whose settings are the same where its time depends on them; what
@@ -14,6 +15,7 @@ from typing import Any
 from maskdistill.config import Config
 from maskdistill.product.costs import Cost, Sizes
 from maskdistill.product.demands import DEMANDS, Demand
+from maskdistill.product.timed import timed_costs
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 from maskdistill.runtime.job_record import machine
@@ -67,7 +69,7 @@ class Known:
 
 
 def known_costs(config: Config, sizes: Callable[[], Sizes], results: Path) -> Callable[[str], Cost | None]:
-    """Rule -> what one of its jobs takes here; None without records of a machine like this.
+    """Rule -> what one of its jobs takes here; None where this kind of machine told nothing.
 
     Args:
         config: of the run.
@@ -75,6 +77,7 @@ def known_costs(config: Config, sizes: Callable[[], Sizes], results: Path) -> Ca
         results: folder of the run, which need not be there; runs beside it are looked at, too.
     """
     here, gpus = machine(), frozenset(visible_gpus())
+    timed = timed_costs(config, sizes, results, len(gpus))
     own = [results] if results.is_dir() else []
     others = [path.parent for path in sorted(results.parent.glob("*/benchmarks")) if path.parent != results]
 
@@ -94,7 +97,7 @@ def known_costs(config: Config, sizes: Callable[[], Sizes], results: Path) -> Ca
             if found:
                 best = max(found, key=lambda known: (known.count, known.jobs))
                 return best.cost(demand.count(config, sizes()) if demand.count else 0.0)
-        return None
+        return timed(rule)
 
     return of_rule
 

@@ -65,5 +65,5 @@ def bad_end(failed: Sequence[Job], jobs: int, status: int, output: Path) -> str:
     if not all(logs.values()) or not failed:
         lines += ["the end of what Snakemake said:"]
         lines += [f"    {line}" for line in last_lines(output, OF_SNAKEMAKE)]
-    again = "the same command goes on from what is finished, once the cause is mended"
+    again = "once the cause is fixed, the same command continues from what is finished"
     return "\n".join([*lines, f"all that Snakemake said: {output}", again])

@@ -5,7 +5,6 @@ Everything here is arithmetic; :mod:`maskdistill.cli.measuring` measures.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from maskdistill.backbones.registry import BACKBONES
 from maskdistill.config import Config
@@ -104,6 +103,13 @@ def step_seconds(load: float, step: float, batch: int, cores: int, workers: int)
     return max(step + load * batch / cores, load * batch / workers)
 
 
+def training_seconds(config: Config, name: str, steps: float, speeds: Speeds, cores: int) -> float:
+    """Seconds of a training, ``detector`` or ``segmenter``, loading of libraries included."""
+    section = getattr(config, name)
+    load, step = getattr(speeds, f"{name}_load"), getattr(speeds, f"{name}_step")
+    return speeds.start + steps * step_seconds(load, step, section.batch_size, cores, section.workers)
+
+
 def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
     """Seconds that each stage of a run without ground truth will take, in the order of the method."""
     count, cores, rounds = found.count, found.cores, config.crf.rounds
@@ -114,13 +120,11 @@ def estimate(config: Config, found: Found, speeds: Speeds) -> dict[str, float]:
     more = together if found.gpus else together * speedup(min(8, cores // together))
     light = LIGHT * speeds.start
 
+    def training(name: str, steps: float) -> float:
+        return training_seconds(config, name, steps, speeds, cores)
+
     def of_shards(each: float, start: float = speeds.start) -> float:
         return start * waves + count * each / more
-
-    def training(name: Literal["detector", "segmenter"], steps: float) -> float:
-        section = getattr(config, name)
-        load, step = getattr(speeds, f"{name}_load"), getattr(speeds, f"{name}_step")
-        return speeds.start + steps * step_seconds(load, step, section.batch_size, cores, section.workers)
 
     def cores_of(rule: str) -> float:
         return cost.seconds / min(8, cores) if (cost := cost_of(rule, config, sizes)) else 0.0

@@ -40,14 +40,14 @@ def files_beside(folder: Path, config: Config, quarantined: int) -> list[Beside]
     """
     values = {**layout.main_values(config), "seed": config.seeds[0]}
     places = {
-        "objects.html": "all objects of these photographs, to look through",
+        "objects.html": "all objects of these photographs, to browse",
         "objects": "the same in formats of other tools",
         str(
             Path(layout.PREDICTIONS.format(**values, post="", shard="*")).parent
         ): "a label map of each photograph",
         layout.DETECTOR.format(**values): "the trained detector",
         layout.SEGMENTER.format(**values): "the trained segmenter",
-        "data/manifest.csv": "the photographs, one a line, with numbers and sizes",
+        "data/manifest.csv": "the photographs, one per line, with numbers and sizes",
         **({"data/manifest.quarantined.csv": "those that could not be read, and why"} if quarantined else {}),
     }
     there = [Beside(_href(folder, place), _name(folder, place), use) for place, use in places.items()]
@@ -81,7 +81,7 @@ def next_steps(folder: Path, verdict: str | None, named: bool) -> list[Step]:
     steps = []
     if verdict not in (None, USE):
         steps.append(
-            Step("See what stands against this result in the pictures above, then why", anchor="verdict")
+            Step("See what speaks against this result in the pictures above, then why", anchor="verdict")
         )
     if not named:
         steps.append(Step("Give the categories names", anchor="categories"))
@@ -99,7 +99,7 @@ def next_steps(folder: Path, verdict: str | None, named: bool) -> list[Step]:
             "Use the models elsewhere (once before: make export)",
             _typed("export", "--run", run, "--out", "exported"),
         ),
-        Step("See what another τ would let through", anchor="tau"),
+        Step("See what would pass another τ", anchor="tau"),
     ]
 
 

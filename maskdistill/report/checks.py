@@ -39,7 +39,7 @@ def checks(run: Run) -> list[str]:
         )
     if run.unused_names:
         notes.append(
-            f"The names in {run.unused_names} were given to other clusters and are not used; save them anew."
+            f"The names in {run.unused_names} were given to other clusters and are not used; save them again."
         )
     if empty := sizes.count(0):
         notes.append(f"{empty} of {len(sizes)} clusters are empty.")
@@ -63,11 +63,11 @@ def truth_notes(truth: DroppedRecord | None) -> list[str]:
         return notes
     if counts := truth["counts"]:
         told = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items())
-        notes.append(f"Of the ground truth was dropped: {told}; the reasons are listed under Data.")
+        notes.append(f"Dropped from the ground truth: {told}; the reasons are listed under Data.")
     of = truth["of"]
     for count, score in ((of["has_semantic"], "mIoU"), (of["has_masks"], "AP")):
         if count < of["images"]:
             notes.append(
-                f"{count} of {of['images']} images with ground truth have masks that {score} can be of."
+                f"{count} of {of['images']} images with ground truth have masks, which {score} needs."
             )
     return notes

@@ -10,8 +10,9 @@ from maskdistill.report.html import Context
 from maskdistill.report.montage import Color
 
 READING = (
-    "No label enters. Look for the K where inertia stops falling fast (the elbow) and where the silhouettes, "
-    "which say how far apart the clusters are, stay high; where neither shows, the features leave K to you."
+    "No label is used. Look for the K where inertia stops falling fast (the elbow) and where the "
+    "silhouettes, which say how far apart the clusters are, stay high; if neither helps, the features do not "
+    "decide K and you have to."
 )
 
 

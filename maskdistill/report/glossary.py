@@ -7,8 +7,8 @@ from markupsafe import Markup, escape
 
 WORDS = {
     "ground truth": "What people said is in a picture. It is used to score a result, never to train one.",
-    "signals?": "A number that is measured on the result itself, without anybody having labelled a picture.",
-    "above chance": "Less what masks of unrelated pictures would reach: 0 is no better than chance, 1 is "
+    "signals?": "A number measured on the result itself, without any labelled picture.",
+    "above chance": "Minus what masks of unrelated pictures would reach: 0 is no better than chance, 1 is "
     "perfect.",
     "clusters?": "A group of objects that look alike to the network. It has a number until you give it a "
     "name.",
@@ -26,13 +26,14 @@ WORDS = {
     "τ": "Tau, the threshold of confidence: what the detector scores higher becomes a pseudo-label.",
     "pseudo-labels?": "A label map that was painted from the detector's sure objects, for the segmenter to "
     "learn from.",
-    "IoU": "Intersection over union: pixels that two masks share, divided by those that either has. 1 where "
+    "IoU": "Intersection over union: pixels that two masks share, divided by the pixels in either. 1 where "
     "they are equal, 0 where they do not touch.",
     "quarantined": "Set aside because the file could not be read as a picture. It stays where it is.",
     "affinity": "How alike the network's descriptions of two patches of a picture are.",
     "patch(?:es)?": "A small square of a picture, the smallest part that a transformer sees.",
     "coverage": "Share of a picture's pixels that masks or labels cover.",
-    "seeds?": "A number that fixes all chance of a run. Several seeds show how much of a score is luck.",
+    "seeds?": "A number that fixes everything random in a run. Several seeds show how much of a score is "
+    "luck.",
     "bootstrap": "The score of many random draws of the same images: 95 % of the draws lie in the interval.",
     "CRF": "Conditional random field: moves the outlines of a label map to edges that are visible in the "
     "picture.",

@@ -125,7 +125,7 @@ def verdict(found: Sequence[Row]) -> list[str]:
     parts = "; ".join(f"{stage} {points:.1f}" for stage, points in lost.items())
     reached = own.mean("segmenter", "miou")
     said = [
-        f"The segmenter reaches a mIoU of {reached:.1f}. The points that it lacks are lost here: {parts}. "
+        f"The segmenter reaches a mIoU of {reached:.1f}. The missing points are lost here: {parts}. "
         f"Most are lost by: {worst}."
     ]
     alone = [

@@ -21,7 +21,11 @@ def quality_section(run: Run) -> Context:
     if found["bins"]:
         plot = quality_plot("quality-iou", found["points"], found["bins"])
         plots.append(
-            ("Score and quality", plot, f"A dot a candidate; the line is the mean of a step of scores.{told}")
+            (
+                "Score and quality",
+                plot,
+                f"One dot per candidate; the line is the mean over a step of scores.{told}",
+            )
         )
     if curves["agnostic"]:
         named = {f"IoU {iou}": values for iou, values in curves["agnostic"].items()}

@@ -10,7 +10,7 @@ from maskdistill.trust.types import TrustRecord
 SAID = {
     USE: "Nothing that can be seen without labels speaks against this result.",
     LOOK: "Look at the pictures below before you use this result.",
-    AVOID: "Do not use this result: what is seen without labels says that it is not worth it.",
+    AVOID: "Do not use this result: what can be seen without labels speaks against it.",
 }
 LOOKS = {
     "mask": "mask",

@@ -37,7 +37,7 @@ class CocoCorrections(Corrections):
         for item in self._found.of(entries, size):
             painted = paint_mask(item.mask, size)
             if painted is None:
-                self._losses.drop("annotation", item.annotation.place, "it has a box alone, no mask")
+                self._losses.drop("annotation", item.annotation.place, "it has only a box, no mask")
             else:
                 masks.append(NamedMask(self._labels[item.annotation.category_id - 1], painted))
         return masks

@@ -66,7 +66,7 @@ class YoloCorrections(Corrections):
                     f"unknown class {shown(words[0])}; there are {known}", "name it, or correct the line"
                 )
             if len(ring) < 3:
-                self._losses.drop("annotation", place, "it has a box alone, no outline")
+                self._losses.drop("annotation", place, "it has only a box, no outline")
                 continue
             mask = filled(ring, size)
             if mask.any():

@@ -76,5 +76,5 @@ def _clash(same: tuple[int, int], members: Iterator[TarPicture]) -> MaskDistillE
     )
     return MaskDistillError(
         f"results of {first} and of {second} would overwrite each other: one name occurs twice, or "
-        "names a folder as results of the other are called; pack the archive again"
+        "one is called like the folder of the other's results; pack the archive again"
     )

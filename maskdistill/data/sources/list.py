@@ -28,12 +28,10 @@ class ListData(ImageSource):
 
     kind: Literal["list"]
     file: UserPath = Field(
-        description="text file; paths are relative to its folder, or absolute; empty lines and those that "
-        "begin with # are passed over"
+        description="text file; paths are relative to its folder, or absolute; empty lines and lines that "
+        "begin with # are skipped"
     )
-    root: UserPath | None = Field(
-        None, description="folder that relative paths are below; null: the file's own"
-    )
+    root: UserPath | None = Field(None, description="folder that paths are relative to; null: the file's own")
 
     @property
     def place(self) -> str:

@@ -53,7 +53,7 @@ class ParquetData(InFiles):
             first, second = (image.path for n, image in enumerate(self._rows(look.section), 1) if n in found)
             raise MaskDistillError(
                 f"results of {first} and of {second} would overwrite each other: one name occurs twice, or "
-                "names a folder as results of the other are called; rename one of the files"
+                "one is called like the folder of the other's results; rename one of the files"
             )
 
     def count(self, look: Look) -> int:

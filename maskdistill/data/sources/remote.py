@@ -45,8 +45,8 @@ class RemoteData(ImageSource):
     kind: Literal["remote"]
     root: RemoteUrl | None = Field(
         None,
-        description="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER: every picture below it; with a file, what its "
-        "names are below, which may be https:// too",
+        description="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER: every picture below it; with a file, what "
+        "its names are relative to, which may also be https://",
     )
     file: UserPath | None = Field(
         None,
@@ -59,7 +59,7 @@ class RemoteData(ImageSource):
         if self.file is None and (self.root is None or split(self.prefix).scheme not in STORES):
             raise ValueError(
                 "give a root that begins with s3:// or gs://, or a file of URLs: a web server does not list "
-                "what it has"
+                "its files"
             )
         return self
 
@@ -99,7 +99,7 @@ class RemoteData(ImageSource):
             )
             raise MaskDistillError(
                 f"results of {first} and of {second} would overwrite each other: one is there twice, or "
-                "names a folder as results of the other are called; rename one, or take it out of the list"
+                "one is called like the folder of the other's results; rename one, or take it out of the list"
             )
 
     def fingerprint(self, look: Look) -> str:
@@ -141,7 +141,7 @@ class RemoteData(ImageSource):
         if "://" in line:
             return checked(line)
         if self.root is None:
-            raise ValueError(f"{line!r} is not a URL; give one, or set root, which names are below")
+            raise ValueError(f"{line!r} is not a URL; give one, or set root, which names are relative to")
         return f"{self.prefix}/{quoted(line.lstrip('/'))}"
 
     def _key(self, url: str) -> str:

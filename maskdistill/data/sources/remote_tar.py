@@ -38,9 +38,7 @@ def _shards(text: str) -> str:
         ValueError: no URL of a store, or ranges that name nothing, or too many.
     """
     if split(checked(text)).scheme not in STORES:
-        raise ValueError(
-            "give a root that begins with s3:// or gs://: a web server does not list what it has"
-        )
+        raise ValueError("give a root that begins with s3:// or gs://: a web server does not list its files")
     count = 1
     for first, last in _RANGE.findall(text):
         count *= int(last) - int(first) + 1
@@ -165,7 +163,7 @@ def _shard(folder: str, entry: Listed, start: str, stems: Counter[str]) -> _Shar
     stem = entry.name[: -len(SUFFIX)]
     prefix = key_of_path((stem if stems[stem] == 1 else entry.name)[len(start) :])
     if has_odd_parts(url) or f"{prefix}/".startswith(tuple(f"{name}/" for name in RESERVED)):
-        raise MaskDistillError(f"{told}: no results can be called so; rename the archive")
+        raise MaskDistillError(f"{told}: results cannot have its name; rename the archive")
     return _Shard(prefix, url, entry.size, entry.etag)
 
 

@@ -42,11 +42,11 @@ class VideoData(InFiles):
         description="folder that is searched for videos recursively, one video, a pattern such as "
         "clips/*.mp4, or a list of these; needs the extra video (PyAV)"
     )
-    fps: Rate | None = Field(1.0, description="frames a second that are looked at, evenly; null: all")
+    fps: Rate | None = Field(1.0, description="frames per second to look at, evenly spaced; null: all")
     min_change: Change = Field(
         2.0,
-        description="a frame is passed over if its grey thumbnail of 32 x 32 pixels differs from the last "
-        "chosen frame's by less, on average, in steps of 255; 0: none is",
+        description="skip a frame if its grey thumbnail of 32 x 32 pixels differs from the last "
+        "chosen frame's by less than this on average (grey levels of 0 to 255); 0: skip none",
     )
 
     def pictures(self, look: Look) -> Iterator[ListedImage]:

@@ -42,10 +42,10 @@ def _installed(kind: str) -> type[SourceTruth[Any]]:
             found = entry.load()
         except Exception as error:  # whatever another package's module does
             raise MaskDistillError(
-                f"{where} cannot be loaded: {error}; mend or uninstall its package"
+                f"{where} cannot be loaded: {error}; repair or uninstall its package"
             ) from error
         if not (isinstance(found, type) and issubclass(found, SourceTruth)):
-            raise MaskDistillError(f"{where} is no SourceTruth; mend or uninstall its package")
+            raise MaskDistillError(f"{where} is no SourceTruth; repair or uninstall its package")
         return found
     raise MaskDistillError(
         f"data.kind: {kind}: no package reads its ground truth; the source's own must name a SourceTruth "

@@ -86,12 +86,12 @@ def export_formats() -> dict[str, ExportFormat]:
         except Exception as error:  # another package's code may raise anything
             raise MaskDistillError(
                 f"the format {entry.name} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}; "
-                "mend or uninstall the package that has it"
+                "repair or uninstall the package that has it"
             ) from error
         if not isinstance(loaded, ExportFormat) or loaded.name in found:
             wrong = "its name is taken" if isinstance(loaded, ExportFormat) else "it is no ExportFormat"
             raise MaskDistillError(
-                f"the format {entry.name} ({entry.value}): {wrong}; mend or uninstall its package"
+                f"the format {entry.name} ({entry.value}): {wrong}; repair or uninstall its package"
             )
         found[loaded.name] = loaded
     return found

@@ -20,11 +20,17 @@ class AffinityParams(Section):
     """Settings of the paper's rule, and of its search for further masks."""
 
     topk: Share = Field(0.4, description="share of patches taken as candidates")
-    masks: Masks = Field(1, description="most masks an image; the paper has one")
+    masks: Masks = Field(1, description="masks per image, at most; the paper has one")
     center: bool = Field(False, description="subtract the image's mean key first")
-    min_area: Fraction = Field(0.01, description="stop at a further mask that covers less of the patches")
-    max_area: Fraction = Field(0.5, description="stop at a further mask that covers more of the patches")
-    max_overlap: Fraction = Field(0.5, description="stop where more of a further one is covered already")
+    min_area: Fraction = Field(
+        0.01, description="stop at a further mask that covers less than this share of the patches"
+    )
+    max_area: Fraction = Field(
+        0.5, description="stop at a further mask that covers more than this share of the patches"
+    )
+    max_overlap: Fraction = Field(
+        0.5, description="stop when more than this share of a further mask is already covered"
+    )
 
     @model_validator(mode="after")
     def _as_a_section(self) -> "AffinityParams":

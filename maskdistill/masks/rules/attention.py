@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class AttentionParams(Section):
     """Settings of DINO's attention."""
 
-    mass: Annotated[float, Field(gt=0, lt=1), NUMBER] = Field(description="share of the attention to patches")
+    mass: Annotated[float, Field(gt=0, lt=1), NUMBER] = Field(
+        description="share of the attention that the mask's patches hold"
+    )
     largest: bool = Field(False, description="keep the largest component")
 
 

@@ -24,9 +24,9 @@ class MaskCutParams(Section):
     """Settings of MaskCut."""
 
     tau: Annotated[float, Field(ge=0, lt=1), NUMBER] = Field(
-        0.15, description="cosine similarity of two keys from which on their patches are alike"
+        0.15, description="patches are alike if the cosine similarity of their keys is at least this"
     )
-    cuts: Positive = Field(3, description="cuts, and so the most masks")
+    cuts: Positive = Field(3, description="number of cuts, and so of masks at most")
     sides: bool = Field(
         False, description="a mask is the whole side of a cut, not the component of its most prominent patch"
     )

@@ -22,7 +22,7 @@ class TokenCutParams(Section):
     """Settings of TokenCut."""
 
     tau: Annotated[float, Field(ge=0, lt=1), NUMBER] = Field(
-        0.2, description="cosine similarity of two keys from which on their patches are alike"
+        0.2, description="patches are alike if the cosine similarity of their keys is at least this"
     )
 
 
