@@ -3,6 +3,7 @@ schedule, run in mixed precision, take batches that do not depend on the workers
 wrong with a picture.
 """
 
+import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +26,14 @@ from torch import nn
 
 from maskdistill import cli
 from maskdistill.backbones.resnet import FrozenBatchNorm2d, build_resnet
-from maskdistill.backbones.weights import read_metadata
+from maskdistill.backbones.weights import read_metadata, read_state_dict
 from maskdistill.config import DetectorConfig, SegmenterConfig, parse_section
 from maskdistill.detector.data import AnnotatedImages, detector_batches
 from maskdistill.detector.model import build_detector, detector_lr
 from maskdistill.detector.train import train_detector
 from maskdistill.runtime.devices import pick_device
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.files import sha256_file
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.segmenter.train import train_segmenter
@@ -228,21 +230,23 @@ def test_linear_scaling_of_the_segmenter(batch: int, reference: int, lr: float) 
     assert segmenter_for_batch(config) == config
 
 
-@pytest.mark.slow
-def test_scaling_is_applied_recorded_and_logged(folder: Path, tmp_path: Path) -> None:
+def train_by_hand(folder: Path, out: Path, params: DetectorConfig, *options: str) -> int:
+    """The entry point of the detector on a folder of ``write_run``."""
     names = {"manifest": "manifest.csv", "annotations": "annotations.json", "index": "annotations.h5"}
     files = [f"--{option}={folder / name}" for option, name in names.items()]
-    outputs = [
-        f"--output={tmp_path / 'm.safetensors'}",
-        f"--metrics={tmp_path / 'm.csv'}",
-        f"--state={tmp_path / 's'}",
-    ]
-    params = detector_config(iters=1, steps=[1], reference_batch=4, lr=0.01, warmup_iters=0, log_every=1)
+    outputs = [f"--output={out / 'm.safetensors'}", f"--metrics={out / 'm.csv'}", f"--state={out / 's'}"]
     deterministic = torch.are_deterministic_algorithms_enabled()
-    log = tmp_path / "log.txt"
-    arguments = [*files, *outputs, "--device", "cpu", "--threads", "1", "--log", str(log), "--params"]
-    assert cli.main(["detector", *arguments, params.model_dump_json()]) == 0
+    arguments = [*files, *outputs, "--device", "cpu", "--threads", "1", *options, "--params"]
+    code = cli.main(["detector", *arguments, params.model_dump_json()])
     torch.use_deterministic_algorithms(deterministic)
+    return code
+
+
+@pytest.mark.slow
+def test_scaling_is_applied_recorded_and_logged(folder: Path, tmp_path: Path) -> None:
+    params = detector_config(iters=1, steps=[1], reference_batch=4, lr=0.01, warmup_iters=0, log_every=1)
+    log = tmp_path / "log.txt"
+    assert train_by_hand(folder, tmp_path, params, "--log", str(log)) == 0
     lines = (tmp_path / "m.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines[1:-1]] == [["1.0", "0.005"], ["2.0", "0.005"]]
     assert (
@@ -251,3 +255,28 @@ def test_scaling_is_applied_recorded_and_logged(folder: Path, tmp_path: Path) ->
     )
     recorded = DetectorConfig.model_validate_json(read_metadata(tmp_path / "m.safetensors")["params"])
     assert (recorded.lr, recorded.iters, recorded.reference_batch) == (0.005, 2, 2)
+
+
+@pytest.mark.slow
+def test_a_round_of_self_training_goes_on_from_the_model_before(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With hardly any learning rate its weights stay; what starts otherwise, or fits not, is told apart."""
+    still = {"iters": 1, "steps": [], "warmup_iters": 0, "lr": 1e-9}
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train_by_hand(folder, first, detector_config(**still | {"lr": 0.1})) == 0
+    model = str(first / "m.safetensors")
+    assert train_by_hand(folder, second, detector_config(**still), "--seed=5", "--start", model) == 0
+    before, after = (read_state_dict(out / "m.safetensors") for out in (first, second))
+    learnt = [name for name in before if "running" not in name and "num_batches" not in name]
+    for name in learnt:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
+    recorded = json.loads(read_metadata(second / "m.safetensors")["provenance"])["inputs"]
+    assert (
+        recorded["start"] == sha256_file(model)
+        and "start" not in json.loads(read_metadata(model)["provenance"])["inputs"]
+    )
+    assert train_by_hand(folder, tmp_path, detector_config(**still, roi_pool=5), "--start", model) == 1
+    assert "m.safetensors: a detector of another form (roi_pool)" in capsys.readouterr().err
+    assert train_by_hand(folder, tmp_path, detector_config(**still), "--start", model, model) == 1
+    assert "--start: one detector, not 2" in capsys.readouterr().err

@@ -103,6 +103,10 @@ def test_paths_of_rounds_of_self_training() -> None:
         wildcards = given(**at, trained=trained)
         assert run.of_round_before(pattern)(wildcards)[0] == below.format(before)
         assert run.braces_before(pattern)(wildcards) == below.format(before).replace("0000", "{0000..0001}")
+    start = run.of_round_before_if_any(f"{run}/{layout.DETECTOR}")
+    model = "results/x/topk-0.4/k-5/seed-1{}/detector/model.safetensors"
+    found = [start(given(**at, trained=trained)) for trained in run.trainings]
+    assert found == [[], [model.format("")], [model.format("/round-1")]]
 
 
 def test_a_modules_prefix_is_put_once() -> None:

@@ -103,6 +103,10 @@ def test_one_round_of_self_training_more_trains_one_detector_more(tmp_path: Path
         for plan in plans
     ]
     assert trained == [{"/round-2"}, set(), {"/round-1"}]
+    (second,) = [job for job in plans[0] if job.rule == "detector"]
+    assert [path for path in second.inputs if path.endswith("detector/model.safetensors")] == [
+        path.replace("round-2", "round-1") for path in second.outputs if path.endswith("model.safetensors")
+    ]
     assert {job.wildcards["trained"] for job in plans[1] if job.rule == "segmenter"} == {""}
 
 
