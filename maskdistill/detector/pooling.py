@@ -47,8 +47,9 @@ def pooled(maps: Tensor, regions: Tensor, side: int, scale: float) -> Tensor:
     """
     if maps.device.type == "cpu" and maps.requires_grad and torch.is_grad_enabled() and len(regions):
         out: Tensor = _Pooled.apply(maps, regions, side, scale)  # type: ignore[no-untyped-call]
-        return out
-    return roi_align(maps, regions, side, scale, aligned=True)
+    else:
+        out = roi_align(maps, regions, side, scale, aligned=True)
+    return out
 
 
 class _Pooled(torch.autograd.Function):
@@ -56,7 +57,8 @@ class _Pooled(torch.autograd.Function):
     def forward(ctx: Any, maps: Tensor, regions: Tensor, side: int, scale: float) -> Tensor:
         ctx.save_for_backward(regions)
         ctx.maps, ctx.scale = torch.empty_like(maps, device="meta"), scale
-        return roi_align(maps, regions, side, scale, aligned=True)
+        out: Tensor = roi_align(maps, regions, side, scale, aligned=True)
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
