@@ -164,7 +164,7 @@ def _parts(own: Any, their: Any, images: list[Tensor]) -> Iterator[Figure]:
         )
 
     heads, their_heads = own.roi_heads, their.roi_heads
-    pooled = heads._region_features(maps["0"], proposals)
+    pooled = heads.box_features({"0": maps["0"]}, proposals)
     their_pooled = their_heads._shared_roi_transform([maps["res4"]], [Boxes(boxes) for boxes in proposals])
     yield Figure("region features after res5 and the extra norm", gap(pooled, their_pooled), 1e-5, "relative")
     (logits, deltas), (their_logits, their_deltas) = (

@@ -24,7 +24,7 @@ from maskdistill.detector.data import AnnotatedImages, Batch, Example, detector_
 from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.inference import detect, inference_config
 from maskdistill.detector.model import build_detector, detector_lr, norm_parameter_groups
-from maskdistill.detector.train import train_detector
+from maskdistill.detector.train import fastest_layout, train_detector
 from maskdistill.formats import rle
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.json_stream import write_json_object
@@ -104,6 +104,16 @@ def fit(examples: list[Example], state: Path, settings: DetectorConfig) -> tuple
 )  # fmt: skip
 def test_learning_rate_of_the_paper(step: int, rate: float) -> None:
     assert detector_lr(DetectorConfig(weights="random"), step) == pytest.approx(rate)
+
+
+def test_channels_come_last_but_for_c4_on_a_cpu() -> None:
+    c4, pyramid = DetectorConfig(weights="random"), DetectorConfig(weights="random", pyramid=True)
+    vit = DetectorConfig(weights="random", arch="vit_micro_patch8")
+    assert [fastest_layout(one, CPU) for one in (c4, pyramid, vit)] == [
+        torch.contiguous_format,
+        *[torch.channels_last] * 2,
+    ]
+    assert fastest_layout(c4, torch.device("cuda")) == torch.channels_last
 
 
 def test_norm_layers_have_no_weight_decay() -> None:

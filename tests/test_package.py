@@ -148,7 +148,7 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
         and f"--snakefile {site}/maskdistill/share/Snakefile" in said
         and "cd " not in said
     )
-    assert sorted(path.name for path in empty.iterdir()) == ["config", "photos"]
+    assert sorted(path.name for path in empty.iterdir()) == ["config", "photos", "results"]
     plan = command("plan", "--config", "config/mine.yaml")
     assert "download: 0 B" in plan and "segmenter" in plan and "report" in plan
     assert sorted(path.name for path in (site / "maskdistill/share").iterdir()) == [

@@ -6,7 +6,8 @@ that it is filled up with regions that do count.
 """
 
 from torch import Tensor
-from torchvision.ops import box_iou
+
+from maskdistill.detector.boxes import overlaps
 
 
 def drop_distant(labels: Tensor, regions: Tensor, objects: Tensor, threshold: float) -> Tensor:
@@ -23,6 +24,5 @@ def drop_distant(labels: Tensor, regions: Tensor, objects: Tensor, threshold: fl
     """
     if threshold == 0:
         return labels
-    overlaps = box_iou(regions, objects)
-    near = (overlaps > threshold).any(dim=1)
+    near = (overlaps(objects, regions) > threshold).any(dim=0)
     return labels.masked_fill((labels == 0) & ~near, -1)

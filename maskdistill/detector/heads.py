@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
-from torchvision.ops import RoIAlign
 
 from maskdistill.config import DetectorConfig
+from maskdistill.detector.boxes import overlaps
 from maskdistill.detector.drop_loss import drop_distant
 from maskdistill.detector.grids import mask_targets
 from maskdistill.detector.losses import REGIONS, balanced_sample, random_stream, region_losses
+from maskdistill.detector.pooling import RegionPool
 from maskdistill.detector.proposals import STRIDE
 from maskdistill.runtime.devices import mixed
 
@@ -73,6 +74,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             nms_thresh=config.nms,
             detections_per_img=config.max_dets,
         )
+        self.box_similarity = overlaps
         self.precision, self.drop_loss = config.precision, config.drop_loss
         self.mask_predictor = mask_predictor
         (masks,) = [layer for layer in mask_predictor.modules() if isinstance(layer, MaskRCNNPredictor)]
@@ -206,7 +208,7 @@ class Res5RoIHeads(RegionHeads):
     ) -> None:
         super().__init__(
             config,
-            RoIAlign(side or config.roi_pool, 1 / STRIDE, sampling_ratio=0, aligned=True),
+            RegionPool(side or config.roi_pool, STRIDE),
             nn.Sequential(layer4, nn.BatchNorm2d(in_channels)),
             BoxPredictor(in_channels, num_clusters),
             masks or MaskRCNNPredictor(in_channels, MASK_CHANNELS, num_clusters),

@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
+from maskdistill.detector.boxes import overlaps
 from maskdistill.detector.drop_loss import drop_distant
 from maskdistill.detector.losses import ANCHORS, balanced_sample, random_stream
 
@@ -78,7 +79,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
 
     def __init__(self, *parts: Any, drop_loss: float, **settings: Any) -> None:
         super().__init__(*parts, **settings)
-        self.drop_loss = drop_loss
+        self.drop_loss, self.box_similarity = drop_loss, overlaps
         self.min_size = torch.finfo(torch.float32).tiny
 
     def compute_loss(

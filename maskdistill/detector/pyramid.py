@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.ops import FeaturePyramidNetwork, roi_align
+from torchvision.ops import FeaturePyramidNetwork
 
 from maskdistill.backbones.resnet import ResNet
 from maskdistill.backbones.vit_trunk import ViTTrunk
 from maskdistill.config import DetectorConfig
 from maskdistill.detector.heads import BoxPredictor, RegionHeads, Res5RoIHeads
+from maskdistill.detector.pooling import numbered, pooled
 from maskdistill.detector.proposals import anchor_levels
 from maskdistill.detector.trunk import Trunk
 from maskdistill.runtime.devices import mixed
@@ -156,16 +157,15 @@ class PyramidPool(nn.Module):
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Maps by level, each image's boxes (n, 4) xyxy -> (all n, C, side, side), in order."""
-        image = torch.cat([torch.full_like(one[:, :1], number) for number, one in enumerate(boxes)])
-        regions = torch.cat([image, torch.cat(boxes)], dim=1)
+        regions = numbered(boxes)
         widths = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=1).sqrt()
         levels = (torch.log2(widths / (CELLS * self.strides[0])).floor() + 1).clamp(0, len(self.strides) - 1)
-        pooled, places = [], []
+        found, places = [], []
         for level, stride in enumerate(self.strides):
             place = torch.nonzero(levels == level).flatten()
-            pooled.append(roi_align(maps[str(level)], regions[place], self.side, 1 / stride, aligned=True))
+            found.append(pooled(maps[str(level)], regions[place], self.side, 1 / stride))
             places.append(place)
-        return torch.cat(pooled)[torch.cat(places).argsort()]
+        return torch.cat(found)[torch.cat(places).argsort()]
 
 
 def _mask_head(channels: int, num_clusters: int) -> nn.Sequential:

@@ -21,7 +21,7 @@ def build_optimizer(
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, lr, fused=True)
-    return torch.optim.SGD(groups, lr, momentum)
+    return torch.optim.SGD(groups, lr, momentum, fused=True)
 
 
 def backbone_groups(

@@ -4,7 +4,7 @@
 
 Mask R-CNN with a ResNet-50-C4 and random weights, the paper's settings but for the pictures' shortest side
 and fewer regions an image than 512, of which a step takes minutes on a core; batches of two generated scenes
-with their exact masks. Three ways take turns in every round, so that a drift
+with their exact masks, wide ones and others apart. Three ways take turns in every round, so that a drift
 of the machine's speed meets all alike: this project's training with its own engine, the same with
 ``detector.engine: detectron2``, and detectron2's own loader and ``SimpleTrainer``. A first round is not
 counted. Printed are images a second of each way (median over the rounds, least and most) and the median of
@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import detectron2
+import numpy as np
 import torch
 import torchvision
 from detectron2.data import DatasetMapper, build_detection_train_loader
@@ -74,7 +75,8 @@ def ours(folder: Path, drawn: list[Scene], config: DetectorConfig) -> Way:
     torch.manual_seed(0)
     detector = build_detector(config, NUM_CLUSTERS, build_resnet(config.arch))
     model = with_engine(detector, config, NUM_CLUSTERS)
-    data = Watched(examples(folder, drawn), config.flip, 7)
+    portrait = np.array([scene.image.shape[0] >= scene.image.shape[1] for scene in drawn], np.int8)
+    data = Watched(examples(folder, drawn), config.flip, 7, portrait)
 
     def steps(count: int) -> float:
         """From the first batch to the one after the last: without the state that a training ends with."""
