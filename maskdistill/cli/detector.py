@@ -13,10 +13,10 @@ from maskdistill.annotations.index import read_index
 from maskdistill.backbones.students import initial_student
 from maskdistill.cli.training import Trained, Training, add_training, run_training
 from maskdistill.config import DetectorConfig, parse_section
+from maskdistill.config.roles import DETECTOR_FORM_FIELDS
 from maskdistill.detector.data import AnnotatedImages
 from maskdistill.detector.engines import portable_state, with_engine
 from maskdistill.detector.examples import IndexedExamples
-from maskdistill.detector.inference import FORM
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.runtime.errors import MaskDistillError
@@ -96,7 +96,7 @@ def _start(paths: Sequence[str], config: DetectorConfig, num_clusters: int) -> s
         raise MaskDistillError(f"--start: one detector, not {len(paths)}: {' '.join(paths)}")
     metadata = model_metadata(paths[0], "detector")
     trained = parse_section(DetectorConfig, metadata["params"])
-    differing = [name for name in FORM if getattr(trained, name) != getattr(config, name)]
+    differing = [name for name in DETECTOR_FORM_FIELDS if getattr(trained, name) != getattr(config, name)]
     if differing or int(metadata["num_clusters"]) != num_clusters:
         names = ", ".join(differing) or "number of clusters"
         raise MaskDistillError(

@@ -27,6 +27,10 @@ DETECTOR_SHARED_FIELDS = frozenset({"engine", "max_size"})
 """Settings of the detector for training and test time; at test time the value may differ from the trained
 model's.
 """
+DETECTOR_FORM_FIELDS = (
+    "arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "pyramid", "head_channels",
+)  # fmt: skip
+"""Settings of the detector that define the network's layers, or which of them were trained."""
 DETECTOR_ROUND_FIELDS = frozenset(SelfTrainingConfig.model_fields)
 """Settings of the detector's rounds of self-training. No training receives them, so a further round trains
 only one further detector.

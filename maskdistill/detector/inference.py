@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 
 from maskdistill.config import DetectorConfig, parse_section
-from maskdistill.config.roles import DETECTOR_PAIRS, DETECTOR_SHARED_FIELDS, DETECTOR_TEST_FIELDS
+from maskdistill.config.roles import (
+    DETECTOR_FORM_FIELDS,
+    DETECTOR_PAIRS,
+    DETECTOR_SHARED_FIELDS,
+    DETECTOR_TEST_FIELDS,
+)
 from maskdistill.detector.grids import resize_image
 from maskdistill.detector.types import Found
 from maskdistill.formats import rle
@@ -19,8 +24,6 @@ from maskdistill.runtime.errors import MaskDistillError
 
 TEST_KEYS = DETECTOR_TEST_FIELDS | DETECTOR_SHARED_FIELDS | DETECTOR_PAIRS
 """What may differ between training and inference; the rest defines the trained model."""
-FORM = ("arch", "freeze_at", "anchor_sizes", "aspect_ratios", "roi_pool", "pyramid", "head_channels")
-"""What defines the network's layers."""
 
 
 def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
@@ -39,7 +42,7 @@ def inference_config(trained: DetectorConfig, text: str) -> DetectorConfig:
     except json.JSONDecodeError as error:
         raise MaskDistillError(f"--params: not valid JSON ({error})") from None
     wanted = parse_section(DetectorConfig, json.dumps(saved | given)).model_dump(mode="json")
-    for key in FORM:
+    for key in DETECTOR_FORM_FIELDS:
         if wanted[key] != saved[key]:
             raise MaskDistillError(
                 f"detector.{key} is {wanted[key]!r}, but the model was trained with {saved[key]!r}; train it "
