@@ -39,11 +39,13 @@ WEIGHTS = str(Path(__file__).parents[1] / "config/weights/resnet_tiny.safetensor
 
 
 def test_the_detector_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
-    """Mask and box AP50 of all categories, on the scenes of the training."""
+    """Mask and box AP50 of all categories, on the scenes of the training: 100 with any of four seeds; after
+    60 steps it was anything from 63 to 100.
+    """
     drawn = scenes(2, 64)
     write_run(tmp_path, drawn)
     settings = detector_config(
-        weights=WEIGHTS, freeze_at=0, iters=60, steps=[48], batch_size=2, lr=0.02, warmup_iters=10,
+        weights=WEIGHTS, freeze_at=0, iters=100, steps=[80], batch_size=2, lr=0.02, warmup_iters=10,
         min_size_train=[64], min_size_test=64, max_size=128, anchor_sizes=[8, 16, 32], rpn_pre_nms=(300, 200),
         rpn_post_nms=(100, 60), rpn_batch=64, roi_batch=24, roi_pool=8, max_dets=30, flip=0.0, precise_bn=0,
     )  # fmt: skip

@@ -105,7 +105,15 @@ def test_provenance_names_every_library_that_is_imported_for_a_result() -> None:
         "matplotlib",
     }
     no_results |= {"packaging", "safetensors", "onnx", "onnxruntime", "onnxscript", "snakemake", "detectron2"}
-    no_results |= {"requests", "requests_aws4auth", "urllib3", "google", "tensorboard", "open_clip"}
+    no_results |= {
+        "requests",
+        "requests_aws4auth",
+        "urllib3",
+        "google",
+        "tensorboard",
+        "open_clip",
+        "huggingface_hub",
+    }
     computing = imported - ours - no_results
     packages = packages_distributions()
     assert {"torch", "cv2", "faiss", "faster_coco_eval"} <= computing

@@ -174,7 +174,7 @@ def configured(data: ImageSource) -> Config:
     [
         ([], "table: no package reads its ground truth; the source's own must name a SourceTruth"),
         (["table = gone"], "ground truth table: gone cannot be loaded: No module"),
-        (["table = their_source:TableData"], "their_source:TableData is no SourceTruth; mend"),
+        (["table = their_source:TableData"], "their_source:TableData is no SourceTruth; repair"),
         (["table = their_source:Truth"], ""),
     ],
 )

@@ -9,6 +9,7 @@ from dag_project import MINIATURE, Project, copy_project, make_project, tree
 from fork_server import ForkServer
 
 from maskdistill.formats.written import read_objects
+from maskdistill.runtime.files import sha256_file
 from maskdistill.training.checkpoint import model_metadata
 
 AFTER_HARD_PIXELS = {"segmenter", "refined_labels", "predictions", "evaluate_segmenter", "report"}
@@ -96,7 +97,7 @@ def test_a_further_round_keeps_those_before(editable: Project) -> None:
 
 
 def test_a_round_of_self_training_goes_on_from_the_first_detector(editable: Project) -> None:
-    """A fresh one, of the same settings and seed, on what the first found and what that leaves over."""
+    """Of the same settings and seed, on what the first found and what that leaves over."""
     editable.configure(detector={"round_score": 0.02})
     folder = editable.results / "topk-0.4/k-3/seed-1234"
     before = {path: path.stat().st_mtime_ns for path in (folder / "detector").iterdir()}
@@ -108,6 +109,7 @@ def test_a_round_of_self_training_goes_on_from_the_first_detector(editable: Proj
         json.loads(model_metadata(place / "detector/model.safetensors", "detector")["provenance"])
         for place in (folder, folder / "round-1")
     )
+    assert second["inputs"].pop("start") == sha256_file(folder / "detector/model.safetensors")
     assert first["inputs"].pop("annotations") != second["inputs"].pop("annotations") and first == second
     learnt = json.loads((folder / "round-1/annotations.json").read_text())
     scores = [one["score"] for one in learnt["annotations"]]
