@@ -34,10 +34,11 @@ from maskdistill.detector.train import train_detector
 from maskdistill.runtime.devices import pick_device
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import sha256_file
+from maskdistill.runtime.provenance import ORACLE
 from maskdistill.segmenter.data import LabelledImages, segmenter_batches
 from maskdistill.segmenter.model import OUTPUT_STRIDE, DeepLab
 from maskdistill.segmenter.train import train_segmenter
-from maskdistill.training.checkpoint import load_state
+from maskdistill.training.checkpoint import load_state, save_model
 from maskdistill.training.loop import LoopSettings, MetricRow
 from maskdistill.training.scaling import detector_for_batch, segmenter_for_batch
 
@@ -283,3 +284,9 @@ def test_a_round_of_self_training_goes_on_from_the_model_before(
     assert "m.safetensors: a detector of another form (roi_pool)" in capsys.readouterr().err
     assert train_by_hand(folder, tmp_path, detector_config(**still), "--start", model, model) == 1
     assert "--start: one detector, not 2" in capsys.readouterr().err
+    marked = read_metadata(model)
+    marked["provenance"] = json.dumps(json.loads(marked["provenance"]) | {ORACLE: "annotations"})
+    save_model(tmp_path / "oracle.safetensors", read_state_dict(model), marked)
+    oracle = str(tmp_path / "oracle.safetensors")
+    assert train_by_hand(folder, tmp_path, detector_config(**still), "--start", oracle) == 1
+    assert "an oracle's model (annotations)" in capsys.readouterr().err

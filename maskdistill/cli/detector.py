@@ -20,10 +20,12 @@ from maskdistill.detector.examples import IndexedExamples
 from maskdistill.detector.model import build_detector
 from maskdistill.detector.train import train_detector
 from maskdistill.runtime.errors import MaskDistillError
+from maskdistill.runtime.provenance import ORACLE
 from maskdistill.training.checkpoint import (
     describe_model,
     load_model,
     model_metadata,
+    refuse_oracle,
     save_model,
     training_provenance,
 )
@@ -69,6 +71,8 @@ def prepare(args: argparse.Namespace, given: DetectorConfig) -> Training:
     start = _start(args.start, config, num_clusters)
     inputs |= {"start": start} if start else {}
     provenance = training_provenance("detector", config, args.seed, inputs)
+    if start is not None and ORACLE not in provenance:
+        refuse_oracle(start)
 
     def train(settings: LoopSettings, device: torch.device) -> Trained:
         detector = build_detector(config, num_clusters, initial_student(config.arch, config.weights))

@@ -23,13 +23,13 @@ class AffinityParams(Section):
     masks: Masks = Field(1, description="masks per image, at most; the paper has one")
     center: bool = Field(False, description="subtract the image's mean key first")
     min_area: Fraction = Field(
-        0.01, description="stop at a further mask that covers less than this share of the patches"
+        0.01, description="stop at a further mask that covers a smaller share of the patches"
     )
     max_area: Fraction = Field(
-        0.5, description="stop at a further mask that covers more than this share of the patches"
+        0.5, description="stop at a further mask that covers a larger share of the patches"
     )
     max_overlap: Fraction = Field(
-        0.5, description="stop when more than this share of a further mask is already covered"
+        0.5, description="stop at a further mask of which earlier masks cover a larger share"
     )
 
     @model_validator(mode="after")
