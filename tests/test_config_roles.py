@@ -48,7 +48,7 @@ TRAINING = {
     "steps", "gamma", "warmup_iters", "head_channels", "pyramid", "warmup_factor", "momentum", "weight_decay",
     "min_size_train",
     "flip", "aspect_grouping", "precise_bn", "anchor_sizes", "aspect_ratios", "rpn_batch", "roi_batch",
-    "roi_pool",
+    "roi_positive", "roi_pool",
     "precision", "compile", "drop_loss", "copy_paste", "checkpoint_every", "log_every", "workers",
 }  # fmt: skip
 """Settings of the detector that its training sees and no one may change afterwards."""
@@ -98,7 +98,7 @@ DIFFERENT: dict[str, Any] = {
 }  # fmt: skip
 TRAINED_OTHERWISE: dict[str, Any] = {
     "rpn_pre_nms": (3, 60), "rpn_post_nms": (2, 10), "min_size_train": [32], "rpn_batch": 4, "roi_batch": 2,
-    "drop_loss": 0.1,
+    "roi_positive": 0.001, "drop_loss": 0.1,
 }  # fmt: skip
 
 

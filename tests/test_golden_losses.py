@@ -221,7 +221,7 @@ def test_first_losses_of_the_detector(tmp_path: Path, monkeypatch: pytest.Monkey
             int(scene.labels[which]) if row[which] >= 0.5 else 0
             for which, row in zip(best, overlaps, strict=True)
         ]
-        check_sample(labels, raw["chosen"][2 + image], settings.roi_batch, 0.25)
+        check_sample(labels, raw["chosen"][2 + image], settings.roi_batch, settings.roi_positive)
         for index in raw["chosen"][2 + image]:
             label = labels[index]
             scores = logits[region].tolist()

@@ -102,7 +102,12 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
         "off",
     )
     rpn_batch: Batch = 256
-    roi_batch: Batch = 512
+    roi_batch: Batch = Field(512, description="regions of an image that a step learns from")
+    roi_positive: Share = Field(
+        0.25,
+        description="largest share of objects among them; the rest is background. Where a step has few "
+        "regions, a larger share makes scores more confident",
+    )
     roi_pool: Pool = Field(14, description="side of RoIAlign's output; a ResNet's layer4 halves it")
     pyramid: bool = Field(
         False,

@@ -51,6 +51,7 @@ def detectron2_config(config: DetectorConfig, num_clusters: int) -> Any:
     model.RPN.POST_NMS_TOPK_TRAIN, model.RPN.POST_NMS_TOPK_TEST = config.rpn_post_nms
     model.ROI_HEADS.NUM_CLASSES = num_clusters
     model.ROI_HEADS.BATCH_SIZE_PER_IMAGE = config.roi_batch
+    model.ROI_HEADS.POSITIVE_FRACTION = config.roi_positive
     model.ROI_HEADS.SCORE_THRESH_TEST = config.score_thresh
     model.ROI_HEADS.NMS_THRESH_TEST = config.nms
     model.ROI_BOX_HEAD.POOLER_RESOLUTION = config.roi_pool

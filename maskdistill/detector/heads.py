@@ -68,7 +68,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=config.roi_batch,
-            positive_fraction=0.25,
+            positive_fraction=config.roi_positive,
             bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
             score_thresh=config.score_thresh,
             nms_thresh=config.nms,

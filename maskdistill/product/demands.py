@@ -125,7 +125,7 @@ DEMANDS: Mapping[str, Demand] = {
     "clusters": Demand("mask", _masks, _clustered),
     "detector": Demand(
         "step", _detector_steps, _of("detector", *_DETECTOR, "batch_size", "min_size_train", "roi_batch",
-        "freeze_at")
+        "roi_positive", "freeze_at")
     ),
     "candidates": Demand("img", _main, _of("detector", *_DETECTOR, "min_size_test", "max_dets")),
     "pseudo_labels": Demand("img", _main, _of("pseudo_labels", "type", "overlap")),
