@@ -132,6 +132,10 @@ def test_schema_accepts_and_refuses_like_the_code() -> None:
             r"pseudo_labels\.overlap: .*'drop', 'pixel' or 'legacy' .*write `overlap: (drop|pixel|legacy)`",
         ),
         (
+            {"pseudo_labels": {"overlap": "legacy", "unsure": 0.5}},
+            r"overlap legacy paints worse candidates over better ones",
+        ),
+        (
             {"data": {"kind": "zip"}},
             r"data: .*'scenes', 'coco', 'folder', 'list', 'parquet', 'remote', 'remote_tar', 'tar', 'video', "
             "'voc'",

@@ -148,6 +148,36 @@ def test_against_slow_painting(compare: Compare, overlap: Overlap) -> None:
     assert painted > 15
 
 
+@pytest.mark.parametrize("compare", ["gt", "ge"])
+@pytest.mark.parametrize("overlap", ["drop", "pixel"])
+def test_unsure_pixels_are_those_a_lower_threshold_would_paint_in_the_background(
+    compare: Compare, overlap: Overlap
+) -> None:
+    rng = np.random.default_rng(12)
+    unsure = fallbacks = 0
+    for _ in range(25):
+        candidates = []
+        for _ in range(rng.integers(0, 7)):
+            x, y, w, h = (int(v) for v in rng.integers(0, [12, 9, 7, 7]))
+            score = float(rng.choice([0.2, 0.3, 0.5, 0.8, 0.9, 0.95]))
+            candidates.append(box(x, y, w, h, score, int(rng.integers(1, 7))))
+        found = paint(candidates, SHAPE, 0.8, compare, overlap, unsure=0.3)
+        plain = paint(candidates, SHAPE, 0.8, compare, overlap)
+        sure, lower = (slow_paint(candidates, tau, compare, overlap) for tau in (0.8, 0.3))
+        expected = np.where((sure == 0) & (lower > 0), 255, sure)
+        np.testing.assert_array_equal(found.labels, expected)
+        assert (found.kept, found.fallback) == (plain.kept, plain.fallback)
+        unsure += (expected == 255).any()
+        fallbacks += found.fallback
+    assert unsure > 5 and fallbacks > 1
+
+
+def test_unsure_above_tau_changes_nothing() -> None:
+    found, plain = (paint([A, B, C, LOW], SHAPE, 0.4, unsure=unsure) for unsure in (0.93, None))
+    np.testing.assert_array_equal(found.labels, plain.labels)
+    assert found.kept == plain.kept and 255 not in plain.labels
+
+
 def transcribed_legacy(candidates: list[Any], tau: float) -> np.ndarray[Any, Any]:
     """The released check as [method §6.4] describes it: the uint8 mask itself is the index."""
     canvas = None
@@ -342,6 +372,16 @@ def test_settings_and_tau_reach_the_result(tmp_path: Path) -> None:
     assert label(tmp_path, candidates, "--params", '{"tau": 0.99}') == 0
     summary = json.loads((tmp_path / "labels/summary.json").read_text())
     assert (summary["kept"], summary["fallback"]) == (2, 2)
+
+
+def test_unsure_pixels_are_written_and_do_not_count_as_covered(tmp_path: Path) -> None:
+    assert label(tmp_path, make_run(tmp_path), "--params", '{"tau": 0.93, "unsure": 0.9}') == 0
+    labels = read_label_png(tmp_path / "labels/a.png")
+    np.testing.assert_array_equal(labels, paint([A, B, C], SHAPE, 0.93, unsure=0.9).labels)
+    assert np.count_nonzero(labels == 255) == 20  # C's; B overlaps A
+    summary = json.loads((tmp_path / "labels/summary.json").read_text())
+    assert summary["mean_coverage"] == pytest.approx((32 + 6) / (3 * 12 * 16))
+    assert [summary[name] for name in ("kept", "fallback", "empty")] == [2, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["bbox", "grabcut"])

@@ -12,6 +12,7 @@ from maskdistill.data.manifest import ok_images, read_manifest
 from maskdistill.evaluation.ground_truth import GroundTruth, TruthImage, parse_ground_truth
 from maskdistill.evaluation.semantic import IGNORE
 from maskdistill.formats.label_png import read_label_png
+from maskdistill.pseudo_labels.painting import UNSURE
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -77,8 +78,12 @@ def find_labels(folders: Iterable[str], key: str) -> Path:
 
 
 def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray[np.uint8]:
-    """Predicted label map uint8 (H, W), checked against the image's size and the number of clusters."""
+    """Predicted label map uint8 (H, W), checked against the image's size and the number of clusters.
+
+    Pixels of pseudo-labels that are unsure count as background: nothing is said there.
+    """
     labels = read_label_png(path)
+    labels = np.where(labels == UNSURE, np.uint8(0), labels)
     check_size(path, labels.shape, image)
     if labels.max(initial=0) > num_clusters:
         raise MaskDistillError(

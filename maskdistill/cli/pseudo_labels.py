@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from maskdistill.cli.common import add_common, start
@@ -17,7 +16,7 @@ from maskdistill.data.manifest import ImageRow, image_rows, ok_images, read_mani
 from maskdistill.detector.types import Candidate, Found
 from maskdistill.formats.label_png import encode_label_png
 from maskdistill.formats.rle import RLE
-from maskdistill.pseudo_labels.painting import paint
+from maskdistill.pseudo_labels.painting import UNSURE, paint
 from maskdistill.pseudo_labels.regions import box_region, grabcut_region
 from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.runtime.errors import MaskDistillError
@@ -104,9 +103,11 @@ def _paint_one(
     """Write the label PNG of an image: candidates kept, whether by fallback, share of the pixels covered."""
     row, candidates = found
     region = _region(config, row)
-    label = paint(candidates, (row.height, row.width), config.tau, config.compare, config.overlap, region)
+    shape = (row.height, row.width)
+    label = paint(candidates, shape, config.tau, config.compare, config.overlap, region, config.unsure)
     (folder / f"{row.key}.png").write_bytes(encode_label_png(label.labels))
-    return len(label.kept), label.fallback, cv2.countNonZero(label.labels) / label.labels.size
+    background, unsure = (np.count_nonzero(label.labels == value) for value in (0, UNSURE))
+    return len(label.kept), label.fallback, 1 - (background + unsure) / label.labels.size
 
 
 def _region(config: PseudoLabelsConfig, row: ImageRow) -> Callable[[Found], RLE] | None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from maskdistill.config.types import Fraction, Section
 
@@ -16,6 +16,11 @@ class PseudoLabelsConfig(Section):
     """Confident candidates become one semantic map per image [P §3.3, §4.1]."""
 
     tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
+    unsure: Fraction | None = Field(
+        None,
+        description="a candidate whose score exceeds this but not tau is labelled 255: the segmenter learns "
+        "neither an object nor background there; null: background, as in the paper",
+    )
     compare: Compare = Field("gt", description="score > tau or score >= tau")
     overlap: Literal["drop", "pixel", "legacy"] = Field(
         "drop",
@@ -27,3 +32,12 @@ class PseudoLabelsConfig(Section):
         description="which region of a candidate is painted; mask: its mask, bbox: its box, grabcut: what "
         "OpenCV's GrabCut finds in its box",
     )
+
+    @model_validator(mode="after")
+    def _better_over_worse(self) -> "PseudoLabelsConfig":
+        if self.unsure is not None and self.overlap == "legacy":
+            raise ValueError(
+                "overlap legacy paints worse candidates over better ones, and unsure would hide these; set "
+                "unsure to null or overlap to drop"
+            )
+        return self

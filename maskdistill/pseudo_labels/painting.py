@@ -19,14 +19,17 @@ from maskdistill.pseudo_labels.confidence import passes
 from maskdistill.runtime.errors import MaskDistillError
 
 Overlap = Literal["drop", "pixel", "legacy"]
+UNSURE = 255
+"""Label of pixels from which a segmenter learns nothing."""
 
 
 class PseudoLabel(NamedTuple):
     """Semantic map of one image.
 
     Attributes:
-        labels: uint8 (H, W), 0 background, otherwise the category id 1..K; never 255.
-        kept: positions in the given candidates of those that were painted, most confident first.
+        labels: uint8 (H, W), 0 background, 255 unsure, otherwise the category id 1..K.
+        kept: positions in the given candidates of those that were painted in their category, most confident
+            first.
         fallback: no candidate passed the threshold and the best one was painted nevertheless.
     """
 
@@ -42,6 +45,7 @@ def paint(
     compare: Compare = "gt",
     overlap: Overlap = "drop",
     region: Callable[[Found], RLE] | None = None,
+    unsure: float | None = None,
 ) -> PseudoLabel:
     """Paint the confident candidates of one image, most confident first; equal scores keep their order.
 
@@ -57,6 +61,8 @@ def paint(
             the pixels that are still free; ``legacy`` does as the released script [method §6.4]: every
             candidate is painted over the earlier ones, and none at all once the first two rows hold a label.
         region: what to paint of a candidate, RLE at ``shape``, possibly empty; by default its mask.
+        unsure: where it is below ``tau``, candidates that only pass this are painted too, after the better
+            ones and as :data:`UNSURE`; not with ``legacy``.
 
     Raises:
         MaskDistillError: if a mask has another size, or a category is outside 1..254.
@@ -70,7 +76,8 @@ def paint(
             )
         if not 1 <= candidate["category_id"] <= MAX_CLUSTERS:
             raise MaskDistillError(f"category {candidate['category_id']} is outside 1..{MAX_CLUSTERS}")
-    chosen, fallback = _choose(candidates, tau, compare)
+    chosen, sure, fallback = _choose(candidates, tau, compare, unsure)
+    values = [candidates[i]["category_id"] if place < sure else UNSURE for place, i in enumerate(chosen)]
     regions = [candidates[i]["segmentation"] if region is None else region(candidates[i]) for i in chosen]
     runs = rle.runs(regions)
     places = [place for place, (starts, _) in enumerate(runs) if starts]
@@ -82,7 +89,7 @@ def paint(
             _fill(ranks, runs[place], place + 1)
         seen = set(np.unique(ranks).tolist())
         places = [place for place in places if place + 1 in seen]
-        pixels = np.array([0, *(candidates[i]["category_id"] for i in chosen)], dtype=np.uint8)[ranks]
+        pixels = np.array([0, *values], dtype=np.uint8)[ranks]
     elif overlap == "legacy":
         rows = pixels.reshape(width, height)[:, :2]
         painted, places = places, []
@@ -91,26 +98,33 @@ def paint(
                 rows[:, 1:] if rle.area(candidates[chosen[place]]["segmentation"]) == pixels.size else rows
             )
             if not looked_at.any():
-                _fill(pixels, runs[place], candidates[chosen[place]]["category_id"])
+                _fill(pixels, runs[place], values[place])
                 places.append(place)
     else:
         places = _disjoint(places, rle.overlaps(regions))
         for place in places:
-            _fill(pixels, runs[place], candidates[chosen[place]]["category_id"])
+            _fill(pixels, runs[place], values[place])
     labels = np.asarray(cv2.transpose(pixels.reshape(width, height)), dtype=np.uint8).reshape(shape)
-    return PseudoLabel(labels, [chosen[place] for place in places], fallback)
+    return PseudoLabel(labels, [chosen[place] for place in places if place < sure], fallback)
 
 
-def _choose(candidates: Sequence[Found], tau: float, compare: Compare) -> tuple[list[int], bool]:
-    """Positions of candidates above the threshold, best first; else of the best one."""
+def _choose(
+    candidates: Sequence[Found], tau: float, compare: Compare, unsure: float | None
+) -> tuple[list[int], int, bool]:
+    """What to paint: positions of candidates, best first; how many of these in their category; whether that
+    is the best one alone, as none passes the threshold.
+    """
 
     def solid(i: int) -> bool:
         return rle.area(candidates[i]["segmentation"]) > 0
 
     order = sorted(range(len(candidates)), key=lambda i: -candidates[i]["score"])
-    chosen = [i for i in order if passes(candidates[i]["score"], tau, compare) and solid(i)]
-    best = [] if chosen else [i for i in order if solid(i)][:1]
-    return chosen or best, bool(best)
+    whole = [i for i in order if solid(i)]
+    passed = sum(passes(candidates[i]["score"], tau, compare) for i in whole)
+    sure = passed or min(1, len(whole))
+    lowest = tau if unsure is None else min(tau, unsure)
+    painted = sum(passes(candidates[i]["score"], lowest, compare) for i in whole)
+    return whole[: max(sure, painted)], sure, sure > passed
 
 
 class Step(NamedTuple):
