@@ -212,6 +212,7 @@ class Synthetic:
                 "empty": shard,
             }
             summary["mean_coverage"] = 0.5 if shard else 0.25
+            summary["mean_unsure"] = 0.2 if shard else 0.1
             write_json(self.tau / "pseudo_labels" / name / "summary.json", summary)
             write_json(
                 self.round / "predictions" / name / "summary.json", {"provenance": provenance("predictions")}

@@ -381,6 +381,7 @@ def test_unsure_pixels_are_written_and_do_not_count_as_covered(tmp_path: Path) -
     assert np.count_nonzero(labels == 255) == 20  # C's; B overlaps A
     summary = json.loads((tmp_path / "labels/summary.json").read_text())
     assert summary["mean_coverage"] == pytest.approx((32 + 6) / (3 * 12 * 16))
+    assert summary["mean_unsure"] == pytest.approx(20 / (3 * 12 * 16))
     assert [summary[name] for name in ("kept", "fallback", "empty")] == [2, 1, 1]
 
 

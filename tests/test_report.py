@@ -11,6 +11,7 @@ import shutil
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,11 @@ from maskdistill.cli import main
 from maskdistill.cli.show import table as show_table
 from maskdistill.clusters.assignments import COLUMNS as COLUMNS_OF_ROWS
 from maskdistill.clusters.assignments import Rows
-from maskdistill.config import load_config
+from maskdistill.config import PseudoLabelsConfig, load_config
 from maskdistill.formats import rle
+from maskdistill.pseudo_labels.summary import LabelSummary
 from maskdistill.report import collect, figures, masks, montage, page, scores, tables
+from maskdistill.report.labels import label_facts, sum_pseudo_labels
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import write_json
 from maskdistill.runtime.seal import add_seal
@@ -136,6 +139,18 @@ def test_summary(scored: tuple[Page, str, dict[str, Any]]) -> None:
     assert summary["provenance"]["config"]["clusters"]["num_clusters"] == K
 
 
+def test_the_share_left_out_as_unsure_is_a_fact_where_the_run_leaves_any_out() -> None:
+    def shard(images: int, unsure: float) -> LabelSummary:
+        counts: Any = dict.fromkeys(("kept", "fallback", "empty", "mean_coverage"), 0)
+        return {**counts, "images": images, "mean_unsure": unsure}
+
+    found = sum_pseudo_labels([shard(1, 0.4), shard(3, 0.04)])
+    for unsure, told in ((0.2, True), (None, False)):
+        config = SimpleNamespace(pseudo_labels=PseudoLabelsConfig(unsure=unsure))
+        run: Any = SimpleNamespace(pseudo_labels=found, config=config)
+        assert (("13 %", "of the pixels left out as unsure") in label_facts(run)) == told
+
+
 def test_pseudo_labels_at_every_threshold(scored: tuple[Page, str, dict[str, Any]]) -> None:
     view, _, summary = scored
     found = summary["pseudo_labels"]
@@ -147,6 +162,8 @@ def test_pseudo_labels_at_every_threshold(scored: tuple[Page, str, dict[str, Any
         2,
     )
     assert found["mean_coverage"] == pytest.approx(0.375)
+    assert found["mean_unsure"] == pytest.approx(0.15)
+    assert found["unsure"] is None and "left out as unsure" not in view.text
     assert [row["tau"] for row in found["by_tau"]] == [0.0, 0.5, 0.9]
     assert found["by_tau"][1]["objects_kept"] == 9
     assert "τ explorer" in view.text and "At every threshold" in view.text

@@ -54,16 +54,17 @@ def run(args: argparse.Namespace) -> None:
     rows = image_rows(ok_images(read_manifest(args.manifest, args.shard), support=False))
     found = list(_candidates_of_images(args, rows).items())
     kept = fallback = empty = 0
-    coverage = []
+    coverage, left_out = [], []
     with atomic_directory(args.output) as folder:
         for parent in {(folder / row.key).parent for row in rows}:
             parent.mkdir(parents=True, exist_ok=True)
         painted = in_forks(partial(_paint_one, folder, config), found, args.threads)
-        for painted_here, by_fallback, covered in progress(painted, len(rows), "pseudo-labels"):
+        for painted_here, by_fallback, covered, unsure in progress(painted, len(rows), "pseudo-labels"):
             kept += painted_here
             fallback += by_fallback
             empty += not painted_here
             coverage.append(covered)
+            left_out.append(unsure)
         settings = config.model_dump(mode="json") | {"num_clusters": args.num_clusters, "shard": args.shard}
         inputs = {"candidates": Path(args.candidates), "manifest": Path(args.manifest)}
         summary: LabelSummary = {
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
             "fallback": fallback,
             "empty": empty,
             "mean_coverage": float(np.mean(coverage)) if coverage else 0.0,
+            "mean_unsure": float(np.mean(left_out)) if left_out else 0.0,
         }
         provenance = make_provenance("pseudo_labels", settings, inputs)
         write_json(folder / "summary.json", {"provenance": provenance, **summary})
@@ -99,15 +101,17 @@ def _candidates_of_images(args: argparse.Namespace, rows: list[ImageRow]) -> dic
 
 def _paint_one(
     folder: Path, config: PseudoLabelsConfig, found: tuple[ImageRow, list[Candidate]]
-) -> tuple[int, bool, float]:
-    """Write the label PNG of an image: candidates kept, whether by fallback, share of the pixels covered."""
+) -> tuple[int, bool, float, float]:
+    """Write the label PNG of an image: candidates kept, whether by fallback, shares of the pixels that are
+    covered and that are unsure.
+    """
     row, candidates = found
     region = _region(config, row)
     shape = (row.height, row.width)
     label = paint(candidates, shape, config.tau, config.compare, config.overlap, region, config.unsure)
     (folder / f"{row.key}.png").write_bytes(encode_label_png(label.labels))
-    background, unsure = (np.count_nonzero(label.labels == value) for value in (0, UNSURE))
-    return len(label.kept), label.fallback, 1 - (background + unsure) / label.labels.size
+    background, unsure = (float(np.mean(label.labels == value)) for value in (0, UNSURE))
+    return len(label.kept), label.fallback, 1 - background - unsure, unsure
 
 
 def _region(config: PseudoLabelsConfig, row: ImageRow) -> Callable[[Found], RLE] | None:

@@ -22,7 +22,8 @@ class LabelSummary(TypedDict):
         kept: candidates painted.
         fallback: images that got their best candidate though none passes.
         empty: images without anything to paint.
-        mean_coverage: mean share of their pixels that is painted.
+        mean_coverage: mean share of their pixels that is painted in a category.
+        mean_unsure: mean share of their pixels that is left out as unsure.
     """
 
     images: int
@@ -30,6 +31,7 @@ class LabelSummary(TypedDict):
     fallback: int
     empty: int
     mean_coverage: float
+    mean_unsure: float
 
 
 class CountRow(TypedDict):
