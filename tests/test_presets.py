@@ -7,7 +7,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config  # type: ignore[import-untyped]
 
-from maskdistill.config import Config, MasksConfig, load_config
+from maskdistill.config import Config, MasksConfig, PseudoLabelsConfig, load_config
 from maskdistill.runtime.errors import MaskDistillError
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -75,6 +75,7 @@ def test_the_paper_preset_is_the_default_and_undoes_the_code_preset() -> None:
     assert load("voc", "presets/paper") == voc
     assert load("voc", "presets/code", "presets/paper") == voc
     assert load("demo", "presets/paper").masks == MasksConfig()
+    assert load("demo", "presets/paper").pseudo_labels == PseudoLabelsConfig()
 
 
 def test_the_earlier_name_is_the_same_file() -> None:
