@@ -44,13 +44,10 @@ def no_test_survives_a_power_cut() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def ctrl_c_is_heard() -> Iterator[None]:
+def ctrl_c_is_heard() -> None:
     """A shell starts what runs in its background deaf to Ctrl-C, and so would be all that the tests start."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
