@@ -213,7 +213,7 @@ def test_more_processes_give_equal_bytes(run_dir: Path, stage: str) -> None:
 @pytest.mark.slow
 def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
     """The best of all one-to-one matchings of 4 labels with 4 classes, in three processes; 255
-    in a prediction is background.
+    in pseudo-labels is background.
     """
     rng = np.random.default_rng(3)
     pairs: dict[tuple[int, int], int] = {}
@@ -236,7 +236,7 @@ def test_label_maps_score_as_loops_over_pixels_say(run_dir: Path) -> None:
         return pairs.get((label, wanted), 0) / either
 
     best = max(itertools.permutations(range(4)), key=lambda order: sum(map(iou, order, range(4))))
-    assert main([*arguments(run_dir, "segmenter"), "--threads", "3"]) == 0
+    assert main([*arguments(run_dir, "detector"), "--threads", "3"]) == 0
     result = read_json(run_dir / "out.json")
     expected = [100 * iou(*pair) for pair in zip(best, range(4), strict=True)]
     assert [result["iou"][name] for name in ("background", "apple", "pear", "plum")] == pytest.approx(
@@ -499,6 +499,11 @@ def test_a_bad_label_map_is_named(
     if labels is not None:
         write_label_png(path, labels)
     fails(run_dir, stage, complaint, capsys)
+
+
+def test_a_segmenter_is_sure_of_every_pixel(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_label_png(run_dir / "labels/shard-0001/b/three.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
+    fails(run_dir, "segmenter", r"three\.png: holds label 255, above the 3 clusters", capsys)
 
 
 def fails(root: Path, stage: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,8 @@ def _count(
     def read() -> npt.NDArray[np.integer]:
         if args.stage == "masks":
             return paint(image, detections)
-        return read_labels(find_labels(args.label_dirs, image.key), image, setting.shape[0] - 1)
+        path = find_labels(args.label_dirs, image.key)
+        return read_labels(path, image, setting.shape[0] - 1, pseudo=args.stage == "detector")
 
     matched = class_of is not None
     view = View(image, setting, () if matched else detections, read, read_target, class_of)

@@ -77,13 +77,15 @@ def find_labels(folders: Iterable[str], key: str) -> Path:
     )
 
 
-def read_labels(path: Path, image: TruthImage, num_clusters: int) -> npt.NDArray[np.uint8]:
+def read_labels(path: Path, image: TruthImage, num_clusters: int, pseudo: bool) -> npt.NDArray[np.uint8]:
     """Predicted label map uint8 (H, W), checked against the image's size and the number of clusters.
 
-    Pixels of pseudo-labels that are unsure count as background: nothing is said there.
+    Args:
+        pseudo: the map holds pseudo-labels, whose unsure pixels count as background: nothing is said there.
     """
     labels = read_label_png(path)
-    labels = np.where(labels == UNSURE, np.uint8(0), labels)
+    if pseudo:
+        labels = np.where(labels == UNSURE, np.uint8(0), labels)
     check_size(path, labels.shape, image)
     if labels.max(initial=0) > num_clusters:
         raise MaskDistillError(
