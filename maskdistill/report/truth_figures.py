@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from maskdistill.evaluation.types import ScoreBin
-from maskdistill.report.figures import ACCENT, INK, STEPS, cycle, new_axes, style, to_svg
+from maskdistill.report.figures import ACCENT, INK, STEPS, cycle, legend_above, new_axes, style, to_svg
 
 PERCENT_AXIS = (0.0, 104.0)
 
@@ -39,7 +39,7 @@ def threshold_lines(name: str, taus: Sequence[float], series: Mapping[str, Seque
             axes.plot(taus, np.array(values, dtype=np.float64), color=color, label=label)
         axes.set(xlim=(0, 1), ylim=PERCENT_AXIS, xlabel="τ; shares in %")
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-        axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.28), borderaxespad=0)
+        legend_above(figure, len(series))
         svg = to_svg(figure, name)
         box = axes.get_position()
     return Ruled(svg, 100 * box.x0, 100 * box.x1, 100 * (1 - box.y1), 100 * (1 - box.y0))
