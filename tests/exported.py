@@ -1,6 +1,6 @@
 """Pictures with objects, for the tests of formats, and how one is written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,17 @@ def sample(root: Path) -> list[Picture]:
     return found
 
 
-def write(folder: Path, choice: str, pictures: Sequence[Picture], simplify: float = 0.0) -> Path:
+def write(
+    folder: Path,
+    choice: str,
+    pictures: Sequence[Picture],
+    simplify: float = 0.0,
+    names: Mapping[int, str] = NAMES,
+) -> Path:
     """Write pictures in a format; the folder."""
     (chosen,) = parse_formats(choice)
     folder.mkdir(parents=True)
-    with chosen.write(folder, Context(NAMES, placer(copy=False), simplify)) as append:
+    with chosen.write(folder, Context(names, placer(copy=False), simplify)) as append:
         for picture in pictures:
             append(picture)
     return folder

@@ -209,7 +209,16 @@ def test_other_runs_stand_beside_if_they_are_of_the_same_images(
     assert bench(made, tmp_path / "own", "--beside", str(beside), **few) == 0
     rows = read_csv(tmp_path / "own/bench.csv")
     assert [row["run"] for row in rows] == ["small"] * 4 + ["vitb"] * 4
-    assert "vitb: " in (tmp_path / "own/bench.html").read_text()
+    page = (tmp_path / "own/bench.html").read_text()
+    assert "vitb: " in page
+    both = ("--beside", str(beside), str(made / "../same/bench.json"))
+    assert bench(made, made / "../same", **few) == 0
+    assert bench(made, tmp_path / "own", *both, **few) == 0
+    rows = read_csv(tmp_path / "own/bench.csv")
+    assert [row["run"] for row in rows] == ["small"] * 4 + ["vitb"] * 4 + [f"small ({both[-1]})"] * 4
+    again = (tmp_path / "own/bench.html").read_text()
+    assert f"small ({both[-1]}): " in again, "the other checkout's rows are marked as another run's"
+    assert again.count("500.0") == page.count("500.0") > 0, "and have no costs of this run's"
     content = read_json(beside)
     write_json(beside, content | {"images": "0"})
     assert bench(made, tmp_path / "own", "--beside", str(beside)) == 1

@@ -50,6 +50,12 @@ def test_silhouette_of_equal_points() -> None:
     assert silhouettes(points, [np.array([0, 0, 0, 1, 1, 1])]) == [0]
 
 
+def test_silhouette_where_all_or_none_share_a_cluster() -> None:
+    """scikit-learn refuses both: as of photographs that are all alike, or of a sample that misses one."""
+    points = groups(k=2, per=3)
+    assert silhouettes(points, [np.full(6, 3), np.arange(6)]) == [0, 0]
+
+
 @pytest.mark.parametrize("chunk", [7, 512])
 def test_simplified_silhouette_agrees_with_its_definition(
     chunk: int, monkeypatch: pytest.MonkeyPatch

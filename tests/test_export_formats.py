@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -129,6 +130,27 @@ def test_voc(tmp_path: Path, pictures: list[Picture]) -> None:
             box = [int(element.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")]
             assert box == [xs.min() + 1, ys.min() + 1, xs.max() + 1, ys.max() + 1]
         assert ((maps[0] > 0) == (maps[1] > 0)).all() and maps[1].max() == len(found)
+
+
+@pytest.mark.parametrize("key", ["n\nl", "bell\x07", "next\x85", "line\u2028"])
+def test_voc_refuses_what_neither_a_list_nor_xml_can_hold(tmp_path: Path, key: str) -> None:
+    picture = replace(sample(tmp_path / "photos")[0], key=key)
+    with pytest.raises(MaskDistillError, match="voc lists pictures by name") as error:
+        write(tmp_path / "out", "voc", [picture])
+    assert repr(key) in str(error.value)
+
+
+def test_voc_names_without_the_colon_that_separates_fields(tmp_path: Path) -> None:
+    (picture, *_) = sample(tmp_path / "photos")
+    objects = tuple(replace(item, name="traffic: light") for item in picture.objects)
+    out = write(
+        tmp_path / "out", "voc", [replace(picture, objects=objects)], 0.0, {1: "traffic: light", 2: "b"}
+    )
+    labels = (out / "labelmap.txt").read_text().splitlines()[1:]
+    assert [line.split(":")[0] for line in labels] == ["background", "traffic- light", "b"]
+    assert {line.count(":") for line in labels} == {3}
+    root = ElementTree.parse(out / f"Annotations/{picture.key}.xml").getroot()
+    assert {element.findtext("name") for element in root.findall("object")} == {"traffic- light"}
 
 
 def brush_decoded(data: list[int]) -> Mask:

@@ -214,6 +214,9 @@ def test_photographs_that_cannot_be_told_apart(
     given = [f"--masks={masks}", f"--manifest={listing}", f"--assignments={assignments}", f"--index={index}"]
     assert main(["annotations", *given, f"--num-clusters={num_clusters}", f"--output={annotations}"]) == 0
     assert len(json.loads(annotations.read_text())["annotations"]) == count
+    small = f'--params={{"num_clusters": {num_clusters}}}'
+    assert main(["choose_k", *kmeans[:2], "--seed=1", small, f"--output={tmp_path / 'k.csv'}"]) == 0
+    assert "nan" not in (tmp_path / "k.csv").read_text()
 
 
 # ---------------------------------------------------------------- ground truth

@@ -72,6 +72,12 @@ def test_table(
     assert set(np.unique(found.labels)) - {0} == {candidates[i]["category_id"] for i in kept}
 
 
+@pytest.mark.parametrize("overlap", ["drop", "pixel", "legacy"])
+def test_a_best_candidate_whose_region_is_empty_paints_nothing(overlap: Overlap) -> None:
+    found = paint([LOW], SHAPE, 0.9, "gt", overlap, lambda candidate: EMPTY["segmentation"])
+    assert not found.labels.any() and (found.kept, found.fallback) == ([], False)
+
+
 def test_pixel_rule_keeps_the_most_confident_label() -> None:
     labels = paint([B, A], SHAPE, 0.9, "gt", "pixel").labels
     expected = np.zeros(SHAPE, dtype=np.uint8)

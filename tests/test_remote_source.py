@@ -157,6 +157,15 @@ def test_a_list_of_urls(server: ObjectServer, tmp_path: Path) -> None:
         assert "pw" not in str(error.value).replace("password", "") and "0f" not in str(error.value)
 
 
+@pytest.mark.parametrize("root", ["s3://bkt", "s3://bkt/", "s3://bkt/p", "http://host", "https://host:81/p/"])
+def test_names_relative_to_a_whole_bucket_or_server(root: str, tmp_path: Path) -> None:
+    names, top = tmp_path / "urls.txt", root.rstrip("/")
+    names.write_text(f"a/b.jpg\n/c.jpg\n{top}/d/e.jpg\n")
+    images = list(iter_images(source(root=root, file=names)))
+    assert [image.key for image in images] == ["a/b.jpg", "c.jpg", "d/e.jpg"]
+    assert [remote_url(image.path) for image in images] == [f"{top}/{n}.jpg" for n in ("a/b", "c", "d/e")]
+
+
 def test_names_of_objects() -> None:
     for url in (
         "s3://b/a//b.jpg",

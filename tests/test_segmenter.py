@@ -1,7 +1,8 @@
 """The segmenter: architecture, loss, augmentation, schedule, exact resumption, learning, entry points."""
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def config(**changes: Any) -> SegmenterConfig:
         "arch": "resnet_tiny", "weights": "random", "freeze_at": 0, "head_channels": 32, "atrous_rates": (2,
         4, 6),
         "epochs": 2, "batch_size": 2, "reference_batch": 2, "lr": 0.02, "drop_after": 1, "size": 48,
-        "workers": 0,
+        "workers": 0, "log_every": 1,
     }  # fmt: skip
     return SegmenterConfig(**(values | changes))
 
@@ -134,11 +135,11 @@ def slow_loss(logits: Tensor, labels: Tensor, fraction: float) -> float:
                 if label[row, column] != 255:
                     scores = image[:, row, column]
                     losses.append(np.log(np.exp(scores).sum()) - scores[label[row, column]])
-    count = min(int(fraction * pixels), len(losses))
+    count = min(max(1, int(fraction * pixels)), len(losses))
     return float(np.mean(sorted(losses)[len(losses) - count :])) if count else 0.0
 
 
-@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.7, 1.0])
+@pytest.mark.parametrize("fraction", [0.001, 0.05, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("ignored", [0.0, 0.5, 0.95, 1.0])
 def test_hard_pixel_loss_equals_a_slow_reference(fraction: float, ignored: float) -> None:
     generator = torch.Generator().manual_seed(1)
@@ -321,7 +322,9 @@ def pairs(folder: Path) -> list[tuple[str | Path, str | Path]]:
 def fit(folder: Path, state: Path, settings: SegmenterConfig) -> tuple[Any, list[MetricRow]]:
     dataset = LabelledImages(pairs(folder), 2, settings, 7)
     steps = settings.epochs * steps_per_epoch(len(dataset), settings.batch_size)
-    loop = LoopSettings(steps, state, "f", checkpoint_every=settings.checkpoint_every, log_every=1)
+    loop = LoopSettings(
+        steps, state, "f", checkpoint_every=settings.checkpoint_every, log_every=settings.log_every
+    )
     return train_segmenter(fresh(settings), dataset, settings, loop, CPU)
 
 
@@ -412,6 +415,33 @@ def test_two_runs_agree_and_a_killed_one_resumes_bit_for_bit(
     assert resumed_rows == rows
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.slow
+def test_batches_without_a_valid_pixel_teach_nothing_and_the_state_after_them_is_sound(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The state is kept between two rows, so that it holds their sums."""
+
+    def cut(at: int | None) -> Callable[..., Iterator[Any]]:
+        def batches(*args: Any) -> Iterator[Any]:
+            for number, (images, labels) in enumerate(segmenter_batches(*args)):
+                if number == at:
+                    raise Interrupted
+                yield images, torch.full_like(labels, 255)
+
+        return batches
+
+    monkeypatch.setattr(logging.getLogger("maskdistill"), "handlers", [caplog.handler])
+    caplog.set_level("INFO", "maskdistill")
+    settings = config(checkpoint_every=2, log_every=3)
+    monkeypatch.setattr(segmenter_train, "segmenter_batches", cut(5))
+    with pytest.raises(Interrupted):
+        fit(run_folder, tmp_path, settings)
+    monkeypatch.setattr(segmenter_train, "segmenter_batches", cut(None))
+    _, rows = fit(run_folder, tmp_path, settings)
+    assert "damaged" not in caplog.text and "resumed after step 4" in caplog.text
+    assert [(row["loss"], row["agreement"]) for row in rows] == [(0, 0)] * 2
 
 
 def test_a_batch_of_one_is_refused(run_folder: Path, tmp_path: Path) -> None:

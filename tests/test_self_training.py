@@ -113,6 +113,8 @@ def test_a_found_object_keeps_its_category_and_an_old_one_its_own() -> None:
     assert next_annotations([unsure], old, SHAPE, 0.75, 0.5) == (again, 0)
     twice = [candidate(left, 0.8, category=1), candidate(left, 0.9, category=2)]
     assert [one["category_id"] for one in next_annotations(twice, [], SHAPE, 0.75, 0.5)[0]] == [2]
+    empty = candidate(np.zeros(SHAPE, bool), 0.99)
+    assert next_annotations([empty, unsure], old, SHAPE, 0.75, 0.5) == (again, 0)
 
 
 def test_candidates_of_another_size_are_refused() -> None:

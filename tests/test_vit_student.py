@@ -150,6 +150,10 @@ def settings(**changes: Any) -> dict[str, Any]:
         ({"arch": "resnet50", "weights": "official"}, "'official' is for a transformer"),
         ({"engine": "detectron2"}, "engine detectron2 has resnet50 only"),
         ({"arch": "resnet50", "engine": "detectron2", "pyramid": True}, "detectron2 has C4 only"),
+        (
+            {"arch": "resnet50", "engine": "detectron2", "backbone_lr": 0.1},
+            "detectron2 has one learning rate",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_network_are_refused(changes: dict[str, Any], message: str) -> None:

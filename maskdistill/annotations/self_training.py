@@ -24,7 +24,8 @@ def next_annotations(
 
     First the candidates that the last detector is sure of, best first, equal scores in the order given; then
     those annotations that none of them overlaps much. Of sure candidates of several categories that overlap
-    each other as much, the best alone stays: an object has one category.
+    each other as much, the best alone stays: an object has one category. Candidates without a pixel are
+    disregarded.
 
     Args:
         found: the last detector's candidates in the image.
@@ -47,6 +48,7 @@ def next_annotations(
                 f"a candidate's mask has size {list(one['segmentation']['size'])}, its image {list(shape)}; "
                 "run the candidates stage again with this manifest"
             )
+    sure = [one for one in sure if rle.area(one["segmentation"])]
     objects: list[ScoredObject] = [*sure, *before]
     kept = _distinct([one["segmentation"] for one in objects], len(sure), most)
     annotations = [_annotation(number, objects[place]) for number, place in enumerate(kept, first_id)]

@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> None:
     rows = bench.in_order(score_rows([read_evaluation(path) for path in args.evaluations], config), config)
     own, compared = bench.records(rows, config), bench.pairs(rows, config)
     images = _images(args.ground_truth)
-    found = [*own, *(item for path in args.beside for item in _beside(path, images))]
+    found = list(own)
+    for path in args.beside:
+        found += _beside(path, images, {config.run, *(item["run"] for item in found)})
     costs = read_costs(args.benchmarks, config) if args.benchmarks else {}
     files = Pictured(args.manifest, args.ground_truth, args.masks, args.assignments, args.labels)
     shown = pictures(files, rows, load_ground_truth(args.manifest, args.ground_truth), config)
@@ -120,8 +122,8 @@ def _images(ground_truth: str) -> str:
     return sha256_text(canonical_json([values.get(name) for name in ("images", "annotations", "categories")]))
 
 
-def _beside(path: str, images: str) -> list[BenchRecord]:
-    """The rows of another run.
+def _beside(path: str, images: str, taken: set[str]) -> list[BenchRecord]:
+    """The rows of another run; a run called like one of ``taken`` is told from it by its file.
 
     Raises:
         MaskDistillError: the file is of no bench, or of other images.
@@ -135,4 +137,7 @@ def _beside(path: str, images: str) -> list[BenchRecord]:
             "bench.beside, or run both on the same data"
         )
     found: list[BenchRecord] = content["rows"]
+    for item in found:
+        if item["run"] in taken:
+            item["run"] = f"{item['run']} ({path})"
     return found

@@ -53,13 +53,15 @@ def silhouettes(points: Floats, labels: Sequence[Labels]) -> list[float]:
 
     Args:
         points: float32 (N, D).
-        labels: each (N,) with at least two different values.
+        labels: each (N,).
 
     Returns:
-        In [-1, 1] for each clustering, larger is better.
+        In [-1, 1] for each clustering, larger is better; 0 where all points, or none, share a cluster.
     """
     exact = points.astype(np.float64)
-    return [float(silhouette_score(exact, one)) for one in labels]
+    return [
+        float(silhouette_score(exact, one)) if 1 < len(np.unique(one)) < len(one) else 0.0 for one in labels
+    ]
 
 
 def _ratio(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

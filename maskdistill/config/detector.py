@@ -136,6 +136,10 @@ class DetectorConfig(SelfTrainingConfig, StudentConfig):
             )
         if self.engine == "detectron2" and self.drop_loss:
             raise ValueError("engine detectron2 has no drop_loss; set it to 0 or use engine torchvision")
+        if self.engine == "detectron2" and self.backbone_lr != 1:
+            raise ValueError(
+                "engine detectron2 has one learning rate; set backbone_lr to 1 or use engine torchvision"
+            )
         if self.engine == "detectron2" and self.pyramid:
             raise ValueError("engine detectron2 has C4 only; set pyramid to false or use engine torchvision")
         if self.engine == "detectron2" and self.compile:

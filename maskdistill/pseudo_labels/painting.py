@@ -105,7 +105,8 @@ def paint(
         for place in places:
             _fill(pixels, runs[place], values[place])
     labels = np.asarray(cv2.transpose(pixels.reshape(width, height)), dtype=np.uint8).reshape(shape)
-    return PseudoLabel(labels, [chosen[place] for place in places if place < sure], fallback)
+    kept = [chosen[place] for place in places if place < sure]
+    return PseudoLabel(labels, kept, fallback and bool(kept))
 
 
 def _choose(

@@ -11,7 +11,8 @@ IGNORE = 255
 def hard_pixel_loss(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
     """Mean cross-entropy of the pixels with the largest loss in the whole batch.
 
-    Their number is ``min(int(fraction * all pixels), valid pixels)``; pixels labelled 255 are not valid.
+    Their number is ``int(fraction * all pixels)``, but at least one and at most all valid pixels; pixels
+    labelled 255 are not valid.
     As in the authors' code, not divided by the number of classes [method D2]. With several processes
     the batch is that of all of them.
 
@@ -26,7 +27,7 @@ def hard_pixel_loss(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
     losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")
     losses, valid = gather_batch(losses.flatten()), gather_batch(labels.flatten()) != IGNORE
     candidates = losses[valid]
-    count = min(int(fraction * losses.numel()), candidates.numel())
+    count = min(max(1, int(fraction * losses.numel())), candidates.numel())
     if count == 0:
         return losses.sum() * 0.0
     return candidates.topk(count, sorted=False).values.mean()

@@ -59,7 +59,9 @@ def train_segmenter(
         labels = batch[1].to(device, non_blocking=True).long()
         with mixed(device, config.precision):
             logits = parallel(images)
-        accuracy = (logits.detach().argmax(1) == labels)[labels != IGNORE].float().mean()
+        valid = labels != IGNORE
+        right = (logits.detach().argmax(1) == labels) & valid
+        accuracy = right.sum() / valid.sum().clamp(min=1)
         return {"loss": hard_pixel_loss(logits, labels, config.hard_pixels), "agreement": accuracy}
 
     rows = train(

@@ -69,6 +69,11 @@ class RemoteData(ImageSource):
         return checked(self.root) if self.root else ""
 
     @property
+    def _below(self) -> str:
+        """What URLs of pictures below ``root`` begin with, that of a whole bucket or server too."""
+        return f"{self.prefix.rstrip('/')}/"
+
+    @property
     def place(self) -> str:
         """Empty: nothing of it lies on this machine."""
         return ""
@@ -142,14 +147,14 @@ class RemoteData(ImageSource):
             return checked(line)
         if self.root is None:
             raise ValueError(f"{line!r} is not a URL; give one, or set root, which names are relative to")
-        return f"{self.prefix}/{quoted(line.lstrip('/'))}"
+        return f"{self._below}{quoted(line.lstrip('/'))}"
 
     def _key(self, url: str) -> str:
         """The name below ``root``, else with server or bucket in front."""
         where = split(url)
         name = f"{where.host}/{where.name}"
-        if self.root is not None and url.startswith(f"{self.prefix}/"):
-            name = where.name[len(f"{split(self.prefix).name}/".lstrip("/")) :]
+        if self.root is not None and url.startswith(self._below):
+            name = where.name[len(split(self._below).name) :]
         key = key_of_path(name)
         if ".." in name.split("/") or not key or name.endswith("/"):
             raise ValueError(f"{shown(url)} names no picture; give a URL without '..' that ends in a name")

@@ -11,16 +11,25 @@ from maskdistill.formats.export.label_maps import label_maps
 from maskdistill.formats.export.records import Context, ObjectRecord, Picture
 from maskdistill.formats.export.registry import Append, ExportFormat, NoOptions
 from maskdistill.formats.label_png import color_map, encode_label_png
+from maskdistill.runtime.errors import MaskDistillError
 
 
 @contextmanager
 def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append]:
     """Write the development kit's folders, lists named ``train``, and ``labelmap.txt``; files are named after
-    keys.
+    keys. A colon in a category's name, which separates fields of ``labelmap.txt``, becomes a hyphen.
+
+    Raises:
+        MaskDistillError: a key with a line break or another control character, or too many objects.
     """
     with open(_made(folder / "ImageSets/Segmentation/train.txt"), "w", encoding="utf-8") as listed:
 
         def append(picture: Picture) -> None:
+            if not picture.key.isprintable():
+                raise MaskDistillError(
+                    f"{picture.key!r}: voc lists pictures by name, one a line, and XML knows no control "
+                    "characters; rename the picture, or take another format (coco)"
+                )
             listed.write(f"{picture.key}\n")
             context.place(picture, folder / "JPEGImages" / f"{picture.key}{picture.ending}")
             _made(folder / f"Annotations/{picture.key}.xml").write_bytes(_xml(picture))
@@ -35,7 +44,9 @@ def write(folder: Path, context: Context, options: NoOptions) -> Iterator[Append
     )
     colors = color_map().tolist()
     names = {0: "background", **context.names}
-    rows = [f"{name}:{','.join(map(str, colors[category]))}::" for category, name in sorted(names.items())]
+    rows = [
+        f"{_label(name)}:{','.join(map(str, colors[category]))}::" for category, name in sorted(names.items())
+    ]
     (folder / "labelmap.txt").write_text(
         "\n".join(["# label:color_rgb:parts:actions", *rows, ""]), encoding="utf-8"
     )
@@ -63,10 +74,14 @@ def _object(element: ElementTree.Element, item: ObjectRecord) -> None:
     """VOC's pixels count from 1 and include the last one; the score is an attribute in the form of CVAT and
     Datumaro.
     """
-    _add(element, name=item.name, pose="Unspecified", truncated=0, difficult=0)
+    _add(element, name=_label(item.name), pose="Unspecified", truncated=0, difficult=0)
     x, y, width, height = (int(value) for value in item.box)
     _add(_below(element, "bndbox"), xmin=x + 1, ymin=y + 1, xmax=x + width, ymax=y + height)
     _add(_below(_below(element, "attributes"), "attribute"), name="score", value=item.score)
+
+
+def _label(name: str) -> str:
+    return name.replace(":", "-")
 
 
 def _below(parent: ElementTree.Element, name: str) -> ElementTree.Element:
