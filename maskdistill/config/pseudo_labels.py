@@ -18,8 +18,9 @@ class PseudoLabelsConfig(Section):
     tau: Fraction = Field(0.9, description="a candidate is kept when its score exceeds tau")
     unsure: Fraction | None = Field(
         None,
-        description="a candidate whose score exceeds this but not tau is labelled 255: the segmenter learns "
-        "neither an object nor background there; null: background, as in the paper",
+        description="a candidate whose score exceeds this but not tau is labelled 255 where overlap would "
+        "have it painted: the segmenter learns neither an object nor background there; null: background, as "
+        "in the paper",
     )
     compare: Compare = Field("gt", description="score > tau or score >= tau")
     overlap: Literal["drop", "pixel", "legacy"] = Field(
