@@ -168,11 +168,17 @@ def test_corrected_objects_come_back(
     assert main(command) == 1 and "none of its 0 pictures is one of" in capsys.readouterr().err
 
 
-def stage(run: Path, names: Path | None = None, **objects: Any) -> ObjectsRecord:
+def line_of(run: Path, name: str) -> str:
+    """What a terminal says of a format's folder."""
+    (line,) = (line for line in objects_line(run).splitlines() if f"/{name} (" in line)
+    return line
+
+
+def stage(run: Path, names: Path | None = None, tau: float = 0.75, **objects: Any) -> ObjectsRecord:
     """The rule's command, after Snakemake has deleted its output; what it wrote."""
     record, seed = run / "objects/objects.json", run / "topk-0.4/k-3/seed-11"
     record.unlink(missing_ok=True)
-    params = {"objects": objects, "pseudo_labels": {"tau": 0.75, "compare": "ge"}}
+    params = {"objects": objects, "pseudo_labels": {"tau": tau, "compare": "ge"}}
     shards = [str(seed / f"candidates/shard-000{shard}.json") for shard in (1, 0)]
     given = [f"--manifest={run}/data/manifest.csv", f"--clusters={seed}/clusters.json", f"--output={record}"]
     given += [f"--params={json.dumps(params)}", *([f"--names={names}"] if names else [])]
@@ -201,9 +207,38 @@ def test_the_rule_writes_what_the_command_does(
     record = stage(finished, names, **section)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert record["formats"] == ["coco", "geojson", "yolo"] and record["folders"]["geojson"]["current"]
+    assert record["folders"]["yolo"]["current"] and "earlier" not in line_of(finished, "geojson")
+    names.write_text("names: {0: cup}\nsizes: [0, 4, 1]\n")
+    folder = stage(finished, names, **section)["folders"]
+    assert {name: one["current"] for name, one in folder.items()} == {
+        "coco": True, "geojson": False, "yolo": True,
+    }  # fmt: skip
+    assert line_of(finished, "geojson").endswith(": of an earlier state of the run")
     names.write_text("names: {0: mug}\nsizes: [4, 0, 1]\n")
     assert stage(finished, names, formats=[])["objects"] == {"cluster-00": 6, "cluster-01": 6}
     assert "names of another clustering; they are not used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_format_written_by_hand_is_of_the_tau_of_then(
+    finished: Path, tmp_path: Path, corrected: bool
+) -> None:
+    """Which the section does not name, so that no run writes it anew."""
+    names = tmp_path / "names.yaml"
+    names.write_text("names: {0: mug}\nsizes: [0, 4, 1]\n")
+    assert main(["objects", str(finished), "--format=geojson", "--min-area=5"]) == 0
+    if corrected:
+        file = sorted((finished / "objects/geojson").rglob("*.geojson"))[0]
+        file.write_text(file.read_text() + "\n")
+    assert stage(finished, names)["folders"]["geojson"]["current"]
+    folder = stage(finished, names, tau=0.9)["folders"]["geojson"]
+    assert (folder["current"], folder["changed"]) == (False, corrected)
+    assert line_of(finished, "geojson").endswith(
+        "changed by hand, kept; the run has other objects now"
+        if corrected
+        else "of an earlier state of the run"
+    )
+    assert stage(finished, names)["folders"]["geojson"]["current"]
 
 
 def test_the_rule_keeps_what_was_corrected(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,8 @@ def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
     assert written == original
     text, printed = output.read_text(), capsys.readouterr().out
     assert "for 24 pictures" in text and "40 to 62 pixels wide and 30 to 30 high" in text
-    assert "'23.jpg' (empty file (0 bytes))" in text
+    assert "# Cannot be used: '23.jpg' (empty file (0 bytes))\n# The run leaves it out and lists it." in text
+    assert "cannot be used: '23.jpg' (empty file (0 bytes)). The run leaves it out" in printed
     assert f"snakemake --cores all --configfile {output}" in printed
     assert ("--weights dino" in printed) == ("shipped" in options)
     assert ("--weights shipped" in printed) == (template != "config.yaml" and "shipped" not in options)
@@ -109,6 +110,19 @@ def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
         "shipped" not in options
     )
     assert "missing:" not in printed  # weights are downloaded or ship with the project
+
+
+def test_more_unusable_pictures_than_a_run_tolerates(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "22.png").write_bytes(b"no picture")
+    output = tmp_path / "mine.yaml"
+    assert main(["init", str(photos), "--output", str(output), "--weights", "shipped"]) == 0
+    refuses = "The run refuses more than 1 such picture of 24: repair or remove them, or set max_quarantined"
+    assert (
+        refuses in output.read_text()
+        and f"and 1 more, named in {output}. {refuses}" in capsys.readouterr().out
+    )
 
 
 def test_a_file_is_not_overwritten(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,6 +240,15 @@ def test_the_doctor_finds_what_is_missing(
     assert (
         status == 1 and "clusters.num_clusters: 900 clusters are too many" in out and "wrong pictures" in out
     )
+    status, out, error = examine(tmp_path, capsys, objects={"formats": ["coco", "yoloo"]})
+    assert status == 1 and "objects.formats yoloo: unknown" in out and error.endswith(": formats\n")
+    assert main(["config", "--check", str(tmp_path / "c.yaml")]) == 1
+    assert "objects.formats yoloo: unknown" in capsys.readouterr().err
+    status, out, error = examine(tmp_path, capsys, objects={"formats": ["parquet"]})
+    assert status == 1 and "wrong extra parquet" in out
+    by_hand = {"arch": "dinov3_vits16", "weights": "official"}
+    status, out, _ = examine(tmp_path, capsys, backbone=by_hand)
+    assert status == 1 and "accept the DINOv3 License" in out and "downloaded when the run starts" not in out
     status, out, error = examine(tmp_path, capsys, topk=0.4)
     assert status == 1 and "topk: unknown key" in out and "configuration" in error
 
@@ -255,6 +278,10 @@ def test_the_doctor_judges_data_as_the_workflow_does(
         and "data.annotations: /nope/x.json: no such file" in out
         and error.endswith(": annotations\n")
     )
+    with monkeypatch.context() as broken:
+        broken.setattr(inspection, "count_planned", lambda *given: {}["column"])
+        status, out, _ = examine(tmp_path, capsys, data=folder)
+        assert status == 1 and "KeyError: 'column'" in out, "as of another package's source"
     few = {"num_clusters": 3, "names": "nowhere.yaml"}
     status, out, error = examine(tmp_path, capsys, clusters=few)
     assert status == 1 and "nowhere.yaml: no such file" in out and error.endswith(": cluster names\n")

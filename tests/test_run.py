@@ -5,6 +5,7 @@ job.
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from maskdistill.runtime.files import write_json
 from maskdistill.runtime.job_record import machine
 from maskdistill.runtime.logs import last_lines
 from maskdistill.runtime.progress import seconds_left
+from maskdistill.runtime.run_lock import hold_run, release_run
 
 CONFIG = {
     "run": "r", "data": {"kind": "scenes"}, "backbone": {"weights": "random"},
@@ -276,6 +278,22 @@ def test_what_snakemake_refuses_is_shown(
         "the end of what Snakemake said:",
         "    it is locked",
     ]
+    (project / ".snakemake/locks").mkdir(parents=True)
+    (project / ".snakemake/locks/0.output.lock").write_text("results/r/a.h5\n")
+    hold_run("results/r")
+    assert main(["run", "c.yaml"]) == 1
+    release_run("results/r")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(
+        f"maskdistill run: results/r: another run is at work here (process {os.getpid()}"
+    )
+    assert len(said) == 2 and said[1].startswith("all that Snakemake said: results/r/logs/snakemake/")
+    (project / "results/r/.lock").write_text("process 1 on there")
+    assert main(["run", "c.yaml", "--", "--forcerun", "masks"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "results/r: a run was killed" in said[0] and "locked" not in said
+    assert "    maskdistill run c.yaml -- --unlock --forcerun masks" in said
+    shutil.rmtree(project / ".snakemake")
     monkeypatch.setattr(stage, "ENGINE", [sys.executable, "-c", "import sys; print(*sys.argv[4:])"])
     assert main(["run", "c.yaml", "x.h5", "--cores", "1", "--", "--unlock", "--", "y"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["--cores 1 --nocolor x.h5 --unlock -- y"]

@@ -11,6 +11,7 @@ import yaml
 
 from maskdistill.config import Config, load_config
 from maskdistill.config.types import MOST
+from maskdistill.product.objects import chosen_formats
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the generated files, or check one that a user wrote."""
     if args.check is not None:
         config = check_file(args.check)
+        chosen_formats(config.objects)
         print(f"{args.check}: valid (run {config.run!r}, data of kind {config.data.kind!r})")
         return
     for name, text in {"schema.json": render_schema(), "defaults.yaml": render_defaults()}.items():

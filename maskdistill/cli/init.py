@@ -33,7 +33,7 @@ from maskdistill.data.picture_refs import shown_name
 from maskdistill.product import fitting
 from maskdistill.product.fitting import Choice, Weights
 from maskdistill.product.speeds import Speeds
-from maskdistill.product.suggestions import Changes, Found, write_config
+from maskdistill.product.suggestions import Changes, Found, left_out_or_refused, write_config
 from maskdistill.product.timed import remember
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
@@ -134,6 +134,10 @@ def run(args: argparse.Namespace) -> None:
             f"left out because they cannot be decoded: {left_out_words(found.left_out)}; convert those you "
             "want to use"
         )
+    if found.unusable:
+        (path, reason), *more_bad = found.unusable
+        others = f" and {len(more_bad)} more, named in {output}" if more_bad else ""
+        print(f"cannot be used: {path!r} ({reason}){others}. {' '.join(left_out_or_refused(found))}")
     print("\n".join(explained))
     for line in _hints(args, found, name, config):
         print(line)

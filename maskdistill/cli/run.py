@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import visible_gpus
 from maskdistill.runtime.logs import last_lines
 from maskdistill.runtime.progress import seconds_left
+from maskdistill.runtime.run_lock import explain_lock
 from maskdistill.workflow.commands import need_workflow, seen_from_checkout, snakefile
 
 LOOK = 0.5
@@ -70,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
     begun = time.time()
     status = follow(snakemake_options(args, cores, gpus), output, progress, screen)
     if status:
-        raise MaskDistillError(bad_end([*progress.failed.values()], progress.total, status, output))
+        again = ["maskdistill", "run", args.config, "--", "--unlock", *args.snakemake]
+        lock = explain_lock(results, ".snakemake/locks", shlex.join(again)) if not progress.done else None
+        raise MaskDistillError(bad_end([*progress.failed.values()], progress.total, status, output, lock))
     said = last_lines(output, OF_SNAKEMAKE)
     if not progress.done and not any(NOTHING in line for line in said):
         print("\n".join(said))  # a dry run, or another command of Snakemake's

@@ -6,10 +6,10 @@ from typing import Any
 
 from maskdistill.evaluation.metrics.registry import metrics
 from maskdistill.formats.written import object_lines
+from maskdistill.product.finished_run import run_summary
 from maskdistill.product.run_scores import score_rows_of
 from maskdistill.product.verdict import verdict_lines
 from maskdistill.runtime.errors import MaskDistillError
-from maskdistill.runtime.files import read_json
 from maskdistill.workflow import layout
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print one row a stage."""
     folder = Path(args.run)
-    summary = read_json(folder / "summary.json", "give the folder of a finished run")
+    summary = run_summary(folder)
     page = folder / "report.html"
     if not page.is_file():
         raise MaskDistillError(f"{page}: no such file; run snakemake to make it")

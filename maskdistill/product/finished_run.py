@@ -9,7 +9,13 @@ from maskdistill.runtime.files import read_json
 
 
 def finished_run(run: str | Path) -> tuple[dict[str, Any], Config]:
-    """Summary and configuration of a finished run.
+    """Summary and configuration of a finished run; see :func:`run_summary`."""
+    summary = run_summary(run)
+    return summary, run_config(summary, Path(run))
+
+
+def run_summary(run: str | Path) -> dict[str, Any]:
+    """Summary of a finished run.
 
     Args:
         run: its folder.
@@ -24,8 +30,7 @@ def finished_run(run: str | Path) -> tuple[dict[str, Any], Config]:
             f"{folder}: no finished run: it has no summary.json; run snakemake until the report is made"
             + (f", or take one of those that are there: {', '.join(have)}" if have else "")
         )
-    summary = read_json(folder / "summary.json", "give the folder of a finished run")
-    return summary, run_config(summary, folder)
+    return dict(read_json(folder / "summary.json", "give the folder of a finished run"))
 
 
 def run_config(summary: dict[str, Any], folder: Path) -> Config:
@@ -37,8 +42,12 @@ def chosen_seed(config: Config, seed: int | None, folder: Path) -> int:
     """The seed that is meant.
 
     Raises:
-        MaskDistillError: the run has several and none is given.
+        MaskDistillError: the run has several and none is given, or it has not the one that is.
     """
+    if seed is not None and seed not in config.seeds:
+        raise MaskDistillError(
+            f"{folder} has no seed {seed}; give one that it has: --seed {', '.join(map(str, config.seeds))}"
+        )
     if seed is None and len(config.seeds) > 1:
         raise MaskDistillError(
             f"{folder} has models of {len(config.seeds)} seeds ({', '.join(map(str, config.seeds))});"

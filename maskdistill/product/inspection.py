@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from maskdistill.annotations.names import read_names
-from maskdistill.backbones.registry import how_to_get
+from maskdistill.backbones.registry import find_checkpoint, how_to_get
 from maskdistill.config import Config, VocData
 from maskdistill.config.limits import refuse_more_clusters
 from maskdistill.data.planned import check_annotations, count_fitted, count_planned, is_built, kept_folder
@@ -29,6 +29,7 @@ from maskdistill.product.checks import (
     shared_memory_check,
     uses_workers,
 )
+from maskdistill.product.objects import chosen_formats
 from maskdistill.runtime.cores import available_cores
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.leases import lease_folder, visible_gpus
@@ -108,7 +109,7 @@ def extras(config: Config | None) -> Iterator[Check]:
     """Optional libraries: wrong only where the configuration asks for them."""
     needed = {
         "crf": config is not None and config.crf.rounds > 0,
-        "parquet": "parquet" in _kinds(config),
+        "parquet": "parquet" in _kinds(config) | _formats(config),
         "video": "video" in _kinds(config),
         "remote": bool(_kinds(config) & {"remote", "remote_tar"}),
         "detectron2": config is not None and config.detector.engine == "detectron2",
@@ -131,6 +132,11 @@ def _kinds(config: Config | None) -> set[str]:
     return (
         {source.kind for source in (config.data, config.support) if source is not None} if config else set()
     )
+
+
+def _formats(config: Config | None) -> set[str]:
+    """The formats that a run writes its objects in."""
+    return {text.partition(":")[0] for text in config.objects.formats} if config else set()
 
 
 def machine(config: Config | None) -> Iterator[Check]:
@@ -165,6 +171,10 @@ def pictures(config: Config) -> Iterator[Check]:
         yield left_out_check(left_out)
     if getattr(config.data, "annotations", None) or (counts and isinstance(config.data, VocData)):
         yield _attempt("annotations", lambda: _annotations(config))
+    if config.objects.formats:
+        yield _attempt(
+            "formats", lambda: ", ".join(one.format.name for one in chosen_formats(config.objects))
+        )
     if names := config.clusters.names:
         yield _attempt(
             "cluster names", lambda: f"{len(read_names(names, config.clusters.total).names)} in {names}"
@@ -213,7 +223,7 @@ def weights(config: Config) -> Iterator[Check]:
     if told := rehearsal(config):
         yield Check("weights", "note", told, "maskdistill init writes the same with --weights dino")
     for checkpoint, path in downloads(config).items():
-        if not Path(path).is_file():
+        if find_checkpoint(checkpoint).url is not None and not Path(path).is_file():
             found = f"{path} is downloaded when the run starts"
             yield Check("download", "note", found, f"without a network {how_to_get(checkpoint, path)}")
     for stage, network in networks(config).items():
@@ -229,8 +239,10 @@ def weights(config: Config) -> Iterator[Check]:
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
-    """What ``look`` returns, or the error that it raises."""
+    """What ``look`` returns, or the error that it raises; other packages' code may raise any."""
     try:
         return Check(name, "ok", look())
     except MaskDistillError as error:
         return Check(name, "wrong", str(error))
+    except Exception as error:
+        return Check(name, "wrong", f"{type(error).__name__}: {error}")

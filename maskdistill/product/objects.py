@@ -61,6 +61,17 @@ def chosen_formats(config: ObjectsConfig) -> list[Chosen]:
     return parse_formats(",".join(config.formats), "objects.formats") if config.formats else []
 
 
+def state_of(inputs: Mapping[str, str], names: Mapping[int, str], labels: PseudoLabelsConfig) -> str:
+    """Hash of what a run has: its candidates, the names of its categories, and from which score it is sure.
+
+    Args:
+        inputs: SHA-256 of the run's files, by name.
+        names: category 1..K -> name.
+        labels: the threshold.
+    """
+    return sha256_text(canonical_json([dict(inputs), sorted(names.items()), labels.tau, labels.compare]))
+
+
 def choice_of(config: ObjectsConfig, min_score: float, compare: Compare) -> Choice:
     """Which candidates are handed out, by a section and a threshold."""
     return Choice(min_score, compare, config.min_area, config.class_agnostic_nms)
@@ -179,6 +190,8 @@ class Job:
         choice: what is handed out.
         inputs: SHA-256 of what it is made from, by name.
         copy: whether pictures are copied where a format wants them.
+        state: hash of what the run has now, whichever of its objects are chosen and however they are written;
+            empty where they are of no run.
     """
 
     out: Path
@@ -187,6 +200,7 @@ class Job:
     choice: Choice
     inputs: Mapping[str, str]
     copy: bool
+    state: str = ""
 
     def key(self, chosen: Chosen) -> str:
         """Hash of all that a format's files depend on."""
@@ -271,7 +285,7 @@ def write_objects(job: Job, found: Iterable[Picture], formats: Sequence[Chosen])
             before = known(job.record(chosen)).get("content")
             write_json(job.record(chosen), {"content": before, "coming": content})
     for chosen, content in zip(formats, contents, strict=True):
-        told = {"key": job.key(chosen), "content": content, "inputs": dict(job.inputs)}
+        told = {"key": job.key(chosen), "content": content, "inputs": dict(job.inputs), "state": job.state}
         write_json(job.record(chosen), told | {"pictures": count, "objects": dict(objects)})
     return Counts(count, dict(objects))
 

@@ -22,6 +22,7 @@ from maskdistill.product.objects import (
     known,
     missing,
     pictures,
+    state_of,
     usual_choice,
     write_objects,
 )
@@ -77,12 +78,14 @@ class Own:
 
     def job(self) -> Job:
         """What is to be written."""
+        inputs = {name: sha256_file(path) for name, path in self.inputs.items()}
         return Job(
             out=self.record.parent,
             formats=chosen_formats(self.settings.objects),
             context=context_of(self.settings.objects, self.names),
             choice=self.choice,
-            inputs={name: sha256_file(path) for name, path in self.inputs.items()},
+            inputs=inputs,
+            state=state_of(inputs, self.names, self.settings.pseudo_labels),
             copy=self.settings.objects.pictures == "copy",
         )
 
@@ -149,7 +152,7 @@ def _folder(job: Job, name: str, new: bool) -> FolderRecord:
         reader=found.reader if found else "",
         pictures=told.get("pictures"),
         objects=sum(told["objects"].values()) if "objects" in told else None,
-        current=job.is_written(of_job[0]) if of_job else told.get("inputs") == dict(job.inputs),
+        current=job.is_written(of_job[0]) if of_job else told.get("state") == job.state,
         changed=not new and is_changed(folder, record),
     )
 

@@ -43,15 +43,19 @@ def good_end(results: Path, jobs: int, seconds: float) -> Iterator[str]:
         yield said
 
 
-def bad_end(failed: Sequence[Job], jobs: int, status: int, output: Path) -> str:
-    """The failed jobs and the ends of their logs, with remedies; else the end of Snakemake's output.
+def bad_end(failed: Sequence[Job], jobs: int, status: int, output: Path, lock: str | None = None) -> str:
+    """The failed jobs and the ends of their logs, with remedies; else what is in the way, or the end of
+    Snakemake's output.
 
     Args:
         failed: the jobs.
         jobs: of the run.
         status: of Snakemake; negative: the signal that ended it.
         output: the file with all that Snakemake said.
+        lock: what explains that nothing was run, as of another run that is at work.
     """
+    if lock and not failed:
+        return f"{lock}\nall that Snakemake said: {output}"
     logs = {job: last_lines(job.log, OF_A_LOG) for job in failed[:MOST_JOBS]}
     lines = []
     if failed:

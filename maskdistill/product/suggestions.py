@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+from maskdistill.config import Config
 from maskdistill.data.listing import default_num_shards
+from maskdistill.data.manifest import tolerated
 
 MAX_CLUSTERS = 20
 """K of the paper's main setting [P §4.1]; more is for who knows that there are more categories."""
@@ -96,9 +98,21 @@ def _header(found: Found) -> list[str]:
             f"A sample of {len(found.sizes)} is {widths[0]} to {widths[-1]} pixels wide and {heights[0]} to"
             f" {heights[-1]} high (medians {widths[middle]} and {heights[middle]})."
         )
-    return lines + [
-        f"Cannot be used and will be left out: {path!r} ({reason})" for path, reason in found.unusable
-    ]
+    lines += [f"Cannot be used: {path!r} ({reason})" for path, reason in found.unusable]
+    return [*lines, *left_out_or_refused(found)]
+
+
+def left_out_or_refused(found: Found) -> list[str]:
+    """A line on what a run does with the pictures of the sample that cannot be used, if there are any."""
+    bad, share = len(found.unusable), float(Config.model_fields["max_quarantined"].default)
+    if not bad:
+        return []
+    if bad > (most := tolerated(share, found.count)):
+        return [
+            f"The run refuses more than {most} such picture{'s' * (most != 1)} of {found.count}: repair or "
+            f"remove them, or set max_quarantined (it is {share:g})."
+        ]
+    return [f"The run leaves {'it' if bad == 1 else 'them'} out and lists {'it' if bad == 1 else 'them'}."]
 
 
 def _without_header(text: str) -> str:

@@ -59,6 +59,17 @@ def release_run(folder: str | Path) -> None:
         lock.release()
 
 
+def refuse_while_alive(folder: str | Path) -> None:
+    """Refuse to clear Snakemake's lock while a run is at work in a results folder.
+
+    Raises:
+        MaskDistillError: one is.
+    """
+    alive, holder = _holder(Path(folder))
+    if alive:
+        raise MaskDistillError(f"{_refusal(folder, holder, _ELSEWHERE)}; its lock is not cleared")
+
+
 def explain_lock(
     folder: str | Path, locks: str | Path, command: str, shared: Sequence[str] = ()
 ) -> str | None:

@@ -74,6 +74,12 @@ def test_a_second_run_is_refused_and_the_first_ends_well(tmp_path: Path) -> None
         assert "another run is at work here" in without_lock and "Traceback" not in without_lock
         assert "rule scenes" not in without_lock
 
+        locks = sorted((project.folder / ".snakemake/locks").iterdir())
+        refused = project.snakemake("--unlock", TARGET, check=False)
+        assert f"another run is at work here (process {process} on " in refused
+        assert "its lock is not cleared" in refused and "Traceback" not in refused
+        assert sorted((project.folder / ".snakemake/locks").iterdir()) == locks != []
+
         assert "was killed" not in project.snakemake("--dry-run", TARGET)
         (project.folder / "go").touch()
         assert first.wait(120) == 0

@@ -4,7 +4,7 @@ from snakemake.io import IOFile
 
 from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
-from maskdistill.runtime.run_lock import explain_lock, hold_run
+from maskdistill.runtime.run_lock import explain_lock, hold_run, refuse_while_alive
 from maskdistill.workflow.needed_weights import rehearsal
 
 if workflow.is_main_process and not AS_MODULE and "--unlock" not in sys.argv:
@@ -21,6 +21,10 @@ if workflow.is_main_process and not AS_MODULE and "--unlock" not in sys.argv:
     )
     if LOCK:
         print(LOCK, file=sys.stderr)
+
+if workflow.is_main_process and not AS_MODULE and "--unlock" in sys.argv:
+    with refusals():
+        refuse_while_alive(str(RUN))
 
 
 def check_truth_once():
