@@ -1,13 +1,14 @@
 """Objects that come back from other tools: what was corrected is told, and they score as ground truth."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from exported import NAMES, disc, sample, write
+from exported import HEIGHT, NAMES, WIDTH, disc, iou, record, sample, write
 from test_export_formats import brush_decoded
 
 from maskdistill.config import CocoData
@@ -41,9 +42,9 @@ def rows_of(pictures: list[Picture]) -> list[ImageRow]:
 def compared(path: Path, pictures: list[Picture]) -> tuple[AgreementRecord, Losses, list[str]]:
     """What a file says beside the pictures: agreement, what is left out, and pictures that are unknown."""
     losses = Losses(1.0, logged=0)
-    _, _, corrections = read_corrected(path, losses)
+    reader, _, corrections = read_corrected(path, losses)
     found, unknown = find_pictures(corrections, rows_of(pictures))
-    agreement = Agreement([*NAMES.values()], worst=2)
+    agreement = Agreement([*NAMES.values()], 2, reader.as_written)
     for picture, own, corrected in sides(pictures, corrections, found):
         agreement.add(picture.key, own, corrected)
     return agreement.record(), losses, [entry.file_name for entry in unknown]
@@ -70,6 +71,24 @@ def test_what_is_written_comes_back(
     assert (numbers["run"], numbers["corrected"], numbers["matched_75"]) == (6, 6, 6)
     assert numbers | SAME == numbers and found["untouched"] == 3 and found["worst"] == []
     assert numbers["mean_iou"] == 1.0 if reader != "yolo" else numbers["mean_iou"] > 0.99
+
+
+@pytest.mark.parametrize("simplify", [0, 1, 3])
+def test_yolos_cuts_between_many_parts_are_no_change(tmp_path: Path, simplify: float) -> None:
+    """They are a pixel wide; a part that is gone is a change all the same."""
+    corners = [(8, 8), (8, 75), (52, 8), (52, 75), (30, 42)]
+    parts = np.logical_or.reduce([disc(y, x, 5) for y, x in corners])
+    (picture, *_) = sample(tmp_path / "photos")
+    whole = replace(picture, objects=(record(parts, 1, 0.9),))
+    out = write(tmp_path / "out", "yolo", [whole], simplify)
+    (read,) = read_corrected(out, Losses(1.0, logged=0))[2].objects(
+        read_corrected(out, Losses(1.0, logged=0))[2].pictures, (HEIGHT, WIDTH)
+    )
+    cut = rle.decode(read.mask)
+    assert iou(cut, parts) < 0.98, "so that the cuts alone would count"
+    assert compared(out, [whole])[0]["untouched"] == 1
+    fewer = replace(picture, objects=(record(parts | disc(30, 8, 5), 1, 0.9),))
+    assert compared(out, [fewer])[0]["objects"]["changed"] == 1
 
 
 def test_simplified_outlines_are_no_change(tmp_path: Path, pictures: list[Picture]) -> None:

@@ -67,6 +67,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"clusters": {"max_fit": 3}}, "max_fit: 1000000"),
     ({"detector": {**WEIGHTS, "steps": [5, 24000]}}, "steps: [5]"),
     ({"detector": {**WEIGHTS, "max_size": 700}}, "max_size: 800"),
+    ({"pseudo_labels": {"tau": "0,2"}}, "tau: 0.2"),
+    ({"segmenter": {**WEIGHTS, "lr": ",01"}}, "lr: 0.01"),
+    ({"oracle": {"cases": ["label"]}}, "cases: [labels]"),
+    ({"oracle": {"cases": ["masks", "anotations"]}}, "cases: [masks, annotations]"),
 ]
 
 

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
             "of this run"
         )
     names = own.names
-    agreement = Agreement([named(name) for name in names.values()], args.worst)
+    agreement = Agreement([named(name) for name in names.values()], args.worst, reader.as_written)
     numbers = {name: number for number, name in enumerate(corrections.names, start=1)}
     with ExitStack() as stack:
         form = Form({number: name for name, number in numbers.items()})
@@ -119,7 +119,14 @@ def _say(
         log.info("renamed: %s is now %s", name, new)
     for what, entries in (
         ("pictures that the run does not have", unknown),
-        ("categories that the run does not have", [f"{name} ({count})" for name, count in strange.items()]),
+        (
+            "categories that the run does not have",
+            [
+                f"{name} ({count})"
+                for name, count in strange.items()
+                if name not in record["renamed"].values()
+            ],
+        ),
         ("left out", [f"{item.entry}: {item.reason}" for item in losses.dropped]),
     ):
         if entries:

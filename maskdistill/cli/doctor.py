@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> None:
     checks += inspect(config)
     print("\n".join(report_lines(checks)))
     if wrong := [check.name for check in checks if check.state == "wrong"]:
-        raise MaskDistillError(f"{len(wrong)} required things are missing or wrong: {', '.join(wrong)}")
+        things = "1 required thing is" if len(wrong) == 1 else f"{len(wrong)} required things are"
+        raise MaskDistillError(f"{things} missing or wrong: {', '.join(wrong)}")
 
 
 def _configuration(path: str) -> tuple[Config | None, Check]:

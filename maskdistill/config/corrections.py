@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "threshold": ("pseudo_labels", "tau"),
 }
 """Names of settings in the literature."""
+_DECIMAL = re.compile(r"[+-]?\d*,\d+")
+"""A number with the comma that many languages write."""
 ALMOST, LIKE = 0.8, 0.6
 """Similarity of two names, at most 1: from here on a typing error, and a possible match."""
 
@@ -78,7 +81,7 @@ def choose(item: Any, schema: Schema, values: Mapping[str, Any] | None, check: C
         check: validates corrected values.
     """
     where = value_path(item["loc"], schema)
-    for correction in _candidates(item, where, schema):
+    for correction in _candidates(item, where, schema, values):
         if not correction.sure or values is None or _accepted(correction, where, schema, values, check):
             return correction
     return None
@@ -128,7 +131,9 @@ def _accepted(
     return True
 
 
-def _candidates(item: Any, where: Path, schema: Schema) -> Iterator[Correction]:
+def _candidates(
+    item: Any, where: Path, schema: Schema, values: Mapping[str, Any] | None
+) -> Iterator[Correction]:
     """Corrections to try, the best first."""
     if not where or not isinstance(where[0], str):
         return
@@ -139,7 +144,7 @@ def _candidates(item: Any, where: Path, schema: Schema) -> Iterator[Correction]:
     elif item["type"] == "union_tag_not_found":
         yield Correction("add `kind:`, which says what the source is", sure=False)
     else:
-        yield from _for_wrong_value(where, item, schema)
+        yield from _for_wrong_value(where, item, schema, values)
 
 
 def _for_unknown_key(where: Path, item: Any, schema: Schema) -> Iterator[Correction]:
@@ -200,11 +205,14 @@ def _for_unknown_kind(where: Path, item: Any, schema: Schema) -> Correction:
     )
 
 
-def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correction]:
+def _for_wrong_value(
+    where: Path, item: Any, schema: Schema, values: Mapping[str, Any] | None
+) -> Iterator[Correction]:
     given, missing = item["input"], item["type"] == "missing"
-    section = item["loc"][:-1]
-    if isinstance(where[-1], int):  # a list is shown as a whole
-        where, section, given = where[:-1], section[:-1], None
+    section, place = item["loc"][:-1], where[-1]
+    if isinstance(place, int):  # a list is shown as a whole
+        where, section = where[:-1], section[:-1]
+        given = _with_choice(item, place, where, _properties(schema, section).get(str(where[-1])), values)
     key = str(where[-1])
     field = _properties(schema, section).get(key)
     if field is None:
@@ -222,8 +230,24 @@ def _for_wrong_value(where: Path, item: Any, schema: Schema) -> Iterator[Correct
     yield Correction(f"{'add' if missing else 'write'} {{}}", where, value, sure=sure, shown=line)
 
 
+def _with_choice(
+    item: Any, place: int, where: Path, field: Schema | None, values: Mapping[str, Any] | None
+) -> list[Any] | None:
+    """A list whose entry at ``place`` is no choice, with the most similar one there; None for other lists."""
+    choices = (field or {}).get("items", {}).get("enum")
+    if not choices or values is None or not isinstance(item["input"], str):
+        return None
+    given = list(_at(values, where))
+    given[place] = closest(given[place], choices)
+    return given
+
+
 def _repaired(given: Any, field: Schema) -> Iterator[Any]:
-    """What a list was probably meant to be: the single value as a list, without duplicates, in order."""
+    """What a value was probably meant to be: with a decimal point; of a list the single value as a list,
+    without duplicates, in order.
+    """
+    if isinstance(given, str) and _DECIMAL.fullmatch(given.strip()):
+        yield float(given.replace(",", "."))
     if not _is_list(field) or given is None:
         return
     if not isinstance(given, list | tuple | dict):

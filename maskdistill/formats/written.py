@@ -31,7 +31,7 @@ class ObjectsRecord(TypedDict):
         formats: names of the formats present.
         folders: what is known about each.
         pictures: number of all, with objects or without.
-        objects: their numbers by category.
+        objects: their numbers by category, as they were written last.
         provenance: of the newest files.
     """
 

@@ -7,7 +7,7 @@ largest; a pair below an IoU of 0.5 is none. The quality of a picture is the pan
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypedDict
 
@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from maskdistill.data.corrected.base import NamedMask
 from maskdistill.formats import rle
 from maskdistill.formats.export.outlines import LEAST_IOU
+from maskdistill.formats.rle import RLE
 
 MATCHED, CLOSE = 0.5, 0.75
 """IoU from which on two objects are one, and are close."""
@@ -148,11 +149,16 @@ class Agreement:
     Args:
         names: that the run has.
         worst: number of pictures that are named.
+        as_written: what the corrected file's format makes of a mask, if not the same: a correction equal to
+            this is none.
     """
 
-    def __init__(self, names: Sequence[str], worst: int) -> None:
+    def __init__(
+        self, names: Sequence[str], worst: int, as_written: Callable[[RLE], RLE] | None = None
+    ) -> None:
         self._names = frozenset(names)
         self._most = worst
+        self._as_written = as_written
         self._all = _Tally()
         self._categories: dict[str, _Tally] = {}
         self._worst: list[tuple[float, int, PictureNumbers]] = []
@@ -172,9 +178,17 @@ class Agreement:
                 tally.added += place not in paired
         for pair in pairs:
             name, now = own[pair.own].name, corrected[pair.corrected].name
+            iou = self._iou(own[pair.own].mask, corrected[pair.corrected].mask, pair.iou)
             for tally in (self._all, here, self._of(name)):
-                tally.pair(name, now, pair.iou)
+                tally.pair(name, now, iou)
         self._note(key, here)
+
+    def _iou(self, own: RLE, corrected: RLE, iou: float) -> float:
+        """The pair's IoU, or that of what the format made of the run's mask if it is larger."""
+        if self._as_written is None or iou >= LEAST_IOU:
+            return iou
+        written = rle.iou([self._as_written(own)], [corrected], np.zeros(1, bool))
+        return max(iou, float(written[0, 0]))
 
     def _of(self, name: str) -> _Tally:
         return self._categories.setdefault(name, _Tally())

@@ -238,7 +238,9 @@ class Choice:
         parts = (f"{about(time)} {stage}" for stage, time in self.seconds.items() if time >= 0.01 * whole)
         lines = [f"It will take about {about(whole)} here with nothing beside it: {', '.join(parts)}."]
         if minutes and self.bound == "least":
-            lines.append(f"In {minutes:.0f} minutes it cannot be done: this is the least.")
+            lines.append(
+                f"In {minutes:.0f} minute{'s' * (round(minutes) != 1)} it cannot be done: this is the least."
+            )
         if minutes and self.bound == "most":
             lines.append(f"More of the {minutes:.0f} minutes would only teach these photographs by heart.")
         return lines

@@ -61,12 +61,14 @@ class Reader:
         takes: what it takes, in one line.
         find: the file or folder to read, given what the user named; None where that is no such format.
         read: reads it; the losses get what is left out.
+        as_written: what the format makes of a mask that it cannot hold exactly; None: it holds any.
     """
 
     name: str
     takes: str
     find: Callable[[Path], Path | None]
     read: Callable[[Path, Losses], Corrections]
+    as_written: Callable[[RLE], RLE] | None = None
 
 
 def named(name: str) -> str:

@@ -18,7 +18,8 @@ from maskdistill.data.corrected.base import Corrections, NamedMask, Reader, name
 from maskdistill.data.picture_names import SUFFIXES
 from maskdistill.data.truth_types import Losses, Place
 from maskdistill.formats import rle
-from maskdistill.formats.export.outlines import Ring
+from maskdistill.formats.export.outlines import Ring, outlines, with_visible_cuts
+from maskdistill.formats.rle import RLE
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.user_files import read_user_text, shown
 
@@ -125,4 +126,8 @@ def _find(path: Path) -> Path | None:
     return folder if there else None
 
 
-READER = Reader("yolo", "a folder with data.yaml and labels/", _find, YoloCorrections)
+def _as_written(mask: RLE) -> RLE:
+    return with_visible_cuts(outlines(mask), mask)
+
+
+READER = Reader("yolo", "a folder with data.yaml and labels/", _find, YoloCorrections, _as_written)

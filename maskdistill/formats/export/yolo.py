@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 import yaml
 
 from maskdistill.formats import rle
-from maskdistill.formats.export.outlines import LEAST_IOU, Part, as_one, outlines
+from maskdistill.formats.export.outlines import LEAST_IOU, Part, as_one, outlines, with_visible_cuts
 from maskdistill.formats.export.records import Context, ObjectRecord, Picture
 from maskdistill.formats.export.registry import Append, ExportFormat, NoOptions
 from maskdistill.formats.rle import RLE
@@ -56,9 +55,7 @@ def _line(item: ObjectRecord, picture: Picture, simplify: float) -> str:
 
 def _near(parts: list[Part], mask: RLE) -> bool:
     """Whether parts, filled as by Ultralytics, are close enough to a mask."""
-    filled = np.zeros(mask["size"], dtype=np.uint8)
-    cv2.fillPoly(filled, [as_one(parts).astype(np.int32)], 1)
-    again = rle.encode(filled.astype(bool))
+    again = with_visible_cuts(parts, mask)
     return bool(rle.iou([again], [mask], np.zeros(1, bool))[0, 0] >= LEAST_IOU)
 
 
