@@ -266,7 +266,10 @@ def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert segment._listed([tmp_path / "b"]) == {"1.png": tmp_path / "b/1.png"}
     several = [tmp_path / "a/1.png", tmp_path / "b"]
-    for given, said in (([tmp_path / "a"], "but for their endings"), (several, "one name")):
+    for given, said in (
+        ([tmp_path / "a"], "but for their endings"), (several, "one name"),
+        ([tmp_path / "b", tmp_path / "c.png"], r"c\.png: no such file or folder; correct the path"),
+    ):  # fmt: skip
         with pytest.raises(SystemExit, match=said):
             segment._listed(given)
 

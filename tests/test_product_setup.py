@@ -112,6 +112,19 @@ def test_a_configuration_is_its_template_with_what_was_found_and_fitted(
     assert "missing:" not in printed  # weights are downloaded or ship with the project
 
 
+def test_what_holds_no_pictures_is_named(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    for given, message in (
+        (tmp_path / "nowhere", "nowhere: no such file or folder"),
+        (tmp_path / "empty.txt", "empty.txt: neither a folder of pictures nor a file that holds some"),
+        (photos / "01.png", "01.png: neither a folder of pictures nor a file that holds some"),
+    ):
+        assert main(["init", str(given), "--output", str(tmp_path / "mine.yaml")]) == 1
+        assert message in capsys.readouterr().err and not (tmp_path / "mine.yaml").exists()
+
+
 def test_more_unusable_pictures_than_a_run_tolerates(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

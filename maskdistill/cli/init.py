@@ -145,10 +145,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def look_at(photos: str) -> Found:
-    """Count the pictures, decode a sample spread over all, see what machine this is."""
+    """Count the pictures, decode a sample spread over all, see what machine this is.
+
+    Raises:
+        MaskDistillError: nothing is there, or nothing that holds pictures.
+    """
     root = os.path.abspath(Path(photos).expanduser())
     left_out: Counter[str] = Counter()
+    if not os.path.exists(root):
+        raise MaskDistillError(f"{root}: no such file or folder; correct the path")
     source = source_of(Path(root))
+    if source.kind == "folder" and not os.path.isdir(root):
+        raise MaskDistillError(
+            f"{root}: neither a folder of pictures nor a file that holds some; give the folder that it is in"
+        )
     images = [image.path for image in iter_images(source, left_out=left_out)]
     places = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int))
     sample = [(images[place], inspect_image(images[place])) for place in places.tolist()]

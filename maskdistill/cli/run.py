@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from maskdistill.cli.config import check_file
 from maskdistill.cli.option_types import whole
+from maskdistill.product.finished_run import of_other_pictures
 from maskdistill.product.run_end import OF_SNAKEMAKE, bad_end, good_end
 from maskdistill.product.run_progress import Progress
 from maskdistill.product.usual import usual_seconds
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> None:
     progress = Progress(usual_seconds(config, results, cores, gpus), told)
     screen = Screen(sys.stdout)
     screen.keep(f"{args.config}: into {results}; all that Snakemake says: {output}")
+    if others := of_other_pictures(results, config):
+        screen.keep(others)
     begun = time.time()
     status = follow(snakemake_options(args, cores, gpus), output, progress, screen)
     if status:

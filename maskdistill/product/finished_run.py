@@ -33,6 +33,26 @@ def run_summary(run: str | Path) -> dict[str, Any]:
     return dict(read_json(folder / "summary.json", "give the folder of a finished run"))
 
 
+def of_other_pictures(folder: Path, config: Config) -> str | None:
+    """What to tell a user whose run would make another finished run's results anew from other pictures.
+
+    Args:
+        folder: results of the run that is to begin.
+        config: its configuration.
+    """
+    try:
+        before = run_config(run_summary(folder), folder).data
+    except MaskDistillError:  # no finished run, or one of another version
+        return None
+    old, new = ((data.kind, data.place or str(getattr(data, "root", ""))) for data in (before, config.data))
+    if old == new:
+        return None
+    return (
+        f"{folder} holds a run on other pictures ({' '.join(filter(None, old))}); all of it is made anew "
+        "from yours. To keep it, give this run a name of its own: --config run=NAME"
+    )
+
+
 def run_config(summary: dict[str, Any], folder: Path) -> Config:
     """The configuration that a run's summary holds."""
     return load_config(summary["provenance"]["config"], str(folder / "summary.json"))

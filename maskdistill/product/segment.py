@@ -279,6 +279,8 @@ def _listed(given: Sequence[Path]) -> dict[str, Path]:
     """Pictures by name: those named one by one, and those below folders by their path in it."""
     found: dict[str, Path] = {}
     for path in given:
+        if not path.exists():
+            raise SystemExit(f"{path}: no such file or folder; correct the path")
         below = (
             sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS)
             if path.is_dir()

@@ -153,3 +153,15 @@ def test_braces_in_the_checkouts_path(tmp_path: Path) -> None:
     )
     assert done.returncode == 0 and (project.results / "data/scenes").is_dir(), done.stderr[-3000:]
     assert "report" in project.planned()
+
+
+def test_a_run_that_would_replace_one_on_other_pictures_says_so(editable: Project) -> None:
+    warning = "results/mini holds a run on other pictures (scenes); all of it is made anew from yours."
+    assert warning not in editable.snakemake("--dry-run")
+    (editable.folder / "photos").mkdir()
+    for number in range(4):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(editable.folder / f"photos/{number}.png")
+    editable.configure(data={"kind": "folder", "root": "photos"})
+    said = editable.snakemake("--dry-run")
+    assert f"{warning} To keep it, give this run a name of its own: --config run=NAME" in said
+    assert "other pictures" not in editable.snakemake("--dry-run", "--config", "run=another")

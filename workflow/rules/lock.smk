@@ -2,6 +2,7 @@
 
 from snakemake.io import IOFile
 
+from maskdistill.product.finished_run import of_other_pictures
 from maskdistill.product.verdict import verdict_at_the_end
 from maskdistill.runtime.kept_pages import forget_pages, keep_pages, put_pages_back
 from maskdistill.runtime.run_lock import explain_lock, hold_run, refuse_while_alive
@@ -21,6 +22,10 @@ if workflow.is_main_process and not AS_MODULE and "--unlock" not in sys.argv:
     )
     if LOCK:
         print(LOCK, file=sys.stderr)
+
+if workflow.is_main_process and not AS_MODULE:
+    if OTHERS := of_other_pictures(Path(str(RUN)), CONFIG):
+        print(OTHERS, file=sys.stderr)
 
 if workflow.is_main_process and not AS_MODULE and "--unlock" in sys.argv:
     with refusals():
