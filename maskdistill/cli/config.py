@@ -11,7 +11,6 @@ import yaml
 
 from maskdistill.config import Config, load_config
 from maskdistill.config.types import MOST
-from maskdistill.product.objects import chosen_formats
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import atomic_path
 
@@ -34,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the generated files, or check one that a user wrote."""
     if args.check is not None:
+        from maskdistill.product.objects import chosen_formats  # whose libraries no other command wants
+
         config = check_file(args.check)
         chosen_formats(config.objects)
         print(f"{args.check}: valid (run {config.run!r}, data of kind {config.data.kind!r})")
