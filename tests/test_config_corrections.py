@@ -81,6 +81,8 @@ def apply(values: dict[str, Any], line: str) -> dict[str, Any]:
     found = copy.deepcopy(values)
     if place in found:
         path = [place]
+    if isinstance(path[-1], int):  # a list is written as a whole
+        path.pop()
     section = found
     for key in path[:-1]:
         section = section[key] if isinstance(key, int) else section.setdefault(key, {})
