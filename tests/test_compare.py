@@ -81,9 +81,8 @@ def test_yolos_cuts_between_many_parts_are_no_change(tmp_path: Path, simplify: f
     (picture, *_) = sample(tmp_path / "photos")
     whole = replace(picture, objects=(record(parts, 1, 0.9),))
     out = write(tmp_path / "out", "yolo", [whole], simplify)
-    (read,) = read_corrected(out, Losses(1.0, logged=0))[2].objects(
-        read_corrected(out, Losses(1.0, logged=0))[2].pictures, (HEIGHT, WIDTH)
-    )
+    corrections = read_corrected(out, Losses(1.0, logged=0))[2]
+    (read,) = corrections.objects(corrections.pictures, (HEIGHT, WIDTH))
     cut = rle.decode(read.mask)
     assert iou(cut, parts) < 0.98, "so that the cuts alone would count"
     assert compared(out, [whole])[0]["untouched"] == 1

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from maskdistill.config import Config, load_config
+from maskdistill.data.sources.base import absolute
 from maskdistill.runtime.errors import MaskDistillError
 from maskdistill.runtime.files import read_json
 
@@ -44,7 +45,10 @@ def of_other_pictures(folder: Path, config: Config) -> str | None:
         before = run_config(run_summary(folder), folder).data
     except MaskDistillError:  # no finished run, or one of another version
         return None
-    old, new = ((data.kind, data.place or str(getattr(data, "root", ""))) for data in (before, config.data))
+    old, new = (
+        (data.kind, str(absolute(data.place)) if data.place else str(getattr(data, "root", "")))
+        for data in (before, config.data)
+    )
     if old == new:
         return None
     return (

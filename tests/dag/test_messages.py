@@ -9,6 +9,10 @@ from pathlib import Path
 from dag_project import Project, make_project
 from PIL import Image
 
+from maskdistill.config import load_config
+from maskdistill.product.finished_run import of_other_pictures
+from maskdistill.runtime.files import write_json
+
 
 def message(project: Project) -> str:
     output = project.snakemake(check=False)
@@ -165,3 +169,16 @@ def test_a_run_that_would_replace_one_on_other_pictures_says_so(editable: Projec
     said = editable.snakemake("--dry-run")
     assert f"{warning} To keep it, give this run a name of its own: --config run=NAME" in said
     assert "other pictures" not in editable.snakemake("--dry-run", "--config", "run=another")
+
+
+def test_the_same_folder_in_another_spelling_is_no_other_pictures(tmp_path: Path) -> None:
+    """Of a finished run that named its folder relative to where it began."""
+    weights = {"weights": "random"}
+    values = {"run": "r", "backbone": weights, "detector": weights, "segmenter": weights}
+    configs = [
+        load_config(values | {"data": {"kind": "folder", "root": root}})
+        for root in ("photos", str(Path("photos").absolute()), "photos/", "others")
+    ]
+    write_json(tmp_path / "summary.json", {"provenance": {"config": configs[0].model_dump(mode="json")}})
+    said = [of_other_pictures(tmp_path, config) for config in configs]
+    assert said[:3] == [None] * 3 and f"({configs[0].data.kind} {Path('photos').absolute()})" in str(said[3])
